@@ -1,0 +1,1 @@
+"""The step consumers: the only place where authors' step functions run."""

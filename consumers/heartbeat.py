@@ -1,0 +1,84 @@
+"""How a consumer says that it lives, and compares what it runs with what the database says it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import structlog
+
+from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
+
+logger = structlog.get_logger(__name__)
+
+_BEAT = """
+INSERT INTO consumers (consumer_id, name, queues, concurrency) VALUES ($1, $2, $3, $4)
+ON CONFLICT (consumer_id) DO UPDATE SET seen_at = now()
+RETURNING now()
+"""
+
+_CLAIMS = "SELECT process_id, claimed_at FROM processes WHERE claimed_by = $1"
+
+Claims = dict[UUID, datetime]
+"""Processes claimed by this consumer → when, by the database's clock."""
+
+
+class Heartbeat:
+    """The consumer's row in the table ``consumers``.
+
+    Args:
+        interval: seconds between two beats.
+        timeout: seconds after which a beat is given up and tried again.
+        on_beat: called after each beat with the database's time and our claims as it sees them.
+    """
+
+    def __init__(
+        self,
+        pool: DriverPool,
+        queues: Sequence[str],
+        concurrency: int,
+        *,
+        interval: float,
+        timeout: float,
+    ) -> None:
+        self.consumer_id = uuid4()
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._pool = pool
+        self._queues = list(queues)
+        self._concurrency = concurrency
+        self._interval = interval
+        self._timeout = timeout
+        self._stopping = asyncio.Event()
+
+    async def register(self) -> datetime:
+        """Write the row, without which nothing can be claimed; return the database's time."""
+        now: datetime = await self._pool.fetchval(_BEAT, self.consumer_id, self.name, self._queues, self._concurrency)
+        return now
+
+    async def run(self, on_beat: Callable[[datetime, Claims], Awaitable[None]]) -> None:
+        """Beat until :meth:`stop`."""
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(self._interval):
+                    await self._stopping.wait()
+            except TimeoutError:
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        now = await self.register()
+                        rows = await self._pool.fetch(_CLAIMS, self.consumer_id)
+                    await on_beat(now, {row["process_id"]: row["claimed_at"] for row in rows})
+                except CONNECTION_ERRORS as error:
+                    logger.warning("heartbeat failed", error=str(error) or type(error).__name__)
+
+    async def stop(self) -> None:
+        """Stop beating and remove the row."""
+        self._stopping.set()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._pool.execute("DELETE FROM consumers WHERE consumer_id = $1", self.consumer_id)
+        except CONNECTION_ERRORS as error:
+            logger.warning("consumer row not removed", error=str(error) or type(error).__name__)

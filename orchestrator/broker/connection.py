@@ -1,0 +1,189 @@
+"""Connecting to RabbitMQ and declaring the topology; foreign errors become ours here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aio_pika
+import structlog
+import tenacity
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
+
+from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
+from orchestrator.errors import ConfigurationError, ServerUnavailableError
+
+logger = structlog.get_logger(__name__)
+
+BROKER_ERRORS = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
+"""What the client library raises when the broker is away, restarting or refuses us."""
+
+DECLARE_TIMEOUT = 10.0
+"""Seconds for one declaration. A broker that has just started answers slowly; one in alarm does not answer at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where RabbitMQ is and who connects.
+
+    Args:
+        url: ``amqp://…``, with the password.
+        name: what an operator sees in the management UI.
+        connect_timeout: seconds.
+    """
+
+    url: str
+    name: str
+    connect_timeout: float
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.username or 'guest'}@{parts.hostname}:{parts.port or 5672}{parts.path}"
+
+
+async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
+    """Open a plain connection; reconnecting is the callers' own loop, which also makes its channels again.
+
+    Raises:
+        ServerUnavailableError: RabbitMQ does not answer or refuses us; one line.
+    """
+    try:
+        return await aio_pika.connect(
+            address.url,
+            timeout=address.connect_timeout,
+            client_properties={"connection_name": f"{address.name} ({purpose})"},
+        )
+    except (*BROKER_ERRORS, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise ServerUnavailableError(
+            f"RabbitMQ at {address} cannot be used: {reason} (check ORCHESTRATOR_AMQP_URL and that it runs)"
+        ) from error
+
+
+async def declare(connection: AbstractConnection, topology: Topology) -> None:
+    """Declare every exchange, queue and binding. Idempotent.
+
+    Raises:
+        ConfigurationError: the broker has one of them with other properties, or refuses us the right.
+    """
+    for exchange in EXCHANGES:
+        await _declare_exchange(connection, exchange)
+    for queue in topology.queues:
+        await declare_queue(connection, queue, topology)
+
+
+async def declare_queue(connection: AbstractConnection, queue: Queue, topology: Topology) -> None:
+    """Declare one queue with its bindings."""
+
+    async def create(channel: AbstractChannel) -> None:
+        declared = await channel.declare_queue(
+            queue.name, durable=True, arguments=queue.arguments(topology.queue_type), timeout=DECLARE_TIMEOUT
+        )
+        for key in queue.keys:
+            await declared.bind(queue.exchange.value, key, timeout=DECLARE_TIMEOUT)
+
+    async def check(channel: AbstractChannel) -> None:
+        await channel.declare_queue(queue.name, passive=True, timeout=DECLARE_TIMEOUT)
+
+    await _create_or_check(connection, f"queue {queue.name!r}", create, check)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """What the broker says of a queue; ``None`` when it has no such queue."""
+
+    name: str
+    ready: int
+    consumers: int
+
+
+async def measure(connection: AbstractConnection, queue: str) -> QueueDepth | None:
+    """Ask how many messages wait in a queue and how many consumers read it."""
+    async with one_channel(connection) as channel:
+        try:
+            declared = await channel.declare_queue(queue, passive=True, timeout=DECLARE_TIMEOUT)
+        except ChannelNotFoundEntity:
+            return None
+        result = declared.declaration_result
+        return QueueDepth(queue, result.message_count or 0, result.consumer_count or 0)
+
+
+@asynccontextmanager
+async def one_channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
+    """A channel for a question that the broker may answer by closing it."""
+    channel = await asyncio.wait_for(connection.channel(publisher_confirms=False), DECLARE_TIMEOUT)
+    try:
+        yield channel
+    finally:
+        if not channel.is_closed:
+            await channel.close()
+
+
+async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    """Run ``once`` again and again, with growing jittered pauses while it fails, until ``stopping`` is set.
+
+    ``once`` returns or raises when its connection has gone. Many programs lose the broker at the same moment; the jitter
+    keeps them from all coming back at the same moment.
+    """
+    wait = tenacity.wait_random_exponential(multiplier=0.5, max=10)
+    failures = 0
+    loop = asyncio.get_running_loop()
+    while not stopping.is_set():
+        began = loop.time()
+        try:
+            await once()
+        except (ServerUnavailableError, ConfigurationError, *BROKER_ERRORS) as error:
+            logger.warning("broker connection lost", loop=name, error=str(error) or type(error).__name__)
+        if loop.time() - began > 30:  # noqa: PLR2004 - it had worked for a while: this is a new failure
+            failures = 0
+        failures += 1
+        state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+        state.attempt_number = failures
+        try:
+            async with asyncio.timeout(wait(state)):
+                await stopping.wait()
+        except TimeoutError:
+            continue
+
+
+async def _declare_exchange(connection: AbstractConnection, exchange: Exchange) -> None:
+    async def create(channel: AbstractChannel) -> None:
+        await channel.declare_exchange(exchange.name.value, exchange.type, durable=True, timeout=DECLARE_TIMEOUT)
+
+    async def check(channel: AbstractChannel) -> None:
+        await channel.declare_exchange(
+            exchange.name.value, exchange.type, durable=True, passive=True, timeout=DECLARE_TIMEOUT
+        )
+
+    await _create_or_check(connection, f"exchange {exchange.name.value!r}", create, check)
+
+
+async def _create_or_check(
+    connection: AbstractConnection,
+    what: str,
+    create: Callable[[AbstractChannel], Awaitable[None]],
+    check: Callable[[AbstractChannel], Awaitable[None]],
+) -> None:
+    try:
+        async with one_channel(connection) as channel:
+            await create(channel)
+    except ChannelPreconditionFailed as error:
+        raise ConfigurationError(
+            f"the broker has the {what} with other properties than ORCHESTRATOR_QUEUE_TYPE and this version need: {error}."
+            " Drain and delete it, or set ORCHESTRATOR_QUEUE_TYPE to what it was made with"
+        ) from error
+    except ChannelAccessRefused:
+        # A least-privileged user may not declare; then somebody else has to have done it ('orchestrator topology declare').
+        try:
+            async with one_channel(connection) as channel:
+                await check(channel)
+        except (ChannelAccessRefused, ChannelNotFoundEntity) as error:
+            raise ConfigurationError(
+                f"the {what} is missing or refused, and the broker user of ORCHESTRATOR_AMQP_URL may not declare it: {error}."
+                " Run 'orchestrator topology declare' as a user who may, or grant the right"
+            ) from error

@@ -1,0 +1,250 @@
+"""The one consume loop: takes messages from queues and hands them to handlers.
+
+The client library cancels its delivery callbacks when a channel dies, so a callback here only hands over to a task of our
+own; work that has begun goes on, and its message is simply delivered again. A message is acknowledged when its handler
+has returned. A message that a handler cannot understand goes to the dead-letter exchange with the reason in words. While
+a server that the handler needs is away, the message is kept and tried again; it is never put back, because a quorum queue
+counts that and in the end drops valid messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+import tenacity
+from aiormq import spec
+from aiormq.abc import AbstractChannel, DeliveredMessage
+
+from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, connect, declare, measure, supervise
+from orchestrator.broker.publisher import Outgoing, Publisher
+from orchestrator.broker.topology import Exchanges, Topology
+from orchestrator.errors import MessageError, PublishError
+
+logger = structlog.get_logger(__name__)
+
+WATCHDOG_INTERVAL = 15.0
+"""Seconds between two looks whether the broker still knows us as consumers of our queues."""
+
+MAX_REASON = 1000
+"""Characters of a dead letter's reason: it travels in a header, which shares one frame with the others."""
+
+
+class NotTakenError(Exception):
+    """A handler gives a message back: it is shutting down and has not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as a handler sees it."""
+
+    queue: str
+    body: bytes
+    type: str | None
+    routing_key: str
+    message_id: str | None
+    correlation_id: str | None
+    reply_to: str | None
+    redelivered: bool
+
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+class Deliveries:
+    """Consumes queues over a connection of its own, made again whenever it breaks. Run :meth:`run` until :meth:`stop`.
+
+    Args:
+        handlers: queue name → handler.
+        prefetch: how many messages of each queue may be under way at once.
+        max_bytes: larger messages go to the dead letters unread.
+        is_transient: whether an error means that a server is away and the message must be kept.
+        publisher: publishes dead letters.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        topology: Topology,
+        handlers: Mapping[str, Handler],
+        *,
+        prefetch: int,
+        max_bytes: int,
+        is_transient: Callable[[BaseException], bool],
+        publisher: Publisher,
+    ) -> None:
+        self._address = address
+        self._topology = topology
+        self._handlers = dict(handlers)
+        self._prefetch = prefetch
+        self._max_bytes = max_bytes
+        self._is_transient = is_transient
+        self._publisher = publisher
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._channel: AbstractChannel | None = None
+        self._tags: list[str] = []
+        self.consuming = asyncio.Event()
+        """Set while the broker has us as a consumer of every queue."""
+
+    async def run(self) -> None:
+        """Consume until :meth:`stop`."""
+        await supervise("deliveries", self._once, self._stopping)
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing more, let what has begun finish within ``grace`` seconds, give the rest back."""
+        self._stopping.set()
+        channel = self._channel
+        if channel is not None:
+            for tag in self._tags:
+                with contextlib.suppress(*BROKER_ERRORS):
+                    await channel.basic_cancel(tag, timeout=grace)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        # Closing the channel gives back, at once, whatever was not acknowledged.
+        if channel is not None and not channel.is_closed:
+            with contextlib.suppress(*BROKER_ERRORS):
+                await channel.close()
+
+    async def _once(self) -> None:
+        connection = await connect(self._address, "consume")
+        watchdog: asyncio.Task[None] | None = None
+        try:
+            await declare(connection, self._topology)
+            wrapper = await connection.channel(publisher_confirms=False)
+            channel = await wrapper.get_underlay_channel()
+            await channel.basic_qos(prefetch_count=self._prefetch)
+            cancelled = asyncio.Event()
+            channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+            tags = []
+            for queue in self._handlers:
+                answer = await channel.basic_consume(queue, self._receiver(queue, channel))
+                tags.append(answer.consumer_tag or "")
+            self._channel, self._tags = channel, tags
+            self.consuming.set()
+            logger.info("consuming", queues=sorted(self._handlers))
+            watchdog = asyncio.create_task(self._watch(cancelled, lambda queue: measure(connection, queue)))
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait([channel.closing, watchdog, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if watchdog.done():
+                watchdog.result()
+            if self._stopping.is_set():
+                # stop() cancels, drains and closes; the connection must live until it has.
+                await asyncio.wait([channel.closing])
+        finally:
+            self.consuming.clear()
+            self._channel, self._tags = None, []
+            if watchdog is not None:
+                watchdog.cancel()
+            if not connection.is_closed:
+                await connection.close()
+
+    async def _watch(self, cancelled: asyncio.Event, ask: Callable[[str], Awaitable[object]]) -> None:
+        """Return when the broker no longer has us as a consumer: it cancelled us, or a queue is gone or has no readers."""
+        while not cancelled.is_set():
+            try:
+                async with asyncio.timeout(WATCHDOG_INTERVAL):
+                    await cancelled.wait()
+            except TimeoutError:
+                for queue in self._handlers:
+                    depth = await ask(queue)
+                    if depth is None or getattr(depth, "consumers", 0) == 0:
+                        logger.warning("the broker has no consumer for our queue", queue=queue)
+                        return
+
+    def _receiver(self, queue: str, channel: AbstractChannel) -> Callable[[DeliveredMessage], Awaitable[None]]:
+        async def receive(message: DeliveredMessage) -> None:
+            if self._stopping.is_set():
+                return
+            task = asyncio.get_running_loop().create_task(self._handle(queue, channel, message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return receive
+
+    async def _handle(self, queue: str, channel: AbstractChannel, message: DeliveredMessage) -> None:
+        properties = message.header.properties
+        delivery = Delivery(
+            queue=queue,
+            body=message.body,
+            type=properties.message_type,
+            routing_key=message.routing_key or "",
+            message_id=properties.message_id,
+            correlation_id=properties.correlation_id,
+            reply_to=properties.reply_to,
+            redelivered=bool(message.redelivered),
+        )
+        try:
+            try:
+                if len(delivery.body) > self._max_bytes:
+                    raise MessageError(
+                        f"the message has {len(delivery.body)} bytes; at most {self._max_bytes} are read"
+                        " (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
+                    )
+                await self._patiently(channel, self._handlers[queue], delivery)
+            except MessageError:
+                await self._patiently(channel, lambda d: self._bury(d, properties, str(error)), delivery)
+            assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
+            await channel.basic_ack(message.delivery_tag, wait=False)
+        except NotTakenError:
+            return
+        except BROKER_ERRORS as error:
+            # The channel died: the broker delivers the message again, and every handler bears that.
+            logger.info("message not acknowledged", queue=queue, error=str(error) or type(error).__name__)
+
+    async def _patiently(self, channel: AbstractChannel, handler: Handler, delivery: Delivery) -> None:
+        """Call a handler, again and again while a server that it needs is away; give up when our channel is dead anyway."""
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._is_waiting),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+            stop=lambda _: channel.is_closed or self._stopping.is_set(),
+            before_sleep=lambda state: self._tell(delivery, state),
+            reraise=True,
+        ):
+            with attempt:
+                try:
+                    await handler(delivery)
+                except (MessageError, NotTakenError):
+                    raise
+                except Exception as error:
+                    if self._is_waiting(error):
+                        if channel.is_closed or self._stopping.is_set():
+                            raise NotTakenError from error
+                        raise
+                    # A defect of ours. The message must not come back for ever, and must not be lost.
+                    logger.exception("message could not be processed", queue=delivery.queue)
+                    raise MessageError(f"internal error: {type(error).__name__}: {error}") from error
+
+    def _is_waiting(self, error: BaseException) -> bool:
+        return isinstance(error, PublishError) or self._is_transient(error)
+
+    def _tell(self, delivery: Delivery, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        logger.warning("a server is away, message kept", queue=delivery.queue, error=str(error) or type(error).__name__)
+
+    async def _bury(self, delivery: Delivery, properties: spec.Basic.Properties, reason: str) -> None:
+        logger.warning("dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id)
+        headers = {"x-reason": reason[:MAX_REASON], "x-queue": delivery.queue, "x-routing-key": delivery.routing_key}
+        for name in ("workflow", "step"):
+            value = (properties.headers or {}).get(name)
+            if isinstance(value, str):
+                headers[name] = value
+        await self._publisher.publish(
+            Outgoing(
+                exchange=Exchanges.DEAD,
+                routing_key="",
+                type=properties.message_type or "",
+                body=delivery.body,
+                # A callback's correlation id is its token, which operators who read this queue must not see.
+                correlation_id=None if delivery.queue == Exchanges.CALLBACKS else delivery.correlation_id,
+                headers=headers,
+            )
+        )

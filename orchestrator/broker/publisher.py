@@ -1,0 +1,183 @@
+"""Publishing with confirms: when :meth:`Publisher.publish` returns, the broker has the message on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq import spec
+from aiormq.abc import AbstractChannel
+
+from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, connect, declare, declare_queue, supervise
+from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
+from orchestrator.errors import PublishError, UnroutableError
+
+logger = structlog.get_logger(__name__)
+
+PERSISTENT = 2
+"""The AMQP delivery mode of messages that survive a restart of the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish.
+
+    Args:
+        exchange: one of ours, or ``""`` for an answer straight into the sender's queue.
+        mandatory: whether it is an error that no queue takes it. False for events, which need nobody to listen.
+    """
+
+    exchange: str
+    routing_key: str
+    type: str
+    body: bytes
+    correlation_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    mandatory: bool = True
+
+
+def trace_headers(process_id: UUID, workflow: str, step: str | None = None) -> dict[str, str]:
+    """The headers that an operator reads in the management UI, and the W3C trace context.
+
+    A process is one trace: its id serves as the trace id (both are 16 bytes), so that all its messages belong together
+    without anything being stored.
+    """
+    headers = {"workflow": workflow, "traceparent": f"00-{process_id.hex}-{uuid4().hex[:16]}-01"}
+    if step is not None:
+        headers["step"] = step
+    return headers
+
+
+class Publisher:
+    """One connection for publishing, made again whenever it breaks. Run :meth:`run` beside its users.
+
+    Publishing has a connection of its own because a broker in alarm stops reading from publishers, and with them from
+    everything else on the same connection.
+    """
+
+    def __init__(self, address: BrokerAddress, topology: Topology, publish_timeout: float) -> None:
+        self._address = address
+        self._topology = topology
+        self._timeout = publish_timeout
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._ready.is_set()
+
+    async def check(self) -> None:
+        """Connect and declare the topology once, so that a program refuses to start rather than to work.
+
+        Raises:
+            ServerUnavailableError, ConfigurationError: see :func:`connect` and :func:`declare`.
+        """
+        await self.open()
+        await self.close()
+
+    async def run(self) -> None:
+        """Keep the connection until :meth:`stop`."""
+        await supervise("publisher", self._once, self._stopping)
+
+    async def open(self) -> None:
+        """Connect once, for programs that publish a few messages and end.
+
+        Raises:
+            ServerUnavailableError, ConfigurationError: see :func:`connect` and :func:`declare`.
+        """
+        connection = await connect(self._address, "publish")
+        await declare(connection, self._topology)
+        channel = await connection.channel(publisher_confirms=True)
+        self._connection = connection
+        self._channel = await channel.get_underlay_channel()
+        self._ready.set()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._ready.clear()
+        self._channel = None
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed:
+            await connection.close()
+
+    async def stop(self) -> None:
+        """End :meth:`run`."""
+        self._stopping.set()
+        await self.close()
+
+    async def publish(self, message: Outgoing) -> None:
+        """Publish and wait for the broker's confirm.
+
+        Raises:
+            PublishError: refused, unroutable, or no confirm in time – then the broker may have it all the same, so whatever
+                reads it must bear it twice.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._ready.wait()
+                try:
+                    await self._send(message)
+                except UnroutableError:
+                    # Somebody has deleted a queue, or an author's new step queue does not exist yet.
+                    if not message.exchange:
+                        raise
+                    await self._restore(message)
+                    await self._send(message)
+        except TimeoutError as error:
+            raise PublishError(
+                f"no confirm for {message.type} to {message.exchange!r} within {self._timeout} s"
+            ) from error
+        except BROKER_ERRORS as error:
+            raise PublishError(
+                f"{message.type} to {message.exchange!r} was not taken: {str(error) or type(error).__name__}"
+            ) from error
+
+    async def _send(self, message: Outgoing) -> None:
+        channel = self._channel
+        if channel is None:
+            raise ConnectionError("not connected")
+        result = await channel.basic_publish(
+            message.body,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            mandatory=message.mandatory,
+            properties=spec.Basic.Properties(
+                content_type="application/json",
+                delivery_mode=PERSISTENT,
+                message_type=message.type,
+                # Fresh each time: the client library confuses two messages in flight with one id.
+                message_id=uuid4().hex,
+                correlation_id=message.correlation_id,
+                headers=dict(message.headers),
+            ),
+            # The confirm says all there is to know; waiting for the socket as well would publish one after the other.
+            wait=False,
+        )
+        if not isinstance(result, spec.Basic.Ack):
+            raise UnroutableError(
+                f"{message.type} to {message.exchange!r}: no queue takes the key {message.routing_key!r}"
+            )
+
+    async def _restore(self, message: Outgoing) -> None:
+        assert self._connection is not None  # noqa: S101 - _send has just used it
+        if message.exchange == Exchanges.STEPS:
+            queue = Queue(step_queue(message.routing_key), Exchanges.STEPS, (message.routing_key,), "consumers")
+            await declare_queue(self._connection, queue, self._topology)
+        else:
+            await declare(self._connection, self._topology)
+
+    async def _once(self) -> None:
+        try:
+            await self.open()
+            assert self._channel is not None  # noqa: S101 - open() has set it
+            # A channel ends with its connection, so this sees both go.
+            await asyncio.wait([self._channel.closing])
+        finally:
+            await self.close()

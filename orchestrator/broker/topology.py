@@ -1,0 +1,139 @@
+"""Every exchange, queue and binding of the engine, as values. The only place where their names stand.
+
+One exchange per kind of writer, so that the right to write is a grant per exchange; one queue per kind of reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
+
+QueueType = Literal["quorum", "classic"]
+
+
+class Exchanges(StrEnum):
+    """The names of the exchanges."""
+
+    COMMANDS = "orchestrator.commands"
+    STEPS = "orchestrator.steps"
+    RESULTS = "orchestrator.results"
+    CALLBACKS = "orchestrator.callbacks"
+    EVENTS = "orchestrator.events"
+    DEAD = "orchestrator.dead"
+
+
+class Queues(StrEnum):
+    """The names of the queues; step queues are named by :func:`step_queue`."""
+
+    COMMANDS = "orchestrator.commands"
+    RESULTS = "orchestrator.results"
+    CALLBACKS = "orchestrator.callbacks"
+    DEAD = "orchestrator.dead"
+
+
+RESULT_KEY = "result"
+"""The routing key of step results and nudges."""
+
+DELIVERY_LIMIT = 20
+"""How often a command or callback may come back before the broker dead-letters it: enough for restarts, an end for poison."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An exchange to declare, and who writes to it."""
+
+    name: Exchanges
+    type: Literal["topic", "direct", "fanout"]
+    writers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue to declare, its bindings to one exchange, and who reads it.
+
+    Args:
+        precious: whether its messages exist nowhere else, so that the broker must dead-letter rather than drop them.
+            Step commands and results can be made again from the database at any time.
+    """
+
+    name: str
+    exchange: Exchanges
+    keys: tuple[str, ...]
+    reader: str
+    precious: bool = False
+
+    def arguments(self, queue_type: QueueType) -> dict[str, str | int]:
+        """The ``x-`` arguments. They cannot be changed once the queue exists, so they are few."""
+        arguments: dict[str, str | int] = {"x-queue-type": queue_type}
+        if self.precious:
+            arguments["x-dead-letter-exchange"] = Exchanges.DEAD.value
+            if queue_type == "quorum":
+                # At-least-once dead-lettering (RabbitMQ 3.10) needs the queue to refuse rather than drop when it is full.
+                arguments |= {
+                    "x-delivery-limit": DELIVERY_LIMIT,
+                    "x-dead-letter-strategy": "at-least-once",
+                    "x-overflow": "reject-publish",
+                }
+        return arguments
+
+
+EXCHANGES = (
+    Exchange(Exchanges.COMMANDS, "topic", "other services"),
+    Exchange(Exchanges.STEPS, "direct", "coordinator"),
+    Exchange(Exchanges.RESULTS, "direct", "consumers, command line"),
+    Exchange(Exchanges.CALLBACKS, "topic", "external systems"),
+    Exchange(Exchanges.EVENTS, "topic", "coordinator"),
+    Exchange(Exchanges.DEAD, "fanout", "broker, coordinator, consumers"),
+)
+
+FIXED_QUEUES = (
+    Queue(
+        Queues.COMMANDS,
+        Exchanges.COMMANDS,
+        ("workflow.start", "process.resume", "process.abort"),
+        "coordinator",
+        precious=True,
+    ),
+    Queue(Queues.RESULTS, Exchanges.RESULTS, (RESULT_KEY,), "coordinator"),
+    Queue(
+        Queues.CALLBACKS,
+        Exchanges.CALLBACKS,
+        ("callback.completed", "callback.failed", "callback.progress"),
+        "coordinator",
+        precious=True,
+    ),
+    Queue(Queues.DEAD, Exchanges.DEAD, ("",), "operators"),
+)
+
+
+def step_queue(name: str) -> str:
+    """The broker's name of a step queue."""
+    return f"{Exchanges.STEPS}.{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """What one installation declares.
+
+    Args:
+        queue_type: of every queue.
+        step_queues: the authors' names of the step queues, the two standard ones included.
+    """
+
+    queue_type: QueueType = "quorum"
+    step_queues: frozenset[str] = field(default_factory=lambda: frozenset({DEFAULT_QUEUE, TASK_QUEUE}))
+
+    @classmethod
+    def of(cls, queue_type: QueueType, step_queues: Iterable[str] = ()) -> Topology:
+        """A topology with the standard step queues and these."""
+        return cls(queue_type, frozenset({DEFAULT_QUEUE, TASK_QUEUE, *step_queues}))
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """All queues to declare."""
+        steps = (Queue(step_queue(name), Exchanges.STEPS, (name,), "consumers") for name in sorted(self.step_queues))
+        return (*FIXED_QUEUES, *steps)

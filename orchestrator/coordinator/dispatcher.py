@@ -1,0 +1,114 @@
+"""Publishes what a decision calls for: its events in order, then the next step's command."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import structlog
+
+from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
+from orchestrator.broker.topology import Exchanges
+from orchestrator.db.announcements import mark_announced
+from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
+from orchestrator.errors import PublishError
+from orchestrator.messages import Advanced, MessageType, NextStep, ProcessEvent, StepCommand, StepEvent, encode
+from orchestrator.services.outcome import events_of
+
+logger = structlog.get_logger(__name__)
+
+FLUSH_INTERVAL = 0.2
+"""Seconds for which published-up-to marks of resting processes are collected, to be written in one statement."""
+
+
+class Dispatcher:
+    """The one place from which step commands and events are published.
+
+    Events of one process stay in order: whoever publishes a step's command has first published all events up to it, and
+    the step's result, from which later events come, cannot exist before its command.
+    """
+
+    def __init__(self, publisher: Publisher, pool: DriverPool) -> None:
+        self._publisher = publisher
+        self._pool = pool
+        self._announced: dict[UUID, int] = {}
+        self._work = asyncio.Event()
+        self.paused = False
+        """What the reconciler last saw; a command published by mistake is refused by the claim."""
+
+    async def act(self, message: Advanced) -> None:
+        """Publish events and the next command, and wait for the broker's confirms.
+
+        Raises:
+            PublishError: something was not taken; the rows bring it back.
+        """
+        outgoing = [self._event(key, event) for key, event in events_of(message)]
+        if message.next is not None and not self.paused:
+            outgoing.append(self._command(message, message.next))
+        # Tasks start in order and write to one channel, so the broker receives the messages in this order.
+        await asyncio.gather(*(self._publisher.publish(one) for one in outgoing))
+        if message.next is None:
+            self._announced[message.process_id] = max(message.sequence, self._announced.get(message.process_id, 0))
+            self._work.set()
+
+    async def act_quietly(self, message: Advanced) -> None:
+        """As :meth:`act`, for callers that have committed and must not fail: what is not taken now is found again."""
+        try:
+            await self.act(message)
+        except PublishError as error:
+            logger.warning("not published; found again when due", process_id=str(message.process_id), error=str(error))
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Write the collected marks until ``stopping`` is set, and once more at the end."""
+        while not stopping.is_set():
+            waiting = [asyncio.create_task(self._work.wait()), asyncio.create_task(stopping.wait())]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for one in waiting:
+                one.cancel()
+            try:
+                async with asyncio.timeout(FLUSH_INTERVAL):
+                    await stopping.wait()
+            except TimeoutError:
+                pass
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write the collected marks. Losing them only means that events are published twice."""
+        self._work.clear()
+        marks, self._announced = self._announced, {}
+        if not marks:
+            return
+        try:
+            await mark_announced(self._pool, marks)
+        except CONNECTION_ERRORS as error:
+            logger.warning("marks not written; events may be published twice", error=str(error) or type(error).__name__)
+
+    def _event(self, key: str, event: ProcessEvent) -> Outgoing:
+        is_step = isinstance(event, StepEvent)
+        return Outgoing(
+            exchange=Exchanges.EVENTS,
+            routing_key=key,
+            type=(MessageType.STEP_EVENT if is_step else MessageType.PROCESS_EVENT).value,
+            body=encode(event),
+            correlation_id=str(event.process_id),
+            headers=trace_headers(event.process_id, event.workflow),
+            mandatory=False,
+        )
+
+    def _command(self, message: Advanced, following: NextStep) -> Outgoing:
+        command = StepCommand(
+            process_id=message.process_id,
+            workflow=message.workflow,
+            step=following.step,
+            position=following.position,
+            attempt=following.attempt,
+            announced=message.sequence,
+        )
+        return Outgoing(
+            exchange=Exchanges.STEPS,
+            routing_key=following.queue,
+            type=MessageType.STEP_COMMAND.value,
+            body=encode(command),
+            correlation_id=str(message.process_id),
+            headers=trace_headers(message.process_id, message.workflow, following.step),
+        )

@@ -1,0 +1,182 @@
+"""Rebuilds from PostgreSQL whatever was lost: in a dead consumer, a dead coordinator or a wiped broker.
+
+The rows say what must happen; messages only make it happen soon. So everything here may be done twice, by two coordinators
+at once, or late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from uuid import UUID
+
+import structlog
+
+from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, QueueDepth, connect, measure
+from orchestrator.broker.topology import step_queue
+from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.db.announcements import unannounced
+from orchestrator.db.due import Due, find_due, forget_consumers, is_paused, lost_claims, take_running
+from orchestrator.db.session import Database, is_connection_error
+from orchestrator.errors import (
+    DefinitionError,
+    NotFoundError,
+    PublishError,
+    ServerUnavailableError,
+    WorkflowChangedError,
+)
+from orchestrator.registry import plan_of
+from orchestrator.services.look import look, lost
+from orchestrator.services.start import StartLimits
+from orchestrator.types import ProcessStatus
+
+logger = structlog.get_logger(__name__)
+
+BATCH = 100
+"""Processes looked at in one round; the next round follows at once while there are more."""
+
+ANNOUNCE_AFTER = 5.0
+"""Seconds after which a resting process's events, if still unpublished, are published from its log."""
+
+PATIENT_ROUNDS = 6
+"""Rounds (about five minutes) for which a backlog in its queue explains why a command has not been claimed."""
+
+FORGET_CONSUMERS_AFTER = 3600.0
+"""Seconds after which a silent consumer without claims is removed from the table."""
+
+
+class Reconciler:
+    """Looks at what is due, every ``interval`` seconds. Any number may run side by side.
+
+    Args:
+        presumed_dead_after: seconds of silence after which a consumer's claims are given back.
+        max_lost_attempts: how many consumers in a row a step may bring down.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        dispatcher: Dispatcher,
+        address: BrokerAddress,
+        limits: StartLimits,
+        *,
+        interval: float,
+        presumed_dead_after: float,
+        max_lost_attempts: int,
+    ) -> None:
+        self._database = database
+        self._dispatcher = dispatcher
+        self._address = address
+        self._limits = limits
+        self._interval = interval
+        self._dead_after = presumed_dead_after
+        self._max_lost = max_lost_attempts
+        self._seeing_since: float | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look until ``stopping`` is set."""
+        while not stopping.is_set():
+            more = False
+            try:
+                more = await self.look_once()
+            except PublishError as error:
+                logger.warning("the broker is away; looking again", error=str(error))
+            except Exception as error:
+                self._seeing_since = None
+                if is_connection_error(error):
+                    logger.warning("the database is away; looking again", error=str(error) or type(error).__name__)
+                else:
+                    # A defect of ours, in one round. The next rounds still help every other process.
+                    logger.exception("reconciler round failed")
+            try:
+                # Spread, so that several coordinators do not look at the same moment.
+                async with asyncio.timeout(0.01 if more else self._interval * random.uniform(0.8, 1.2)):  # noqa: S311
+                    await stopping.wait()
+            except TimeoutError:
+                continue
+
+    async def look_once(self) -> bool:
+        """One round; whether there is more to do at once."""
+        async with self._database.transaction() as session:
+            self._dispatcher.paused = await is_paused(session)
+            due = await find_due(session, BATCH)
+            silent = await unannounced(session, ANNOUNCE_AFTER, BATCH)
+        await self._give_back_claims()
+        if self._dispatcher.paused:
+            due = []
+        running = [one for one in due if one.status == ProcessStatus.RUNNING.value]
+        await self._publish_again(running)
+        for process_id in dict.fromkeys([one.process_id for one in due if one not in running] + silent):
+            await self._attend(process_id)
+        return len(due) == BATCH or len(silent) == BATCH
+
+    async def _give_back_claims(self) -> None:
+        # After an outage of the database every consumer has been silent, dead or not. They get their time to speak again
+        # from the moment at which we could have heard them.
+        now = asyncio.get_running_loop().time()
+        if self._seeing_since is None:
+            self._seeing_since = now
+        if now - self._seeing_since < self._dead_after:
+            return
+        async with self._database.transaction() as session:
+            messages = []
+            for row, consumer in await lost_claims(session, self._dead_after, BATCH):
+                logger.warning("attempt lost", process_id=str(row.process_id), attempt=row.attempt, consumer=consumer)
+                try:
+                    messages.append(await lost(session, row, consumer, self._max_lost, self._limits))
+                except (NotFoundError, DefinitionError) as error:
+                    logger.error("process not looked at", process_id=str(row.process_id), error=str(error))  # noqa: TRY400
+            await forget_consumers(session, FORGET_CONSUMERS_AFTER)
+        for message in messages:
+            await self._dispatcher.act_quietly(message)
+
+    async def _publish_again(self, running: list[Due]) -> None:
+        """Publish commands again that nobody has claimed, unless they just wait in a queue."""
+        if not running:
+            return
+        async with self._database.transaction() as session:
+            taken = await take_running(session, [one.process_id for one in running], self._limits.redispatch_after)
+        depths = await self._depths({queue for one in taken if (queue := _queue_of(one)) is not None})
+        for one in taken:
+            depth = depths.get(_queue_of(one) or "")
+            if depth is None or not _explains_waiting(depth, one.dispatches):
+                await self._attend(one.process_id)
+
+    async def _depths(self, queues: set[str]) -> dict[str, QueueDepth | None]:
+        if not queues:
+            return {}
+        try:
+            connection = await connect(self._address, "reconcile")
+        except ServerUnavailableError as error:
+            raise PublishError(str(error)) from error
+        try:
+            return {queue: await measure(connection, step_queue(queue)) for queue in queues}
+        except BROKER_ERRORS as error:
+            raise PublishError(str(error) or type(error).__name__) from error
+        finally:
+            await connection.close()
+
+    async def _attend(self, process_id: UUID) -> None:
+        try:
+            async with self._database.transaction() as session:
+                message = await look(session, process_id, self._limits)
+        except (NotFoundError, DefinitionError, WorkflowChangedError) as error:
+            # This coordinator lacks the workflow's code (a rolling deploy); another may have it.
+            logger.error("process not looked at", process_id=str(process_id), error=str(error))  # noqa: TRY400
+            return
+        if message is not None:
+            await self._dispatcher.act(message)
+
+
+def _queue_of(one: Due) -> str | None:
+    try:
+        plan = plan_of(one.workflow)
+    except (NotFoundError, DefinitionError):
+        return None
+    position = plan.positions.get(one.step or "")
+    return None if position is None else plan.leaves[position].queue
+
+
+def _explains_waiting(depth: QueueDepth, rounds: int) -> bool:
+    """Whether the command probably waits in its queue: something does, and nobody reads it or they are still at it."""
+    return depth.ready > 0 and (depth.consumers == 0 or rounds < PATIENT_ROUNDS)

@@ -1,0 +1,151 @@
+"""Bringing the database up to date: the engine's migrations and, beside them, those of the user's project.
+
+Both are Alembic. The engine's are one branch (label ``engine``); a project's are another (label ``project``), in a folder of
+its own, whose first revision depends on the engine's head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError, rev_id
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from orchestrator.db.tables import WorkflowRow
+from orchestrator.errors import ConfigurationError
+
+# Two programs that start at once must not migrate at once. The number is arbitrary; it only has to be always the same.
+_ADVISORY_LOCK = 7_261_944_031
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A workflow as code or database knows it."""
+
+    name: str
+    target: str
+    is_task: bool
+    description: str
+
+
+def engine_migrations() -> Path:
+    """The folder of the engine's migrations: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "migrations", package.parent / "migrations"):
+        if (folder / "env.py").is_file():
+            return folder
+    raise ConfigurationError(f"the migrations are missing beside {package}: the installation is not complete")
+
+
+def alembic_config(project: Path) -> Config:
+    """Alembic's configuration, without a file."""
+    ours = engine_migrations()
+    config = Config()
+    config.set_main_option("script_location", str(ours).replace("%", "%%"))
+    folders = [ours / "versions", *([project] if project.is_dir() else [])]
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(str(folder).replace("%", "%%") for folder in folders))
+    return config
+
+
+async def upgrade(engine: AsyncEngine, project: Path) -> list[str]:
+    """Apply all migrations that are not yet applied, in one transaction; return the revisions now in force.
+
+    Raises:
+        ConfigurationError: a migration is wrong; the text says which and why.
+    """
+
+    def apply(connection: Connection, config: Config) -> list[str]:
+        command.upgrade(config, "heads")
+        return sorted(MigrationContext.configure(connection).get_current_heads())
+
+    return await _run(engine, project, apply)
+
+
+async def downgrade(engine: AsyncEngine, project: Path, revision: str) -> list[str]:
+    """Undo migrations down to ``revision`` (``base`` for all)."""
+
+    def apply(connection: Connection, config: Config) -> list[str]:
+        command.downgrade(config, revision)
+        return sorted(MigrationContext.configure(connection).get_current_heads())
+
+    return await _run(engine, project, apply)
+
+
+async def pending(engine: AsyncEngine, project: Path) -> list[str]:
+    """The heads that the database does not have yet; empty when it is up to date."""
+
+    def compare(connection: Connection, config: Config) -> list[str]:
+        applied = set(MigrationContext.configure(connection).get_current_heads())
+        return sorted(set(ScriptDirectory.from_config(config).get_heads()) - applied)
+
+    return await _run(engine, project, compare)
+
+
+def write_revision(project: Path, message: str, *, upgrades: str = "", downgrades: str = "", imports: str = "") -> Path:
+    """Write an empty or given revision into the project's folder and return its path."""
+    project.mkdir(parents=True, exist_ok=True)
+    config = alembic_config(project)
+    scripts = ScriptDirectory.from_config(config)
+    first = not any(Path(script.path).parent == project.resolve() for script in scripts.walk_revisions())
+    written = scripts.generate_revision(
+        rev_id(),
+        message,
+        head="base" if first else "project@head",
+        splice=False,
+        branch_labels="project" if first else None,
+        version_path=str(project.resolve()),
+        depends_on="engine@head" if first else None,
+        upgrades=upgrades,
+        downgrades=downgrades,
+        imports=imports,
+    )
+    if written is None:
+        raise ConfigurationError(f"no revision could be written into {project}")
+    return Path(written.path)
+
+
+def registration_code(new: list[Registration], gone: list[Registration]) -> tuple[str, str, str]:
+    """The upgrade, downgrade and imports of a revision that registers ``new`` workflows and removes ``gone`` ones."""
+    register = [_call("register_workflow", one) for one in new]
+    remove = [f"remove_workflow(op.get_bind(), {one.name!r})" for one in gone]
+    undo = [f"remove_workflow(op.get_bind(), {one.name!r})" for one in new]
+    redo = [_call("register_workflow", one) for one in gone]
+    imports = "from orchestrator.db.registration import register_workflow, remove_workflow"
+    return "\n    ".join(register + remove), "\n    ".join(redo + undo), imports
+
+
+async def registered(session: AsyncSession) -> list[Registration]:
+    """The workflows in the database."""
+    rows = await session.scalars(select(WorkflowRow).where(WorkflowRow.deleted_at.is_(None)).order_by(WorkflowRow.name))
+    return [Registration(row.name, row.target, row.is_task, row.description) for row in rows]
+
+
+def _call(function: str, one: Registration) -> str:
+    return (
+        f"{function}(\n        op.get_bind(),\n        name={one.name!r},\n        target={one.target!r},\n"
+        f"        is_task={one.is_task!r},\n        description={one.description!r},\n    )"
+    )
+
+
+async def _run(engine: AsyncEngine, project: Path, action: Callable[[Connection, Config], list[str]]) -> list[str]:
+    config = alembic_config(project)
+
+    def run(connection: Connection) -> list[str]:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        config.attributes["connection"] = connection
+        return action(connection, config)
+
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(run)
+    except (CommandError, ProgrammingError) as error:
+        raise ConfigurationError(f"the database cannot be migrated: {error}") from error

@@ -1,0 +1,179 @@
+"""Connections: one SQLAlchemy engine for use cases and steps, and a small asyncpg pool for the engine's own statements.
+
+The two are apart so that steps which use up their connections cannot starve claims, commits and heartbeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import asyncpg
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from orchestrator.errors import ConfigurationError, ServerUnavailableError
+
+if TYPE_CHECKING:
+    Driver = asyncpg.Connection[asyncpg.Record]
+    """A plain asyncpg connection, whichever of the two pools it comes from."""
+    DriverPool = asyncpg.Pool[asyncpg.Record]
+else:  # asyncpg's classes are generic in its stubs only
+    Driver, DriverPool = asyncpg.Connection, asyncpg.Pool
+
+ENGINE_CONNECTIONS = 8
+"""Of the small pool. A durable commit alone scales to about eight connections; more only queue in the server."""
+
+STATEMENT_TIMEOUT_MS = 30_000
+"""For the engine's own statements, which take milliseconds: something is badly wrong, let go and try again."""
+
+_DIALECT_ONLY = frozenset(
+    {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback", "async_creator_fn"}
+)
+
+
+class Database:
+    """All connections of one program. Opened and closed by the program's entry point.
+
+    Args:
+        url: ``postgresql+asyncpg://…``.
+        pool_size: connections for use cases and steps.
+        connect_timeout: seconds to wait for a new connection.
+        application_name: what an operator sees in ``pg_stat_activity``.
+    """
+
+    def __init__(self, url: str, *, pool_size: int, connect_timeout: float, application_name: str) -> None:
+        try:
+            self._url = make_url(url)
+            self._engine = create_async_engine(
+                self._url,
+                pool_size=pool_size,
+                max_overflow=0,
+                # A step waits for a connection as long as it may run: its own timeout ends it, not the pool's.
+                pool_timeout=None,
+                pool_pre_ping=True,
+                connect_args={
+                    "timeout": connect_timeout,
+                    "server_settings": {"application_name": application_name, "jit": "off"},
+                },
+            )
+        except (ArgumentError, ValueError) as error:
+            raise ConfigurationError(f"ORCHESTRATOR_DATABASE_URL cannot be used: {error}") from error
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._connect_timeout = connect_timeout
+        self._application_name = application_name
+        self._pool: DriverPool | None = None
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The SQLAlchemy engine."""
+        return self._engine
+
+    @property
+    def pool(self) -> DriverPool:
+        """The small pool; only after :meth:`open`."""
+        assert self._pool is not None, "Database.open() was not awaited"  # noqa: S101 - a programming error, not a user's
+        return self._pool
+
+    async def check(self) -> None:
+        """Connect once.
+
+        Raises:
+            ServerUnavailableError: PostgreSQL does not answer or refuses us; one line, with the server's words.
+        """
+        try:
+            async with asyncio.timeout(self._connect_timeout + 1):
+                connection = await asyncpg.connect(**self._connect_options())
+                await connection.close()
+        except CONNECTION_ERRORS as error:
+            reason = str(error) or type(error).__name__
+            place = self._url.set(password=None, drivername="postgresql").render_as_string()
+            raise ServerUnavailableError(
+                f"PostgreSQL at {place} cannot be used: {reason} (check ORCHESTRATOR_DATABASE_URL and that it runs)"
+            ) from error
+
+    async def open(self) -> None:
+        """Open the small pool.
+
+        Raises:
+            ServerUnavailableError: as :meth:`check`.
+        """
+        await self.check()
+        self._pool = await asyncpg.create_pool(
+            **self._connect_options(),
+            min_size=1,
+            max_size=ENGINE_CONNECTIONS,
+            # Our statements leave no session state behind, and asyncpg's reset would be one more round trip per statement.
+            reset=_no_reset,
+        )
+
+    async def close(self) -> None:
+        """Close everything."""
+        if self._pool is not None:
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
+            self._pool = None
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session in a transaction that commits when the block ends and rolls back when it raises: for edges only."""
+        async with self._sessions.begin() as session:
+            yield session
+
+    def _connect_options(self) -> dict[str, Any]:
+        _, options = self._engine.dialect.create_connect_args(self._url)
+        known = {key: value for key, value in options.items() if key not in _DIALECT_ONLY}
+        settings = {
+            "application_name": self._application_name,
+            "jit": "off",
+            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+        }
+        return {**known, "timeout": self._connect_timeout, "server_settings": settings}
+
+
+async def driver(session: AsyncSession) -> Driver:
+    """The asyncpg connection under a session, inside the session's transaction.
+
+    SQLAlchemy begins its transaction with the first statement that it sends itself, so one must have been sent.
+    """
+    connection = await session.connection()
+    raw = await connection.get_raw_connection()
+    return cast("Driver", raw.driver_connection)
+
+
+CONNECTION_ERRORS = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.DiskFullError,
+    asyncpg.QueryCanceledError,
+)
+"""The database is away, restarting, full or refuses us: back off and try again; nothing is acknowledged."""
+
+
+def is_connection_error(error: BaseException) -> bool:
+    """Whether an error means that the database is away, rather than that a statement was wrong."""
+    if isinstance(error, DBAPIError):
+        original = error.orig
+        cause = original.__cause__ if original is not None else None
+        return error.connection_invalidated or isinstance(error, InterfaceError) or isinstance(cause, CONNECTION_ERRORS)
+    return isinstance(error, CONNECTION_ERRORS)
+
+
+async def _no_reset(_: Driver) -> None:
+    return None

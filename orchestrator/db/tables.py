@@ -1,0 +1,213 @@
+"""The tables, as SQLAlchemy models. The migrations make them; a test holds the two against each other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from orchestrator.types import JSON
+
+# Constraint names must be the same in models and migrations, so neither leaves them to chance.
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """The base of all models. ``str`` is ``text``, times carry their zone."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        str: Text(),
+        UUID: PG_UUID(as_uuid=True),
+        datetime: TIMESTAMP(timezone=True),
+        dict[str, Any]: JSONB(),
+        list[str]: ARRAY(Text()),
+    }
+
+
+class WorkflowRow(Base):
+    """A workflow that may be started. Removing one sets ``deleted_at``; its processes keep pointing at the row."""
+
+    __tablename__ = "workflows"
+    __table_args__ = (Index("uq_workflows_name", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),)
+
+    workflow_id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    name: Mapped[str]
+    target: Mapped[str]
+    is_task: Mapped[bool] = mapped_column(server_default=text("false"))
+    description: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
+
+
+class ProcessRow(Base):
+    """One run of a workflow: the truth about where it stands.
+
+    Columns that need a word:
+        attempt: the fencing token; every claim raises it.
+        claimed_by: the consumer that runs the present step; only it may commit it.
+        due_at: when somebody must look again, by the database's clock; ``NULL`` for never.
+        dispatches: how often the present command was published again, for growing intervals.
+        announced: up to which log entry events have been published.
+        request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
+    """
+
+    __tablename__ = "processes"
+    __table_args__ = (
+        Index("ix_processes_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_processes_claimed_by", "claimed_by", postgresql_where=text("claimed_by IS NOT NULL")),
+        Index(
+            "ix_processes_unannounced",
+            "updated_at",
+            postgresql_where=text("announced < sequence AND status <> 'running'"),
+        ),
+        Index("ix_processes_started_at", text("started_at DESC"), "process_id"),
+        Index("ix_processes_workflow_id", "workflow_id"),
+        CheckConstraint("position >= 0 AND attempt >= 0 AND sequence >= 0", name="counters"),
+        # Each row is rewritten twice per step; room on its page keeps those versions together.
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+    process_id: Mapped[UUID] = mapped_column(primary_key=True)
+    workflow_id: Mapped[UUID] = mapped_column(ForeignKey("workflows.workflow_id"))
+    workflow: Mapped[str]
+    is_task: Mapped[bool]
+    status: Mapped[str]
+    position: Mapped[int]
+    step: Mapped[str | None]
+    entered: Mapped[bool]
+    attempt: Mapped[int]
+    sequence: Mapped[int]
+    failures: Mapped[int]
+    lost: Mapped[int]
+    rewinds: Mapped[int]
+    state: Mapped[dict[str, Any]]
+    started_by: Mapped[str]
+    actor: Mapped[str]
+    request_key: Mapped[str | None] = mapped_column(unique=True)
+    request_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
+    claimed_by: Mapped[UUID | None]
+    claimed_at: Mapped[datetime | None]
+    due_at: Mapped[datetime | None]
+    dispatches: Mapped[int] = mapped_column(server_default=text("0"))
+    announced: Mapped[int] = mapped_column(server_default=text("0"))
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class LogRow(Base):
+    """One entry of a process's log: an attempt of a step, or something done to the process. Append-only.
+
+    The full state after any entry is the fold of ``delta`` (merged over) and ``removed`` (taken away) up to it.
+    """
+
+    __tablename__ = "process_steps"
+
+    process_id: Mapped[UUID] = mapped_column(ForeignKey("processes.process_id", ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    name: Mapped[str]
+    position: Mapped[int | None]
+    attempt: Mapped[int]
+    status: Mapped[str]
+    delta: Mapped[dict[str, Any]]
+    removed: Mapped[list[str] | None]
+    failure: Mapped[dict[str, Any] | None]
+    note: Mapped[str | None]
+    author: Mapped[str]
+    consumer: Mapped[str | None]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime]
+
+
+class CallbackRow(Base):
+    """A callback token and what became of it.
+
+    ``token`` holds the plaintext only until the action has committed: until then the action may have to run again and the
+    job of the lost run must still be able to answer. Afterwards only the SHA-256 remains.
+    """
+
+    __tablename__ = "callbacks"
+    __table_args__ = (
+        Index(
+            "uq_callbacks_current",
+            "process_id",
+            unique=True,
+            postgresql_where=text("status IN ('open', 'parked')"),
+        ),
+        Index("ix_callbacks_process_id", "process_id"),
+    )
+
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    token: Mapped[str | None]
+    process_id: Mapped[UUID] = mapped_column(ForeignKey("processes.process_id", ondelete="CASCADE"))
+    position: Mapped[int]
+    step: Mapped[str]
+    status: Mapped[str]
+    timeout: Mapped[float | None] = mapped_column(Float)
+    deadline: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    payload: Mapped[JSON | None] = mapped_column(JSONB(none_as_null=True))
+    progress: Mapped[JSON | None] = mapped_column(JSONB(none_as_null=True))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    received_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+
+
+class ConsumerRow(Base):
+    """A step consumer and when it last said that it lives."""
+
+    __tablename__ = "consumers"
+
+    consumer_id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    queues: Mapped[list[str]]
+    concurrency: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EngineSettingsRow(Base):
+    """The one row of engine-wide switches."""
+
+    __tablename__ = "engine_settings"
+    __table_args__ = (CheckConstraint("single", name="single"),)
+
+    single: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    global_lock: Mapped[bool] = mapped_column(server_default=text("false"))
+    changed_by: Mapped[str] = mapped_column(server_default="")
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SettingsChangeRow(Base):
+    """Who paused and unpaused the engine, and when. Append-only."""
+
+    __tablename__ = "engine_settings_log"
+
+    change_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    global_lock: Mapped[bool]
+    author: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,158 @@
+"""Fills the parameters of a step's function, or of a form, from the state: by name and annotation, with pydantic."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from orchestrator.errors import DefinitionError, MissingArgumentError
+from orchestrator.types import State
+from orchestrator.workflow import CallbackTerms
+
+ENGINE_PARAMETERS = frozenset({"state", "session", "process_id", "idempotency_key"})
+"""Parameters that the engine fills itself, whatever the state holds under these names."""
+
+CALLBACK_PARAMETERS = frozenset({"callback_token", "callback_exchange"})
+"""Further ones, for the action of a callback step; the third has the name that the author chose for the route."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter that is filled from the state."""
+
+    name: str
+    adapter: TypeAdapter[Any] | None
+    annotation: str
+    required: bool
+    default: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a function asks for.
+
+    Args:
+        what: names the function in error texts.
+        engine: the names of the parameters that the engine fills itself.
+        parameters: the others.
+    """
+
+    what: str
+    engine: frozenset[str]
+    parameters: tuple[Parameter, ...]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any] | None, what: str, callback: CallbackTerms | None = None) -> Arguments:
+        """Read a function's signature.
+
+        Raises:
+            DefinitionError: a parameter cannot be filled, whatever the state.
+        """
+        if function is None:
+            return cls(what, frozenset(), ())
+        reserved = ENGINE_PARAMETERS
+        if callback is not None:
+            reserved = reserved | CALLBACK_PARAMETERS | {callback.route_key}
+        engine, parameters = set(), []
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise DefinitionError(f"{what} has the parameter '{parameter}': parameters are filled by name only")
+            if parameter.name in reserved:
+                engine.add(parameter.name)
+            else:
+                parameters.append(_parameter(function, parameter, what))
+        if "session" in engine and not is_async(function):
+            # A plain function runs in a thread, where an AsyncSession cannot be awaited.
+            raise DefinitionError(f"{what} asks for 'session' but is a plain function: make it 'async def'")
+        return cls(what, frozenset(engine), tuple(parameters))
+
+    def fill(self, state: State, engine: Mapping[str, object]) -> dict[str, Any]:
+        """The keyword arguments for one call. The function gets copies: it cannot change the state in place.
+
+        Raises:
+            MissingArgumentError: the state lacks a value, or holds one of the wrong type.
+        """
+        filled: dict[str, Any] = {name: engine[name] for name in self.engine if name in engine}
+        if "state" in self.engine:
+            filled["state"] = deepcopy(state)
+        missing = [name for name in self.engine if name not in filled]
+        if missing:
+            raise MissingArgumentError(f"{self.what} asks for {missing[0]!r}, which is not to be had here")
+        for parameter in self.parameters:
+            if parameter.name in state:
+                filled[parameter.name] = self._convert(parameter, state[parameter.name])
+            elif parameter.required:
+                known = ", ".join(sorted(state)) or "nothing"
+                raise MissingArgumentError(
+                    f"{self.what} asks for {parameter.name!r} ({parameter.annotation}), which the state does not have."
+                    f" It has: {known}"
+                )
+            else:
+                filled[parameter.name] = parameter.default
+        return filled
+
+    def _convert(self, parameter: Parameter, value: object) -> object:
+        if parameter.adapter is None:
+            return deepcopy(value)
+        try:
+            return parameter.adapter.validate_python(deepcopy(value))
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors())
+            raise MissingArgumentError(
+                f"{self.what} asks for {parameter.name!r} as {parameter.annotation}, but the state holds something else:"
+                f" {wrong}"
+            ) from error
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling ``function`` gives something to await; anything else runs in a thread."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async, not a test for callability
+    )
+
+
+def _parameter(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> Parameter:
+    required = parameter.default is parameter.empty
+    default = None if required else parameter.default
+    if parameter.annotation is parameter.empty:
+        return Parameter(parameter.name, None, "anything", required, default)
+    annotation = _resolve(function, parameter, what)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise DefinitionError(
+            f"{what} asks for {parameter.name!r} as {_name(annotation)}, which cannot be read from a JSON state"
+        ) from error
+    # A missing key reads as None where the author allows None, as in other engines of this kind.
+    optional = typing.get_origin(annotation) in (typing.Union, UnionType) and NoneType in typing.get_args(annotation)
+    return Parameter(parameter.name, adapter, _name(annotation), required and not optional, default)
+
+
+def _resolve(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> Any:
+    """The parameter's annotation as a type. Each is resolved alone: names imported for type checkers only may stand elsewhere."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    inner = inspect.unwrap(inner)
+    namespace = getattr(inner, "__globals__", None) or getattr(type(inner).__call__, "__globals__", {})
+    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return typing.get_type_hints(holder, globalns=namespace, include_extras=True)[parameter.name]
+    except (NameError, TypeError, SyntaxError, AttributeError) as error:
+        raise DefinitionError(
+            f"{what}: the annotation of {parameter.name!r} ({parameter.annotation!r}) cannot be resolved: {error}"
+        ) from error
+
+
+def _name(annotation: object) -> str:
+    return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)

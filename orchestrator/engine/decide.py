@@ -1,0 +1,435 @@
+"""The function that decides: a process and an event go in, the next process and what must be done come out.
+
+Everything that affects where a process stands lives in this file. It has no I/O, clock or chance, and never changes its
+arguments. Whoever calls it stores the decision in one transaction, guarded by the process's attempt and position, and only
+then acts on it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from orchestrator.engine import events
+from orchestrator.engine.events import Event, Failure, Stamp
+from orchestrator.engine.plan import Leaf, Plan
+from orchestrator.engine.process import Process
+from orchestrator.engine.transitions import TRANSITIONS
+from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
+from orchestrator.types import ProcessStatus, State, StepStatus
+from orchestrator.workflow import Predicate, StepKind
+
+
+class EntryKind(StrEnum):
+    """What a log entry tells of."""
+
+    STEP = "step"
+    PROCESS = "process"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the log; never changed once written.
+
+    The state after any entry is the fold of all entries up to it: ``delta`` merged over, ``removed`` taken away.
+
+    Args:
+        name: the step's name, or for a process entry what happened to it.
+        position: the step's position; ``None`` for a process entry.
+        status: a step status, or for a process entry the process's status from here on.
+        ran: whether this tells of an attempt that ran, so that it began when the attempt was claimed.
+    """
+
+    sequence: int
+    kind: EntryKind
+    name: str
+    status: StepStatus | ProcessStatus
+    attempt: int
+    author: str
+    position: int | None = None
+    delta: State = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    failure: Failure | None = None
+    note: str | None = None
+    ran: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Publish a command: run the step at ``position`` if the process's attempt is still ``attempt``."""
+
+    position: int
+    attempt: int
+    queue: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCallback:
+    """Make a callback token ready before the action runs; any earlier one of this process is superseded."""
+
+    position: int
+    step: str
+    token: str
+    timeout: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkCallback:
+    """The action has committed: forget the token's plaintext, start the clock, look for an early answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCallback:
+    """The token is worth nothing any more; ``outcome`` says why: used, failed or superseded."""
+
+    outcome: str
+
+
+CallbackChange = OpenCallback | ParkCallback | CloseCallback
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The next process and what must be done: all of it, or none.
+
+    Args:
+        entries: log rows to append, in order.
+        dispatch: the one command to publish after the commit.
+        callback: what happens to the process's callback row.
+        retry_in: seconds after which a waiting step is due.
+    """
+
+    process: Process
+    entries: tuple[Entry, ...]
+    dispatch: Dispatch | None = None
+    callback: CallbackChange | None = None
+    retry_in: float | None = None
+
+
+def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision:
+    """Judge an event.
+
+    Raises:
+        IllegalTransitionError: the event does not fit the process's status or position; nothing changes.
+        FencedError: the event comes from an attempt that was overtaken.
+        WorkflowChangedError: the code no longer has the step at which the process stands.
+    """
+    if process.status not in TRANSITIONS[type(event)]:
+        raise IllegalTransitionError(
+            f"a process that is {process.status.value} cannot be {_VERBS.get(type(event), 'changed like this')}"
+        )
+    draft = _Draft(plan, process, stamp)
+    match event:
+        case events.Started():
+            _start(draft, event)
+        case events.StepSucceeded():
+            _step_succeeded(draft, event)
+        case events.StepFailed():
+            _step_failed(draft, event)
+        case events.AttemptLost():
+            _attempt_lost(draft, event)
+        case events.RetryDue():
+            plan.locate(process)
+            draft.resume(process.actor, "due again")
+        case events.CallbackCompleted():
+            leaf = _waiting_leaf(plan, process, event.position)
+            assert leaf.step.callback is not None  # noqa: S101 - an AWAIT leaf always has terms
+            draft.log_step(leaf, StepStatus.SUCCESS, delta={leaf.step.callback.result_key: event.payload})
+            draft.callback = CloseCallback("used")
+            draft.arrive(leaf.position + 1)
+        case events.CallbackFailed():
+            leaf = _waiting_leaf(plan, process, event.position)
+            draft.callback = CloseCallback("failed")
+            draft.fail(leaf, event.failure)
+        case events.Submitted():
+            leaf = plan.locate(process)
+            if leaf.step.kind is not StepKind.INPUT:
+                raise IllegalTransitionError(f"the step {leaf.step.name!r} takes no input")
+            draft.change(actor=event.user)
+            draft.log_step(leaf, StepStatus.SUCCESS, delta=event.delta)
+            draft.arrive(leaf.position + 1)
+        case events.Retried():
+            _retry(draft, event)
+        case events.Aborted():
+            _abort(draft, event)
+        case events.Patched():
+            _patch(draft, event)
+        case events.StepSkipped():
+            _skip(draft, event)
+        case events.CodeChanged():
+            draft.fail(None, event.failure)
+    return draft.decision()
+
+
+_VERBS = {
+    events.Submitted: "given input: it waits for none",
+    events.Retried: "retried: only failed and waiting processes can",
+    events.Aborted: "aborted: it is final",
+    events.Patched: "patched: only failed and suspended processes can",
+    events.StepSkipped: "made to skip its step: only failed and waiting processes can",
+    events.CallbackCompleted: "completed by a callback: it waits for none",
+    events.CallbackFailed: "failed by a callback: it waits for none",
+}
+
+
+class _Draft:
+    """A decision in the making. Lives for one call of :func:`decide` and is seen by nobody else."""
+
+    def __init__(self, plan: Plan, process: Process, stamp: Stamp) -> None:
+        self.plan, self.before, self.process, self.stamp = plan, process, process, stamp
+        self.entries: list[Entry] = []
+        self.dispatch: Dispatch | None = None
+        self.callback: CallbackChange | None = None
+        self.retry_in: float | None = None
+
+    def change(self, **changes: object) -> None:
+        self.process = replace(self.process, **changes)  # type: ignore[arg-type]  # dataclasses.replace takes them by name
+
+    def log(self, entry: Entry) -> None:
+        state = {**self.process.state, **entry.delta}
+        for key in entry.removed:
+            state.pop(key, None)
+        self.change(sequence=entry.sequence, state=state)
+        self.entries.append(entry)
+
+    def log_step(
+        self,
+        leaf: Leaf,
+        status: StepStatus,
+        *,
+        delta: State | None = None,
+        failure: Failure | None = None,
+        note: str | None = None,
+        ran: bool = False,
+    ) -> None:
+        process = self.process
+        self.log(
+            Entry(
+                sequence=process.sequence + 1,
+                kind=EntryKind.STEP,
+                name=leaf.step.name,
+                status=status,
+                attempt=process.attempt,
+                author=process.actor,
+                position=leaf.position,
+                delta=delta or {},
+                failure=failure,
+                note=note,
+                ran=ran,
+            )
+        )
+
+    def log_process(
+        self,
+        name: str,
+        *,
+        delta: State | None = None,
+        removed: tuple[str, ...] = (),
+        note: str | None = None,
+        failure: Failure | None = None,
+        author: str | None = None,
+    ) -> None:
+        process = self.process
+        self.log(
+            Entry(
+                sequence=process.sequence + 1,
+                kind=EntryKind.PROCESS,
+                name=name,
+                status=process.status,
+                attempt=process.attempt,
+                author=author or process.actor,
+                delta=delta or {},
+                removed=removed,
+                note=note,
+                failure=failure,
+            )
+        )
+
+    def arrive(self, position: int) -> None:
+        """Move to ``position`` and on, past markers and skipped steps, until something must run, wait or end."""
+        while position < len(self.plan):
+            leaf = self.plan.leaves[position]
+            self.change(position=position, step=leaf.step.name, entered=False, failures=0, lost=0)
+            try:
+                end = _first_refusal(leaf, self.process.state)
+            except Exception as error:
+                # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
+                # same. A retry asks it again, because the position was not entered.
+                message = f"the condition of this step raised {type(error).__name__}: {error}"
+                self.fail(leaf, Failure(type(error).__name__, message))
+                return
+            if end is not None:
+                for skipped in self.plan.leaves[position:end]:
+                    self.log_step(skipped, StepStatus.SKIPPED)
+                position = end
+                continue
+            self.change(entered=True)
+            match leaf.step.kind:
+                case StepKind.START | StepKind.DONE:
+                    status = StepStatus.COMPLETE if leaf.step.kind is StepKind.DONE else StepStatus.SUCCESS
+                    self.log_step(leaf, status)
+                    position += 1
+                case StepKind.INPUT:
+                    self.log_step(leaf, StepStatus.SUSPEND)
+                    self.change(status=ProcessStatus.SUSPENDED)
+                    return
+                case StepKind.AWAIT:
+                    self.log_step(leaf, StepStatus.AWAITING_CALLBACK)
+                    self.change(status=ProcessStatus.AWAITING_CALLBACK)
+                    self.callback = ParkCallback()
+                    return
+                case StepKind.RUN | StepKind.ACTION:
+                    self.run(leaf)
+                    return
+        self.change(position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, failures=0, lost=0)
+
+    def run(self, leaf: Leaf) -> None:
+        """Have the step at ``leaf`` executed."""
+        if leaf.step.kind is StepKind.ACTION:
+            assert leaf.step.callback is not None  # noqa: S101 - an ACTION leaf always has terms
+            waiting = self.plan.leaves[leaf.position + 1]
+            timeout = leaf.step.callback.timeout
+            self.callback = OpenCallback(waiting.position, waiting.step.name, self.stamp.token, timeout)
+        self.change(status=ProcessStatus.RUNNING)
+        self.command(leaf)
+
+    def command(self, leaf: Leaf) -> None:
+        self.dispatch = Dispatch(leaf.position, self.process.attempt, leaf.queue, leaf.step.name)
+
+    def resume(self, actor: str, name: str) -> None:
+        """Run the present step again, with its conditions decided and its callback token unchanged."""
+        leaf = self.plan.locate(self.process)
+        self.change(status=ProcessStatus.RUNNING, actor=actor, position=leaf.position)
+        self.log_process(name)
+        self.command(leaf)
+
+    def fail(self, leaf: Leaf | None, failure: Failure, *, ran: bool = False) -> None:
+        if leaf is not None:
+            self.log_step(leaf, StepStatus.FAILED, failure=failure, ran=ran)
+            if leaf.step.kind is StepKind.ACTION:
+                # Whatever the lost job may still answer, the retry will start another one.
+                self.callback = CloseCallback("superseded")
+        self.change(status=failure.status)
+        if leaf is None:
+            self.log_process("failed", failure=failure)
+
+    def decision(self) -> Decision:
+        # Each change of status is an entry of its own, so that every entry is exactly one event for the outside.
+        last = next((e for e in reversed(self.entries) if e.kind is EntryKind.PROCESS), None)
+        shown = last.status if last is not None else self.before.status
+        if self.process.status != shown:
+            self.log_process(self.process.status.value.replace("_", " "))
+        return Decision(self.process, tuple(self.entries), self.dispatch, self.callback, self.retry_in)
+
+
+def _start(draft: _Draft, event: events.Started) -> None:
+    draft.log_process("created", delta=event.state)
+    draft.arrive(0)
+
+
+def _step_succeeded(draft: _Draft, event: events.StepSucceeded) -> None:
+    _fence(draft.process, event.attempt)
+    leaf = draft.plan.locate(draft.process)
+    draft.log_step(leaf, StepStatus.SUCCESS, delta=event.delta, note=event.warning, ran=True)
+    draft.arrive(leaf.position + 1)
+
+
+def _step_failed(draft: _Draft, event: events.StepFailed) -> None:
+    _fence(draft.process, event.attempt)
+    leaf = draft.plan.locate(draft.process)
+    draft.change(failures=draft.process.failures + 1, lost=0)
+    if event.retry_in is None:
+        draft.fail(leaf, event.failure, ran=True)
+        return
+    draft.log_step(leaf, StepStatus.WAITING, failure=event.failure, ran=True)
+    draft.change(status=ProcessStatus.WAITING)
+    draft.retry_in = event.retry_in
+
+
+def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
+    _fence(draft.process, event.attempt)
+    leaf = draft.plan.locate(draft.process)
+    if event.given_back:
+        draft.log_process("given back", note=f"attempt {event.attempt} was given back by the consumer {event.consumer}")
+        draft.command(leaf)
+        return
+    draft.change(lost=draft.process.lost + 1)
+    note = f"attempt {event.attempt} was lost: the consumer {event.consumer} is presumed dead"
+    if draft.process.lost < event.limit:
+        draft.log_process("attempt lost", note=note)
+        draft.command(leaf)
+        return
+    message = (
+        f"{note}; this step has now brought down its consumer {draft.process.lost} times in a row and is not run again"
+    )
+    draft.fail(leaf, Failure("ConsumerLostError", message), ran=True)
+
+
+def _retry(draft: _Draft, event: events.Retried) -> None:
+    leaf = draft.plan.locate(draft.process)
+    draft.change(actor=event.user, failures=0, lost=0, status=ProcessStatus.RUNNING)
+    draft.log_process("retried")
+    if not draft.process.entered:
+        draft.arrive(leaf.position)
+        return
+    start = draft.plan.leaves[leaf.restart]
+    if start is not leaf:
+        draft.change(rewinds=draft.process.rewinds + 1)
+    draft.change(position=start.position, step=start.step.name)
+    draft.run(start)
+
+
+def _abort(draft: _Draft, event: events.Aborted) -> None:
+    draft.change(actor=event.user, status=ProcessStatus.ABORTED)
+    try:
+        leaf = draft.plan.locate(draft.process)
+    except WorkflowChangedError:
+        pass  # the step is gone from the code; an operator can end the process all the same
+    else:
+        draft.log_step(leaf, StepStatus.ABORT, note=event.reason)
+    draft.log_process("aborted", note=event.reason)
+    draft.callback = CloseCallback("superseded")
+
+
+def _patch(draft: _Draft, event: events.Patched) -> None:
+    draft.log_process(
+        "patched", delta=dict(event.delta), removed=tuple(event.removed), note=event.reason, author=event.user
+    )
+
+
+def _skip(draft: _Draft, event: events.StepSkipped) -> None:
+    leaf = draft.plan.locate(draft.process)
+    end = draft.plan.skipped_by(leaf)
+    draft.change(actor=event.user, status=ProcessStatus.RUNNING)
+    for skipped in draft.plan.leaves[leaf.position : end]:
+        draft.log_step(skipped, StepStatus.SKIPPED, note=event.reason)
+    draft.callback = CloseCallback("superseded")
+    draft.arrive(end)
+
+
+def _fence(process: Process, attempt: int) -> None:
+    if attempt != process.attempt:
+        raise FencedError(f"attempt {attempt} was overtaken: the process is at attempt {process.attempt}")
+
+
+def _waiting_leaf(plan: Plan, process: Process, position: int) -> Leaf:
+    leaf = plan.locate(process)
+    if process.position != position or leaf.step.kind is not StepKind.AWAIT:
+        raise IllegalTransitionError("this callback belongs to another step than the one the process waits at")
+    return leaf
+
+
+def _first_refusal(leaf: Leaf, state: State) -> int | None:
+    """The end of the first guard that says no, or ``None`` when all agree."""
+    refused: Iterable[int] = (guard.end for guard in leaf.guards if not _ask(guard.predicate, state))
+    return next(iter(refused), None)
+
+
+def _ask(predicate: Predicate, state: State) -> bool:
+    # A copy, because an author's predicate that changes the state in place would change it without a log row.
+    return bool(predicate(deepcopy(state)) if inspect.signature(predicate).parameters else predicate())  # type: ignore[call-arg]

@@ -1,0 +1,162 @@
+"""What can happen to a process. Events are values: the facts that :func:`orchestrator.engine.decide.decide` judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.types import JSON, ProcessStatus, State
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Time and chance, brought in from outside so that the core has neither.
+
+    Args:
+        now: when this happens; informational, never compared.
+        token: a fresh unguessable callback token, used if the decision opens a callback.
+    """
+
+    now: datetime
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed, as it is logged.
+
+    Args:
+        type: the error's class.
+        message: for the operator, in words.
+        traceback: where it happened; empty for failures that have none.
+        details: what the author attached.
+        status: the process status it leads to when nothing tries again by itself.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    details: JSON = None
+    status: ProcessStatus = ProcessStatus.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process begins; ``state`` is the result of its initial form."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class StepSucceeded:
+    """The function of the present step returned ``delta``."""
+
+    attempt: int
+    delta: State
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """The function of the present step raised; ``retry_in`` seconds until it is tried again, or ``None`` for not by itself."""
+
+    attempt: int
+    failure: Failure
+    retry_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLost:
+    """The consumer that ran the present step is presumed dead, or gave the step back (``given_back``)."""
+
+    attempt: int
+    consumer: str
+    given_back: bool = False
+    limit: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The delay of a waiting step is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackCompleted:
+    """The external system answered with a result."""
+
+    position: int
+    payload: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackFailed:
+    """The external system answered that it failed, or did not answer in time."""
+
+    position: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """Somebody filled in the form of an input step."""
+
+    user: str
+    delta: State
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Somebody asked for another try."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """Somebody ended the process."""
+
+    user: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """An operator corrected the state: keys set and keys removed."""
+
+    user: str
+    reason: str
+    delta: Mapping[str, JSON]
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """An operator decided that the failed step shall not run."""
+
+    user: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeChanged:
+    """The process's place cannot be found in the workflow as it is now."""
+
+    failure: Failure
+
+
+Event = (
+    Started
+    | StepSucceeded
+    | StepFailed
+    | AttemptLost
+    | RetryDue
+    | CallbackCompleted
+    | CallbackFailed
+    | Submitted
+    | Retried
+    | Aborted
+    | Patched
+    | StepSkipped
+    | CodeChanged
+)

@@ -1,0 +1,135 @@
+"""A workflow laid out flat: position → leaf step, with the conditions that are asked on arriving there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.engine.arguments import Arguments
+from orchestrator.engine.process import Process
+from orchestrator.errors import WorkflowChangedError
+from orchestrator.workflow import Block, BlockKind, Predicate, Step, StepList, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A condition asked on arriving at a position; when it is false all steps before ``end`` are skipped."""
+
+    predicate: Predicate
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One step of a plan.
+
+    Args:
+        guards: asked on arriving, outermost first.
+        restart: where a retry begins: this position, or that of the action for the parts of a callback step.
+        group: the name of the step group it belongs to.
+    """
+
+    position: int
+    step: Step
+    queue: str
+    arguments: Arguments
+    guards: tuple[Guard, ...] = ()
+    restart: int = 0
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A workflow laid out flat. Positions count from 0."""
+
+    workflow: Workflow
+    leaves: tuple[Leaf, ...]
+    form: Arguments
+    positions: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.leaves)
+
+    @classmethod
+    def of(cls, workflow: Workflow) -> Plan:
+        """Lay a workflow out.
+
+        Raises:
+            DefinitionError: a step's parameters cannot be filled.
+        """
+        leaves = tuple(_lay_out(workflow, workflow.steps, 0, (), None, None))
+        form = Arguments.of(workflow.initial_input_form, f"the initial form of {workflow.name!r}")
+        return cls(workflow, leaves, form, {leaf.step.name: leaf.position for leaf in leaves})
+
+    def locate(self, process: Process) -> Leaf:
+        """The leaf at which a process stands.
+
+        The step's name decides: when the code has changed and the name stands elsewhere, that is the place.
+
+        Raises:
+            WorkflowChangedError: no step has that name any more. The engine never runs or skips another step instead.
+        """
+        if process.step is not None:
+            if process.position < len(self.leaves) and self.leaves[process.position].step.name == process.step:
+                return self.leaves[process.position]
+            position = self.positions.get(process.step)
+            if position is not None:
+                return self.leaves[position]
+        raise WorkflowChangedError(
+            f"the workflow {self.workflow.name!r} has changed while this process was under way: it stands at step"
+            f" {process.step!r} (position {process.position}), which the code no longer has. Bring the step back under this"
+            " name and retry, or abort the process."
+        )
+
+    def skipped_by(self, leaf: Leaf) -> int:
+        """The position after ``leaf`` and after whatever cannot be run without it (the rest of its callback step)."""
+        end = leaf.position + 1
+        while end < len(self.leaves) and self.leaves[end].restart < end and self.leaves[end].restart <= leaf.position:
+            end += 1
+        return end
+
+
+def _lay_out(
+    workflow: Workflow,
+    steps: StepList,
+    start: int,
+    outer: tuple[Guard, ...],
+    restart: int | None,
+    group: str | None,
+) -> list[Leaf]:
+    """Flatten ``steps`` from position ``start``; ``outer`` are the guards of enclosing blocks, asked at their first leaf."""
+    found: list[Leaf] = []
+    for item in steps:
+        position = start + len(found)
+        pending = outer if not found else ()
+        if isinstance(item, Block):
+            end = position + _size(item.steps)
+            guards = pending + tuple(Guard(predicate, end) for predicate in item.conditions)
+            is_callback = item.kind is BlockKind.CALLBACK
+            found.extend(
+                _lay_out(
+                    workflow,
+                    item.steps,
+                    position,
+                    guards,
+                    position if is_callback else restart,
+                    group if is_callback else item.name,
+                )
+            )
+            continue
+        guards = pending + tuple(Guard(predicate, position + 1) for predicate in item.conditions)
+        found.append(
+            Leaf(
+                position,
+                item,
+                item.queue or workflow.default_queue,
+                Arguments.of(item.function or item.form, f"the step {item.name!r} of {workflow.name!r}", item.callback),
+                guards,
+                position if restart is None else restart,
+                group,
+            )
+        )
+    return found
+
+
+def _size(steps: StepList) -> int:
+    return sum(_size(item.steps) if isinstance(item, Block) else 1 for item in steps)

@@ -1,0 +1,49 @@
+"""A process as the core sees it: one run of a workflow, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+from orchestrator.types import ProcessStatus, State
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One run of a workflow.
+
+    Args:
+        position: the leaf step of the plan that is next, or under way; the plan's length when the process is completed.
+        step: the name of that step, so that the place is found again after the code has changed; ``None`` at the end.
+        entered: whether the conditions of this position have been decided.
+        attempt: raised by one each time a step is claimed; never falls. The fencing token.
+        sequence: of the newest log entry; counts from 1 without gaps.
+        failures: failed tries of the present step since somebody last retried it.
+        lost: consumers in a row that died while running the present step.
+        rewinds: how often a retry has gone back to the action of a callback step.
+        state: what the process knows.
+        started_by: who started the process.
+        actor: who started, resumed or retried it last: the author of the steps that run now.
+    """
+
+    process_id: UUID
+    workflow: str
+    status: ProcessStatus
+    position: int
+    step: str | None
+    attempt: int
+    sequence: int
+    state: State
+    started_by: str
+    actor: str
+    entered: bool = True
+    failures: int = 0
+    lost: int = 0
+    rewinds: int = 0
+
+    def idempotency_key(self, step: str) -> str:
+        """A UUID that names this step of this process to external systems: the same on every attempt.
+
+        Only a retry that goes back to the action of a callback step asks for new external work, and gets a new key.
+        """
+        return str(uuid5(self.process_id, f"{step}#{self.rewinds}" if self.rewinds else step))

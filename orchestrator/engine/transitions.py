@@ -1,0 +1,56 @@
+"""The transition table, as data: which event is allowed in which status, and where it may lead.
+
+The documentation's table is generated from it, :func:`orchestrator.engine.decide.decide` checks against it before it
+judges, and the property tests check every decision's outcome against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.engine import events
+from orchestrator.types import ProcessStatus
+
+_S = ProcessStatus
+_FAILURES = frozenset({_S.FAILED, _S.API_UNAVAILABLE, _S.INCONSISTENT_DATA})
+_ARRIVALS = frozenset({_S.RUNNING, _S.SUSPENDED, _S.FAILED, _S.COMPLETED})
+"""Where arriving at a position may lead; FAILED because a condition may raise."""
+
+TRANSITIONS: Mapping[type, Mapping[ProcessStatus, frozenset[ProcessStatus]]] = {
+    events.Started: {_S.CREATED: _ARRIVALS},
+    events.StepSucceeded: {_S.RUNNING: _ARRIVALS | {_S.AWAITING_CALLBACK}},
+    events.StepFailed: {_S.RUNNING: _FAILURES | {_S.WAITING}},
+    events.AttemptLost: {_S.RUNNING: frozenset({_S.RUNNING, _S.FAILED})},
+    events.RetryDue: {_S.WAITING: frozenset({_S.RUNNING})},
+    events.CallbackCompleted: {_S.AWAITING_CALLBACK: _ARRIVALS},
+    events.CallbackFailed: {_S.AWAITING_CALLBACK: frozenset({_S.FAILED})},
+    events.Submitted: {_S.SUSPENDED: _ARRIVALS},
+    events.Retried: dict.fromkeys((*sorted(_FAILURES), _S.WAITING), _ARRIVALS),
+    events.Aborted: {
+        status: frozenset({_S.ABORTED})
+        for status in (_S.RUNNING, _S.SUSPENDED, _S.WAITING, _S.AWAITING_CALLBACK, *sorted(_FAILURES))
+    },
+    events.Patched: {status: frozenset({status}) for status in (*sorted(_FAILURES), _S.SUSPENDED)},
+    events.StepSkipped: dict.fromkeys((*sorted(_FAILURES), _S.WAITING), _ARRIVALS),
+    events.CodeChanged: {
+        status: frozenset({_S.FAILED}) for status in (_S.RUNNING, _S.SUSPENDED, _S.WAITING, _S.AWAITING_CALLBACK)
+    },
+}
+
+RESTING = frozenset(_S) - {_S.CREATED, _S.RUNNING}
+"""Statuses in which nothing is dispatched: the process holds no message, connection or task."""
+
+
+def as_markdown() -> str:
+    """The table as the documentation shows it."""
+    lines = ["| event | allowed in | leads to |", "| --- | --- | --- |"]
+    for event, rows in TRANSITIONS.items():
+        grouped: dict[tuple[str, ...], list[str]] = {}
+        for status, outcomes in rows.items():
+            same = ("unchanged",) if outcomes == {status} and event is events.Patched else tuple(sorted(outcomes))
+            grouped.setdefault(same, []).append(status)
+        lines.extend(
+            f"| `{event.__name__}` | {', '.join(sources)} | {', '.join(outcomes)} |"
+            for outcomes, sources in grouped.items()
+        )
+    return "\n".join(lines) + "\n"

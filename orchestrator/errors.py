@@ -1,0 +1,186 @@
+"""Every error of the engine, arranged by who must act.
+
+::
+
+    OrchestratorError
+    ├ DefinitionError                the author, at import or start-up: the program refuses to start
+    ├ ConfigurationError             the operator: a setting is missing or wrong; the program refuses to start
+    ├ ServerUnavailableError         the operator: PostgreSQL or RabbitMQ cannot be reached or refuses us
+    ├ RequestError                   the caller
+    │ ├ NotFoundError
+    │ ├ InvalidInputError
+    │ │ └ FormIncompleteError        carries the next page's JSON schema
+    │ ├ ForbiddenError
+    │ └ ConflictError
+    │   ├ IllegalTransitionError
+    │   ├ WorkflowNotUsableError     carries the reasons
+    │   ├ CallbackRefusedError       a token that is unknown, used, superseded or expired
+    │   ├ EnginePausedError
+    │   └ PredicateFailedError
+    ├ StepError                      the operator: logged on the attempt
+    │ ├ ProcessFailureError          raised by authors, with details
+    │ ├ CommitNotAllowedError
+    │ ├ InvalidResultError           a step returned something the state cannot hold
+    │ ├ MissingArgumentError         the state lacks what a step asks for
+    │ ├ StepTimeoutError
+    │ └ WorkflowChangedError
+    ├ MessageError                   nobody: the message goes to the dead-letter queue with this text
+    ├ PublishError                   nobody: the broker did not take a message; the row brings it back
+    │ └ UnroutableError
+    └ FencedError                    nobody: this attempt was overtaken; roll back and acknowledge
+
+The text of an error is its message to a person: it says what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.types import JSON
+
+
+class OrchestratorError(Exception):
+    """The root of all errors the engine raises on purpose."""
+
+
+class DefinitionError(OrchestratorError):
+    """A workflow, step or registration is wrong as written; the program refuses to start."""
+
+
+class ConfigurationError(OrchestratorError):
+    """A setting is missing or wrong; the text names the environment variable."""
+
+
+class ServerUnavailableError(OrchestratorError):
+    """PostgreSQL or RabbitMQ cannot be reached, or refuses us; the text names the server and the setting."""
+
+
+class RequestError(OrchestratorError):
+    """The caller asked for something that cannot be done."""
+
+    @property
+    def reasons(self) -> list[dict[str, JSON]]:
+        """Reasons a program can read, each with a stable ``key``."""
+        return []
+
+
+class NotFoundError(RequestError):
+    """What the caller named does not exist."""
+
+
+class InvalidInputError(RequestError):
+    """The input does not fit the form; ``errors`` names each field and what is wrong with it."""
+
+    def __init__(self, message: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors: list[dict[str, JSON]] = [
+            {
+                "key": "form.invalid",
+                "loc": [str(part) for part in error.get("loc", ())],
+                "msg": str(error.get("msg", "")),
+            }
+            for error in errors
+        ]
+
+    @property
+    def reasons(self) -> list[dict[str, JSON]]:
+        """One reason per wrong field."""
+        return self.errors
+
+
+class FormIncompleteError(InvalidInputError):
+    """The form has another page; ``form`` is its JSON schema."""
+
+    def __init__(self, form: JSON) -> None:
+        super().__init__("the form is not complete: send the next page as well; its JSON schema is under 'form'")
+        self.form = form
+
+
+class ForbiddenError(RequestError):
+    """The user may not do this."""
+
+
+class ConflictError(RequestError):
+    """What the caller asked for does not fit the present state of things."""
+
+
+class IllegalTransitionError(ConflictError):
+    """A process in this status does not allow that; ``status`` and ``event`` say which."""
+
+
+class WorkflowNotUsableError(ConflictError):
+    """The workflow may not run here and now."""
+
+    def __init__(self, message: str, reasons: Sequence[Mapping[str, JSON]] = ()) -> None:
+        super().__init__(message)
+        self._reasons = [dict(reason) for reason in reasons]
+
+    @property
+    def reasons(self) -> list[dict[str, JSON]]:
+        """Why, each with a stable key and the ids concerned."""
+        return self._reasons
+
+
+class CallbackRefusedError(ConflictError):
+    """A callback was not accepted; ``outcome`` is one of unknown, used, superseded, expired."""
+
+    def __init__(self, outcome: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class EnginePausedError(ConflictError):
+    """The engine is paused; nothing new is started until it is unpaused."""
+
+
+class PredicateFailedError(ConflictError):
+    """The workflow's own run predicate refused the start."""
+
+
+class StepError(OrchestratorError):
+    """A step failed; the attempt is logged and the process is FAILED or WAITING."""
+
+
+class ProcessFailureError(StepError):
+    """For authors to raise: a message for the operator and details that go into the log with it."""
+
+    def __init__(self, message: str, details: JSON = None) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class CommitNotAllowedError(StepError):
+    """A step tried to end the transaction that belongs to the engine."""
+
+
+class InvalidResultError(StepError):
+    """A step returned something that is not a dict, is not JSON, or is too large."""
+
+
+class MissingArgumentError(StepError):
+    """The state lacks a value that a step asks for, or holds one of the wrong type."""
+
+
+class StepTimeoutError(StepError):
+    """A step ran longer than its timeout and was cancelled."""
+
+
+class WorkflowChangedError(StepError):
+    """The code of a workflow no longer fits a process that is under way."""
+
+
+class MessageError(OrchestratorError):
+    """A message that cannot be understood: malformed, of an unknown type or version, or too large."""
+
+
+class PublishError(OrchestratorError):
+    """The broker did not confirm a message: refused, unroutable, or no answer in time (then the outcome is unknown)."""
+
+
+class UnroutableError(PublishError):
+    """No queue takes the message."""
+
+
+class FencedError(OrchestratorError):
+    """Another attempt holds the process; nothing of this one may be stored."""

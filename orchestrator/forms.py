@@ -1,0 +1,78 @@
+"""Forms: pages are ``pydantic-forms`` classes, so that its user interface components fit; walked here in any style.
+
+A form is a generator of pages (async or plain) that returns – an async one yields – the result, or simply a function that
+returns one page class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_forms.core import FormPage
+from pydantic_forms.core import asynchronous as async_forms
+from pydantic_forms.core import sync as sync_forms
+from pydantic_forms.exceptions import FormNotCompleteError, FormOverflowError, FormValidationError
+
+from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
+from orchestrator.types import State
+
+__all__ = ["FormPage", "fill_form"]
+
+FormGenerator = Generator[type[FormPage], FormPage, State]
+"""The annotation of a plain form generator."""
+
+AsyncFormGenerator = AsyncGenerator[type[FormPage] | State, FormPage]
+"""The annotation of an async form generator; its last yield is the result."""
+
+
+async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], pages: Sequence[State], what: str) -> State:
+    """Walk a form with the pages that somebody filled in and return its result.
+
+    Args:
+        form: the author's form function.
+        arguments: its keyword arguments.
+        pages: the filled pages in order.
+        what: names the form in error texts.
+
+    Raises:
+        InvalidInputError: a page does not fit, or there are more pages than the form has.
+        FormIncompleteError: there is another page; it carries the page's JSON schema.
+        DefinitionError: the function is not a form.
+    """
+    inputs = [dict(page) for page in pages]
+    try:
+        if inspect.isasyncgenfunction(inspect.unwrap(form)):
+            return dict(await async_forms.post_form(lambda _: form(**arguments), {}, inputs))
+        made = form(**arguments)
+        if inspect.isawaitable(made):
+            made = await made
+        generator = made if inspect.isgenerator(made) else _one_page(made, what)
+        # A plain form may look things up while it makes its pages: not on the event loop.
+        return dict(await asyncio.to_thread(sync_forms.post_form, lambda _: generator, {}, inputs))
+    except FormNotCompleteError as error:
+        raise FormIncompleteError(error.form) from error
+    except FormOverflowError as error:
+        raise InvalidInputError(f"{what} has fewer pages than the {len(inputs)} that were sent") from error
+    except FormValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors)
+        raise InvalidInputError(f"{what} was not filled in correctly: {wrong}", error.errors) from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise InvalidInputError(
+            f"{what} was not filled in correctly: {wrong}", error.errors(include_url=False)
+        ) from error
+
+
+def _one_page(page: object, what: str) -> FormGenerator:
+    if not (isinstance(page, type) and issubclass(page, FormPage)):
+        raise DefinitionError(f"{what} must be a generator of FormPage classes or return one, not {page!r}")
+
+    def walk() -> FormGenerator:
+        filled = yield page
+        return filled.model_dump()
+
+    return walk()

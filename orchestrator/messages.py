@@ -1,0 +1,211 @@
+"""What travels over RabbitMQ: versioned models and their codec. Messages carry identity, never a process's state.
+
+The shapes that other services use (start, resume, abort, callbacks, events) are public; the step command and the step
+result are the engine's own, and carry a version so that old and new programs can run side by side.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from orchestrator.errors import MessageError
+from orchestrator.types import JSON
+
+VERSION = 1
+"""Of every message below. Raised when a reader of the old version would misunderstand the new one."""
+
+
+class MessageType(StrEnum):
+    """The ``type`` property of each message."""
+
+    STEP_COMMAND = "step.command"
+    STEP_RESULT = "step.result"
+    LOOK = "process.look"
+    START = "workflow.start"
+    RESUME = "process.resume"
+    ABORT = "process.abort"
+    STARTED = "workflow.started"
+    REFUSED = "workflow.refused"
+    RESUMED = "process.resumed"
+    ABORTED = "process.aborted"
+    CALLBACK_COMPLETED = "callback.completed"
+    CALLBACK_FAILED = "callback.failed"
+    CALLBACK_PROGRESS = "callback.progress"
+    PROCESS_EVENT = "process.event"
+    STEP_EVENT = "step.event"
+
+
+class Message(BaseModel):
+    """The base of all messages: unknown fields are refused, so that a misspelt one is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+
+class Internal(Message):
+    """The base of the engine's own messages."""
+
+    version: Literal[1] = 1
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+User = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class StepCommand(Internal):
+    """Run the step at ``position`` if the process's attempt is still ``attempt``.
+
+    Args:
+        announced: up to which log entry the process's events have been published; the claim writes it down for free.
+    """
+
+    process_id: UUID
+    workflow: str
+    step: str
+    position: int
+    attempt: int
+    announced: int = 0
+
+
+class NextStep(Message):
+    """The command that follows a result."""
+
+    position: int
+    attempt: int
+    queue: str
+    step: str
+
+
+class LoggedEntry(Message):
+    """A log entry as the outside may know it: no state, no error text."""
+
+    sequence: int
+    kind: Literal["step", "process"]
+    name: str
+    status: str
+    attempt: int
+    position: int | None = None
+
+
+class Advanced(Internal):
+    """A process has moved: what to tell the outside, and what to publish next. All of it can be read from the rows again."""
+
+    process_id: UUID
+    workflow: str
+    target: str
+    is_task: bool
+    status: str
+    sequence: int
+    user: str
+    at: datetime
+    entries: list[LoggedEntry]
+    next: NextStep | None = None
+
+
+class Look(Internal):
+    """A process was changed in the database by another program: look at its rows and do what is due."""
+
+    process_id: UUID
+
+
+class StartWorkflow(Message):
+    """Start a workflow. ``inputs`` are the pages of its form, in order."""
+
+    version: Literal[1] = 1
+    workflow: Name
+    inputs: list[dict[str, Any]] = Field(default_factory=list)
+    user: User = "amqp"
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+
+
+class ResumeProcess(Message):
+    """Give a suspended process its input; without pages, retry a failed or waiting one."""
+
+    version: Literal[1] = 1
+    process_id: UUID
+    inputs: list[dict[str, Any]] = Field(default_factory=list)
+    user: User = "amqp"
+
+
+class AbortProcess(Message):
+    """End a process."""
+
+    version: Literal[1] = 1
+    process_id: UUID
+    user: User = "amqp"
+    reason: str | None = None
+
+
+class Started(Message):
+    """The answer to a start; ``created`` is false for a repeated message."""
+
+    process_id: UUID
+    created: bool
+
+
+class Accepted(Message):
+    """The answer to a resume or an abort."""
+
+    process_id: UUID
+    status: str
+
+
+class Refused(Message):
+    """The answer to a command that was not carried out."""
+
+    error: str
+    detail: str
+    reasons: list[dict[str, Any]] = Field(default_factory=list)
+    form: JSON = None
+
+
+class ProcessEvent(Message):
+    """A process has a new status. At least once, in order of ``sequence`` for each process."""
+
+    process_id: UUID
+    workflow: str
+    target: str
+    is_task: bool
+    status: str
+    sequence: int
+    at: datetime
+    user: str
+    subscription_ids: list[UUID] = Field(default_factory=list)
+
+
+class StepEvent(ProcessEvent):
+    """An attempt of a step has ended, or a step was skipped or is waiting."""
+
+    step: str
+    position: int
+    attempt: int
+
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """The message's body."""
+    return message.model_dump_json(exclude_none=False).encode()
+
+
+def decode(model: type[M], body: bytes) -> M:
+    """Read a body.
+
+    Raises:
+        MessageError: it is not such a message; the text says what is wrong, without repeating the body.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        if any(problem["loc"] == ("version",) for problem in problems):
+            raise MessageError(f"unknown message version: this engine knows version {VERSION}") from None
+        if problems[0]["type"] == "json_invalid":
+            raise MessageError(f"the body is not JSON: {problems[0]['msg']}") from None
+        wrong = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in problems[:5])
+        raise MessageError(f"the body is not a {model.__name__}: {wrong}") from None

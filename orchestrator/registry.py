@@ -1,0 +1,109 @@
+"""Which workflows the code holds. Modules are imported on first use, so one broken module does not stop the others.
+
+A workflow can be started when it is known here *and* has a row in the table ``workflows``; both are checked.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+
+from orchestrator.engine.plan import Plan
+from orchestrator.errors import DefinitionError, NotFoundError
+from orchestrator.workflow import Workflow
+
+_instances: dict[str, LazyWorkflowInstance] = {}
+
+
+class LazyWorkflowInstance:
+    """Tells the engine where a workflow lives, without importing it.
+
+    Args:
+        package: the module that holds the workflow, for example ``"network.workflows.create_node"``.
+        function: the name of the decorated function in it, which is the workflow's name.
+
+    Raises:
+        DefinitionError: another module has registered the same name.
+    """
+
+    def __init__(self, package: str, function: str) -> None:
+        self.package = package
+        self.function = function
+        self._plan: Plan | None = None
+        known = _instances.get(function)
+        if known is not None and known.package != package:
+            raise DefinitionError(
+                f"the workflow {function!r} is registered twice: in {known.package!r} and in {package!r}"
+            )
+        _instances[function] = self
+
+    def __repr__(self) -> str:
+        return f"LazyWorkflowInstance({self.package!r}, {self.function!r})"
+
+    def plan(self) -> Plan:
+        """Import the module if need be and return the workflow laid out flat.
+
+        Raises:
+            DefinitionError: the module cannot be imported, lacks the name, or defines something else under it.
+        """
+        if self._plan is None:
+            self._plan = Plan.of(self._load())
+        return self._plan
+
+    def _load(self) -> Workflow:
+        try:
+            module = importlib.import_module(self.package)
+        except DefinitionError as error:
+            raise DefinitionError(f"the workflow {self.function!r} in {self.package!r} is wrong: {error}") from error
+        except Exception as error:
+            # Whatever a user's module raises while it is imported is a defect of that module, to be named, not ours.
+            raise DefinitionError(
+                f"the module {self.package!r} of the workflow {self.function!r} cannot be imported:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+        found = getattr(module, self.function, None)
+        if not isinstance(found, Workflow):
+            raise DefinitionError(
+                f"the module {self.package!r} has no workflow {self.function!r}: "
+                + ("there is no such name" if found is None else f"it is {found!r}; decorate it with @workflow(...)")
+            )
+        return found
+
+
+def known_workflows() -> Iterator[str]:
+    """The names of all workflows that the code has registered, sorted."""
+    return iter(sorted(_instances))
+
+
+def plan_of(workflow: str) -> Plan:
+    """The plan of a workflow by name.
+
+    Raises:
+        NotFoundError: the code has registered no workflow of that name.
+        DefinitionError: it has, but the module is broken.
+    """
+    instance = _instances.get(workflow)
+    if instance is None:
+        raise NotFoundError(
+            f"the workflow {workflow!r} is not known to this program: no LazyWorkflowInstance of that name in the"
+            f" modules of ORCHESTRATOR_WORKFLOWS (known: {', '.join(known_workflows()) or 'none'})"
+        )
+    return instance.plan()
+
+
+def import_modules(modules: Iterable[str]) -> None:
+    """Import the user's modules, which register their workflows.
+
+    Raises:
+        DefinitionError: a module cannot be imported; the text names it.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except DefinitionError:
+            raise
+        except Exception as error:
+            # As above: the user's module is at fault, whatever it raised.
+            raise DefinitionError(
+                f"the module {module!r} of ORCHESTRATOR_WORKFLOWS cannot be imported: {type(error).__name__}: {error}"
+            ) from error

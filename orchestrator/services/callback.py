@@ -1,0 +1,106 @@
+"""Completion messages from external systems: accepted, kept because they are early, or refused with the reason."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db import processes
+from orchestrator.db.tables import CallbackRow
+from orchestrator.engine.decide import decide
+from orchestrator.engine.events import CallbackCompleted, CallbackFailed, Event, Failure
+from orchestrator.engine.process import Process
+from orchestrator.engine.state import canonical, check_size
+from orchestrator.errors import CallbackRefusedError, InvalidInputError, InvalidResultError
+from orchestrator.messages import Advanced
+from orchestrator.registry import plan_of
+from orchestrator.services.outcome import advanced, due_in
+from orchestrator.services.start import StartLimits, new_stamp
+from orchestrator.types import JSON, ProcessStatus, State
+
+COMPLETED, FAILED = "completed", "failed"
+"""The outcomes that an external system can report."""
+
+_REFUSALS = {
+    "used": "this callback was already answered",
+    "failed": "this callback was already answered",
+    "superseded": "this callback is no longer wanted: the step was retried, skipped or aborted",
+    "expired": "this callback's deadline has passed",
+}
+
+
+async def receive(
+    session: AsyncSession, token: str, outcome: str, payload: State, limits: StartLimits
+) -> Advanced | None:
+    """Take an external system's answer.
+
+    Returns:
+        What to publish, or ``None`` when the answer came before the action's commit: it is kept, and consumed when the
+        process parks.
+
+    Raises:
+        CallbackRefusedError: the token is unknown, or its answer is not wanted (any more).
+        InvalidInputError: the payload cannot enter a state.
+    """
+    row, process = await _lock(session, token)
+    if row.status not in {"open", "parked"}:
+        raise CallbackRefusedError(row.status, _REFUSALS.get(row.status, f"this callback is {row.status}"))
+    if row.outcome is not None:
+        raise CallbackRefusedError("used", _REFUSALS["used"])
+    try:
+        payload = canonical(payload, "the callback")
+        check_size({**process.state, "": payload}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except InvalidResultError as error:
+        raise InvalidInputError(str(error)) from error
+    if row.deadline is not None and row.deadline <= await session.scalar(select(func.clock_timestamp())):
+        raise CallbackRefusedError("expired", _REFUSALS["expired"])
+    row.outcome, row.payload, row.received_at = outcome, payload, func.now()
+    await session.flush()
+    if process.status is not ProcessStatus.AWAITING_CALLBACK or row.status != "parked":
+        return None
+    return await apply_answer(session, process, row, limits)
+
+
+async def report_progress(session: AsyncSession, token: str, progress: JSON) -> None:
+    """Keep the newest progress report of an external job, for people to see.
+
+    Raises:
+        CallbackRefusedError: as :func:`receive`.
+    """
+    row, _ = await _lock(session, token)
+    if row.status not in {"open", "parked"}:
+        raise CallbackRefusedError(row.status, _REFUSALS.get(row.status, f"this callback is {row.status}"))
+    row.progress = progress
+
+
+async def apply_answer(session: AsyncSession, process: Process, row: CallbackRow, limits: StartLimits) -> Advanced:
+    """Let a parked process go on with the answer in ``row``; both are locked."""
+    plan = plan_of(process.workflow)
+    event: Event
+    if row.outcome == COMPLETED:
+        event = CallbackCompleted(row.position, row.payload)
+    else:
+        event = CallbackFailed(row.position, _failure(row.payload))
+    decision = decide(plan, process, event, new_stamp())
+    at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+    return advanced(plan, decision, at)
+
+
+def _failure(payload: JSON) -> Failure:
+    text = payload.get("error") if isinstance(payload, dict) else None
+    words = text if isinstance(text, str) and text else "the external system gave no reason"
+    return Failure("CallbackFailedError", f"the external system reports failure: {words}", details=payload)
+
+
+async def _lock(session: AsyncSession, token: str) -> tuple[CallbackRow, Process]:
+    """The callback and its process, locked in the order that everybody keeps: process, then callback."""
+    hashed = processes.hash_token(token)
+    process_id = await session.scalar(select(CallbackRow.process_id).where(CallbackRow.token_hash == hashed))
+    if process_id is None:
+        raise CallbackRefusedError("unknown", "there is no such callback token")
+    process = await processes.load(session, process_id, lock=True)
+    query = select(CallbackRow).where(CallbackRow.token_hash == hashed).with_for_update()
+    row = await session.scalar(query.execution_options(populate_existing=True))
+    if row is None:
+        raise CallbackRefusedError("unknown", "there is no such callback token")
+    return row, process

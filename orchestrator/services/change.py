@@ -1,0 +1,180 @@
+"""What people and other services do to a process that exists: resume, retry, abort, patch, skip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db import processes
+from orchestrator.db.tables import EngineSettingsRow
+from orchestrator.engine.decide import decide
+from orchestrator.engine.events import Aborted, Event, Patched, Retried, StepSkipped, Submitted
+from orchestrator.engine.plan import Plan
+from orchestrator.engine.process import Process
+from orchestrator.engine.state import canonical, check_size
+from orchestrator.errors import (
+    ConflictError,
+    EnginePausedError,
+    IllegalTransitionError,
+    InvalidInputError,
+    InvalidResultError,
+    WorkflowChangedError,
+)
+from orchestrator.forms import fill_form
+from orchestrator.messages import Advanced
+from orchestrator.registry import plan_of
+from orchestrator.services.outcome import advanced, due_in
+from orchestrator.services.start import StartLimits, new_stamp
+from orchestrator.types import JSON, ProcessStatus, State
+from orchestrator.workflow import StepKind
+
+
+async def resume(
+    session: AsyncSession, process_id: UUID, inputs: Sequence[State], user: str, limits: StartLimits
+) -> Advanced:
+    """Give a suspended process its input; a failed or waiting one is retried.
+
+    Raises:
+        NotFoundError, InvalidInputError, FormIncompleteError, EnginePausedError.
+        ConflictError: the process waits for no input and has not failed, or somebody else was faster.
+    """
+    process = await processes.load(session, process_id, lock=True)
+    await _refuse_when_paused(session)
+    if process.status is not ProcessStatus.SUSPENDED:
+        if any(inputs):
+            raise IllegalTransitionError(f"a process that is {process.status.value} takes no input")
+        return await _apply(session, process, Retried(user), limits)
+    delta = await _submitted(process, inputs, limits)
+    return await _apply(session, process, Submitted(user, delta), limits)
+
+
+async def retry(session: AsyncSession, process_id: UUID, user: str, limits: StartLimits) -> Advanced:
+    """Try a failed or waiting process again, from the state after its last successful step.
+
+    Raises:
+        NotFoundError, EnginePausedError.
+        ConflictError: it is neither failed nor waiting, or somebody else was faster.
+    """
+    process = await processes.load(session, process_id, lock=True)
+    await _refuse_when_paused(session)
+    return await _apply(session, process, Retried(user), limits)
+
+
+async def abort(
+    session: AsyncSession, process_id: UUID, user: str, limits: StartLimits, reason: str | None = None
+) -> Advanced:
+    """End a process at once; a step that runs at this moment leaves no trace.
+
+    Raises:
+        NotFoundError.
+        ConflictError: it is final already.
+    """
+    process = await processes.load(session, process_id, lock=True)
+    return await _apply(session, process, Aborted(user, reason), limits)
+
+
+async def patch(
+    session: AsyncSession,
+    process_id: UUID,
+    user: str,
+    reason: str,
+    changes: Mapping[str, JSON],
+    removed: Sequence[str],
+    limits: StartLimits,
+) -> Advanced:
+    """Correct the state of a failed or suspended process; the change is a log row of its own.
+
+    Raises:
+        NotFoundError, InvalidInputError.
+        ConflictError: the process is in another status.
+    """
+    _need_reason(reason)
+    process = await processes.load(session, process_id, lock=True)
+    try:
+        delta = canonical(dict(changes), "the patch")
+        check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except InvalidResultError as error:
+        raise InvalidInputError(str(error)) from error
+    unknown = [key for key in removed if key not in process.state]
+    if unknown:
+        raise InvalidInputError(f"the state has no key {unknown[0]!r} to remove")
+    both = [key for key in removed if key in delta]
+    if both:
+        raise InvalidInputError(f"the key {both[0]!r} is both set and removed")
+    if not delta and not removed:
+        raise InvalidInputError("the patch changes nothing: set or remove a key")
+    return await _apply(session, process, Patched(user, reason, delta, tuple(removed)), limits)
+
+
+async def skip(session: AsyncSession, process_id: UUID, user: str, reason: str, limits: StartLimits) -> Advanced:
+    """Leave out the step at which a process has failed and go on after it.
+
+    Raises:
+        NotFoundError, InvalidInputError, EnginePausedError.
+        ConflictError: the process has not failed.
+    """
+    _need_reason(reason)
+    process = await processes.load(session, process_id, lock=True)
+    await _refuse_when_paused(session)
+    return await _apply(session, process, StepSkipped(user, reason), limits)
+
+
+async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
+    """The JSON schema of the first page that a suspended process waits for; ``None`` when it waits for none.
+
+    Raises:
+        NotFoundError.
+    """
+    process = await processes.load(session, process_id)
+    if process.status is not ProcessStatus.SUSPENDED:
+        return None
+    try:
+        await _fill(process, [])
+    except InvalidInputError as error:
+        return getattr(error, "form", None)
+    return None
+
+
+async def _apply(session: AsyncSession, process: Process, event: Event, limits: StartLimits) -> Advanced:
+    plan = plan_of(process.workflow)
+    try:
+        decision = decide(plan, process, event, new_stamp())
+    except WorkflowChangedError as error:
+        raise ConflictError(str(error)) from error
+    at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+    return advanced(plan, decision, at)
+
+
+async def _submitted(process: Process, inputs: Sequence[State], limits: StartLimits) -> State:
+    try:
+        delta = canonical(await _fill(process, inputs), f"the form of {process.step!r}")
+        check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except InvalidResultError as error:
+        raise InvalidInputError(str(error)) from error
+    return delta
+
+
+async def _fill(process: Process, inputs: Sequence[State]) -> State:
+    plan: Plan = plan_of(process.workflow)
+    try:
+        leaf = plan.locate(process)
+    except WorkflowChangedError as error:
+        raise ConflictError(str(error)) from error
+    if leaf.step.kind is not StepKind.INPUT or leaf.step.form is None:
+        raise ConflictError(f"the step {leaf.step.name!r} takes no input")
+    engine = {"process_id": process.process_id, "idempotency_key": process.idempotency_key(leaf.step.name)}
+    arguments = leaf.arguments.fill(process.state, engine | {"state": process.state})
+    return await fill_form(leaf.step.form, arguments, inputs, f"the form of {leaf.step.name!r}")
+
+
+async def _refuse_when_paused(session: AsyncSession) -> None:
+    if await session.scalar(select(EngineSettingsRow.global_lock)):
+        raise EnginePausedError("the engine is paused: nothing is resumed until somebody unpauses it")
+
+
+def _need_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InvalidInputError("give a reason: it goes into the process's log")

@@ -1,0 +1,173 @@
+"""Running one attempt of one step: arguments in, the author's function, an event out. Touches no server itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, cast
+
+import structlog
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from orchestrator.engine.arguments import is_async
+from orchestrator.engine.events import Failure, StepFailed, StepSucceeded
+from orchestrator.engine.plan import Leaf
+from orchestrator.engine.process import Process
+from orchestrator.engine.state import canonical, check_size
+from orchestrator.errors import (
+    CommitNotAllowedError,
+    InvalidResultError,
+    MissingArgumentError,
+    ProcessFailureError,
+    StepTimeoutError,
+)
+from orchestrator.types import JSON
+
+logger = structlog.get_logger(__name__)
+
+NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError)
+"""Defects of the code or the state: trying again by itself would give the same, so a person must look."""
+
+CANCEL_GRACE = 5.0
+"""Seconds that a step gets to end after it was cancelled; then it is left behind, and the fence keeps it from storing."""
+
+MAX_TRACEBACK = 16_000
+"""Characters of a traceback that are kept in the log."""
+
+REDACTED = "[callback token]"
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """The settings that running a step needs; the timeout in seconds, the state limits in bytes of JSON."""
+
+    timeout: float
+    state_soft_limit: int
+    state_hard_limit: int
+
+
+async def execute(
+    leaf: Leaf,
+    process: Process,
+    engine: Mapping[str, object],
+    limits: StepLimits,
+    threads: Executor,
+    *,
+    secret: str | None = None,
+) -> StepSucceeded | StepFailed:
+    """Run the step at ``leaf`` for the attempt that ``process`` is at.
+
+    Whatever the author's code raises becomes a :class:`StepFailed`; only a cancellation from outside goes through.
+
+    Args:
+        engine: the parameters that the engine fills, by name.
+        threads: where plain functions run.
+        secret: the callback token, which must not reach the state or the log.
+    """
+    step = leaf.step
+    what = f"the step {step.name!r}"
+    seconds = limits.timeout if step.timeout is None else step.timeout.total_seconds()
+    try:
+        arguments = leaf.arguments.fill(process.state, engine)
+        assert step.function is not None  # noqa: S101 - only steps with a function are dispatched
+        returned = await _call(step.function, arguments, seconds, what, threads)
+        delta = canonical(returned, what)
+        if secret is not None and secret.encode() in to_json(delta):
+            raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")  # noqa: TRY301
+        warning = check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except (Exception, SystemExit) as error:
+        # The author's code may raise anything, sys.exit() included; it fails the step and never the consumer.
+        return failed(leaf, process, error, secret)
+    return StepSucceeded(process.attempt, delta, warning)
+
+
+async def _call(
+    function: Callable[..., Any], arguments: Mapping[str, Any], seconds: float, what: str, threads: Executor
+) -> object:
+    # In a task of its own, so that a step which ignores its cancellation cannot hold us.
+    loop = asyncio.get_running_loop()
+    task: asyncio.Future[object]
+    if is_async(function):
+        task = loop.create_task(_await(function(**arguments)))
+    else:
+        context = contextvars.copy_context()
+        task = loop.run_in_executor(threads, lambda: context.run(_run_plain, function, arguments))
+    try:
+        finished, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        await _cancel(task, what)
+        raise
+    if not finished:
+        await _cancel(task, what)
+        raise StepTimeoutError(f"{what} was cancelled: it ran longer than its timeout of {seconds:g} s")
+    if task.cancelled():
+        raise StepTimeoutError(f"{what} cancelled itself")
+    return task.result()
+
+
+async def _await(awaitable: Awaitable[object]) -> object:
+    try:
+        return await awaitable
+    except SystemExit as error:
+        # Out of a task this would end the whole program.
+        raise _ExitedError(f"the step called sys.exit({error.code!r})") from error
+
+
+def _run_plain(function: Callable[..., Any], arguments: Mapping[str, Any]) -> object:
+    try:
+        return function(**arguments)
+    except SystemExit as error:
+        raise _ExitedError(f"the step called sys.exit({error.code!r})") from error
+    except StopIteration as error:
+        # A future cannot carry it.
+        raise RuntimeError("the step raised StopIteration") from error
+
+
+class _ExitedError(RuntimeError):
+    """A step tried to end the program."""
+
+
+async def _cancel(task: asyncio.Future[object], what: str) -> None:
+    task.cancel()
+    _, running = await asyncio.wait({task}, timeout=CANCEL_GRACE)
+    if running:
+        logger.error("step left behind: it ignores its cancellation", what=what)
+    elif not task.cancelled():
+        task.exception()
+
+
+def failed(leaf: Leaf, process: Process, error: BaseException, secret: str | None) -> StepFailed:
+    """The event that an error of this attempt stands for, with the secret taken out of every text."""
+    details = error.details if isinstance(error, ProcessFailureError) else None
+    text = "".join(traceback.format_exception(error))
+    failure = Failure(
+        type=type(error).__name__.removeprefix("_"),
+        message=_clean(str(error) or type(error).__name__, secret),
+        traceback=_clean(text[-MAX_TRACEBACK:], secret),
+        details=_document(details, secret),
+    )
+    policy = leaf.step.retry
+    retry_in = None
+    if policy is not None and not isinstance(error, NOT_RETRIED):
+        retry_in = policy.delay(process.failures + 1)
+    return StepFailed(process.attempt, failure, retry_in)
+
+
+def _clean(text: str, secret: str | None) -> str:
+    if secret is not None:
+        text = text.replace(secret, REDACTED)
+    # PostgreSQL's text holds everything but this, and half a surrogate pair is no UTF-8.
+    return text.replace("\0", "\\0").encode("utf-8", "replace").decode()
+
+
+def _document(details: object, secret: str | None) -> JSON:
+    try:
+        return cast(
+            "JSON", from_json(_clean(to_json(details, inf_nan_mode="strings").decode(), secret).replace("\\u0000", ""))
+        )
+    except (PydanticSerializationError, ValueError):
+        return _clean(repr(details), secret)

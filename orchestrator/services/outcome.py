@@ -1,0 +1,92 @@
+"""What an edge publishes after it has committed a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, cast
+
+from orchestrator.engine.decide import Decision
+from orchestrator.engine.plan import Plan
+from orchestrator.engine.process import Process
+from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent
+
+FIRST_LOOK = 2.0
+"""Seconds after which a process that has just begun to wait for a callback is looked at, in case its answer came early
+and the message that says so was lost."""
+
+
+def advanced(plan: Plan, decision: Decision, at: datetime) -> Advanced:
+    """The message about a stored decision."""
+    process, dispatch = decision.process, decision.dispatch
+    return describe(
+        plan,
+        process,
+        at,
+        [
+            LoggedEntry(
+                sequence=entry.sequence,
+                kind=cast("Literal['step', 'process']", entry.kind.value),
+                name=entry.name,
+                status=entry.status.value,
+                attempt=entry.attempt,
+                position=entry.position,
+            )
+            for entry in decision.entries
+        ],
+        None
+        if dispatch is None
+        else NextStep(position=dispatch.position, attempt=dispatch.attempt, queue=dispatch.queue, step=dispatch.step),
+    )
+
+
+def describe(
+    plan: Plan, process: Process, at: datetime, entries: Sequence[LoggedEntry], next_step: NextStep | None
+) -> Advanced:
+    """The message about a process and these entries of its log."""
+    return Advanced(
+        process_id=process.process_id,
+        workflow=process.workflow,
+        target=plan.workflow.target.value,
+        is_task=plan.workflow.is_task,
+        status=process.status.value,
+        sequence=process.sequence,
+        user=process.actor,
+        at=at,
+        entries=list(entries),
+        next=next_step,
+    )
+
+
+def due_in(decision: Decision, redispatch_after: float) -> float | None:
+    """Seconds until somebody must look at the process again, whatever is lost on the way; ``None`` for never."""
+    if decision.dispatch is not None:
+        return redispatch_after
+    if decision.retry_in is not None:
+        return decision.retry_in
+    return FIRST_LOOK if decision.process.status.value == "awaiting_callback" else None
+
+
+def events_of(message: Advanced) -> list[tuple[str, ProcessEvent]]:
+    """The events for the outside with their routing keys, in order: one for each entry of the log."""
+    found: list[tuple[str, ProcessEvent]] = []
+    for entry in message.entries:
+        common = {
+            "process_id": message.process_id,
+            "workflow": message.workflow,
+            "target": message.target,
+            "is_task": message.is_task,
+            "status": entry.status,
+            "sequence": entry.sequence,
+            "at": message.at,
+            "user": message.user,
+        }
+        key = f"{entry.kind}.{message.workflow}.{entry.status}"
+        if entry.kind == "step":
+            event: ProcessEvent = StepEvent.model_validate(
+                common | {"step": entry.name, "position": entry.position or 0, "attempt": entry.attempt}
+            )
+        else:
+            event = ProcessEvent.model_validate(common)
+        found.append((key, event))
+    return found

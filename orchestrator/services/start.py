@@ -1,0 +1,172 @@
+"""Starting a process: the same checks on every door, all of them before a row or a message exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from secrets import token_urlsafe
+from uuid import UUID, uuid4
+
+from pydantic_core import to_json
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db import processes
+from orchestrator.db.tables import EngineSettingsRow, ProcessRow, WorkflowRow
+from orchestrator.engine.decide import decide
+from orchestrator.engine.events import Stamp, Started
+from orchestrator.engine.plan import Plan
+from orchestrator.engine.process import Process
+from orchestrator.engine.state import canonical, check_size
+from orchestrator.errors import (
+    ConflictError,
+    EnginePausedError,
+    InvalidInputError,
+    InvalidResultError,
+    NotFoundError,
+)
+from orchestrator.forms import fill_form
+from orchestrator.messages import Advanced
+from orchestrator.registry import plan_of
+from orchestrator.services.outcome import advanced, due_in
+from orchestrator.types import ProcessStatus, State
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """What a caller asks for.
+
+    Args:
+        inputs: the pages of the workflow's form, in order.
+        key: repeated requests with the same key give the same process; ``None`` makes each one a process of its own.
+    """
+
+    workflow: str
+    inputs: Sequence[State] = field(default_factory=tuple)
+    user: str = "SYSTEM"
+    key: str | None = None
+
+    def digest(self) -> bytes:
+        """Tells a repeated request from a different one under the same key."""
+        return sha256(to_json([self.workflow, list(self.inputs)])).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class StartLimits:
+    """The settings that a start needs."""
+
+    redispatch_after: float
+    state_soft_limit: int
+    state_hard_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartOutcome:
+    """The process; ``message`` is ``None`` when it was there already."""
+
+    process_id: UUID
+    message: Advanced | None
+
+    @property
+    def created(self) -> bool:
+        """Whether this request made the process."""
+        return self.message is not None
+
+
+def new_stamp() -> Stamp:
+    """Time and chance for one decision."""
+    # 32 bytes: nobody guesses a callback token.
+    return Stamp(datetime.now(UTC), token_urlsafe(32))
+
+
+async def start(session: AsyncSession, request: StartRequest, limits: StartLimits) -> StartOutcome:
+    """Start a process.
+
+    Raises:
+        NotFoundError: the workflow is not registered, in code or in the database; the text says which.
+        DefinitionError: its module is broken.
+        InvalidInputError, FormIncompleteError: the pages do not fit its form.
+        EnginePausedError: the engine is paused.
+        ConflictError: the key was used for a different request.
+    """
+    repeated = await _find(session, request)
+    if repeated is not None:
+        return StartOutcome(repeated, None)
+    workflow_id, plan = await _registered(session, request.workflow)
+    if await session.scalar(select(EngineSettingsRow.global_lock)):
+        raise EnginePausedError("the engine is paused: nothing new is started until somebody unpauses it")
+    state = await _first_state(plan, request, limits)
+    process = processes.blank(
+        Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
+    )
+    decision = decide(plan, process, Started(state), new_stamp())
+    try:
+        async with session.begin_nested():
+            at = await processes.insert(
+                session,
+                decision,
+                workflow_id=workflow_id,
+                is_task=plan.workflow.is_task,
+                request_key=request.key,
+                request_digest=request.digest() if request.key is not None else None,
+                due_in=due_in(decision, limits.redispatch_after),
+            )
+    except IntegrityError:
+        # Somebody else has just used the key: the database decided who was first.
+        repeated = await _find(session, request)
+        if repeated is None:
+            raise
+        return StartOutcome(repeated, None)
+    return StartOutcome(process.process_id, advanced(plan, decision, at))
+
+
+async def _find(session: AsyncSession, request: StartRequest) -> UUID | None:
+    if request.key is None:
+        return None
+    query = select(ProcessRow.process_id, ProcessRow.request_digest).where(ProcessRow.request_key == request.key)
+    found = (await session.execute(query)).one_or_none()
+    if found is None:
+        return None
+    if found.request_digest != request.digest():
+        raise ConflictError(
+            f"the idempotency key {request.key!r} was already used for another request (process {found.process_id})"
+        )
+    return UUID(str(found.process_id))
+
+
+async def _registered(session: AsyncSession, name: str) -> tuple[UUID, Plan]:
+    query = select(WorkflowRow.workflow_id).where(WorkflowRow.name == name, WorkflowRow.deleted_at.is_(None))
+    workflow_id = await session.scalar(query)
+    try:
+        plan = plan_of(name)
+    except NotFoundError as error:
+        if workflow_id is None:
+            raise NotFoundError(f"there is no workflow {name!r}: neither in the code nor in the database") from error
+        raise NotFoundError(
+            f"the workflow {name!r} is registered in the database but not in the code: {error}"
+        ) from error
+    if workflow_id is None:
+        raise NotFoundError(
+            f"the workflow {name!r} is registered in the code but not in the database (or was removed there):"
+            " 'orchestrator db migrate-workflows' writes the migration, 'orchestrator db upgrade' applies it"
+        )
+    return workflow_id, plan
+
+
+async def _first_state(plan: Plan, request: StartRequest, limits: StartLimits) -> State:
+    what = f"the form of {request.workflow!r}"
+    form = plan.workflow.initial_input_form
+    if form is None:
+        if any(request.inputs):
+            raise InvalidInputError(f"the workflow {request.workflow!r} has no form, but input was sent")
+        return {}
+    filled = await fill_form(form, plan.form.fill({}, {"state": {}}), request.inputs, what)
+    try:
+        state = canonical(filled, what)
+        check_size(state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except InvalidResultError as error:
+        raise InvalidInputError(str(error)) from error
+    return state

@@ -1,0 +1,104 @@
+"""Configuration, read from the environment and ``.env``. Built by the programs' entry points only, and handed down."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from orchestrator.errors import ConfigurationError
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Names are the environment variables' without ``ORCHESTRATOR_``; times are seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ORCHESTRATOR_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    database_url: SecretStr
+    amqp_url: SecretStr
+    workflows: Annotated[tuple[str, ...], NoDecode] = ()
+    """Modules to import: the user's workflows and products, separated by commas."""
+    migrations: str = "migrations/project"
+    """The folder of the user's own migrations, beside the engine's; it need not exist."""
+    management_url: str | None = None
+    """Where RabbitMQ's management UI is, for people; the engine does not use it."""
+
+    queue_type: Literal["quorum", "classic"] = "quorum"
+    max_message_bytes: Annotated[int, Field(gt=0)] = 1024 * 1024
+    publish_timeout: Seconds = 5.0
+    """How long a confirm may take; after that the outcome is unknown and the message is sent again later."""
+    connect_timeout: Seconds = 3.0
+    """How long PostgreSQL or RabbitMQ may take to answer at first; people wait for it, so less than 5."""
+
+    database_pool_size: Annotated[int, Field(ge=2, le=500)] = 10
+    """Connections for steps that use the database and for use cases; the engine's own claims and commits have few of their own."""
+    step_timeout: Seconds = 900.0
+    step_threads: Annotated[int, Field(ge=1, le=2000)] = 64
+    """How many plain (not async) steps a consumer runs at once."""
+    max_lost_attempts: Annotated[int, Field(ge=1)] = 5
+    """How many consumers in a row a step may bring down before it is failed."""
+    state_soft_limit: Annotated[int, Field(gt=0)] = 64 * 1024
+    """Bytes of a process's state as JSON above which a step is logged with a warning."""
+    state_hard_limit: Annotated[int, Field(gt=0)] = 1024 * 1024
+    """Bytes above which a step fails."""
+
+    heartbeat_interval: Seconds = 2.0
+    """How often a consumer says that it lives."""
+    presumed_dead_after: Seconds = 10.0
+    """How long a consumer may be silent before its steps are given to others: five heartbeats."""
+    reconcile_interval: Seconds = 1.0
+    """How often a coordinator looks for processes that are due."""
+    redispatch_after: Seconds = 5.0
+    """How long a command may go unclaimed before it is published again; doubles each time, up to ten minutes."""
+    drain_grace: Seconds = 30.0
+    """How long running steps may take to finish after SIGTERM before they are cancelled and given back."""
+
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("workflows", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr) -> SecretStr:
+        scheme, _, rest = value.get_secret_value().partition("://")
+        if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"} or not rest:
+            raise ValueError("must look like postgresql+asyncpg://user:password@host:5432/database")
+        return SecretStr(f"postgresql+asyncpg://{rest}")
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _check_amqp_url(cls, value: SecretStr) -> SecretStr:
+        message = "must look like amqp://user:password@host:5672/vhost (or amqps://…)"
+        try:
+            AmqpDsn(value.get_secret_value())
+        except ValidationError as error:
+            raise ValueError(message) from error
+        return value
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        ConfigurationError: a variable is missing or wrong; the text names each.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = f"ORCHESTRATOR_{problem['loc'][0]}".upper()
+            wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {problem['msg']}")
+        hint = " ('scripts/services env' prints the two server URLs)" if "is not set" in "".join(wrong) else ""
+        raise ConfigurationError("wrong configuration: " + "; ".join(wrong) + hint) from None

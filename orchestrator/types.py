@@ -1,0 +1,56 @@
+"""Plain types that every layer shares. Imports nothing of ours.
+
+The status strings are part of the public contract: user interfaces, event consumers and operators' queries rely on them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import JsonValue as JSON
+
+State = dict[str, Any]
+"""What a process knows: a JSON object. ``Any`` because its keys and values belong to the workflow's author."""
+
+
+__all__ = ["JSON", "ProcessStatus", "State", "StepStatus"]
+
+
+class ProcessStatus(StrEnum):
+    """Where a process stands. ``COMPLETED`` and ``ABORTED`` are final."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    WAITING = "waiting"
+    AWAITING_CALLBACK = "awaiting_callback"
+    ABORTED = "aborted"
+    FAILED = "failed"
+    API_UNAVAILABLE = "api_unavailable"
+    INCONSISTENT_DATA = "inconsistent_data"
+    COMPLETED = "completed"
+    RESUMED = "resumed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can ever change this process again."""
+        return self in {ProcessStatus.COMPLETED, ProcessStatus.ABORTED}
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the process stopped because something went wrong and somebody may retry it."""
+        return self in {ProcessStatus.FAILED, ProcessStatus.API_UNAVAILABLE, ProcessStatus.INCONSISTENT_DATA}
+
+
+class StepStatus(StrEnum):
+    """How one attempt of one step ended."""
+
+    SUCCESS = "success"
+    SKIPPED = "skipped"
+    SUSPEND = "suspend"
+    WAITING = "waiting"
+    AWAITING_CALLBACK = "awaiting_callback"
+    FAILED = "failed"
+    ABORT = "abort"
+    COMPLETE = "complete"
