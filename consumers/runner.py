@@ -20,7 +20,8 @@ from orchestrator.broker.topology import RESULT_KEY, Exchanges
 from orchestrator.db.processes import Claim, advance, callback_token, claim, committed, held
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
 from orchestrator.db.step_session import StepSession
-from orchestrator.engine.decide import Decision, decide
+from orchestrator.engine.decide import decide
+from orchestrator.engine.decision import Decision
 from orchestrator.engine.events import AttemptLost, CodeChanged, Event, Failure, StepFailed, StepSucceeded
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.errors import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_forms.core import FormPage
@@ -50,7 +50,7 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
         made = form(**arguments)
         if inspect.isawaitable(made):
             made = await made
-        generator = made if inspect.isgenerator(made) else _one_page(made, what)
+        generator = cast("FormGenerator", made) if inspect.isgenerator(made) else _one_page(made, what)
         # A plain form may look things up while it makes its pages: not on the event loop.
         return dict(await asyncio.to_thread(sync_forms.post_form, lambda _: generator, {}, inputs))
     except FormNotCompleteError as error:

@@ -52,8 +52,13 @@ class Internal(Message):
     version: Literal[1] = 1
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-User = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+_NO_NULL = r"^[^\x00]*$"
+"""The database's text holds everything but the null character."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NULL)]
+User = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NULL)]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_NO_NULL)]
+Reason = Annotated[str, StringConstraints(pattern=_NO_NULL)]
 
 
 class StepCommand(Internal):
@@ -119,7 +124,7 @@ class StartWorkflow(Message):
     workflow: Name
     inputs: list[dict[str, Any]] = Field(default_factory=list)
     user: User = "amqp"
-    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    idempotency_key: Key | None = None
 
 
 class ResumeProcess(Message):
@@ -137,7 +142,7 @@ class AbortProcess(Message):
     version: Literal[1] = 1
     process_id: UUID
     user: User = "amqp"
-    reason: str | None = None
+    reason: Reason | None = None
 
 
 class Started(Message):
@@ -207,5 +212,6 @@ def decode(model: type[M], body: bytes) -> M:
             raise MessageError(f"unknown message version: this engine knows version {VERSION}") from None
         if problems[0]["type"] == "json_invalid":
             raise MessageError(f"the body is not JSON: {problems[0]['msg']}") from None
-        wrong = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in problems[:5])
+        # A misspelt field's name is the sender's, and may be of any length.
+        wrong = "; ".join(f"{'.'.join(map(str, p['loc']))[:100] or 'body'}: {p['msg']}" for p in problems[:5])
         raise MessageError(f"the body is not a {model.__name__}: {wrong}") from None

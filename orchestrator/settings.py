@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     """How long PostgreSQL or RabbitMQ may take to answer at first; people wait for it, so less than 5."""
 
     database_pool_size: Annotated[int, Field(ge=2, le=500)] = 10
-    """Connections for steps that use the database and for use cases; the engine's own claims and commits have few of their own."""
+    """Connections for steps that use the database and for use cases; the engine's own statements have a few more."""
     step_timeout: Seconds = 900.0
     step_threads: Annotated[int, Field(ge=1, le=2000)] = 64
     """How many plain (not async) steps a consumer runs at once."""

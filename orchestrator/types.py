@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import JsonValue as JSON
+from pydantic import JsonValue as JSON  # noqa: N814 - a type, named as people say it
 
 State = dict[str, Any]
 """What a process knows: a JSON object. ``Any`` because its keys and values belong to the workflow's author."""

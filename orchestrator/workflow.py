@@ -18,11 +18,12 @@ Because steps are values they can be shared between workflows, kept in constants
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from orchestrator.errors import DefinitionError
 from orchestrator.retry import RetryPolicy
@@ -49,11 +50,14 @@ TASK_QUEUE = "tasks"
 MAX_NAME_LENGTH = 200
 """Of a step or workflow: names travel in AMQP short strings and routing keys, which end at 255 bytes."""
 
+_QUEUE_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}")
+
 
 def _check_name(what: str, name: str) -> None:
     if not isinstance(name, str) or not name.strip():
         raise DefinitionError(f"a {what} needs a name, not {name!r}")
-    if len(name.encode()) > MAX_NAME_LENGTH or not name.isprintable():
+    # Printable first: half a surrogate pair is not, and cannot be encoded.
+    if not name.isprintable() or len(name.encode()) > MAX_NAME_LENGTH:
         raise DefinitionError(f"the {what} name {name[:40]!r}… must be printable and at most {MAX_NAME_LENGTH} bytes")
 
 
@@ -142,12 +146,12 @@ class StepList(tuple[Step | Block, ...]):
 
     __slots__ = ()
 
-    def __new__(cls, steps: Iterable[Step | Block] = ()) -> StepList:
-        steps = tuple(steps)
-        for item in steps:
+    def __new__(cls, steps: Iterable[Step | Block] = ()) -> Self:
+        items = tuple(steps)
+        for item in items:
             if not isinstance(item, Step | Block):
                 raise DefinitionError(f"a StepList holds steps, not {item!r}: decorate the function with @step(...)")
-        return super().__new__(cls, steps)
+        return super().__new__(cls, items)
 
     def __rshift__(self, other: Step | Block | StepList) -> StepList:
         if isinstance(other, StepList):
@@ -262,6 +266,9 @@ def conditional(predicate: Predicate) -> Callable[[Conditional], Conditional]:
     """
     if not callable(predicate):
         raise DefinitionError(f"conditional(...) takes a function, not {predicate!r}")
+    if inspect.iscoroutinefunction(predicate):
+        # What it returns would be true whatever it says.
+        raise DefinitionError(f"conditional(...) takes a plain function: {predicate!r} is 'async def'")
 
     def wrap(wrapped: Conditional) -> Conditional:
         if isinstance(wrapped, StepList):
@@ -333,7 +340,9 @@ def workflow(
     """
 
     def decorate(function: Callable[[], StepList]) -> Workflow:
-        name = function.__name__
+        name = getattr(function, "__name__", "")
+        if not name.isidentifier():
+            raise DefinitionError(f"@workflow(...) decorates a function, whose name it takes, not {function!r}")
         _check_name("workflow", name)
         steps = function()
         if isinstance(steps, Step | Block):
@@ -376,18 +385,18 @@ def _callable(name: str, function: StepFunction) -> StepFunction:
 
 
 def _timeout(name: str, timeout: timedelta | float | None) -> timedelta | None:
-    if timeout is None or isinstance(timeout, timedelta):
-        span = timeout
-    else:
-        span = timedelta(seconds=timeout)
+    try:
+        span = timeout if timeout is None or isinstance(timeout, timedelta) else timedelta(seconds=timeout)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DefinitionError(f"the timeout of {name!r} is seconds or a timedelta, not {timeout!r}") from error
     if span is not None and span <= timedelta(0):
         raise DefinitionError(f"the timeout of {name!r} must be longer than nothing, not {timeout!r}")
     return span
 
 
 def _queue(queue: str | None) -> str | None:
-    if queue is not None and (
-        not queue or len(queue) > MAX_NAME_LENGTH or not queue.replace("-", "").replace("_", "").isalnum()
-    ):
-        raise DefinitionError(f"a step queue's name holds letters, digits, '-' and '_' only, not {queue!r}")
+    if queue is not None and not (isinstance(queue, str) and _QUEUE_NAME.fullmatch(queue)):
+        raise DefinitionError(
+            f"a step queue's name holds letters, digits, '-' and '_' only, at most {MAX_NAME_LENGTH}, not {queue!r}"
+        )
     return queue

@@ -1,0 +1,1 @@
+"""RabbitMQ: the only package that knows the AMQP client library."""

@@ -12,7 +12,8 @@ import aio_pika
 import structlog
 import tenacity
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed, InvalidFrameError
+from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused
 
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
@@ -60,6 +61,9 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
         )
     except (*BROKER_ERRORS, ValueError) as error:
         reason = str(error) or type(error).__name__
+        if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in reason:
+            # The broker closed the connection when we named the virtual host; the client library loses its words.
+            reason = "the virtual host does not exist, or this user may not use it"
         raise ServerUnavailableError(
             f"RabbitMQ at {address} cannot be used: {reason} (check ORCHESTRATOR_AMQP_URL and that it runs)"
         ) from error
@@ -82,7 +86,7 @@ async def declare_queue(connection: AbstractConnection, queue: Queue, topology: 
 
     async def create(channel: AbstractChannel) -> None:
         declared = await channel.declare_queue(
-            queue.name, durable=True, arguments=queue.arguments(topology.queue_type), timeout=DECLARE_TIMEOUT
+            queue.name, durable=True, arguments={**queue.arguments(topology.queue_type)}, timeout=DECLARE_TIMEOUT
         )
         for key in queue.keys:
             await declared.bind(queue.exchange.value, key, timeout=DECLARE_TIMEOUT)
@@ -122,6 +126,13 @@ async def one_channel(connection: AbstractConnection) -> AsyncIterator[AbstractC
     finally:
         if not channel.is_closed:
             await channel.close()
+
+
+async def underlay(channel: AbstractChannel) -> Channel:
+    """The client library's lower channel: it can publish and acknowledge without waiting for the socket each time."""
+    lower = await channel.get_underlay_channel()
+    assert isinstance(lower, Channel)  # noqa: S101 - there is no other kind
+    return lower
 
 
 async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 import tenacity
 from aiormq import spec
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
 
-from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, connect, declare, measure, supervise
+from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, connect, declare, measure, supervise, underlay
 from orchestrator.broker.publisher import Outgoing, Publisher
 from orchestrator.broker.topology import Exchanges, Topology
 from orchestrator.errors import MessageError, PublishError
@@ -85,7 +87,7 @@ class Deliveries:
         self._publisher = publisher
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._channel: AbstractChannel | None = None
+        self._channel: Channel | None = None
         self._tags: list[str] = []
         self.consuming = asyncio.Event()
         """Set while the broker has us as a consumer of every queue."""
@@ -119,7 +121,7 @@ class Deliveries:
         try:
             await declare(connection, self._topology)
             wrapper = await connection.channel(publisher_confirms=False)
-            channel = await wrapper.get_underlay_channel()
+            channel = await underlay(wrapper)
             await channel.basic_qos(prefetch_count=self._prefetch)
             cancelled = asyncio.Event()
             channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
@@ -160,7 +162,7 @@ class Deliveries:
                         logger.warning("the broker has no consumer for our queue", queue=queue)
                         return
 
-    def _receiver(self, queue: str, channel: AbstractChannel) -> Callable[[DeliveredMessage], Awaitable[None]]:
+    def _receiver(self, queue: str, channel: Channel) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
         async def receive(message: DeliveredMessage) -> None:
             if self._stopping.is_set():
                 return
@@ -170,7 +172,7 @@ class Deliveries:
 
         return receive
 
-    async def _handle(self, queue: str, channel: AbstractChannel, message: DeliveredMessage) -> None:
+    async def _handle(self, queue: str, channel: Channel, message: DeliveredMessage) -> None:
         properties = message.header.properties
         delivery = Delivery(
             queue=queue,
@@ -190,8 +192,9 @@ class Deliveries:
                         " (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
                     )
                 await self._patiently(channel, self._handlers[queue], delivery)
-            except MessageError:
-                await self._patiently(channel, lambda d: self._bury(d, properties, str(error)), delivery)
+            except MessageError as error:
+                reason = str(error)
+                await self._patiently(channel, lambda d: self._bury(d, properties, reason), delivery)
             assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
             await channel.basic_ack(message.delivery_tag, wait=False)
         except NotTakenError:
@@ -200,7 +203,7 @@ class Deliveries:
             # The channel died: the broker delivers the message again, and every handler bears that.
             logger.info("message not acknowledged", queue=queue, error=str(error) or type(error).__name__)
 
-    async def _patiently(self, channel: AbstractChannel, handler: Handler, delivery: Delivery) -> None:
+    async def _patiently(self, channel: Channel, handler: Handler, delivery: Delivery) -> None:
         """Call a handler, again and again while a server that it needs is away; give up when our channel is dead anyway."""
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._is_waiting),

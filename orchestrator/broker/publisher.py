@@ -10,9 +10,17 @@ from uuid import UUID, uuid4
 import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq import spec
-from aiormq.abc import AbstractChannel
+from aiormq.channel import Channel
 
-from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, connect, declare, declare_queue, supervise
+from orchestrator.broker.connection import (
+    BROKER_ERRORS,
+    BrokerAddress,
+    connect,
+    declare,
+    declare_queue,
+    supervise,
+    underlay,
+)
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
 from orchestrator.errors import PublishError, UnroutableError
 
@@ -64,7 +72,7 @@ class Publisher:
         self._topology = topology
         self._timeout = publish_timeout
         self._connection: AbstractConnection | None = None
-        self._channel: AbstractChannel | None = None
+        self._channel: Channel | None = None
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -96,7 +104,7 @@ class Publisher:
         await declare(connection, self._topology)
         channel = await connection.channel(publisher_confirms=True)
         self._connection = connection
-        self._channel = await channel.get_underlay_channel()
+        self._channel = await underlay(channel)
         self._ready.set()
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, or_, select, text
@@ -45,6 +46,12 @@ class Due:
     step: str | None
     status: str
     dispatches: int
+
+
+async def database_time(session: AsyncSession) -> datetime:
+    """The time by the one clock that deadlines are compared with."""
+    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return now
 
 
 async def is_paused(session: AsyncSession) -> bool:

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.session import Driver, driver
 from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.db.tables import ProcessRow
-from orchestrator.engine.decide import CloseCallback, Decision, Entry, OpenCallback, ParkCallback
+from orchestrator.engine.decision import CloseCallback, Decision, Entry, OpenCallback, ParkCallback
 from orchestrator.engine.events import Failure
 from orchestrator.engine.process import Process
 from orchestrator.errors import NotFoundError

@@ -18,7 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
 
 if TYPE_CHECKING:
-    Driver = asyncpg.Connection[asyncpg.Record]
+    from asyncpg.pool import PoolConnectionProxy
+
+    Driver = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     """A plain asyncpg connection, whichever of the two pools it comes from."""
     DriverPool = asyncpg.Pool[asyncpg.Record]
 else:  # asyncpg's classes are generic in its stubs only

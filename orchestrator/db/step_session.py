@@ -55,20 +55,20 @@ class GuardedSession(Session):
 
     guard: Guard
 
-    def commit(self) -> None:  # noqa: D102 - documented by StepSession
+    def commit(self) -> None:
         self.guard.refuse("commit")
         super().commit()
 
-    def rollback(self) -> None:  # noqa: D102
+    def rollback(self) -> None:
         self.guard.refuse("roll back")
         super().rollback()
 
-    def begin(self, nested: bool = False) -> SessionTransaction:  # noqa: D102 - SQLAlchemy's signature
+    def begin(self, nested: bool = False) -> SessionTransaction:
         if not nested:
             self.guard.refuse("begin a transaction")
         return super().begin(nested)
 
-    def flush(self, objects: Sequence[Any] | None = None) -> None:  # noqa: D102
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
         # A flush that fails rolls back by itself; that is not the step's doing and must not hide the real error.
         self.guard.flushing = True
         try:
@@ -92,7 +92,7 @@ class StepSession(AsyncSession):
         self._guarded.guard = self.guard
         event.listen(self._guarded, "after_begin", self._mark)
 
-    async def close(self) -> None:  # type: ignore[override]
+    async def close(self) -> None:
         """Refused in a step: the engine closes it."""
         self.guard.refuse("close its session")
         await super().close()
@@ -147,11 +147,11 @@ def _guard(connection: Connection) -> Guard | None:
 
 def _refuse_sql(
     connection: Connection,
-    cursor: DBAPICursor,
+    cursor: DBAPICursor,  # noqa: ARG001 - the names of SQLAlchemy's event
     statement: str,
-    parameters: object,
-    context: ExecutionContext | None,
-    executemany: bool,
+    parameters: object,  # noqa: ARG001
+    context: ExecutionContext | None,  # noqa: ARG001
+    executemany: bool,  # noqa: ARG001
 ) -> None:
     guard = _guard(connection)
     if guard is not None and guard.active:

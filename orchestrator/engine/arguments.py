@@ -62,7 +62,11 @@ class Arguments:
         if callback is not None:
             reserved = reserved | CALLBACK_PARAMETERS | {callback.route_key}
         engine, parameters = set(), []
-        for parameter in inspect.signature(function).parameters.values():
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError) as error:
+            raise DefinitionError(f"{what}: the parameters of {function!r} cannot be read: {error}") from error
+        for parameter in signature.parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise DefinitionError(f"{what} has the parameter '{parameter}': parameters are filled by name only")
             if parameter.name in reserved:
@@ -107,8 +111,8 @@ class Arguments:
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors())
             raise MissingArgumentError(
-                f"{self.what} asks for {parameter.name!r} as {parameter.annotation}, but the state holds something else:"
-                f" {wrong}"
+                f"{self.what} asks for {parameter.name!r} as {parameter.annotation}, but the state holds something"
+                f" else: {wrong}"
             ) from error
 
 
@@ -116,9 +120,26 @@ def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling ``function`` gives something to await; anything else runs in a thread."""
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async, not a test for callability
+    # The function itself before what it wraps: an async wrapper may wrap a plain function.
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.iscoroutinefunction(inspect.unwrap(function))
+        # an object whose __call__ is async, not a test for callability
+        or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
     )
+
+
+def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call an author's function with its arguments by name; a ``functools.singledispatch`` gets its first by position."""
+    inner, bound = function, False
+    while isinstance(inner, functools.partial):
+        inner, bound = inner.func, bound or bool(inner.args)
+    if bound or not (hasattr(inner, "dispatch") and hasattr(inner, "registry")):
+        return function(**arguments)
+    first = next((name for name in inspect.signature(function).parameters if name in arguments), None)
+    if first is None:
+        return function(**arguments)
+    return function(arguments[first], **{name: value for name, value in arguments.items() if name != first})
 
 
 def _parameter(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> Parameter:
@@ -134,12 +155,16 @@ def _parameter(function: Callable[..., Any], parameter: inspect.Parameter, what:
             f"{what} asks for {parameter.name!r} as {_name(annotation)}, which cannot be read from a JSON state"
         ) from error
     # A missing key reads as None where the author allows None, as in other engines of this kind.
-    optional = typing.get_origin(annotation) in (typing.Union, UnionType) and NoneType in typing.get_args(annotation)
+    bare = typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
+    optional = typing.get_origin(bare) in (typing.Union, UnionType) and NoneType in typing.get_args(bare)
     return Parameter(parameter.name, adapter, _name(annotation), required and not optional, default)
 
 
 def _resolve(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> Any:
-    """The parameter's annotation as a type. Each is resolved alone: names imported for type checkers only may stand elsewhere."""
+    """The parameter's annotation as a type.
+
+    Each is resolved alone: names imported for type checkers only may stand elsewhere.
+    """
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func

@@ -10,11 +10,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from enum import StrEnum
+from dataclasses import replace
 
 from orchestrator.engine import events
+from orchestrator.engine.decision import (
+    CallbackChange,
+    CloseCallback,
+    Decision,
+    Dispatch,
+    Entry,
+    EntryKind,
+    OpenCallback,
+    ParkCallback,
+)
 from orchestrator.engine.events import Event, Failure, Stamp
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
@@ -23,92 +31,17 @@ from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowCha
 from orchestrator.types import ProcessStatus, State, StepStatus
 from orchestrator.workflow import Predicate, StepKind
 
-
-class EntryKind(StrEnum):
-    """What a log entry tells of."""
-
-    STEP = "step"
-    PROCESS = "process"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the log; never changed once written.
-
-    The state after any entry is the fold of all entries up to it: ``delta`` merged over, ``removed`` taken away.
-
-    Args:
-        name: the step's name, or for a process entry what happened to it.
-        position: the step's position; ``None`` for a process entry.
-        status: a step status, or for a process entry the process's status from here on.
-        ran: whether this tells of an attempt that ran, so that it began when the attempt was claimed.
-    """
-
-    sequence: int
-    kind: EntryKind
-    name: str
-    status: StepStatus | ProcessStatus
-    attempt: int
-    author: str
-    position: int | None = None
-    delta: State = field(default_factory=dict)
-    removed: tuple[str, ...] = ()
-    failure: Failure | None = None
-    note: str | None = None
-    ran: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Publish a command: run the step at ``position`` if the process's attempt is still ``attempt``."""
-
-    position: int
-    attempt: int
-    queue: str
-    step: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenCallback:
-    """Make a callback token ready before the action runs; any earlier one of this process is superseded."""
-
-    position: int
-    step: str
-    token: str
-    timeout: timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class ParkCallback:
-    """The action has committed: forget the token's plaintext, start the clock, look for an early answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class CloseCallback:
-    """The token is worth nothing any more; ``outcome`` says why: used, failed or superseded."""
-
-    outcome: str
-
-
-CallbackChange = OpenCallback | ParkCallback | CloseCallback
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The next process and what must be done: all of it, or none.
-
-    Args:
-        entries: log rows to append, in order.
-        dispatch: the one command to publish after the commit.
-        callback: what happens to the process's callback row.
-        retry_in: seconds after which a waiting step is due.
-    """
-
-    process: Process
-    entries: tuple[Entry, ...]
-    dispatch: Dispatch | None = None
-    callback: CallbackChange | None = None
-    retry_in: float | None = None
+__all__ = [
+    "CallbackChange",
+    "CloseCallback",
+    "Decision",
+    "Dispatch",
+    "Entry",
+    "EntryKind",
+    "OpenCallback",
+    "ParkCallback",
+    "decide",
+]
 
 
 def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision:
@@ -163,6 +96,8 @@ def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision
             _skip(draft, event)
         case events.CodeChanged():
             draft.fail(None, event.failure)
+            # Whatever an external job may still answer, a retry will start another one.
+            draft.callback = CloseCallback("superseded")
     return draft.decision()
 
 
@@ -269,24 +204,27 @@ class _Draft:
                 position = end
                 continue
             self.change(entered=True)
-            match leaf.step.kind:
-                case StepKind.START | StepKind.DONE:
-                    status = StepStatus.COMPLETE if leaf.step.kind is StepKind.DONE else StepStatus.SUCCESS
-                    self.log_step(leaf, status)
-                    position += 1
-                case StepKind.INPUT:
-                    self.log_step(leaf, StepStatus.SUSPEND)
-                    self.change(status=ProcessStatus.SUSPENDED)
-                    return
-                case StepKind.AWAIT:
-                    self.log_step(leaf, StepStatus.AWAITING_CALLBACK)
-                    self.change(status=ProcessStatus.AWAITING_CALLBACK)
-                    self.callback = ParkCallback()
-                    return
-                case StepKind.RUN | StepKind.ACTION:
-                    self.run(leaf)
-                    return
+            if not self.enter(leaf):
+                return
+            position += 1
         self.change(position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, failures=0, lost=0)
+
+    def enter(self, leaf: Leaf) -> bool:
+        """Begin the step at ``leaf``, whose conditions agree; whether it is a marker, and so over already."""
+        match leaf.step.kind:
+            case StepKind.START | StepKind.DONE:
+                self.log_step(leaf, StepStatus.COMPLETE if leaf.step.kind is StepKind.DONE else StepStatus.SUCCESS)
+                return True
+            case StepKind.INPUT:
+                self.log_step(leaf, StepStatus.SUSPEND)
+                self.change(status=ProcessStatus.SUSPENDED)
+            case StepKind.AWAIT:
+                self.log_step(leaf, StepStatus.AWAITING_CALLBACK)
+                self.change(status=ProcessStatus.AWAITING_CALLBACK)
+                self.callback = ParkCallback()
+            case StepKind.RUN | StepKind.ACTION:
+                self.run(leaf)
+        return False
 
     def run(self, leaf: Leaf) -> None:
         """Have the step at ``leaf`` executed."""
@@ -354,6 +292,8 @@ def _step_failed(draft: _Draft, event: events.StepFailed) -> None:
 def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
     _fence(draft.process, event.attempt)
     leaf = draft.plan.locate(draft.process)
+    # A claim compares the command's position with the process's, so both follow a step that the code has moved.
+    draft.change(position=leaf.position)
     if event.given_back:
         draft.log_process("given back", note=f"attempt {event.attempt} was given back by the consumer {event.consumer}")
         draft.command(leaf)
@@ -381,7 +321,9 @@ def _retry(draft: _Draft, event: events.Retried) -> None:
     if start is not leaf:
         draft.change(rewinds=draft.process.rewinds + 1)
     draft.change(position=start.position, step=start.step.name)
-    draft.run(start)
+    # An input step can have failed only because it was gone from the code for a while: it suspends once more.
+    if draft.enter(start):
+        draft.arrive(start.position + 1)
 
 
 def _abort(draft: _Draft, event: events.Aborted) -> None:
@@ -432,4 +374,11 @@ def _first_refusal(leaf: Leaf, state: State) -> int | None:
 
 def _ask(predicate: Predicate, state: State) -> bool:
     # A copy, because an author's predicate that changes the state in place would change it without a log row.
-    return bool(predicate(deepcopy(state)) if inspect.signature(predicate).parameters else predicate())  # type: ignore[call-arg]
+    return bool(predicate(deepcopy(state)) if _takes_state(predicate) else predicate())  # type: ignore[call-arg]
+
+
+def _takes_state(predicate: Predicate) -> bool:
+    try:
+        return bool(inspect.signature(predicate).parameters)
+    except ValueError:
+        return True  # a builtin that has no signature, for example operator.itemgetter("wanted")

@@ -46,4 +46,5 @@ class Process:
 
         Only a retry that goes back to the action of a callback step asks for new external work, and gets a new key.
         """
-        return str(uuid5(self.process_id, f"{step}#{self.rewinds}" if self.rewinds else step))
+        key = uuid5(self.process_id, step)
+        return str(uuid5(key, str(self.rewinds)) if self.rewinds else key)

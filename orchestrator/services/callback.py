@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import processes
+from orchestrator.db.due import database_time
 from orchestrator.db.tables import CallbackRow
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import CallbackCompleted, CallbackFailed, Event, Failure
@@ -52,7 +53,7 @@ async def receive(
         check_size({**process.state, "": payload}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except InvalidResultError as error:
         raise InvalidInputError(str(error)) from error
-    if row.deadline is not None and row.deadline <= await session.scalar(select(func.clock_timestamp())):
+    if row.deadline is not None and row.deadline <= await database_time(session):
         raise CallbackRefusedError("expired", _REFUSALS["expired"])
     row.outcome, row.payload, row.received_at = outcome, payload, func.now()
     await session.flush()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from concurrent import futures
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import structlog
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from orchestrator.engine.arguments import is_async
+from orchestrator.engine.arguments import call, is_async
 from orchestrator.engine.events import Failure, StepFailed, StepSucceeded
 from orchestrator.engine.plan import Leaf
 from orchestrator.engine.process import Process
@@ -77,7 +79,7 @@ async def execute(
         returned = await _call(step.function, arguments, seconds, what, threads)
         delta = canonical(returned, what)
         if secret is not None and secret.encode() in to_json(delta):
-            raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")  # noqa: TRY301
+            raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")
         warning = check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except (Exception, SystemExit) as error:
         # The author's code may raise anything, sys.exit() included; it fails the step and never the consumer.
@@ -92,7 +94,7 @@ async def _call(
     loop = asyncio.get_running_loop()
     task: asyncio.Future[object]
     if is_async(function):
-        task = loop.create_task(_await(function(**arguments)))
+        task = loop.create_task(_run_async(function, arguments))
     else:
         context = contextvars.copy_context()
         task = loop.run_in_executor(threads, lambda: context.run(_run_plain, function, arguments))
@@ -106,29 +108,36 @@ async def _call(
         raise StepTimeoutError(f"{what} was cancelled: it ran longer than its timeout of {seconds:g} s")
     if task.cancelled():
         raise StepTimeoutError(f"{what} cancelled itself")
+    error = task.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise _ExitedError(f"the step raised {type(error).__name__}") from error
     return task.result()
 
 
-async def _await(awaitable: Awaitable[object]) -> object:
+async def _run_async(function: Callable[..., Any], arguments: Mapping[str, Any]) -> object:
     try:
-        return await awaitable
+        made = call(function, arguments)
+        # Not everything that an async singledispatch dispatches to need be async.
+        return await made if inspect.isawaitable(made) else made
     except SystemExit as error:
-        # Out of a task this would end the whole program.
+        # Out of a task this would end the whole program, as would the next.
         raise _ExitedError(f"the step called sys.exit({error.code!r})") from error
+    except KeyboardInterrupt as error:
+        raise _ExitedError("the step raised KeyboardInterrupt") from error
 
 
 def _run_plain(function: Callable[..., Any], arguments: Mapping[str, Any]) -> object:
     try:
-        return function(**arguments)
+        return call(function, arguments)
     except SystemExit as error:
         raise _ExitedError(f"the step called sys.exit({error.code!r})") from error
-    except StopIteration as error:
-        # A future cannot carry it.
-        raise RuntimeError("the step raised StopIteration") from error
+    except (StopIteration, asyncio.CancelledError, futures.CancelledError) as error:
+        # A future cannot carry the first, and the others would look as if this attempt had been cancelled.
+        raise RuntimeError(f"the step raised {type(error).__name__}") from error
 
 
 class _ExitedError(RuntimeError):
-    """A step tried to end the program."""
+    """A step raised what is meant to end a program."""
 
 
 async def _cancel(task: asyncio.Future[object], what: str) -> None:
@@ -142,19 +151,33 @@ async def _cancel(task: asyncio.Future[object], what: str) -> None:
 
 def failed(leaf: Leaf, process: Process, error: BaseException, secret: str | None) -> StepFailed:
     """The event that an error of this attempt stands for, with the secret taken out of every text."""
-    details = error.details if isinstance(error, ProcessFailureError) else None
+    details = getattr(error, "details", None) if isinstance(error, ProcessFailureError) else None
     text = "".join(traceback.format_exception(error))
     failure = Failure(
         type=type(error).__name__.removeprefix("_"),
-        message=_clean(str(error) or type(error).__name__, secret),
-        traceback=_clean(text[-MAX_TRACEBACK:], secret),
+        message=_clean(_words(error), secret),
+        # Cleaned before it is cut, because a cut through the secret would leave most of it.
+        traceback=_clean(text, secret)[-MAX_TRACEBACK:],
         details=_document(details, secret),
     )
     policy = leaf.step.retry
     retry_in = None
     if policy is not None and not isinstance(error, NOT_RETRIED):
-        retry_in = policy.delay(process.failures + 1)
+        try:
+            retry_in = policy.delay(process.failures + 1)
+        except Exception as defect:
+            # A wait strategy of the author's own. Without a delay a person must look, and both texts are needed for that.
+            note = f"{failure.message} (and its retry policy raised {type(defect).__name__}: {_words(defect)})"
+            failure = replace(failure, message=_clean(note, secret))
     return StepFailed(process.attempt, failure, retry_in)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        # An exception of the author's own, whose text cannot be made.
+        return type(error).__name__
 
 
 def _clean(text: str, secret: str | None) -> str:

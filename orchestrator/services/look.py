@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import processes
+from orchestrator.db.due import database_time
 from orchestrator.db.tables import CallbackRow, EngineSettingsRow, LogRow, ProcessRow
-from orchestrator.engine.decide import Decision, decide
+from orchestrator.engine.decide import decide
+from orchestrator.engine.decision import Decision
 from orchestrator.engine.events import AttemptLost, CallbackFailed, CodeChanged, Event, Failure, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
@@ -37,7 +39,7 @@ async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> 
         return None
     row = await session.get_one(ProcessRow, process_id)
     announced, claimed = row.announced, row.claimed_by is not None
-    now = await session.scalar(select(func.clock_timestamp()))
+    now = await database_time(session)
     plan = plan_of(process.workflow)
     paused = bool(await session.scalar(select(EngineSettingsRow.global_lock)))
     moved = None if paused or claimed else await _do_due(session, plan, process, row.due_at, now, limits)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, cast
 
-from orchestrator.engine.decide import Decision
+from orchestrator.engine.decision import Decision
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent
@@ -26,7 +25,7 @@ def advanced(plan: Plan, decision: Decision, at: datetime) -> Advanced:
         [
             LoggedEntry(
                 sequence=entry.sequence,
-                kind=cast("Literal['step', 'process']", entry.kind.value),
+                kind=entry.kind.value,
                 name=entry.name,
                 status=entry.status.value,
                 attempt=entry.attempt,

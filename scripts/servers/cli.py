@@ -159,6 +159,8 @@ def _choose(folder: Folder, names: list[str]) -> None:
         _survivor(folder, name).wipe()
         ports = Postgres.ports if name == "postgres" else Rabbitmq.ports
         folder.remember(name, folder.new_record(name, kinds[name], ports))
+        if kinds[name] == "containers":
+            _survivor(folder, name).wipe()  # one of our name would have another password
 
 
 def _together(servers: list[Server], action: Callable[[Server], None]) -> list[ServicesError | OSError]:
@@ -225,8 +227,9 @@ def _status(servers: list[Server]) -> int:
     by_name = {server.name: server for server in servers}
     all_well = True
     for name in NAMES:
-        where = by_name[name].status() if name in by_name else None
-        say(f"{name}: {where or 'does not run'}")
+        server = by_name.get(name)
+        where = server.status() if server else None
+        say(f"{name}: {where or ('does not answer' if server and server.pid() else 'does not run')}")
         all_well = all_well and where is not None
     return 0 if all_well else 1
 

@@ -46,7 +46,7 @@ class Record:
 
 class Folder:
     def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.abspath(path))
+        self.path = path.resolve()  # one folder, one marker, by whatever name it is reached
         # In the command line of every server of this folder, so that they are found again whatever happens to files.
         self.marker = _marker(self.path)
         self.records: dict[str, Record] = {}

@@ -1,0 +1,1 @@
+"""Acceptance tests: the real programs as subprocesses, driven from outside through AMQP and the command line."""

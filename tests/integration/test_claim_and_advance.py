@@ -1,0 +1,253 @@
+"""The two statements of every step, on a real PostgreSQL: who may claim, who may commit, and what that costs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+
+from orchestrator.db.processes import Claim, advance, blank, callback_token, claim, committed, hash_token, insert, load
+from orchestrator.db.session import Database
+from orchestrator.engine.decide import Decision, decide
+from orchestrator.engine.events import Aborted, AttemptLost, Patched, Stamp, Started, StepSucceeded
+from orchestrator.engine.plan import Plan
+from orchestrator.engine.process import Process
+from orchestrator.types import ProcessStatus, State
+from orchestrator.workflow import StepList, begin, callback_step, done, init, step, workflow
+
+
+@step("first")
+async def first() -> State:
+    return {}
+
+
+@step("second")
+async def second() -> State:
+    return {}
+
+
+@step("action")
+async def action(callback_token: str) -> State:
+    return {"length": len(callback_token)}
+
+
+@step("judge")
+async def judge() -> State:
+    return {}
+
+
+@workflow("Two steps")
+def two_steps() -> StepList:
+    return init >> first >> second >> done
+
+
+@workflow("A callback")
+def with_callback() -> StepList:
+    return begin >> callback_step("wait", action, judge)
+
+
+STAMP = Stamp(datetime.now(UTC), "the-token")
+
+
+class Bench:
+    """A database with one registered workflow, and a consumer."""
+
+    def __init__(self, database: Database, workflow_id: UUID, consumer: UUID) -> None:
+        self.database, self.workflow_id, self.consumer = database, workflow_id, consumer
+
+    async def start(self, plan: Plan, state: State | None = None) -> Process:
+        process = blank(Process(uuid4(), plan.workflow.name, ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me"))
+        decision = decide(plan, process, Started(state or {}), STAMP)
+        async with self.database.transaction() as session:
+            await insert(
+                session,
+                decision,
+                workflow_id=self.workflow_id,
+                is_task=False,
+                request_key=None,
+                request_digest=None,
+                due_in=5,
+            )
+        return decision.process
+
+    async def claim(self, process: Process, attempt: int | None = None, consumer: UUID | None = None) -> Claim | None:
+        async with self.database.pool.acquire() as connection:
+            return await claim(
+                connection,
+                process.process_id,
+                position=process.position,
+                attempt=process.attempt if attempt is None else attempt,
+                consumer_id=consumer or self.consumer,
+                consumer="test",
+                announced=0,
+            )
+
+
+@pytest.fixture
+async def bench(database: Database) -> AsyncIterator[Bench]:
+    workflow_id = await database.pool.fetchval(
+        "INSERT INTO workflows (name, target) VALUES ('two_steps', 'SYSTEM') RETURNING workflow_id"
+    )
+    consumer = uuid4()
+    await database.pool.execute(
+        "INSERT INTO consumers (consumer_id, name, queues, concurrency) VALUES ($1, 'test', '{}', 1)", consumer
+    )
+    yield Bench(database, workflow_id, consumer)
+
+
+PLAN = Plan.of(two_steps)
+CALLBACK_PLAN = Plan.of(with_callback)
+
+
+async def test_of_many_claims_of_one_command_one_succeeds(bench: Bench) -> None:
+    """B4: a command delivered twice runs the step once."""
+    process = await bench.start(PLAN, {"a": 1})
+    claims = await asyncio.gather(*(bench.claim(process) for _ in range(8)))
+    won = [one for one in claims if one is not None]
+    assert len(won) == 1
+    assert won[0].process.attempt == 1
+    assert won[0].process.state == {"a": 1}
+
+
+async def test_an_unknown_consumer_cannot_claim(bench: Bench) -> None:
+    process = await bench.start(PLAN)
+    assert await bench.claim(process, consumer=uuid4()) is None
+
+
+async def test_nothing_is_claimed_while_the_engine_is_paused(bench: Bench) -> None:
+    process = await bench.start(PLAN)
+    await bench.database.pool.execute("UPDATE engine_settings SET global_lock = true")
+    assert await bench.claim(process) is None
+    await bench.database.pool.execute("UPDATE engine_settings SET global_lock = false")
+    assert await bench.claim(process) is not None
+
+
+async def test_a_step_is_committed_with_its_log_row_position_and_state(bench: Bench) -> None:
+    """B3: one commit; afterwards the next step's claim finds everything."""
+    process = await bench.start(PLAN, {"a": 1})
+    held = await bench.claim(process)
+    assert held is not None
+    decision = decide(PLAN, held.process, StepSucceeded(1, {"b": "ü"}), STAMP)
+    async with bench.database.pool.acquire() as connection:
+        assert await advance(connection, held.process, decision, due_in=5, claim=held) is not None
+        assert await committed(connection, process.process_id, 1)
+        assert not await committed(connection, process.process_id, 2)
+    async with bench.database.transaction() as session:
+        now = await load(session, process.process_id)
+    assert (now.position, now.step, now.state, now.attempt) == (2, "second", {"a": 1, "b": "ü"}, 1)
+    assert await bench.claim(now) is not None
+
+
+async def test_an_attempt_that_was_given_to_others_cannot_commit(bench: Bench) -> None:
+    """B8: the fence: a consumer that was presumed dead and comes back is refused by the database."""
+    process = await bench.start(PLAN)
+    held = await bench.claim(process)
+    assert held is not None
+    async with bench.database.pool.acquire() as connection:
+        lost = decide(PLAN, held.process, AttemptLost(1, "test"), STAMP)
+        assert await advance(connection, held.process, lost, due_in=0, claim=held) is not None
+        late = decide(PLAN, held.process, StepSucceeded(1, {"late": True}), STAMP)
+        assert await advance(connection, held.process, late, due_in=5, claim=held) is None
+    again = await bench.claim(replace(lost.process))
+    assert again is not None
+    assert again.process.attempt == 2
+    assert again.process.state == {}
+
+
+async def test_an_abort_overtakes_the_running_step(bench: Bench) -> None:
+    process = await bench.start(PLAN)
+    held = await bench.claim(process)
+    assert held is not None
+    async with bench.database.pool.acquire() as connection:
+        abort = decide(PLAN, held.process, Aborted("boss"), STAMP)
+        assert await advance(connection, held.process, abort, due_in=None) is not None
+        late = decide(PLAN, held.process, StepSucceeded(1, {"late": True}), STAMP)
+        assert await advance(connection, held.process, late, due_in=5, claim=held) is None
+
+
+async def test_the_same_attempt_claimed_twice_after_a_server_crash_commits_once(bench: Bench) -> None:
+    """A claim may be lost in a crash of the server; then two consumers hold one attempt number, and one of them the row."""
+    process = await bench.start(PLAN)
+    first_claim = await bench.claim(process)
+    assert first_claim is not None
+    await bench.database.pool.execute("UPDATE processes SET attempt = 0, claimed_by = NULL")  # what the crash does
+    other = uuid4()
+    await bench.database.pool.execute(
+        "INSERT INTO consumers (consumer_id, name, queues, concurrency) VALUES ($1, 'other', '{}', 1)", other
+    )
+    second_claim = await bench.claim(process, consumer=other)
+    assert second_claim is not None
+    decision = decide(PLAN, first_claim.process, StepSucceeded(1, {}), STAMP)
+    async with bench.database.pool.acquire() as connection:
+        assert await advance(connection, first_claim.process, decision, due_in=5, claim=first_claim) is None
+        assert await advance(connection, second_claim.process, decision, due_in=5, claim=second_claim) is not None
+
+
+async def test_the_full_state_at_any_step_is_the_fold_of_the_log(bench: Bench) -> None:
+    process = await bench.start(PLAN, {"a": 1})
+    held = await bench.claim(process)
+    assert held is not None
+    async with bench.database.pool.acquire() as connection:
+        decision = decide(PLAN, held.process, StepSucceeded(1, {"a": 2, "b": [1]}), STAMP)
+        await advance(connection, held.process, decision, due_in=5, claim=held)
+        failed = replace(decision.process, status=ProcessStatus.FAILED)
+        patched = decide(PLAN, failed, Patched("me", "wrong", {"c": None}, ("b",)), STAMP)
+        await advance(connection, failed, patched, due_in=None)
+        rows = await connection.fetch(
+            "SELECT delta::text, removed FROM process_steps WHERE process_id = $1 ORDER BY sequence", process.process_id
+        )
+    assert [row["delta"] for row in rows][0] == '{"a": 1}'
+    assert rows[-1]["removed"] == ["b"]
+    async with bench.database.transaction() as session:
+        assert (await load(session, process.process_id)).state == {"a": 2, "c": None}
+
+
+async def test_a_callback_token_is_plain_until_the_action_has_committed(bench: Bench) -> None:
+    """B36: the job of a lost run must still be able to answer; afterwards only the hash remains."""
+    process = await bench.start(CALLBACK_PLAN)
+    async with bench.database.pool.acquire() as connection:
+        assert await callback_token(connection, process.process_id) == "the-token"
+        held = await bench.claim(process)
+        assert held is not None
+        decision = decide(CALLBACK_PLAN, held.process, StepSucceeded(1, {}), STAMP)
+        await advance(connection, held.process, decision, due_in=1, claim=held)
+        assert await callback_token(connection, process.process_id) is None
+        row = await connection.fetchrow("SELECT token, token_hash, status FROM callbacks")
+    assert row is not None
+    assert (row["token"], row["token_hash"], row["status"]) == (None, hash_token("the-token"), "parked")
+
+
+async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Bench) -> None:
+    """The claim may skip the wait for the disk, the commit may not; nothing else is sent."""
+    async with bench.database.pool.acquire() as connection:
+        await advance(connection, *_nothing(), due_in=None)  # the driver learns the array types, once
+        process = await bench.start(PLAN)
+        sent: list[str] = []
+        connection.add_query_logger(lambda record: sent.append(record.query))
+        held = await claim(
+            connection,
+            process.process_id,
+            position=process.position,
+            attempt=0,
+            consumer_id=bench.consumer,
+            consumer="test",
+            announced=0,
+        )
+        assert held is not None
+        assert await connection.fetchval("SHOW synchronous_commit") == "on", "the setting ends with the claim's transaction"
+        decision = decide(PLAN, held.process, StepSucceeded(1, {}), STAMP)
+        await advance(connection, held.process, decision, due_in=5, claim=held)
+    statements = [query for query in sent if "SHOW" not in query]
+    assert len(statements) == 2
+    assert "set_config('synchronous_commit', 'off', true)" in statements[0]
+    assert "synchronous_commit" not in statements[1]
+
+
+def _nothing() -> tuple[Process, Decision]:
+    """A decision that no row is there for."""
+    process = blank(Process(uuid4(), "two_steps", ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me"))
+    return process, decide(PLAN, process, Started({}), STAMP)
