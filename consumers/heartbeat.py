@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
+from orchestrator.retry import pause
 
 logger = structlog.get_logger(__name__)
 
@@ -62,17 +63,15 @@ class Heartbeat:
     async def run(self, on_beat: Callable[[datetime, Claims], Awaitable[None]]) -> None:
         """Beat until :meth:`stop`."""
         while not self._stopping.is_set():
+            if await pause(self._interval, self._stopping):
+                return
             try:
-                async with asyncio.timeout(self._interval):
-                    await self._stopping.wait()
-            except TimeoutError:
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        now = await self.register()
-                        rows = await self._pool.fetch(_CLAIMS, self.consumer_id)
-                    await on_beat(now, {row["process_id"]: row["claimed_at"] for row in rows})
-                except CONNECTION_ERRORS as error:
-                    logger.warning("heartbeat failed", error=str(error) or type(error).__name__)
+                async with asyncio.timeout(self._timeout):
+                    now = await self.register()
+                    rows = await self._pool.fetch(_CLAIMS, self.consumer_id)
+                await on_beat(now, {row["process_id"]: row["claimed_at"] for row in rows})
+            except CONNECTION_ERRORS as error:
+                logger.warning("heartbeat failed", error=str(error) or type(error).__name__)
 
     async def stop(self) -> None:
         """Stop beating and remove the row."""

@@ -144,8 +144,14 @@ class Runner:
         async with self._database.pool.acquire() as connection:
             found = await held(connection, self._heartbeat.consumer_id, self._heartbeat.name)
         for one_claim in found:
-            if one_claim.process.process_id in unknown and one_claim.process.process_id not in self._running:
-                await self._give_back(Running(one_claim, plan_of(one_claim.process.workflow)))
+            if one_claim.process.process_id not in unknown or one_claim.process.process_id in self._running:
+                continue
+            try:
+                plan = plan_of(one_claim.process.workflow)
+            except (NotFoundError, DefinitionError) as error:
+                logger.error("claim not given back", process_id=str(one_claim.process.process_id), error=str(error))  # noqa: TRY400
+                continue
+            await self._give_back(Running(one_claim, plan))
 
     async def _claim(self, command: StepCommand, plan: Plan) -> bool:
         async with self._database.pool.acquire() as connection:

@@ -45,14 +45,17 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
     """
     inputs = [dict(page) for page in pages]
     try:
-        if inspect.isasyncgenfunction(inspect.unwrap(form)):
-            return dict(await async_forms.post_form(lambda _: form(**arguments), {}, inputs))
-        made = form(**arguments)
+        # A plain form may look things up while it makes its pages: not on the event loop.
+        made = form(**arguments) if inspect.iscoroutinefunction(form) else await asyncio.to_thread(form, **arguments)
         if inspect.isawaitable(made):
             made = await made
+        if inspect.isasyncgen(made):
+            walked = cast("AsyncFormGenerator", made)
+            return _result(await async_forms.post_form(lambda _: walked, {}, inputs), what)
         generator = cast("FormGenerator", made) if inspect.isgenerator(made) else _one_page(made, what)
-        # A plain form may look things up while it makes its pages: not on the event loop.
-        return dict(await asyncio.to_thread(sync_forms.post_form, lambda _: generator, {}, inputs))
+        return _result(await asyncio.to_thread(sync_forms.post_form, lambda _: generator, {}, inputs), what)
+    except StopAsyncIteration as error:
+        raise DefinitionError(f"{what} ended without a result: an async form yields a dict last") from error
     except FormNotCompleteError as error:
         raise FormIncompleteError(error.form) from error
     except FormOverflowError as error:
@@ -65,6 +68,12 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
         raise InvalidInputError(
             f"{what} was not filled in correctly: {wrong}", error.errors(include_url=False)
         ) from error
+
+
+def _result(result: object, what: str) -> State:
+    if not isinstance(result, Mapping):
+        raise DefinitionError(f"{what} must end with a dict, not {result!r}")
+    return dict(result)
 
 
 def _one_page(page: object, what: str) -> FormGenerator:

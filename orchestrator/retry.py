@@ -1,10 +1,11 @@
-"""When a failed ``retrystep`` is tried again. The waits are tenacity's strategies; the counting is ours.
+"""When something that failed is tried again. The waits are tenacity's strategies; the counting is ours.
 
-Between two tries nothing waits in memory: the delay becomes the process's ``due_at`` in the database.
+Between two tries of a step nothing waits in memory: the delay becomes the process's ``due_at`` in the database.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import tenacity
@@ -37,6 +38,25 @@ class RetryPolicy:
         """Seconds until the next try after ``failures`` failed ones (1 for the first), or ``None`` at the limit."""
         if self.limit is not None and failures >= self.limit:
             return None
-        call = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
-        call.attempt_number = failures
-        return max(0.0, float(self.wait(call)))
+        return backoff(self.wait, failures)
+
+
+SERVER_AWAY: wait_base = tenacity.wait_random_exponential(multiplier=0.5, max=5)
+"""Between two tries to reach a server. Many programs lose it at the same moment; the jitter keeps them apart."""
+
+
+def backoff(wait: wait_base, tries: int) -> float:
+    """Seconds to wait after ``tries`` failed ones (1 for the first)."""
+    call = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    call.attempt_number = tries
+    return max(0.0, float(wait(call)))
+
+
+async def pause(seconds: float, stopping: asyncio.Event) -> bool:
+    """Wait, unless the program is stopping; whether it is."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        return False
+    return True

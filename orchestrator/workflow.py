@@ -252,7 +252,7 @@ def inputstep(name: str, assignee: str = "SYSTEM") -> Callable[[FormFunction], S
     return decorate
 
 
-Conditional = TypeVar("Conditional", Step, Block, StepList)
+Conditional = TypeVar("Conditional", Step, Block, Step | Block, StepList)
 
 
 def conditional(predicate: Predicate) -> Callable[[Conditional], Conditional]:
@@ -266,13 +266,12 @@ def conditional(predicate: Predicate) -> Callable[[Conditional], Conditional]:
     """
     if not callable(predicate):
         raise DefinitionError(f"conditional(...) takes a function, not {predicate!r}")
-    if inspect.iscoroutinefunction(predicate):
-        # What it returns would be true whatever it says.
+    if inspect.iscoroutinefunction(predicate):  # what that returns is always true
         raise DefinitionError(f"conditional(...) takes a plain function: {predicate!r} is 'async def'")
 
     def wrap(wrapped: Conditional) -> Conditional:
         if isinstance(wrapped, StepList):
-            return StepList(replace(item, conditions=(predicate, *item.conditions)) for item in wrapped)
+            return StepList([wrap(item) for item in wrapped])
         if isinstance(wrapped, Step | Block):
             return replace(wrapped, conditions=(predicate, *wrapped.conditions))
         raise DefinitionError(f"conditional(...) wraps steps and step lists, not {wrapped!r}")
@@ -311,9 +310,7 @@ def callback_step(
         if not isinstance(part, Step) or part.kind is not StepKind.RUN:
             raise DefinitionError(f"the {role} of the callback step {name!r} must come from @step or @retrystep")
         if part.conditions:
-            raise DefinitionError(
-                f"the {role} of the callback step {name!r} is conditional: put the condition around all"
-            )
+            raise DefinitionError(f"the {role} of the callback step {name!r} is conditional: put that around all of it")
     terms = CallbackTerms(result_key, callback_route_key, _timeout(name, timeout))
     waiting = Step(name, StepKind.AWAIT, callback=terms)
     action = replace(action_step, kind=StepKind.ACTION, callback=terms)
@@ -371,9 +368,7 @@ def _refuse_equal_names(workflow_name: str, steps: StepList) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         # A running process finds its place by the step's name after the code has changed, so names must be unique.
-        raise DefinitionError(
-            f"the workflow {workflow_name!r} has two steps named {twice[0]!r}: give each its own name"
-        )
+        raise DefinitionError(f"the workflow {workflow_name!r} has two steps named {twice[0]!r}: name each differently")
 
 
 def _callable(name: str, function: StepFunction) -> StepFunction:

@@ -10,14 +10,20 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import structlog
-import tenacity
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed, InvalidFrameError
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    AMQPError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    InvalidFrameError,
+)
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused
 
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
+from orchestrator.retry import SERVER_AWAY, backoff, pause
 
 logger = structlog.get_logger(__name__)
 
@@ -26,6 +32,10 @@ BROKER_ERRORS = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
 
 DECLARE_TIMEOUT = 10.0
 """Seconds for one declaration. A broker that has just started answers slowly; one in alarm does not answer at all."""
+
+
+WORKED_FOR_A_WHILE = 30.0
+"""Seconds of connection after which the next failure is a new one, and its pause short again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +151,6 @@ async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: as
     ``once`` returns or raises when its connection has gone. Many programs lose the broker at the same moment; the jitter
     keeps them from all coming back at the same moment.
     """
-    wait = tenacity.wait_random_exponential(multiplier=0.5, max=10)
     failures = 0
     loop = asyncio.get_running_loop()
     while not stopping.is_set():
@@ -150,16 +159,10 @@ async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: as
             await once()
         except (ServerUnavailableError, ConfigurationError, *BROKER_ERRORS) as error:
             logger.warning("broker connection lost", loop=name, error=str(error) or type(error).__name__)
-        if loop.time() - began > 30:  # noqa: PLR2004 - it had worked for a while: this is a new failure
+        if loop.time() - began > WORKED_FOR_A_WHILE:
             failures = 0
         failures += 1
-        state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
-        state.attempt_number = failures
-        try:
-            async with asyncio.timeout(wait(state)):
-                await stopping.wait()
-        except TimeoutError:
-            continue
+        await pause(backoff(SERVER_AWAY, failures), stopping)
 
 
 async def _declare_exchange(connection: AbstractConnection, exchange: Exchange) -> None:

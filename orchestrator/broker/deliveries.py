@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-import tenacity
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
@@ -25,6 +24,7 @@ from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, connect
 from orchestrator.broker.publisher import Outgoing, Publisher
 from orchestrator.broker.topology import Exchanges, Topology
 from orchestrator.errors import MessageError, PublishError
+from orchestrator.retry import SERVER_AWAY, backoff, pause
 
 logger = structlog.get_logger(__name__)
 
@@ -86,42 +86,31 @@ class Deliveries:
         self._is_transient = is_transient
         self._publisher = publisher
         self._stopping = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._grace = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._channel: Channel | None = None
-        self._tags: list[str] = []
         self.consuming = asyncio.Event()
         """Set while the broker has us as a consumer of every queue."""
 
     async def run(self) -> None:
         """Consume until :meth:`stop`."""
-        await supervise("deliveries", self._once, self._stopping)
+        try:
+            await supervise("deliveries", self._once, self._stopping)
+        finally:
+            self._finished.set()
 
     async def stop(self, grace: float) -> None:
-        """Take nothing more, let what has begun finish within ``grace`` seconds, give the rest back."""
+        """Take nothing more, let what has begun finish within ``grace`` seconds, give the rest back; wait for the end."""
+        self._grace = grace
         self._stopping.set()
-        channel = self._channel
-        if channel is not None:
-            for tag in self._tags:
-                with contextlib.suppress(*BROKER_ERRORS):
-                    await channel.basic_cancel(tag, timeout=grace)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        # Closing the channel gives back, at once, whatever was not acknowledged.
-        if channel is not None and not channel.is_closed:
-            with contextlib.suppress(*BROKER_ERRORS):
-                await channel.close()
+        await self._finished.wait()
 
     async def _once(self) -> None:
         connection = await connect(self._address, "consume")
-        watchdog: asyncio.Task[None] | None = None
+        waiting: list[asyncio.Task[object]] = []
         try:
             await declare(connection, self._topology)
-            wrapper = await connection.channel(publisher_confirms=False)
-            channel = await underlay(wrapper)
+            channel = await underlay(await connection.channel(publisher_confirms=False))
             await channel.basic_qos(prefetch_count=self._prefetch)
             cancelled = asyncio.Event()
             channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
@@ -129,25 +118,35 @@ class Deliveries:
             for queue in self._handlers:
                 answer = await channel.basic_consume(queue, self._receiver(queue, channel))
                 tags.append(answer.consumer_tag or "")
-            self._channel, self._tags = channel, tags
             self.consuming.set()
             logger.info("consuming", queues=sorted(self._handlers))
             watchdog = asyncio.create_task(self._watch(cancelled, lambda queue: measure(connection, queue)))
-            stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait([channel.closing, watchdog, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+            waiting = [watchdog, asyncio.create_task(self._stopping.wait())]
+            await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
             if watchdog.done():
                 watchdog.result()
             if self._stopping.is_set():
-                # stop() cancels, drains and closes; the connection must live until it has.
-                await asyncio.wait([channel.closing])
+                await self._drain(channel, tags)
         finally:
             self.consuming.clear()
-            self._channel, self._tags = None, []
-            if watchdog is not None:
-                watchdog.cancel()
+            for task in waiting:
+                task.cancel()
             if not connection.is_closed:
+                # Closing gives back, at once, whatever was not acknowledged.
                 await connection.close()
+
+    async def _drain(self, channel: Channel, tags: list[str]) -> None:
+        """While the channel still lives, so that what finishes can be acknowledged."""
+        for tag in tags:
+            with contextlib.suppress(*BROKER_ERRORS):
+                await channel.basic_cancel(tag, timeout=self._grace)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._grace)
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
 
     async def _watch(self, cancelled: asyncio.Event, ask: Callable[[str], Awaitable[object]]) -> None:
         """Return when the broker no longer has us as a consumer: it cancelled us, or a queue is gone or has no readers."""
@@ -205,33 +204,24 @@ class Deliveries:
 
     async def _patiently(self, channel: Channel, handler: Handler, delivery: Delivery) -> None:
         """Call a handler, again and again while a server that it needs is away; give up when our channel is dead anyway."""
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(self._is_waiting),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-            stop=lambda _: channel.is_closed or self._stopping.is_set(),
-            before_sleep=lambda state: self._tell(delivery, state),
-            reraise=True,
-        ):
-            with attempt:
-                try:
-                    await handler(delivery)
-                except (MessageError, NotTakenError):
-                    raise
-                except Exception as error:
-                    if self._is_waiting(error):
-                        if channel.is_closed or self._stopping.is_set():
-                            raise NotTakenError from error
-                        raise
+        tries = 0
+        while True:
+            try:
+                await handler(delivery)
+            except (MessageError, NotTakenError):
+                raise
+            except Exception as error:
+                if not (isinstance(error, PublishError) or self._is_transient(error)):
                     # A defect of ours. The message must not come back for ever, and must not be lost.
                     logger.exception("message could not be processed", queue=delivery.queue)
                     raise MessageError(f"internal error: {type(error).__name__}: {error}") from error
-
-    def _is_waiting(self, error: BaseException) -> bool:
-        return isinstance(error, PublishError) or self._is_transient(error)
-
-    def _tell(self, delivery: Delivery, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        logger.warning("a server is away, message kept", queue=delivery.queue, error=str(error) or type(error).__name__)
+                tries += 1
+                words = str(error) or type(error).__name__
+                logger.warning("a server is away, message kept", queue=delivery.queue, error=words, tries=tries)
+                if await pause(backoff(SERVER_AWAY, tries), self._stopping) or channel.is_closed:
+                    raise NotTakenError from error
+            else:
+                return
 
     async def _bury(self, delivery: Delivery, properties: spec.Basic.Properties, reason: str) -> None:
         logger.warning("dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id)

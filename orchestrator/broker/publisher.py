@@ -116,9 +116,8 @@ class Publisher:
             await connection.close()
 
     async def stop(self) -> None:
-        """End :meth:`run`."""
+        """End :meth:`run`, which closes the connection."""
         self._stopping.set()
-        await self.close()
 
     async def publish(self, message: Outgoing) -> None:
         """Publish and wait for the broker's confirm.
@@ -186,6 +185,8 @@ class Publisher:
             await self.open()
             assert self._channel is not None  # noqa: S101 - open() has set it
             # A channel ends with its connection, so this sees both go.
-            await asyncio.wait([self._channel.closing])
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait([self._channel.closing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
         finally:
             await self.close()

@@ -13,6 +13,7 @@ from orchestrator.db.announcements import mark_announced
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced, MessageType, NextStep, ProcessEvent, StepCommand, StepEvent, encode
+from orchestrator.retry import pause
 from orchestrator.services.outcome import events_of
 
 logger = structlog.get_logger(__name__)
@@ -65,11 +66,7 @@ class Dispatcher:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for one in waiting:
                 one.cancel()
-            try:
-                async with asyncio.timeout(FLUSH_INTERVAL):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+            await pause(FLUSH_INTERVAL, stopping)
             await self.flush()
 
     async def flush(self) -> None:

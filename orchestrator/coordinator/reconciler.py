@@ -16,7 +16,7 @@ from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, QueueDe
 from orchestrator.broker.topology import step_queue
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.db.announcements import unannounced
-from orchestrator.db.due import Due, find_due, forget_consumers, is_paused, lost_claims, take_running
+from orchestrator.db.due import Due, find_due, forget_consumers, is_paused, lost_claims, postpone, take_running
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.errors import (
     DefinitionError,
@@ -26,6 +26,7 @@ from orchestrator.errors import (
     WorkflowChangedError,
 )
 from orchestrator.registry import plan_of
+from orchestrator.retry import pause
 from orchestrator.services.look import look, lost
 from orchestrator.services.start import StartLimits
 from orchestrator.types import ProcessStatus
@@ -38,8 +39,11 @@ BATCH = 100
 ANNOUNCE_AFTER = 5.0
 """Seconds after which a resting process's events, if still unpublished, are published from its log."""
 
-PATIENT_ROUNDS = 6
-"""Rounds (about five minutes) for which a backlog in its queue explains why a command has not been claimed."""
+PATIENCE = 300.0
+"""Seconds for which a backlog in its queue, while somebody reads it, explains why a command has not been claimed."""
+
+SLOW_QUEUE = 100.0
+"""Messages a second that a queue is read with at least, to guess how long its backlog will last."""
 
 FORGET_CONSUMERS_AFTER = 3600.0
 """Seconds after which a silent consumer without claims is removed from the table."""
@@ -88,12 +92,9 @@ class Reconciler:
                 else:
                     # A defect of ours, in one round. The next rounds still help every other process.
                     logger.exception("reconciler round failed")
-            try:
-                # Spread, so that several coordinators do not look at the same moment.
-                async with asyncio.timeout(0.01 if more else self._interval * random.uniform(0.8, 1.2)):  # noqa: S311
-                    await stopping.wait()
-            except TimeoutError:
-                continue
+            # Spread, so that several coordinators do not look at the same moment.
+            spread = random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
+            await pause(0.01 if more else self._interval * spread, stopping)
 
     async def look_once(self) -> bool:
         """One round; whether there is more to do at once."""
@@ -134,13 +135,20 @@ class Reconciler:
         """Publish commands again that nobody has claimed, unless they just wait in a queue."""
         if not running:
             return
-        async with self._database.transaction() as session:
-            taken = await take_running(session, [one.process_id for one in running], self._limits.redispatch_after)
-        depths = await self._depths({queue for one in taken if (queue := _queue_of(one)) is not None})
-        for one in taken:
+        depths = await self._depths({queue for one in running if (queue := _queue_of(one)) is not None})
+        waiting, lost_ones, longest = [], [], self._limits.redispatch_after
+        for one in running:
             depth = depths.get(_queue_of(one) or "")
-            if depth is None or not _explains_waiting(depth, one.dispatches):
-                await self._attend(one.process_id)
+            if depth is not None and _explains_waiting(depth, one.waited):
+                waiting.append(one.process_id)
+                longest = max(longest, depth.ready / SLOW_QUEUE)
+            else:
+                lost_ones.append(one.process_id)
+        async with self._database.transaction() as session:
+            await postpone(session, waiting, longest)
+            taken = await take_running(session, lost_ones, self._limits.redispatch_after)
+        for process_id in taken:
+            await self._attend(process_id)
 
     async def _depths(self, queues: set[str]) -> dict[str, QueueDepth | None]:
         if not queues:
@@ -177,6 +185,6 @@ def _queue_of(one: Due) -> str | None:
     return None if position is None else plan.leaves[position].queue
 
 
-def _explains_waiting(depth: QueueDepth, rounds: int) -> bool:
+def _explains_waiting(depth: QueueDepth, waited: float) -> bool:
     """Whether the command probably waits in its queue: something does, and nobody reads it or they are still at it."""
-    return depth.ready > 0 and (depth.consumers == 0 or rounds < PATIENT_ROUNDS)
+    return depth.ready > 0 and (depth.consumers == 0 or waited < PATIENCE)

@@ -16,7 +16,7 @@ MAX_INTERVAL = 600.0
 
 _FIND = text(
     """
-    SELECT process_id, workflow, step, status, dispatches FROM processes
+    SELECT process_id, workflow, step, status, EXTRACT(EPOCH FROM now() - updated_at)::float8 AS waited FROM processes
      WHERE due_at <= now() ORDER BY due_at LIMIT :batch
     """
 )
@@ -32,20 +32,30 @@ _TAKE_RUNNING = text(
      WHERE process_id IN (SELECT process_id FROM processes
                            WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL AND due_at <= now()
                            ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING process_id, workflow, step, status, dispatches
+    RETURNING process_id
+    """
+)
+
+
+_POSTPONE = text(
+    """
+    UPDATE processes SET due_at = now() + :seconds * (0.8 + 0.4 * random()) * interval '1 second'
+     WHERE process_id IN (SELECT process_id FROM processes
+                           WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL
+                           ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
     """
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A process that somebody must look at; ``dispatches`` counts the rounds since its command was made."""
+    """A process that somebody must look at; ``waited`` is the seconds since it last moved."""
 
     process_id: UUID
     workflow: str
     step: str | None
     status: str
-    dispatches: int
+    waited: float
 
 
 async def database_time(session: AsyncSession) -> datetime:
@@ -65,10 +75,15 @@ async def find_due(session: AsyncSession, batch: int) -> list[Due]:
     return [Due(*row) for row in rows]
 
 
-async def take_running(session: AsyncSession, ids: list[UUID], first: float) -> list[Due]:
+async def take_running(session: AsyncSession, ids: list[UUID], first: float) -> list[UUID]:
     """Of these running processes, take those that are still due for publishing their command again."""
-    rows = await session.execute(_TAKE_RUNNING, {"first": first, "most": MAX_INTERVAL, "ids": ids})
-    return [Due(*row) for row in rows]
+    rows = await session.scalars(_TAKE_RUNNING, {"first": first, "most": MAX_INTERVAL, "ids": ids})
+    return list(rows)
+
+
+async def postpone(session: AsyncSession, ids: list[UUID], seconds: float) -> None:
+    """Look at these processes again later: their commands wait in a queue."""
+    await session.execute(_POSTPONE, {"ids": ids, "seconds": seconds})
 
 
 async def lost_claims(session: AsyncSession, presumed_dead_after: float, batch: int) -> list[tuple[ProcessRow, str]]:

@@ -131,14 +131,9 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """Call an author's function with its arguments by name; a ``functools.singledispatch`` gets its first by position."""
-    inner, bound = function, False
-    while isinstance(inner, functools.partial):
-        inner, bound = inner.func, bound or bool(inner.args)
-    if bound or not (hasattr(inner, "dispatch") and hasattr(inner, "registry")):
+    if not (hasattr(function, "dispatch") and hasattr(function, "registry") and arguments):
         return function(**arguments)
-    first = next((name for name in inspect.signature(function).parameters if name in arguments), None)
-    if first is None:
-        return function(**arguments)
+    first = next(iter(inspect.signature(function).parameters))
     return function(arguments[first], **{name: value for name, value in arguments.items() if name != first})
 
 

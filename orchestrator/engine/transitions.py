@@ -6,6 +6,7 @@ judges, and the property tests check every decision's outcome against it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from orchestrator.engine import events
@@ -54,3 +55,31 @@ def as_markdown() -> str:
             for outcomes, sources in grouped.items()
         )
     return "\n".join(lines) + "\n"
+
+
+def as_mermaid() -> str:
+    """The table as a Mermaid state diagram."""
+    edges: dict[tuple[str, str], list[str]] = {}
+    for event, rows in TRANSITIONS.items():
+        for status, outcomes in rows.items():
+            for outcome in sorted(outcomes):
+                edges.setdefault((status.value, outcome.value), []).append(event.__name__)
+    lines = ["stateDiagram-v2", f"    [*] --> {_S.CREATED.value}"]
+    lines.extend(f"    {source} --> {target}: {', '.join(names)}" for (source, target), names in sorted(edges.items()))
+    lines.extend(f"    {status.value} --> [*]" for status in sorted(_S) if status.is_final)
+    return "\n".join(lines) + "\n"
+
+
+def as_document() -> str:
+    """The whole of ``docs/transitions.md``."""
+    return (
+        "# Transitions\n\n"
+        "<!-- Generated, do not edit: python -m orchestrator.engine.transitions > docs/transitions.md -->\n\n"
+        "What may happen to a process in which status, and where that may lead. The engine decides by this very table\n"
+        "(`orchestrator/engine/transitions.py`); an event that is not in it is refused and changes nothing.\n\n"
+        f"{as_markdown()}\n```mermaid\n{as_mermaid()}```\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_document())

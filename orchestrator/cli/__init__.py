@@ -1,0 +1,61 @@
+"""The command line: ``orchestrator …``. Parses, opens transactions, calls the use cases, shows what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from orchestrator import __version__
+from orchestrator.cli import broker, changing, database, looking, programs, reading
+
+app = typer.Typer(
+    name="orchestrator",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orchestrator {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001 - typer calls _version
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A workflow engine on PostgreSQL and RabbitMQ.
+
+    Settings come from the environment and from .env: ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL and
+    ORCHESTRATOR_WORKFLOWS (the modules with your workflows; the current folder is searched, too).
+
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Every command takes --json: one document on stdout.
+
+    [bold]Begin with[/]:  orchestrator db upgrade;  orchestrator db migrate-workflows;  orchestrator db upgrade;
+    orchestrator dev;  and in another terminal  orchestrator start my_workflow --wait
+    """
+
+
+programs.register(app)
+changing.register(app)
+reading.register(app)
+looking.register(app)
+app.add_typer(database.app, name="db")
+app.add_typer(broker.app, name="topology")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; the exit code leaves as ``SystemExit``.
+
+    Args:
+        argv: the arguments after the program's name; default those of this process.
+    """
+    app(args=None if argv is None else list(argv), prog_name="orchestrator")

@@ -1,0 +1,126 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.types import JSON, State
+
+MAX_NAME = 200
+"""Characters of a user's name, as in messages."""
+
+Process = Annotated[str, typer.Argument(metavar="ID", help="The process; its first 8 or more characters will do.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Pages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="JSON",
+        help="A filled-in page of the form, as a JSON object; repeat it for each page, in order."
+        " @file.json reads a file, @- the standard input.",
+    ),
+]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Show each step until the process ends or needs somebody.")]
+Reason = Annotated[str, typer.Option(help="Why; goes into the process's log.")]
+
+
+def user_name() -> str:
+    """Who acts, when ``--user`` does not say it: the operating system's user."""
+    try:
+        return getpass.getuser()[:MAX_NAME] or "cli"
+    except (OSError, KeyError, ImportError):  # the last two up to Python 3.12
+        return "cli"
+
+
+def _checked_name(name: str) -> str:
+    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
+        raise typer.BadParameter(f"a name has 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def _checked_timeout(seconds: float | None) -> float | None:
+    if seconds is not None and (seconds < 0 or not math.isfinite(seconds)):
+        raise typer.BadParameter("not a number of seconds")
+    return seconds
+
+
+User = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        callback=_checked_name,
+        show_default="your user name",
+        help="Who does this, for the audit trail.",
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", callback=_checked_timeout, help="How long to follow it; default for as long as it takes."
+    ),
+]
+
+
+def read_pages(written: list[str] | None) -> list[State]:
+    """The pages of a form.
+
+    Raises:
+        typer.BadParameter: one is not a JSON object, or its file cannot be read.
+    """
+    pages = []
+    for number, text in enumerate(written or (), start=1):
+        page = _read_json(_contents(text), f"page {number}")
+        if not isinstance(page, dict):
+            raise typer.BadParameter(
+                f'page {number} is not a JSON object; each --input is one page, such as --input \'{{"name": "value"}}\'',
+                param_hint="--input",
+            )
+        pages.append(page)
+    return pages
+
+
+def read_changes(written: list[str] | None) -> State:
+    """``KEY=JSON`` pairs.
+
+    Raises:
+        typer.BadParameter: one is not of that form.
+    """
+    changes: State = {}
+    for text in written or ():
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(
+                f"{text!r} is not KEY=JSON, such as vlan=142 or 'name=\"ams-1\"'", param_hint="--set"
+            )
+        changes[key] = _read_json(value, f"the value of {key!r}", "--set")
+    return changes
+
+
+def _contents(text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    try:
+        return sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot read {text[1:]!r}: {error}", param_hint="--input") from None
+
+
+def _read_json(text: str, what: str, option: str = "--input") -> JSON:
+    try:
+        value: JSON = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        hint = "; strings need double quotes" if option == "--set" else ""
+        raise typer.BadParameter(f"{what} is not JSON: {error}{hint}", param_hint=option) from None
+    return value
+
+
+def _refuse_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is not JSON")

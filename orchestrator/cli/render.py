@@ -1,0 +1,257 @@
+"""How processes, their logs and their forms look to people, and as JSON documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from rich.text import Text
+
+from orchestrator.cli.output import Output, clean, coloured
+from orchestrator.db.history import CallbackProgress, LogEntry, ProcessSummary, tries
+from orchestrator.types import JSON, State
+
+_VALUE, _CHANGES = 48, 160
+"""Characters of one value, and of all changes of an entry, in compact form."""
+
+
+def short(process_id: UUID) -> str:
+    """The beginning of an id, enough to name the process in a command."""
+    return str(process_id)[:8]
+
+
+def when(moment: datetime) -> str:
+    """A time as the operator's clock shows it."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def took(entry: LogEntry) -> str:
+    """How long an entry's function ran."""
+    return "" if entry.consumer is None else seconds((entry.finished_at - entry.started_at).total_seconds())
+
+
+def seconds(span: float) -> str:
+    """A duration."""
+    if span < 10:  # noqa: PLR2004 - below ten seconds the milliseconds matter
+        return f"{span:.3f} s"
+    minutes, rest = divmod(round(span), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def changes(entry: LogEntry) -> str:
+    """What an entry changed in the state, in one line."""
+    found = [f"{key}={compact(value)}" for key, value in entry.delta.items()]
+    found += [f"-{key}" for key in entry.removed]
+    return clean(" ".join(found), limit=_CHANGES)
+
+
+def compact(value: JSON) -> str:
+    """A value in a few characters."""
+    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return written if len(written) <= _VALUE else f"{written[: _VALUE - 1]}…"
+
+
+def failure_line(failure: Mapping[str, JSON]) -> str:
+    """An error's type and message."""
+    return clean(f"{failure.get('type') or 'error'}: {failure.get('message') or ''}")
+
+
+def subject(entry: LogEntry) -> Text:
+    """The step's name, or what was done to the process."""
+    return Text(clean(entry.name), style="" if entry.kind == "step" else "italic cyan")
+
+
+def entry_line(entry: LogEntry, number: int | None) -> Text:
+    """An entry in one line, for following a process.
+
+    Args:
+        number: which try of its step it is.
+    """
+    line = Text.assemble(
+        (f"{entry.sequence:>4}  ", "dim"), (entry.finished_at.astimezone().strftime("%H:%M:%S"), "dim")
+    )
+    line.append("  ")
+    line.append_text(subject(entry))
+    line.append("  ")
+    line.append_text(coloured(entry.status))
+    if number is not None and (number > 1 or entry.failure is not None):
+        line.append(f"  try {number}", style="dim")
+    if span := took(entry):
+        line.append(f"  {span}", style="dim")
+    if entry.kind != "step":
+        line.append(f"  by {clean(entry.author)}", style="dim")
+    if changed := changes(entry):
+        line.append(f"  {changed}")
+    if entry.failure is not None:
+        line.append(f"  {failure_line(entry.failure)}", style="red")
+    if entry.note:
+        line.append(f"  ({clean(entry.note)})", style="dim")
+    return line
+
+
+def header(output: Output, process: ProcessSummary, callback: CallbackProgress | None) -> None:
+    """Print what a process is and where it stands."""
+    output.line(("process   ", "dim"), str(process.process_id))
+    output.line(("workflow  ", "dim"), clean(process.workflow), ("  (task)" if process.is_task else "", "dim"))
+    place = f"  at '{clean(process.step)}'" if process.step is not None else ""
+    runs = "  (a consumer runs it)" if process.claimed else ""
+    output.line(("status    ", "dim"), coloured(process.status), place, (runs, "dim"))
+    output.line(("started   ", "dim"), f"{when(process.started_at)} by {clean(process.started_by)}")
+    output.line(("changed   ", "dim"), f"{when(process.updated_at)} by {clean(process.actor)}")
+    if process.due_at is not None and process.status == "waiting":
+        output.line(("next try  ", "dim"), when(process.due_at))
+    if callback is not None:
+        deadline = "no deadline" if callback.deadline is None else f"until {when(callback.deadline)}"
+        output.line(("callback  ", "dim"), f"'{clean(callback.step)}', {deadline}")
+        if callback.progress is not None:
+            output.line(("progress  ", "dim"), clean(json.dumps(callback.progress, ensure_ascii=False)))
+
+
+def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -> None:
+    """Print a process's log."""
+    numbers = tries(entries)
+    rows = []
+    for entry in entries:
+        told = Text(changes(entry))
+        for text, style in _remarks(entry, traceback=traceback):
+            told = told if not told.plain else told.append("\n")
+            told.append(text, style=style)
+        rows.append(
+            (
+                Text(str(entry.sequence), style="dim"),
+                when(entry.finished_at),
+                subject(entry),
+                coloured(entry.status),
+                str(numbers.get(entry.sequence, "")),
+                took(entry),
+                clean(entry.author),
+                told,
+            )
+        )
+    output.table(("#", "time", "step / process", "status", "try", "took", "by", "changes"), rows)
+
+
+def _remarks(entry: LogEntry, *, traceback: bool) -> list[tuple[str, str]]:
+    found = []
+    if entry.failure is not None:
+        found.append((failure_line(entry.failure), "red"))
+        details = entry.failure.get("details")
+        if details is not None:
+            found.append((clean(f"details: {json.dumps(details, ensure_ascii=False)}"), "red"))
+        if traceback and entry.failure.get("traceback"):
+            found.append((clean(str(entry.failure["traceback"]).rstrip(), lines=True), "dim"))
+    if entry.note:
+        found.append((f"({clean(entry.note)})", "dim"))
+    return found
+
+
+def state_lines(output: Output, state: State, title: str) -> None:
+    """Print a state."""
+    output.line((title, "bold"))
+    output.line(clean(json.dumps(state, indent=2, ensure_ascii=False, sort_keys=True), lines=True))
+
+
+def process_document(
+    process: ProcessSummary, entries: Sequence[LogEntry], callback: CallbackProgress | None = None
+) -> dict[str, Any]:
+    """A process with its log, as JSON."""
+    numbers = tries(entries)
+    return {
+        **summary_document(process),
+        "callback": None if callback is None else fields_of(callback),
+        "log": [
+            fields_of(entry)
+            | {
+                "try": numbers.get(entry.sequence),
+                "seconds": None if entry.consumer is None else (entry.finished_at - entry.started_at).total_seconds(),
+            }
+            for entry in entries
+        ],
+    }
+
+
+def summary_document(process: ProcessSummary) -> dict[str, Any]:
+    """A process without its log, as JSON."""
+    return fields_of(process)
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """A dataclass's fields by name, values untouched."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+def form_table(output: Output, form: JSON) -> None:
+    """Print a form's page: its fields, what they take and whether they are needed."""
+    if not isinstance(form, dict):
+        return
+    if title := form.get("title"):
+        output.line((clean(title), "bold"))
+    needed = form.get("required")
+    required = needed if isinstance(needed, list) else []
+    rows = []
+    for name, field in fields(form).items():
+        told = [str(field[key]) for key in ("title", "description") if field.get(key)]
+        default = f"default {compact(field['default'])}" if field.get("default") is not None else ""
+        rows.append(
+            (
+                Text(clean(name), style="bold"),
+                clean(type_of(field, form), limit=80),
+                "required" if name in required else default or "optional",
+                clean(" – ".join(told)),
+            )
+        )
+    output.table(("field", "type", "", "title"), rows, empty="(the page has no fields: pass {})")
+
+
+def fields(form: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The fields of a page with their schemas, references followed."""
+    properties = form.get("properties")
+    if not isinstance(properties, dict):
+        return {}
+    return {str(name): _followed(field, form) for name, field in properties.items() if isinstance(field, dict)}
+
+
+def example(form: JSON) -> str:
+    """A page to fill in, for a command line."""
+    if not isinstance(form, dict):
+        return "{}"
+    needed = form.get("required")
+    names = [str(name) for name in needed] if isinstance(needed, list) and needed else list(fields(form))
+    return "{" + ", ".join(f'"{clean(name)}": …' for name in names) + "}"
+
+
+def type_of(field: Mapping[str, Any], form: Mapping[str, Any]) -> str:
+    """What a field takes, in words."""
+    field = _followed(field, form)
+    if "const" in field:
+        return compact(field["const"])
+    if isinstance(field.get("enum"), list):
+        return " | ".join(compact(one) for one in field["enum"])
+    for several in ("anyOf", "oneOf"):
+        if isinstance(field.get(several), list):
+            return " | ".join(type_of(one, form) for one in field[several] if isinstance(one, dict))
+    kind = field.get("format") or field.get("type") or "any"
+    if kind == "array":
+        items = field.get("items")
+        return f"list of {type_of(items, form) if isinstance(items, dict) else 'any'}"
+    return str(kind)
+
+
+def _followed(field: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any]:
+    """A field's schema with ``$ref`` (alone, or within a single ``allOf``) replaced by what it refers to."""
+    own = dict(field)
+    parts = own.get("allOf")
+    reference = own.pop("$ref", None)
+    if reference is None and isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], dict):
+        reference = parts[0].get("$ref")
+    if not isinstance(reference, str):
+        return own
+    definitions = form.get("$defs")
+    found = definitions.get(reference.rsplit("/", 1)[-1]) if isinstance(definitions, dict) else None
+    return {**found, **own} if isinstance(found, dict) else own

@@ -1,0 +1,96 @@
+"""Installations for the tests, and their programs' output beside every failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.acceptance.installation import Installation
+from tests.servers import Servers, drop_vhost, make_vhost
+
+MakeInstallation = Callable[..., Installation]
+TAIL = 80
+"""Lines of each program's output that are shown beside a failure."""
+
+
+async def _sql(servers: Servers, statement: str) -> None:
+    connection = await asyncpg.connect(servers.dsn())
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _installations(servers: Servers, template: str, folder: Callable[[str], Path]) -> Iterator[MakeInstallation]:
+    made: list[tuple[Installation, str]] = []
+
+    def make(**settings: str) -> Installation:
+        name = f"orchestrator_test_{uuid4().hex[:12]}"
+        asyncio.run(_sql(servers, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        make_vhost(servers, name)
+        installation = Installation(folder(name), servers.database_url(name), servers.amqp_url(name), **settings)
+        made.append((installation, name))
+        installation.migrate()
+        return installation
+
+    yield make
+    defects = []
+    for installation, name in made:
+        installation.close()
+        defects += installation.defects()
+        drop_vhost(servers, name)
+        asyncio.run(_sql(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    assert not defects, defects
+
+
+@pytest.fixture
+def installations(
+    servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeInstallation]:
+    """Makes installations without programs, for tests that stop, kill or pause."""
+    yield from _installations(servers, template_database, tmp_path_factory.mktemp)
+
+
+@pytest.fixture(scope="session")
+def engine(
+    servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """A running installation that tests share which do not disturb each other: one coordinator, one consumer."""
+    for make in _installations(servers, template_database, tmp_path_factory.mktemp):
+        installation = make()
+        running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
+        for program in running:
+            program.ready()
+        installation.client.listen()
+        yield installation
+        assert all(program.runs for program in running), "a program has ended by itself"
+
+
+@pytest.fixture
+def own(installations: MakeInstallation) -> Installation:
+    """A running installation of the test's own: one coordinator, one consumer."""
+    installation = installations()
+    for program in [installation.coordinator(), installation.consumer()]:
+        program.ready()
+    installation.client.listen()
+    return installation
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of every program's output beside a failure."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Installation):
+                for program in value.programs:
+                    text = "\n".join(program.output().splitlines()[-TAIL:])
+                    report.sections.append((f"{program.name} (in {program.log})", text))
+    return report

@@ -1,0 +1,98 @@
+"""What the engine costs above the floor, measured in turn on the same servers.
+
+    scripts/services up; eval "$(scripts/services env)"
+    .venv/bin/python tests/benchmarks/throughput.py
+
+Both systems run as real programs, one coordinator and one consumer on uvloop, in a database and a virtual host that are made for
+the run and removed afterwards. Each repetition measures the floor, then the engine: first ``--processes`` processes of ten
+steps, started at once by AMQP start commands – the clock runs from the first start command to the last completion event, so
+everything that a start costs is inside – then ``--idle`` processes one after the other on the idle system, each from its
+start command to its completion event. Figures of a shared machine vary; ratios of neighbouring turns are what to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import uvloop
+
+from tests.benchmarks import modes
+from tests.benchmarks.report import print_comparison
+from tests.benchmarks.systems import BenchmarkError, engine_system, floor_system, own_corner
+from tests.servers import Servers
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Do what the options say; the exit code."""
+    try:
+        servers = Servers.from_environment()
+    except BaseException as error:  # pytest's way to say that a variable is missing
+        raise BenchmarkError(str(error)) from None
+    programs = dict(_named(one) for one in options.program or [str(Path(sys.executable).with_name("orchestrator"))])
+    engines = [engine_system(path, name) for name, path in programs.items()]
+    async with own_corner(servers, options.queue_type) as corner:
+        if options.sleeping:
+            return await modes.sleeping(corner, next(iter(programs.values())))
+        if options.statements:
+            return await modes.count_statements(corner, [floor_system(options.floor_sql), *engines], options.processes)
+        if options.memory:
+            return await modes.memory(corner, engines[0], options.memory)
+        if options.profile:
+            return await modes.profile(corner, engines[0], options.processes, options.keep_profiles)
+        systems = [floor_system(options.floor_sql), *engines]
+        turns = await modes.compare(corner, systems, options)
+    if options.json:
+        print(json.dumps([turn.document() for turn in turns], indent=1))
+    else:
+        print_comparison(turns, options)
+    return 0
+
+
+def _named(program: str) -> tuple[str, str]:
+    name, equals, path = program.partition("=")
+    return (name, path) if equals else ("engine", program)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--processes", type=int, default=500, help="started at once (default 500)")
+    found.add_argument("--idle", type=int, default=50, help="timed one after the other (default 50; 0 for none)")
+    found.add_argument("--reps", type=int, default=3, help="repetitions (default 3)")
+    found.add_argument("--consumers", type=int, default=1)
+    found.add_argument("--queue-type", choices=("quorum", "classic"), default="quorum")
+    found.add_argument(
+        "--floor-sql", choices=("rounds", "single"), default="rounds", help="five round trips a step, or one"
+    )
+    found.add_argument("--json", action="store_true", help="one object for each turn instead of the table")
+    found.add_argument("--no-wait", action="store_true", help="do not wait for a quiet machine before each turn")
+    found.add_argument(
+        "--program",
+        action="append",
+        metavar="[NAME=]PATH",
+        help="the orchestrator program to measure (default: the one beside this Python); given several times, with"
+        " names, all of them are measured in turn",
+    )
+    other = found.add_argument_group("instead of the comparison").add_mutually_exclusive_group()
+    other.add_argument("--statements", action="store_true", help="count SQL statements and disk syncs of each step")
+    other.add_argument("--memory", type=int, metavar="STEPS", help="run so many steps and watch the memory")
+    other.add_argument("--sleeping", action="store_true", help="a thousand steps that sleep five seconds, one consumer")
+    other.add_argument("--profile", action="store_true", help="where the programs' time goes")
+    found.add_argument("--keep-profiles", type=Path, metavar="FOLDER", help="where --profile leaves its files")
+    return found
+
+
+def main() -> int:
+    """The program."""
+    try:
+        return uvloop.run(run(parser().parse_args()))
+    except BenchmarkError as error:
+        print(f"throughput: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
