@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from consumers.finish import Finisher
 from consumers.heartbeat import Heartbeat
 from consumers.runner import Runner
 from orchestrator.broker.connection import BrokerAddress
@@ -72,14 +73,19 @@ async def run_consumer(
             timeout=settings.presumed_dead_after,
         )
         await heartbeat.register()
-        runner = Runner(
+        finisher = Finisher(
             database,
             publisher,
+            redispatch_after=settings.redispatch_after,
+            max_lost_attempts=settings.max_lost_attempts,
+        )
+        runner = Runner(
+            database,
+            finisher,
             heartbeat,
             StepLimits(settings.step_timeout, settings.state_soft_limit, settings.state_hard_limit),
             threads,
             concurrency=concurrency,
-            redispatch_after=settings.redispatch_after,
         )
         deliveries = Deliveries(
             address,

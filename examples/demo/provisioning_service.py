@@ -57,11 +57,11 @@ def answering_for(orders: Orders) -> type[BaseHTTPRequestHandler]:
     """The HTTP side."""
 
     class Answering(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:  # noqa: N802 - the standard library calls it by this name
+        def do_PUT(self) -> None:
             words = self.path.strip("/").split("/")
             self._answer(lambda: orders.place(words[1], json.loads(self._body())), known=words[0] == "orders")
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self._answer(lambda: (HTTPStatus.OK, orders.all()), known=self.path == "/orders")
 
         def _body(self) -> bytes:

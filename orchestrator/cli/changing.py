@@ -38,10 +38,11 @@ PANEL = "Processes"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (start, resume, retry, abort, patch, skip):
+    commands: list[Callable[..., None]] = [start, resume, retry, abort, patch, skip]
+    for command in commands:
         app.command(rich_help_panel=PANEL)(command)
-    for command in (pause, unpause):
-        app.command(rich_help_panel="Engine")(command)
+    app.command(rich_help_panel="Engine")(pause)
+    app.command(rich_help_panel="Engine")(unpause)
 
 
 def start(
@@ -82,7 +83,7 @@ def start(
             said = "started" if outcome.created else "was started before with this key"
             edge.output.line(f"process {outcome.process_id} of '{clean(workflow)}' {said}")
             if wait:
-                return await follow(edge, database, outcome.process_id, timeout=timeout, created=outcome.created)
+                return await follow(edge, database, outcome.process_id, patience=timeout, created=outcome.created)
             edge.output.line((f"follow it: orchestrator watch {short(outcome.process_id)}", "dim"))
             edge.output.document({"process_id": outcome.process_id, "created": outcome.created})
         return None
@@ -209,7 +210,7 @@ def _change(
                     return _next_page(edge, error, f"orchestrator resume {short(process_id)}", pages or [])
             if wait:
                 before = message.entries[0].sequence - 1 if message.entries else message.sequence
-                return await follow(edge, database, process_id, after=before, timeout=timeout)
+                return await follow(edge, database, process_id, after=before, patience=timeout)
             edge.output.line(f"process {process_id} {done}; it is now ", coloured(message.status))
             form = None
             if message.status == "suspended":

@@ -45,9 +45,9 @@ class _Seen:
 
 
 async def follow(
-    edge: Edge, database: Database, process_id: UUID, *, after: int = 0, timeout: float | None = None, **extra: JSON
+    edge: Edge, database: Database, process_id: UUID, *, after: int = 0, patience: float | None = None, **extra: JSON
 ) -> int:
-    """Print each new entry of a process's log until it ends, is suspended, or ``timeout`` seconds have passed.
+    """Print each new entry of a process's log until it ends, is suspended, or ``patience`` seconds have passed.
 
     Args:
         after: entries up to this number are known already.
@@ -58,7 +58,7 @@ async def follow(
     """
     loop = asyncio.get_running_loop()
     seen = _Seen(moved_at=loop.time())
-    deadline = None if timeout is None else loop.time() + timeout
+    deadline = None if patience is None else loop.time() + patience
     with _spinner(edge) as spinner:
         while True:
             await _catch_up(edge, database, process_id, seen, after)
@@ -71,7 +71,7 @@ async def follow(
             if spinner is not None:
                 spinner.update(_present(seen.process, loop.time() - seen.moved_at))
             await asyncio.sleep(POLL_INTERVAL)
-    return await _conclude(edge, database, seen.process, seen.entries, timeout, extra)
+    return await _conclude(edge, database, seen.process, seen.entries, patience, extra)
 
 
 async def _catch_up(edge: Edge, database: Database, process_id: UUID, seen: _Seen, after: int) -> None:
@@ -121,7 +121,7 @@ async def _conclude(
     database: Database,
     process: ProcessSummary,
     entries: list[LogEntry],
-    timeout: float | None,
+    patience: float | None,
     extra: dict[str, JSON],
 ) -> int:
     output, name = edge.output, short(process.process_id)
@@ -146,7 +146,7 @@ async def _conclude(
         if status.is_failure:
             output.line(f"look: orchestrator show {name} --traceback; try again: orchestrator retry {name}")
         return REFUSED
-    output.complain(f"still {status.value} after {seconds(timeout or 0)}; go on with: orchestrator watch {name}")
+    output.complain(f"still {status.value} after {seconds(patience or 0)}; go on with: orchestrator watch {name}")
     return REFUSED
 
 

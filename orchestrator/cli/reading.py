@@ -143,6 +143,6 @@ def watch(process: Process, timeout: Timeout = None, as_json: AsJson = False) ->
         async with edge.database() as database:
             async with database.transaction() as session:
                 process_id = await find_process(session, process)
-            return await follow(edge, database, process_id, timeout=timeout)
+            return await follow(edge, database, process_id, patience=timeout)
 
     execute(body, as_json=as_json)

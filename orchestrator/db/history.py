@@ -266,7 +266,7 @@ def is_not_migrated(error: BaseException) -> bool:
     return getattr(found, "sqlstate", None) in {_MISSING_TABLE, _MISSING_COLUMN}
 
 
-def _summaries() -> Select[Any]:
+def _summaries() -> Select[*tuple[Any, ...]]:
     return select(
         ProcessRow.process_id,
         ProcessRow.workflow,

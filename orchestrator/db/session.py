@@ -177,5 +177,23 @@ def is_connection_error(error: BaseException) -> bool:
     return isinstance(error, CONNECTION_ERRORS)
 
 
+def is_database_loss(error: BaseException) -> bool:
+    """Whether an error that came out of an author's step means that the step's own database connection was lost.
+
+    An author's code may lose connections to other systems as well, and other databases; only what was raised by a
+    connection of ours counts, which the frames of its traceback tell.
+    """
+    if isinstance(error, DBAPIError):
+        return is_connection_error(error)
+    if not isinstance(error, CONNECTION_ERRORS):
+        return False
+    frame = error.__traceback__
+    while frame is not None:
+        if str(frame.tb_frame.f_globals.get("__name__", "")).startswith("sqlalchemy.dialects.postgresql.asyncpg"):
+            return True
+        frame = frame.tb_next
+    return False
+
+
 async def _no_reset(_: Driver) -> None:
     return None

@@ -299,7 +299,7 @@ def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
         draft.command(leaf)
         return
     draft.change(lost=draft.process.lost + 1)
-    note = f"attempt {event.attempt} was lost: the consumer {event.consumer} is presumed dead"
+    note = f"attempt {event.attempt} was lost: the consumer {event.consumer} {event.because}"
     if draft.process.lost < event.limit:
         draft.log_process("attempt lost", note=note)
         draft.command(leaf)

@@ -68,12 +68,19 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class AttemptLost:
-    """The consumer that ran the present step is presumed dead, or gave the step back (``given_back``)."""
+    """The attempt ended without an outcome.
+
+    Args:
+        given_back: the consumer stopped in good order; this does not count.
+        limit: how many attempts of one step in a row may be lost before it is failed.
+        because: what became of the consumer, in words that follow its name.
+    """
 
     attempt: int
     consumer: str
     given_back: bool = False
     limit: int = 5
+    because: str = "is presumed dead"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ async def execute(
     threads: Executor,
     *,
     secret: str | None = None,
+    is_outage: Callable[[BaseException], bool] | None = None,
 ) -> StepSucceeded | StepFailed:
     """Run the step at ``leaf`` for the attempt that ``process`` is at.
 
@@ -69,6 +70,7 @@ async def execute(
         engine: the parameters that the engine fills, by name.
         threads: where plain functions run.
         secret: the callback token, which must not reach the state or the log.
+        is_outage: tells an error of our own servers, which goes through, from the author's.
     """
     step = leaf.step
     what = f"the step {step.name!r}"
@@ -83,6 +85,8 @@ async def execute(
         warning = check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except (Exception, SystemExit) as error:
         # The author's code may raise anything, sys.exit() included; it fails the step and never the consumer.
+        if is_outage is not None and is_outage(error):
+            raise
         return failed(leaf, process, error, secret)
     return StepSucceeded(process.attempt, delta, warning)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -26,6 +27,7 @@ async def _sql(servers: Servers, statement: str) -> None:
         await connection.close()
 
 
+@contextlib.contextmanager
 def _installations(servers: Servers, template: str, folder: Callable[[str], Path]) -> Iterator[MakeInstallation]:
     made: list[tuple[Installation, str]] = []
 
@@ -38,14 +40,14 @@ def _installations(servers: Servers, template: str, folder: Callable[[str], Path
         installation.migrate()
         return installation
 
-    yield make
-    defects = []
-    for installation, name in made:
-        installation.close()
-        defects += installation.defects()
-        drop_vhost(servers, name)
-        asyncio.run(_sql(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
-    assert not defects, defects
+    try:
+        yield make
+    finally:
+        for installation, name in made:
+            installation.close()
+            drop_vhost(servers, name)
+            asyncio.run(_sql(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    assert [line for installation, _ in made for line in installation.defects()] == []
 
 
 @pytest.fixture
@@ -53,7 +55,8 @@ def installations(
     servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeInstallation]:
     """Makes installations without programs, for tests that stop, kill or pause."""
-    yield from _installations(servers, template_database, tmp_path_factory.mktemp)
+    with _installations(servers, template_database, tmp_path_factory.mktemp) as make:
+        yield make
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +64,7 @@ def engine(
     servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     """A running installation that tests share which do not disturb each other: one coordinator, one consumer."""
-    for make in _installations(servers, template_database, tmp_path_factory.mktemp):
+    with _installations(servers, template_database, tmp_path_factory.mktemp) as make:
         installation = make()
         running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
         for program in running:

@@ -118,9 +118,10 @@ async def _readers(connection: AbstractConnection, queue: str) -> int:
     channel = await connection.channel()
     try:
         declared = await channel.declare_queue(queue, passive=True)
-        return declared.declaration_result.consumer_count or 0
     except ChannelNotFoundEntity:
         return 0
+    else:
+        return declared.declaration_result.consumer_count or 0
     finally:
         if not channel.is_closed:
             await channel.close()

@@ -111,12 +111,14 @@ async def count_statements(corner: Corner, systems: Sequence[System], processes:
                 f"{system.name + ' ' + name:28} {count['executions'] / steps:11.2f} {count['preparations'] / steps:8.2f}"
                 f" {count['round trips'] / steps:12.2f} {f'{syncs:.2f}' if name == 'both' else '':>11}"
             )
-    print("(the engine's background work during the run is counted in; a start is ten steps' worth of its own)")
+    print(
+        "(a process's start and end are spread over its steps; the engine's background work during the run is counted in)"
+    )
     return 0
 
 
 async def _syncs_per_step(corner: Corner, system: System, processes: int = 50) -> float:
-    query = _SYNCS_NEW if await fetch_int(corner.dsn, "SHOW server_version_num") >= 180_000 else _SYNCS_OLD  # noqa: PLR2004
+    query = _SYNCS_NEW if await fetch_int(corner.dsn, "SHOW server_version_num") >= 180_000 else _SYNCS_OLD
     async with Programs(system, corner) as programs, client_of(programs, corner.amqp_url) as client:
         await client.many(WARM_UP)
         await asyncio.sleep(1)

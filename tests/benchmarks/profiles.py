@@ -36,11 +36,11 @@ def print_top(role: str, folder: Path) -> None:
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     for line in raw.read_text().splitlines():
-        stack, _, samples = line.rpartition(" ")
+        stack, _, count = line.rpartition(" ")
         frames = [frame.rpartition(":")[0] for frame in stack.split(";")]
-        own[frames[-1]] += int(samples)
+        own[frames[-1]] += int(count)
         for frame in set(frames):
-            whole[frame] += int(samples)
+            whole[frame] += int(count)
     total = sum(own.values())
     print(f"\n{role}: {total} samples of py-spy, in per cent")
     for title, counter in (("own", own), ("with callees", whole)):

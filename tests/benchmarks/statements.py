@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 _HEADER = 5
@@ -23,7 +24,7 @@ class CountingProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.counts: Counter[str] = Counter()
 
-    async def __aenter__(self) -> CountingProxy:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         return self
 

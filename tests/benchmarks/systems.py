@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import asyncpg
 import psutil
@@ -185,7 +186,7 @@ class Programs:
         wrap: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.system = system
-        self._environment = os.environ | corner.environment() | system.environment
+        self._environment = {**os.environ, **corner.environment(), **system.environment}
         self._commands = {"coordinator": system.coordinator} | {
             "consumer" if number == 0 else f"consumer {number + 1}": system.consumer for number in range(consumers)
         }
@@ -193,13 +194,13 @@ class Programs:
         self._folder = tempfile.TemporaryDirectory(prefix="orchestrator-bench-")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    async def __aenter__(self) -> Programs:
+    async def __aenter__(self) -> Self:
         for name, command in self._commands.items():
             role = name.split()[0]
             with self._log(name).open("wb") as log:
                 self._processes[name] = subprocess.Popen(  # noqa: ASYNC220 - starting takes no time worth waiting for
                     [*self._wrap.get(role, ()), *command],
-                    env=self._environment | self._overrides.get(role, {}),
+                    env={**self._environment, **self._overrides.get(role, {})},
                     cwd=self._folder.name,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -209,9 +210,10 @@ class Programs:
 
     async def __aexit__(self, failure: object, *_: object) -> None:
         try:
-            for process in self._processes.values():
-                for one in [*psutil.Process(process.pid).children(recursive=True), process] if alive(process) else []:
-                    one.terminate()
+            for process in filter(alive, self._processes.values()):
+                for child in psutil.Process(process.pid).children(recursive=True):  # a profiler's
+                    child.terminate()
+                process.terminate()
             for name, process in self._processes.items():
                 try:
                     code = await asyncio.to_thread(process.wait, STOP_WITHIN)

@@ -1,0 +1,135 @@
+"""The demo's two ends of AMQP: another service that orders lines by bare messages, and a watcher of the engine's events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError
+
+from .errors import DemoError
+
+SECONDS = 15
+REPLIES = "svc.crm.replies"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the engine answers to a start."""
+
+    type: str
+    body: dict[str, Any]
+
+
+class OtherService:
+    """A CRM, say: it has an account that may send commands, and a queue for the answers. It imports nothing of the engine."""
+
+    def __init__(self, commands: AbstractExchange) -> None:
+        self._commands = commands
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+
+    async def start(self, workflow: str, order: dict[str, Any], message_id: str) -> Answer:
+        """Start a workflow and wait for the answer. The same ``message_id`` again gives the same process.
+
+        Raises:
+            DemoError: no answer.
+        """
+        question = uuid4().hex
+        message = aio_pika.Message(
+            json.dumps({"workflow": workflow, "inputs": [order], "user": "crm"}).encode(),
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=message_id,
+            correlation_id=question,
+            reply_to=REPLIES,
+        )
+        answer = self._waiting[question] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(SECONDS):
+                await self._commands.publish(message, "workflow.start", mandatory=True)
+                return await answer
+        except TimeoutError:
+            raise DemoError(f"the message that starts {workflow} was not answered within {SECONDS} s") from None
+        finally:
+            del self._waiting[question]
+
+    async def receive(self, message: AbstractIncomingMessage) -> None:
+        """An answer."""
+        async with message.process():
+            waiting = self._waiting.get(message.correlation_id or "")
+            if waiting is not None and not waiting.done():
+                waiting.set_result(Answer(message.type or "", json.loads(message.body)))
+
+
+@asynccontextmanager
+async def other_service(url: str) -> AsyncIterator[OtherService]:
+    """Connect as another service."""
+    async with _channel(url, "demo: another service") as channel:
+        service = OtherService(await channel.get_exchange("orchestrator.commands", ensure=False))
+        replies = await channel.declare_queue(REPLIES, exclusive=True)
+        await replies.consume(service.receive)
+        yield service
+
+
+@asynccontextmanager
+async def watching(url: str, see: Callable[[dict[str, Any]], None]) -> AsyncIterator[None]:
+    """Show ``see`` every event of the engine."""
+
+    async def receive(message: AbstractIncomingMessage) -> None:
+        async with message.process():
+            see(json.loads(message.body))
+
+    async with _channel(url, "demo: watches events") as channel:
+        await channel.set_qos(prefetch_count=1)  # one after the other, in the order of the queue
+        queue = await channel.declare_queue("demo.watch", exclusive=True)
+        await queue.bind("orchestrator.events", "#")
+        await queue.consume(receive)
+        yield
+
+
+async def is_consuming(url: str, queue: str) -> bool:
+    """Whether somebody reads a queue."""
+    async with _channel(url, "demo: asks") as channel:
+        try:
+            found = await channel.declare_queue(queue, passive=True)
+        except AMQPError:
+            return False
+        return bool(found.declaration_result.consumer_count)
+
+
+async def read_dead_letters(url: str) -> list[str]:
+    """The reasons of all dead letters. They are put back: an operator may want to see them."""
+    reasons = []
+    async with _channel(url, "demo: looks at dead letters") as channel:
+        queue = await channel.declare_queue("orchestrator.dead", passive=True)
+        while (message := await queue.get(fail=False, timeout=SECONDS)) is not None:
+            reasons.append(str(message.headers.get("x-reason", "no reason")))
+    return reasons
+
+
+async def may_publish(url: str, exchange: str, key: str) -> bool:
+    """Whether the broker lets an account write to an exchange."""
+    async with _channel(url, "demo: tries what it may not do") as channel:
+        try:
+            target = await channel.get_exchange(exchange, ensure=False)
+            await target.publish(aio_pika.Message(b"{}"), key, timeout=SECONDS)
+        except AMQPError:
+            return False
+        return True
+
+
+@asynccontextmanager
+async def _channel(url: str, name: str) -> AsyncIterator[AbstractChannel]:
+    try:
+        connection = await aio_pika.connect(url, timeout=SECONDS, client_properties={"connection_name": name})
+    except (OSError, TimeoutError, AMQPError) as error:
+        raise DemoError(f"RabbitMQ cannot be used ({name}): {error or type(error).__name__}") from error
+    async with connection:
+        yield await connection.channel(publisher_confirms=True, on_return_raises=True)

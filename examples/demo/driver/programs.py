@@ -1,0 +1,163 @@
+"""The programs under the demo: started, watched, and stopped by their process ids whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import DemoError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+FOLDER = REPOSITORY / "examples" / "demo" / ".run"
+ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
+
+STOP_SECONDS = 10
+COMMAND_SECONDS = 30
+LOG_LINES = 15
+
+Found = TypeVar("Found")
+
+
+class Program:
+    """One program that runs in the background, its output in a file of its own."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name, self.process, self.log = name, process, log
+        self.expected_to_run = True
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def check(self) -> None:
+        """Raise if it has ended although it should not have."""
+        if self.expected_to_run and self.process.returncode is not None:
+            raise DemoError(f"{self.name} has ended with exit code {self.process.returncode}:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        return "\n".join(f"    {line}" for line in lines)
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, nothing given back."""
+        self.expected_to_run = False
+        self.process.send_signal(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """SIGTERM; SIGKILL if that does not help."""
+        self.expected_to_run = False
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+            raise DemoError(f"{self.name} does not end on SIGTERM; it was killed") from None
+
+
+class Programs:
+    """All of them. Leaving the context stops all."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = {**os.environ, **environment}
+        self._running: list[Program] = []
+        FOLDER.mkdir(exist_ok=True)
+        for old in FOLDER.glob("*.log"):
+            old.unlink()
+
+    async def __aenter__(self) -> Programs:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # All at once, and none is left out because another one is difficult.
+        ended = await asyncio.gather(*(program.stop() for program in self._running), return_exceptions=True)
+        failures = [failure for failure in ended if isinstance(failure, BaseException)]
+        if failures and kind is None:
+            raise failures[0]
+
+    async def start(
+        self, name: str, command: Sequence[str | Path], variables: Mapping[str, str] | None = None
+    ) -> Program:
+        """Start a program. In a session of its own, so that Ctrl-C reaches only us and we end it in an orderly way."""
+        log = FOLDER / f"{name}.log"
+        with log.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env={**self._environment, **(variables or {})},
+                cwd=REPOSITORY,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        program = Program(name, process, log)
+        self._running.append(program)
+        return program
+
+    async def command(self, *arguments: str) -> Any:
+        """Run ``orchestrator …`` to its end and return its JSON answer.
+
+        Raises:
+            DemoError: it failed, or took too long.
+        """
+        process = await asyncio.create_subprocess_exec(
+            ORCHESTRATOR,
+            *arguments,
+            env=self._environment,
+            cwd=REPOSITORY,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        said = f"orchestrator {' '.join(arguments)}"
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                output, errors = await process.communicate()
+        except TimeoutError:
+            raise DemoError(f"'{said}' has not ended within {COMMAND_SECONDS} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            words = (errors or output).decode(errors="replace").strip()
+            raise DemoError(f"'{said}' has failed with exit code {process.returncode}: {words}")
+        text = output.decode()
+        if "--json" not in arguments:
+            return text
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise DemoError(f"'{said}' has not printed JSON but: {text[:200]!r}") from None
+
+    async def until(self, what: str, condition: Callable[[], Awaitable[Found]], seconds: float) -> Found:
+        """Wait for a condition; return what it found.
+
+        Raises:
+            DemoError: it did not come true in time, or a program has ended meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while True:
+            for program in self._running:
+                program.check()
+            found = await condition()
+            if found:
+                return found
+            if loop.time() > deadline:
+                raise DemoError(f"waited {seconds:g} s in vain for this: {what} (logs: {FOLDER})")
+            await asyncio.sleep(0.1)

@@ -1,0 +1,40 @@
+"""The workflows of the acceptance tests, registered as a user registers theirs.
+
+Steps tell the tests what they do in two ways: in the table ``effects``, inside their transaction, and in a journal, at once.
+"""
+
+from __future__ import annotations
+
+from orchestrator.workflows import LazyWorkflowInstance
+
+_MODULES = {
+    "basic": ("three_steps", "one_step", "chain", "mended", "holds", "pauses_here", "steady", "task_one"),
+    "commits": ("tries_to_commit", "uses_savepoints", "breaks_a_constraint"),
+    "arguments": ("many_arguments", "wrong_argument", "blocks_a_thread", "ticks", "changes_in_place"),
+    "retrying": ("tried_again", "tried_thrice", "tried_late", "never_by_itself"),
+    "forms": ("two_pages", "asks", "asks_twice"),
+    "composed": ("conditions", "environment", "grouped", "ports_a", "ports_b", "raising_condition"),
+    "callbacks": ("calls_out", "calls_out_late", "calls_out_conditionally", "leaks_its_token", "calls_out_and_dies"),
+    "hazards": ("goes_wrong", "too_slow", "dies", "grows", "other_queue"),
+}
+
+for _module, _names in _MODULES.items():
+    for _name in _names:
+        LazyWorkflowInstance(f"{__name__}.{_module}", _name)
+LazyWorkflowInstance(f"{__name__}.basic", "only_in_code")
+LazyWorkflowInstance(f"{__name__}.basic", "removed")
+LazyWorkflowInstance(f"{__name__}.broken", "broken")
+LazyWorkflowInstance(f"{__name__}.basic", "no_such_function")
+LazyWorkflowInstance(f"{__name__}.twins", "twins")
+
+REGISTERED = (
+    *(name for names in _MODULES.values() for name in names),
+    "only_in_database",
+    "broken",
+    "no_such_function",
+    "twins",
+)
+"""What the migration registers."""
+
+REMOVED = ("removed",)
+"""What it registers and removes again."""
