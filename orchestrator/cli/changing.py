@@ -7,6 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
+from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.edge import REFUSED, Edge, execute, refuse
@@ -211,7 +212,8 @@ def _change(
             if wait:
                 before = message.entries[0].sequence - 1 if message.entries else message.sequence
                 return await follow(edge, database, process_id, after=before, patience=timeout)
-            edge.output.line(f"process {process_id} {done}; it is now ", coloured(message.status))
+            now = "" if message.status == done else Text.assemble("; it is now ", coloured(message.status))
+            edge.output.line(f"process {process_id} {done}", now)
             form = None
             if message.status == "suspended":
                 form = await page_of(edge, database, process_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Annotated
 
@@ -136,7 +138,8 @@ def status(as_json: AsJson = False) -> None:
 
 def _write(project: Path, message: str, upgrades: str = "", downgrades: str = "", imports: str = "") -> Path:
     try:
-        return write_revision(project, message, upgrades=upgrades, downgrades=downgrades, imports=imports)
+        with contextlib.redirect_stdout(io.StringIO()):  # Alembic says there what our own line says
+            return write_revision(project, message, upgrades=upgrades, downgrades=downgrades, imports=imports)
     except OSError as error:
         raise ConfigurationError(f"cannot write into {project} (ORCHESTRATOR_MIGRATIONS): {error}") from error
 

@@ -135,7 +135,7 @@ def execute(body: Body, *, as_json: bool = False) -> None:
             settings = prepare()
             configure_logging(settings.log_format, "debug" if settings.log_level == "debug" else "warning")
             code = asyncio.run(body(Edge(settings, output))) or 0
-        output.flush()
+        code = code if output.flush() else REFUSED
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
@@ -165,16 +165,16 @@ def refuse(output: Output, error: BaseException) -> bool:
         return False
     for line in lines:
         output.complain(line)
-    output.document(
-        {
-            "error": type(error).__name__,
-            "detail": lines[0],
-            "reasons": error.reasons if isinstance(error, RequestError) else [],
-            "form": error.form if isinstance(error, FormIncompleteError) else None,
-        }
-    )
     with contextlib.suppress(BrokenPipeError):
-        output.flush()
+        output.document(
+            {
+                "error": type(error).__name__,
+                "detail": lines[0],
+                "reasons": error.reasons if isinstance(error, RequestError) else [],
+                "form": error.form if isinstance(error, FormIncompleteError) else None,
+            }
+        )
+    output.flush()
     return True
 
 

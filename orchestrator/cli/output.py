@@ -6,7 +6,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from pydantic_core import to_jsonable_python
@@ -63,12 +64,14 @@ class Output:
             return
         text = json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False)
         # Inside JSON an escape is the same character; in a terminal it is harmless.
-        self._stdout.write(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+        with self._writing():
+            self._stdout.write(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
     def line(self, *parts: str | Text | tuple[str, str]) -> None:
         """Print one line for people. Texts that are not ours must have gone through :func:`clean`."""
         if not self.as_json:
-            self.console.print(Text.assemble(*parts), soft_wrap=True)
+            with self._writing():
+                self.console.print(Text.assemble(*parts), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, empty: str = "") -> None:
         """Print a table for people; numbers of columns and cells agree."""
@@ -80,7 +83,8 @@ class Output:
         for row in rows:
             table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
         if table.row_count:
-            self.console.print(table)
+            with self._writing():
+                self.console.print(table)
         elif empty:
             self.line((empty, "dim"))
 
@@ -89,9 +93,26 @@ class Output:
         self._stderr.write(f"{line}\n")
         self._stderr.flush()
 
-    def flush(self) -> None:
-        """Send everything out now, so that a closed pipe is noticed here and not when the interpreter ends."""
-        self._stdout.flush()
+    def flush(self) -> bool:
+        """Send everything out now, so that a closed pipe or a full disk is noticed here; whether that went well."""
+        try:
+            with self._writing():
+                self._stdout.flush()
+        except BrokenPipeError:
+            self.discard()
+            return False
+        return True
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk is told here, where it is known to be the output's; afterwards it is as if the reader had gone."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.complain(f"the output could not be written: {error}")
+            raise BrokenPipeError from error
 
     def discard(self) -> None:
         """The reader has gone: nothing more needs to be written, not even by the interpreter's end."""

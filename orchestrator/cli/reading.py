@@ -118,7 +118,7 @@ def show(
                 form = await page_of(edge, database, process_id)
         document = process_document(summary, entries, callback) | {"form": form}
         edge.output.document(document if known is None else document | {"state": known})
-        header(edge.output, summary, callback)
+        header(edge.output, summary, entries, callback)
         edge.output.line()
         log_table(edge.output, entries, traceback=traceback)
         if known is not None:

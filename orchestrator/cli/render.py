@@ -14,6 +14,9 @@ from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.db.history import CallbackProgress, LogEntry, ProcessSummary, tries
 from orchestrator.types import JSON, State
 
+_WIDE = 120
+"""Columns of a terminal in which the log is shown as a table."""
+
 _VALUE, _CHANGES = 48, 160
 """Characters of one value, and of all changes of an entry, in compact form."""
 
@@ -78,14 +81,14 @@ def entry_line(entry: LogEntry, number: int | None) -> Text:
     )
     line.append("  ")
     line.append_text(subject(entry))
-    line.append("  ")
-    line.append_text(coloured(entry.status))
+    if entry.name.replace(" ", "_") != entry.status:
+        line.append("  ")
+        line.append_text(coloured(entry.status))
     if number is not None and (number > 1 or entry.failure is not None):
         line.append(f"  try {number}", style="dim")
     if span := took(entry):
         line.append(f"  {span}", style="dim")
-    if entry.kind != "step":
-        line.append(f"  by {clean(entry.author)}", style="dim")
+    line.append(f"  by {clean(entry.author)}", style="dim")
     if changed := changes(entry):
         line.append(f"  {changed}")
     if entry.failure is not None:
@@ -95,15 +98,18 @@ def entry_line(entry: LogEntry, number: int | None) -> Text:
     return line
 
 
-def header(output: Output, process: ProcessSummary, callback: CallbackProgress | None) -> None:
+def header(
+    output: Output, process: ProcessSummary, entries: Sequence[LogEntry], callback: CallbackProgress | None
+) -> None:
     """Print what a process is and where it stands."""
     output.line(("process   ", "dim"), str(process.process_id))
     output.line(("workflow  ", "dim"), clean(process.workflow), ("  (task)" if process.is_task else "", "dim"))
     place = f"  at '{clean(process.step)}'" if process.step is not None else ""
+    author = entries[-1].author if entries else process.actor
     runs = "  (a consumer runs it)" if process.claimed else ""
     output.line(("status    ", "dim"), coloured(process.status), place, (runs, "dim"))
     output.line(("started   ", "dim"), f"{when(process.started_at)} by {clean(process.started_by)}")
-    output.line(("changed   ", "dim"), f"{when(process.updated_at)} by {clean(process.actor)}")
+    output.line(("changed   ", "dim"), f"{when(process.updated_at)} by {clean(author)}")
     if process.due_at is not None and process.status == "waiting":
         output.line(("next try  ", "dim"), when(process.due_at))
     if callback is not None:
@@ -114,10 +120,15 @@ def header(output: Output, process: ProcessSummary, callback: CallbackProgress |
 
 
 def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -> None:
-    """Print a process's log."""
+    """Print a process's log: a table, or line by line in a narrow terminal."""
     numbers = tries(entries)
     rows = []
     for entry in entries:
+        if output.console.width < _WIDE:
+            output.line(entry_line(entry, numbers.get(entry.sequence)))
+            if traceback and entry.failure is not None and entry.failure.get("traceback"):
+                output.line((clean(str(entry.failure["traceback"]).rstrip(), lines=True), "dim"))
+            continue
         told = Text(changes(entry))
         for text, style in _remarks(entry, traceback=traceback):
             told = told if not told.plain else told.append("\n")
@@ -190,7 +201,8 @@ def form_table(output: Output, form: JSON) -> None:
     """Print a form's page: its fields, what they take and whether they are needed."""
     if not isinstance(form, dict):
         return
-    if title := form.get("title"):
+    title = form.get("title")
+    if title and title != "unknown":  # what the forms library calls a page without a title
         output.line((clean(title), "bold"))
     needed = form.get("required")
     required = needed if isinstance(needed, list) else []

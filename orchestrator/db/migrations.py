@@ -6,7 +6,7 @@ its own, whose first revision depends on the engine's head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +84,9 @@ async def pending(engine: AsyncEngine, project: Path) -> list[str]:
     """The heads that the database does not have yet; empty when it is up to date."""
 
     def compare(connection: Connection, config: Config) -> list[str]:
-        applied = set(MigrationContext.configure(connection).get_current_heads())
-        return sorted(set(ScriptDirectory.from_config(config).get_heads()) - applied)
+        scripts = ScriptDirectory.from_config(config)
+        applied = _with_ancestors(scripts, MigrationContext.configure(connection).get_current_heads())
+        return sorted(set(scripts.get_heads()) - applied)
 
     return await _run(engine, project, compare)
 
@@ -127,6 +128,19 @@ async def registered(session: AsyncSession) -> list[Registration]:
     """The workflows in the database."""
     rows = await session.scalars(select(WorkflowRow).where(WorkflowRow.deleted_at.is_(None)).order_by(WorkflowRow.name))
     return [Registration(row.name, row.target, row.is_task, row.description) for row in rows]
+
+
+def _with_ancestors(scripts: ScriptDirectory, heads: Iterable[str]) -> set[str]:
+    """Revisions with all that they build or depend on: Alembic writes down only the newest of them."""
+    found: set[str] = set()
+    waiting = list(heads)
+    while waiting:
+        script = scripts.get_revision(waiting.pop())
+        if script.revision not in found:
+            found.add(script.revision)
+            for names in (script.down_revision, script.dependencies):
+                waiting.extend([names] if isinstance(names, str) else names or ())
+    return found
 
 
 def _call(function: str, one: Registration) -> str:

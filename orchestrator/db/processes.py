@@ -155,7 +155,7 @@ async def advance(
     async with connection.transaction():
         at = await connection.fetchval(_ADVANCE, *arguments)
         if at is not None:
-            await _change_callback(connection, before.process_id, decision)
+            await change_callback(connection, before.process_id, decision)
     return at
 
 
@@ -202,48 +202,6 @@ def from_row(row: ProcessRow) -> Process:
     )
 
 
-async def insert(
-    session: AsyncSession,
-    decision: Decision,
-    *,
-    workflow_id: UUID,
-    is_task: bool,
-    request_key: str | None,
-    request_digest: bytes | None,
-    due_in: float | None,
-) -> datetime:
-    """Store a new process with its first log rows: an empty row, advanced by the decision, in one transaction.
-
-    Raises:
-        sqlalchemy.exc.IntegrityError: another process has the same ``request_key``.
-    """
-    process = decision.process
-    session.add(
-        ProcessRow(
-            process_id=process.process_id,
-            workflow_id=workflow_id,
-            workflow=process.workflow,
-            is_task=is_task,
-            status=ProcessStatus.CREATED.value,
-            position=0,
-            step=None,
-            entered=False,
-            attempt=0,
-            sequence=0,
-            failures=0,
-            lost=0,
-            rewinds=0,
-            state={},
-            started_by=process.started_by,
-            actor=process.actor,
-            request_key=request_key,
-            request_digest=request_digest,
-        )
-    )
-    await session.flush()
-    return await store(session, blank(process), decision, due_in=due_in)
-
-
 def blank(process: Process) -> Process:
     """A process before anything has happened to it."""
     return Process(
@@ -278,7 +236,8 @@ async def callback_token(connection: Driver, process_id: UUID) -> str | None:
     return token
 
 
-async def _change_callback(connection: Driver, process_id: UUID, decision: Decision) -> None:
+async def change_callback(connection: Driver, process_id: UUID, decision: Decision) -> None:
+    """Store what a decision says about the process's callback."""
     match decision.callback:
         case OpenCallback(position, step, token, timeout):
             await connection.execute(_RETIRE_CALLBACK, process_id, "superseded")
@@ -321,11 +280,12 @@ def _advance_arguments(
         mark,
         None if claim is None else claim.consumer,
         None if claim is None else claim.claimed_at,
-        *_columns(entries),
+        *log_columns(entries),
     )
 
 
-def _columns(entries: tuple[Entry, ...]) -> tuple[list[object], ...]:
+def log_columns(entries: tuple[Entry, ...]) -> tuple[list[object], ...]:
+    """Log entries as the arrays that a statement unnests into rows."""
     return (
         [entry.sequence for entry in entries],
         [entry.kind.value for entry in entries],

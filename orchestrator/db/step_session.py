@@ -23,7 +23,8 @@ from orchestrator.errors import CommitNotAllowedError
 MARK_SETTING = "orchestrator.step"
 """A transaction-local setting: gone as soon as the transaction has ended, however it was ended."""
 
-_COMMENTS = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
+_COMMENT = re.compile(r"/\*|--[^\n]*")
+_IN_COMMENT = re.compile(r"/\*|\*/")
 _ENDS_TRANSACTION = re.compile(
     r"(?:commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b))\b",
     re.IGNORECASE,
@@ -155,9 +156,23 @@ def _refuse_sql(
 ) -> None:
     guard = _guard(connection)
     if guard is not None and guard.active:
-        words = _COMMENTS.sub(" ", statement).lstrip("; \t\r\n")
+        words = _without_comments(statement).lstrip("; \t\r\n")
         if _ENDS_TRANSACTION.match(words):
             guard.refuse(f"send {words.split()[0].upper()}")
+
+
+def _without_comments(statement: str) -> str:
+    """The statement as PostgreSQL reads it, up to its first string: block comments nest there."""
+    kept, position, depth = [], 0, 0
+    while (found := (_IN_COMMENT if depth else _COMMENT).search(statement, position)) is not None:
+        if not depth:
+            kept += [statement[position : found.start()], " "]
+        if found.group() == "/*":
+            depth += 1
+        elif depth:
+            depth -= 1
+        position = found.end()
+    return "".join(kept if depth else [*kept, statement[position:]])
 
 
 def _refuse_commit(connection: Connection) -> None:

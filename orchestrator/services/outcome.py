@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.plan import Plan
@@ -70,7 +71,7 @@ def events_of(message: Advanced) -> list[tuple[str, ProcessEvent]]:
     """The events for the outside with their routing keys, in order: one for each entry of the log."""
     found: list[tuple[str, ProcessEvent]] = []
     for entry in message.entries:
-        common = {
+        common: dict[str, Any] = {
             "process_id": message.process_id,
             "workflow": message.workflow,
             "target": message.target,
@@ -79,13 +80,14 @@ def events_of(message: Advanced) -> list[tuple[str, ProcessEvent]]:
             "sequence": entry.sequence,
             "at": message.at,
             "user": message.user,
+            "subscription_ids": [],
         }
-        key = f"{entry.kind}.{message.workflow}.{entry.status}"
+        # Built without validation: every value comes from a validated message, and this runs for every step.
         if entry.kind == "step":
-            event: ProcessEvent = StepEvent.model_validate(
-                common | {"step": entry.name, "position": entry.position or 0, "attempt": entry.attempt}
+            event: ProcessEvent = StepEvent.model_construct(
+                **common, step=entry.name, position=entry.position or 0, attempt=entry.attempt
             )
         else:
-            event = ProcessEvent.model_validate(common)
-        found.append((key, event))
+            event = ProcessEvent.model_construct(**common)
+        found.append((f"{entry.kind}.{message.workflow}.{entry.status}", event))
     return found

@@ -10,12 +10,9 @@ from secrets import token_urlsafe
 from uuid import UUID, uuid4
 
 from pydantic_core import to_json
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db import processes
-from orchestrator.db.tables import EngineSettingsRow, ProcessRow, WorkflowRow
+from orchestrator.db import processes, starts
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Stamp, Started
 from orchestrator.engine.plan import Plan
@@ -92,54 +89,44 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
         EnginePausedError: the engine is paused.
         ConflictError: the key was used for a different request.
     """
-    repeated = await _find(session, request)
-    if repeated is not None:
-        return StartOutcome(repeated, None)
-    workflow_id, plan = await _registered(session, request.workflow)
-    if await session.scalar(select(EngineSettingsRow.global_lock)):
+    facts = await starts.start_facts(session, request.workflow, request.key)
+    if facts.process_id is not None:
+        return _repeated(request, facts)
+    plan = _registered(request.workflow, facts.workflow_id)
+    assert facts.workflow_id is not None  # noqa: S101 - _registered has just made sure
+    if facts.paused:
         raise EnginePausedError("the engine is paused: nothing new is started until somebody unpauses it")
     state = await _first_state(plan, request, limits)
     process = processes.blank(
         Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
     )
     decision = decide(plan, process, Started(state), new_stamp())
-    try:
-        async with session.begin_nested():
-            at = await processes.insert(
-                session,
-                decision,
-                workflow_id=workflow_id,
-                is_task=plan.workflow.is_task,
-                request_key=request.key,
-                request_digest=request.digest() if request.key is not None else None,
-                due_in=due_in(decision, limits.redispatch_after),
-            )
-    except IntegrityError:
+    at = await starts.insert(
+        session,
+        decision,
+        workflow_id=facts.workflow_id,
+        is_task=plan.workflow.is_task,
+        request_key=request.key,
+        request_digest=request.digest() if request.key is not None else None,
+        due_in=due_in(decision, limits.redispatch_after),
+    )
+    if at is None:
         # Somebody else has just used the key: the database decided who was first.
-        repeated = await _find(session, request)
-        if repeated is None:
-            raise
-        return StartOutcome(repeated, None)
+        return _repeated(request, await starts.start_facts(session, request.workflow, request.key))
     return StartOutcome(process.process_id, advanced(plan, decision, at))
 
 
-async def _find(session: AsyncSession, request: StartRequest) -> UUID | None:
-    if request.key is None:
-        return None
-    query = select(ProcessRow.process_id, ProcessRow.request_digest).where(ProcessRow.request_key == request.key)
-    found = (await session.execute(query)).one_or_none()
-    if found is None:
-        return None
-    if found.request_digest != request.digest():
+def _repeated(request: StartRequest, facts: starts.StartFacts) -> StartOutcome:
+    assert facts.process_id is not None  # noqa: S101 - the callers have looked
+    if facts.request_digest != request.digest():
         raise ConflictError(
-            f"the idempotency key {request.key!r} was already used for another request (process {found.process_id})"
+            f"the idempotency key {request.key!r} was already used for another request (process {facts.process_id})"
         )
-    return UUID(str(found.process_id))
+    return StartOutcome(facts.process_id, None)
 
 
-async def _registered(session: AsyncSession, name: str) -> tuple[UUID, Plan]:
-    query = select(WorkflowRow.workflow_id).where(WorkflowRow.name == name, WorkflowRow.deleted_at.is_(None))
-    workflow_id = await session.scalar(query)
+def _registered(name: str, workflow_id: UUID | None) -> Plan:
+    """The plan of a workflow that is registered on both sides; else the error says which half is missing."""
     try:
         plan = plan_of(name)
     except NotFoundError as error:
@@ -153,7 +140,7 @@ async def _registered(session: AsyncSession, name: str) -> tuple[UUID, Plan]:
             f"the workflow {name!r} is registered in the code but not in the database (or was removed there):"
             " 'orchestrator db migrate-workflows' writes the migration, 'orchestrator db upgrade' applies it"
         )
-    return workflow_id, plan
+    return plan
 
 
 async def _first_state(plan: Plan, request: StartRequest, limits: StartLimits) -> State:

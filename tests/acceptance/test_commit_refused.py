@@ -24,3 +24,11 @@ def test_savepoints_are_allowed(engine: Installation) -> None:
     """B6: what a savepoint rolls back is gone, the rest is stored."""
     process_id = engine.finish("uses_savepoints")
     assert engine.effects(process_id) == ["in a savepoint", "at the end"]
+
+
+def test_a_commit_behind_another_statement_fails_and_stores_nothing(engine: Installation) -> None:
+    """B6: the driver takes one statement at a time, and says so."""
+    for how in ("SELECT 1; COMMIT", "DO $$ BEGIN COMMIT; END $$"):
+        process_id = engine.finish("tries_to_commit", {"how": how}, status="failed")
+        assert engine.effects(process_id) == []
+        assert "went on" not in engine.state(process_id)

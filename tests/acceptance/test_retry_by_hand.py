@@ -91,7 +91,7 @@ def test_a_retry_that_the_broker_delivers_twice_runs_the_step_once(engine: Insta
     number = uuid4().hex
     for _ in range(2):
         engine.client.send(COMMANDS, "process.resume", {"process_id": str(process_id)}, message_id=number)
-    engine.wait_for(process_id, "completed")
+    until(lambda: engine.status(process_id) == "completed", "the retried process is completed")
     reason = until(
         lambda: [
             one.headers["x-reason"] for one in engine.client.dead_letters() if str(process_id).encode() in one.raw

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 _HEADER = 5
 """Bytes of a message's type and length."""
 
+_TLS_PLEASE = (80877103).to_bytes(4)
+
 
 class CountingProxy:
     """Listens on a free port and passes everything on. ``async with`` opens and closes it.
@@ -36,19 +38,22 @@ class CountingProxy:
 
     @property
     def url(self) -> str:
-        """The database's URL by way of this proxy; without TLS, which it could not read."""
+        """The database's URL by way of this proxy."""
         port = self._server.sockets[0].getsockname()[1]
         user, at, _ = self._url.netloc.rpartition("@")
-        return urlunsplit(self._url._replace(netloc=f"{user}{at}127.0.0.1:{port}", query="ssl=disable"))
+        return urlunsplit(self._url._replace(netloc=f"{user}{at}127.0.0.1:{port}"))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection(self._url.hostname, self._url.port or 5432)
         answers = asyncio.create_task(_pass_on(server_reader, writer))
         self._tasks.add(answers)
         try:
-            # The first message has no type; it may be a question for another kind of encryption, which we do not ask.
-            start = await reader.readexactly(4)
-            server_writer.write(start + await reader.readexactly(int.from_bytes(start) - 4))
+            # The first message has no type; the question for TLS, which we could not read, may come before it.
+            start = await _untyped(reader)
+            if start[4:] == _TLS_PLEASE:
+                writer.write(b"N")
+                start = await _untyped(reader)
+            server_writer.write(start)
             while True:
                 header = await reader.readexactly(_HEADER)
                 server_writer.write(header + await reader.readexactly(int.from_bytes(header[1:]) - 4))
@@ -71,8 +76,14 @@ class CountingProxy:
             self.counts["round trips"] += 1
 
 
+async def _untyped(reader: asyncio.StreamReader) -> bytes:
+    length = await reader.readexactly(4)
+    return length + await reader.readexactly(int.from_bytes(length) - 4)
+
+
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
+    writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -211,9 +212,10 @@ class Programs:
     async def __aexit__(self, failure: object, *_: object) -> None:
         try:
             for process in filter(alive, self._processes.values()):
-                for child in psutil.Process(process.pid).children(recursive=True):  # a profiler's
-                    child.terminate()
-                process.terminate()
+                # Under a profiler the program is its child; the profiler then ends by itself.
+                children = psutil.Process(process.pid).children(recursive=True)
+                for pid in [child.pid for child in children] or [process.pid]:
+                    os.kill(pid, signal.SIGTERM)
             for name, process in self._processes.items():
                 try:
                     code = await asyncio.to_thread(process.wait, STOP_WITHIN)

@@ -54,7 +54,9 @@ async def publisher(amqp_url: str) -> AsyncIterator[Publisher]:
 
 
 @asynccontextmanager
-async def consuming(url: str, publisher: Publisher, queue: str, handler: Handler, **options: int) -> AsyncIterator[Deliveries]:
+async def consuming(
+    url: str, publisher: Publisher, queue: str, handler: Handler, **options: int
+) -> AsyncIterator[Deliveries]:
     deliveries = Deliveries(
         address(url),
         TOPOLOGY,

@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.db.processes import Claim, advance, blank, callback_token, claim, committed, hash_token, insert, load
+from orchestrator.db.processes import Claim, advance, blank, callback_token, claim, committed, hash_token, load
 from orchestrator.db.session import Database
+from orchestrator.db.starts import insert
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import Aborted, AttemptLost, Patched, Stamp, Started, StepSucceeded
 from orchestrator.engine.plan import Plan
@@ -238,7 +239,9 @@ async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Be
             announced=0,
         )
         assert held is not None
-        assert await connection.fetchval("SHOW synchronous_commit") == "on", "the setting ends with the claim's transaction"
+        assert await connection.fetchval("SHOW synchronous_commit") == "on", (
+            "the setting ends with the claim's transaction"
+        )
         decision = decide(PLAN, held.process, StepSucceeded(1, {}), STAMP)
         await advance(connection, held.process, decision, due_in=5, claim=held)
     statements = [query for query in sent if "SHOW" not in query]

@@ -272,9 +272,7 @@ def _(x: str, y: str = "nothing") -> str:
     return f"text {x} and {y}"
 
 
-@pytest.mark.parametrize(
-    ("state", "expected"), [({"x": 5}, "number 5"), ({"x": "medium"}, "text medium and nothing")]
-)
+@pytest.mark.parametrize(("state", "expected"), [({"x": 5}, "number 5"), ({"x": "medium"}, "text medium and nothing")])
 def test_a_singledispatch_function_runs_what_fits_the_injected_value(state: dict[str, Any], expected: str) -> None:
     """B37."""
     assert call(provision, fill(provision, state)) == expected

@@ -109,7 +109,9 @@ def test_a_queue_of_plain_letters_is_accepted(queue: str) -> None:
 
 @pytest.mark.parametrize("function", [None, 5, "reserve", {}])
 def test_what_is_not_a_function_is_no_step(function: Any) -> None:
-    with pytest.raises(DefinitionError, match=re.escape(f"the step 'a' decorates {function!r}, which is not a function")):
+    with pytest.raises(
+        DefinitionError, match=re.escape(f"the step 'a' decorates {function!r}, which is not a function")
+    ):
         step("a")(function)
     with pytest.raises(DefinitionError, match="the input step 'a' decorates a function that makes a form"):
         inputstep("a")(function)
@@ -132,7 +134,10 @@ def test_a_generator_is_no_step(function: Any) -> None:
         (lambda: step_group("g", begin), "the step group 'g' has no steps"),
         (lambda: conditional(wrong), "conditional(...) takes a function, not None"),
         (lambda: conditional(untyped(later)), "is 'async def'"),
-        (lambda: conditional(yes)(untyped(nothing)), "conditional(...) wraps steps and step lists, not <function nothing"),
+        (
+            lambda: conditional(yes)(untyped(nothing)),
+            "conditional(...) wraps steps and step lists, not <function nothing",
+        ),
     ],
 )
 def test_lists_and_conditions_take_only_what_they_can_hold(make: Callable[[], object], text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from uuid import uuid4
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
+from aiormq.exceptions import ChannelAccessRefused
 
 from .errors import DemoError
 
@@ -50,7 +51,8 @@ class OtherService:
             correlation_id=question,
             reply_to=REPLIES,
         )
-        answer = self._waiting[question] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[question] = answer
         try:
             async with asyncio.timeout(SECONDS):
                 await self._commands.publish(message, "workflow.start", mandatory=True)
@@ -79,12 +81,12 @@ async def other_service(url: str) -> AsyncIterator[OtherService]:
 
 
 @asynccontextmanager
-async def watching(url: str, see: Callable[[dict[str, Any]], None]) -> AsyncIterator[None]:
+async def watching(url: str, see: Callable[[dict[str, Any]], Awaitable[None]]) -> AsyncIterator[None]:
     """Show ``see`` every event of the engine."""
 
     async def receive(message: AbstractIncomingMessage) -> None:
         async with message.process():
-            see(json.loads(message.body))
+            await see(json.loads(message.body))
 
     async with _channel(url, "demo: watches events") as channel:
         await channel.set_qos(prefetch_count=1)  # one after the other, in the order of the queue
@@ -120,7 +122,7 @@ async def may_publish(url: str, exchange: str, key: str) -> bool:
         try:
             target = await channel.get_exchange(exchange, ensure=False)
             await target.publish(aio_pika.Message(b"{}"), key, timeout=SECONDS)
-        except AMQPError:
+        except ChannelAccessRefused:
             return False
         return True
 
@@ -130,6 +132,6 @@ async def _channel(url: str, name: str) -> AsyncIterator[AbstractChannel]:
     try:
         connection = await aio_pika.connect(url, timeout=SECONDS, client_properties={"connection_name": name})
     except (OSError, TimeoutError, AMQPError) as error:
-        raise DemoError(f"RabbitMQ cannot be used ({name}): {error or type(error).__name__}") from error
+        raise DemoError(f"RabbitMQ cannot be used ({name}): {str(error) or type(error).__name__}") from error
     async with connection:
         yield await connection.channel(publisher_confirms=True, on_return_raises=True)

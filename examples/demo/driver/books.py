@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,7 +23,9 @@ SELECT l.process_id, l.node, l.port, l.protected, l.status, count(b.burn_in_id) 
   FROM inventory_lines l LEFT JOIN inventory_burn_ins b USING (line_id)
  GROUP BY l.line_id
 """
-_LOG = "SELECT process_id, sequence, kind, name, status, note FROM process_steps ORDER BY process_id, sequence"
+_LOG = (
+    "SELECT process_id, sequence, kind, name, status, note, consumer FROM process_steps ORDER BY process_id, sequence"
+)
 _HALFWAY = """
 SELECT c.name FROM processes p JOIN consumers c ON c.consumer_id = p.claimed_by
  WHERE p.step = $1 AND p.claimed_at < now() - interval '0.5 s' ORDER BY p.claimed_at LIMIT 1
@@ -58,55 +59,51 @@ class Process:
 
 
 class Books:
-    """A connection for reading."""
+    """A few connections for reading."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
 
     async def processes(self) -> list[Process]:
         """All processes, the oldest first."""
         found = []
-        for row in await self._connection.fetch(_PROCESSES):
+        for row in await self._pool.fetch(_PROCESSES):
             values = dict(row)
             found.append(Process(seconds=values.pop("took").total_seconds(), **values))
         return found
 
     async def lines(self) -> list[dict[str, Any]]:
         """The inventory."""
-        return [dict(row) for row in await self._connection.fetch(_LINES)]
+        return [dict(row) for row in await self._pool.fetch(_LINES)]
 
     async def log(self) -> list[dict[str, Any]]:
         """The log of all processes."""
-        return [dict(row) for row in await self._connection.fetch(_LOG)]
+        return [dict(row) for row in await self._pool.fetch(_LOG)]
 
     async def suspended(self) -> list[UUID]:
         """Processes that wait for input."""
-        rows = await self._connection.fetch("SELECT process_id FROM processes WHERE status = 'suspended'")
+        rows = await self._pool.fetch("SELECT process_id FROM processes WHERE status = 'suspended'")
         return [row["process_id"] for row in rows]
+
+    async def callbacks(self) -> list[dict[str, Any]]:
+        """What became of the callback tokens."""
+        query = "SELECT process_id, status, token IS NULL AS forgotten, progress IS NOT NULL AS progress FROM callbacks"
+        return [dict(row) for row in await self._pool.fetch(query)]
 
     async def customer(self, process_id: str) -> str:
         """Whose process it is."""
         query = "SELECT state ->> 'customer' FROM processes WHERE process_id = $1"
-        return str(await self._connection.fetchval(query, UUID(process_id)))
+        return str(await self._pool.fetchval(query, UUID(process_id)))
 
     async def consumers(self) -> int:
         """How many consumers have said that they live."""
-        return int(await self._connection.fetchval("SELECT count(*) FROM consumers") or 0)
+        return int(await self._pool.fetchval("SELECT count(*) FROM consumers") or 0)
 
     async def halfway(self, step: str) -> str | None:
         """The name (host:pid) of a consumer that has been running this step for half a second."""
-        name: str | None = await self._connection.fetchval(_HALFWAY, step)
+        name: str | None = await self._pool.fetchval(_HALFWAY, step)
         return name
 
     async def claimed_by(self, consumer: str) -> list[UUID]:
         """Which processes a consumer was at."""
-        return [row["process_id"] for row in await self._connection.fetch(_CLAIMED_BY, consumer)]
-
-
-def when(condition: Callable[[], Awaitable[int]], number: int) -> Callable[[], Awaitable[bool]]:
-    """A condition that holds once a number is reached."""
-
-    async def reached() -> bool:
-        return await condition() >= number
-
-    return reached
+        return [row["process_id"] for row in await self._pool.fetch(_CLAIMED_BY, consumer)]

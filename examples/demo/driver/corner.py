@@ -110,7 +110,7 @@ async def fresh_corner() -> AsyncIterator[Corner]:
     try:
         connection = await asyncpg.connect(_dsn(database), timeout=10)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise DemoError(f"PostgreSQL cannot be used: {error or type(error).__name__}") from error
+        raise DemoError(f"PostgreSQL cannot be used: {str(error) or type(error).__name__}") from error
     try:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
             raise DemoError("another demo runs on these servers at this moment: let it end first")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from .errors import DemoError
 
@@ -78,7 +78,7 @@ class Programs:
         for old in FOLDER.glob("*.log"):
             old.unlink()
 
-    async def __aenter__(self) -> Programs:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -106,6 +106,10 @@ class Programs:
         program = Program(name, process, log)
         self._running.append(program)
         return program
+
+    async def start_orchestrator(self, program: str, variables: Mapping[str, str], name: str | None = None) -> Program:
+        """Start one of the engine's programs."""
+        return await self.start(name or program, [ORCHESTRATOR, program], variables)
 
     async def command(self, *arguments: str) -> Any:
         """Run ``orchestrator …`` to its end and return its JSON answer.
@@ -144,7 +148,7 @@ class Programs:
         except ValueError:
             raise DemoError(f"'{said}' has not printed JSON but: {text[:200]!r}") from None
 
-    async def until(self, what: str, condition: Callable[[], Awaitable[Found]], seconds: float) -> Found:
+    async def until(self, what: str, condition: Callable[[], Awaitable[Found | None]], seconds: float) -> Found:
         """Wait for a condition; return what it found.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -40,11 +40,13 @@ class Screen:
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = 130  # nobody's window is too small for a file
         self._began = time.monotonic()
         self._rows: dict[str, Row] = {}
         self._live: Live | None = None
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> Self:
         if self.console.is_terminal:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()

@@ -94,6 +94,8 @@ SQL = (
     "-- harmless\nCOMMIT",
     "/* one */ -- two\n ; COMMIT",
     "/* outer /* inner */ still outer */ COMMIT",
+    "/* a -- b /* c */ d */ END",
+    "START/**/TRANSACTION",
 )
 
 

@@ -1,0 +1,205 @@
+"""Random plans and random histories, for the property tests of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from hypothesis import strategies as st
+
+from orchestrator.engine.events import (
+    Aborted,
+    AttemptLost,
+    CallbackCompleted,
+    CallbackFailed,
+    CodeChanged,
+    Event,
+    Failure,
+    Patched,
+    Retried,
+    RetryDue,
+    Started,
+    StepFailed,
+    StepSkipped,
+    StepSucceeded,
+    Submitted,
+)
+from orchestrator.engine.plan import Plan
+from orchestrator.engine.process import Process
+from orchestrator.engine.transitions import TRANSITIONS
+from orchestrator.types import ProcessStatus
+from orchestrator.workflow import (
+    Block,
+    Step,
+    StepKind,
+    StepList,
+    callback_step,
+    conditional,
+    inputstep,
+    step_group,
+)
+from tests.unit.walk import nothing, patient, plan_of, work
+
+KEYS = ("k0", "k1", "k2")
+"""What conditions look at."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """A condition over the state; it raises when the key is missing."""
+
+    key: str
+
+    def __call__(self, state: dict[str, Any]) -> bool:
+        return bool(state[self.key])
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A condition over nothing."""
+
+    answer: bool
+
+    def __call__(self) -> bool:
+        return self.answer
+
+
+def broken() -> bool:
+    """A condition that can never be decided."""
+    raise RuntimeError("broken")
+
+
+conditions: st.SearchStrategy[Callable[..., bool]] = st.one_of(
+    st.sampled_from(KEYS).map(Reads), st.booleans().map(Environment), st.just(broken)
+)
+
+Recipe = tuple[Any, ...]
+"""A step or block without its name; names are given when the plan is made, because they must differ."""
+
+_recipes: st.SearchStrategy[Recipe] = st.recursive(
+    st.sampled_from([("work",), ("patient",), ("question",), ("external", False), ("external", True), ("marker",)]),
+    lambda inner: st.one_of(
+        st.tuples(st.just("if"), conditions, inner),
+        st.tuples(st.just("group"), st.lists(inner, min_size=1, max_size=3)),
+    ),
+    max_leaves=5,
+)
+
+
+def _make(recipe: Recipe, numbers: Iterator[int]) -> Step | Block:
+    name = f"s{next(numbers)}"
+    match recipe:
+        case ("work",):
+            return work(name)
+        case ("patient",):
+            return patient(name)
+        case ("question",):
+            return inputstep(name)(nothing)
+        case ("external", is_patient):
+            make = patient if is_patient else work
+            return callback_step(name, make(f"{name}: start"), make(f"{name}: check"), result_key="k1")
+        case ("marker",):
+            return Step(name, StepKind.START)
+        case ("if", condition, inner):
+            return conditional(condition)(_make(inner, numbers))
+        case ("group", inner):
+            return step_group(name, StepList([_make(item, numbers) for item in inner]))
+    raise AssertionError(recipe)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """A plan of up to five items, nested or not."""
+    numbers = count()
+    return plan_of(*[_make(recipe, numbers) for recipe in draw(st.lists(_recipes, min_size=1, max_size=5))])
+
+
+states: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from([*KEYS, "other"]), st.booleans(), max_size=3
+)
+
+FAILURES = [
+    Failure("ValueError", "no", status=status)
+    for status in (ProcessStatus.FAILED, ProcessStatus.API_UNAVAILABLE, ProcessStatus.INCONSISTENT_DATA)
+]
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One thing that happens, whatever the process then is: mostly one that fits its status, with right numbers.
+
+    Args:
+        choice: which event, out of those that fit, or of all.
+        fits: whether it fits the status.
+        shift: added to the attempt or position, so that some are stale or from nowhere.
+        claimed: whether a consumer takes the command before.
+        delta: what a step, a form or a patch gives.
+        number: decides the rest.
+    """
+
+    choice: int
+    fits: bool
+    shift: int
+    claimed: bool
+    delta: dict[str, Any]
+    number: int
+
+    def event(self, process: Process) -> Event:
+        """The event for this process."""
+        kinds = [kind for kind in TRANSITIONS if not self.fits or process.status in TRANSITIONS[kind]]
+        kind = (kinds or list(TRANSITIONS))[self.choice % (len(kinds) or len(TRANSITIONS))]
+        if kind is Aborted and self.number % 4:
+            kind = StepSucceeded  # fewer ends, longer histories
+        attempt, position = process.attempt + self.shift, process.position + self.shift
+        events: dict[type, Event] = {
+            Started: Started(self.delta),
+            StepSucceeded: StepSucceeded(attempt, self.delta),
+            StepFailed: StepFailed(attempt, FAILURES[self.number % 3], None if self.number % 2 else 3.0),
+            AttemptLost: AttemptLost(attempt, "c1", self.number % 2 == 0, 1 + self.number % 3),
+            RetryDue: RetryDue(),
+            CallbackCompleted: CallbackCompleted(position, self.number % 2 == 0),
+            CallbackFailed: CallbackFailed(position, FAILURES[0]),
+            Submitted: Submitted("bob", self.delta),
+            Retried: Retried("bob"),
+            Aborted: Aborted("bob"),
+            Patched: Patched("bob", "why not", self.delta, KEYS[: self.number % 3]),
+            StepSkipped: StepSkipped("bob", "done by hand"),
+            CodeChanged: CodeChanged(FAILURES[0]),
+        }
+        return events[kind]
+
+
+histories: st.SearchStrategy[list[Happening]] = st.lists(
+    st.builds(
+        Happening,
+        choice=st.integers(0, 12),
+        fits=st.sampled_from([True] * 7 + [False]),
+        shift=st.sampled_from([0] * 9 + [-1, -2, 1]),
+        claimed=st.booleans(),
+        delta=states,
+        number=st.integers(0, 11),
+    ),
+    min_size=12,  # or Hypothesis makes lists of five on average, which get nowhere
+    max_size=40,
+)
+
+
+def one_of_each(process: Process) -> list[Event]:
+    """Every kind of event, each as fitting as it can be."""
+    return [
+        Started({}),
+        StepSucceeded(process.attempt, {}),
+        StepFailed(process.attempt, FAILURES[0]),
+        AttemptLost(process.attempt, "c1"),
+        RetryDue(),
+        CallbackCompleted(process.position, {}),
+        CallbackFailed(process.position, FAILURES[0]),
+        Submitted("bob", {}),
+        Retried("bob"),
+        Aborted("bob"),
+        Patched("bob", "why not", {}),
+        StepSkipped("bob", "done by hand"),
+        CodeChanged(FAILURES[0]),
+    ]

@@ -1,0 +1,503 @@
+"""Every transition of a process, one by one: what is logged, what is dispatched, where it stands afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.engine.decide import decide
+from orchestrator.engine.decision import Decision, Dispatch, Entry, EntryKind
+from orchestrator.engine.events import (
+    Aborted,
+    AttemptLost,
+    CallbackCompleted,
+    CallbackFailed,
+    CodeChanged,
+    Event,
+    Failure,
+    Patched,
+    Retried,
+    RetryDue,
+    Started,
+    StepFailed,
+    StepSkipped,
+    StepSucceeded,
+    Submitted,
+)
+from orchestrator.engine.transitions import TRANSITIONS
+from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
+from orchestrator.types import ProcessStatus, StepStatus
+from orchestrator.workflow import Step, conditional, done, init
+from tests.unit.walk import FAILURE, STAMP, Walk, blank, external, patient, plan_of, question, work
+
+a, b = work("a"), work("b")
+UNAVAILABLE = replace(FAILURE, status=ProcessStatus.API_UNAVAILABLE)
+
+
+def raising() -> bool:
+    raise LookupError("no such thing")
+
+
+broken: Step = conditional(raising)(work("broken"))
+
+Row = tuple[str, Callable[[], Walk], Event, str, list[tuple[str, str]], str | None]
+
+TABLE: list[Row] = [
+    # what is tested, a walk, the event, the status after it, the new entries, the step dispatched
+    ("start", lambda: Walk(a), Started({}), "running", [("created", "created"), ("running", "running")], "a"),
+    (
+        "start with a marker",
+        lambda: Walk(init, a),
+        Started({}),
+        "running",
+        [("created", "created"), ("Start", "success"), ("running", "running")],
+        "a",
+    ),
+    (
+        "start at a question",
+        lambda: Walk(question("q")),
+        Started({}),
+        "suspended",
+        [("created", "created"), ("q", "suspend"), ("suspended", "suspended")],
+        None,
+    ),
+    (
+        "start of nothing but markers",
+        lambda: Walk(init, done),
+        Started({}),
+        "completed",
+        [("created", "created"), ("Start", "success"), ("Done", "complete"), ("completed", "completed")],
+        None,
+    ),
+    (
+        "start at a condition that raises",
+        lambda: Walk(broken),
+        Started({}),
+        "failed",
+        [("created", "created"), ("broken", "failed"), ("failed", "failed")],
+        None,
+    ),
+    ("success", lambda: Walk(a, b).start().claim(), StepSucceeded(1, {}), "running", [("a", "success")], "b"),
+    (
+        "success of the last step",
+        lambda: Walk(a).start().claim(),
+        StepSucceeded(1, {}),
+        "completed",
+        [("a", "success"), ("completed", "completed")],
+        None,
+    ),
+    (
+        "success before the end marker",
+        lambda: Walk(a, done).start().claim(),
+        StepSucceeded(1, {}),
+        "completed",
+        [("a", "success"), ("Done", "complete"), ("completed", "completed")],
+        None,
+    ),
+    (
+        "success before a question",
+        lambda: Walk(a, question("q")).start().claim(),
+        StepSucceeded(1, {}),
+        "suspended",
+        [("a", "success"), ("q", "suspend"), ("suspended", "suspended")],
+        None,
+    ),
+    (
+        "success of an action",
+        lambda: Walk(external("job")).start().claim(),
+        StepSucceeded(1, {}),
+        "awaiting_callback",
+        [("job: start", "success"), ("job", "awaiting_callback"), ("awaiting callback", "awaiting_callback")],
+        None,
+    ),
+    (
+        "failure",
+        lambda: Walk(a).start().claim(),
+        StepFailed(1, FAILURE),
+        "failed",
+        [("a", "failed"), ("failed", "failed")],
+        None,
+    ),
+    (
+        "failure of a server behind an API",
+        lambda: Walk(a).start().claim(),
+        StepFailed(1, UNAVAILABLE),
+        "api_unavailable",
+        [("a", "failed"), ("api unavailable", "api_unavailable")],
+        None,
+    ),
+    (
+        "failure that is tried again by itself",
+        lambda: Walk(patient("p")).start().claim(),
+        StepFailed(1, FAILURE, 4.0),
+        "waiting",
+        [("p", "waiting"), ("waiting", "waiting")],
+        None,
+    ),
+    ("loss", lambda: Walk(a).start().claim(), AttemptLost(1, "c1"), "running", [("attempt lost", "running")], "a"),
+    (
+        "giving back",
+        lambda: Walk(a).start().claim(),
+        AttemptLost(1, "c1", given_back=True),
+        "running",
+        [("given back", "running")],
+        "a",
+    ),
+    (
+        "the last loss",
+        lambda: Walk(a).start().claim(),
+        AttemptLost(1, "c1", limit=1),
+        "failed",
+        [("a", "failed"), ("failed", "failed")],
+        None,
+    ),
+    (
+        "the delay is over",
+        lambda: Walk(patient("p")).start().fail(retry_in=4),
+        RetryDue(),
+        "running",
+        [("due again", "running")],
+        "p",
+    ),
+    (
+        "answer",
+        lambda: Walk(external("job")).start().succeed(),
+        CallbackCompleted(1, {}),
+        "running",
+        [("job", "success"), ("running", "running")],
+        "job: check",
+    ),
+    (
+        "answer that says no",
+        lambda: Walk(external("job")).start().succeed(),
+        CallbackFailed(1, FAILURE),
+        "failed",
+        [("job", "failed"), ("failed", "failed")],
+        None,
+    ),
+    (
+        "input",
+        lambda: Walk(question("q"), a).start(),
+        Submitted("bob", {}),
+        "running",
+        [("q", "success"), ("running", "running")],
+        "a",
+    ),
+    (
+        "input of the last step",
+        lambda: Walk(question("q")).start(),
+        Submitted("bob", {}),
+        "completed",
+        [("q", "success"), ("completed", "completed")],
+        None,
+    ),
+    (
+        "input before another question",
+        lambda: Walk(question("q"), question("r")).start(),
+        Submitted("bob", {}),
+        "suspended",
+        [("q", "success"), ("r", "suspend")],
+        None,
+    ),
+    ("retry", lambda: Walk(a).start().fail(), Retried("bob"), "running", [("retried", "running")], "a"),
+    (
+        "retry while waiting",
+        lambda: Walk(patient("p")).start().fail(retry_in=4),
+        Retried("bob"),
+        "running",
+        [("retried", "running")],
+        "p",
+    ),
+    (
+        "retry of a condition that raises",
+        lambda: Walk(broken).start(),
+        Retried("bob"),
+        "failed",
+        [("retried", "running"), ("broken", "failed"), ("failed", "failed")],
+        None,
+    ),
+    (
+        "abort while running",
+        lambda: Walk(a).start().claim(),
+        Aborted("bob"),
+        "aborted",
+        [("a", "abort"), ("aborted", "aborted")],
+        None,
+    ),
+    (
+        "abort while suspended",
+        lambda: Walk(question("q")).start(),
+        Aborted("bob"),
+        "aborted",
+        [("q", "abort"), ("aborted", "aborted")],
+        None,
+    ),
+    (
+        "abort of a process whose step is gone from the code",
+        lambda: Walk(a).start().change_code(b),
+        Aborted("bob"),
+        "aborted",
+        [("aborted", "aborted")],
+        None,
+    ),
+    (
+        "patch of a failed process",
+        lambda: Walk(a).start().fail(),
+        Patched("bob", "typing error", {"x": 1}),
+        "failed",
+        [("patched", "failed")],
+        None,
+    ),
+    (
+        "patch of a suspended process",
+        lambda: Walk(question("q")).start(),
+        Patched("bob", "typing error", {"x": 1}),
+        "suspended",
+        [("patched", "suspended")],
+        None,
+    ),
+    (
+        "skip",
+        lambda: Walk(a, b).start().fail(),
+        StepSkipped("bob", "done by hand"),
+        "running",
+        [("a", "skipped"), ("running", "running")],
+        "b",
+    ),
+    (
+        "skip of the last step",
+        lambda: Walk(a).start().fail(),
+        StepSkipped("bob", "done by hand"),
+        "completed",
+        [("a", "skipped"), ("completed", "completed")],
+        None,
+    ),
+    (
+        "the step is gone from the code",
+        lambda: Walk(a).start(),
+        CodeChanged(FAILURE),
+        "failed",
+        [("failed", "failed")],
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "event", "status", "news", "dispatched"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_a_transition(
+    make: Callable[[], Walk], event: Event, status: str, news: list[tuple[str, str]], dispatched: str | None
+) -> None:
+    walk = make()
+    before, entries = walk.process, len(walk.entries)
+
+    decision = walk.apply(event)
+
+    assert walk.status == status
+    assert walk.news == news
+    assert [entry.sequence for entry in decision.entries] == [before.sequence + 1 + n for n in range(len(news))]
+    assert len(walk.entries) == entries + len(news)
+    assert (decision.dispatch.step if decision.dispatch else None) == dispatched
+    assert walk.process.status in TRANSITIONS[type(event)][before.status]
+
+
+def test_the_table_covers_every_event_in_some_status() -> None:
+    assert {type(event) for _, _, event, _, _, _ in TABLE} == set(TRANSITIONS)
+
+
+EVENTS: list[Event] = [
+    Started({}),
+    StepSucceeded(0, {}),
+    StepFailed(0, FAILURE),
+    AttemptLost(0, "c1"),
+    RetryDue(),
+    CallbackCompleted(0, {}),
+    CallbackFailed(0, FAILURE),
+    Submitted("bob", {}),
+    Retried("bob"),
+    Aborted("bob"),
+    Patched("bob", "r", {}),
+    StepSkipped("bob", "r"),
+    CodeChanged(FAILURE),
+]
+
+
+REFUSED = [(status, event) for status in ProcessStatus for event in EVENTS if status not in TRANSITIONS[type(event)]]
+
+
+@pytest.mark.parametrize(
+    ("status", "event"), REFUSED, ids=[f"{type(event).__name__} when {status}" for status, event in REFUSED]
+)
+def test_an_event_is_refused_in_every_status_that_the_table_does_not_name(status: ProcessStatus, event: Event) -> None:
+    process = replace(blank(status), step="a")
+
+    with pytest.raises(IllegalTransitionError, match=f"a process that is {status.value} cannot be "):
+        decide(plan_of(a), process, event, STAMP)
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Submitted("bob", {}), "a process that is completed cannot be given input: it waits for none"),
+        (Retried("bob"), "a process that is completed cannot be retried: only failed and waiting processes can"),
+        (Aborted("bob"), "a process that is completed cannot be aborted: it is final"),
+        (
+            Patched("b", "r", {}),
+            "a process that is completed cannot be patched: only failed and suspended processes can",
+        ),
+        (
+            StepSkipped("bob", "r"),
+            "a process that is completed cannot be made to skip its step: only failed and waiting processes can",
+        ),
+    ],
+)
+def test_a_refusal_says_why(event: Event, text: str) -> None:
+    walk = Walk(a).start().succeed()
+
+    with pytest.raises(IllegalTransitionError) as caught:
+        walk.apply(event)
+
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("event", [StepSucceeded(1, {"x": 1}), StepFailed(1, FAILURE), AttemptLost(1, "c1")])
+def test_an_overtaken_attempt_is_fenced(event: Event) -> None:
+    """B4: whatever comes from an attempt that was taken over changes nothing."""
+    walk = Walk(a).start().claim().claim()
+
+    with pytest.raises(FencedError, match="attempt 1 was overtaken: the process is at attempt 2"):
+        walk.apply(event)
+
+
+def test_a_dispatch_names_position_attempt_queue_and_step() -> None:
+    walk = Walk(a, work("b", queue="ims")).start().succeed()
+
+    assert walk.decision.dispatch == Dispatch(position=1, attempt=1, queue="ims", step="b")
+
+
+def test_an_entry_of_an_attempt_tells_all_about_it() -> None:
+    """B1."""
+    walk = Walk(a, b).start().claim()
+
+    walk.apply(StepSucceeded(1, {"vlan": 142}, warning="the state has 70000 bytes"))
+
+    assert walk.decision == Decision(
+        process=walk.process,
+        entries=(
+            Entry(
+                sequence=3,
+                kind=EntryKind.STEP,
+                name="a",
+                status=StepStatus.SUCCESS,
+                attempt=1,
+                author="ann",
+                position=0,
+                delta={"vlan": 142},
+                note="the state has 70000 bytes",
+                ran=True,
+            ),
+        ),
+        dispatch=Dispatch(1, 1, "default", "b"),
+    )
+
+
+def test_a_failure_keeps_its_reason_and_leaves_the_state_as_it_was() -> None:
+    """B5, B7."""
+    walk = Walk(a, b).start(x=1).succeed(x=2).fail()
+
+    failed = walk.entries[-2]
+    assert (failed.failure, failed.delta, failed.ran) == (FAILURE, {}, True)
+    assert walk.process.state == {"x": 2}
+
+
+def test_every_attempt_stays_in_the_log() -> None:
+    """B7."""
+    walk = Walk(a).start()
+    for _ in range(3):
+        walk.fail().apply(Retried("bob"))
+    walk.succeed()
+
+    attempts = [(e.attempt, e.status.value) for e in walk.entries if e.name == "a"]
+    assert attempts == [(1, "failed"), (2, "failed"), (3, "failed"), (4, "success")]
+
+
+def test_who_started_stays_and_who_acts_changes() -> None:
+    """B1: the author of a step is who resumed or retried the process last."""
+    walk = Walk(question("q"), a, b).start()
+    walk.apply(Submitted("bob", {}))
+    walk.fail()
+    walk.apply(Retried("cleo"))
+    walk.succeed()
+
+    assert (walk.process.started_by, walk.process.actor) == ("ann", "cleo")
+    authors = {entry.name: entry.author for entry in walk.entries if entry.status == "success"}
+    assert authors == {"q": "bob", "a": "cleo"}
+
+
+def test_the_author_of_an_abort_is_logged_with_the_reason() -> None:
+    walk = Walk(a).start()
+
+    walk.apply(Aborted("bob", "the customer has left"))
+
+    assert [(entry.author, entry.note) for entry in walk.decision.entries] == [("bob", "the customer has left")] * 2
+    assert walk.process.actor == "bob"
+
+
+def test_a_patch_is_a_row_of_its_own_and_does_not_change_who_acts() -> None:
+    """B11."""
+    walk = Walk(a).start(x=1, y=2).fail()
+
+    walk.apply(Patched("bob", "typing error", {"x": 5}, ("y",)))
+
+    entry = walk.entries[-1]
+    assert (entry.author, entry.note, entry.delta, entry.removed) == ("bob", "typing error", {"x": 5}, ("y",))
+    assert walk.process.state == {"x": 5}
+    assert walk.process.actor == "ann"
+
+
+def test_a_skip_is_logged_with_its_reason_and_author() -> None:
+    """B11."""
+    walk = Walk(a, b).start().fail()
+
+    walk.apply(StepSkipped("bob", "done by hand"))
+
+    entry = walk.decision.entries[0]
+    assert (entry.author, entry.note, entry.status.value) == ("bob", "done by hand", "skipped")
+
+
+def test_input_is_merged_over_the_state() -> None:
+    """B34."""
+    walk = Walk(question("q"), a).start(x=1, y=2)
+
+    walk.apply(Submitted("bob", {"y": 3}))
+
+    assert walk.process.state == {"x": 1, "y": 3}
+
+
+def test_input_to_a_step_that_the_code_has_made_something_else_is_refused() -> None:
+    walk = Walk(question("q"), a).start().change_code(work("q"), a)
+
+    with pytest.raises(IllegalTransitionError, match="the step 'q' takes no input"):
+        walk.apply(Submitted("bob", {}))
+
+
+@pytest.mark.parametrize("event", [StepSucceeded(1, {}), StepFailed(1, FAILURE), AttemptLost(1, "c1")])
+def test_an_outcome_of_a_step_that_the_code_no_longer_has_is_an_error_of_its_own(event: Event) -> None:
+    walk = Walk(a).start().claim().change_code(b)
+
+    with pytest.raises(WorkflowChangedError):
+        walk.apply(event)
+
+
+def test_a_process_that_failed_because_its_step_was_gone_goes_on_when_it_is_back() -> None:
+    walk = Walk(a).start().change_code(b)
+    walk.apply(CodeChanged(Failure("WorkflowChangedError", "the step is gone")))
+    assert walk.entries[-1].failure is not None
+
+    walk.change_code(a).apply(Retried("bob"))
+
+    assert walk.decision.dispatch is not None
+    assert walk.decision.dispatch.step == "a"
