@@ -22,7 +22,7 @@ ON CONFLICT (consumer_id) DO UPDATE SET seen_at = now()
 RETURNING now()
 """
 
-_CLAIMS = "SELECT process_id, claimed_at FROM processes WHERE claimed_by = $1"
+_CLAIMS = "SELECT process_id, claimed_at FROM processes WHERE status = 'running' AND claimed_by = $1"
 
 Claims = dict[UUID, datetime]
 """Processes claimed by this consumer → when, by the database's clock."""

@@ -35,7 +35,7 @@ The text of an error is its message to a person: it says what is wrong, where, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestrator.types import JSON
 
@@ -57,20 +57,26 @@ class ServerUnavailableError(OrchestratorError):
 
 
 class RequestError(OrchestratorError):
-    """The caller asked for something that cannot be done."""
+    """The caller asked for something that cannot be done; ``key`` is its stable name for programs."""
+
+    key: ClassVar[str] = "request.refused"
 
     @property
     def reasons(self) -> list[dict[str, JSON]]:
         """Reasons a program can read, each with a stable ``key``."""
-        return []
+        return [{"key": self.key}]
 
 
 class NotFoundError(RequestError):
     """What the caller named does not exist."""
 
+    key = "not_found"
+
 
 class InvalidInputError(RequestError):
     """The input does not fit the form; ``errors`` names each field and what is wrong with it."""
+
+    key = "form.invalid"
 
     def __init__(self, message: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
@@ -86,11 +92,13 @@ class InvalidInputError(RequestError):
     @property
     def reasons(self) -> list[dict[str, JSON]]:
         """One reason per wrong field."""
-        return self.errors
+        return self.errors or [{"key": self.key}]
 
 
 class FormIncompleteError(InvalidInputError):
     """The form has another page; ``form`` is its JSON schema."""
+
+    key = "form.incomplete"
 
     def __init__(self, form: JSON) -> None:
         super().__init__("the form is not complete: send the next page as well; its JSON schema is under 'form'")
@@ -100,13 +108,19 @@ class FormIncompleteError(InvalidInputError):
 class ForbiddenError(RequestError):
     """The user may not do this."""
 
+    key = "forbidden"
+
 
 class ConflictError(RequestError):
     """What the caller asked for does not fit the present state of things."""
 
+    key = "conflict"
+
 
 class IllegalTransitionError(ConflictError):
     """A process in this status does not allow that; ``status`` and ``event`` say which."""
+
+    key = "process.illegal_transition"
 
 
 class WorkflowNotUsableError(ConflictError):
@@ -125,6 +139,8 @@ class WorkflowNotUsableError(ConflictError):
 class CallbackRefusedError(ConflictError):
     """A callback was not accepted; ``outcome`` is one of unknown, used, superseded, expired."""
 
+    key = "callback.refused"
+
     def __init__(self, outcome: str, message: str) -> None:
         super().__init__(message)
         self.outcome = outcome
@@ -133,9 +149,13 @@ class CallbackRefusedError(ConflictError):
 class EnginePausedError(ConflictError):
     """The engine is paused; nothing new is started until it is unpaused."""
 
+    key = "engine.paused"
+
 
 class PredicateFailedError(ConflictError):
     """The workflow's own run predicate refused the start."""
+
+    key = "workflow.predicate_failed"
 
 
 class StepError(OrchestratorError):

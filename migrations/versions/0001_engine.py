@@ -93,6 +93,7 @@ def upgrade() -> None:
         sa.Column("claimed_by", sa.UUID(), nullable=True),
         sa.Column("claimed_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("due_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("wake_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("dispatches", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("announced", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("started_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -104,24 +105,17 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "70"},
     )
     op.create_index(
-        "ix_processes_claimed_by",
-        "processes",
-        ["claimed_by"],
-        unique=False,
-        postgresql_where=sa.text("claimed_by IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_processes_due_at", "processes", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
-    )
-    op.create_index(
         "ix_processes_started_at", "processes", [sa.literal_column("started_at DESC"), "process_id"], unique=False
     )
     op.create_index(
-        "ix_processes_unannounced",
+        "ix_processes_running",
         "processes",
-        ["updated_at"],
+        ["process_id"],
         unique=False,
-        postgresql_where=sa.text("announced < sequence AND status <> 'running'"),
+        postgresql_where=sa.text("status = 'running'"),
+    )
+    op.create_index(
+        "ix_processes_wake_at", "processes", ["wake_at"], unique=False, postgresql_where=sa.text("wake_at IS NOT NULL")
     )
     op.create_index("ix_processes_workflow_id", "processes", ["workflow_id"], unique=False)
     op.create_table(

@@ -106,6 +106,10 @@ class Receiver:
                     case _:
                         raise MessageError(f"there is no callback of kind {delivery.routing_key!r}")
         except CallbackRefusedError as error:
+            if error.outcome == "used" and delivery.routing_key == MessageType.CALLBACK_PROGRESS:
+                # Messages are handled side by side, so the last report may come after the answer that followed it.
+                logger.info("late progress report dropped")
+                return
             raise MessageError(f"callback refused ({error.outcome}): {error}") from error
         except (InvalidInputError, RequestError) as error:
             raise MessageError(f"callback refused: {error}") from error

@@ -15,8 +15,16 @@ import structlog
 from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, QueueDepth, connect, measure
 from orchestrator.broker.topology import step_queue
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.db.announcements import unannounced
-from orchestrator.db.due import Due, find_due, forget_consumers, is_paused, lost_claims, postpone, take_running
+from orchestrator.db.due import (
+    Due,
+    find_due,
+    forget_consumers,
+    is_paused,
+    look_later,
+    lost_claims,
+    postpone,
+    take_running,
+)
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.errors import (
     DefinitionError,
@@ -36,8 +44,8 @@ logger = structlog.get_logger(__name__)
 BATCH = 100
 """Processes looked at in one round; the next round follows at once while there are more."""
 
-ANNOUNCE_AFTER = 5.0
-"""Seconds after which a resting process's events, if still unpublished, are published from its log."""
+CANNOT_HELP = 30.0
+"""Seconds for which a process is left alone whose code this coordinator lacks."""
 
 PATIENCE = 300.0
 """Seconds for which a backlog in its queue, while somebody reads it, explains why a command has not been claimed."""
@@ -101,15 +109,15 @@ class Reconciler:
         async with self._database.transaction() as session:
             self._dispatcher.paused = await is_paused(session)
             due = await find_due(session, BATCH)
-            silent = await unannounced(session, ANNOUNCE_AFTER, BATCH)
         await self._give_back_claims()
         if self._dispatcher.paused:
             due = []
         running = [one for one in due if one.status == ProcessStatus.RUNNING.value]
         await self._publish_again(running)
-        for process_id in dict.fromkeys([one.process_id for one in due if one not in running] + silent):
-            await self._attend(process_id)
-        return len(due) == BATCH or len(silent) == BATCH
+        for one in due:
+            if one.status != ProcessStatus.RUNNING.value:
+                await self._attend(one.process_id)
+        return len(due) >= BATCH
 
     async def _give_back_claims(self) -> None:
         # After an outage of the database every consumer has been silent, dead or not. They get their time to speak again
@@ -171,6 +179,8 @@ class Reconciler:
         except (NotFoundError, DefinitionError, WorkflowChangedError) as error:
             # This coordinator lacks the workflow's code (a rolling deploy); another may have it.
             logger.error("process not looked at", process_id=str(process_id), error=str(error))  # noqa: TRY400
+            async with self._database.transaction() as session:
+                await look_later(session, process_id, CANNOT_HELP)
             return
         if message is not None:
             await self._dispatcher.act(message)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from sqlalchemy import select, text
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from orchestrator.db.session import DriverPool
-from orchestrator.db.tables import ProcessRow
 
 # Only ever raised, so marks may be written late and in any order. The rows are locked in one order everywhere, or two
 # coordinators that mark the same processes could wait for each other.
 _MARK = """
-UPDATE processes SET announced = m.sequence
+UPDATE processes
+   SET announced = m.sequence,
+       wake_at = CASE WHEN status <> 'running' AND processes.sequence = m.sequence THEN due_at ELSE wake_at END
   FROM (SELECT p.process_id, w.sequence
           FROM processes p JOIN unnest($1::uuid[], $2::int[]) AS w(process_id, sequence) USING (process_id)
          WHERE p.announced < w.sequence
@@ -26,18 +24,3 @@ UPDATE processes SET announced = m.sequence
 async def mark_announced(pool: DriverPool, marks: Mapping[UUID, int]) -> None:
     """Write down that events were published."""
     await pool.execute(_MARK, list(marks.keys()), list(marks.values()))
-
-
-async def unannounced(session: AsyncSession, after: float, limit: int) -> list[UUID]:
-    """Processes at rest whose newest events have not been published ``after`` seconds after they happened."""
-    query = (
-        select(ProcessRow.process_id)
-        .where(
-            ProcessRow.announced < ProcessRow.sequence,
-            ProcessRow.status != "running",
-            ProcessRow.updated_at < text("now() - :after * interval '1 second'").bindparams(after=after),
-        )
-        .order_by(ProcessRow.updated_at)
-        .limit(limit)
-    )
-    return list(await session.scalars(query))

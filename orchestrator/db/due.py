@@ -16,8 +16,11 @@ MAX_INTERVAL = 600.0
 
 _FIND = text(
     """
-    SELECT process_id, workflow, step, status, EXTRACT(EPOCH FROM now() - updated_at)::float8 AS waited FROM processes
-     WHERE due_at <= now() ORDER BY due_at LIMIT :batch
+    (SELECT process_id, workflow, step, status, 0::float8 AS waited FROM processes
+      WHERE wake_at <= now() ORDER BY wake_at LIMIT :batch)
+    UNION ALL
+    (SELECT process_id, workflow, step, status, EXTRACT(EPOCH FROM now() - updated_at)::float8 FROM processes
+      WHERE status = 'running' AND claimed_by IS NULL AND due_at <= now() LIMIT :batch)
     """
 )
 
@@ -43,6 +46,16 @@ _POSTPONE = text(
      WHERE process_id IN (SELECT process_id FROM processes
                            WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL
                            ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
+    """
+)
+
+
+_LOOK_LATER = text(
+    """
+    UPDATE processes
+       SET due_at = CASE WHEN status = 'running' THEN now() + :seconds * interval '1 second' ELSE due_at END,
+           wake_at = CASE WHEN status <> 'running' THEN now() + :seconds * interval '1 second' END
+     WHERE process_id = :process_id AND claimed_by IS NULL
     """
 )
 
@@ -86,6 +99,11 @@ async def postpone(session: AsyncSession, ids: list[UUID], seconds: float) -> No
     await session.execute(_POSTPONE, {"ids": ids, "seconds": seconds})
 
 
+async def look_later(session: AsyncSession, process_id: UUID, seconds: float) -> None:
+    """Leave a process alone for a while that this program cannot do anything for."""
+    await session.execute(_LOOK_LATER, {"process_id": process_id, "seconds": seconds})
+
+
 async def lost_claims(session: AsyncSession, presumed_dead_after: float, batch: int) -> list[tuple[ProcessRow, str]]:
     """Lock processes whose consumer has been silent for too long, or is not known at all, with the consumer's name."""
     silent = text("now() - :after * interval '1 second'").bindparams(after=presumed_dead_after)
@@ -93,6 +111,7 @@ async def lost_claims(session: AsyncSession, presumed_dead_after: float, batch: 
         select(ProcessRow, func.coalesce(ConsumerRow.name, "unknown"))
         .outerjoin(ConsumerRow, ConsumerRow.consumer_id == ProcessRow.claimed_by)
         .where(
+            ProcessRow.status == "running",
             ProcessRow.claimed_by.is_not(None),
             or_(ConsumerRow.consumer_id.is_(None), ConsumerRow.seen_at < silent),
         )
@@ -108,7 +127,7 @@ async def forget_consumers(session: AsyncSession, after: float) -> None:
     await session.execute(
         text(
             "DELETE FROM consumers c WHERE c.seen_at < now() - :after * interval '1 second'"
-            " AND NOT EXISTS (SELECT FROM processes p WHERE p.claimed_by = c.consumer_id)"
+            " AND NOT EXISTS (SELECT FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id)"
         ),
         {"after": after},
     )

@@ -6,6 +6,7 @@ its own, whose first revision depends on the engine's head.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def engine_migrations() -> Path:
 def alembic_config(project: Path) -> Config:
     """Alembic's configuration, without a file."""
     ours = engine_migrations()
-    config = Config()
+    config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(ours).replace("%", "%%"))
     folders = [ours / "versions", *([project] if project.is_dir() else [])]
     config.set_main_option("path_separator", "newline")

@@ -29,12 +29,25 @@ from orchestrator.types import JSON, ProcessStatus, State
 _COLUMNS = """process_id, workflow, status, position, step, entered, attempt, sequence, failures, lost, rewinds,
        state::text AS state, started_by, actor"""
 
+ANNOUNCE_AFTER = 5
+"""Seconds after which a process at rest is looked at if it is not known by then that its events were published."""
+
+
+# What is at rest is woken by the indexed column wake_at; what runs is found through its status, so that a step changes no
+# indexed column. statement_timestamp(), not now(): a step's transaction may have begun long before its outcome is stored.
+def wake_expression(status: str, due_in: str) -> str:
+    """SQL for ``wake_at``, given the parameters that hold the status and the seconds until the process is due."""
+    due = f"statement_timestamp() + {due_in}::float8 * interval '1 second'"
+    soon = f"statement_timestamp() + interval '{ANNOUNCE_AFTER} seconds'"
+    return f"CASE WHEN {status}::text <> 'running' THEN LEAST({soon}, {due}) END"
+
+
 # A claim need not survive a crash of the server: losing it only means that the command is published again, and a commit is
 # fenced by the claiming consumer's id as well as by the attempt. So it may skip the wait for the disk. The setting is made
 # in the RETURNING list, which runs once, for the claimed row, inside the statement's own transaction.
 _CLAIM = f"""
 UPDATE processes
-   SET attempt = attempt + 1, claimed_by = $4, claimed_at = now(), due_at = NULL, dispatches = 0,
+   SET attempt = attempt + 1, claimed_by = $4, claimed_at = now(), dispatches = 0,
        announced = GREATEST(announced, $5)
  WHERE process_id = $1 AND status = 'running' AND position = $2 AND attempt = $3 AND claimed_by IS NULL
    AND NOT EXISTS (SELECT FROM engine_settings WHERE global_lock)
@@ -42,15 +55,16 @@ UPDATE processes
 RETURNING {_COLUMNS}, claimed_at, set_config('synchronous_commit', 'off', true)
 """  # noqa: S608 - built from constants
 
-_HELD = f"SELECT {_COLUMNS}, claimed_at FROM processes WHERE claimed_by = $1"  # noqa: S608 - built from constants
+_HELD = f"SELECT {_COLUMNS}, claimed_at FROM processes WHERE status = 'running' AND claimed_by = $1"  # noqa: S608 - built from constants
 
 _MOVE = f"""
 moved AS (
     UPDATE processes
-       SET position = $2, step = $3, entered = $4, status = $5, state = (state || $6::text::jsonb) - $7::text[],
+       SET position = $2, step = $3, entered = $4, status = $5::text, state = (state || $6::text::jsonb) - $7::text[],
            sequence = $8, failures = $9, lost = $10, rewinds = $11, actor = $12,
            claimed_by = NULL, claimed_at = NULL, dispatches = 0,
-           due_at = now() + $13::float8 * interval '1 second', updated_at = now()
+           due_at = statement_timestamp() + $13::float8 * interval '1 second', wake_at = {wake_expression("$5", "$13")},
+           updated_at = statement_timestamp()
      WHERE process_id = $1 AND sequence = $14 AND attempt = $15
        AND ($16::uuid IS NULL OR (claimed_by = $16 AND status = 'running'))
        AND ($17::text IS NULL OR current_setting('{MARK_SETTING}', true) = $17)
@@ -63,13 +77,14 @@ logged AS (
                                author, consumer, started_at, finished_at)
     SELECT moved.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb,
            CASE WHEN e.removed THEN $7::text[] END, e.failure::jsonb, e.note, e.author,
-           CASE WHEN e.ran THEN $18::text END, CASE WHEN e.ran THEN COALESCE($19::timestamptz, now()) ELSE now() END, now()
+           CASE WHEN e.ran THEN $18::text END, CASE WHEN e.ran THEN COALESCE($19::timestamptz, statement_timestamp())
+           ELSE statement_timestamp() END, statement_timestamp()
       FROM moved, unnest($20::int[], $21::text[], $22::text[], $23::int[], $24::int[], $25::text[], $26::text[],
                          $27::bool[], $28::text[], $29::text[], $30::text[], $31::bool[])
                   AS e(sequence, kind, name, position, attempt, status, delta, removed, failure, note, author, ran)
 )"""
 
-_ADVANCE = f"WITH {_MOVE},{_LOG} SELECT now() FROM moved"  # noqa: S608 - built from constants
+_ADVANCE = f"WITH {_MOVE},{_LOG} SELECT statement_timestamp() FROM moved"  # noqa: S608 - built from constants
 
 _RETIRE_CALLBACK = """
 UPDATE callbacks SET status = $2, token = NULL, closed_at = now()
@@ -80,7 +95,7 @@ INSERT INTO callbacks (token_hash, token, process_id, position, step, status, ti
 VALUES ($1, $2, $3, $4, $5, 'open', $6)
 """
 _PARK_CALLBACK = """
-UPDATE callbacks SET status = 'parked', token = NULL, deadline = now() + timeout * interval '1 second'
+UPDATE callbacks SET status = 'parked', token = NULL, deadline = statement_timestamp() + timeout * interval '1 second'
  WHERE process_id = $1 AND status = 'open'
 """
 

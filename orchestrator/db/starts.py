@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes import change_callback, log_columns, to_text
+from orchestrator.db.processes import change_callback, log_columns, to_text, wake_expression
 from orchestrator.db.session import driver
 from orchestrator.engine.decide import Decision
 
@@ -21,12 +21,13 @@ _START_FACTS = text(
     """
 )
 
-_INSERT = """
+_INSERT = f"""
 WITH made AS (
-    INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, workflow_id, workflow,
-                           is_task, started_by, request_key, request_digest, attempt, failures, lost, rewinds)
-    VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, now() + $9::float8 * interval '1 second', $10, $11, $12, $13, $14,
-            $15, 0, 0, 0, 0)
+    INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at,
+                           workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures,
+                           lost, rewinds)
+    VALUES ($1, $2, $3, $4, $5::text, $6::text::jsonb, $7, $8, now() + $9::float8 * interval '1 second',
+            {wake_expression("$5", "$9")}, $10, $11, $12, $13, $14, $15, 0, 0, 0, 0)
     ON CONFLICT (request_key) DO NOTHING
     RETURNING process_id
 ), logged AS (
@@ -39,7 +40,7 @@ WITH made AS (
                  AS e(sequence, kind, name, position, attempt, status, delta, removed, failure, note, author, ran)
 )
 SELECT now() FROM made
-"""
+"""  # noqa: S608 - built from constants
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import contextvars
 import inspect
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent import futures
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -83,7 +82,7 @@ async def execute(
         if secret is not None and secret.encode() in to_json(delta):
             raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")
         warning = check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         # The author's code may raise anything, sys.exit() included; it fails the step and never the consumer.
         if is_outage is not None and is_outage(error):
             raise
@@ -95,13 +94,7 @@ async def _call(
     function: Callable[..., Any], arguments: Mapping[str, Any], seconds: float, what: str, threads: Executor
 ) -> object:
     # In a task of its own, so that a step which ignores its cancellation cannot hold us.
-    loop = asyncio.get_running_loop()
-    task: asyncio.Future[object]
-    if is_async(function):
-        task = loop.create_task(_run_async(function, arguments))
-    else:
-        context = contextvars.copy_context()
-        task = loop.run_in_executor(threads, lambda: context.run(_run_plain, function, arguments))
+    task = asyncio.create_task(_run(function, arguments, threads))
     try:
         finished, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
@@ -112,32 +105,51 @@ async def _call(
         raise StepTimeoutError(f"{what} was cancelled: it ran longer than its timeout of {seconds:g} s")
     if task.cancelled():
         raise StepTimeoutError(f"{what} cancelled itself")
-    error = task.exception()
-    if error is not None and not isinstance(error, Exception):
-        raise _ExitedError(f"the step raised {type(error).__name__}") from error
-    return task.result()
+    match task.result():
+        case _Raised(SystemExit() as error):
+            raise _ExitedError(f"the step called sys.exit({error.code!r})") from error
+        case _Raised(StopIteration() as error):
+            raise RuntimeError("the step raised StopIteration") from error
+        case _Raised(Exception() as error):
+            raise error
+        case _Raised(error):
+            raise _ExitedError(f"the step raised {type(error).__name__}") from error
+        case returned:
+            return returned
 
 
-async def _run_async(function: Callable[..., Any], arguments: Mapping[str, Any]) -> object:
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What a step raised, as a value.
+
+    Out of a task, SystemExit and KeyboardInterrupt end the whole program; out of a thread, asyncio replaces a TimeoutError
+    by one without traceback and takes a CancelledError for a cancellation of ours.
+    """
+
+    error: BaseException
+
+
+async def _run(function: Callable[..., Any], arguments: Mapping[str, Any], threads: Executor) -> object:
     try:
-        made = call(function, arguments)
-        # Not everything that an async singledispatch dispatches to need be async.
+        if is_async(function):
+            made = call(function, arguments)
+        else:
+            context = contextvars.copy_context()
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(threads, lambda: context.run(_run_plain, function, arguments))
+        # A singledispatch may have both kinds of functions behind it.
         return await made if inspect.isawaitable(made) else made
-    except SystemExit as error:
-        # Out of a task this would end the whole program, as would the next.
-        raise _ExitedError(f"the step called sys.exit({error.code!r})") from error
-    except KeyboardInterrupt as error:
-        raise _ExitedError("the step raised KeyboardInterrupt") from error
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return _Raised(error)
 
 
 def _run_plain(function: Callable[..., Any], arguments: Mapping[str, Any]) -> object:
     try:
         return call(function, arguments)
-    except SystemExit as error:
-        raise _ExitedError(f"the step called sys.exit({error.code!r})") from error
-    except (StopIteration, asyncio.CancelledError, futures.CancelledError) as error:
-        # A future cannot carry the first, and the others would look as if this attempt had been cancelled.
-        raise RuntimeError(f"the step raised {type(error).__name__}") from error
+    except BaseException as error:
+        return _Raised(error)
 
 
 class _ExitedError(RuntimeError):

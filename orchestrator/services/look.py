@@ -83,6 +83,8 @@ async def _do_due(
             return moved
         process_row = await session.get_one(ProcessRow, process.process_id)
         process_row.due_at = row.deadline
+        if process_row.announced == process_row.sequence:
+            process_row.wake_at = row.deadline
         return None
     if process.status is ProcessStatus.RUNNING and _place(plan, process) is None:
         return await _store(session, process, _judge(plan, process, RetryDue()), limits)

@@ -50,6 +50,8 @@ async def engine_status(session: AsyncSession) -> EngineStatus:
     """Whether the engine is paused."""
     paused = await session.scalar(select(EngineSettingsRow.global_lock))
     running = await session.scalar(
-        select(func.count()).select_from(ProcessRow).where(ProcessRow.claimed_by.is_not(None))
+        select(func.count())
+        .select_from(ProcessRow)
+        .where(ProcessRow.status == ProcessStatus.RUNNING.value, ProcessRow.claimed_by.is_not(None))
     )
     return EngineStatus(bool(paused), running or 0)

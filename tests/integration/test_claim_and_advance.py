@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -89,7 +88,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(database: Database) -> AsyncIterator[Bench]:
+async def bench(database: Database) -> Bench:
     workflow_id = await database.pool.fetchval(
         "INSERT INTO workflows (name, target) VALUES ('two_steps', 'SYSTEM') RETURNING workflow_id"
     )
@@ -97,7 +96,7 @@ async def bench(database: Database) -> AsyncIterator[Bench]:
     await database.pool.execute(
         "INSERT INTO consumers (consumer_id, name, queues, concurrency) VALUES ($1, 'test', '{}', 1)", consumer
     )
-    yield Bench(database, workflow_id, consumer)
+    return Bench(database, workflow_id, consumer)
 
 
 PLAN = Plan.of(two_steps)
@@ -201,7 +200,7 @@ async def test_the_full_state_at_any_step_is_the_fold_of_the_log(bench: Bench) -
         rows = await connection.fetch(
             "SELECT delta::text, removed FROM process_steps WHERE process_id = $1 ORDER BY sequence", process.process_id
         )
-    assert [row["delta"] for row in rows][0] == '{"a": 1}'
+    assert rows[0]["delta"] == '{"a": 1}'
     assert rows[-1]["removed"] == ["b"]
     async with bench.database.transaction() as session:
         assert (await load(session, process.process_id)).state == {"a": 2, "c": None}

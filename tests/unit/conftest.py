@@ -5,6 +5,6 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "unit", deadline=None, max_examples=150, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "unit", deadline=None, max_examples=80, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("unit")

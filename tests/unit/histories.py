@@ -79,7 +79,9 @@ Recipe = tuple[Any, ...]
 """A step or block without its name; names are given when the plan is made, because they must differ."""
 
 _recipes: st.SearchStrategy[Recipe] = st.recursive(
-    st.sampled_from([("work",), ("patient",), ("question",), ("external", False), ("external", True), ("marker",)]),
+    st.sampled_from(
+        [("work",), ("patient",), ("patient",), ("question",), ("external", False), ("external", True), ("marker",)]
+    ),
     lambda inner: st.one_of(
         st.tuples(st.just("if"), conditions, inner),
         st.tuples(st.just("group"), st.lists(inner, min_size=1, max_size=3)),

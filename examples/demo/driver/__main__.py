@@ -167,7 +167,7 @@ async def run() -> int:
             problem = f"{len(wrong)} of {len(checks)} checks failed" if wrong else ""
         screen.end_live()
         if problem:
-            print(f"\nThe demo has failed: {problem}\nlogs: {FOLDER}", file=sys.stderr)
+            print(f"\nThe demo has failed: {problem}", file=sys.stderr)
             return 1
         screen.console.print(Text("\nEverything is as it should be.", style="bold green"))
         return 0

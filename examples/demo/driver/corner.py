@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -137,8 +137,10 @@ async def fresh_corner() -> AsyncIterator[Corner]:
         raise DemoError(f"the database's user may not make a database for the demo: {error}") from error
     finally:
         for account in accounts:
-            await management.call("DELETE", f"users/{account}", may_be_gone=True)
-        await connection.close(timeout=5)
+            with suppress(DemoError):  # whatever went wrong before is worth telling; the next demo removes them, too
+                await management.call("DELETE", f"users/{account}", may_be_gone=True)
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError):
+            await connection.close(timeout=5)
 
 
 async def _remove_old(connection: asyncpg.Connection, management: Management) -> None:

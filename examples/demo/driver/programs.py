@@ -40,7 +40,10 @@ class Program:
     def check(self) -> None:
         """Raise if it has ended although it should not have."""
         if self.expected_to_run and self.process.returncode is not None:
-            raise DemoError(f"{self.name} has ended with exit code {self.process.returncode}:\n{self.last_words()}")
+            code = self.process.returncode
+            raise DemoError(
+                f"{self.name} has ended with exit code {code}. Its log, {self.log}, ends so:\n{self.last_words()}"
+            )
 
     def last_words(self) -> str:
         """The end of its log."""

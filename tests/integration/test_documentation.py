@@ -1,0 +1,315 @@
+"""The documentation is true: its code runs, its commands exist, its names, defaults and links are those of the project."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from orchestrator import errors, messages
+from orchestrator.broker.topology import EXCHANGES, FIXED_QUEUES, Topology
+from orchestrator.cli import app
+from orchestrator.engine.plan import Plan
+from orchestrator.settings import Settings
+from orchestrator.workflow import Workflow
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")])
+HOW_TOS = [
+    REPOSITORY / "README.md",
+    DOCS / "write-a-workflow.md",
+    DOCS / "callbacks-from-any-language.md",
+    DOCS / "start-from-another-service.md",
+]
+NOT_SETTINGS = {"ORCHESTRATOR_SERVICES_PIDS"}
+
+_FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_INLINE = re.compile(r"`([^`\n]+)`")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; ``info`` is what stands after the backquotes."""
+
+    page: Path
+    info: str
+    text: str
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    found = [Block(page, info.strip(), text) for _, info, text in _FENCE.findall(page.read_text())]
+    return [block for block in found if block.info.split(" ")[0] == language]
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", page.read_text())
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+# the code
+
+
+def write_files(page: Path, folder: Path) -> list[Path]:
+    """Write a page's Python blocks, whose first line names the file; later blocks of one name are appended."""
+    written: dict[Path, str] = {}
+    for block in blocks(page, "python"):
+        first = block.text.splitlines()[0]
+        assert re.fullmatch(r"# [\w/]+\.py", first), (
+            f"{name_of(page)}: a Python block must begin with '# path.py': {first}"
+        )
+        path = folder / first.removeprefix("# ")
+        written[path] = written.get(path, "") + block.text
+    for path, text in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return list(written)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder from which modules can be imported, and of which nothing is left afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("orchestrator.registry._instances", {})
+    before = set(sys.modules)
+    yield tmp_path
+    for module in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[module], "__file__", "")):
+            del sys.modules[module]
+
+
+@pytest.mark.parametrize("page", HOW_TOS, ids=name_of)
+def test_the_code_of_a_page_can_be_imported_and_every_workflow_laid_out(page: Path, project: Path) -> None:
+    workflows = []
+    paths = write_files(page, project)
+    assert paths, "no code"
+    for path in paths:
+        module = importlib.import_module(
+            ".".join(path.relative_to(project).with_suffix("").parts).removesuffix(".__init__")
+        )
+        workflows += [value for value in vars(module).values() if isinstance(value, Workflow)]
+    for workflow in workflows:
+        assert len(Plan.of(workflow)) > 0
+    if page.name in {"README.md", "write-a-workflow.md"}:
+        assert workflows
+        from orchestrator.registry import known_workflows, plan_of
+
+        registered = list(known_workflows())
+        assert registered
+        for name in registered:
+            assert plan_of(name).workflow.name == name
+
+
+def test_the_tests_that_a_page_shows_pass(project: Path) -> None:
+    write_files(DOCS / "write-a-workflow.md", project)
+    outcome = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_network.py"],
+        cwd=project,
+        env={"PYTHONPATH": f"{project}:{REPOSITORY}", "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "4 passed" in outcome.stdout
+
+
+def test_the_first_workflow_has_twenty_lines() -> None:
+    (block,) = blocks(REPOSITORY / "README.md", "python")
+    assert len([line for line in block.text.splitlines() if line.strip()]) == 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_python_block_is_python(page: Path) -> None:
+    for block in blocks(page, "python"):
+        ast.parse(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_example_messages_are_read_by_the_engine(page: Path) -> None:
+    for block in blocks(page, "json"):
+        _, _, model = block.info.partition(" ")
+        if model:
+            messages.decode(getattr(messages, model), block.text.encode())
+        else:
+            json.loads(block.text)
+
+
+def test_every_message_has_an_example() -> None:
+    shown = {block.info.partition(" ")[2] for block in blocks(DOCS / "messages.md", "json")}
+    inside = {"Message", "Internal", "NextStep", "LoggedEntry"}
+    models = {
+        name
+        for name, value in vars(messages).items()
+        if isinstance(value, type) and issubclass(value, messages.Message) and name not in inside
+    }
+    assert shown == models
+    text = (DOCS / "messages.md").read_text()
+    assert [kind.value for kind in messages.MessageType if kind.value not in text] == []
+
+
+# the commands
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every ``orchestrator …`` command of a page, with the page's name."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.text.replace("\\\n", " ").splitlines():
+                found += [(name_of(page), part) for part in re.split(r"&&|;(?= )", line.split("  #")[0].split(" #")[0])]
+        found += [(name_of(page), text) for text in _INLINE.findall(prose(page))]
+    return sorted({(page, text.strip()) for page, text in found if re.match(r"orchestrator [a-z-]", text.strip())})
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_every_command_exists_with_its_options(page: str, command: str) -> None:
+    words = shlex.split(command)[1:]
+    here: Any = typer.main.get_command(app)
+    while hasattr(here, "commands") and words:
+        assert words[0] in here.commands, f"{page}: there is no {command!r}"
+        here = here.commands[words.pop(0)]
+    options = {option for parameter in here.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    unknown = [word for word in words if re.match(r"--?[a-z]", word) and word not in {*options, "--help", "-h"}]
+    assert unknown == [], f"{page}: {command!r}"
+
+
+def test_every_script_that_is_named_exists() -> None:
+    for page in PAGES:
+        for name in re.findall(r"(?<![\w./])(?:\./)?scripts/([a-z0-9-]+)", page.read_text()):
+            assert (REPOSITORY / "scripts" / name).exists(), f"{name_of(page)}: scripts/{name}"
+
+
+# names and defaults
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    table = dict(
+        re.findall(r"^\| `(ORCHESTRATOR_[A-Z_]+)` \| ([^|]+) \|", (DOCS / "operating.md").read_text(), re.MULTILINE)
+    )
+    expected = {}
+    for name, setting in Settings.model_fields.items():
+        if setting.is_required():
+            default = "required"
+        elif setting.default is None:
+            default = "none"
+        elif setting.default == ():
+            default = "empty"
+        else:
+            default = f"`{setting.default:g}`" if isinstance(setting.default, float) else f"`{setting.default}`"
+        expected[f"ORCHESTRATOR_{name}".upper()] = default
+    assert table == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
+    known = {f"ORCHESTRATOR_{name}".upper() for name in Settings.model_fields} | NOT_SETTINGS
+    assert set(re.findall(r"\bORCHESTRATOR_[A-Z_]+\b", page.read_text())) <= known
+
+
+def test_the_defaults_in_the_readme_are_the_real_ones() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    for name, shown in re.findall(r"`ORCHESTRATOR_([A-Z_]+)`[^|\n(]{0,3}\((\d+)(?: s)?\)", text):
+        assert Settings.model_fields[name.lower()].default == float(shown), name
+
+
+def test_every_exchange_and_queue_is_in_the_operators_page() -> None:
+    text = (DOCS / "operating.md").read_text()
+    for exchange in EXCHANGES:
+        assert f"| `{exchange.name.value}` ({exchange.type}) |" in text
+    for queue in (*FIXED_QUEUES, *Topology().queues):
+        assert f"`{queue.name}`" in text
+        for key in queue.keys:
+            assert not key or f"`{key}`" in text or queue.name == f"orchestrator.steps.{key}"
+    readme = (REPOSITORY / "README.md").read_text()
+    assert [exchange.name.value for exchange in EXCHANGES if exchange.name.value not in readme] == []
+
+
+def test_every_error_is_in_its_page() -> None:
+    text = (DOCS / "errors.md").read_text()
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert [
+        one.__name__ for one in classes if not re.search(rf"[├└] {one.__name__}\b|^{one.__name__}$", text, re.MULTILINE)
+    ] == []
+    rows = text.split("## Where each shows up")[1]
+    bases = {"OrchestratorError", "RequestError", "StepError"}
+    assert [one.__name__ for one in classes if one.__name__ not in bases and f"`{one.__name__}`" not in rows] == []
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    written = {
+        name
+        for path in (REPOSITORY / "tests").rglob("*.py")
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    for page in PAGES:
+        named = set(re.findall(r"`(?:[\w/.]+::)?(test_\w+)`", prose(page)))
+        assert sorted(named - written) == [], name_of(page)
+        for path in re.findall(
+            r"`((?:tests|orchestrator|consumers|scripts|deploy|migrations|examples)/[\w/.-]+)", prose(page)
+        ):
+            assert (REPOSITORY / path).exists(), f"{name_of(page)}: {path}"
+
+
+def test_the_layers_are_those_that_are_enforced() -> None:
+    configured = re.search(
+        r"^layers = \[\n(.*?)^\]", (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert configured is not None
+    layers = re.findall(r'"([^"]+)"', configured.group(1))
+    shown = re.sub(r"\s+", " ", prose(DOCS / "architecture.md"))
+    assert " > ".join(f"`{layer}`" for layer in layers) in shown
+
+
+# links
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in _HEADING.findall(prose(page)))
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in _LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{name_of(page)}: {target}"
+        assert linked.is_relative_to(REPOSITORY), f"{name_of(page)}: {target}"
+        if anchor:
+            assert anchor in anchors(linked), f"{name_of(page)}: {target}"
+
+
+def test_every_page_can_be_reached() -> None:
+    seen: set[Path] = set()
+    waiting = [REPOSITORY / "README.md", DOCS / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen or page.suffix != ".md" or not page.exists():
+            continue
+        seen.add(page)
+        waiting += [
+            (page.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(prose(page)) if ":" not in link
+        ]
+    assert [name_of(page) for page in PAGES if page not in seen and page != DOCS / "index.md"] == []

@@ -1,0 +1,186 @@
+"""What the command line makes of logs, forms, foreign texts and errors, without servers."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import typer
+
+from orchestrator.cli.edge import explain
+from orchestrator.cli.options import read_changes, read_pages
+from orchestrator.cli.output import Output, clean
+from orchestrator.cli.render import changes, example, fields, seconds, type_of
+from orchestrator.db.history import LogEntry, state_after, tries
+from orchestrator.errors import ConfigurationError, InvalidInputError, WorkflowNotUsableError
+from orchestrator.types import State
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def entry(
+    sequence: int, name: str, attempt: int, *, kind: str = "step", delta: State | None = None, removed: str = ""
+) -> LogEntry:
+    return LogEntry(
+        sequence=sequence,
+        kind=kind,
+        name=name,
+        position=None,
+        attempt=attempt,
+        status="success",
+        delta=delta or {},
+        removed=tuple(removed.split()),
+        failure=None,
+        note=None,
+        author="alice",
+        consumer="host:1",
+        started_at=NOW,
+        finished_at=NOW + timedelta(milliseconds=5),
+    )
+
+
+def test_a_state_at_an_entry_is_the_fold_of_the_log_up_to_it() -> None:
+    log = [
+        entry(1, "created", 0, kind="process", delta={"a": 1, "b": 1}),
+        entry(2, "One", 1, delta={"a": 2}),
+        entry(3, "patched", 1, kind="process", delta={"c": 3}, removed="b"),
+        entry(4, "Two", 2, delta={"b": 4}),
+    ]
+    assert [state_after(log, n) for n in range(5)] == [
+        {},
+        {"a": 1, "b": 1},
+        {"a": 2, "b": 1},
+        {"a": 2, "c": 3},
+        {"a": 2, "c": 3, "b": 4},
+    ]
+
+
+def test_tries_are_counted_for_each_step_and_only_for_entries_about_which_something_ran() -> None:
+    log = [
+        entry(1, "created", 0, kind="process"),
+        entry(2, "Start", 0),
+        entry(3, "One", 1),
+        entry(4, "Two", 2),
+        entry(5, "failed", 2, kind="process"),
+        entry(6, "retried", 2, kind="process"),
+        entry(7, "Two", 3),
+        entry(8, "Done", 3),
+    ]
+    assert tries(log) == {3: 1, 4: 1, 7: 2}
+
+
+def test_a_lost_attempt_counts_as_a_try_of_the_step_that_comes_next_in_the_log() -> None:
+    log = [entry(1, "One", 1), entry(2, "attempt lost", 2, kind="process"), entry(3, "Two", 3)]
+    assert tries(log) == {1: 1, 3: 2}
+
+
+@pytest.mark.parametrize("hidden", ["\x1b", "\x9b", "\u202e", "\x00", "\x7f", "\u2066", "\ud800"])
+def test_control_characters_of_others_never_reach_a_terminal(hidden: str) -> None:
+    assert hidden not in clean(f"a{hidden}b")
+    assert hidden not in clean(f"a{hidden}b", lines=True)
+
+
+def test_json_shows_control_characters_as_escapes_that_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    monkeypatch.setattr(sys, "stdout", written)
+    value = {"name": "a\x1bb\x9bc\u202ed é"}
+    Output(as_json=True).document(value)
+    written.seek(0)
+    text = written.read()
+    assert json.loads(text) == value
+    assert text.replace("\n", "").isprintable()
+
+
+def test_square_brackets_of_others_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", written)
+    output = Output(as_json=False)
+    output.line("[bold]x[/bold] :smile:")
+    output.table(("[a]",), [("[/b]",)])
+    assert "[bold]x[/bold] :smile:" in written.getvalue()
+    assert "[/b]" in written.getvalue()
+
+
+def test_changes_are_cut_to_a_line() -> None:
+    told = changes(entry(1, "One", 1, delta={f"k{n}": "x" * 1000 for n in range(100)}, removed="gone"))
+    assert len(told) <= 160
+    assert "\n" not in told
+
+
+FORM: dict[str, Any] = {
+    "$defs": {"Colour": {"enum": ["red", "blue"], "type": "string", "title": "Colour"}},
+    "properties": {
+        "colour": {"$ref": "#/$defs/Colour"},
+        "size": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
+        "ids": {"type": "array", "items": {"type": "string", "format": "uuid"}},
+        "kind": {"const": "x"},
+    },
+    "required": ["colour", "ids"],
+}
+
+
+def test_the_fields_of_a_form_are_told_in_words() -> None:
+    told = {name: type_of(field, FORM) for name, field in fields(FORM).items()}
+    assert told == {"colour": '"red" | "blue"', "size": "integer | null", "ids": "list of uuid", "kind": '"x"'}
+    assert example(FORM) == '{"colour": …, "ids": …}'
+
+
+@pytest.mark.parametrize("form", [None, [], {}, {"properties": None}, {"properties": {"a": {"$ref": "#/$defs/None"}}}])
+def test_an_odd_schema_is_no_reason_to_fail(form: object) -> None:
+    assert example(form).startswith("{")  # type: ignore[arg-type]  # whatever an author's form makes
+    if isinstance(form, dict):
+        assert all(type_of(field, form) for field in fields(form).values())
+
+
+@pytest.mark.parametrize("text", ["x", "[]", "1", '{"a": NaN}', "@/there/is/none", "{'a': 1}"])
+def test_an_input_that_is_no_json_object_is_wrong_usage(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        read_pages([text])
+
+
+def test_changes_are_key_and_json() -> None:
+    assert read_changes(["a=1", 'b={"c": "d=e"}', 'e="f"']) == {"a": 1, "b": {"c": "d=e"}, "e": "f"}
+    for wrong in ("a", "=1", "a=b"):
+        with pytest.raises(typer.BadParameter):
+            read_changes([wrong])
+
+
+def test_errors_in_a_task_group_are_told_once_each() -> None:
+    same = [ConfigurationError("wrong url"), ConfigurationError("wrong url")]
+    assert explain(ExceptionGroup("several", [ExceptionGroup("inner", same), ConfigurationError("and\nthis")])) == [
+        "wrong url",
+        "and this",
+    ]
+
+
+def test_a_defect_of_ours_keeps_its_traceback_even_beside_errors_of_others() -> None:
+    assert explain(KeyError("x")) is None
+    assert explain(ExceptionGroup("several", [ConfigurationError("x"), KeyError("x")])) is None
+
+
+def test_a_refusal_lists_its_reasons() -> None:
+    error = WorkflowNotUsableError("not now", [{"key": "subscription.not_in_sync", "id": "7"}])
+    assert explain(error) == ["not now", "  • subscription.not_in_sync (id=7)"]
+
+
+def test_reasons_that_the_text_names_already_are_not_repeated() -> None:
+    error = InvalidInputError("wrong: name: too short", [{"loc": ("name",), "msg": "too short"}])
+    assert explain(error) == ["wrong: name: too short"]
+
+
+def test_a_database_without_our_tables_is_told_as_such() -> None:
+    lines = explain(asyncpg.UndefinedTableError('relation "processes" does not exist'))
+    assert lines is not None
+    assert "orchestrator db upgrade" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("span", "told"), [(0.0123, "0.012 s"), (12.4, "12 s"), (61, "1 min 01 s"), (3720, "1 h 02 min")]
+)
+def test_durations_are_told_as_people_say_them(span: float, told: str) -> None:
+    assert seconds(span) == told
