@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
-from orchestrator.retry import pause
+from orchestrator.stopping import pause
 
 logger = structlog.get_logger(__name__)
 

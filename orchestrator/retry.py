@@ -5,7 +5,6 @@ Between two tries of a step nothing waits in memory: the delay becomes the proce
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
 import tenacity
@@ -51,12 +50,3 @@ def backoff(wait: wait_base, tries: int) -> float:
     call.attempt_number = tries
     return max(0.0, float(wait(call)))
 
-
-async def pause(seconds: float, stopping: asyncio.Event) -> bool:
-    """Wait, unless the program is stopping; whether it is."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -23,7 +23,8 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
-from orchestrator.retry import SERVER_AWAY, backoff, pause
+from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.stopping import pause
 
 logger = structlog.get_logger(__name__)
 

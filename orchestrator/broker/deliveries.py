@@ -24,7 +24,8 @@ from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, connect
 from orchestrator.broker.publisher import Outgoing, Publisher
 from orchestrator.broker.topology import Exchanges, Topology
 from orchestrator.errors import MessageError, PublishError
-from orchestrator.retry import SERVER_AWAY, backoff, pause
+from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.stopping import pause
 
 logger = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from orchestrator.db.announcements import mark_announced
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced, MessageType, NextStep, ProcessEvent, StepCommand, StepEvent, encode
-from orchestrator.retry import pause
 from orchestrator.services.outcome import events_of
+from orchestrator.stopping import pause
 
 logger = structlog.get_logger(__name__)
 

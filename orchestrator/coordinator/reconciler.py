@@ -34,9 +34,9 @@ from orchestrator.errors import (
     WorkflowChangedError,
 )
 from orchestrator.registry import plan_of
-from orchestrator.retry import pause
 from orchestrator.services.look import look, lost
 from orchestrator.services.start import StartLimits
+from orchestrator.stopping import pause
 from orchestrator.types import ProcessStatus
 
 logger = structlog.get_logger(__name__)

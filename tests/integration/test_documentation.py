@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -115,6 +116,52 @@ def test_the_code_of_a_page_can_be_imported_and_every_workflow_laid_out(page: Pa
         assert registered
         for name in registered:
             assert plan_of(name).workflow.name == name
+
+
+def test_the_first_workflow_runs_as_the_readme_says(database_url: str, amqp_url: str, tmp_path: Path) -> None:
+    """With the commands of the README; and the service of the page about services starts it, too, once per key."""
+    write_files(REPOSITORY / "README.md", tmp_path)
+    write_files(DOCS / "start-from-another-service.md", tmp_path)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+    environment = own | {
+        "ORCHESTRATOR_DATABASE_URL": database_url,
+        "ORCHESTRATOR_AMQP_URL": amqp_url,
+        "ORCHESTRATOR_WORKFLOWS": "ports",
+        "SERVICE_AMQP_URL": amqp_url,
+        "NO_COLOR": "1",
+        "COLUMNS": "200",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+    def run(*command: str) -> str:
+        outcome = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=90
+        )
+        assert outcome.returncode == 0, f"{command}\n{outcome.stdout}\n{outcome.stderr}"
+        return outcome.stdout
+
+    shown = [
+        line.split("  ")[0] for block in blocks(REPOSITORY / "README.md", "sh") for line in block.text.splitlines()
+    ]
+    prepare = [line for line in shown if line.startswith("orchestrator db ")]
+    (start,) = [line for line in shown if line.startswith("orchestrator start ")]
+    assert len(prepare) == 3
+    for line in prepare:
+        run(*shlex.split(line))
+    with (
+        (tmp_path / "dev.log").open("w") as log,
+        subprocess.Popen(["orchestrator", "dev"], cwd=tmp_path, env=environment, stdout=log, stderr=log) as dev,
+    ):
+        try:
+            words = run(*shlex.split(start), "--timeout", "60")
+            assert "Configure the node  success" in words
+            assert words.rstrip().splitlines()[-1].split()[2] == "completed"
+            first, second = run(sys.executable, "service.py"), run(sys.executable, "service.py")
+            assert first.startswith("('workflow.started'") and "'created': True" in first
+            assert second == first.replace("True", "False")
+        finally:
+            dev.terminate()
+    assert dev.returncode == 0, (tmp_path / "dev.log").read_text()
 
 
 def test_the_tests_that_a_page_shows_pass(project: Path) -> None:
@@ -263,9 +310,7 @@ def test_every_test_that_a_page_names_exists() -> None:
     for page in PAGES:
         named = set(re.findall(r"`(?:[\w/.]+::)?(test_\w+)`", prose(page)))
         assert sorted(named - written) == [], name_of(page)
-        for path in re.findall(
-            r"`((?:tests|orchestrator|consumers|scripts|deploy|migrations|examples)/[\w/.-]+)", prose(page)
-        ):
+        for path in re.findall(r"`((?:tests|orchestrator|consumers|scripts|deploy|examples)/[\w/.-]+)", prose(page)):
             assert (REPOSITORY / path).exists(), f"{name_of(page)}: {path}"
 
 

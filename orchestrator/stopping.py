@@ -1,0 +1,15 @@
+"""Waiting in a program that may be told to stop at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def pause(seconds: float, stopping: asyncio.Event) -> bool:
+    """Wait, unless the program is stopping; whether it is."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        return False
+    return True

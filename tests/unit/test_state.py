@@ -1,0 +1,131 @@
+"""B10: what may enter a process's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from orchestrator.engine.state import canonical, check_size
+from orchestrator.errors import InvalidResultError
+
+ID = UUID("6f1e0a52-93d4-4f2c-8e5e-0d8f7a3b1c9d")
+
+
+class Speed(Enum):
+    FAST = 100
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Model(BaseModel):
+    id: UUID
+    at: datetime
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (ID, str(ID)),
+        (date(2024, 5, 1), "2024-05-01"),
+        (datetime(2024, 5, 1, tzinfo=UTC), "2024-05-01T00:00:00Z"),
+        (timedelta(seconds=90), "PT1M30S"),
+        (Decimal("1.10"), "1.10"),
+        (Speed.FAST, 100),
+        (Point(1), {"x": 1}),
+        (Model(id=ID, at=datetime(2024, 5, 1, tzinfo=UTC)), {"id": str(ID), "at": "2024-05-01T00:00:00Z"}),
+        (b"bytes", "bytes"),
+        ((1, 2), [1, 2]),
+        (10**30, 10**30),
+        (MappingProxyType({"a": 1}), {"a": 1}),
+    ],
+)
+def test_values_are_written_as_pydantic_writes_them(value: Any, expected: Any) -> None:
+    assert canonical({"key": value}, "it") == {"key": expected}
+
+
+def test_nothing_is_an_empty_delta() -> None:
+    assert canonical(None, "it") == {}
+
+
+def test_any_mapping_will_do() -> None:
+    assert canonical(MappingProxyType({"a": 1}), "it") == {"a": 1}
+
+
+json_documents = st.dictionaries(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "ß", '"\\']), inner),
+        max_leaves=8,
+    ),
+    max_size=4,
+)
+
+
+@given(json_documents)
+def test_what_is_json_already_stays_as_it_is(document: dict[str, Any]) -> None:
+    assert canonical(document, "it") == document
+
+
+@given(json_documents)
+def test_what_has_entered_a_state_enters_it_again_unchanged(document: dict[str, Any]) -> None:
+    once = canonical(document, "it")
+
+    assert canonical(once, "it") == once
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), [float("nan")], {"a": float("nan")}])
+def test_numbers_that_json_does_not_have_are_refused(value: Any) -> None:
+    with pytest.raises(InvalidResultError, match="the form returned something that is not JSON"):
+        canonical({"key": value}, "the form")
+
+
+@pytest.mark.parametrize("value", [object(), lambda: 1, type, "\udc00", b"\xff"])
+def test_what_cannot_be_written_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidResultError, match="the form returned something that is not JSON"):
+        canonical({"key": value}, "the form")
+
+
+@pytest.mark.parametrize("returned", [{"a\0": 1}, {"a": "\0"}, {"a": [[{"b": "\0"}]]}, {"a": {"\0": 1}}])
+def test_null_characters_are_refused_wherever_they_are(returned: dict[str, Any]) -> None:
+    with pytest.raises(InvalidResultError, match="null character"):
+        canonical(returned, "the form")
+
+
+def test_deep_nesting_is_refused_and_not_a_crash() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    with pytest.raises(InvalidResultError, match="not JSON"):
+        canonical({"a": deep}, "it")
+
+
+def test_the_limits_count_bytes_of_the_whole_state() -> None:
+    state = {"a": "é" * 10}  # 8 bytes around 20
+
+    assert check_size(state, soft=28, hard=28) is None
+    assert check_size(state, soft=27, hard=28) == (
+        "the state has 28 bytes, more than the soft limit of 27 (ORCHESTRATOR_STATE_SOFT_LIMIT)"
+    )
+    with pytest.raises(
+        InvalidResultError, match=r"would have 28 bytes, more than the limit of 27 \(ORCHESTRATOR_STATE_"
+    ):
+        check_size(state, soft=1, hard=27)
