@@ -61,6 +61,7 @@ async def run_consumer(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         await database.open()
+        await database.require_tables()
         publisher = Publisher(address, topology, settings.publish_timeout)
         await publisher.check()
         threads = ThreadPoolExecutor(settings.step_threads, thread_name_prefix="step")

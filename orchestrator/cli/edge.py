@@ -184,7 +184,9 @@ def explain(error: BaseException) -> list[str] | None:
         return _explain_all(error.exceptions)
     if isinstance(error, RequestError):
         text = _one_line(error)
-        return [text, *(f"  • {reason}" for reason in map(_reason, error.reasons) if reason not in text)]
+        # The error's own key alone is for programs (--json); the text has said it to people.
+        told = [_reason(reason) for reason in error.reasons if reason != {"key": error.key}]
+        return [text, *(f"  • {reason}" for reason in told if reason not in text)]
     if isinstance(error, OrchestratorError):
         return [_one_line(error)]
     if is_not_migrated(error):

@@ -44,6 +44,7 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         await database.open()
+        await database.require_tables()
         publisher = Publisher(address, topology, settings.publish_timeout)
         await publisher.check()
         dispatcher = Dispatcher(publisher, database.pool)

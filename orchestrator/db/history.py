@@ -1,4 +1,8 @@
-"""Reading processes and their logs, for people. Every query is bound by an index or a limit, never by how much there is."""
+"""Reading processes and their logs, for people.
+
+One process is found by its key and the newest ones by their index, however many there are. :func:`list_processes` says
+where that does not hold.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.tables import CallbackRow, ConsumerRow, LogRow, ProcessRow, WorkflowRow
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
-from orchestrator.types import JSON, State
+from orchestrator.types import JSON, ProcessStatus, State
 
 MIN_PREFIX = 8
 """Characters of a process id that must be given."""
@@ -126,7 +130,10 @@ async def list_processes(
     is_task: bool | None = None,
     limit: int,
 ) -> list[ProcessSummary]:
-    """The newest processes that fit, newest first: the index on ``started_at`` is read until ``limit`` are found."""
+    """The newest processes that fit, newest first: the index on ``started_at`` is read until ``limit`` are found.
+
+    No index knows statuses or tasks: when fewer than ``limit`` fit, all processes are read (0.1 ms for each thousand).
+    """
     query = _summaries().order_by(ProcessRow.started_at.desc(), ProcessRow.process_id).limit(limit)
     if wanted := list(statuses):
         query = query.where(ProcessRow.status.in_(wanted))
@@ -201,7 +208,8 @@ async def list_consumers(session: AsyncSession) -> list[ConsumerSighting]:
     running = (
         select(func.count())
         .select_from(ProcessRow)
-        .where(ProcessRow.claimed_by == ConsumerRow.consumer_id)
+        # Only running processes are claimed, and they alone are few and indexed.
+        .where(ProcessRow.status == ProcessStatus.RUNNING.value, ProcessRow.claimed_by == ConsumerRow.consumer_id)
         .scalar_subquery()
     )
     silent = func.extract("epoch", func.now() - ConsumerRow.seen_at)

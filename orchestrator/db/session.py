@@ -112,6 +112,16 @@ class Database:
             reset=_no_reset,
         )
 
+    async def require_tables(self) -> None:
+        """Make sure that the migrations have been run.
+
+        Raises:
+            ConfigurationError: they have not.
+        """
+        if await self.pool.fetchval("SELECT to_regclass('processes') IS NULL"):
+            place = self._url.set(password=None, drivername="postgresql").render_as_string()
+            raise ConfigurationError(f"the database {place} has no tables of ours: run 'orchestrator db upgrade' first")
+
     async def close(self) -> None:
         """Close everything."""
         if self._pool is not None:

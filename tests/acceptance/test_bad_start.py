@@ -100,7 +100,7 @@ def test_a_setting_that_cannot_be_is_named(engine: Installation, settings: dict[
 
 def test_a_database_without_tables_says_what_to_do(engine: Installation, servers: Servers) -> None:
     """Reliability: 'orchestrator db upgrade' is the answer."""
-    line = refused(engine, "coordinator", **{DATABASE: servers.database})
+    line = refused(engine, "coordinator", **{DATABASE: servers.database_url("postgres")})
     assert "orchestrator db upgrade" in line
 
 

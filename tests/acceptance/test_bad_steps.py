@@ -79,7 +79,11 @@ def test_a_step_that_brings_down_its_consumers_is_failed_and_its_neighbours_comp
     installations: MakeInstallation,
 ) -> None:
     """B8: os._exit in a step: FAILED after three lost consumers, each loss in the log; ten others finish, once each."""
-    engine = installations(ORCHESTRATOR_MAX_LOST_ATTEMPTS="3", ORCHESTRATOR_PRESUMED_DEAD_AFTER="2")
+    engine = installations(
+        ORCHESTRATOR_MAX_LOST_ATTEMPTS="3",
+        ORCHESTRATOR_PRESUMED_DEAD_AFTER="2",
+        ORCHESTRATOR_DATABASE_POOL_SIZE="20",  # each of the neighbours holds a connection
+    )
     engine.coordinator().ready()
     neighbours = [engine.start("holds") for _ in range(10)]
     consumer = engine.consumer()

@@ -21,6 +21,7 @@ import typer.main
 from orchestrator import errors, messages
 from orchestrator.broker.topology import EXCHANGES, FIXED_QUEUES, Topology
 from orchestrator.cli import app
+from orchestrator.db.session import Database
 from orchestrator.engine.plan import Plan
 from orchestrator.settings import Settings
 from orchestrator.workflow import Workflow
@@ -157,7 +158,8 @@ def test_the_first_workflow_runs_as_the_readme_says(database_url: str, amqp_url:
             assert "Configure the node  success" in words
             assert words.rstrip().splitlines()[-1].split()[2] == "completed"
             first, second = run(sys.executable, "service.py"), run(sys.executable, "service.py")
-            assert first.startswith("('workflow.started'") and "'created': True" in first
+            assert first.startswith("('workflow.started'")
+            assert "'created': True" in first
             assert second == first.replace("True", "False")
         finally:
             dev.terminate()
@@ -322,6 +324,15 @@ def test_the_layers_are_those_that_are_enforced() -> None:
     layers = re.findall(r'"([^"]+)"', configured.group(1))
     shown = re.sub(r"\s+", " ", prose(DOCS / "architecture.md"))
     assert " > ".join(f"`{layer}`" for layer in layers) in shown
+
+
+async def test_the_queries_of_the_operators_page_run(database: Database) -> None:
+    statements = [
+        part for block in blocks(DOCS / "operating.md", "sql") for part in block.text.split(";") if part.strip()
+    ]
+    assert len(statements) > 5
+    for statement in statements:
+        await database.pool.fetch(statement)
 
 
 # links

@@ -304,6 +304,10 @@ def plain_around_async() -> Awaitable[None]:
     return async_function()
 
 
+@functools.singledispatch
+async def async_dispatch(x: object) -> None: ...
+
+
 class AsyncCall:
     async def __call__(self) -> None: ...
 
@@ -317,8 +321,8 @@ class AsyncCall:
         (functools.partial(functools.partial(plain_function)), False),
         (plain_around_async, True),
         (async_around_plain, True),
-        (functools.singledispatch(async_function), True),
-        (functools.singledispatch(plain_function), False),
+        (async_dispatch, True),
+        (provision, False),
         (AsyncCall(), True),
         (Callme(), False),
         (Callme().method, True),

@@ -119,7 +119,7 @@ def test_appending_to_a_list_leaves_it_as_it_was() -> None:
 @pytest.mark.parametrize("value", [a, step_group("g", StepList([a])), external("job")])
 def test_steps_are_frozen_values(value: Step | Block) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        value.name = "other"
+        value.name = "other"  # type: ignore[misc]
     assert dataclasses.replace(value) == value
     assert hash(dataclasses.replace(value)) == hash(value)
 

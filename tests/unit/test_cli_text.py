@@ -17,7 +17,14 @@ from orchestrator.cli.options import read_changes, read_pages
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import changes, example, fields, seconds, type_of
 from orchestrator.db.history import LogEntry, state_after, tries
-from orchestrator.errors import ConfigurationError, InvalidInputError, WorkflowNotUsableError
+from orchestrator.errors import (
+    ConfigurationError,
+    EnginePausedError,
+    InvalidInputError,
+    NotFoundError,
+    RequestError,
+    WorkflowNotUsableError,
+)
 from orchestrator.types import State
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -171,6 +178,11 @@ def test_a_refusal_lists_its_reasons() -> None:
 def test_reasons_that_the_text_names_already_are_not_repeated() -> None:
     error = InvalidInputError("wrong: name: too short", [{"loc": ("name",), "msg": "too short"}])
     assert explain(error) == ["wrong: name: too short"]
+
+
+@pytest.mark.parametrize("kind", [InvalidInputError, NotFoundError, EnginePausedError])
+def test_a_refusal_whose_only_reason_is_its_own_key_is_one_line(kind: type[RequestError]) -> None:
+    assert explain(kind("refused")) == ["refused"]
 
 
 def test_a_database_without_our_tables_is_told_as_such() -> None:

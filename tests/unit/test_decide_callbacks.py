@@ -132,7 +132,6 @@ def test_a_retry_goes_back_to_the_action_of_a_callback_step(failed_at: str) -> N
 
 def test_a_retry_of_the_failed_action_is_no_rewind_but_has_a_new_token() -> None:
     walk = Walk(external("job")).start().fail()
-    assert walk.decision.callback == CloseCallback("superseded")
 
     walk.apply(Retried("bob"), replace(STAMP, token="another"))
 
@@ -170,6 +169,10 @@ def test_an_action_whose_consumer_died_keeps_its_token(*, given_back: bool) -> N
     walk.apply(AttemptLost(1, "c1", given_back=given_back), replace(STAMP, token="another"))
 
     assert walk.decision.callback is None
+
+
+def test_an_action_that_fails_supersedes_its_token() -> None:
+    assert Walk(external("job")).start().fail().decision.callback == CloseCallback("superseded")
 
 
 def test_an_action_that_is_given_up_supersedes_its_token() -> None:

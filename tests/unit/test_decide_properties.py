@@ -53,17 +53,15 @@ class Watched(Walk):
     def happen(self, event: Event) -> None:
         """Apply an event that may be refused."""
         before, untouched = self.process, deepcopy(self.process)
-        fresh = isinstance(event, StepSucceeded | StepFailed | AttemptLost)
+        refusal: type[Exception] | None = None
         try:
-            decision = self.apply(event)
+            self.apply(event)
         except (IllegalTransitionError, FencedError) as error:
-            assert self.process == untouched
-            with pytest.raises(type(error)):
-                decide(self.plan, self.process, event, STAMP)
-            if before.status in TRANSITIONS[type(event)] and fresh:
-                assert isinstance(error, FencedError)
-            self.seen[type(error).__name__, before.status] += 1
+            refusal = type(error)
+        if refusal is not None:
+            self.check_refusal(untouched, event, refusal)
             return
+        decision = self.decision
         assert before == untouched, "a decision must not change what it judges"
         assert decide(self.plan, untouched, deepcopy(event), STAMP) == decision, "the same must give the same"
         self.seen[type(event).__name__, self.process.status] += 1
@@ -71,6 +69,14 @@ class Watched(Walk):
         self.check_log(before, decision)
         self.check_dispatch(decision)
         self.check_callback(decision)
+
+    def check_refusal(self, untouched: Process, event: Event, refusal: type[Exception]) -> None:
+        assert self.process == untouched
+        with pytest.raises(refusal):
+            decide(self.plan, self.process, event, STAMP)
+        if untouched.status in TRANSITIONS[type(event)] and isinstance(event, StepSucceeded | StepFailed | AttemptLost):
+            assert refusal is FencedError
+        self.seen[refusal.__name__, untouched.status] += 1
 
     def check_movement(self, before: Process, event: Event) -> None:
         after = self.process

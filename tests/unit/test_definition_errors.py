@@ -195,7 +195,7 @@ def test_a_workflow_with_an_over_long_name_is_refused() -> None:
     function = returning(a)
     function.__name__ = "x" * 201
 
-    with pytest.raises(DefinitionError, match="the workflow name 'xxx.* must be printable and at most 200 bytes"):
+    with pytest.raises(DefinitionError, match=r"the workflow name 'xxx.* must be printable and at most 200 bytes"):
         workflow("x")(function)
 
 

@@ -159,7 +159,7 @@ def _(subject: Port) -> dict[str, str]:
     return {"provisioned": f"the port {subject.name}"}
 
 
-@provision.register
+@provision.register  # type: ignore[arg-type]  # typeshed wants one kind
 async def _(subject: int) -> dict[str, str]:
     return {"provisioned": f"number {subject}"}
 
@@ -181,7 +181,7 @@ async def _(subject: Port) -> dict[str, str]:
     return {"configured": subject.name}
 
 
-@configure.register
+@configure.register  # type: ignore[arg-type]  # typeshed wants one kind
 def _(subject: int) -> dict[str, str]:
     return {"configured": str(subject)}
 

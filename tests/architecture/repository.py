@@ -1,0 +1,35 @@
+"""The files of the repository, for the tests that judge them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@cache
+def files() -> list[str]:
+    """All files that are, or would be, in the repository, relative to its root."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return sorted(name for name in set(listed) if (ROOT / name).is_file())
+
+
+def modules(*packages: str) -> list[str]:
+    """The Python files of these packages, or all."""
+    prefixes = tuple(f"{package}/" for package in packages)
+    return [name for name in files() if name.endswith(".py") and (not packages or name.startswith(prefixes))]
+
+
+def text(name: str) -> str:
+    """What is in a file."""
+    return (ROOT / name).read_text()
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    """A module's syntax."""
+    return ast.parse(text(name))

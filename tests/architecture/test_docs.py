@@ -1,0 +1,24 @@
+"""What is generated agrees with what it is generated from."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from orchestrator.engine.transitions import as_document, as_markdown
+from tests.architecture.repository import ROOT, text
+
+
+def test_the_page_about_transitions_is_up_to_date() -> None:
+    assert text("docs/transitions.md") == as_document(), (
+        "run: python -m orchestrator.engine.transitions > docs/transitions.md"
+    )
+    assert as_markdown() in text("docs/transitions.md")
+
+
+def test_the_page_is_made_by_the_command_that_it_names() -> None:
+    command = [sys.executable, "-m", "orchestrator.engine.transitions"]
+
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert printed.stdout == text("docs/transitions.md")

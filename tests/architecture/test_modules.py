@@ -1,0 +1,104 @@
+"""What every module keeps to."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+
+import pytest
+
+from tests.architecture.repository import files, modules, text, tree
+
+MAX_LINES = 400
+
+VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc", "stuff"}
+"""Names that say nothing about what is inside."""
+
+NAMED_BY_CONTRACT = {"orchestrator/workflows/utils.py"}
+"""Where other engines of this kind have their decorators, so that workflows need no other import."""
+
+READS_THE_ENVIRONMENT = {
+    "orchestrator/cli/output.py": "COLUMNS is how wide a person wants tables, as in every other program",
+}
+
+SLEEPS = {
+    "orchestrator/cli/following.py": "a person watches a process; nothing depends on when they see it",
+}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_is_short_enough_to_read(name: str) -> None:
+    assert len(text(name).splitlines()) <= MAX_LINES
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    parts = {name: {*PurePath(name).parent.parts, PurePath(name).stem} for name in modules()}
+
+    assert {name for name, words in parts.items() if words & VAGUE} <= NAMED_BY_CONTRACT
+
+
+def calls(name: str) -> Iterator[str]:
+    """The dotted names of all attributes that a module uses."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def using(names: set[str]) -> set[str]:
+    return {name for name in modules("orchestrator", "consumers", "migrations") if names & set(calls(name))}
+
+
+def test_settings_are_read_in_one_place() -> None:
+    """``orchestrator/settings.py``, by way of pydantic-settings."""
+    assert using({"os.environ", "os.getenv", "os.putenv"}) == set(READS_THE_ENVIRONMENT)
+
+
+def test_nothing_waits_by_sleeping() -> None:
+    """Loops wait for an event or a deadline, so that they stop at once and tests need no patience."""
+    assert using({"time.sleep", "asyncio.sleep"}) == set(SLEEPS)
+
+
+def test_nothing_is_printed_but_by_the_command_line() -> None:
+    printing = {
+        name
+        for name in modules("orchestrator", "consumers")
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+
+    assert {name for name in printing if not name.startswith("orchestrator/cli/")} == set()
+
+
+def undocumented(name: str) -> Iterator[str]:
+    module = tree(name)
+    if module.body and ast.get_docstring(module) is None:
+        yield name
+    for node in module.body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if not node.name.startswith("_") and ast.get_docstring(node) is None:
+            yield f"{name}: {node.name}"
+
+
+def test_every_public_function_and_class_is_documented() -> None:
+    missing = [what for name in modules("orchestrator", "consumers") for what in undocumented(name)]
+
+    assert missing == []
+
+
+def test_nothing_refers_to_the_place_where_it_was_written() -> None:
+    elsewhere = re.compile("/wo" + r"rk/|\.\./sha" + "red")
+    texts = {name: text(name) for name in files() if PurePath(name).suffix not in {".png", ".svg", ".ico"}}
+
+    assert [name for name, content in texts.items() if elsewhere.search(content)] == []
+
+
+def test_no_work_is_left_as_a_note_in_the_code() -> None:
+    note = re.compile("TO" + "DO|FIX" + "ME|XX" + "X")
+
+    assert [name for name in modules() if note.search(text(name))] == []

@@ -1,0 +1,62 @@
+"""The names that users import. They change only with a version and a changelog entry."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import orchestrator
+from orchestrator.engine import decide, decision
+from orchestrator.targets import Target
+
+AUTHORING = {
+    "orchestrator.workflow": [
+        "StepList",
+        "begin",
+        "init",
+        "done",
+        "step",
+        "retrystep",
+        "inputstep",
+        "conditional",
+        "callback_step",
+        "step_group",
+        "workflow",
+    ],
+    "orchestrator.workflows": ["LazyWorkflowInstance"],
+    "orchestrator.targets": ["Target"],
+    "orchestrator.types": ["State", "ProcessStatus", "StepStatus"],
+    "orchestrator.forms": ["FormPage", "FormGenerator", "AsyncFormGenerator"],
+    "orchestrator.retry": ["RetryPolicy"],
+    "orchestrator.errors": ["OrchestratorError", "ProcessFailureError", "CommitNotAllowedError", "DefinitionError"],
+}
+
+
+def test_the_package_itself_has_only_its_version() -> None:
+    public = {name for name in vars(orchestrator) if not name.startswith("_")}
+    submodules = {name for name in public if type(vars(orchestrator)[name]).__name__ == "module"}
+
+    assert public - submodules == set()
+    assert orchestrator.__version__.count(".") == 2
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in AUTHORING.items() for name in names])
+def test_what_authors_import_is_there(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name)
+
+
+def test_the_targets_are_pinned() -> None:
+    assert [target.value for target in Target] == [
+        "CREATE",
+        "MODIFY",
+        "TERMINATE",
+        "SYSTEM",
+        "VALIDATE",
+        "RECONCILE",
+    ]
+
+
+def test_names_of_the_core_can_still_be_imported_from_where_they_were_first() -> None:
+    for name in decide.__all__:
+        assert getattr(decide, name) is (decide.decide if name == "decide" else getattr(decision, name))

@@ -1,0 +1,190 @@
+"""B13: which workflows the code holds; modules are imported on first use and a broken one is named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator import registry
+from orchestrator.errors import DefinitionError, NotFoundError
+from orchestrator.registry import LazyWorkflowInstance, import_modules, known_workflows, plan_of
+
+GOOD = """
+from orchestrator.workflow import begin, step, workflow
+
+@step("Greet")
+def greet() -> None: ...
+
+@workflow("Say hello")
+def hello():
+    return begin >> greet
+
+not_a_workflow = 5
+"""
+
+Write = Callable[[str, str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes a module that can be imported; afterwards the registry and the modules are as before."""
+    monkeypatch.setattr(registry, "_instances", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+
+    def write_module(name: str, text: str) -> str:
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    yield write_module
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_registering_a_workflow_imports_nothing(write: Write) -> None:
+    module = write("good_module", GOOD)
+
+    LazyWorkflowInstance(module, "hello")
+
+    assert module not in sys.modules
+    assert list(known_workflows()) == ["hello"]
+
+
+def test_the_plan_is_made_on_first_use_and_kept(write: Write) -> None:
+    LazyWorkflowInstance(write("good_module", GOOD), "hello")
+
+    plan = plan_of("hello")
+
+    assert plan.workflow.description == "Say hello"
+    assert plan_of("hello") is plan
+
+
+def test_an_unknown_workflow_is_refused_with_the_known_ones(write: Write) -> None:
+    LazyWorkflowInstance("anywhere", "hello")
+    LazyWorkflowInstance("anywhere", "create")
+
+    with pytest.raises(NotFoundError) as caught:
+        plan_of("other")
+
+    assert str(caught.value) == (
+        "the workflow 'other' is not known to this program: no LazyWorkflowInstance of that name in the modules of"
+        " ORCHESTRATOR_WORKFLOWS (known: create, hello)"
+    )
+
+
+def test_with_no_workflow_at_all_the_text_says_so(write: Write) -> None:
+    with pytest.raises(NotFoundError, match=r"\(known: none\)"):
+        plan_of("other")
+
+
+def test_one_name_in_two_modules_is_refused(write: Write) -> None:
+    """B21: the text names both."""
+    LazyWorkflowInstance("first", "hello")
+
+    with pytest.raises(DefinitionError) as caught:
+        LazyWorkflowInstance("second", "hello")
+
+    assert str(caught.value) == "the workflow 'hello' is registered twice: in 'first' and in 'second'"
+
+
+def test_registering_the_same_again_is_harmless(write: Write) -> None:
+    """A module may be imported under two names, or again after an error."""
+    module = write("good_module", GOOD)
+    LazyWorkflowInstance(module, "hello")
+
+    LazyWorkflowInstance(module, "hello")
+
+    assert plan_of("hello").workflow.name == "hello"
+
+
+@pytest.mark.parametrize(
+    ("text", "function", "message"),
+    [
+        (
+            "raise RuntimeError('no licence')",
+            "hello",
+            "the module 'broken_module' of the workflow 'hello' cannot be imported: RuntimeError: no licence",
+        ),
+        ("import nowhere_at_all", "hello", "cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("def hello(:", "hello", "the module 'broken_module' of the workflow 'hello' cannot be imported: SyntaxError"),
+        (
+            "from orchestrator.workflow import step\nstep('')(print)",
+            "hello",
+            "the workflow 'hello' in 'broken_module' is wrong: a step needs a name, not ''",
+        ),
+        (GOOD, "goodbye", "the module 'broken_module' has no workflow 'goodbye': there is no such name"),
+        (
+            GOOD,
+            "not_a_workflow",
+            "the module 'broken_module' has no workflow 'not_a_workflow': it is 5; decorate it with @workflow(...)",
+        ),
+    ],
+)
+def test_a_broken_module_is_named_when_its_workflow_is_used(
+    write: Write, text: str, function: str, message: str
+) -> None:
+    instance = LazyWorkflowInstance(write("broken_module", text), function)
+
+    for _ in range(2):  # and again: a half-imported module must not look whole
+        with pytest.raises(DefinitionError) as caught:
+            instance.plan()
+        assert message in str(caught.value)
+
+
+def test_a_missing_module_is_named(write: Write) -> None:
+    LazyWorkflowInstance("nowhere_at_all", "hello")
+
+    with pytest.raises(DefinitionError, match="the module 'nowhere_at_all' of the workflow 'hello' cannot be imported"):
+        plan_of("hello")
+
+
+def test_a_broken_module_does_not_stop_the_others(write: Write) -> None:
+    LazyWorkflowInstance(write("broken_module", "1 / 0"), "broken")
+    LazyWorkflowInstance(write("good_module", GOOD), "hello")
+
+    with pytest.raises(DefinitionError):
+        plan_of("broken")
+    assert plan_of("hello").workflow.name == "hello"
+
+
+def test_a_step_whose_parameters_cannot_be_filled_is_found_on_first_use(write: Write) -> None:
+    text = GOOD.replace("def greet()", "def greet(*names)")
+    LazyWorkflowInstance(write("good_module", text), "hello")
+
+    with pytest.raises(DefinitionError, match="the step 'Greet' of 'hello' has the parameter"):
+        plan_of("hello")
+
+
+def test_the_users_modules_register_their_workflows_when_they_are_imported(write: Write) -> None:
+    text = "from orchestrator.registry import LazyWorkflowInstance\nLazyWorkflowInstance('good_module', 'hello')"
+    write("good_module", GOOD)
+
+    import_modules([write("user_module", text)])
+
+    assert list(known_workflows()) == ["hello"]
+    assert "good_module" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0", "'user_module' of ORCHESTRATOR_WORKFLOWS cannot be imported: ZeroDivisionError: division by zero"),
+        ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("from orchestrator.workflow import step\nstep('')(print)", "a step needs a name, not ''"),
+    ],
+)
+def test_a_users_module_that_cannot_be_imported_is_named(write: Write, text: str, message: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        import_modules([write("user_module", text)])
+
+    assert message in str(caught.value)
+
+
+def test_an_instance_shows_where_the_workflow_lives(write: Write) -> None:
+    assert repr(LazyWorkflowInstance("network.nodes", "create_node")) == (
+        "LazyWorkflowInstance('network.nodes', 'create_node')"
+    )

@@ -1,0 +1,179 @@
+"""The names of the settings are a contract; what is wrong with one is said in words, and never its password."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.settings import Settings, load_settings
+
+DATABASE = "postgresql+asyncpg://user:hunter2@localhost:5432/engine"
+BROKER = "amqp://user:hunter2@localhost:5672/engine"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """Only the two settings that have no default, and a folder without ``.env``."""
+    for name in [name for name in os.environ if name.upper().startswith("ORCHESTRATOR_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", DATABASE)
+    monkeypatch.setenv("ORCHESTRATOR_AMQP_URL", BROKER)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        (
+            "ORCHESTRATOR_WORKFLOWS",
+            "network.workflows,network.products",
+            "workflows",
+            ("network.workflows", "network.products"),
+        ),
+        ("ORCHESTRATOR_WORKFLOWS", " a , ,b, ", "workflows", ("a", "b")),
+        ("ORCHESTRATOR_WORKFLOWS", "", "workflows", ()),
+        ("ORCHESTRATOR_QUEUE_TYPE", "classic", "queue_type", "classic"),
+        ("ORCHESTRATOR_STEP_TIMEOUT", "2.5", "step_timeout", 2.5),
+        ("ORCHESTRATOR_MAX_LOST_ATTEMPTS", "7", "max_lost_attempts", 7),
+        ("ORCHESTRATOR_MAX_MESSAGE_BYTES", "5000", "max_message_bytes", 5000),
+        ("ORCHESTRATOR_STATE_SOFT_LIMIT", "100", "state_soft_limit", 100),
+        ("ORCHESTRATOR_STATE_HARD_LIMIT", "200", "state_hard_limit", 200),
+        ("ORCHESTRATOR_LOG_FORMAT", "json", "log_format", "json"),
+        ("orchestrator_log_format", "json", "log_format", "json"),
+    ],
+)
+def test_the_names_of_the_contract_set_what_they_say(
+    environment: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any
+) -> None:
+    environment.setenv(variable, text)
+
+    assert getattr(load_settings(), field) == value
+
+
+def test_the_defaults_of_the_contract_are_pinned() -> None:
+    settings = load_settings()
+
+    assert (
+        settings.workflows,
+        settings.queue_type,
+        settings.step_timeout,
+        settings.max_lost_attempts,
+        settings.max_message_bytes,
+        settings.state_soft_limit,
+        settings.state_hard_limit,
+        settings.log_format,
+    ) == ((), "quorum", 900.0, 5, 1024 * 1024, 64 * 1024, 1024 * 1024, "console")
+
+
+def test_the_urls_are_secrets_that_no_text_shows() -> None:
+    settings = load_settings()
+
+    assert settings.database_url.get_secret_value() == DATABASE
+    assert settings.amqp_url.get_secret_value() == BROKER
+    for text in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())):
+        assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+def test_the_usual_ways_to_write_a_postgresql_url_are_understood(environment: pytest.MonkeyPatch, scheme: str) -> None:
+    environment.setenv("ORCHESTRATOR_DATABASE_URL", f"{scheme}://user:p%40ss@localhost/engine?ssl=require")
+
+    url = load_settings().database_url.get_secret_value()
+
+    assert url == "postgresql+asyncpg://user:p%40ss@localhost/engine?ssl=require"
+
+
+@pytest.mark.parametrize("url", ["amqp://localhost", "amqps://user:pw@broker:5671/vhost", "amqp://u:p@h:5672/%2F"])
+def test_the_usual_ways_to_write_an_amqp_url_are_understood(environment: pytest.MonkeyPatch, url: str) -> None:
+    environment.setenv("ORCHESTRATOR_AMQP_URL", url)
+
+    assert load_settings().amqp_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("missing", ["ORCHESTRATOR_DATABASE_URL", "ORCHESTRATOR_AMQP_URL"])
+def test_a_missing_setting_is_named(environment: pytest.MonkeyPatch, missing: str) -> None:
+    environment.delenv(missing)
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+
+    assert str(caught.value) == (
+        f"wrong configuration: {missing} is not set ('scripts/services env' prints the two server URLs)"
+    )
+
+
+def test_all_that_is_wrong_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("ORCHESTRATOR_DATABASE_URL")
+    environment.delenv("ORCHESTRATOR_AMQP_URL")
+    environment.setenv("ORCHESTRATOR_STEP_TIMEOUT", "0")
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+
+    for name in ("ORCHESTRATOR_DATABASE_URL", "ORCHESTRATOR_AMQP_URL", "ORCHESTRATOR_STEP_TIMEOUT"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        (
+            "ORCHESTRATOR_DATABASE_URL",
+            "mysql://u:hunter2@h/d",
+            "must look like postgresql+asyncpg://user:password@host",
+        ),
+        ("ORCHESTRATOR_DATABASE_URL", "hunter2", "must look like postgresql+asyncpg://user:password@host"),
+        ("ORCHESTRATOR_DATABASE_URL", "postgresql://", "must look like postgresql+asyncpg://user:password@host"),
+        ("ORCHESTRATOR_AMQP_URL", "http://u:hunter2@h/", "must look like amqp://user:password@host:5672/vhost"),
+        ("ORCHESTRATOR_AMQP_URL", "amqp://u:hunter2@h:port/", "must look like amqp://user:password@host:5672/vhost"),
+        ("ORCHESTRATOR_AMQP_URL", "hunter2", "must look like amqp://user:password@host:5672/vhost"),
+        ("ORCHESTRATOR_STEP_TIMEOUT", "0", "Input should be greater than 0"),
+        ("ORCHESTRATOR_STEP_TIMEOUT", "soon", "Input should be a valid number"),
+        ("ORCHESTRATOR_MAX_LOST_ATTEMPTS", "0", "Input should be greater than or equal to 1"),
+        ("ORCHESTRATOR_MAX_MESSAGE_BYTES", "-1", "Input should be greater than 0"),
+        ("ORCHESTRATOR_QUEUE_TYPE", "stream", "Input should be 'quorum' or 'classic'"),
+        ("ORCHESTRATOR_LOG_FORMAT", "xml", "Input should be 'console' or 'json'"),
+    ],
+)
+def test_a_wrong_setting_is_named_without_its_value(
+    environment: pytest.MonkeyPatch, variable: str, value: str, text: str
+) -> None:
+    environment.setenv(variable, value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+
+    assert str(caught.value).startswith(f"wrong configuration: {variable}: ")
+    assert text in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "is not set" not in str(caught.value)
+    assert caught.value.__suppress_context__, "the traceback of the original shows the value"
+
+
+def test_a_file_named_env_is_read_and_the_environment_wins(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ORCHESTRATOR_LOG_FORMAT=json\nORCHESTRATOR_STEP_TIMEOUT=7\nUNRELATED=1\n")
+    environment.setenv("ORCHESTRATOR_STEP_TIMEOUT", "8")
+
+    settings = load_settings()
+
+    assert (settings.log_format, settings.step_timeout) == ("json", 8.0)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().step_timeout = 3  # type: ignore[misc]
+
+
+def test_every_setting_has_the_prefix() -> None:
+    """A setting of somebody else's in the same environment changes nothing."""
+    names = set(Settings.model_fields)
+
+    assert Settings.model_config["env_prefix"] == "ORCHESTRATOR_"
+    assert {"database_url", "amqp_url", "workflows", "queue_type", "step_timeout", "max_lost_attempts"} <= names
+    assert json.loads(load_settings().model_dump_json())["database_url"] == "**********"
