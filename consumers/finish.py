@@ -14,9 +14,11 @@ import structlog
 import tenacity
 from sqlalchemy.exc import SQLAlchemyError
 
+from consumers.batches import Batches
 from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
 from orchestrator.broker.topology import RESULT_KEY, Exchanges
-from orchestrator.db.processes import Claim, advance, committed
+from orchestrator.db.advances import Advance, advance, advance_many, committed
+from orchestrator.db.claims import Claim
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
 from orchestrator.db.step_session import StepSession
 from orchestrator.engine.decide import Decision, decide
@@ -57,6 +59,8 @@ class Finisher:
         self._publisher = publisher
         self._redispatch_after = redispatch_after
         self._max_lost = max_lost_attempts
+        # Commits wait for the disk, so a few are under way while the next gather.
+        self._advances = Batches(self._advance_many, at_once=3, largest=50)
 
     async def store_with_writes(
         self, held: Held, leaf: Leaf, event: Event, session: StepSession, token: str | None
@@ -73,14 +77,9 @@ class Finisher:
         decision = decide(held.plan, held.claim.process, event, new_stamp())
         try:
             connection = await session.hand_over()
-            at = await advance(
-                connection,
-                held.claim.process,
-                decision,
-                due_in=due_in(decision, self._redispatch_after),
-                claim=held.claim,
-                mark=session.guard.mark,
-            )
+            due = due_in(decision, self._redispatch_after)
+            one = Advance(held.claim.process, decision, due, held.claim)
+            at = await advance(connection, one, mark=session.guard.mark)
             if at is None:
                 await _explain(held, session)
             await _commit(session)
@@ -104,11 +103,13 @@ class Finisher:
             FencedError: another attempt holds the process.
         """
         decision = decide(held.plan, held.claim.process, event, new_stamp())
-        due = due_in(decision, self._redispatch_after)
+        one = Advance(held.claim.process, decision, due_in(decision, self._redispatch_after), held.claim)
 
         async def commit() -> datetime | None:
+            if decision.callback is None:
+                return await self._advances(one)
             async with self._database.pool.acquire() as connection:
-                return await advance(connection, held.claim.process, decision, due_in=due, claim=held.claim)
+                return await advance(connection, one)
 
         at = await self._patiently(commit)
         if at is None and not await self._patiently(lambda: self._was_committed(held)):
@@ -127,6 +128,10 @@ class Finisher:
     async def nudge(self, process_id: UUID, workflow: str, step: str | None = None) -> None:
         """Ask a coordinator to look at the rows."""
         await self._publish(MessageType.LOOK, Look(process_id=process_id), workflow, step)
+
+    async def _advance_many(self, advances: list[Advance]) -> list[datetime | None]:
+        async with self._database.pool.acquire() as connection:
+            return await advance_many(connection, advances)
 
     async def _was_committed(self, held: Held) -> bool:
         async with self._database.pool.acquire() as connection:

@@ -10,12 +10,14 @@ from uuid import UUID
 
 import structlog
 
+from consumers.batches import Batches
 from consumers.finish import Finisher, Held
 from consumers.heartbeat import Claims, Heartbeat
 from orchestrator.broker.deliveries import Delivery, NotTakenError
 from orchestrator.broker.topology import Exchanges
-from orchestrator.db.processes import Claim, callback_token, claim
-from orchestrator.db.processes import held as claims_of
+from orchestrator.db.advances import callback_token
+from orchestrator.db.claims import Claim, Wanted, claim_many
+from orchestrator.db.claims import held as claims_of
 from orchestrator.db.session import Database, is_connection_error, is_database_loss
 from orchestrator.db.step_session import StepSession
 from orchestrator.engine.events import CodeChanged, Failure, StepFailed
@@ -61,6 +63,8 @@ class Runner:
         self._limits = limits
         self._threads = threads
         self._slots = asyncio.Semaphore(concurrency)
+        # Two: one under way while the next gathers.
+        self._claims = Batches(self._claim_many, at_once=2, largest=50)
         self._running: dict[UUID, Running] = {}
         self._draining = asyncio.Event()
 
@@ -137,16 +141,8 @@ class Runner:
             await self._finisher.give_back(Held(one_claim, plan), "does not know of it")
 
     async def _claim(self, command: StepCommand, plan: Plan) -> bool:
-        async with self._database.pool.acquire() as connection:
-            claimed = await claim(
-                connection,
-                command.process_id,
-                position=command.position,
-                attempt=command.attempt,
-                consumer_id=self._heartbeat.consumer_id,
-                consumer=self._heartbeat.name,
-                announced=command.announced,
-            )
+        wanted = Wanted(command.process_id, command.position, command.attempt, command.announced)
+        claimed = await self._claims(wanted)
         if claimed is None:
             await self._drop(command)
             return False
@@ -155,6 +151,12 @@ class Runner:
         self._running[command.process_id] = running
         running.task.add_done_callback(lambda _: self._forget(running))
         return True
+
+    async def _claim_many(self, wanted: list[Wanted]) -> list[Claim | None]:
+        async with self._database.pool.acquire() as connection:
+            return await claim_many(
+                connection, wanted, consumer_id=self._heartbeat.consumer_id, consumer=self._heartbeat.name
+            )
 
     def _forget(self, running: Running) -> None:
         if self._running.get(running.held.claim.process.process_id) is running:

@@ -93,6 +93,7 @@ class LoggedEntry(Message):
     name: str
     status: str
     attempt: int
+    author: str
     position: int | None = None
 
 

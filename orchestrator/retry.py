@@ -49,4 +49,3 @@ def backoff(wait: wait_base, tries: int) -> float:
     call = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
     call.attempt_number = tries
     return max(0.0, float(wait(call)))
-

@@ -100,11 +100,14 @@ class Publisher:
         Raises:
             ServerUnavailableError, ConfigurationError: see :func:`connect` and :func:`declare`.
         """
-        connection = await connect(self._address, "publish")
-        await declare(connection, self._topology)
-        channel = await connection.channel(publisher_confirms=True)
-        self._connection = connection
-        self._channel = await underlay(channel)
+        self._connection = await connect(self._address, "publish")
+        try:
+            await declare(self._connection, self._topology)
+            channel = await self._connection.channel(publisher_confirms=True)
+            self._channel = await underlay(channel)
+        except BaseException:
+            await self.close()
+            raise
         self._ready.set()
 
     async def close(self) -> None:
@@ -127,16 +130,17 @@ class Publisher:
                 reads it must bear it twice.
         """
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._ready.wait()
-                try:
-                    await self._send(message)
-                except UnroutableError:
-                    # Somebody has deleted a queue, or an author's new step queue does not exist yet.
-                    if not message.exchange:
-                        raise
-                    await self._restore(message)
-                    await self._send(message)
+            if not self._ready.is_set():
+                async with asyncio.timeout(self._timeout):
+                    await self._ready.wait()
+            try:
+                await self._send(message)
+            except UnroutableError:
+                # Somebody has deleted a queue, or an author's new step queue does not exist yet.
+                if not message.exchange:
+                    raise
+                await self._restore(message)
+                await self._send(message)
         except TimeoutError as error:
             raise PublishError(
                 f"no confirm for {message.type} to {message.exchange!r} within {self._timeout} s"
@@ -166,6 +170,7 @@ class Publisher:
             ),
             # The confirm says all there is to know; waiting for the socket as well would publish one after the other.
             wait=False,
+            timeout=self._timeout,
         )
         if not isinstance(result, spec.Basic.Ack):
             raise UnroutableError(

@@ -42,6 +42,10 @@ DELIVERY_LIMIT = 20
 """How often a command or callback may come back before the broker dead-letters it: enough for restarts, an end for poison."""
 
 
+UNLIMITED = 1_000_000
+"""Deliveries, where no limit is meant: the broker's own word for that, -1, drops at once on RabbitMQ 3.10."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """An exchange to declare, and who writes to it."""
@@ -78,6 +82,9 @@ class Queue:
                     "x-dead-letter-strategy": "at-least-once",
                     "x-overflow": "reject-publish",
                 }
+        elif self.name == Queues.DEAD and queue_type == "quorum":
+            # RabbitMQ 4 would drop a letter that operators have looked at, and put back, twenty times.
+            arguments["x-delivery-limit"] = UNLIMITED
         return arguments
 
 

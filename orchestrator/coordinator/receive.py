@@ -14,6 +14,7 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.db.session import Database
 from orchestrator.errors import (
     CallbackRefusedError,
+    DefinitionError,
     FormIncompleteError,
     InvalidInputError,
     MessageError,
@@ -39,7 +40,7 @@ from orchestrator.messages import (
 )
 from orchestrator.services.callback import COMPLETED, FAILED, receive, report_progress
 from orchestrator.services.change import abort, resume
-from orchestrator.services.look import look
+from orchestrator.services.look import early_answer, look
 from orchestrator.services.start import StartLimits, StartRequest, start
 
 logger = structlog.get_logger(__name__)
@@ -61,7 +62,7 @@ class Receiver:
             await self._dispatcher.act(message)
             if message.status == "awaiting_callback":
                 # The answer may have come before the process parked; it then waits in the database.
-                await self._look(Look(process_id=message.process_id))
+                await self._take_early_answer(message)
         elif delivery.type == MessageType.LOOK:
             await self._look(decode(Look, delivery.body))
         else:
@@ -118,14 +119,31 @@ class Receiver:
             await self._dispatcher.act_quietly(message)
 
     async def _look(self, message: Look) -> None:
-        async with self._database.transaction() as session:
-            found = await look(session, message.process_id, self._limits)
+        try:
+            async with self._database.transaction() as session:
+                found = await look(session, message.process_id, self._limits)
+        except (NotFoundError, DefinitionError) as error:
+            # A rolling deploy: another coordinator has the code, and finds the process when it is due.
+            logger.error("process not looked at", process_id=str(message.process_id), error=str(error))  # noqa: TRY400
+            return
         if found is not None:
             await self._dispatcher.act(found)
+
+    async def _take_early_answer(self, message: Advanced) -> None:
+        try:
+            async with self._database.transaction() as session:
+                found = await early_answer(session, message.process_id, self._limits)
+        except (NotFoundError, DefinitionError) as error:
+            logger.error("process not looked at", process_id=str(message.process_id), error=str(error))  # noqa: TRY400
+            return
+        if found is not None:
+            await self._dispatcher.act_quietly(found)
 
     async def _start(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
         command = decode(StartWorkflow, delivery.body)
         key = command.idempotency_key or delivery.message_id
+        if key is not None and "\0" in key:
+            raise MessageError("the message_id has a null character, which the database cannot hold")
         request = StartRequest(command.workflow, command.inputs, command.user, key)
         async with self._database.transaction() as session:
             outcome = await start(session, request, self._limits)

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes import change_callback, log_columns, to_text, wake_expression
+from orchestrator.db.advances import change_callback, log_row, to_text, wake_expression
 from orchestrator.db.session import driver
 from orchestrator.engine.decide import Decision
 
@@ -36,7 +36,7 @@ WITH made AS (
     SELECT made.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb, e.failure::jsonb,
            e.note, e.author, now(), now()
       FROM made, unnest($16::int[], $17::text[], $18::text[], $19::int[], $20::int[], $21::text[], $22::text[],
-                        $23::bool[], $24::text[], $25::text[], $26::text[], $27::bool[])
+                        $23::text[], $24::text[], $25::text[], $26::text[], $27::bool[])
                  AS e(sequence, kind, name, position, attempt, status, delta, removed, failure, note, author, ran)
 )
 SELECT now() FROM made
@@ -93,7 +93,7 @@ async def insert(
         process.started_by,
         request_key,
         request_digest,
-        *log_columns(decision.entries),
+        *map(list, zip(*(log_row(process.process_id, entry)[1:] for entry in decision.entries), strict=True)),
     )
     if at is not None and decision.callback is not None:
         await change_callback(connection, process.process_id, decision)

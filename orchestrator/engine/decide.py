@@ -216,7 +216,7 @@ class _Draft:
                 self.log_step(leaf, StepStatus.COMPLETE if leaf.step.kind is StepKind.DONE else StepStatus.SUCCESS)
                 return True
             case StepKind.INPUT:
-                self.log_step(leaf, StepStatus.SUSPEND)
+                self.log_step(leaf, StepStatus.SUSPEND, note=f"waits for input from {leaf.step.assignee}")
                 self.change(status=ProcessStatus.SUSPENDED)
             case StepKind.AWAIT:
                 self.log_step(leaf, StepStatus.AWAITING_CALLBACK)

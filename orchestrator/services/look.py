@@ -52,6 +52,24 @@ async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> 
     return describe(plan, process, now, entries, None if leaf is None else _next(process, leaf))
 
 
+async def early_answer(session: AsyncSession, process_id: UUID, limits: StartLimits) -> Advanced | None:
+    """Let a process that has just parked go on, if its callback was answered before it did."""
+    query = select(CallbackRow.token_hash).where(
+        CallbackRow.process_id == process_id, CallbackRow.status == "parked", CallbackRow.outcome.is_not(None)
+    )
+    if await session.scalar(query) is None:
+        return None
+    process = await processes.load(session, process_id, lock=True)
+    row = await session.scalar(
+        select(CallbackRow)
+        .where(CallbackRow.process_id == process_id, CallbackRow.status == "parked", CallbackRow.outcome.is_not(None))
+        .with_for_update()
+    )
+    if row is None or process.status is not ProcessStatus.AWAITING_CALLBACK:
+        return None
+    return await apply_answer(session, process, row, limits)
+
+
 async def lost(session: AsyncSession, row: ProcessRow, consumer: str, limit: int, limits: StartLimits) -> Advanced:
     """Give back the claim of a consumer that is presumed dead. The row is locked."""
     process = processes.from_row(row)
@@ -119,7 +137,7 @@ def _next(process: Process, leaf: Leaf) -> NextStep:
 
 async def _unannounced(session: AsyncSession, process_id: UUID, announced: int) -> list[LoggedEntry]:
     query = (
-        select(LogRow.sequence, LogRow.kind, LogRow.name, LogRow.status, LogRow.attempt, LogRow.position)
+        select(LogRow.sequence, LogRow.kind, LogRow.name, LogRow.status, LogRow.attempt, LogRow.author, LogRow.position)
         .where(LogRow.process_id == process_id, LogRow.sequence > announced)
         .order_by(LogRow.sequence)
     )

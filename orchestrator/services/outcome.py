@@ -30,6 +30,7 @@ def advanced(plan: Plan, decision: Decision, at: datetime) -> Advanced:
                 name=entry.name,
                 status=entry.status.value,
                 attempt=entry.attempt,
+                author=entry.author,
                 position=entry.position,
             )
             for entry in decision.entries
@@ -79,7 +80,7 @@ def events_of(message: Advanced) -> list[tuple[str, ProcessEvent]]:
             "status": entry.status,
             "sequence": entry.sequence,
             "at": message.at,
-            "user": message.user,
+            "user": entry.author,
             "subscription_ids": [],
         }
         # Built without validation: every value comes from a validated message, and this runs for every step.

@@ -28,14 +28,23 @@ async def _sql(servers: Servers, statement: str) -> None:
 
 
 @contextlib.contextmanager
-def _installations(servers: Servers, template: str, folder: Callable[[str], Path]) -> Iterator[MakeInstallation]:
+def make_installations(
+    servers: Servers, template: str, folder: Callable[[str], Path], vhost: str | None = None
+) -> Iterator[MakeInstallation]:
+    """Make installations and end them.
+
+    Args:
+        vhost: a virtual host that is there already, for brokers that are going to be wiped; default one for each.
+    """
     made: list[tuple[Installation, str]] = []
 
     def make(**settings: str) -> Installation:
         name = f"orchestrator_test_{uuid4().hex[:12]}"
         asyncio.run(_sql(servers, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
-        make_vhost(servers, name)
-        installation = Installation(folder(name), servers.database_url(name), servers.amqp_url(name), **settings)
+        if vhost is None:
+            make_vhost(servers, name)
+        amqp_url = servers.amqp_url(vhost or name)
+        installation = Installation(folder(name), servers.database_url(name), amqp_url, **settings)
         made.append((installation, name))
         installation.migrate()
         return installation
@@ -45,7 +54,8 @@ def _installations(servers: Servers, template: str, folder: Callable[[str], Path
     finally:
         for installation, name in made:
             installation.close()
-            drop_vhost(servers, name)
+            if vhost is None:
+                drop_vhost(servers, name)
             asyncio.run(_sql(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
     assert [line for installation, _ in made for line in installation.defects()] == []
 
@@ -55,7 +65,7 @@ def installations(
     servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeInstallation]:
     """Makes installations without programs, for tests that stop, kill or pause."""
-    with _installations(servers, template_database, tmp_path_factory.mktemp) as make:
+    with make_installations(servers, template_database, tmp_path_factory.mktemp) as make:
         yield make
 
 
@@ -64,7 +74,7 @@ def engine(
     servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     """A running installation that tests share which do not disturb each other: one coordinator, one consumer."""
-    with _installations(servers, template_database, tmp_path_factory.mktemp) as make:
+    with make_installations(servers, template_database, tmp_path_factory.mktemp) as make:
         installation = make()
         running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
         for program in running:

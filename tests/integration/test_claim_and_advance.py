@@ -9,7 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.db.processes import Claim, advance, blank, callback_token, claim, committed, hash_token, load
+from orchestrator.db.advances import Advance, advance, advance_many, callback_token, committed, hash_token
+from orchestrator.db.claims import Claim, Wanted, claim_many
+from orchestrator.db.processes import blank, load
 from orchestrator.db.session import Database
 from orchestrator.db.starts import insert
 from orchestrator.engine.decide import Decision, decide
@@ -76,15 +78,9 @@ class Bench:
 
     async def claim(self, process: Process, attempt: int | None = None, consumer: UUID | None = None) -> Claim | None:
         async with self.database.pool.acquire() as connection:
-            return await claim(
-                connection,
-                process.process_id,
-                position=process.position,
-                attempt=process.attempt if attempt is None else attempt,
-                consumer_id=consumer or self.consumer,
-                consumer="test",
-                announced=0,
-            )
+            wanted = Wanted(process.process_id, process.position, process.attempt if attempt is None else attempt)
+            (claimed,) = await claim_many(connection, [wanted], consumer_id=consumer or self.consumer, consumer="test")
+            return claimed
 
 
 @pytest.fixture
@@ -133,7 +129,7 @@ async def test_a_step_is_committed_with_its_log_row_position_and_state(bench: Be
     assert held is not None
     decision = decide(PLAN, held.process, StepSucceeded(1, {"b": "ü"}), STAMP)
     async with bench.database.pool.acquire() as connection:
-        assert await advance(connection, held.process, decision, due_in=5, claim=held) is not None
+        assert await advance(connection, Advance(held.process, decision, 5, held)) is not None
         assert await committed(connection, process.process_id, 1)
         assert not await committed(connection, process.process_id, 2)
     async with bench.database.transaction() as session:
@@ -149,9 +145,9 @@ async def test_an_attempt_that_was_given_to_others_cannot_commit(bench: Bench) -
     assert held is not None
     async with bench.database.pool.acquire() as connection:
         lost = decide(PLAN, held.process, AttemptLost(1, "test"), STAMP)
-        assert await advance(connection, held.process, lost, due_in=0, claim=held) is not None
+        assert await advance(connection, Advance(held.process, lost, 0, held)) is not None
         late = decide(PLAN, held.process, StepSucceeded(1, {"late": True}), STAMP)
-        assert await advance(connection, held.process, late, due_in=5, claim=held) is None
+        assert await advance(connection, Advance(held.process, late, 5, held)) is None
     again = await bench.claim(replace(lost.process))
     assert again is not None
     assert again.process.attempt == 2
@@ -164,9 +160,9 @@ async def test_an_abort_overtakes_the_running_step(bench: Bench) -> None:
     assert held is not None
     async with bench.database.pool.acquire() as connection:
         abort = decide(PLAN, held.process, Aborted("boss"), STAMP)
-        assert await advance(connection, held.process, abort, due_in=None) is not None
+        assert await advance(connection, Advance(held.process, abort, None)) is not None
         late = decide(PLAN, held.process, StepSucceeded(1, {"late": True}), STAMP)
-        assert await advance(connection, held.process, late, due_in=5, claim=held) is None
+        assert await advance(connection, Advance(held.process, late, 5, held)) is None
 
 
 async def test_the_same_attempt_claimed_twice_after_a_server_crash_commits_once(bench: Bench) -> None:
@@ -183,8 +179,8 @@ async def test_the_same_attempt_claimed_twice_after_a_server_crash_commits_once(
     assert second_claim is not None
     decision = decide(PLAN, first_claim.process, StepSucceeded(1, {}), STAMP)
     async with bench.database.pool.acquire() as connection:
-        assert await advance(connection, first_claim.process, decision, due_in=5, claim=first_claim) is None
-        assert await advance(connection, second_claim.process, decision, due_in=5, claim=second_claim) is not None
+        assert await advance(connection, Advance(first_claim.process, decision, 5, first_claim)) is None
+        assert await advance(connection, Advance(second_claim.process, decision, 5, second_claim)) is not None
 
 
 async def test_the_full_state_at_any_step_is_the_fold_of_the_log(bench: Bench) -> None:
@@ -193,10 +189,10 @@ async def test_the_full_state_at_any_step_is_the_fold_of_the_log(bench: Bench) -
     assert held is not None
     async with bench.database.pool.acquire() as connection:
         decision = decide(PLAN, held.process, StepSucceeded(1, {"a": 2, "b": [1]}), STAMP)
-        await advance(connection, held.process, decision, due_in=5, claim=held)
+        await advance(connection, Advance(held.process, decision, 5, held))
         failed = replace(decision.process, status=ProcessStatus.FAILED)
         patched = decide(PLAN, failed, Patched("me", "wrong", {"c": None}, ("b",)), STAMP)
-        await advance(connection, failed, patched, due_in=None)
+        await advance(connection, Advance(failed, patched, None))
         rows = await connection.fetch(
             "SELECT delta::text, removed FROM process_steps WHERE process_id = $1 ORDER BY sequence", process.process_id
         )
@@ -214,7 +210,7 @@ async def test_a_callback_token_is_plain_until_the_action_has_committed(bench: B
         held = await bench.claim(process)
         assert held is not None
         decision = decide(CALLBACK_PLAN, held.process, StepSucceeded(1, {}), STAMP)
-        await advance(connection, held.process, decision, due_in=1, claim=held)
+        await advance(connection, Advance(held.process, decision, 1, held))
         assert await callback_token(connection, process.process_id) is None
         row = await connection.fetchrow("SELECT token, token_hash, status FROM callbacks")
     assert row is not None
@@ -224,25 +220,18 @@ async def test_a_callback_token_is_plain_until_the_action_has_committed(bench: B
 async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Bench) -> None:
     """The claim may skip the wait for the disk, the commit may not; nothing else is sent."""
     async with bench.database.pool.acquire() as connection:
-        await advance(connection, *_nothing(), due_in=None)  # the driver learns the array types, once
+        await advance(connection, Advance(*_nothing(), None))  # the driver learns the array types, once
         process = await bench.start(PLAN)
         sent: list[str] = []
         connection.add_query_logger(lambda record: sent.append(record.query))
-        held = await claim(
-            connection,
-            process.process_id,
-            position=process.position,
-            attempt=0,
-            consumer_id=bench.consumer,
-            consumer="test",
-            announced=0,
-        )
+        wanted = Wanted(process.process_id, process.position, 0)
+        (held,) = await claim_many(connection, [wanted], consumer_id=bench.consumer, consumer="test")
         assert held is not None
         assert await connection.fetchval("SHOW synchronous_commit") == "on", (
             "the setting ends with the claim's transaction"
         )
         decision = decide(PLAN, held.process, StepSucceeded(1, {}), STAMP)
-        await advance(connection, held.process, decision, due_in=5, claim=held)
+        await advance(connection, Advance(held.process, decision, 5, held))
     statements = [query for query in sent if "SHOW" not in query]
     assert len(statements) == 2
     assert "set_config('synchronous_commit', 'off', true)" in statements[0]
@@ -253,3 +242,31 @@ def _nothing() -> tuple[Process, Decision]:
     """A decision that no row is there for."""
     process = blank(Process(uuid4(), "two_steps", ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me"))
     return process, decide(PLAN, process, Started({}), STAMP)
+
+
+async def test_many_steps_share_a_statement_and_are_fenced_one_by_one(bench: Bench) -> None:
+    """A stale command or an overtaken attempt among them is refused alone; two commands for one step give one claim."""
+    processes = [await bench.start(PLAN, {"n": n}) for n in range(5)]
+    wanted = [Wanted(one.process_id, one.position, 0) for one in processes]
+    stale = Wanted(processes[0].process_id, processes[0].position, 7)
+    async with bench.database.pool.acquire() as connection:
+        claims = await claim_many(connection, [stale, *wanted, wanted[1]], consumer_id=bench.consumer, consumer="test")
+        assert [one is not None for one in claims] == [False, True, True, True, True, True, False]
+        held = [one for one in claims if one is not None]
+        assert [one.process.state["n"] for one in held] == [0, 1, 2, 3, 4]
+        lost = decide(PLAN, held[2].process, AttemptLost(1, "test"), STAMP)
+        await advance(connection, Advance(held[2].process, lost, 0, held[2]))
+        advances = [
+            Advance(
+                one.process,
+                decide(PLAN, one.process, StepSucceeded(1, {"done": one.process.state["n"]}), STAMP),
+                5,
+                one,
+            )
+            for one in held
+        ]
+        stored = await advance_many(connection, advances)
+    assert [at is not None for at in stored] == [True, True, False, True, True]
+    async with bench.database.transaction() as session:
+        states = [(await load(session, one.process_id)).state for one in processes]
+    assert states == [{"n": 0, "done": 0}, {"n": 1, "done": 1}, {"n": 2}, {"n": 3, "done": 3}, {"n": 4, "done": 4}]

@@ -91,5 +91,12 @@ def test_a_classic_queue_has_no_arguments_that_only_quorum_queues_know() -> None
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_what_can_be_made_again_from_the_database_needs_no_dead_letters(queue_type: QueueType) -> None:
     for queue in Topology().queues:
-        if not queue.precious:
+        if not queue.precious and queue.name != "orchestrator.dead":
             assert queue.arguments(queue_type) == {"x-queue-type": queue_type}
+
+
+def test_a_dead_letter_may_be_looked_at_as_often_as_operators_like() -> None:
+    """RabbitMQ 4 drops a message that has come back twenty times, unless the queue says otherwise."""
+    dead = next(queue for queue in Topology().queues if queue.name == "orchestrator.dead")
+    assert dead.arguments("quorum") == {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+    assert dead.arguments("classic") == {"x-queue-type": "classic"}

@@ -1,0 +1,78 @@
+"""Sends what has gathered while the last statement was under way in one statement.
+
+On an idle system every call is sent at once and alone; the busier it is, the more share a round trip and a disk sync. There
+is no timer and no wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from orchestrator.db.session import is_connection_error
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batches(Generic[T, R]):
+    """Turns single calls into calls for many.
+
+    Args:
+        run: sends many, and returns an answer for each, in order.
+        at_once: how many statements may be under way; with few, more gathers for each.
+        largest: how many one statement may carry.
+    """
+
+    def __init__(self, run: Callable[[list[T]], Awaitable[list[R]]], *, at_once: int, largest: int) -> None:
+        self._run = run
+        self._at_once = at_once
+        self._largest = largest
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._senders: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: T) -> R:
+        """Send ``item`` with whatever else is waiting, and return its answer.
+
+        Raises:
+            whatever sending it alone raises. A connection error reaches everybody in the batch.
+        """
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if len(self._senders) < self._at_once:
+            sender = asyncio.create_task(self._send())
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+        return await answer
+
+    async def _send(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
+            try:
+                answers = await self._run([item for item, _ in batch])
+            except Exception as error:
+                if len(batch) == 1 or is_connection_error(error):
+                    for _, answer in batch:
+                        if not answer.done():
+                            answer.set_exception(error)
+                else:
+                    # One of them is at fault, and only that one shall hear of it.
+                    await self._send_alone(batch)
+            else:
+                for (_, answer), result in zip(batch, answers, strict=True):
+                    if not answer.done():
+                        answer.set_result(result)
+
+    async def _send_alone(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        for item, answer in batch:
+            try:
+                (result,) = await self._run([item])
+            except Exception as error:
+                # Not ours to judge: it goes to whoever waits for this answer.
+                if not answer.done():
+                    answer.set_exception(error)
+            else:
+                if not answer.done():
+                    answer.set_result(result)

@@ -1,0 +1,229 @@
+"""Servers that stop, crash, come back and lose their data, while processes run. Each test breaks a private pair."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+from uuid import UUID
+
+import aio_pika
+import pytest
+
+from tests.acceptance.chaos import PATIENT, all_done, exactly_once, flood, half_done
+from tests.acceptance.conftest import MakeInstallation, make_installations
+from tests.acceptance.installation import Installation
+from tests.acceptance.waiting import until
+from tests.servers import Servers
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A private PostgreSQL and RabbitMQ that tests may break."""
+
+    folder: Path
+
+    def run(self, *arguments: str) -> str:
+        """Run scripts/services on them."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+        outcome = subprocess.run(
+            [sys.executable, CHECKOUT / "scripts" / "services", "--dir", self.folder, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=170,
+        )
+        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+        return outcome.stdout
+
+
+@pytest.fixture(scope="module")
+def module_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Started once; each start of RabbitMQ takes ten seconds."""
+    pair = Pair(tmp_path_factory.mktemp("chaos") / "services")
+    try:
+        pair.run("up")
+        yield pair
+    finally:
+        pair.run("down", "--wipe")
+
+
+@pytest.fixture
+def pair(module_pair: Pair) -> Pair:
+    """Running, whatever the test before has done."""
+    module_pair.run("up")
+    return module_pair
+
+
+@pytest.fixture
+def breakable(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A running installation on the private pair: two coordinators and two consumers."""
+    variables = json.loads(pair.run("env", "--json"))
+    servers = Servers(
+        variables["ORCHESTRATOR_DATABASE_URL"],
+        variables["ORCHESTRATOR_AMQP_URL"],
+        variables["ORCHESTRATOR_MANAGEMENT_URL"],
+    )
+    with make_installations(servers, "template1", tmp_path_factory.mktemp, vhost="/") as make:
+        engine = make(**PATIENT)
+        start(engine)
+        yield engine
+        engine.kill_all()
+        pair.run("up")  # a test that failed half-way may have left a server down
+        engine.background.run(drop_queues(engine))
+
+
+async def drop_queues(engine: Installation) -> None:
+    """Leave an empty broker to the next test."""
+    connection = await aio_pika.connect(engine.amqp_url, timeout=10)
+    async with connection:
+        channel = await connection.channel()
+        for name in ("commands", "results", "callbacks", "dead", "steps.default", "steps.tasks"):
+            await channel.queue_delete(f"orchestrator.{name}")
+
+
+def start(engine: Installation) -> None:
+    """Start its programs and wait until they consume."""
+    programs = [engine.coordinator(), engine.coordinator()]
+    programs += [engine.consumer("--concurrency", "4") for _ in range(2)]
+    for program in programs:
+        program.ready()
+
+
+def nothing_buried(engine: Installation) -> None:
+    """No valid message was given up, and no program has ended."""
+    assert [one.headers.get("x-reason") for one in engine.client.dead_letters()] == []
+    assert all(program.runs for program in engine.programs)
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_the_broker_goes_away_under_load_and_comes_back(breakable: Installation, pair: Pair, verb: str) -> None:
+    """B8: RabbitMQ is stopped, or killed by SIGKILL: running steps commit meanwhile; then all complete, nothing twice."""
+    held = breakable.start("holds")
+    breakable.wait_for_note(held, "held")
+    process_ids = [*flood(breakable), held]
+    half_done(breakable)
+    pair.run(verb, "rabbitmq")
+    breakable.open_gate(f"hold-{held}")
+    until(lambda: "Hold" in breakable.effects(held), "the running step commits without a broker")
+    time.sleep(2)  # long enough for every program to have noticed
+    pair.run("start", "rabbitmq")
+    all_done(breakable, process_ids)
+    assert len(breakable.journal(held, "held")) == 1
+    nothing_buried(breakable)
+
+
+def test_a_broker_that_has_lost_everything_costs_no_process(breakable: Installation, pair: Pair) -> None:
+    """B42: wiped while processes run, wait, are suspended and parked: all complete, and no commit happens twice."""
+    suspended, waiting, parked, held = (breakable.start(one) for one in ("asks", "tried_again", "calls_out", "holds"))
+    breakable.open_gate(f"order-{parked}")
+    for process_id, status in ((suspended, "suspended"), (parked, "awaiting_callback")):
+        breakable.wait_for(process_id, status)
+    breakable.wait_for_note(waiting, "try", 2)
+    breakable.wait_for_note(held, "held")
+    process_ids = flood(breakable)
+    half_done(breakable)
+
+    pair.run("wipe", "rabbitmq")
+    breakable.open_gate(f"mended-{waiting}")
+    breakable.open_gate(f"hold-{held}")
+    breakable.answer(breakable.token(parked), {"ok": True})
+    answer = breakable.resume(suspended, {"choice": "red"}, {"sure": True})
+    assert answer.type == "process.resumed"
+    all_done(breakable, [*process_ids, suspended, waiting, parked, held])
+    assert breakable.effects(parked) == ["Order", "Check"]
+    assert len(breakable.journal(held, "held")) == 1
+    breakable.finish("one_step")
+    nothing_buried(breakable)
+
+
+def test_the_database_crashes_under_load_and_comes_back(breakable: Installation, pair: Pair) -> None:
+    """B8: PostgreSQL is killed by SIGKILL and recovers; nothing is buried, nothing is done twice, all complete."""
+    held = breakable.start("holds")
+    breakable.wait_for_note(held, "held")
+    process_ids = flood(breakable)
+    half_done(breakable)
+    pair.run("kill", "postgres")
+    breakable.open_gate(f"hold-{held}")
+    breakable.client.send("orchestrator.commands", "workflow.start", {"workflow": "chain", "user": "patient"})
+    time.sleep(3)  # long enough for every program to have noticed
+    assert all(program.runs for program in breakable.programs)
+    pair.run("start", "postgres")
+    until(lambda: reconnected(breakable), "the database answers")
+    late = until(
+        lambda: breakable.query("SELECT process_id FROM processes WHERE started_by = 'patient'"),
+        "the start that was sent meanwhile is carried out",
+    )
+    all_done(breakable, [*process_ids, held, late[0][0]])
+    nothing_buried(breakable)
+
+
+def test_the_database_restarts_under_load(breakable: Installation, pair: Pair) -> None:
+    """B8: an orderly restart cuts every connection, also of steps that run; those are run again."""
+    process_ids = flood(breakable)
+    half_done(breakable)
+    for _ in range(2):
+        pair.run("stop", "postgres")
+        pair.run("start", "postgres")
+        until(lambda: reconnected(breakable), "the database answers")
+    all_done(breakable, process_ids)
+    nothing_buried(breakable)
+
+
+def reconnected(engine: Installation) -> bool:
+    """Whether the database can be read again."""
+    try:
+        return bool(engine.value("SELECT 1") == 1)
+    except Exception:
+        return False
+
+
+def test_everything_dies_at_once_and_comes_back(breakable: Installation, pair: Pair) -> None:
+    """B8: a power cut: both servers and all programs."""
+    process_ids = flood(breakable)
+    half_done(breakable)
+    breakable.kill_all()
+    pair.run("kill", "rabbitmq")
+    pair.run("kill", "postgres")
+    pair.run("up")
+    until(lambda: reconnected(breakable), "the database answers")
+    exactly_once(breakable)
+    start(breakable)
+    all_done(breakable, process_ids)
+
+
+def test_queues_that_an_operator_deletes_are_made_again_and_work_goes_on(
+    installations: MakeInstallation, servers: Servers
+) -> None:
+    """B41, B42: each queue in turn, through the management API, under load."""
+    engine = installations(**PATIENT)
+    for program in (engine.coordinator(), engine.consumer("--concurrency", "4")):
+        program.ready()
+    vhost = quote(urlsplit(engine.amqp_url).path[1:], safe="")
+    names = [f"orchestrator.{name}" for name in ("steps.default", "results", "commands", "callbacks")]
+    process_ids: list[UUID] = []
+    for name in names:
+        process_ids += [engine.start("chain") for _ in range(15)]
+        servers.call("DELETE", f"queues/{vhost}/{name}")
+
+    def declared() -> bool:
+        found = cast("list[dict[str, Any]]", servers.call("GET", f"queues/{vhost}"))
+        return set(names) <= {one["name"] for one in found if one.get("consumers")}
+
+    all_done(engine, process_ids)
+    until(declared, "all queues are there again, with their readers")
+    parked = engine.start("calls_out")
+    engine.open_gate(f"order-{parked}")
+    engine.answer(engine.token(parked), {"ok": True})
+    engine.wait_for(parked, "completed")
+    assert all(program.runs for program in engine.programs)
