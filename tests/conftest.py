@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from orchestrator.db.migrations import upgrade
 from orchestrator.db.session import Database
@@ -17,6 +18,14 @@ from tests.servers import Servers, drop_vhost, make_vhost
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = f"orchestrator_template_{os.getpid()}"
+
+
+@retry(
+    retry=retry_if_exception_type(asyncpg.InsufficientPrivilegeError), wait=wait_fixed(0.2), stop=stop_after_attempt(25)
+)
+async def drop_database(connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+    """Drop a database, whoever is still connected. FORCE may not end an autovacuum worker; that ends by itself."""
+    await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +51,7 @@ def template_database(servers: Servers) -> Iterator[str]:
     async def drop() -> None:
         connection = await asyncpg.connect(servers.dsn())
         try:
-            await connection.execute(f'DROP DATABASE "{TEMPLATE}" WITH (FORCE)')
+            await drop_database(connection, TEMPLATE)
         finally:
             await connection.close()
 
@@ -59,7 +68,7 @@ async def database_url(servers: Servers, template_database: str) -> AsyncIterato
     try:
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
         yield servers.database_url(name)
-        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await drop_database(connection, name)
     finally:
         await connection.close()
 

@@ -37,7 +37,7 @@ def _root(
     Settings come from the environment and from .env: ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL and
     ORCHESTRATOR_WORKFLOWS (the modules with your workflows; the current folder is searched, too).
 
-    Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Every command takes --json: one document on stdout.
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Every command that prints takes --json: one document on stdout.
 
     [bold]Begin with[/]:  orchestrator db upgrade;  orchestrator db migrate-workflows;  orchestrator db upgrade;
     orchestrator dev;  and in another terminal  orchestrator start my_workflow --wait

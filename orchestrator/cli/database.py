@@ -155,10 +155,8 @@ def _write_difference(
     if not added and not removed and not changed:
         return None
     # A changed workflow is removed and registered again, in that order: only one row of a name may be in force.
-    remove, restore, _ = registration_code([], removed + [stored[one.name] for one in changed])
-    register, undo, imports = registration_code(added + changed, [])
-    upgrades = "\n    ".join(part for part in (remove, register) if part)
-    downgrades = "\n    ".join(part for part in (undo, restore) if part)
+    gone = removed + [stored[one.name] for one in changed]
+    upgrades, downgrades, imports = registration_code(added + changed, gone)
     return _write(project, message, upgrades, downgrades, imports)
 
 

@@ -122,7 +122,8 @@ def registration_code(new: list[Registration], gone: list[Registration]) -> tupl
     undo = [f"remove_workflow(op.get_bind(), {one.name!r})" for one in new]
     redo = [_call("register_workflow", one) for one in gone]
     imports = "from orchestrator.db.registration import register_workflow, remove_workflow"
-    return "\n    ".join(register + remove), "\n    ".join(redo + undo), imports
+    # Removing comes first: a changed workflow is both, and its name may stand only once.
+    return "\n    ".join(remove + register), "\n    ".join(undo + redo), imports
 
 
 async def registered(session: AsyncSession) -> list[Registration]:

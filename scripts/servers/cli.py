@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from . import packages
 from .containers import Container, docker_answers
@@ -96,10 +97,15 @@ def _given(folder: Folder, name: str) -> Given | None:
     if not url:
         return None
     record = folder.records.get(name)
-    if record and _private(folder, name, record).environment()[VARIABLES[name]] == url:
+    if record and _place(_private(folder, name, record).environment()[VARIABLES[name]]) == _place(url):
         return None
     others = {MANAGEMENT: os.environ[MANAGEMENT]} if name == "rabbitmq" and MANAGEMENT in os.environ else {}
     return Given(name, VARIABLES[name], url, others)
+
+
+def _place(url: str) -> str:
+    """Server and login of a URL; another database or virtual host of it is still the same server."""
+    return urlsplit(url).netloc
 
 
 def _private(folder: Folder, name: str, record: Record) -> Server:

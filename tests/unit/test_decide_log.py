@@ -20,7 +20,8 @@ from orchestrator.engine.events import (
 )
 from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
 from orchestrator.types import StepStatus
-from tests.unit.walk import FAILURE, Walk, question, work
+from orchestrator.workflow import inputstep
+from tests.unit.walk import FAILURE, Walk, nothing, question, work
 
 a, b = work("a"), work("b")
 
@@ -128,6 +129,13 @@ def test_a_skip_is_logged_with_its_reason_and_author() -> None:
 
     entry = walk.decision.entries[0]
     assert (entry.author, entry.note, entry.status.value) == ("bob", "done by hand", "skipped")
+
+
+def test_a_question_names_whom_it_asks() -> None:
+    """B34."""
+    walk = Walk(inputstep("q", assignee="NOC")(nothing)).start()
+
+    assert walk.entries[1].note == "waits for input from NOC"
 
 
 def test_input_is_merged_over_the_state() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine.events import Aborted, CallbackCompleted, StepSucceeded
+from orchestrator.engine.events import Aborted, CallbackCompleted, Patched, StepSucceeded
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, StepEvent, decode, encode
 from orchestrator.services.outcome import FIRST_LOOK, advanced, due_in, events_of
 from orchestrator.workflow import done, init
@@ -133,6 +133,15 @@ def test_an_abort_is_published_with_its_author() -> None:
         ("step.flow.abort", "bob"),
         ("process.flow.aborted", "bob"),
     ]
+
+
+def test_an_event_names_who_did_it_and_not_who_acts_for_the_process() -> None:
+    """B1: a patch is its author's, whoever has started the process."""
+    walk = Walk(a).start().fail()
+    walk.apply(Patched("bob", "typing error", {"x": 1}))
+
+    assert walk.process.actor == "ann"
+    assert [(key, event["user"]) for key, event in published(walk)] == [("process.flow.failed", "bob")]
 
 
 def test_step_events_keep_their_own_type() -> None:
