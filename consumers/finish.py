@@ -28,8 +28,7 @@ from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError
 from orchestrator.messages import Advanced, Look, MessageType, encode
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.services.execute import failed
-from orchestrator.services.outcome import advanced, due_in
-from orchestrator.services.start import new_stamp
+from orchestrator.services.outcome import advanced, due_in, new_stamp
 
 logger = structlog.get_logger(__name__)
 

@@ -55,7 +55,7 @@ class LazyWorkflowInstance:
             module = importlib.import_module(self.package)
         except DefinitionError as error:
             raise DefinitionError(f"the workflow {self.function!r} in {self.package!r} is wrong: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # Whatever a user's module raises while it is imported is a defect of that module, to be named, not ours.
             raise DefinitionError(
                 f"the module {self.package!r} of the workflow {self.function!r} cannot be imported:"
@@ -66,6 +66,10 @@ class LazyWorkflowInstance:
             raise DefinitionError(
                 f"the module {self.package!r} has no workflow {self.function!r}: "
                 + ("there is no such name" if found is None else f"it is {found!r}; decorate it with @workflow(...)")
+            )
+        if found.name != self.function:
+            raise DefinitionError(
+                f"{self.package}.{self.function} is the workflow {found.name!r}: register it under its own name"
             )
         return found
 
@@ -102,7 +106,7 @@ def import_modules(modules: Iterable[str]) -> None:
             importlib.import_module(module)
         except DefinitionError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # As above: the user's module is at fault, whatever it raised.
             raise DefinitionError(
                 f"the module {module!r} of ORCHESTRATOR_WORKFLOWS cannot be imported: {type(error).__name__}: {error}"

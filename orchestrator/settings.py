@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator
+from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.errors import ConfigurationError
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -61,6 +61,17 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.state_soft_limit > self.state_hard_limit:
+            raise ValueError("ORCHESTRATOR_STATE_SOFT_LIMIT must not be above ORCHESTRATOR_STATE_HARD_LIMIT")
+        if self.presumed_dead_after < 2 * self.heartbeat_interval:
+            raise ValueError(
+                "ORCHESTRATOR_PRESUMED_DEAD_AFTER must be at least twice ORCHESTRATOR_HEARTBEAT_INTERVAL, or one late"
+                " heartbeat makes a living consumer look dead"
+            )
+        return self
+
     @field_validator("workflows", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -98,6 +109,9 @@ def load_settings() -> Settings:
     except ValidationError as error:
         wrong = []
         for problem in error.errors(include_input=False, include_url=False):
+            if not problem["loc"]:
+                wrong.append(problem["msg"].removeprefix("Value error, "))
+                continue
             name = f"ORCHESTRATOR_{problem['loc'][0]}".upper()
             wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {problem['msg']}")
         hint = " ('scripts/services env' prints the two server URLs)" if "is not set" in "".join(wrong) else ""

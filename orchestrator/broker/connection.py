@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.connection import make_url
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     AMQPError,
@@ -64,13 +66,17 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
     Raises:
         ServerUnavailableError: RabbitMQ does not answer or refuses us; one line.
     """
+    connection: AbstractConnection | None = None
     try:
-        return await aio_pika.connect(
-            address.url,
-            timeout=address.connect_timeout,
-            client_properties={"connection_name": f"{address.name} ({purpose})"},
+        connection = aio_pika.Connection(
+            make_url(address.url), client_properties={"connection_name": f"{address.name} ({purpose})"}
         )
+        await connection.connect(timeout=address.connect_timeout)
     except (*BROKER_ERRORS, ValueError) as error:
+        if connection is not None:
+            # Or the client library closes it when it is collected, in a task that nobody waits for.
+            with contextlib.suppress(*BROKER_ERRORS):
+                await connection.close()
         reason = str(error) or type(error).__name__
         if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in reason:
             # The broker closed the connection when we named the virtual host; the client library loses its words.
@@ -78,6 +84,7 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
         raise ServerUnavailableError(
             f"RabbitMQ at {address} cannot be used: {reason} (check ORCHESTRATOR_AMQP_URL and that it runs)"
         ) from error
+    return connection
 
 
 async def declare(connection: AbstractConnection, topology: Topology) -> None:

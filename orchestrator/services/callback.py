@@ -10,7 +10,6 @@ from orchestrator.db import processes
 from orchestrator.db.advances import hash_token
 from orchestrator.db.due import database_time
 from orchestrator.db.tables import CallbackRow, ProcessRow
-from orchestrator.engine.decide import decide
 from orchestrator.engine.events import CallbackCompleted, CallbackFailed, Event, Failure
 from orchestrator.engine.process import Process
 from orchestrator.engine.state import canonical, check_size
@@ -24,7 +23,7 @@ from orchestrator.errors import (
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.outcome import advanced, due_in
-from orchestrator.services.start import StartLimits, new_stamp
+from orchestrator.services.start import StartLimits
 from orchestrator.types import JSON, ProcessStatus, State
 
 logger = structlog.get_logger(__name__)
@@ -103,7 +102,7 @@ async def apply_answer(session: AsyncSession, process: Process, row: CallbackRow
         event = CallbackCompleted(row.position, row.payload)
     else:
         event = CallbackFailed(row.position, _failure(row.payload))
-    decision = decide(plan, process, event, new_stamp())
+    decision = judge(plan, process, event)
     at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return advanced(plan, decision, at)
 

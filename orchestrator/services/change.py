@@ -26,8 +26,8 @@ from orchestrator.errors import (
 from orchestrator.forms import fill_form
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.outcome import advanced, due_in
-from orchestrator.services.start import StartLimits, new_stamp
+from orchestrator.services.outcome import advanced, due_in, new_stamp
+from orchestrator.services.start import StartLimits
 from orchestrator.types import JSON, ProcessStatus, State
 from orchestrator.workflow import StepKind
 

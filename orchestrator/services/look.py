@@ -13,17 +13,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db import processes
 from orchestrator.db.due import database_time
 from orchestrator.db.tables import CallbackRow, EngineSettingsRow, LogRow, ProcessRow
-from orchestrator.engine.decide import decide
 from orchestrator.engine.decision import Decision
-from orchestrator.engine.events import AttemptLost, CallbackFailed, CodeChanged, Event, Failure, RetryDue
+from orchestrator.engine.events import AttemptLost, CallbackFailed, Failure, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import NotFoundError, WorkflowChangedError
 from orchestrator.messages import Advanced, LoggedEntry, NextStep
 from orchestrator.registry import plan_of
 from orchestrator.services.callback import apply_answer
-from orchestrator.services.outcome import advanced, describe, due_in
-from orchestrator.services.start import StartLimits, new_stamp
+from orchestrator.services.outcome import advanced, describe, due_in, judge
+from orchestrator.services.start import StartLimits
 from orchestrator.types import ProcessStatus
 
 
@@ -74,7 +73,7 @@ async def lost(session: AsyncSession, row: ProcessRow, consumer: str, limit: int
     """Give back the claim of a consumer that is presumed dead. The row is locked."""
     process = processes.from_row(row)
     plan = plan_of(process.workflow)
-    decision = _judge(plan, process, AttemptLost(process.attempt, consumer, limit=limit))
+    decision = judge(plan, process, AttemptLost(process.attempt, consumer, limit=limit))
     at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return advanced(plan, decision, at)
 
@@ -84,7 +83,7 @@ async def _do_due(
 ) -> Process | None:
     is_due = due_at is not None and due_at <= now
     if process.status is ProcessStatus.WAITING and is_due:
-        return await _store(session, process, _judge(plan, process, RetryDue()), limits)
+        return await _store(session, process, judge(plan, process, RetryDue()), limits)
     if process.status is ProcessStatus.AWAITING_CALLBACK:
         query = select(CallbackRow).where(CallbackRow.process_id == process.process_id, CallbackRow.status == "parked")
         row = await session.scalar(query.with_for_update())
@@ -95,7 +94,7 @@ async def _do_due(
             return await processes.load(session, process.process_id)
         if row.deadline is not None and row.deadline <= now:
             failure = Failure("CallbackTimeoutError", f"no answer within {row.timeout:g} s of {process.step!r}")
-            decision = _judge(plan, process, CallbackFailed(row.position, failure))
+            decision = judge(plan, process, CallbackFailed(row.position, failure))
             moved = await _store(session, process, decision, limits)
             row.status = "expired"
             return moved
@@ -105,22 +104,13 @@ async def _do_due(
             process_row.wake_at = row.deadline
         return None
     if process.status is ProcessStatus.RUNNING and _place(plan, process) is None:
-        return await _store(session, process, _judge(plan, process, RetryDue()), limits)
+        return await _store(session, process, judge(plan, process, RetryDue()), limits)
     return None
 
 
 async def _store(session: AsyncSession, process: Process, decision: Decision, limits: StartLimits) -> Process:
     await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return decision.process
-
-
-def _judge(plan: Plan, process: Process, event: Event) -> Decision:
-    """The decision, or – when the code no longer has the step – the decision to fail for that reason."""
-    try:
-        plan.locate(process)
-    except WorkflowChangedError as error:
-        event = CodeChanged(Failure(type(error).__name__, str(error)))
-    return decide(plan, process, event, new_stamp())
 
 
 def _place(plan: Plan, process: Process) -> Leaf | None:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from secrets import token_urlsafe
 from typing import Any
 
-from orchestrator.engine.decision import Decision
+from orchestrator.engine.decide import Decision, decide
+from orchestrator.engine.events import CodeChanged, Event, Failure, Stamp
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
+from orchestrator.errors import WorkflowChangedError
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent
 
 FIRST_LOOK = 2.0
 """Seconds after which a process that has just begun to wait for a callback is looked at, in case its answer came early
 and the message that says so was lost."""
+
+
+def new_stamp() -> Stamp:
+    """Time and chance for one decision."""
+    # 32 bytes: nobody guesses a callback token.
+    return Stamp(datetime.now(UTC), token_urlsafe(32))
+
+
+def judge(plan: Plan, process: Process, event: Event) -> Decision:
+    """The decision, or – when the code no longer has the step – the decision to fail for that reason."""
+    try:
+        plan.locate(process)
+    except WorkflowChangedError as error:
+        event = CodeChanged(Failure(type(error).__name__, str(error)))
+    return decide(plan, process, event, new_stamp())
 
 
 def advanced(plan: Plan, decision: Decision, at: datetime) -> Advanced:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import sha256
-from secrets import token_urlsafe
 from uuid import UUID, uuid4
 
 from pydantic_core import to_json
@@ -14,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import processes, starts
 from orchestrator.engine.decide import decide
-from orchestrator.engine.events import Stamp, Started
+from orchestrator.engine.events import Started
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.engine.state import canonical, check_size
@@ -28,7 +26,7 @@ from orchestrator.errors import (
 from orchestrator.forms import fill_form
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.outcome import advanced, due_in
+from orchestrator.services.outcome import advanced, due_in, new_stamp
 from orchestrator.types import ProcessStatus, State
 
 
@@ -71,12 +69,6 @@ class StartOutcome:
     def created(self) -> bool:
         """Whether this request made the process."""
         return self.message is not None
-
-
-def new_stamp() -> Stamp:
-    """Time and chance for one decision."""
-    # 32 bytes: nobody guesses a callback token.
-    return Stamp(datetime.now(UTC), token_urlsafe(32))
 
 
 async def start(session: AsyncSession, request: StartRequest, limits: StartLimits) -> StartOutcome:

@@ -89,6 +89,7 @@ class Client:
         message_id: str | None = None,
         correlation_id: str | None = None,
         reply_to: str | None = None,
+        wants_reply: bool = False,
         kind: str | None = None,
         seconds: float = 60.0,
         headers: dict[str, Any] | None = None,
@@ -108,7 +109,7 @@ class Client:
 
         def sent() -> bool:
             try:
-                self.background.run(self._publish(exchange, key, message), 20)
+                self.background.run(self._publish(exchange, key, message, wants_reply), 20)
             except BROKER_AWAY as error:
                 if isinstance(error, DeliveryError):
                     return False  # unroutable: the queue is not there yet
@@ -123,8 +124,7 @@ class Client:
     ) -> Received:
         """Publish a command and wait for the engine's answer to it."""
         number = uuid4().hex
-        self.background.run(self._open())
-        self.send(exchange, key, body, message_id=message_id, correlation_id=number, reply_to=self._reply_queue)
+        self.send(exchange, key, body, message_id=message_id, correlation_id=number, wants_reply=True)
         return until(lambda: self._replies.get(number), f"an answer to {key} {str(body)[:200]}", seconds)
 
     def dead_letters(self) -> list[Received]:
@@ -136,8 +136,10 @@ class Client:
         """The events of one process, in the order in which they came."""
         return [event for event in self.events if event.correlation_id == str(process_id)]
 
-    async def _publish(self, exchange: str, key: str, message: aio_pika.Message) -> None:
+    async def _publish(self, exchange: str, key: str, message: aio_pika.Message, wants_reply: bool) -> None:
         channel = await self._open()
+        if wants_reply:
+            message.reply_to = self._reply_queue  # of this connection
         target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
         await target.publish(message, key, mandatory=True, timeout=10)
 

@@ -58,6 +58,7 @@ def make_installations(
                 drop_vhost(servers, name)
             asyncio.run(_sql(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
     assert [line for installation, _ in made for line in installation.defects()] == []
+    assert [line for installation, _ in made for line in installation.leaks()] == [], "secrets in a log"
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -148,6 +149,12 @@ class Installation:
     def defects(self) -> list[str]:
         """Lines in which a program reports something that must never happen."""
         return [line for line in self.logs().splitlines() if any(defect in line for defect in DEFECTS)]
+
+    def leaks(self) -> list[str]:
+        """Lines of the programs' output with a password, or with a callback token that was handed out."""
+        secrets = {urlsplit(url).password or "" for url in (self.database_url, self.amqp_url)} - {""}
+        secrets |= {token for file in self.lab.glob("tokens-*") for token in file.read_text().split()}
+        return [line for line in self.logs().splitlines() if any(secret in line for secret in secrets)]
 
     # what other services and people do
 
