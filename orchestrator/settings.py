@@ -63,8 +63,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.state_soft_limit > self.state_hard_limit:
-            raise ValueError("ORCHESTRATOR_STATE_SOFT_LIMIT must not be above ORCHESTRATOR_STATE_HARD_LIMIT")
         if self.presumed_dead_after < 2 * self.heartbeat_interval:
             raise ValueError(
                 "ORCHESTRATOR_PRESUMED_DEAD_AFTER must be at least twice ORCHESTRATOR_HEARTBEAT_INTERVAL, or one late"

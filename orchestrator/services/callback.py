@@ -22,7 +22,7 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.outcome import advanced, due_in
+from orchestrator.services.outcome import advanced, due_in, judge
 from orchestrator.services.start import StartLimits
 from orchestrator.types import JSON, ProcessStatus, State
 
