@@ -148,7 +148,7 @@ class Client:
             return self._channel
         await self._close()
         self._connection = await aio_pika.connect(self.url, timeout=10)
-        self._channel = channel = await self._connection.channel()
+        self._channel = channel = await self._connection.channel(on_return_raises=True)
         replies = await channel.declare_queue(exclusive=True, auto_delete=True)
         self._reply_queue = replies.name
         await replies.consume(self._take_reply, no_ack=True)

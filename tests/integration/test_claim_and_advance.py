@@ -49,7 +49,7 @@ def two_steps() -> StepList:
 
 @workflow("A callback")
 def with_callback() -> StepList:
-    return begin >> callback_step("wait", action, judge)
+    return begin >> callback_step("wait", action, judge, timeout=60)
 
 
 STAMP = Stamp(datetime.now(UTC), "the-token")
@@ -270,3 +270,22 @@ async def test_many_steps_share_a_statement_and_are_fenced_one_by_one(bench: Ben
     async with bench.database.transaction() as session:
         states = [(await load(session, one.process_id)).state for one in processes]
     assert states == [{"n": 0, "done": 0}, {"n": 1, "done": 1}, {"n": 2}, {"n": 3, "done": 3}, {"n": 4, "done": 4}]
+
+
+async def test_times_are_those_of_the_end_of_a_step_not_of_its_transaction(bench: Bench) -> None:
+    """A step with a session may keep its transaction open for long; nothing may count from its beginning."""
+    process = await bench.start(CALLBACK_PLAN)
+    held = await bench.claim(process)
+    assert held is not None
+    async with bench.database.pool.acquire() as connection, connection.transaction():
+        began = await connection.fetchval("SELECT now()")
+        await connection.execute("SELECT pg_sleep(0.3)")
+        decision = decide(CALLBACK_PLAN, held.process, StepSucceeded(1, {}), STAMP)
+        await advance(connection, Advance(held.process, decision, 2, held))
+    row = await bench.database.pool.fetchrow(
+        "SELECT s.finished_at, p.due_at, c.deadline FROM process_steps s JOIN processes p USING (process_id)"
+        " JOIN callbacks c USING (process_id) WHERE s.name = 'action'"
+    )
+    assert row is not None
+    for moment, least in ((row["finished_at"], 0.3), (row["due_at"], 2.3), (row["deadline"], 60.3)):
+        assert (moment - began).total_seconds() >= least

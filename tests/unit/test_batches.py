@@ -1,0 +1,78 @@
+"""What gathers while a statement is under way shares the next one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from consumers.batches import Batches
+
+
+class Statement:
+    """Answers each number with its double; holds the first call until told to go on."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[int]] = []
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, numbers: list[int]) -> list[int]:
+        self.sent.append(numbers)
+        await self.may_answer.wait()
+        if 13 in numbers:
+            raise ValueError("thirteen")
+        if 0 in numbers:
+            raise ConnectionResetError("away")
+        return [number * 2 for number in numbers]
+
+
+async def test_on_an_idle_system_a_call_is_sent_at_once_and_alone() -> None:
+    statement = Statement()
+    statement.may_answer.set()
+    batches = Batches(statement, at_once=1, largest=10)
+    assert [await batches(1), await batches(2)] == [2, 4]
+    assert statement.sent == [[1], [2]]
+
+
+async def test_what_gathers_shares_the_next_statement_up_to_the_largest() -> None:
+    statement = Statement()
+    batches = Batches(statement, at_once=1, largest=3)
+    calls = [asyncio.create_task(batches(number)) for number in range(1, 9)]
+    while not statement.sent:
+        await asyncio.sleep(0)
+    statement.may_answer.set()
+    assert await asyncio.gather(*calls) == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert [len(batch) for batch in statement.sent] == [3, 3, 2]
+    assert sorted(sum(statement.sent, [])) == list(range(1, 9))
+
+
+async def test_only_the_one_at_fault_hears_of_an_error() -> None:
+    statement = Statement()
+    statement.may_answer.set()
+    batches = Batches(statement, at_once=1, largest=10)
+    answers = await asyncio.gather(*(batches(number) for number in (1, 13, 2)), return_exceptions=True)
+    assert answers[0] == 2
+    assert isinstance(answers[1], ValueError)
+    assert answers[2] == 4
+
+
+async def test_a_lost_connection_is_everybodys_and_is_not_repeated_here() -> None:
+    statement = Statement()
+    statement.may_answer.set()
+    batches = Batches(statement, at_once=1, largest=10)
+    answers = await asyncio.gather(*(batches(number) for number in (1, 0, 2)), return_exceptions=True)
+    assert all(isinstance(answer, ConnectionResetError) for answer in answers)
+    assert statement.sent == [[1, 0, 2]]
+
+
+async def test_a_caller_that_gives_up_does_not_disturb_the_others() -> None:
+    statement = Statement()
+    batches = Batches(statement, at_once=1, largest=10)
+    first, second = asyncio.create_task(batches(1)), asyncio.create_task(batches(2))
+    while not statement.sent:
+        await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    statement.may_answer.set()
+    assert await second == 4
