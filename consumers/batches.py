@@ -31,6 +31,9 @@ class Batches(Generic[T, R]):
         self._at_once = at_once
         self._largest = largest
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        # Counted by the senders themselves, not by their tasks' ends: between a sender's last look at what is waiting and
+        # its decrement nothing else can run, so nothing can be left waiting without a sender.
+        self._sending = 0
         self._senders: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: T) -> R:
@@ -41,29 +44,35 @@ class Batches(Generic[T, R]):
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        if len(self._senders) < self._at_once:
+        if self._sending < self._at_once:
+            self._sending += 1
             sender = asyncio.create_task(self._send())
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
         return await answer
 
     async def _send(self) -> None:
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
-            try:
-                answers = await self._run([item for item, _ in batch])
-            except Exception as error:
-                if len(batch) == 1 or is_connection_error(error):
-                    for _, answer in batch:
-                        if not answer.done():
-                            answer.set_exception(error)
-                else:
-                    # One of them is at fault, and only that one shall hear of it.
-                    await self._send_alone(batch)
-            else:
-                for (_, answer), result in zip(batch, answers, strict=True):
+        try:
+            while self._waiting:
+                await self._send_batch([self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))])
+        finally:
+            self._sending -= 1
+
+    async def _send_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            answers = await self._run([item for item, _ in batch])
+        except Exception as error:
+            if len(batch) == 1 or is_connection_error(error):
+                for _, answer in batch:
                     if not answer.done():
-                        answer.set_result(result)
+                        answer.set_exception(error)
+            else:
+                # One of them is at fault, and only that one shall hear of it.
+                await self._send_alone(batch)
+        else:
+            for (_, answer), result in zip(batch, answers, strict=True):
+                if not answer.done():
+                    answer.set_result(result)
 
     async def _send_alone(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         for item, answer in batch:

@@ -14,10 +14,12 @@ class Statement:
 
     def __init__(self) -> None:
         self.sent: list[list[int]] = []
+        self.called = asyncio.Event()
         self.may_answer = asyncio.Event()
 
     async def __call__(self, numbers: list[int]) -> list[int]:
         self.sent.append(numbers)
+        self.called.set()
         await self.may_answer.wait()
         if 13 in numbers:
             raise ValueError("thirteen")
@@ -38,12 +40,11 @@ async def test_what_gathers_shares_the_next_statement_up_to_the_largest() -> Non
     statement = Statement()
     batches = Batches(statement, at_once=1, largest=3)
     calls = [asyncio.create_task(batches(number)) for number in range(1, 9)]
-    while not statement.sent:
-        await asyncio.sleep(0)
+    await statement.called.wait()
     statement.may_answer.set()
     assert await asyncio.gather(*calls) == [2, 4, 6, 8, 10, 12, 14, 16]
     assert [len(batch) for batch in statement.sent] == [3, 3, 2]
-    assert sorted(sum(statement.sent, [])) == list(range(1, 9))
+    assert sorted(number for batch in statement.sent for number in batch) == list(range(1, 9))
 
 
 async def test_only_the_one_at_fault_hears_of_an_error() -> None:
@@ -69,8 +70,7 @@ async def test_a_caller_that_gives_up_does_not_disturb_the_others() -> None:
     statement = Statement()
     batches = Batches(statement, at_once=1, largest=10)
     first, second = asyncio.create_task(batches(1)), asyncio.create_task(batches(2))
-    while not statement.sent:
-        await asyncio.sleep(0)
+    await statement.called.wait()
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
