@@ -145,7 +145,11 @@ class Finisher:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_connection_error), wait=SERVER_AWAY, reraise=True
         )
-        return await retrying(action)
+
+        async def again() -> T:  # tenacity awaits only what it can see to be a coroutine function, which a lambda is not
+            return await action()
+
+        return await retrying(again)
 
     async def _tell(self, held: Held, decision: Decision, at: datetime | None) -> None:
         """Publish the result. If that fails the reconciler finds the process in the database.

@@ -18,6 +18,9 @@ MakeInstallation = Callable[..., Installation]
 TAIL = 80
 """Lines of each program's output that are shown beside a failure."""
 
+LIVE: list[Installation] = []
+"""The installations that the present test may be using."""
+
 
 async def _sql(servers: Servers, statement: str) -> None:
     connection = await asyncpg.connect(servers.dsn())
@@ -46,6 +49,7 @@ def make_installations(
         amqp_url = servers.amqp_url(vhost or name)
         installation = Installation(folder(name), servers.database_url(name), amqp_url, **settings)
         made.append((installation, name))
+        LIVE.append(installation)
         installation.migrate()
         return installation
 
@@ -53,6 +57,7 @@ def make_installations(
         yield make
     finally:
         for installation, name in made:
+            LIVE.remove(installation)
             installation.close()
             if vhost is None:
                 drop_vhost(servers, name)
@@ -102,9 +107,7 @@ def pytest_runtest_makereport(
     """Show the end of every program's output beside a failure."""
     report = yield
     if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Installation):
-                for program in value.programs:
-                    text = "\n".join(program.output().splitlines()[-TAIL:])
-                    report.sections.append((f"{program.name} (in {program.log})", text))
+        for program in (program for installation in LIVE for program in installation.programs):
+            text = "\n".join(program.output().splitlines()[-TAIL:])
+            report.sections.append((f"{program.name} (in {program.log})", text))
     return report

@@ -27,11 +27,11 @@ class Item(Base):
 
 
 @pytest.fixture
-async def guarded(database: Database) -> AsyncIterator[Database]:
+async def guarded(database: Database) -> Database:
     install_guards(database.engine)
     async with database.engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
-    yield database
+    return database
 
 
 @pytest.fixture
