@@ -125,7 +125,8 @@ class Client:
         """Publish a command and wait for the engine's answer to it."""
         number = uuid4().hex
         self.send(exchange, key, body, message_id=message_id, correlation_id=number, wants_reply=True)
-        return until(lambda: self._replies.get(number), f"an answer to {key} {str(body)[:200]}", seconds)
+        until(lambda: number in self._replies, f"an answer to {key} {str(body)[:200]}", seconds)
+        return self._replies[number]
 
     def dead_letters(self) -> list[Received]:
         """All dead letters so far. They are taken out of the queue, and kept here."""

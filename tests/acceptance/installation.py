@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,7 +275,5 @@ class Installation:
                 timeout=10,
                 server_settings={"default_transaction_read_only": "on", "application_name": "acceptance"},
             )
-            await self._connection.set_type_codec(
-                "jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog"
-            )
+            await self._connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
         return await self._connection.fetch(statement, *arguments)

@@ -55,7 +55,9 @@ def test_a_value_of_the_wrong_type_or_a_missing_one_fails_the_step_in_words(engi
     assert engine.state(missing)["doubled"] == 14
     (entry,) = engine.log(missing, "Ask for what is not there")
     assert entry.failure is not None
-    assert "asks for 'never_set' (int), which the state does not have. It has: doubled, value" in entry.failure["message"]
+    assert (
+        "asks for 'never_set' (int), which the state does not have. It has: doubled, value" in entry.failure["message"]
+    )
 
 
 def test_a_step_cannot_change_the_state_in_place(engine: Installation) -> None:

@@ -39,7 +39,9 @@ def test_a_step_that_returns_or_raises_something_odd_fails(engine: Installation,
     engine.finish("one_step")
 
 
-@pytest.mark.parametrize("what", ["GeneratorExit", "plain GeneratorExit", "KeyboardInterrupt", "plain KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "what", ["GeneratorExit", "plain GeneratorExit", "KeyboardInterrupt", "plain KeyboardInterrupt"]
+)
 def test_a_step_that_raises_what_is_no_exception_fails_and_its_consumer_lives(own: Installation, what: str) -> None:
     """B5: BaseException, too, is the step's fault and not the consumer's."""
     process_id = own.finish("goes_wrong", {"name": what}, status="failed")
@@ -77,7 +79,10 @@ def test_the_general_step_timeout_is_a_setting(installations: MakeInstallation) 
 
 @pytest.mark.parametrize(
     "neighbours",
-    [0, pytest.param(10, marks=pytest.mark.xfail(strict=True, reason="neighbours of a deadly step are failed as well"))],
+    [
+        0,
+        pytest.param(10, marks=pytest.mark.xfail(strict=True, reason="neighbours of a deadly step are failed as well")),
+    ],
 )
 def test_a_step_that_brings_down_its_consumers_is_failed_and_its_neighbours_complete(
     installations: MakeInstallation, neighbours: int

@@ -170,7 +170,7 @@ def test_two_coordinators_and_three_consumers_share_the_work(installations: Make
     assert lost == 0
     for process_id in process_ids:
         newest = len(engine.log(process_id))
-        until(lambda p=process_id, n=newest: len(engine.client.events_of(p)) >= n, "all events have come")
+        until(lambda p=process_id, n=newest: len(engine.client.events_of(p)) >= n, "all events have come")  # type: ignore[misc]
         sequences = [event.body["sequence"] for event in engine.client.events_of(process_id)]
         assert list(dict.fromkeys(sequences)) == list(range(1, newest + 1)), "in order, repeated at most"
     assert [one["what"] for one in engine.journal(process_ids[0])] == [name.lower() for name in ALL_LINKS]

@@ -16,7 +16,9 @@ from tests.servers import Servers
 
 def test_a_service_starts_a_workflow_with_a_message_and_gets_its_id(engine: Installation) -> None:
     """B39: the reply's type, body and correlation id."""
-    answer = engine.client.ask("workflow.start", {"workflow": "three_steps", "inputs": [{"name": "ams-1"}], "user": "crm"})
+    answer = engine.client.ask(
+        "workflow.start", {"workflow": "three_steps", "inputs": [{"name": "ams-1"}], "user": "crm"}
+    )
     assert answer.type == "workflow.started"
     assert answer.body.keys() == {"process_id", "created"}
     assert answer.body["created"] is True
@@ -113,7 +115,8 @@ def test_a_refusal_without_a_reply_queue_is_a_dead_letter(engine: Installation) 
     """B39, B41: nothing is dropped silently."""
     engine.client.send(COMMANDS, "workflow.start", {"workflow": "three_steps", "inputs": [{"name": 5}], "user": "u7"})
     (letter,) = until(
-        lambda: [one for one in engine.client.dead_letters() if b'"u7"' in one.raw], "the refused start is a dead letter"
+        lambda: [one for one in engine.client.dead_letters() if b'"u7"' in one.raw],
+        "the refused start is a dead letter",
     )
     assert "InvalidInputError" in letter.headers["x-reason"]
     assert letter.headers["x-queue"] == "orchestrator.commands"
@@ -179,7 +182,7 @@ def test_every_status_of_a_process_is_an_event(engine: Installation) -> None:
         (parked, "step.calls_out.awaiting_callback"),
         (parked, "process.calls_out.awaiting_callback"),
     ):
-        until(lambda p=process_id, k=key: k in [e.key for e in engine.client.events_of(p)], f"the event {key}")
+        until(lambda p=process_id, k=key: k in [e.key for e in engine.client.events_of(p)], f"the event {key}")  # type: ignore[misc]
     for process_id in (failed, waiting, parked):
         engine.abort(process_id)
 
@@ -253,7 +256,9 @@ def test_a_step_queue_that_authors_name_is_made_and_read(installations: MakeInst
         program.ready()
     process_id = engine.start("other_queue")
     until(
-        lambda: {one["name"]: one for one in engine.json("topology", "show")["queues"]}["orchestrator.steps.ims"]["ready"],
+        lambda: {one["name"]: one for one in engine.json("topology", "show")["queues"]}["orchestrator.steps.ims"][
+            "ready"
+        ],
         "the command waits in a queue of its own",
     )
     assert engine.status(process_id) == "running"

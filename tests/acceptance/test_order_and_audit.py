@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from tests.acceptance.installation import Installation
@@ -24,7 +25,7 @@ def test_steps_run_in_the_order_written_each_after_the_commit_of_the_one_before(
             *((f"Link {n}", "success") for n in range(LINKS)),
             ("Done", "complete"),
         ]
-        for before, after in zip(steps, steps[1:], strict=False):
+        for before, after in pairwise(steps):
             assert before.finished_at <= after.started_at or after.name == "Done"
 
 

@@ -142,7 +142,7 @@ def test_an_abort_at_any_moment_leaves_whole_steps_only(engine: Installation) ->
     """Thirty processes, aborted while they run: effects and log agree, and nothing comes after the abort."""
     process_ids = [engine.start("chain") for _ in range(30)]
     for number, process_id in enumerate(process_ids):
-        until(lambda p=process_id, n=number: len(engine.effects(p)) >= n % 4, "some steps are done")
+        until(lambda p=process_id, n=number: len(engine.effects(p)) >= n % 4, "some steps are done")  # type: ignore[misc]
         engine.abort(process_id)
     statuses = {process_id: engine.status(process_id) for process_id in process_ids}
     assert set(statuses.values()) <= {"aborted", "completed"}

@@ -14,8 +14,10 @@ CASES = {
     "removed": ("NotFoundError", "not in the database (or was removed there)"),
     "broken": (
         "DefinitionError",
-        "the module 'tests.acceptance.workflows.broken' of the workflow 'broken' cannot be imported: RuntimeError: "
-        "this module is broken on purpose",
+        (
+            "the module 'tests.acceptance.workflows.broken' of the workflow 'broken' cannot be imported: RuntimeError: "
+            "this module is broken on purpose"
+        ),
     ),
     "no_such_function": ("DefinitionError", "has no workflow 'no_such_function'"),
     "twins": ("DefinitionError", "has two steps named 'Twin'"),

@@ -39,7 +39,7 @@ def test_a_failed_step_can_be_retried_without_limit_and_every_attempt_is_kept(en
     process_id = engine.finish("mended", status="failed")
     for number in range(2, 7):
         engine.retry(process_id)
-        until(lambda n=number: len(engine.log(process_id, "Break until mended")) == n, f"attempt {number} is logged")
+        until(lambda n=number: len(engine.log(process_id, "Break until mended")) == n, f"attempt {number} is logged")  # type: ignore[misc]
         engine.wait_for(process_id, "failed")
     engine.open_gate(f"mended-{process_id}")
     engine.retry(process_id)
@@ -74,9 +74,7 @@ def test_a_retry_sent_twice_runs_the_step_once(engine: Installation) -> None:
     engine.open_gate(f"mended-{process_id}")
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: engine.resume(process_id), range(20)))
-    assert sorted(answer.type or "" for answer in answers) == sorted(
-        ["process.resumed"] + ["workflow.refused"] * 19
-    )
+    assert sorted(answer.type or "" for answer in answers) == sorted(["process.resumed"] + ["workflow.refused"] * 19)
     refusals = [answer.body for answer in answers if answer.type == "workflow.refused"]
     assert {refusal["error"] for refusal in refusals} == {"IllegalTransitionError"}
     engine.wait_for(process_id, "completed")

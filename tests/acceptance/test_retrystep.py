@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import throughout, until
 
@@ -20,7 +22,7 @@ def test_a_retrystep_waits_and_is_tried_again_by_itself(engine: Installation) ->
     assert all(one.failure is not None and one.failure["type"] == "ConnectionError" for one in entries[:-1])
     assert len({one["key"] for one in engine.journal(process_id, "try")}) == 1
     assert engine.effects(process_id) == ["Try"]
-    gaps = [later.started_at - earlier.finished_at for earlier, later in zip(entries, entries[1:], strict=False)]
+    gaps = [later.started_at - earlier.finished_at for earlier, later in pairwise(entries)]
     assert min(gaps).total_seconds() >= 0.19
 
 
@@ -51,7 +53,7 @@ def test_a_waiting_process_can_be_aborted_and_skipped(engine: Installation) -> N
     """B33: it holds nothing, so both are immediate."""
     aborted, skipped = engine.start("tried_late"), engine.start("tried_late")
     for process_id in (aborted, skipped):
-        until(lambda p=process_id: engine.status(p) == "waiting", "the process waits")
+        until(lambda p=process_id: engine.status(p) == "waiting", "the process waits")  # type: ignore[misc]
     assert engine.abort(aborted).body["status"] == "aborted"
     engine.command("skip", str(skipped), "--reason", "not needed", "--wait")
     assert engine.status(skipped) == "completed"

@@ -45,7 +45,9 @@ def test_no_token_and_no_password_is_found_anywhere(engine: Installation) -> Non
     assert len(secrets) >= 4
     places = {"logs": engine.logs()}
     for table in TABLES:
-        places[table] = "\n".join(str(row[0]) for row in engine.query(f"SELECT row_to_json({table})::text FROM {table}"))
+        places[table] = "\n".join(
+            str(row[0]) for row in engine.query(f"SELECT row_to_json({table})::text FROM {table}")
+        )
     assert str(good) in places["processes"]
     assert '"status":"used"' in places["callbacks"]
     places["events"] = "\n".join(f"{one.key} {one.headers} {one.raw!r}" for one in engine.client.events)

@@ -39,7 +39,9 @@ def upgrade() -> None:
     )
     for name in (*REGISTERED, *REMOVED):
         is_task = name.startswith("task_")
-        register_workflow(op.get_bind(), name=name, target="SYSTEM", is_task=is_task, description=f"{name} of the tests")
+        register_workflow(
+            op.get_bind(), name=name, target="SYSTEM", is_task=is_task, description=f"{name} of the tests"
+        )
     for name in REMOVED:
         remove_workflow(op.get_bind(), name)
 

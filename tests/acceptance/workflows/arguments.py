@@ -72,7 +72,7 @@ class Asks:
 
 
 @step("Ask for many things")
-async def ask_many(
+async def ask_many(  # type: ignore[no-untyped-def]  # one parameter has no annotation on purpose
     *,
     text: str,
     number: int,
@@ -87,7 +87,7 @@ async def ask_many(
     ports: list[Port],
     node: Node,
     numbers: list[int],
-    untyped,  # type: ignore[no-untyped-def]  # noqa: ANN001 - that is the point
+    untyped,  # noqa: ANN001 - that is the point
     nothing: str | None,
     absent: int | None,
     defaulted: int = 42,

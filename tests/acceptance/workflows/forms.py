@@ -60,10 +60,10 @@ async def choose(offers: list[str]) -> AsyncFormGenerator:
     class SurePage(FormPage):
         """A confirmation."""
 
-        sure: bool = Field(title=f"Really {page.choice}?")  # type: ignore[union-attr]
+        sure: bool = Field(title=f"Really {page.choice}?")  # type: ignore[attr-defined]  # the page just made
 
     sure = yield SurePage
-    yield page.model_dump() | sure.model_dump()  # type: ignore[union-attr]
+    yield page.model_dump() | sure.model_dump()
 
 
 @workflow("Asks somebody")
