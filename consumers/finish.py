@@ -146,7 +146,9 @@ class Finisher:
             retry=tenacity.retry_if_exception(is_connection_error), wait=SERVER_AWAY, reraise=True
         )
 
-        async def again() -> T:  # tenacity awaits only what it can see to be a coroutine function, which a lambda is not
+        async def again() -> (
+            T
+        ):  # tenacity awaits only what it can see to be a coroutine function, which a lambda is not
             return await action()
 
         return await retrying(again)

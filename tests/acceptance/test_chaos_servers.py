@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +99,14 @@ def start(engine: Installation) -> None:
         program.ready()
 
 
+def noticed(engine: Installation, *words: str) -> None:
+    """Wait until every program has noticed that a server is gone."""
+    until(
+        lambda: all(any(word in program.output() for word in words) for program in engine.programs),
+        f"every program logs {' or '.join(words)!r}",
+    )
+
+
 def nothing_buried(engine: Installation) -> None:
     """No valid message was given up, and no program has ended."""
     assert [one.headers.get("x-reason") for one in engine.client.dead_letters()] == []
@@ -116,7 +123,7 @@ def test_the_broker_goes_away_under_load_and_comes_back(breakable: Installation,
     pair.run(verb, "rabbitmq")
     breakable.open_gate(f"hold-{held}")
     until(lambda: "Hold" in breakable.effects(held), "the running step commits without a broker")
-    time.sleep(2)  # long enough for every program to have noticed
+    noticed(breakable, "broker connection lost")
     pair.run("start", "rabbitmq")
     all_done(breakable, process_ids)
     assert len(breakable.journal(held, "held")) == 1
@@ -156,7 +163,7 @@ def test_the_database_crashes_under_load_and_comes_back(breakable: Installation,
     pair.run("kill", "postgres")
     breakable.open_gate(f"hold-{held}")
     breakable.client.send("orchestrator.commands", "workflow.start", {"workflow": "chain", "user": "patient"})
-    time.sleep(3)  # long enough for every program to have noticed
+    noticed(breakable, "the database is away", "heartbeat failed")
     assert all(program.runs for program in breakable.programs)
     pair.run("start", "postgres")
     until(lambda: reconnected(breakable), "the database answers")

@@ -84,9 +84,11 @@ def test_a_module_that_cannot_be_imported_is_named_when_a_program_starts(install
     """B13: the module of ORCHESTRATOR_WORKFLOWS itself is broken: one line that names it, exit code 1."""
     engine = installations()
     (engine.folder / "nonsense.py").write_text("1 / 0\n")
-    for name in ("coordinator", "consumer"):
-        for module, text in (("nonsense", "ZeroDivisionError"), ("there_is_none", "ModuleNotFoundError")):
-            outcome = engine.command(name, ORCHESTRATOR_WORKFLOWS=module, exit_code=1)
-            (line,) = outcome.stderr.strip().splitlines()
-            assert f"'{module}' of ORCHESTRATOR_WORKFLOWS cannot be imported" in line
-            assert text in line
+    for program, module, text in (
+        ("coordinator", "nonsense", "ZeroDivisionError"),
+        ("consumer", "there_is_none", "ModuleNotFoundError"),
+    ):
+        outcome = engine.command(program, ORCHESTRATOR_WORKFLOWS=module, exit_code=1)
+        (line,) = outcome.stderr.strip().splitlines()
+        assert f"'{module}' of ORCHESTRATOR_WORKFLOWS cannot be imported" in line
+        assert text in line

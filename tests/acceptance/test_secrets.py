@@ -52,7 +52,7 @@ def test_no_token_and_no_password_is_found_anywhere(engine: Installation) -> Non
     assert '"status":"used"' in places["callbacks"]
     places["events"] = "\n".join(f"{one.key} {one.headers} {one.raw!r}" for one in engine.client.events)
     places["dead letters"] = "\n".join(repr(one) for one in engine.client.dead)
-    for process_id in (good, failed, aborted, waiting):
+    for process_id in (good, waiting):
         places[f"show {process_id}"] = engine.command("show", str(process_id), "--state", "--json").stdout
     places["show to people"] = engine.command("show", str(failed), "--state", "--traceback").stdout
     places["list"] = engine.command("list", "--json").stdout
