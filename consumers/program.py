@@ -87,6 +87,8 @@ async def run_consumer(
             StepLimits(settings.step_timeout, settings.state_soft_limit, settings.state_hard_limit),
             threads,
             concurrency=concurrency,
+            max_lost_attempts=settings.max_lost_attempts,
+            probation_time=settings.presumed_dead_after,
         )
         deliveries = Deliveries(
             address,

@@ -56,8 +56,13 @@ class Runner:
         threads: Executor,
         *,
         concurrency: int,
+        max_lost_attempts: int,
+        probation_time: float,
     ) -> None:
         self._database = database
+        self._max_lost = max_lost_attempts
+        self._probation_time = probation_time
+        self._probation = asyncio.Lock()
         self._finisher = finisher
         self._heartbeat = heartbeat
         self._limits = limits
@@ -84,15 +89,32 @@ class Runner:
             # Another consumer may have the code (a rolling deploy): the reconciler publishes the command again.
             logger.error("step not run: this consumer lacks the workflow", error=str(error), **_names(command))  # noqa: TRY400
             return
+        if 0 < command.lost >= self._max_lost - 1:
+            await self._take_on_probation(command, plan)
+        else:
+            await self._take(command, plan)
+
+    async def _take(self, command: StepCommand, plan: Plan) -> asyncio.Task[None] | None:
         await self._slots.acquire()
-        taken = False
+        taken = None
         try:
             if self._draining.is_set():
                 raise NotTakenError
             taken = await self._claim(command, plan)
         finally:
-            if not taken:
+            if taken is None:
                 self._slots.release()
+        return taken
+
+    async def _take_on_probation(self, command: StepCommand, plan: Plan) -> None:
+        """Take a step whose next loss would fail it: one after the other, so that it is clear which one is deadly.
+
+        One that has survived as long as a death takes to be noticed makes room for the next.
+        """
+        async with self._probation:
+            task = await self._take(command, plan)
+            if task is not None:
+                await asyncio.wait({task}, timeout=self._probation_time)
 
     def refuse(self) -> None:
         """Claim nothing more: commands that wait for a slot go back to their queue."""
@@ -140,17 +162,17 @@ class Runner:
                 continue
             await self._finisher.give_back(Held(one_claim, plan), "does not know of it")
 
-    async def _claim(self, command: StepCommand, plan: Plan) -> bool:
+    async def _claim(self, command: StepCommand, plan: Plan) -> asyncio.Task[None] | None:
         wanted = Wanted(command.process_id, command.position, command.attempt, command.announced)
         claimed = await self._claims(wanted)
         if claimed is None:
             await self._drop(command)
-            return False
+            return None
         running = Running(Held(claimed, plan))
         running.task = asyncio.create_task(self._run(running))
         self._running[command.process_id] = running
         running.task.add_done_callback(lambda _: self._forget(running))
-        return True
+        return running.task
 
     async def _claim_many(self, wanted: list[Wanted]) -> list[Claim | None]:
         async with self._database.pool.acquire() as connection:

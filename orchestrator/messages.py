@@ -66,6 +66,7 @@ class StepCommand(Internal):
 
     Args:
         announced: up to which log entry the process's events have been published; the claim writes it down for free.
+        lost: how many attempts of this step in a row were lost with their consumers.
     """
 
     process_id: UUID
@@ -74,6 +75,7 @@ class StepCommand(Internal):
     position: int
     attempt: int
     announced: int = 0
+    lost: int = 0
 
 
 class NextStep(Message):
@@ -83,6 +85,7 @@ class NextStep(Message):
     attempt: int
     queue: str
     step: str
+    lost: int = 0
 
 
 class LoggedEntry(Message):

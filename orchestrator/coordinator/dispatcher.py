@@ -100,6 +100,7 @@ class Dispatcher:
             position=following.position,
             attempt=following.attempt,
             announced=message.sequence,
+            lost=following.lost,
         )
         return Outgoing(
             exchange=Exchanges.STEPS,

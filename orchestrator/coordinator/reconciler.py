@@ -26,6 +26,7 @@ from orchestrator.db.due import (
     take_running,
 )
 from orchestrator.db.session import Database, is_connection_error
+from orchestrator.db.tables import ProcessRow
 from orchestrator.errors import (
     DefinitionError,
     NotFoundError,
@@ -43,6 +44,9 @@ logger = structlog.get_logger(__name__)
 
 BATCH = 100
 """Processes looked at in one round; the next round follows at once while there are more."""
+
+CLAIMS = 2000
+"""Claims of silent consumers given back in one round: all of one consumer's together, so that blame can be laid."""
 
 CANNOT_HELP = 30.0
 """Seconds for which a process is left alone whose code this coordinator lacks."""
@@ -129,10 +133,21 @@ class Reconciler:
             return
         async with self._database.transaction() as session:
             messages = []
-            for row, consumer in await lost_claims(session, self._dead_after, BATCH):
+            found = await lost_claims(session, self._dead_after, CLAIMS)
+            bystanders = _bystanders([row for row, _ in found], self._max_lost)
+            for row, consumer in found:
                 logger.warning("attempt lost", process_id=str(row.process_id), attempt=row.attempt, consumer=consumer)
                 try:
-                    messages.append(await lost(session, row, consumer, self._max_lost, self._limits))
+                    messages.append(
+                        await lost(
+                            session,
+                            row,
+                            consumer,
+                            self._max_lost,
+                            self._limits,
+                            counted=row.process_id not in bystanders,
+                        )
+                    )
                 except (NotFoundError, DefinitionError) as error:
                     logger.error("process not looked at", process_id=str(row.process_id), error=str(error))  # noqa: TRY400
             await forget_consumers(session, FORGET_CONSUMERS_AFTER)
@@ -198,3 +213,19 @@ def _queue_of(one: Due) -> str | None:
 def _explains_waiting(depth: QueueDepth, waited: float) -> bool:
     """Whether the command probably waits in its queue: something does, and nobody reads it or they are still at it."""
     return depth.ready > 0 and (depth.consumers == 0 or waited < PATIENCE)
+
+
+def _bystanders(rows: list[ProcessRow], limit: int) -> set[UUID]:
+    """Of processes that lost their consumers: those on their last chance that are probably not to blame.
+
+    A step that brings down its consumer takes its neighbours along, and they must not be failed for it. Consumers take
+    processes on their last chance one by one (see ``consumers.runner``), so of several that died together the one that was
+    claimed last is the one under suspicion.
+    """
+    last: dict[UUID | None, ProcessRow] = {}
+    suspects = [row for row in rows if row.lost >= limit - 1]
+    for row in suspects:
+        known = last.get(row.claimed_by)
+        if known is None or (row.claimed_at, row.process_id) > (known.claimed_at, known.process_id):
+            last[row.claimed_by] = row
+    return {row.process_id for row in suspects if last[row.claimed_by] is not row}

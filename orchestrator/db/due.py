@@ -115,7 +115,7 @@ async def lost_claims(session: AsyncSession, presumed_dead_after: float, batch: 
             ProcessRow.claimed_by.is_not(None),
             or_(ConsumerRow.consumer_id.is_(None), ConsumerRow.seen_at < silent),
         )
-        .order_by(ProcessRow.process_id)
+        .order_by(ProcessRow.claimed_by, ProcessRow.process_id)
         .limit(batch)
         .with_for_update(of=ProcessRow, key_share=True, skip_locked=True)
     )

@@ -237,7 +237,7 @@ class _Draft:
         self.command(leaf)
 
     def command(self, leaf: Leaf) -> None:
-        self.dispatch = Dispatch(leaf.position, self.process.attempt, leaf.queue, leaf.step.name)
+        self.dispatch = Dispatch(leaf.position, self.process.attempt, leaf.queue, leaf.step.name, self.process.lost)
 
     def resume(self, actor: str, name: str) -> None:
         """Run the present step again, with its conditions decided and its callback token unchanged."""
@@ -298,10 +298,11 @@ def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
         draft.log_process("given back", note=f"attempt {event.attempt} was given back by the consumer {event.consumer}")
         draft.command(leaf)
         return
-    draft.change(lost=draft.process.lost + 1)
+    if event.counted:
+        draft.change(lost=draft.process.lost + 1)
     note = f"attempt {event.attempt} was lost: the consumer {event.consumer} {event.because}"
-    if draft.process.lost < event.limit:
-        draft.log_process("attempt lost", note=note)
+    if draft.process.lost < event.limit or not event.counted:
+        draft.log_process("attempt lost", note=note if event.counted else f"{note}, probably not because of this step")
         draft.command(leaf)
         return
     message = (

@@ -47,12 +47,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Publish a command: run the step at ``position`` if the process's attempt is still ``attempt``."""
+    """Publish a command: run the step at ``position`` if the process's attempt is still ``attempt``.
+
+    Args:
+        lost: how many attempts of this step in a row were lost; consumers take those on their last chance one by one.
+    """
 
     position: int
     attempt: int
     queue: str
     step: str
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class AttemptLost:
     Args:
         given_back: the consumer stopped in good order; this does not count.
         limit: how many attempts of one step in a row may be lost before it is failed.
+        counted: whether this step is under suspicion; a bystander's loss is logged but not held against it.
         because: what became of the consumer, in words that follow its name.
     """
 
@@ -81,6 +82,7 @@ class AttemptLost:
     given_back: bool = False
     limit: int = 5
     because: str = "is presumed dead"
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,11 +69,13 @@ async def early_answer(session: AsyncSession, process_id: UUID, limits: StartLim
     return await apply_answer(session, process, row, limits)
 
 
-async def lost(session: AsyncSession, row: ProcessRow, consumer: str, limit: int, limits: StartLimits) -> Advanced:
-    """Give back the claim of a consumer that is presumed dead. The row is locked."""
+async def lost(
+    session: AsyncSession, row: ProcessRow, consumer: str, limit: int, limits: StartLimits, *, counted: bool = True
+) -> Advanced:
+    """Give back the claim of a consumer that is presumed dead. The row is locked; ``counted`` as in ``AttemptLost``."""
     process = processes.from_row(row)
     plan = plan_of(process.workflow)
-    decision = judge(plan, process, AttemptLost(process.attempt, consumer, limit=limit))
+    decision = judge(plan, process, AttemptLost(process.attempt, consumer, limit=limit, counted=counted))
     at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return advanced(plan, decision, at)
 
@@ -122,7 +124,9 @@ def _place(plan: Plan, process: Process) -> Leaf | None:
 
 def _next(process: Process, leaf: Leaf) -> NextStep:
     # The position in the row, not in the plan: the claim compares rows. The step's name finds the place in changed code.
-    return NextStep(position=process.position, attempt=process.attempt, queue=leaf.queue, step=leaf.step.name)
+    return NextStep(
+        position=process.position, attempt=process.attempt, queue=leaf.queue, step=leaf.step.name, lost=process.lost
+    )
 
 
 async def _unannounced(session: AsyncSession, process_id: UUID, announced: int) -> list[LoggedEntry]:

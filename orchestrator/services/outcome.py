@@ -55,7 +55,13 @@ def advanced(plan: Plan, decision: Decision, at: datetime) -> Advanced:
         ],
         None
         if dispatch is None
-        else NextStep(position=dispatch.position, attempt=dispatch.attempt, queue=dispatch.queue, step=dispatch.step),
+        else NextStep(
+            position=dispatch.position,
+            attempt=dispatch.attempt,
+            queue=dispatch.queue,
+            step=dispatch.step,
+            lost=dispatch.lost,
+        ),
     )
 
 

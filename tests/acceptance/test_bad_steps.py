@@ -77,13 +77,7 @@ def test_the_general_step_timeout_is_a_setting(installations: MakeInstallation) 
     assert engine.effects(process_id) == []
 
 
-@pytest.mark.parametrize(
-    "neighbours",
-    [
-        0,
-        pytest.param(10, marks=pytest.mark.xfail(strict=True, reason="neighbours of a deadly step are failed as well")),
-    ],
-)
+@pytest.mark.parametrize("neighbours", [0, 10])
 def test_a_step_that_brings_down_its_consumers_is_failed_and_its_neighbours_complete(
     installations: MakeInstallation, neighbours: int
 ) -> None:

@@ -209,7 +209,6 @@ def test_everything_dies_at_once_and_comes_back(breakable: Installation, pair: P
     all_done(breakable, process_ids)
 
 
-@pytest.mark.xfail(strict=True, reason="a quorum queue that is made again at once is never read again")
 def test_queues_that_an_operator_deletes_are_made_again_and_work_goes_on(
     installations: MakeInstallation, servers: Servers
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
@@ -18,19 +19,24 @@ def now(engine: Installation) -> datetime:
 def test_nothing_is_claimed_while_paused_and_nothing_is_lost(installations: MakeInstallation) -> None:
     """Pause and unpause three times under load: no step starts in between, every step runs exactly once."""
     engine = installations()
-    for program in (engine.coordinator(), engine.consumer("--concurrency", "2"), engine.consumer("--concurrency", "2")):
+    for program in (engine.coordinator(), engine.consumer("--concurrency", "3"), engine.consumer("--concurrency", "3")):
         program.ready()
-    process_ids = []
+    process_ids: list[UUID] = []
     pauses: list[tuple[datetime, datetime]] = []
     for _ in range(3):
+        held = engine.start("holds")
+        engine.wait_for_note(held, "held")
         process_ids += [engine.start("pauses_here") for _ in range(40)]
         engine.command("pause")
         began = now(engine)
+        engine.open_gate(f"hold-{held}")
         until(lambda: engine.value("SELECT count(*) FROM processes WHERE claimed_by IS NOT NULL") == 0, "all at rest")
         assert engine.json("status")["status"] == "PAUSED"
-        assert engine.value("SELECT count(*) FROM processes WHERE status = 'running'") > 0, "there was work left"
+        assert engine.effects(held) == ["Hold"], "the running step has finished, its successor waits"
+        assert engine.status(held) == "running"
         pauses.append((began, now(engine)))
         engine.command("unpause")
+        engine.wait_for(held, "completed", 90)
     for process_id in process_ids:
         engine.wait_for(process_id, "completed", 90)
         assert engine.effects(process_id) == ["Short wait", "After the hold"]
