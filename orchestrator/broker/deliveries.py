@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,16 @@ from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, connect, declare, measure, supervise, underlay
+from orchestrator.broker.connection import (
+    BROKER_ERRORS,
+    BrokerAddress,
+    QueueDepth,
+    connect,
+    declare,
+    measure,
+    supervise,
+    underlay,
+)
 from orchestrator.broker.publisher import Outgoing, Publisher
 from orchestrator.broker.topology import Exchanges, Topology
 from orchestrator.errors import MessageError, PublishError
@@ -90,6 +100,8 @@ class Deliveries:
         self._finished = asyncio.Event()
         self._grace = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._received: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
         self.consuming = asyncio.Event()
         """Set while the broker has us as a consumer of every queue."""
 
@@ -149,8 +161,13 @@ class Deliveries:
         if left:
             await asyncio.wait(left)
 
-    async def _watch(self, cancelled: asyncio.Event, ask: Callable[[str], Awaitable[object]]) -> None:
-        """Return when the broker no longer has us as a consumer: it cancelled us, or a queue is gone or has no readers."""
+    async def _watch(self, cancelled: asyncio.Event, ask: Callable[[str], Awaitable[QueueDepth | None]]) -> None:
+        """Return when the broker no longer serves us: it cancelled us, or a queue is gone, has no readers or starves us.
+
+        When a quorum queue is deleted and made again at once, the broker subscribes us to the new one by itself, without a
+        word, and then delivers nothing.
+        """
+        before: Counter[str] = Counter()
         while not cancelled.is_set():
             try:
                 async with asyncio.timeout(WATCHDOG_INTERVAL):
@@ -158,19 +175,32 @@ class Deliveries:
             except TimeoutError:
                 for queue in self._handlers:
                     depth = await ask(queue)
-                    if depth is None or getattr(depth, "consumers", 0) == 0:
+                    if depth is None or depth.consumers == 0:
                         logger.warning("the broker has no consumer for our queue", queue=queue)
                         return
+                    idle = self._received[queue] == before[queue] and self._under_way[queue] < self._prefetch
+                    if depth.ready and idle:
+                        logger.warning(
+                            "the broker delivers nothing though messages wait", queue=queue, ready=depth.ready
+                        )
+                        return
+                before = self._received.copy()
 
     def _receiver(self, queue: str, channel: Channel) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
         async def receive(message: DeliveredMessage) -> None:
             if self._stopping.is_set():
                 return
+            self._received[queue] += 1
+            self._under_way[queue] += 1
             task = asyncio.get_running_loop().create_task(self._handle(queue, channel, message))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda done: self._end(queue, done))
 
         return receive
+
+    def _end(self, queue: str, task: asyncio.Task[None]) -> None:
+        self._under_way[queue] -= 1
+        self._tasks.discard(task)
 
     async def _handle(self, queue: str, channel: Channel, message: DeliveredMessage) -> None:
         properties = message.header.properties
