@@ -10,22 +10,13 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from orchestrator.db.migrations import upgrade
 from orchestrator.db.session import Database
-from tests.servers import Servers, drop_vhost, make_vhost
+from tests.servers import Servers, drop_database, drop_vhost, make_vhost
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = f"orchestrator_template_{os.getpid()}"
-
-
-@retry(
-    retry=retry_if_exception_type(asyncpg.InsufficientPrivilegeError), wait=wait_fixed(0.2), stop=stop_after_attempt(25)
-)
-async def drop_database(connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
-    """Drop a database, whoever is still connected. FORCE may not end an autovacuum worker; that ends by itself."""
-    await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,9 @@ import urllib.request
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
+import asyncpg
 import pytest
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,14 @@ def make_vhost(servers: Servers, name: str) -> None:
 def drop_vhost(servers: Servers, name: str) -> None:
     """Delete a virtual host with everything in it."""
     servers.call("DELETE", f"vhosts/{name}")
+
+
+@retry(
+    retry=retry_if_exception_type(asyncpg.InsufficientPrivilegeError),
+    wait=wait_fixed(0.2),
+    stop=stop_after_attempt(50),
+    reraise=True,
+)
+async def drop_database(connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+    """Drop a database, whoever is still connected. FORCE may not end an autovacuum worker; that ends by itself."""
+    await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tests.acceptance.installation import Installation
-from tests.servers import Servers, drop_vhost, make_vhost
+from tests.servers import Servers, drop_database, drop_vhost, make_vhost
 
 MakeInstallation = Callable[..., Installation]
 TAIL = 80
@@ -26,6 +26,14 @@ async def _sql(servers: Servers, statement: str) -> None:
     connection = await asyncpg.connect(servers.dsn())
     try:
         await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _drop(servers: Servers, name: str) -> None:
+    connection = await asyncpg.connect(servers.dsn())
+    try:
+        await drop_database(connection, name)
     finally:
         await connection.close()
 
@@ -61,7 +69,7 @@ def make_installations(
             installation.close()
             if vhost is None:
                 drop_vhost(servers, name)
-            asyncio.run(_sql(servers, f'DROP DATABASE "{name}" WITH (FORCE)'))
+            asyncio.run(_drop(servers, name))
     assert [line for installation, _ in made for line in installation.defects()] == []
     assert [line for installation, _ in made for line in installation.leaks()] == [], "secrets in a log"
 
