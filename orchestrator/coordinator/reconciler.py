@@ -197,6 +197,14 @@ class Reconciler:
             async with self._database.transaction() as session:
                 await look_later(session, process_id, CANNOT_HELP)
             return
+        except Exception as error:
+            if is_connection_error(error):
+                raise
+            # A defect of ours, about one process. Left first in line, it would keep every other from being looked at.
+            logger.exception("process not looked at", process_id=str(process_id))
+            async with self._database.transaction() as session:
+                await look_later(session, process_id, CANNOT_HELP)
+            return
         if message is not None:
             await self._dispatcher.act(message)
 

@@ -1,0 +1,58 @@
+"""The reconciler's rounds on a real database."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.broker.connection import BrokerAddress
+from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.topology import Topology
+from orchestrator.coordinator import reconciler
+from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.coordinator.reconciler import Reconciler
+from orchestrator.db.session import Database
+from orchestrator.messages import Advanced
+from orchestrator.services.start import StartLimits
+
+INSERT = """
+INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, entered, attempt, sequence, failures,
+                       lost, rewinds, state, started_by, actor, wake_at)
+VALUES ($1, $2, 'some', false, 'failed', 0, true, 1, 1, 0, 0, 0, '{}', 'me', 'me', now() - $3::int * interval '1 second')
+"""
+
+
+async def test_a_process_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
+    database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect about one process, first in line, must not stop the rest; nor is it looked at again at once."""
+    workflow = await database.pool.fetchval(
+        "INSERT INTO workflows (name, target) VALUES ('some', 'SYSTEM') RETURNING workflow_id"
+    )
+    broken, healthy = uuid4(), uuid4()
+    await database.pool.execute(INSERT, broken, workflow, 20)
+    await database.pool.execute(INSERT, healthy, workflow, 10)
+    looked: list[UUID] = []
+
+    async def look(_: AsyncSession, process_id: UUID, __: StartLimits) -> Advanced | None:
+        looked.append(process_id)
+        if process_id == broken:
+            raise ZeroDivisionError
+        return None
+
+    monkeypatch.setattr(reconciler, "look", look)
+    address = BrokerAddress(amqp_url, "test", 3)
+    made = Reconciler(
+        database,
+        Dispatcher(Publisher(address, Topology(), 5), database.pool),
+        address,
+        StartLimits(5, 1000, 1000),
+        interval=1,
+        presumed_dead_after=10,
+        max_lost_attempts=5,
+    )
+    await made.look_once()
+    assert looked == [broken, healthy]
+    assert await database.pool.fetchval("SELECT wake_at > now() FROM processes WHERE process_id = $1", broken)
