@@ -146,13 +146,13 @@ def test_a_step_that_goes_on_after_its_abort_is_cancelled(engine: Installation) 
 
 def test_an_abort_at_any_moment_leaves_whole_steps_only(engine: Installation) -> None:
     """Thirty processes, aborted while they run: effects and log agree, and nothing comes after the abort."""
-    process_ids = [engine.start("chain") for _ in range(30)]
+    # Long ones, so that however slow the machine is, or fast, the abort and not the end of the steps comes first.
+    process_ids = [engine.start("long_chain") for _ in range(30)]
     for number, process_id in enumerate(process_ids):
         until(lambda p=process_id, n=number: len(engine.effects(p)) >= n % 4, "some steps are done")  # type: ignore[misc]
         engine.abort(process_id)
     statuses = {process_id: engine.status(process_id) for process_id in process_ids}
-    assert set(statuses.values()) <= {"aborted", "completed"}
-    assert list(statuses.values()).count("aborted") >= 10
+    assert set(statuses.values()) == {"aborted"}
     throughout(lambda: {p: engine.status(p) for p in process_ids} == statuses, "final means final", 1)
     for process_id, status in statuses.items():
         done = [one.name for one in engine.log(process_id) if one.status == "success" and one.name.startswith("Link")]

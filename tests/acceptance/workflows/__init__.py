@@ -8,7 +8,7 @@ from __future__ import annotations
 from orchestrator.workflows import LazyWorkflowInstance
 
 _MODULES = {
-    "basic": ("three_steps", "one_step", "chain", "mended", "holds", "pauses_here", "steady", "task_one"),
+    "basic": ("three_steps", "one_step", "chain", "long_chain", "mended", "holds", "pauses_here", "steady", "task_one"),
     "commits": ("tries_to_commit", "uses_savepoints", "breaks_a_constraint"),
     "arguments": ("many_arguments", "wrong_argument", "blocks_a_thread", "ticks", "changes_in_place"),
     "retrying": ("tried_again", "tried_thrice", "tried_late", "never_by_itself"),

@@ -101,6 +101,14 @@ def chain() -> StepList:
     return init >> steps >> done
 
 
+@workflow("So many steps that nothing else is over before it")
+def long_chain() -> StepList:
+    steps: StepList = begin
+    for number in range(200):
+        steps = steps >> link(number)
+    return init >> steps >> done
+
+
 @step("Prepare")
 async def prepare(process_id: UUID) -> dict[str, Any]:
     note(process_id, "prepare")
