@@ -14,7 +14,7 @@ State = dict[str, Any]
 """What a process knows: a JSON object. ``Any`` because its keys and values belong to the workflow's author."""
 
 
-__all__ = ["JSON", "ProcessStatus", "State", "StepStatus"]
+__all__ = ["JSON", "ProcessStatus", "State", "StepStatus", "SubscriptionLifecycle"]
 
 
 class ProcessStatus(StrEnum):
@@ -54,3 +54,14 @@ class StepStatus(StrEnum):
     FAILED = "failed"
     ABORT = "abort"
     COMPLETE = "complete"
+
+
+class SubscriptionLifecycle(StrEnum):
+    """Where a subscription stands in its life."""
+
+    INITIAL = "initial"
+    ACTIVE = "active"
+    MIGRATING = "migrating"
+    DISABLED = "disabled"
+    TERMINATED = "terminated"
+    PROVISIONING = "provisioning"

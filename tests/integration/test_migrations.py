@@ -40,15 +40,15 @@ async def test_every_migration_can_be_undone_and_done_again(database: Database) 
     assert await downgrade(database.engine, NOWHERE, "base") == []
     tables = await database.pool.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
     assert tables == 1, "only Alembic's own table is left"
-    assert await pending(database.engine, NOWHERE) == ["0001"]
-    assert await upgrade(database.engine, NOWHERE) == ["0001"]
+    assert await pending(database.engine, NOWHERE) == ["0002"]
+    assert await upgrade(database.engine, NOWHERE) == ["0002"]
     assert await pending(database.engine, NOWHERE) == []
     async with database.engine.connect() as connection:
         assert await connection.run_sync(_differences) == []
 
 
 async def test_an_upgrade_of_an_up_to_date_database_changes_nothing(database: Database) -> None:
-    assert await upgrade(database.engine, NOWHERE) == ["0001"]
+    assert await upgrade(database.engine, NOWHERE) == ["0002"]
 
 
 async def test_a_written_revision_registers_and_removes_workflows(database: Database, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from orchestrator.db.registration import register_workflow, remove_workflow
 revision = "demo0001"
 down_revision = None
 branch_labels = ("project",)
-depends_on = "0001"  # the engine's tables must be there first
+depends_on = "0002"  # the engine's tables must be there first
 
 
 def upgrade() -> None:

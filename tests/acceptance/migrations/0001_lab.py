@@ -15,7 +15,7 @@ from tests.acceptance.workflows import REGISTERED, REMOVED
 revision = "lab1"
 down_revision = None
 branch_labels = ("project",)
-depends_on = "0001"
+depends_on = "0002"
 
 
 def upgrade() -> None:

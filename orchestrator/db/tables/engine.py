@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy models. The migrations make them; a test holds the two against each other."""
+"""The engine's own tables: workflows, processes and their log, callbacks, consumers, switches."""
 
 from __future__ import annotations
 
@@ -14,45 +14,26 @@ from sqlalchemy import (
     Identity,
     Index,
     LargeBinary,
-    MetaData,
-    Text,
+    UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
 
+from orchestrator.db.tables.base import Base
 from orchestrator.types import JSON
-
-# Constraint names must be the same in models and migrations, so neither leaves them to chance.
-NAMING = {
-    "ix": "ix_%(column_0_label)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    """The base of all models. ``str`` is ``text``, times carry their zone."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
-        str: Text(),
-        UUID: PG_UUID(as_uuid=True),
-        datetime: TIMESTAMP(timezone=True),
-        dict[str, Any]: JSONB(),
-        list[str]: ARRAY(Text()),
-    }
 
 
 class WorkflowRow(Base):
     """A workflow that may be started. Removing one sets ``deleted_at``; its processes keep pointing at the row."""
 
     __tablename__ = "workflows"
-    __table_args__ = (Index("uq_workflows_name", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),)
+    __table_args__ = (
+        Index("uq_workflows_name", "name", unique=True, postgresql_where=text("deleted_at IS NULL")),
+        # What products_workflows refers to.
+        UniqueConstraint("workflow_id", "target", name="uq_workflows_workflow_id_target"),
+    )
 
     workflow_id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
     name: Mapped[str]
@@ -68,6 +49,7 @@ class ProcessRow(Base):
 
     Columns that need a word:
         attempt: the fencing token; every claim raises it.
+        assignee: who is to act on the process now; ``SYSTEM`` for the engine itself.
         claimed_by: the consumer that runs the present step; only it may commit it.
         due_at: when somebody must look again, by the database's clock; ``NULL`` for never.
         wake_at: for processes at rest: ``due_at``, or earlier while it is not known that their events were published.
@@ -105,6 +87,7 @@ class ProcessRow(Base):
     state: Mapped[dict[str, Any]]
     started_by: Mapped[str]
     actor: Mapped[str]
+    assignee: Mapped[str] = mapped_column(server_default="SYSTEM")
     request_key: Mapped[str | None] = mapped_column(unique=True)
     request_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
     claimed_by: Mapped[UUID | None]

@@ -1,0 +1,59 @@
+"""The tables, as SQLAlchemy models. The migrations make them; a test holds the two against each other."""
+
+from __future__ import annotations
+
+from orchestrator.db.tables.base import Base
+from orchestrator.db.tables.engine import (
+    CallbackRow,
+    ConsumerRow,
+    EngineSettingsRow,
+    LogRow,
+    ProcessRow,
+    SettingsChangeRow,
+    WorkflowRow,
+)
+from orchestrator.db.tables.products import (
+    SINGLE_TARGETS,
+    FixedInputRow,
+    ProductBlockRelationRow,
+    ProductBlockResourceTypeRow,
+    ProductBlockRow,
+    ProductProductBlockRow,
+    ProductRow,
+    ProductWorkflowRow,
+    ResourceTypeRow,
+)
+from orchestrator.db.tables.subscriptions import (
+    ProcessSubscriptionRow,
+    SubscriptionChangeRow,
+    SubscriptionInstanceRelationRow,
+    SubscriptionInstanceRow,
+    SubscriptionRootRow,
+    SubscriptionRow,
+)
+
+__all__ = [
+    "SINGLE_TARGETS",
+    "Base",
+    "CallbackRow",
+    "ConsumerRow",
+    "EngineSettingsRow",
+    "FixedInputRow",
+    "LogRow",
+    "ProcessRow",
+    "ProcessSubscriptionRow",
+    "ProductBlockRelationRow",
+    "ProductBlockResourceTypeRow",
+    "ProductBlockRow",
+    "ProductProductBlockRow",
+    "ProductRow",
+    "ProductWorkflowRow",
+    "ResourceTypeRow",
+    "SettingsChangeRow",
+    "SubscriptionChangeRow",
+    "SubscriptionInstanceRelationRow",
+    "SubscriptionInstanceRow",
+    "SubscriptionRootRow",
+    "SubscriptionRow",
+    "WorkflowRow",
+]
