@@ -13,6 +13,8 @@
     │ ├ ForbiddenError
     │ └ ConflictError
     │   ├ IllegalTransitionError
+    │   ├ StaleVersionError          the caller has looked at an older version of the subscription
+    │   ├ SubscriptionHeldError      an unfinished process holds the subscription's lock
     │   ├ WorkflowNotUsableError     carries the reasons
     │   ├ CallbackRefusedError       a token that is unknown, used, superseded or expired
     │   ├ EnginePausedError
@@ -23,6 +25,9 @@
     │ ├ InvalidResultError           a step returned something the state cannot hold
     │ ├ MissingArgumentError         the state lacks what a step asks for
     │ ├ StepTimeoutError
+    │ ├ ConcurrentChangeError        a subscription was changed between load and save
+    │ ├ SubscriptionLockedError      another process holds the subscription's lock
+    │ ├ ModelError                   a subscription or block does not fit its model
     │ └ WorkflowChangedError
     ├ MessageError                   nobody: the message goes to the dead-letter queue with this text
     ├ PublishError                   nobody: the broker did not take a message; the row brings it back
@@ -136,6 +141,27 @@ class WorkflowNotUsableError(ConflictError):
         return self._reasons
 
 
+class StaleVersionError(ConflictError):
+    """The caller has looked at an older version of the subscription than there is now."""
+
+    key = "subscription.stale_version"
+
+
+class SubscriptionHeldError(ConflictError):
+    """An unfinished process holds the lock of the subscription."""
+
+    key = "subscription.held_by_process"
+
+    def __init__(self, message: str, details: Mapping[str, JSON]) -> None:
+        super().__init__(message)
+        self.details = dict(details)
+
+    @property
+    def reasons(self) -> list[dict[str, JSON]]:
+        """The process that holds it."""
+        return [{"key": self.key, **self.details}]
+
+
 class CallbackRefusedError(ConflictError):
     """A callback was not accepted; ``outcome`` is one of unknown, used, superseded, expired."""
 
@@ -184,6 +210,18 @@ class MissingArgumentError(StepError):
 
 class StepTimeoutError(StepError):
     """A step ran longer than its timeout and was cancelled."""
+
+
+class ConcurrentChangeError(StepError):
+    """A subscription was changed by somebody else between load and save; the retry loads it anew."""
+
+
+class SubscriptionLockedError(StepError):
+    """Another process holds the lock of the subscription."""
+
+
+class ModelError(StepError):
+    """A subscription or block does not fit its model; the text names the field."""
 
 
 class WorkflowChangedError(StepError):

@@ -6,7 +6,7 @@ The status strings are part of the public contract: user interfaces, event consu
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import JsonValue as JSON  # noqa: N814 - a type, named as people say it
 
@@ -14,7 +14,7 @@ State = dict[str, Any]
 """What a process knows: a JSON object. ``Any`` because its keys and values belong to the workflow's author."""
 
 
-__all__ = ["JSON", "ProcessStatus", "State", "StepStatus", "SubscriptionLifecycle"]
+__all__ = ["JSON", "ProcessStatus", "State", "StepStatus", "Stored", "SubscriptionLifecycle"]
 
 
 class ProcessStatus(StrEnum):
@@ -65,3 +65,13 @@ class SubscriptionLifecycle(StrEnum):
     DISABLED = "disabled"
     TERMINATED = "terminated"
     PROVISIONING = "provisioning"
+
+
+class Stored:
+    """Marks classes whose instances live in tables of their own.
+
+    The state of a process holds only a reference to them: an id, or an object that has the id under ``reference_key``. Steps
+    that ask for one get it loaded fresh, and those that a step returns are saved in its commit.
+    """
+
+    reference_key: ClassVar[str]

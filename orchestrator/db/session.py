@@ -32,6 +32,9 @@ ENGINE_CONNECTIONS = 8
 STATEMENT_TIMEOUT_MS = 30_000
 """For the engine's own statements, which take milliseconds: something is badly wrong, let go and try again."""
 
+PROCESS_ID = "orchestrator.process_id"
+"""Under this key a step's session carries the id of its process, in ``session.info``: whatever it saves is saved by it."""
+
 _DIALECT_ONLY = frozenset(
     {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback", "async_creator_fn"}
 )
