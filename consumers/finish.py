@@ -15,6 +15,7 @@ import tenacity
 from sqlalchemy.exc import SQLAlchemyError
 
 from consumers.batches import Batches
+from consumers.metrics import Metrics
 from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
 from orchestrator.broker.topology import RESULT_KEY, Exchanges
 from orchestrator.db.advances import Advance, advance, advance_many, committed
@@ -52,9 +53,16 @@ class Finisher:
     """
 
     def __init__(
-        self, database: Database, publisher: Publisher, *, redispatch_after: float, max_lost_attempts: int
+        self,
+        database: Database,
+        publisher: Publisher,
+        metrics: Metrics,
+        *,
+        redispatch_after: float,
+        max_lost_attempts: int,
     ) -> None:
         self._database = database
+        self._metrics = metrics
         self._publisher = publisher
         self._redispatch_after = redispatch_after
         self._max_lost = max_lost_attempts
@@ -86,7 +94,9 @@ class Finisher:
             await session.discard()
             if not is_connection_error(error):
                 # The database refuses what the author wrote only now (a constraint, say), or the step broke the rules.
-                await self.store(held, failed(leaf, held.claim.process, error, token))
+                await self.store(
+                    held, failed(leaf, held.claim.process, error, token, is_task=held.plan.workflow.is_task)
+                )
                 return
             # The answer to the commit may be what was lost. Look it up; never repeat it blindly.
             if not await self._patiently(lambda: self._was_committed(held)):
@@ -163,6 +173,8 @@ class Finisher:
             await self.nudge(process.process_id, process.workflow, process.step)
             return
         entry = decision.entries[0]
+        if entry.ran:
+            self._metrics.ended(process, entry)
         if entry.failure is None:
             logger.info("step finished", status=entry.status.value, process_status=decision.process.status.value)
         else:

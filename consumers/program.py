@@ -11,6 +11,7 @@ import structlog
 
 from consumers.finish import Finisher
 from consumers.heartbeat import Heartbeat
+from consumers.metrics import Metrics
 from consumers.runner import Runner
 from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.deliveries import Deliveries
@@ -18,10 +19,10 @@ from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology, step_queue
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.db.step_session import install_guards
-from orchestrator.registry import import_modules
 from orchestrator.services.execute import StepLimits
 from orchestrator.settings import Settings
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
+from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ async def run_consumer(
     Raises:
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up, each one line.
     """
-    import_modules(settings.workflows)
+    load_workflows(settings.workflows)
     names = list(queues) or [DEFAULT_QUEUE, TASK_QUEUE]
     topology = Topology.of(settings.queue_type, names)
     address = BrokerAddress(settings.amqp_url.get_secret_value(), "orchestrator consumer", settings.connect_timeout)
@@ -74,9 +75,12 @@ async def run_consumer(
             timeout=settings.presumed_dead_after,
         )
         await heartbeat.register()
+        metrics = Metrics()
+        stack.enter_context(metrics.served(settings.metrics_address))
         finisher = Finisher(
             database,
             publisher,
+            metrics,
             redispatch_after=settings.redispatch_after,
             max_lost_attempts=settings.max_lost_attempts,
         )
@@ -90,6 +94,7 @@ async def run_consumer(
             max_lost_attempts=settings.max_lost_attempts,
             probation_time=settings.presumed_dead_after,
         )
+        metrics.watch(lambda: runner.running)
         deliveries = Deliveries(
             address,
             topology,

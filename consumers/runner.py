@@ -13,13 +13,13 @@ import structlog
 from consumers.batches import Batches
 from consumers.finish import Finisher, Held
 from consumers.heartbeat import Claims, Heartbeat
+from consumers.work import Work
 from orchestrator.broker.deliveries import Delivery, NotTakenError
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.advances import callback_token
 from orchestrator.db.claims import Claim, Wanted, claim_many
 from orchestrator.db.claims import held as claims_of
-from orchestrator.db.session import Database, is_connection_error, is_database_loss
-from orchestrator.db.step_session import StepSession
+from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, StepFailed
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.errors import DefinitionError, FencedError, MessageError, NotFoundError, WorkflowChangedError
@@ -116,6 +116,11 @@ class Runner:
             if task is not None:
                 await asyncio.wait({task}, timeout=self._probation_time)
 
+    @property
+    def running(self) -> int:
+        """How many steps run at this moment."""
+        return len(self._running)
+
     def refuse(self) -> None:
         """Claim nothing more: commands that wait for a slot go back to their queue."""
         self._draining.set()
@@ -200,32 +205,32 @@ class Runner:
         structlog.contextvars.bind_contextvars(
             process_id=str(process.process_id), workflow=process.workflow, step=process.step, attempt=process.attempt
         )
-        session: StepSession | None = None
+        work = Work(self._database, process.process_id)
+        token: str | None = None
         try:
             leaf = held.plan.locate(process)
             token = await self._token(leaf, process.process_id)
-            if "session" in leaf.arguments.engine:
-                session = StepSession(self._database.engine)
             event = await execute(
                 leaf,
                 process,
-                _engine_arguments(leaf, held.claim, session, token),
+                _engine_arguments(leaf, held.claim, work, token),
                 self._limits,
                 self._threads,
+                models=work,
                 secret=token,
-                is_outage=is_database_loss if session is not None else None,
+                is_task=held.plan.workflow.is_task,
+                is_outage=work.is_outage,
             )
-            if session is None:
+            if work.session is None:
                 await self._finisher.store(held, event)
             else:
-                await self._finisher.store_with_writes(held, leaf, event, session, token)
+                await self._finisher.store_with_writes(held, leaf, event, work.session, token)
         except WorkflowChangedError as error:
             await self._finisher.store(held, CodeChanged(Failure(type(error).__name__, str(error))))
         except FencedError as error:
             logger.info("attempt overtaken", reason=str(error))
         except Exception as error:
-            if session is not None:
-                await session.discard()
+            await work.discard()
             if is_connection_error(error):
                 logger.warning("the database went away under the step", error=str(error) or type(error).__name__)
                 await self._finisher.give_back(held, "lost the database in the middle of it")
@@ -235,8 +240,7 @@ class Runner:
             failure = Failure(type(error).__name__, f"the engine could not finish this attempt: {error}")
             await self._finisher.store(held, StepFailed(process.attempt, failure))
         finally:
-            if session is not None:
-                await session.discard()
+            await work.discard()
 
     async def _token(self, leaf: Leaf, process_id: UUID) -> str | None:
         if leaf.step.kind is not StepKind.ACTION:
@@ -245,15 +249,15 @@ class Runner:
             return await callback_token(connection, process_id)
 
 
-def _engine_arguments(leaf: Leaf, claimed: Claim, session: StepSession | None, token: str | None) -> dict[str, object]:
+def _engine_arguments(leaf: Leaf, claimed: Claim, work: Work, token: str | None) -> dict[str, object]:
     process = claimed.process
     arguments: dict[str, object] = {
         "state": process.state,
         "process_id": process.process_id,
         "idempotency_key": process.idempotency_key(leaf.step.name),
     }
-    if session is not None:
-        arguments["session"] = session
+    if "session" in leaf.arguments.engine:
+        arguments["session"] = work.open()
     if token is not None and leaf.step.callback is not None:
         arguments["callback_token"] = token
         arguments["callback_exchange"] = Exchanges.CALLBACKS.value

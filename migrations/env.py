@@ -1,32 +1,55 @@
 """Alembic's entry point: runs the migrations on the connection that ``orchestrator db`` hands over.
 
-With the plain ``alembic`` command there is none; then one is opened to ``ORCHESTRATOR_DATABASE_URL``.
+With the plain ``alembic`` command there is none; then one is opened to ``ORCHESTRATOR_DATABASE_URL``, and what ``orchestrator db
+upgrade`` does besides is done here: the default workflows are linked to all products.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from alembic import context
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from orchestrator.db.registration import link_default_workflows
 from orchestrator.db.tables import Base
-from orchestrator.settings import load_settings
+from orchestrator.settings import Settings, load_settings
 
 
-def run(connection: Connection) -> None:
-    """Run what was asked for, inside the connection's transaction."""
-    context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True)
+def run(connection: Connection) -> bool:
+    """Run what was asked for, inside the connection's transaction; return whether it was an upgrade."""
+    upgrades: list[bool] = []
+
+    def note(  # Alembic passes all of these by name
+        ctx: MigrationContext,  # noqa: ARG001
+        step: MigrationInfo,
+        heads: Collection[Any],  # noqa: ARG001
+        run_args: Mapping[str, Any],  # noqa: ARG001
+    ) -> None:
+        upgrades.append(step.is_upgrade and not step.is_stamp)
+
+    context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True, on_version_apply=note)
     with context.begin_transaction():
         context.run_migrations()
+    return bool(upgrades) and all(upgrades)
+
+
+def run_and_link(connection: Connection, settings: Settings) -> None:
+    """Run what was asked for; after an upgrade, link the default workflows."""
+    if run(connection):
+        link_default_workflows(connection, settings.default_product_workflows)
 
 
 async def run_alone() -> None:
     """As above, on a connection of our own."""
-    engine = create_async_engine(load_settings().database_url.get_secret_value())
+    settings = load_settings()
+    engine = create_async_engine(settings.database_url.get_secret_value())
     async with engine.begin() as connection:
-        await connection.run_sync(run)
+        await connection.run_sync(run_and_link, settings)
     await engine.dispose()
 
 

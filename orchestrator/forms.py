@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_forms.core import FormPage
 from pydantic_forms.core import asynchronous as async_forms
-from pydantic_forms.core import sync as sync_forms
 from pydantic_forms.exceptions import FormNotCompleteError, FormOverflowError, FormValidationError
 
 from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
 from orchestrator.types import State
 
-__all__ = ["FormPage", "fill_form"]
+__all__ = ["FormPage", "fill_form", "walk"]
 
 FormGenerator = Generator[type[FormPage], FormPage, State]
 """The annotation of a plain form generator."""
@@ -44,18 +44,9 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
         DefinitionError: the function is not a form.
     """
     inputs = [dict(page) for page in pages]
+    walked = walk(form, arguments, what)
     try:
-        # A plain form may look things up while it makes its pages: not on the event loop.
-        made = form(**arguments) if inspect.iscoroutinefunction(form) else await asyncio.to_thread(form, **arguments)
-        if inspect.isawaitable(made):
-            made = await made
-        if inspect.isasyncgen(made):
-            walked = cast("AsyncFormGenerator", made)
-            return _result(await async_forms.post_form(lambda _: walked, {}, inputs), what)
-        generator = cast("FormGenerator", made) if inspect.isgenerator(made) else _one_page(made, what)
-        return _result(await asyncio.to_thread(sync_forms.post_form, lambda _: generator, {}, inputs), what)
-    except StopAsyncIteration as error:
-        raise DefinitionError(f"{what} ended without a result: an async form yields a dict last") from error
+        return _result(await async_forms.post_form(lambda _: walked, {}, inputs), what)
     except FormNotCompleteError as error:
         raise FormIncompleteError(error.form) from error
     except FormOverflowError as error:
@@ -68,20 +59,65 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
         raise InvalidInputError(
             f"{what} was not filled in correctly: {wrong}", error.errors(include_url=False)
         ) from error
+    finally:
+        await walked.aclose()
+
+
+async def walk(form: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> AsyncFormGenerator:
+    """The pages of a form of any style, and last its result: so that one form can go on where another ends.
+
+    Args:
+        form, arguments, what: as for :func:`fill_form`.
+
+    Raises:
+        DefinitionError: the function is not a form, or ends without a result.
+    """
+    # A plain form may look things up while it makes its pages: not on the event loop.
+    made = form(**arguments) if inspect.iscoroutinefunction(form) else await asyncio.to_thread(form, **arguments)
+    if inspect.isawaitable(made):
+        made = await made
+    if inspect.isasyncgen(made):
+        pages = cast("AsyncFormGenerator", made)
+        page: type[FormPage] | State = await _asend(pages, None, what)
+        while not isinstance(page, Mapping):
+            page = await _asend(pages, (yield page), what)
+        yield _result(page, what)
+    elif inspect.isgenerator(made):
+        plain = cast("FormGenerator", made)
+        turn = await asyncio.to_thread(_send, plain, None)
+        while not isinstance(turn, _Returned):
+            turn = await asyncio.to_thread(_send, plain, (yield turn))
+        yield _result(turn.value, what)
+    elif isinstance(made, type) and issubclass(made, FormPage):
+        filled = yield made
+        yield filled.model_dump()
+    else:
+        raise DefinitionError(f"{what} must be a generator of FormPage classes or return one, not {made!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    """What a plain generator returned; StopIteration itself cannot leave a thread."""
+
+    value: object
+
+
+def _send(generator: FormGenerator, filled: FormPage | None) -> type[FormPage] | _Returned:
+    try:
+        # A generator that has not begun takes None only.
+        return next(generator) if filled is None else generator.send(filled)
+    except StopIteration as stop:
+        return _Returned(stop.value)
+
+
+async def _asend(generator: AsyncFormGenerator, filled: FormPage | None, what: str) -> type[FormPage] | State:
+    try:
+        return await (anext(generator) if filled is None else generator.asend(filled))
+    except StopAsyncIteration as error:
+        raise DefinitionError(f"{what} ended without a result: an async form yields a dict last") from error
 
 
 def _result(result: object, what: str) -> State:
     if not isinstance(result, Mapping):
         raise DefinitionError(f"{what} must end with a dict, not {result!r}")
     return dict(result)
-
-
-def _one_page(page: object, what: str) -> FormGenerator:
-    if not (isinstance(page, type) and issubclass(page, FormPage)):
-        raise DefinitionError(f"{what} must be a generator of FormPage classes or return one, not {page!r}")
-
-    def walk() -> FormGenerator:
-        filled = yield page
-        return filled.model_dump()
-
-    return walk()

@@ -110,6 +110,7 @@ class Advanced(Internal):
     status: str
     sequence: int
     user: str
+    subscription_ids: list[UUID] = Field(default_factory=list)
     at: datetime
     entries: list[LoggedEntry]
     next: NextStep | None = None

@@ -21,14 +21,17 @@ class LazyWorkflowInstance:
     Args:
         package: the module that holds the workflow, for example ``"network.workflows.create_node"``.
         function: the name of the decorated function in it, which is the workflow's name.
+        products: the names of the products that have it. ``orchestrator db migrate-workflows`` writes the migration that links
+            them in the database, and unlinks others. Without any, migrations alone say which products have it.
 
     Raises:
-        DefinitionError: another module has registered the same name.
+        DefinitionError: another module has registered the same name, or ``products`` are not names.
     """
 
-    def __init__(self, package: str, function: str) -> None:
+    def __init__(self, package: str, function: str, *, products: Iterable[str] = ()) -> None:
         self.package = package
         self.function = function
+        self.products = _names_of_products(function, products)
         self._plan: Plan | None = None
         known = _instances.get(function)
         if known is not None and known.package != package:
@@ -86,13 +89,25 @@ def plan_of(workflow: str) -> Plan:
         NotFoundError: the code has registered no workflow of that name.
         DefinitionError: it has, but the module is broken.
     """
-    instance = _instances.get(workflow)
-    if instance is None:
-        raise NotFoundError(
-            f"the workflow {workflow!r} is not known to this program: no LazyWorkflowInstance of that name in the"
-            f" modules of ORCHESTRATOR_WORKFLOWS (known: {', '.join(known_workflows()) or 'none'})"
-        )
-    return instance.plan()
+    return _instance(workflow).plan()
+
+
+def products_of(workflow: str) -> tuple[str, ...]:
+    """The products that a workflow's registration in the code names; empty when it leaves them to migrations.
+
+    Raises:
+        NotFoundError: the code has registered no workflow of that name.
+    """
+    return _instance(workflow).products
+
+
+def ships_with_engine(workflow: str) -> bool:
+    """Whether the code of a workflow is the engine's own, whose migrations register it.
+
+    Raises:
+        NotFoundError: the code has registered no workflow of that name.
+    """
+    return _instance(workflow).package.partition(".")[0] == __name__.partition(".")[0]
 
 
 def import_modules(modules: Iterable[str]) -> None:
@@ -111,3 +126,22 @@ def import_modules(modules: Iterable[str]) -> None:
             raise DefinitionError(
                 f"the module {module!r} of ORCHESTRATOR_WORKFLOWS cannot be imported: {type(error).__name__}: {error}"
             ) from error
+
+
+def _instance(workflow: str) -> LazyWorkflowInstance:
+    instance = _instances.get(workflow)
+    if instance is None:
+        raise NotFoundError(
+            f"the workflow {workflow!r} is not known to this program: no LazyWorkflowInstance of that name in the"
+            f" modules of ORCHESTRATOR_WORKFLOWS (known: {', '.join(known_workflows()) or 'none'})"
+        )
+    return instance
+
+
+def _names_of_products(workflow: str, products: Iterable[str]) -> tuple[str, ...]:
+    names = () if isinstance(products, str) else tuple(products)
+    if isinstance(products, str) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise DefinitionError(
+            f'the products of the workflow {workflow!r} are a list of names, such as products=["Node P"], not {products!r}'
+        )
+    return tuple(dict.fromkeys(names))

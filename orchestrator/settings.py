@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal, Self
 
 from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -13,7 +14,11 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. Names are the environment variables' without ``ORCHESTRATOR_``; times are seconds."""
+    """Everything that can be set. Times are seconds.
+
+    Names are the environment variables' without ``ORCHESTRATOR_``, but for the two with an alias: those are set under
+    that name wherever workflows of this kind are run.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="ORCHESTRATOR_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
@@ -57,6 +62,15 @@ class Settings(BaseSettings):
     """How long a command may go unclaimed before it is published again; doubles each time, up to ten minutes."""
     drain_grace: Seconds = 30.0
     """How long running steps may take to finish after SIGTERM before they are cancelled and given back."""
+    metrics_address: Annotated[str, Field(pattern=r"^[^:]*:[0-9]{1,5}$|^\[.*\]:[0-9]{1,5}$")] | None = None
+    """Where a consumer answers ``GET /metrics`` for Prometheus, as ``host:port``; not at all when it is not set."""
+
+    default_product_workflows: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("modify_note",), validation_alias="DEFAULT_PRODUCT_WORKFLOWS"
+    )
+    """Workflows that all products have, as a JSON list; each is linked once a migration has registered it."""
+    task_log_retention_days: Annotated[int, Field(ge=0)] = Field(default=3, validation_alias="TASK_LOG_RETENTION_DAYS")
+    """How many days finished tasks are kept before the clean-up task deletes them."""
 
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -76,6 +90,19 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("default_product_workflows", mode="before")
+    @classmethod
+    def _read_list(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            names = json.loads(value)
+        except ValueError:
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+            raise ValueError('must be a JSON list of names of workflows, such as ["modify_note"]')
+        return tuple(dict.fromkeys(name.strip() for name in names))
 
     @field_validator("database_url")
     @classmethod
@@ -110,7 +137,16 @@ def load_settings() -> Settings:
             if not problem["loc"]:
                 wrong.append(problem["msg"].removeprefix("Value error, "))
                 continue
-            name = f"ORCHESTRATOR_{problem['loc'][0]}".upper()
-            wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {problem['msg']}")
+            name = variable_of(str(problem["loc"][0]))
+            text = problem["msg"].removeprefix("Value error, ")
+            wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {text}")
         hint = " ('scripts/services env' prints the two server URLs)" if "is not set" in "".join(wrong) else ""
         raise ConfigurationError("wrong configuration: " + "; ".join(wrong) + hint) from None
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of a setting, by the name of its field."""
+    # What is wrong with a setting that has an alias is reported under the alias, which is the field's name in capitals.
+    setting = Settings.model_fields.get(field.lower())
+    alias = None if setting is None else setting.validation_alias
+    return alias if isinstance(alias, str) else f"ORCHESTRATOR_{field}".upper()

@@ -47,10 +47,10 @@ class Engineers:
 
     async def _work(self, job: dict[str, str]) -> None:
         engineer = random.choice(["Ada", "Grace", "Edith"])
-        await self._tell(job, "callback.progress", {"engineer": engineer, "where": f"on the way to {job['node']}"})
+        await self._tell(job, "callback.progress", {"engineer": engineer, "where": f"on the way to {job['where']}"})
         await asyncio.sleep(1.5)  # the work
         await self._tell(job, "callback.completed", {"engineer": engineer, "light": -7.5})
-        print(f"{engineer} has connected {job['from']} with {job['node']}, port {job['port']}", flush=True)
+        print(f"{engineer} has done this: {job['task']}", flush=True)
 
     async def _tell(self, job: dict[str, str], key: str, body: dict[str, object]) -> None:
         exchange = await self._channel.get_exchange(job["exchange"], ensure=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import broker, changing, database, looking, programs, reading
+from orchestrator.cli import broker, changing, database, looking, programs, reading, subscriptions
 
 app = typer.Typer(
     name="orchestrator",
@@ -48,6 +48,7 @@ programs.register(app)
 changing.register(app)
 reading.register(app)
 looking.register(app)
+app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(database.app, name="db")
 app.add_typer(broker.app, name="topology")
 

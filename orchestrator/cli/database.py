@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from orchestrator.cli.domain_models import migrate_domain_models
 from orchestrator.cli.edge import Edge, execute
 from orchestrator.cli.looking import registration_of
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
+from orchestrator.cli.revisions import require_applied, tell_written, write, write_calls
 from orchestrator.db import migrations
 from orchestrator.db.history import applied_revisions
-from orchestrator.db.migrations import Registration, registered, registration_code, write_revision
-from orchestrator.db.session import is_connection_error
-from orchestrator.errors import ConfigurationError, ConflictError
-from orchestrator.registry import known_workflows
+from orchestrator.db.migrations import registered
+from orchestrator.db.registration.catalogue import stored_catalogue, stored_links
+from orchestrator.db.registration.difference import Linked, refuse_second_workflows, workflow_calls
+from orchestrator.db.session import Database, is_connection_error
+from orchestrator.errors import ConfigurationError
+from orchestrator.registry import known_workflows, products_of, ships_with_engine
+from orchestrator.targets import Target
 
 app = typer.Typer(help="The database and its migrations.", no_args_is_help=True, rich_markup_mode="rich")
+app.command("migrate-domain-models")(migrate_domain_models)
 
 Message = Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="What the revision is for.")]
 
 
 @app.command()
 def upgrade(as_json: AsJson = False) -> None:
-    """Apply all migrations, the engine's and your own, that are not applied yet. Repeating it is harmless."""
+    """Apply all migrations, the engine's and your own, that are not applied yet. Repeating it is harmless.
+
+    Afterwards every product has the workflows of DEFAULT_PRODUCT_WORKFLOWS.
+    """
 
     async def body(edge: Edge) -> None:
+        defaults = edge.settings.default_product_workflows
         async with edge.database() as database:
             try:
-                heads = await migrations.upgrade(database.engine, edge.project)
+                heads = await migrations.upgrade(database.engine, edge.project, defaults)
             except SQLAlchemyError as error:
                 raise _translated(error) from error
+            async with database.transaction() as session:
+                known = {one.name for one in await registered(session)}
+        unknown = [name for name in defaults if name not in known]
         edge.output.line(f"the database is up to date: {', '.join(heads)}")
-        edge.output.document({"heads": heads})
+        for name in unknown:
+            edge.output.line(
+                (
+                    f"no migration has registered {clean(name)} of DEFAULT_PRODUCT_WORKFLOWS yet: no product has it",
+                    "dim",
+                )
+            )
+        edge.output.document({"heads": heads, "unregistered_default_workflows": unknown})
 
     execute(body, as_json=as_json)
 
@@ -69,7 +88,7 @@ def revision(message: Message, as_json: AsJson = False) -> None:
     """Write an empty migration into your project's folder (ORCHESTRATOR_MIGRATIONS)."""
 
     async def body(edge: Edge) -> None:
-        path = _write(edge.project, message)
+        path = write(edge.project, message)
         edge.output.line(f"written: {clean(path)}")
         edge.output.document({"path": path})
 
@@ -80,39 +99,39 @@ def revision(message: Message, as_json: AsJson = False) -> None:
 def migrate_workflows(message: Message = "register workflows", as_json: AsJson = False) -> None:
     """Write the migration that makes the database know the workflows of the code, and no others.
 
+    A workflow whose LazyWorkflowInstance names products is linked to these, and to no others.
+
     Review the file, then apply it with: orchestrator db upgrade
     """
 
     async def body(edge: Edge) -> None:
         edge.learn_workflows()
+        defaults = edge.settings.default_product_workflows
         async with edge.database() as database:
-            async with database.transaction() as session:
-                stored = {one.name: one for one in await registered(session)}
-            missing = await migrations.pending(database.engine, edge.project)
-        if missing:
-            # Else a second call would register once more what an unapplied revision registers already.
-            raise ConflictError(f"{', '.join(missing)} is not applied yet: run 'orchestrator db upgrade' first")
-        coded = {name: registration_of(name) for name in known_workflows()}
-        added = [one for name, one in coded.items() if name not in stored]
-        removed = [one for name, one in stored.items() if name not in coded]
-        changed = [one for name, one in coded.items() if name in stored and stored[name] != one]
-        path = _write_difference(edge.project, message, stored, added, removed, changed)
-        edge.output.document(
-            {
-                "path": path,
-                "added": [one.name for one in added],
-                "removed": [one.name for one in removed],
-                "changed": [one.name for one in changed],
-            }
-        )
+            before, products = await _stored_workflows(database)
+            await require_applied(edge, database)
+        after = _coded_workflows(before, products, defaults)
+        shipped = {name: one for name, one in before.items() if _is_shipped(name)}
+        refuse_second_workflows(_with_defaults(shipped | after, products, defaults))
+        before = {name: one for name, one in before.items() if not _is_shipped(name)}
+        path = write_calls(edge.project, message, workflow_calls(before, after), workflow_calls(after, before))
+        added = [name for name in sorted(after) if name not in before]
+        removed = [name for name in sorted(before) if name not in after]
+        changed = [name for name in sorted(after) if name in before and after[name] != before[name]]
+        edge.output.document({"path": path, "added": added, "removed": removed, "changed": changed})
         if path is None:
             edge.output.line("nothing to do: code and database know the same workflows")
             return
-        for word, some in (("adds", added), ("removes", removed), ("changes", changed)):
+        registrations = [name for name in changed if after[name].registration != before[name].registration]
+        for word, some in (("adds", added), ("removes", removed), ("changes", registrations)):
             if some:
-                edge.output.line(f"{word} {', '.join(clean(one.name) for one in some)}")
-        edge.output.line(f"written: {clean(path)}")
-        edge.output.line(("apply it with: orchestrator db upgrade", "dim"))
+                edge.output.line(f"{word} {', '.join(map(clean, some))}")
+        for name in sorted(after):
+            old = before[name].products if name in before else frozenset()
+            for word, links in (("links", after[name].products - old), ("unlinks", old - after[name].products)):
+                if links:
+                    edge.output.line(f"{word} {clean(name)}: {', '.join(map(clean, sorted(links)))}")
+        tell_written(edge, path)
 
     execute(body, as_json=as_json)
 
@@ -136,28 +155,49 @@ def status(as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
-def _write(project: Path, message: str, upgrades: str = "", downgrades: str = "", imports: str = "") -> Path:
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # Alembic says there what our own line says
-            return write_revision(project, message, upgrades=upgrades, downgrades=downgrades, imports=imports)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write into {project} (ORCHESTRATOR_MIGRATIONS): {error}") from error
+async def _stored_workflows(database: Database) -> tuple[dict[str, Linked], set[str]]:
+    """The workflows in the database with their products, and the names of all products."""
+    async with database.transaction() as session:
+        links = await stored_links(session)
+        stored = {one.name: Linked(one, links.get(one.name, frozenset())) for one in await registered(session)}
+        return stored, set((await stored_catalogue(session)).products)
 
 
-def _write_difference(
-    project: Path,
-    message: str,
-    stored: dict[str, Registration],
-    added: list[Registration],
-    removed: list[Registration],
-    changed: list[Registration],
-) -> Path | None:
-    if not added and not removed and not changed:
-        return None
-    # A changed workflow is removed and registered again, in that order: only one row of a name may be in force.
-    gone = removed + [stored[one.name] for one in changed]
-    upgrades, downgrades, imports = registration_code(added + changed, gone)
-    return _write(project, message, upgrades, downgrades, imports)
+def _coded_workflows(stored: Mapping[str, Linked], products: set[str], defaults: tuple[str, ...]) -> dict[str, Linked]:
+    """The workflows of the code, with the products that each shall have."""
+    coded: dict[str, Linked] = {}
+    for name in known_workflows():
+        if _is_shipped(name):
+            continue
+        registration = registration_of(name)
+        kept = stored[name].products if name in stored else frozenset()
+        declared = frozenset(products_of(name))
+        if declared and registration.target == Target.SYSTEM:
+            raise ConfigurationError(
+                f"the task {name!r} has the target SYSTEM and so belongs to no product, but its LazyWorkflowInstance names"
+                f" {', '.join(map(repr, sorted(declared)))}"
+            )
+        unknown = sorted(declared - products)
+        if unknown:
+            raise ConfigurationError(
+                f"the LazyWorkflowInstance of {name!r} names the product {unknown[0]!r}, which the database does not have:"
+                " run 'orchestrator db migrate-domain-models' and 'orchestrator db upgrade' first, or mend the name"
+            )
+        # Default workflows are linked to all products by each upgrade, whatever else names products.
+        coded[name] = Linked(registration, declared | kept if name in defaults or not declared else declared)
+    return coded
+
+
+def _with_defaults(workflows: Mapping[str, Linked], products: set[str], defaults: tuple[str, ...]) -> dict[str, Linked]:
+    """The workflows as the next upgrade leaves them."""
+    return {
+        name: replace(one, products=frozenset(products)) if name in defaults else one for name, one in workflows.items()
+    }
+
+
+def _is_shipped(name: str) -> bool:
+    """Whether the engine's own migrations register it, so that a project's do not touch it."""
+    return name in known_workflows() and ships_with_engine(name)
 
 
 def _translated(error: SQLAlchemyError) -> Exception:

@@ -25,9 +25,9 @@ from orchestrator.db.session import Database, is_connection_error
 from orchestrator.errors import FormIncompleteError, OrchestratorError, PublishError, RequestError
 from orchestrator.log import configure_logging
 from orchestrator.messages import Advanced, Look, MessageType, encode
-from orchestrator.registry import import_modules
 from orchestrator.services.start import StartLimits
 from orchestrator.settings import Settings, load_settings
+from orchestrator.workflows.shipped import load_workflows
 
 REFUSED, INTERRUPTED = 1, 130
 """Exit codes: refused or failed; ended by Ctrl-C."""
@@ -66,7 +66,7 @@ class Edge:
         Raises:
             DefinitionError: one of them cannot be imported.
         """
-        import_modules(self.settings.workflows)
+        load_workflows(self.settings.workflows)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:

@@ -108,6 +108,8 @@ def header(
     author = entries[-1].author if entries else process.actor
     runs = "  (a consumer runs it)" if process.claimed else ""
     output.line(("status    ", "dim"), coloured(process.status), place, (runs, "dim"))
+    if process.assignee != "SYSTEM":
+        output.line(("assignee  ", "dim"), clean(process.assignee))
     output.line(("started   ", "dim"), f"{when(process.started_at)} by {clean(process.started_by)}")
     output.line(("changed   ", "dim"), f"{when(process.updated_at)} by {clean(author)}")
     if process.due_at is not None and process.status == "waiting":

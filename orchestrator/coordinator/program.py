@@ -15,9 +15,9 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.receive import Receiver
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database, is_connection_error
-from orchestrator.registry import import_modules
 from orchestrator.services.start import StartLimits
 from orchestrator.settings import Settings
+from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
     Raises:
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up, each one line.
     """
-    import_modules(settings.workflows)
+    load_workflows(settings.workflows)
     topology = Topology.of(settings.queue_type)
     address = BrokerAddress(settings.amqp_url.get_secret_value(), "orchestrator coordinator", settings.connect_timeout)
     database = Database(

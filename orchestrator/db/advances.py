@@ -40,38 +40,39 @@ def _strings(json_array: str) -> str:
     return f"ARRAY(SELECT jsonb_array_elements_text({json_array}::jsonb))"
 
 
-# Both lists are unnested from arrays, one element per decision ($1…$17) and one per log row ($18…$30).
+# Both lists are unnested from arrays, one element per decision ($1…$17) and one per log row ($19…$31).
 _ADVANCE = f"""
 WITH d AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bool[], $5::text[], $6::text[], $7::text[], $8::int[],
                          $9::int[], $10::int[], $11::int[], $12::text[], $13::float8[], $14::int[], $15::int[], $16::uuid[],
-                         $17::timestamptz[])
+                         $17::timestamptz[], $18::text[])
         AS d(process_id, position, step, entered, status, delta, removed, sequence, failures, lost, rewinds, actor, due_in,
-             before_sequence, before_attempt, claimed_by, claimed_at)
+             before_sequence, before_attempt, claimed_by, claimed_at, assignee)
 ), moved AS (
     UPDATE processes AS p
        SET position = d.position, step = d.step, entered = d.entered, status = d.status,
            state = CASE WHEN d.removed IS NULL THEN p.state || d.delta::jsonb
                         ELSE (p.state || d.delta::jsonb) - {_strings("d.removed")} END,
            sequence = d.sequence, failures = d.failures, lost = d.lost, rewinds = d.rewinds, actor = d.actor,
+           assignee = d.assignee,
            claimed_by = NULL, claimed_at = NULL, dispatches = 0,
            due_at = statement_timestamp() + d.due_in * interval '1 second', wake_at = {wake_expression("d.status", "d.due_in")},
            updated_at = statement_timestamp()
       FROM d
      WHERE p.process_id = d.process_id AND p.sequence = d.before_sequence AND p.attempt = d.before_attempt
        AND (d.claimed_by IS NULL OR (p.claimed_by = d.claimed_by AND p.status = 'running'))
-       AND ($32::text IS NULL OR current_setting('{MARK_SETTING}', true) = $32)
+       AND ($33::text IS NULL OR current_setting('{MARK_SETTING}', true) = $33)
     RETURNING p.process_id, d.claimed_at
 ), logged AS (
     INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note,
                                author, consumer, started_at, finished_at)
     SELECT e.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb,
            CASE WHEN e.removed IS NOT NULL THEN {_strings("e.removed")} END, e.failure::jsonb, e.note, e.author,
-           CASE WHEN e.ran THEN $31::text END,
+           CASE WHEN e.ran THEN $32::text END,
            CASE WHEN e.ran THEN COALESCE(moved.claimed_at, statement_timestamp()) ELSE statement_timestamp() END,
            statement_timestamp()
-      FROM moved JOIN unnest($18::uuid[], $19::int[], $20::text[], $21::text[], $22::int[], $23::int[], $24::text[],
-                             $25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::bool[])
+      FROM moved JOIN unnest($19::uuid[], $20::int[], $21::text[], $22::text[], $23::int[], $24::int[], $25::text[],
+                             $26::text[], $27::text[], $28::text[], $29::text[], $30::text[], $31::bool[])
                    AS e(process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note, author,
                         ran) USING (process_id)
 )
@@ -214,6 +215,7 @@ def _row(one: Advance) -> tuple[object, ...]:
         before.attempt,
         None if one.claim is None else one.claim.consumer_id,
         None if one.claim is None else one.claim.claimed_at,
+        process.assignee,
     )
 
 

@@ -15,7 +15,7 @@ from orchestrator.engine.process import Process
 from orchestrator.types import ProcessStatus
 
 _COLUMNS = """p.process_id, p.workflow, p.status, p.position, p.step, p.entered, p.attempt, p.sequence, p.failures, p.lost,
-          p.rewinds, p.state::text AS state, p.started_by, p.actor, p.claimed_at"""
+          p.rewinds, p.state::text AS state, p.started_by, p.actor, p.assignee, p.claimed_at"""
 
 # A claim need not survive a crash of the server: losing it only means that the command is published again, and a commit is
 # fenced by the claiming consumer's id as well as by the attempt. So it may skip the wait for the disk. The setting is made
@@ -114,4 +114,5 @@ def _process(row: asyncpg.Record) -> Process:
         state=from_json(row["state"]),
         started_by=row["started_by"],
         actor=row["actor"],
+        assignee=row["assignee"],
     )

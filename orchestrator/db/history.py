@@ -35,6 +35,7 @@ class ProcessSummary:
     Args:
         claimed: whether a consumer runs its step at this moment.
         due_at: when the engine looks at it again, or tries a waiting step again.
+        assignee: who is to act on it; ``SYSTEM`` for the engine.
     """
 
     process_id: UUID
@@ -49,6 +50,7 @@ class ProcessSummary:
     updated_at: datetime
     claimed: bool
     due_at: datetime | None
+    assignee: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,7 @@ def _summaries() -> Select[*tuple[Any, ...]]:
         ProcessRow.updated_at,
         ProcessRow.claimed_by.is_not(None),
         ProcessRow.due_at,
+        ProcessRow.assignee,
     )
 
 

@@ -6,9 +6,9 @@ its own, whose first revision depends on the engine's head.
 
 from __future__ import annotations
 
+import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from alembic import command
@@ -20,21 +20,13 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from orchestrator.db.registration import link_default_workflows
+from orchestrator.db.registration.difference import Registration
 from orchestrator.db.tables import WorkflowRow
 from orchestrator.errors import ConfigurationError
 
 # Two programs that start at once must not migrate at once. The number is arbitrary; it only has to be always the same.
 _ADVISORY_LOCK = 7_261_944_031
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A workflow as code or database knows it."""
-
-    name: str
-    target: str
-    is_task: bool
-    description: str
 
 
 def engine_migrations() -> Path:
@@ -57,15 +49,24 @@ def alembic_config(project: Path) -> Config:
     return config
 
 
-async def upgrade(engine: AsyncEngine, project: Path) -> list[str]:
-    """Apply all migrations that are not yet applied, in one transaction; return the revisions now in force.
+async def upgrade(engine: AsyncEngine, project: Path, default_workflows: Sequence[str] = ()) -> list[str]:
+    """Apply all migrations that are not yet applied, and link the default workflows to all products, in one transaction.
+
+    Args:
+        engine: to the database.
+        project: the folder of the user's own migrations.
+        default_workflows: names; those that no migration has registered yet are passed over.
+
+    Returns:
+        The revisions now in force.
 
     Raises:
-        ConfigurationError: a migration is wrong; the text says which and why.
+        ConfigurationError: a migration is wrong, or a default workflow cannot be linked; the text says which and why.
     """
 
     def apply(connection: Connection, config: Config) -> list[str]:
         command.upgrade(config, "heads")
+        link_default_workflows(connection, default_workflows)
         return sorted(MigrationContext.configure(connection).get_current_heads())
 
     return await _run(engine, project, apply)
@@ -105,7 +106,8 @@ def write_revision(project: Path, message: str, *, upgrades: str = "", downgrade
         splice=False,
         branch_labels="project" if first else None,
         version_path=str(project.resolve()),
-        depends_on="engine@head" if first else None,
+        # It was written against the tables that there are now, so on an empty database they must be made before it runs.
+        depends_on="engine@head",
         upgrades=upgrades,
         downgrades=downgrades,
         imports=imports,
@@ -113,17 +115,6 @@ def write_revision(project: Path, message: str, *, upgrades: str = "", downgrade
     if written is None:
         raise ConfigurationError(f"no revision could be written into {project}")
     return Path(written.path)
-
-
-def registration_code(new: list[Registration], gone: list[Registration]) -> tuple[str, str, str]:
-    """The upgrade, downgrade and imports of a revision that registers ``new`` workflows and removes ``gone`` ones."""
-    register = [_call("register_workflow", one) for one in new]
-    remove = [f"remove_workflow(op.get_bind(), {one.name!r})" for one in gone]
-    undo = [f"remove_workflow(op.get_bind(), {one.name!r})" for one in new]
-    redo = [_call("register_workflow", one) for one in gone]
-    imports = "from orchestrator.db.registration import register_workflow, remove_workflow"
-    # Removing comes first: a changed workflow is both, and its name may stand only once.
-    return "\n    ".join(remove + register), "\n    ".join(undo + redo), imports
 
 
 async def registered(session: AsyncSession) -> list[Registration]:
@@ -145,13 +136,6 @@ def _with_ancestors(scripts: ScriptDirectory, heads: Iterable[str]) -> set[str]:
     return found
 
 
-def _call(function: str, one: Registration) -> str:
-    return (
-        f"{function}(\n        op.get_bind(),\n        name={one.name!r},\n        target={one.target!r},\n"
-        f"        is_task={one.is_task!r},\n        description={one.description!r},\n    )"
-    )
-
-
 async def _run(engine: AsyncEngine, project: Path, action: Callable[[Connection, Config], list[str]]) -> list[str]:
     config = alembic_config(project)
 
@@ -163,5 +147,13 @@ async def _run(engine: AsyncEngine, project: Path, action: Callable[[Connection,
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(run)
-    except (CommandError, ProgrammingError) as error:
-        raise ConfigurationError(f"the database cannot be migrated: {error}") from error
+    except (CommandError, ProgrammingError, ConfigurationError) as error:
+        raise ConfigurationError(f"the database cannot be migrated: {_place(error, project)}{error}") from error
+
+
+def _place(error: BaseException, project: Path) -> str:
+    """The migration that has raised an error, for its text; nothing when none has."""
+    folders = {engine_migrations() / "versions", project.resolve()}
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [frame for frame in frames if Path(frame.filename).resolve().parent in folders]
+    return f"{Path(files[-1].filename).name}, line {files[-1].lineno}: " if files else ""

@@ -57,6 +57,7 @@ def from_row(row: ProcessRow) -> Process:
         state=row.state,
         started_by=row.started_by,
         actor=row.actor,
+        assignee=row.assignee,
     )
 
 

@@ -25,9 +25,9 @@ _INSERT = f"""
 WITH made AS (
     INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at,
                            workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures,
-                           lost, rewinds)
+                           lost, rewinds, assignee)
     VALUES ($1, $2, $3, $4, $5::text, $6::text::jsonb, $7, $8, now() + $9::float8 * interval '1 second',
-            {wake_expression("$5", "$9")}, $10, $11, $12, $13, $14, $15, 0, 0, 0, 0)
+            {wake_expression("$5", "$9")}, $10, $11, $12, $13, $14, $15, 0, 0, 0, 0, $28)
     ON CONFLICT (request_key) DO NOTHING
     RETURNING process_id
 ), logged AS (
@@ -94,6 +94,7 @@ async def insert(
         request_key,
         request_digest,
         *map(list, zip(*(log_row(process.process_id, entry)[1:] for entry in decision.entries), strict=True)),
+        process.assignee,
     )
     if at is not None and decision.callback is not None:
         await change_callback(connection, process.process_id, decision)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
-from orchestrator.db.session import Driver, driver
+from orchestrator.db.session import PROCESS_ID, Driver, driver
 from orchestrator.errors import CommitNotAllowedError
 
 MARK_SETTING = "orchestrator.step"
@@ -79,11 +79,15 @@ class GuardedSession(Session):
 
 
 class StepSession(AsyncSession):
-    """The session of one attempt of one step. It takes a connection only when the step first uses it."""
+    """The session of one attempt of one step. It takes a connection only when the step first uses it.
+
+    Args:
+        process_id: whose step it is: what is saved through this session is saved by that process.
+    """
 
     sync_session_class = GuardedSession
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, process_id: UUID | None = None) -> None:
         self.guard = Guard()
         super().__init__(
             engine.execution_options(**{_OPTION: self.guard}), expire_on_commit=False, sync_session_class=GuardedSession
@@ -92,6 +96,8 @@ class StepSession(AsyncSession):
         assert isinstance(self._guarded, GuardedSession)  # noqa: S101 - tells the type checker what was just built
         self._guarded.guard = self.guard
         event.listen(self._guarded, "after_begin", self._mark)
+        if process_id is not None:
+            self.info[PROCESS_ID] = process_id
 
     async def close(self) -> None:
         """Refused in a step: the engine closes it."""

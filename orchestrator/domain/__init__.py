@@ -1,1 +1,25 @@
 """What a subscription is made of: models that authors write, loaded and saved through the database layer."""
+
+from __future__ import annotations
+
+from orchestrator.db.subscriptions import BlockReference, SubscriptionReference
+from orchestrator.domain.block import ProductBlockModel
+from orchestrator.domain.definition import definition_of
+from orchestrator.domain.difference import explain
+from orchestrator.domain.loading import load_stored
+from orchestrator.domain.product import ProductModel
+from orchestrator.domain.registry import SUBSCRIPTION_MODEL_REGISTRY
+from orchestrator.domain.subscription import SubscriptionModel, flat
+
+__all__ = [
+    "SUBSCRIPTION_MODEL_REGISTRY",
+    "BlockReference",
+    "ProductBlockModel",
+    "ProductModel",
+    "SubscriptionModel",
+    "SubscriptionReference",
+    "definition_of",
+    "explain",
+    "flat",
+    "load_stored",
+]

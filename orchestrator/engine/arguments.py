@@ -10,11 +10,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Any
+from uuid import UUID
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
+from orchestrator.engine.references import StoredParameter, stored_parameter
 from orchestrator.errors import DefinitionError, MissingArgumentError
-from orchestrator.types import State
+from orchestrator.types import State, Stored
 from orchestrator.workflow import CallbackTerms
 
 ENGINE_PARAMETERS = frozenset({"state", "session", "process_id", "idempotency_key"})
@@ -42,12 +44,14 @@ class Arguments:
     Args:
         what: names the function in error texts.
         engine: the names of the parameters that the engine fills itself.
+        stored: those that are loaded from the database by a reference in the state.
         parameters: the others.
     """
 
     what: str
     engine: frozenset[str]
     parameters: tuple[Parameter, ...]
+    stored: tuple[StoredParameter, ...] = ()
 
     @classmethod
     def of(cls, function: Callable[..., Any] | None, what: str, callback: CallbackTerms | None = None) -> Arguments:
@@ -61,7 +65,7 @@ class Arguments:
         reserved = ENGINE_PARAMETERS
         if callback is not None:
             reserved = reserved | CALLBACK_PARAMETERS | {callback.route_key}
-        engine, parameters = set(), []
+        engine, parameters, stored = set(), [], []
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError) as error:
@@ -71,15 +75,35 @@ class Arguments:
                 raise DefinitionError(f"{what} has the parameter '{parameter}': parameters are filled by name only")
             if parameter.name in reserved:
                 engine.add(parameter.name)
+            elif (loaded := _stored(function, parameter, what)) is not None:
+                stored.append(loaded)
             else:
                 parameters.append(_parameter(function, parameter, what))
-        if "session" in engine and not is_async(function):
+        if "session" in engine and not (is_async(function) or inspect.isasyncgenfunction(function)):
             # A plain function runs in a thread, where an AsyncSession cannot be awaited.
             raise DefinitionError(f"{what} asks for 'session' but is a plain function: make it 'async def'")
-        return cls(what, frozenset(engine), tuple(parameters))
+        return cls(what, frozenset(engine), tuple(parameters), tuple(stored))
 
-    def fill(self, state: State, engine: Mapping[str, object]) -> dict[str, Any]:
+    def references(self, state: State) -> dict[str, UUID | list[UUID]]:
+        """What must be loaded from the database for one call, by the parameters' names.
+
+        Raises:
+            MissingArgumentError: the state holds no reference where there must be one.
+        """
+        found: dict[str, UUID | list[UUID]] = {}
+        for parameter in self.stored:
+            reference = parameter.read(state, self.what)
+            if reference is not None:
+                found[parameter.name] = reference
+        return found
+
+    def fill(
+        self, state: State, engine: Mapping[str, object], loaded: Mapping[str, Stored | list[Stored]] | None = None
+    ) -> dict[str, Any]:
         """The keyword arguments for one call. The function gets copies: it cannot change the state in place.
+
+        Args:
+            loaded: what :meth:`references` named.
 
         Raises:
             MissingArgumentError: the state lacks a value, or holds one of the wrong type.
@@ -90,6 +114,8 @@ class Arguments:
         missing = [name for name in self.engine if name not in filled]
         if missing:
             raise MissingArgumentError(f"{self.what} asks for {missing[0]!r}, which is not to be had here")
+        for stored in self.stored:
+            filled[stored.name] = loaded[stored.name] if loaded and stored.name in loaded else stored.default
         for parameter in self.parameters:
             if parameter.name in state:
                 filled[parameter.name] = self._convert(parameter, state[parameter.name])
@@ -135,6 +161,16 @@ def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
         return function(**arguments)
     first = next(iter(inspect.signature(function).parameters))
     return function(arguments[first], **{name: value for name, value in arguments.items() if name != first})
+
+
+def _stored(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> StoredParameter | None:
+    if parameter.annotation is parameter.empty:
+        return None
+    annotation = _resolve(function, parameter, what)
+    has_default = parameter.default is not parameter.empty
+    return stored_parameter(
+        parameter.name, annotation, what, required=not has_default, default=parameter.default if has_default else None
+    )
 
 
 def _parameter(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> Parameter:

@@ -25,7 +25,7 @@ from orchestrator.engine.decision import (
 )
 from orchestrator.engine.events import Event, Failure, Stamp
 from orchestrator.engine.plan import Leaf, Plan
-from orchestrator.engine.process import Process
+from orchestrator.engine.process import SYSTEM, Process
 from orchestrator.engine.transitions import TRANSITIONS
 from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
 from orchestrator.types import ProcessStatus, State, StepStatus
@@ -42,6 +42,10 @@ __all__ = [
     "ParkCallback",
     "decide",
 ]
+
+
+NOC = "NOC"
+"""The assignee of a task that has found a subscription to be different from what the network has."""
 
 
 def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision:
@@ -217,7 +221,7 @@ class _Draft:
                 return True
             case StepKind.INPUT:
                 self.log_step(leaf, StepStatus.SUSPEND, note=f"waits for input from {leaf.step.assignee}")
-                self.change(status=ProcessStatus.SUSPENDED)
+                self.change(status=ProcessStatus.SUSPENDED, assignee=leaf.step.assignee)
             case StepKind.AWAIT:
                 self.log_step(leaf, StepStatus.AWAITING_CALLBACK)
                 self.change(status=ProcessStatus.AWAITING_CALLBACK)
@@ -257,6 +261,10 @@ class _Draft:
             self.log_process("failed", failure=failure)
 
     def decision(self) -> Decision:
+        if self.process.status is ProcessStatus.INCONSISTENT_DATA:
+            self.change(assignee=NOC)
+        elif self.process.status is not ProcessStatus.SUSPENDED:
+            self.change(assignee=SYSTEM)
         # Each change of status is an entry of its own, so that every entry is exactly one event for the outside.
         last = next((e for e in reversed(self.entries) if e.kind is EntryKind.PROCESS), None)
         shown = last.status if last is not None else self.before.status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.authorization import Action, AuthCallback
 from orchestrator.engine.arguments import Arguments
 from orchestrator.engine.process import Process
 from orchestrator.errors import WorkflowChangedError
@@ -26,6 +27,7 @@ class Leaf:
         guards: asked on arriving, outermost first.
         restart: where a retry begins: this position, or that of the action for the parts of a callback step.
         group: the name of the step group it belongs to.
+        resume_auth, retry_auth: who may fill it in, and who may retry it: its own callback, else that of the nearest block.
     """
 
     position: int
@@ -35,6 +37,18 @@ class Leaf:
     guards: tuple[Guard, ...] = ()
     restart: int = 0
     group: str | None = None
+    resume_auth: AuthCallback | None = None
+    retry_auth: AuthCallback | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What a step inherits from the blocks around it."""
+
+    restart: int | None = None
+    group: str | None = None
+    resume_auth: AuthCallback | None = None
+    retry_auth: AuthCallback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,7 @@ class Plan:
         Raises:
             DefinitionError: a step's parameters cannot be filled.
         """
-        leaves = tuple(_lay_out(workflow, workflow.steps, 0, (), None, None))
+        leaves = tuple(_lay_out(workflow, workflow.steps, 0, (), _Around()))
         form = Arguments.of(workflow.initial_input_form, f"the initial form of {workflow.name!r}")
         return cls(workflow, leaves, form, {leaf.step.name: leaf.position for leaf in leaves})
 
@@ -80,6 +94,19 @@ class Plan:
             " name and retry, or abort the process."
         )
 
+    def authorizer(self, action: Action, leaf: Leaf | None = None) -> AuthCallback | None:
+        """Who decides about an action: the step's callback, else the workflow's for it, else the workflow's for all."""
+        whole = self.workflow
+        match action:
+            case Action.START:
+                return whole.authorize_callback
+            case Action.RESUME:
+                own = None if leaf is None else leaf.resume_auth
+                return own or whole.resume_auth_callback or whole.authorize_callback
+            case Action.RETRY | Action.SKIP | Action.PATCH:
+                own = None if leaf is None else leaf.retry_auth
+                return own or whole.retry_auth_callback or whole.authorize_callback
+
     def skipped_by(self, leaf: Leaf) -> int:
         """The position after ``leaf`` and after whatever cannot be run without it (the rest of its callback step)."""
         end = leaf.position + 1
@@ -88,33 +115,25 @@ class Plan:
         return end
 
 
-def _lay_out(
-    workflow: Workflow,
-    steps: StepList,
-    start: int,
-    outer: tuple[Guard, ...],
-    restart: int | None,
-    group: str | None,
-) -> list[Leaf]:
+def _lay_out(workflow: Workflow, steps: StepList, start: int, outer: tuple[Guard, ...], around: _Around) -> list[Leaf]:
     """Flatten ``steps`` from position ``start``; ``outer`` are the guards of enclosing blocks, asked at their first leaf."""
     found: list[Leaf] = []
     for item in steps:
         position = start + len(found)
         pending = outer if not found else ()
+        resume_auth = item.resume_auth_callback or around.resume_auth
+        retry_auth = item.retry_auth_callback or around.retry_auth
         if isinstance(item, Block):
             end = position + _size(item.steps)
             guards = pending + tuple(Guard(predicate, end) for predicate in item.conditions)
             is_callback = item.kind is BlockKind.CALLBACK
-            found.extend(
-                _lay_out(
-                    workflow,
-                    item.steps,
-                    position,
-                    guards,
-                    position if is_callback else restart,
-                    group if is_callback else item.name,
-                )
+            inside = _Around(
+                position if is_callback else around.restart,
+                around.group if is_callback else item.name,
+                resume_auth,
+                retry_auth,
             )
+            found.extend(_lay_out(workflow, item.steps, position, guards, inside))
             continue
         guards = pending + tuple(Guard(predicate, position + 1) for predicate in item.conditions)
         found.append(
@@ -124,8 +143,10 @@ def _lay_out(
                 item.queue or workflow.default_queue,
                 Arguments.of(item.function or item.form, f"the step {item.name!r} of {workflow.name!r}", item.callback),
                 guards,
-                position if restart is None else restart,
-                group,
+                position if around.restart is None else around.restart,
+                around.group,
+                resume_auth,
+                retry_auth,
             )
         )
     return found

@@ -7,6 +7,9 @@ from uuid import UUID, uuid5
 
 from orchestrator.types import ProcessStatus, State
 
+SYSTEM = "SYSTEM"
+"""The assignee of a process on which no person is to act."""
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -24,6 +27,7 @@ class Process:
         state: what the process knows.
         started_by: who started the process.
         actor: who started, resumed or retried it last: the author of the steps that run now.
+        assignee: who is to act on it now; ``SYSTEM`` for the engine itself.
     """
 
     process_id: UUID
@@ -40,6 +44,7 @@ class Process:
     failures: int = 0
     lost: int = 0
     rewinds: int = 0
+    assignee: str = SYSTEM
 
     def idempotency_key(self, step: str) -> str:
         """A UUID that names this step of this process to external systems: the same on every attempt.

@@ -8,7 +8,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.authorization import Action, Attempted, require
 from orchestrator.db import processes
+from orchestrator.db.locks import held_by
 from orchestrator.db.tables import EngineSettingsRow
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Aborted, Event, Patched, Retried, StepSkipped, Submitted
@@ -21,11 +23,13 @@ from orchestrator.errors import (
     IllegalTransitionError,
     InvalidInputError,
     InvalidResultError,
+    StepError,
     WorkflowChangedError,
 )
 from orchestrator.forms import fill_form
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
+from orchestrator.services.models import load_arguments
 from orchestrator.services.outcome import advanced, due_in, new_stamp
 from orchestrator.services.start import StartLimits
 from orchestrator.types import JSON, ProcessStatus, State
@@ -39,6 +43,7 @@ async def resume(
 
     Raises:
         NotFoundError, InvalidInputError, FormIncompleteError, EnginePausedError.
+        ForbiddenError: the user may not (so with everything below, aborting aside).
         ConflictError: the process waits for no input and has not failed, or somebody else was faster.
     """
     process = await processes.load(session, process_id, lock=True)
@@ -46,8 +51,10 @@ async def resume(
     if process.status is not ProcessStatus.SUSPENDED:
         if any(inputs):
             raise IllegalTransitionError(f"a process that is {process.status.value} takes no input")
+        await _authorize(process, user, Action.RETRY)
         return await _apply(session, process, Retried(user), limits)
-    delta = await _submitted(process, inputs, limits)
+    await _authorize(process, user, Action.RESUME)
+    delta = await _submitted(session, process, inputs, limits)
     return await _apply(session, process, Submitted(user, delta), limits)
 
 
@@ -60,6 +67,7 @@ async def retry(session: AsyncSession, process_id: UUID, user: str, limits: Star
     """
     process = await processes.load(session, process_id, lock=True)
     await _refuse_when_paused(session)
+    await _authorize(process, user, Action.RETRY)
     return await _apply(session, process, Retried(user), limits)
 
 
@@ -68,11 +76,19 @@ async def abort(
 ) -> Advanced:
     """End a process at once; a step that runs at this moment leaves no trace.
 
+    Subscriptions whose locks it holds stay out of sync, because nobody knows how far its work outside has come; the log
+    names them.
+
     Raises:
         NotFoundError.
         ConflictError: it is final already.
     """
     process = await processes.load(session, process_id, lock=True)
+    left = await held_by(session, process_id)
+    if left:
+        names = ", ".join(map(str, left))
+        note = f"leaves out of sync: {names} ('orchestrator subscriptions set-in-sync' once that has been looked into)"
+        reason = f"{reason}; {note}" if reason else note
     return await _apply(session, process, Aborted(user, reason), limits)
 
 
@@ -93,6 +109,7 @@ async def patch(
     """
     _need_reason(reason)
     process = await processes.load(session, process_id, lock=True)
+    await _authorize(process, user, Action.PATCH)
     try:
         delta = canonical(dict(changes), "the patch")
         check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
@@ -119,6 +136,7 @@ async def skip(session: AsyncSession, process_id: UUID, user: str, reason: str, 
     _need_reason(reason)
     process = await processes.load(session, process_id, lock=True)
     await _refuse_when_paused(session)
+    await _authorize(process, user, Action.SKIP)
     return await _apply(session, process, StepSkipped(user, reason), limits)
 
 
@@ -132,7 +150,7 @@ async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
     if process.status is not ProcessStatus.SUSPENDED:
         return None
     try:
-        await _fill(process, [])
+        await _fill(session, process, [])
     except InvalidInputError as error:
         return getattr(error, "form", None)
     return None
@@ -148,16 +166,25 @@ async def _apply(session: AsyncSession, process: Process, event: Event, limits: 
     return advanced(plan, decision, at)
 
 
-async def _submitted(process: Process, inputs: Sequence[State], limits: StartLimits) -> State:
+async def _authorize(process: Process, user: str, action: Action) -> None:
+    plan = plan_of(process.workflow)
     try:
-        delta = canonical(await _fill(process, inputs), f"the form of {process.step!r}")
+        leaf = plan.locate(process)
+    except WorkflowChangedError:
+        leaf = None  # the step is gone from the code, and its callback with it: the workflow's decides
+    await require(plan.authorizer(action, leaf), Attempted(user, process.workflow, process.step, action))
+
+
+async def _submitted(session: AsyncSession, process: Process, inputs: Sequence[State], limits: StartLimits) -> State:
+    try:
+        delta = canonical(await _fill(session, process, inputs), f"the form of {process.step!r}")
         check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except InvalidResultError as error:
         raise InvalidInputError(str(error)) from error
     return delta
 
 
-async def _fill(process: Process, inputs: Sequence[State]) -> State:
+async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]) -> State:
     plan: Plan = plan_of(process.workflow)
     try:
         leaf = plan.locate(process)
@@ -165,8 +192,17 @@ async def _fill(process: Process, inputs: Sequence[State]) -> State:
         raise ConflictError(str(error)) from error
     if leaf.step.kind is not StepKind.INPUT or leaf.step.form is None:
         raise ConflictError(f"the step {leaf.step.name!r} takes no input")
-    engine = {"process_id": process.process_id, "idempotency_key": process.idempotency_key(leaf.step.name)}
-    arguments = leaf.arguments.fill(process.state, engine | {"state": process.state})
+    engine = {
+        "process_id": process.process_id,
+        "idempotency_key": process.idempotency_key(leaf.step.name),
+        "state": process.state,
+        "session": session,
+    }
+    try:
+        loaded = await load_arguments(session, leaf.arguments, process.state)
+    except StepError as error:
+        raise ConflictError(f"the form of {leaf.step.name!r} cannot be made: {error}") from error
+    arguments = leaf.arguments.fill(process.state, engine, loaded)
     return await fill_form(leaf.step.form, arguments, inputs, f"the form of {leaf.step.name!r}")
 
 

@@ -9,12 +9,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from orchestrator.engine.arguments import call, is_async
+from orchestrator.engine.arguments import Arguments, call, is_async
 from orchestrator.engine.events import Failure, StepFailed, StepSucceeded
 from orchestrator.engine.plan import Leaf
 from orchestrator.engine.process import Process
@@ -26,7 +26,8 @@ from orchestrator.errors import (
     ProcessFailureError,
     StepTimeoutError,
 )
-from orchestrator.types import JSON
+from orchestrator.services.models import Loaded, has_models
+from orchestrator.types import JSON, ProcessStatus, State
 
 logger = structlog.get_logger(__name__)
 
@@ -51,6 +52,18 @@ class StepLimits:
     state_hard_limit: int
 
 
+class Models(Protocol):
+    """How a step's models come from the database and go back; made by whoever owns the step's transaction."""
+
+    async def load(self, arguments: Arguments, state: State) -> Loaded:
+        """Load what the step asks for, and let go of the connection."""
+        ...
+
+    async def save(self, returned: object) -> object:
+        """Save the models in what it returned, in the transaction that its outcome is stored in."""
+        ...
+
+
 async def execute(
     leaf: Leaf,
     process: Process,
@@ -58,7 +71,9 @@ async def execute(
     limits: StepLimits,
     threads: Executor,
     *,
+    models: Models | None = None,
     secret: str | None = None,
+    is_task: bool = False,
     is_outage: Callable[[BaseException], bool] | None = None,
 ) -> StepSucceeded | StepFailed:
     """Run the step at ``leaf`` for the attempt that ``process`` is at.
@@ -68,16 +83,23 @@ async def execute(
     Args:
         engine: the parameters that the engine fills, by name.
         threads: where plain functions run.
+        models: where domain models come from; without it there are none.
         secret: the callback token, which must not reach the state or the log.
+        is_task: in a task, a failed assertion means that the data is inconsistent.
         is_outage: tells an error of our own servers, which goes through, from the author's.
     """
     step = leaf.step
     what = f"the step {step.name!r}"
     seconds = limits.timeout if step.timeout is None else step.timeout.total_seconds()
     try:
-        arguments = leaf.arguments.fill(process.state, engine)
+        loaded = (
+            await models.load(leaf.arguments, process.state) if models is not None and leaf.arguments.stored else None
+        )
+        arguments = leaf.arguments.fill(process.state, engine, loaded)
         assert step.function is not None  # noqa: S101 - only steps with a function are dispatched
         returned = await _call(step.function, arguments, seconds, what, threads)
+        if models is not None and has_models(returned):
+            returned = await models.save(returned)
         delta = canonical(returned, what)
         if secret is not None and secret.encode() in to_json(delta):
             raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")
@@ -86,7 +108,7 @@ async def execute(
         # The author's code may raise anything, sys.exit() included; it fails the step and never the consumer.
         if is_outage is not None and is_outage(error):
             raise
-        return failed(leaf, process, error, secret)
+        return failed(leaf, process, error, secret, is_task=is_task)
     return StepSucceeded(process.attempt, delta, warning)
 
 
@@ -165,7 +187,9 @@ async def _cancel(task: asyncio.Future[object], what: str) -> None:
         task.exception()
 
 
-def failed(leaf: Leaf, process: Process, error: BaseException, secret: str | None) -> StepFailed:
+def failed(
+    leaf: Leaf, process: Process, error: BaseException, secret: str | None, *, is_task: bool = False
+) -> StepFailed:
     """The event that an error of this attempt stands for, with the secret taken out of every text."""
     details = getattr(error, "details", None) if isinstance(error, ProcessFailureError) else None
     text = "".join(traceback.format_exception(error))
@@ -175,6 +199,9 @@ def failed(leaf: Leaf, process: Process, error: BaseException, secret: str | Non
         # Cleaned before it is cut, because a cut through the secret would leave most of it.
         traceback=_clean(text, secret)[-MAX_TRACEBACK:],
         details=_document(details, secret),
+        status=(
+            ProcessStatus.INCONSISTENT_DATA if is_task and isinstance(error, AssertionError) else ProcessStatus.FAILED
+        ),
     )
     policy = leaf.step.retry
     retry_in = None

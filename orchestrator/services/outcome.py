@@ -11,6 +11,7 @@ from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import CodeChanged, Event, Failure, Stamp
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
+from orchestrator.engine.references import subscription_ids
 from orchestrator.errors import WorkflowChangedError
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent
 
@@ -77,6 +78,7 @@ def describe(
         status=process.status.value,
         sequence=process.sequence,
         user=process.actor,
+        subscription_ids=subscription_ids(process.state),
         at=at,
         entries=list(entries),
         next=next_step,
@@ -105,7 +107,7 @@ def events_of(message: Advanced) -> list[tuple[str, ProcessEvent]]:
             "sequence": entry.sequence,
             "at": message.at,
             "user": entry.author,
-            "subscription_ids": [],
+            "subscription_ids": message.subscription_ids,
         }
         # Built without validation: every value comes from a validated message, and this runs for every step.
         if entry.kind == "step":

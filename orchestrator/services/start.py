@@ -10,11 +10,14 @@ from uuid import UUID, uuid4
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.authorization import Action, Attempted, answer, require
 from orchestrator.db import processes, starts
+from orchestrator.db.locks import link
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Started
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
+from orchestrator.engine.references import SUBSCRIPTION_ID
 from orchestrator.engine.state import canonical, check_size
 from orchestrator.errors import (
     ConflictError,
@@ -22,12 +25,16 @@ from orchestrator.errors import (
     InvalidInputError,
     InvalidResultError,
     NotFoundError,
+    PredicateFailedError,
 )
 from orchestrator.forms import fill_form
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.outcome import advanced, due_in, new_stamp
+from orchestrator.services.subscriptions import require_usable
+from orchestrator.targets import Target
 from orchestrator.types import ProcessStatus, State
+from orchestrator.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,11 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
     """Start a process.
 
     Raises:
-        NotFoundError: the workflow is not registered, in code or in the database; the text says which.
+        NotFoundError: the workflow is not registered, in code or in the database; the text says which. Or there is no
+            such subscription.
+        ForbiddenError: the user may not start it.
+        PredicateFailedError: its run predicate is against it.
+        WorkflowNotUsableError: it may not run on this subscription now; with the reasons.
         DefinitionError: its module is broken.
         InvalidInputError, FormIncompleteError: the pages do not fit its form.
         EnginePausedError: the engine is paused.
@@ -85,10 +96,16 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
     if facts.process_id is not None:
         return _repeated(request, facts)
     plan = _registered(request.workflow, facts.workflow_id)
+    workflow = plan.workflow
+    await require(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
     assert facts.workflow_id is not None  # noqa: S101 - _registered has just made sure
     if facts.paused:
         raise EnginePausedError("the engine is paused: nothing new is started until somebody unpauses it")
-    state = await _first_state(plan, request, limits)
+    await _ask_predicate(session, workflow, request.user)
+    state = await _first_state(session, plan, request, limits)
+    subscription_id = _subject(workflow, state)
+    if subscription_id is not None:
+        await require_usable(session, workflow, subscription_id, lock=True)
     process = processes.blank(
         Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
     )
@@ -105,6 +122,8 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
     if at is None:
         # Somebody else has just used the key: the database decided who was first.
         return _repeated(request, await starts.start_facts(session, request.workflow, request.key))
+    if subscription_id is not None:
+        await link(session, process.process_id, [subscription_id])
     return StartOutcome(process.process_id, advanced(plan, decision, at))
 
 
@@ -135,14 +154,34 @@ def _registered(name: str, workflow_id: UUID | None) -> Plan:
     return plan
 
 
-async def _first_state(plan: Plan, request: StartRequest, limits: StartLimits) -> State:
+async def _ask_predicate(session: AsyncSession, workflow: Workflow, user: str) -> None:
+    if workflow.run_predicate is None:
+        return
+    said = await answer(workflow.run_predicate, {"user": user, "workflow": workflow.name, "session": session})
+    if said is not True:
+        reason = said if isinstance(said, str) else "its run predicate is against it"
+        raise PredicateFailedError(f"the workflow {workflow.name!r} may not run now: {reason}")
+
+
+def _subject(workflow: Workflow, state: State) -> UUID | None:
+    """The subscription that a workflow is to run on; a create workflow makes its own."""
+    if workflow.target is Target.CREATE or SUBSCRIPTION_ID not in state:
+        return None
+    try:
+        return UUID(str(state[SUBSCRIPTION_ID]))
+    except ValueError as error:
+        raise InvalidInputError(f"{SUBSCRIPTION_ID!r} must be a UUID, not {state[SUBSCRIPTION_ID]!r:.100}") from error
+
+
+async def _first_state(session: AsyncSession, plan: Plan, request: StartRequest, limits: StartLimits) -> State:
     what = f"the form of {request.workflow!r}"
     form = plan.workflow.initial_input_form
     if form is None:
         if any(request.inputs):
             raise InvalidInputError(f"the workflow {request.workflow!r} has no form, but input was sent")
         return {}
-    filled = await fill_form(form, plan.form.fill({}, {"state": {}}), request.inputs, what)
+    arguments = plan.form.fill({}, {"state": {}, "session": session})
+    filled = await fill_form(form, arguments, request.inputs, what)
     try:
         state = canonical(filled, what)
         check_size(state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import asyncpg
@@ -15,6 +16,7 @@ from tests.acceptance.installation import Installation
 from tests.servers import Servers, drop_database, drop_vhost, make_vhost
 
 MakeInstallation = Callable[..., Installation]
+Kind = TypeVar("Kind", bound=Installation)
 TAIL = 80
 """Lines of each program's output that are shown beside a failure."""
 
@@ -39,23 +41,28 @@ async def _drop(servers: Servers, name: str) -> None:
 
 
 @contextlib.contextmanager
-def make_installations(
-    servers: Servers, template: str, folder: Callable[[str], Path], vhost: str | None = None
-) -> Iterator[MakeInstallation]:
-    """Make installations and end them.
+def make_installations_of(
+    kind: Callable[..., Kind],
+    servers: Servers,
+    template: str,
+    folder: Callable[[str], Path],
+    vhost: str | None = None,
+) -> Iterator[Callable[..., Kind]]:
+    """Make installations of a project and end them.
 
     Args:
+        kind: makes one of its folder, its servers' URLs and settings.
         vhost: a virtual host that is there already, for brokers that are going to be wiped; default one for each.
     """
-    made: list[tuple[Installation, str]] = []
+    made: list[tuple[Kind, str]] = []
 
-    def make(**settings: str) -> Installation:
+    def make(**settings: str) -> Kind:
         name = f"orchestrator_test_{uuid4().hex[:12]}"
         asyncio.run(_sql(servers, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
         if vhost is None:
             make_vhost(servers, name)
         amqp_url = servers.amqp_url(vhost or name)
-        installation = Installation(folder(name), servers.database_url(name), amqp_url, **settings)
+        installation = kind(folder(name), servers.database_url(name), amqp_url, **settings)
         made.append((installation, name))
         LIVE.append(installation)
         installation.migrate()
@@ -72,6 +79,13 @@ def make_installations(
             asyncio.run(_drop(servers, name))
     assert [line for installation, _ in made for line in installation.defects()] == []
     assert [line for installation, _ in made for line in installation.leaks()] == [], "secrets in a log"
+
+
+def make_installations(
+    servers: Servers, template: str, folder: Callable[[str], Path], vhost: str | None = None
+) -> contextlib.AbstractContextManager[MakeInstallation]:
+    """As above, of the project without products."""
+    return make_installations_of(Installation, servers, template, folder, vhost)
 
 
 @pytest.fixture

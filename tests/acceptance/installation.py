@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -247,7 +248,7 @@ class Installation:
 
     def wait_for(self, process_id: UUID, status: str, seconds: float = PATIENCE) -> None:
         """Wait until a process has a status; fail at once when it ends in another."""
-        final = {"completed", "aborted", "failed"} - {status}
+        final = {"completed", "aborted", "failed", "inconsistent_data"} - {status}
 
         def reached() -> bool:
             now = self.status(process_id)
@@ -262,6 +263,24 @@ class Installation:
         """Wait until a step has written something into the journal."""
         until(lambda: len(self.journal(process_id, what)) >= number, f"{what!r} of {process_id} ×{number}")
 
+    @contextlib.contextmanager
+    def holding(self, statement: str, *arguments: object) -> Iterator[int]:
+        """Hold the locks that a statement takes, then commit; yield the number by which the server knows who holds them."""
+        connection = self.background.run(self._connect())
+        try:
+            self.background.run(connection.execute("BEGIN"))
+            assert self.background.run(connection.fetch(statement, *arguments)), f"nothing to hold: {statement}"
+            yield connection.get_server_pid()
+            self.background.run(connection.execute("COMMIT"))
+        finally:
+            self.background.run(connection.close(timeout=5))
+
+    def waits_for(self, holder: int) -> bool:
+        """Whether somebody waits for a lock of this connection."""
+        return bool(
+            self.value("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))", holder)
+        )
+
     def finish(self, workflow: str, *inputs: Mapping[str, Any], status: str = "completed") -> UUID:
         """Start a process and wait until it has ended."""
         process_id = self.start(workflow, *inputs)
@@ -270,10 +289,13 @@ class Installation:
 
     async def _query(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self.database_url.replace("+asyncpg", ""),
-                timeout=10,
-                server_settings={"default_transaction_read_only": "on", "application_name": "acceptance"},
-            )
+            self._connection = await self._connect(default_transaction_read_only="on")
             await self._connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
         return await self._connection.fetch(statement, *arguments)
+
+    async def _connect(self, **settings: str) -> asyncpg.Connection[asyncpg.Record]:
+        return await asyncpg.connect(
+            self.database_url.replace("+asyncpg", ""),
+            timeout=10,
+            server_settings={"application_name": "acceptance", **settings},
+        )

@@ -1,17 +1,11 @@
-"""The documentation is true: its code runs, its commands exist, its names, defaults and links are those of the project."""
+"""The documentation is true: its commands exist, its names, defaults, messages and links are those of the project."""
 
 from __future__ import annotations
 
 import ast
-import importlib
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,168 +16,18 @@ from orchestrator import errors, messages
 from orchestrator.broker.topology import EXCHANGES, FIXED_QUEUES, Topology
 from orchestrator.cli import app
 from orchestrator.db.session import Database
-from orchestrator.engine.plan import Plan
-from orchestrator.settings import Settings
-from orchestrator.workflow import Workflow
+from orchestrator.engine import usability
+from orchestrator.settings import Settings, variable_of
+from tests.integration.documentation import DOCS, PAGES, REPOSITORY, blocks, name_of, prose
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DOCS = REPOSITORY / "docs"
-PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")])
-HOW_TOS = [
-    REPOSITORY / "README.md",
-    DOCS / "write-a-workflow.md",
-    DOCS / "callbacks-from-any-language.md",
-    DOCS / "start-from-another-service.md",
-]
 NOT_SETTINGS = {"ORCHESTRATOR_SERVICES_PIDS"}
 
-_FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _INLINE = re.compile(r"`([^`\n]+)`")
 
 
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page; ``info`` is what stands after the backquotes."""
-
-    page: Path
-    info: str
-    text: str
-
-
-def blocks(page: Path, language: str) -> list[Block]:
-    found = [Block(page, info.strip(), text) for _, info, text in _FENCE.findall(page.read_text())]
-    return [block for block in found if block.info.split(" ")[0] == language]
-
-
-def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
-    return _FENCE.sub("", page.read_text())
-
-
-def name_of(page: Path) -> str:
-    return str(page.relative_to(REPOSITORY))
-
-
-# the code
-
-
-def write_files(page: Path, folder: Path) -> list[Path]:
-    """Write a page's Python blocks, whose first line names the file; later blocks of one name are appended."""
-    written: dict[Path, str] = {}
-    for block in blocks(page, "python"):
-        first = block.text.splitlines()[0]
-        assert re.fullmatch(r"# [\w/]+\.py", first), (
-            f"{name_of(page)}: a Python block must begin with '# path.py': {first}"
-        )
-        path = folder / first.removeprefix("# ")
-        written[path] = written.get(path, "") + block.text
-    for path, text in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return list(written)
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder from which modules can be imported, and of which nothing is left afterwards."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("orchestrator.registry._instances", {})
-    before = set(sys.modules)
-    yield tmp_path
-    for module in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[module], "__file__", "")):
-            del sys.modules[module]
-
-
-@pytest.mark.parametrize("page", HOW_TOS, ids=name_of)
-def test_the_code_of_a_page_can_be_imported_and_every_workflow_laid_out(page: Path, project: Path) -> None:
-    workflows = []
-    paths = write_files(page, project)
-    assert paths, "no code"
-    for path in paths:
-        module = importlib.import_module(
-            ".".join(path.relative_to(project).with_suffix("").parts).removesuffix(".__init__")
-        )
-        workflows += [value for value in vars(module).values() if isinstance(value, Workflow)]
-    for workflow in workflows:
-        assert len(Plan.of(workflow)) > 0
-    if page.name in {"README.md", "write-a-workflow.md"}:
-        assert workflows
-        from orchestrator.registry import known_workflows, plan_of
-
-        registered = list(known_workflows())
-        assert registered
-        for name in registered:
-            assert plan_of(name).workflow.name == name
-
-
-def test_the_first_workflow_runs_as_the_readme_says(database_url: str, amqp_url: str, tmp_path: Path) -> None:
-    """With the commands of the README; and the service of the page about services starts it, too, once per key."""
-    write_files(REPOSITORY / "README.md", tmp_path)
-    write_files(DOCS / "start-from-another-service.md", tmp_path)
-    own = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-    environment = own | {
-        "ORCHESTRATOR_DATABASE_URL": database_url,
-        "ORCHESTRATOR_AMQP_URL": amqp_url,
-        "ORCHESTRATOR_WORKFLOWS": "ports",
-        "SERVICE_AMQP_URL": amqp_url,
-        "NO_COLOR": "1",
-        "COLUMNS": "200",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-
-    def run(*command: str) -> str:
-        outcome = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=90
-        )
-        assert outcome.returncode == 0, f"{command}\n{outcome.stdout}\n{outcome.stderr}"
-        return outcome.stdout
-
-    shown = [
-        line.split("  ")[0] for block in blocks(REPOSITORY / "README.md", "sh") for line in block.text.splitlines()
-    ]
-    prepare = [line for line in shown if line.startswith("orchestrator db ")]
-    (start,) = [line for line in shown if line.startswith("orchestrator start ")]
-    assert len(prepare) == 3
-    for line in prepare:
-        run(*shlex.split(line))
-    with (
-        (tmp_path / "dev.log").open("w") as log,
-        subprocess.Popen(["orchestrator", "dev"], cwd=tmp_path, env=environment, stdout=log, stderr=log) as dev,
-    ):
-        try:
-            words = run(*shlex.split(start), "--timeout", "60")
-            assert "Configure the node  success" in words
-            assert words.rstrip().splitlines()[-1].split()[2] == "completed"
-            first, second = run(sys.executable, "service.py"), run(sys.executable, "service.py")
-            assert first.startswith("('workflow.started'")
-            assert "'created': True" in first
-            assert second == first.replace("True", "False")
-        finally:
-            dev.terminate()
-    assert dev.returncode == 0, (tmp_path / "dev.log").read_text()
-
-
-def test_the_tests_that_a_page_shows_pass(project: Path) -> None:
-    write_files(DOCS / "write-a-workflow.md", project)
-    outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_network.py"],
-        cwd=project,
-        env={"PYTHONPATH": f"{project}:{REPOSITORY}", "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert "4 passed" in outcome.stdout
-
-
-def test_the_first_workflow_has_twenty_lines() -> None:
-    (block,) = blocks(REPOSITORY / "README.md", "python")
-    assert len([line for line in block.text.splitlines() if line.strip()]) == 20
+# messages
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -251,9 +95,7 @@ def test_every_script_that_is_named_exists() -> None:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    table = dict(
-        re.findall(r"^\| `(ORCHESTRATOR_[A-Z_]+)` \| ([^|]+) \|", (DOCS / "operating.md").read_text(), re.MULTILINE)
-    )
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", (DOCS / "operating.md").read_text(), re.MULTILINE))
     expected = {}
     for name, setting in Settings.model_fields.items():
         if setting.is_required():
@@ -262,15 +104,17 @@ def test_every_setting_is_documented_with_its_default() -> None:
             default = "none"
         elif setting.default == ():
             default = "empty"
+        elif isinstance(setting.default, tuple):
+            default = f"`{json.dumps(setting.default)}`"
         else:
             default = f"`{setting.default:g}`" if isinstance(setting.default, float) else f"`{setting.default}`"
-        expected[f"ORCHESTRATOR_{name}".upper()] = default
+        expected[variable_of(name)] = default
     assert table == expected
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
-    known = {f"ORCHESTRATOR_{name}".upper() for name in Settings.model_fields} | NOT_SETTINGS
+    known = {variable_of(name) for name in Settings.model_fields} | NOT_SETTINGS
     assert set(re.findall(r"\bORCHESTRATOR_[A-Z_]+\b", page.read_text())) <= known
 
 
@@ -290,6 +134,18 @@ def test_every_exchange_and_queue_is_in_the_operators_page() -> None:
             assert not key or f"`{key}`" in text or queue.name == f"orchestrator.steps.{key}"
     readme = (REPOSITORY / "README.md").read_text()
     assert [exchange.name.value for exchange in EXCHANGES if exchange.name.value not in readme] == []
+
+
+def test_every_reason_of_a_refusal_is_documented() -> None:
+    keys = {value for name, value in vars(usability).items() if name.isupper() and isinstance(value, str)}
+    assert len(keys) > 5
+    for name in ("rules.md", "messages.md"):
+        text = (DOCS / name).read_text()
+        assert [key for key in sorted(keys) if f"| `{key}` |" not in text] == [], name
+    refusals = [value for value in vars(errors).values() if isinstance(value, type) and "key" in vars(value)]
+    raised = {value.key for value in refusals if issubclass(value, errors.RequestError)}
+    known = (DOCS / "messages.md").read_text() + (DOCS / "rules.md").read_text()
+    assert [key for key in sorted(raised - {"request.refused", "callback.refused"}) if f"`{key}`" not in known] == []
 
 
 def test_every_error_is_in_its_page() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -10,20 +14,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
-from orchestrator.db.migrations import (
-    Registration,
-    downgrade,
-    pending,
-    registered,
-    registration_code,
-    upgrade,
-    write_revision,
-)
+from orchestrator.db.migrations import downgrade, pending, registered, upgrade, write_revision
+from orchestrator.db.registration.difference import Linked, Registration, revision_code, workflow_calls
 from orchestrator.db.session import Database
 from orchestrator.db.tables import Base
 from orchestrator.errors import ConfigurationError
 
 NOWHERE = Path("there-is-none")
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _differences(connection: Connection) -> list[object]:
@@ -40,38 +38,129 @@ async def test_every_migration_can_be_undone_and_done_again(database: Database) 
     assert await downgrade(database.engine, NOWHERE, "base") == []
     tables = await database.pool.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
     assert tables == 1, "only Alembic's own table is left"
-    assert await pending(database.engine, NOWHERE) == ["0002"]
-    assert await upgrade(database.engine, NOWHERE) == ["0002"]
+    assert await pending(database.engine, NOWHERE) == ["0003"]
+    assert await upgrade(database.engine, NOWHERE) == ["0003"]
     assert await pending(database.engine, NOWHERE) == []
     async with database.engine.connect() as connection:
         assert await connection.run_sync(_differences) == []
 
 
 async def test_an_upgrade_of_an_up_to_date_database_changes_nothing(database: Database) -> None:
-    assert await upgrade(database.engine, NOWHERE) == ["0002"]
+    assert await upgrade(database.engine, NOWHERE) == ["0003"]
 
 
 async def test_a_written_revision_registers_and_removes_workflows(database: Database, tmp_path: Path) -> None:
     """B13: registration in the database is done by migrations, which the difference between code and database writes."""
     project = tmp_path / "migrations"
-    new = [Registration("create_node", "CREATE", False, "Create a 'node'"), Registration("clean", "SYSTEM", True, "")]
-    upgrades, downgrades, imports = registration_code(new, [])
-    write_revision(project, "register", upgrades=upgrades, downgrades=downgrades, imports=imports)
+    both = {
+        "create_node": Linked(Registration("create_node", "CREATE", False, "Create a 'node'")),
+        "clean": Linked(Registration("clean", "SYSTEM", True, "")),
+    }
+    one = {"clean": both["clean"]}
+    first = _write(project, "register", {}, both)
     await upgrade(database.engine, project)
+    assert await _registered(database) == ["clean", "create_node", "modify_note"]
     async with database.transaction() as session:
-        assert await registered(session) == sorted(new, key=lambda one: one.name)
+        assert both["create_node"].registration in await registered(session)
 
-    upgrades, downgrades, imports = registration_code([], [new[0]])
-    write_revision(project, "remove", upgrades=upgrades, downgrades=downgrades, imports=imports)
+    _write(project, "remove", both, one)
     await upgrade(database.engine, project)
+    assert await _registered(database) == ["clean", "modify_note"]
+    await downgrade(database.engine, project, first)
+    assert await _registered(database) == ["clean", "create_node", "modify_note"]
+    await downgrade(database.engine, project, "project@base")
+    assert await _registered(database) == ["modify_note"]
+
+
+def _write(project: Path, message: str, before: dict[str, Linked], after: dict[str, Linked]) -> str:
+    code = revision_code(workflow_calls(before, after), workflow_calls(after, before))
+    path = write_revision(project, message, upgrades=code[0], downgrades=code[1], imports=code[2])
+    return path.name.split("_")[0]
+
+
+async def _registered(database: Database) -> list[str]:
     async with database.transaction() as session:
-        assert [one.name for one in await registered(session)] == ["clean"]
+        return [one.name for one in await registered(session)]
+
+
+async def test_a_projects_first_migration_may_be_older_than_the_tables_of_products(
+    database: Database, tmp_path: Path
+) -> None:
+    """On an empty database it then runs before them; what it does to workflows is done all the same."""
+    project = tmp_path / "migrations"
+    project.mkdir()
+    (project / "old.py").write_text(
+        "from alembic import op\n"
+        "from orchestrator.db.registration import register_product, register_workflow, remove_workflow\n"
+        "revision, down_revision, branch_labels, depends_on = 'old', None, ('project',), '0001'\n"
+        "def upgrade():\n"
+        "    register_workflow(op.get_bind(), name='gone', target='SYSTEM')\n"
+        "    register_workflow(op.get_bind(), name='kept', target='SYSTEM')\n"
+        "    remove_workflow(op.get_bind(), 'gone')\n"
+        "    # products\n"
+        "def downgrade(): pass\n"
+    )
+    await downgrade(database.engine, NOWHERE, "base")
+    assert await upgrade(database.engine, project, ["modify_note"]) == ["0003", "old"]
+    assert await _registered(database) == ["kept", "modify_note"]
+
+    await downgrade(database.engine, project, "base")
+    text = (project / "old.py").read_text()
+    (project / "old.py").write_text(
+        text.replace("# products", "register_product(op.get_bind(), name='Node', product_type='Node')")
+    )
+    with pytest.raises(ConfigurationError, match=r"old\.py, line 8: the tables of products do not exist yet"):
+        await upgrade(database.engine, project)
+
+
+async def test_a_revision_is_written_for_the_tables_that_there_are_now(database: Database, tmp_path: Path) -> None:
+    """Each, not only the first: on an empty database the engine's migrations up to these run before it."""
+    project = tmp_path / "migrations"
+    paths = [write_revision(project, "first"), write_revision(project, "second")]
+    for path in paths:
+        assert "depends_on = '0003'" in path.read_text().replace('"', "'")
+    assert len(await upgrade(database.engine, project)) == 1
+
+
+async def test_the_plain_alembic_command_links_default_workflows_too(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    """B22."""
+    versions = REPOSITORY / "migrations" / "versions"
+    (tmp_path / "alembic.ini").write_text(
+        f"[alembic]\nscript_location = {REPOSITORY / 'migrations'}\npath_separator = newline\n"
+        f"version_locations =\n    {versions}\n    {tmp_path / 'project'}\n"
+    )
+    write_revision(
+        tmp_path / "project",
+        "a product",
+        upgrades="register_product(op.get_bind(), name='Node', product_type='Node')",
+        downgrades="remove_product(op.get_bind(), 'Node')",
+        imports="from orchestrator.db.registration import register_product, remove_product",
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+    environment = kept | {
+        "ORCHESTRATOR_DATABASE_URL": database_url,
+        "ORCHESTRATOR_AMQP_URL": "amqp://nobody@nowhere",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    linked = "SELECT w.name FROM products_workflows JOIN workflows w USING (workflow_id)"
+    for arguments, found in ((("upgrade", "heads"), ["modify_note"]), (("downgrade", "project@base"), [])):
+        await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+        assert [row["name"] for row in await database.pool.fetch(linked)] == found
 
 
 async def test_a_wrong_project_migration_changes_nothing_and_is_named(database: Database, tmp_path: Path) -> None:
     project = tmp_path / "migrations"
     write_revision(project, "wrong", upgrades="op.execute('CREATE TABLE mine (x int)')\n    op.execute('NONSENSE')")
-    with pytest.raises(ConfigurationError, match="NONSENSE"):
+    with pytest.raises(ConfigurationError, match=r"_wrong\.py, line \d+: .*NONSENSE"):
         await upgrade(database.engine, project)
     assert await database.pool.fetchval("SELECT to_regclass('mine')") is None
 

@@ -10,7 +10,14 @@ import pytest
 
 from orchestrator import registry
 from orchestrator.errors import DefinitionError, NotFoundError
-from orchestrator.registry import LazyWorkflowInstance, import_modules, known_workflows, plan_of
+from orchestrator.registry import (
+    LazyWorkflowInstance,
+    import_modules,
+    known_workflows,
+    plan_of,
+    products_of,
+    ships_with_engine,
+)
 
 GOOD = """
 from orchestrator.workflow import begin, step, workflow
@@ -188,3 +195,30 @@ def test_an_instance_shows_where_the_workflow_lives(write: Write) -> None:
     assert repr(LazyWorkflowInstance("network.nodes", "create_node")) == (
         "LazyWorkflowInstance('network.nodes', 'create_node')"
     )
+
+
+def test_a_workflow_may_name_the_products_that_have_it(write: Write) -> None:
+    """B23: from which the command writes the migration that links them."""
+    LazyWorkflowInstance("anywhere", "create_node", products=["Node P", "Node PE", "Node P"])
+    LazyWorkflowInstance("anywhere", "hello")
+
+    assert products_of("create_node") == ("Node P", "Node PE")
+    assert products_of("hello") == ()
+    with pytest.raises(NotFoundError, match="'other' is not known"):
+        products_of("other")
+
+
+@pytest.mark.parametrize("products", ["Node P", [""], [5], ["Node P", " "]])
+def test_products_that_are_no_names_are_refused(write: Write, products: list[str]) -> None:
+    with pytest.raises(DefinitionError, match=r"the products of the workflow 'create_node' are a list of names"):
+        LazyWorkflowInstance("anywhere", "create_node", products=products)
+
+    assert list(known_workflows()) == []
+
+
+def test_the_engines_own_workflows_are_told_from_the_users(write: Write) -> None:
+    LazyWorkflowInstance("orchestrator.workflows.modify_note", "modify_note")
+    LazyWorkflowInstance("orchestrator_of_mine", "mine")
+
+    assert ships_with_engine("modify_note")
+    assert not ships_with_engine("mine")

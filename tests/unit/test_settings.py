@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.settings import Settings, load_settings
+from orchestrator.settings import Settings, load_settings, variable_of
 
 DATABASE = "postgresql+asyncpg://user:hunter2@localhost:5432/engine"
 BROKER = "amqp://user:hunter2@localhost:5672/engine"
@@ -19,7 +19,8 @@ BROKER = "amqp://user:hunter2@localhost:5672/engine"
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """Only the two settings that have no default, and a folder without ``.env``."""
-    for name in [name for name in os.environ if name.upper().startswith("ORCHESTRATOR_")]:
+    ours = ("ORCHESTRATOR_", "DEFAULT_PRODUCT_WORKFLOWS", "TASK_LOG_RETENTION_DAYS")
+    for name in [name for name in os.environ if name.upper().startswith(ours)]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", DATABASE)
@@ -46,6 +47,10 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
         ("ORCHESTRATOR_STATE_HARD_LIMIT", "200", "state_hard_limit", 200),
         ("ORCHESTRATOR_LOG_FORMAT", "json", "log_format", "json"),
         ("orchestrator_log_format", "json", "log_format", "json"),
+        ("DEFAULT_PRODUCT_WORKFLOWS", '["modify_note", "move"]', "default_product_workflows", ("modify_note", "move")),
+        ("DEFAULT_PRODUCT_WORKFLOWS", "[]", "default_product_workflows", ()),
+        ("DEFAULT_PRODUCT_WORKFLOWS", '["twice", "twice"]', "default_product_workflows", ("twice",)),
+        ("TASK_LOG_RETENTION_DAYS", "14", "task_log_retention_days", 14),
     ],
 )
 def test_the_names_of_the_contract_set_what_they_say(
@@ -68,7 +73,9 @@ def test_the_defaults_of_the_contract_are_pinned() -> None:
         settings.state_soft_limit,
         settings.state_hard_limit,
         settings.log_format,
-    ) == ((), "quorum", 900.0, 5, 1024 * 1024, 64 * 1024, 1024 * 1024, "console")
+        settings.default_product_workflows,
+        settings.task_log_retention_days,
+    ) == ((), "quorum", 900.0, 5, 1024 * 1024, 64 * 1024, 1024 * 1024, "console", ("modify_note",), 3)
 
 
 def test_the_urls_are_secrets_that_no_text_shows() -> None:
@@ -139,6 +146,18 @@ def test_all_that_is_wrong_is_named_at_once(environment: pytest.MonkeyPatch) -> 
         ("ORCHESTRATOR_MAX_MESSAGE_BYTES", "-1", "Input should be greater than 0"),
         ("ORCHESTRATOR_QUEUE_TYPE", "stream", "Input should be 'quorum' or 'classic'"),
         ("ORCHESTRATOR_LOG_FORMAT", "xml", "Input should be 'console' or 'json'"),
+        (
+            "DEFAULT_PRODUCT_WORKFLOWS",
+            "modify_note",
+            'must be a JSON list of names of workflows, such as ["modify_note"]',
+        ),
+        ("DEFAULT_PRODUCT_WORKFLOWS", '"modify_note"', "must be a JSON list of names of workflows"),
+        ("DEFAULT_PRODUCT_WORKFLOWS", '{"modify_note": 1}', "must be a JSON list of names of workflows"),
+        ("DEFAULT_PRODUCT_WORKFLOWS", "[1]", "must be a JSON list of names of workflows"),
+        ("DEFAULT_PRODUCT_WORKFLOWS", '[" "]', "must be a JSON list of names of workflows"),
+        ("DEFAULT_PRODUCT_WORKFLOWS", "", "must be a JSON list of names of workflows"),
+        ("TASK_LOG_RETENTION_DAYS", "-1", "Input should be greater than or equal to 0"),
+        ("TASK_LOG_RETENTION_DAYS", "soon", "Input should be a valid integer"),
     ],
 )
 def test_a_wrong_setting_is_named_without_its_value(
@@ -157,12 +176,17 @@ def test_a_wrong_setting_is_named_without_its_value(
 
 
 def test_a_file_named_env_is_read_and_the_environment_wins(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("ORCHESTRATOR_LOG_FORMAT=json\nORCHESTRATOR_STEP_TIMEOUT=7\nUNRELATED=1\n")
+    (tmp_path / ".env").write_text(
+        "ORCHESTRATOR_LOG_FORMAT=json\nORCHESTRATOR_STEP_TIMEOUT=7\nUNRELATED=1\n"
+        "DEFAULT_PRODUCT_WORKFLOWS='[\"audit\"]'\nTASK_LOG_RETENTION_DAYS=30\n"
+    )
     environment.setenv("ORCHESTRATOR_STEP_TIMEOUT", "8")
+    environment.setenv("TASK_LOG_RETENTION_DAYS", "31")
 
     settings = load_settings()
 
     assert (settings.log_format, settings.step_timeout) == ("json", 8.0)
+    assert (settings.default_product_workflows, settings.task_log_retention_days) == (("audit",), 31)
 
 
 def test_settings_are_frozen() -> None:
@@ -170,10 +194,25 @@ def test_settings_are_frozen() -> None:
         load_settings().step_timeout = 3  # type: ignore[misc]
 
 
-def test_every_setting_has_the_prefix() -> None:
-    """A setting of somebody else's in the same environment changes nothing."""
-    names = set(Settings.model_fields)
+def test_a_setting_of_somebody_elses_changes_nothing(environment: pytest.MonkeyPatch) -> None:
+    """All but two have the prefix; those two are not read with it."""
+    environment.setenv("LOG_FORMAT", "json")
+    environment.setenv("ORCHESTRATOR_DEFAULT_PRODUCT_WORKFLOWS", '["other"]')
 
-    assert Settings.model_config["env_prefix"] == "ORCHESTRATOR_"
-    assert {"database_url", "amqp_url", "workflows", "queue_type", "step_timeout", "max_lost_attempts"} <= names
-    assert json.loads(load_settings().model_dump_json())["database_url"] == "**********"
+    settings = load_settings()
+
+    assert (settings.log_format, settings.default_product_workflows) == ("console", ("modify_note",))
+    assert [name for name in Settings.model_fields if not variable_of(name).startswith("ORCHESTRATOR_")] == [
+        "default_product_workflows",
+        "task_log_retention_days",
+    ]
+    assert json.loads(settings.model_dump_json())["database_url"] == "**********"
+
+
+def test_the_variable_of_a_field_is_the_one_that_sets_it(environment: pytest.MonkeyPatch) -> None:
+    for name, wrong in (("step_timeout", "x"), ("task_log_retention_days", "x"), ("default_product_workflows", "x")):
+        environment.setenv(variable_of(name), wrong)
+
+        with pytest.raises(ConfigurationError, match=f"^wrong configuration: {variable_of(name)}: "):
+            load_settings()
+        environment.delenv(variable_of(name))

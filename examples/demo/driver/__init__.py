@@ -1,1 +1,1 @@
-"""What ``scripts/demo`` runs: it starts the programs, orders lines, kills a consumer and counts afterwards."""
+"""What ``scripts/demo`` runs: it starts the programs, orders lines, kills a consumer, runs a network, and counts afterwards."""

@@ -1,4 +1,4 @@
-"""Tells the demo's story. Start it with ``scripts/demo``."""
+"""Tells the demo's two stories, one after the other. Start it with ``scripts/demo``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from rich.text import Text
 from .amqp import may_publish, other_service, read_dead_letters, watching
 from .books import Books, Process
 from .checks import Check, Evidence, judge, placed_orders
-from .corner import Corner, fresh_corner
+from .corner import Corner, own_ground
 from .errors import DemoError
-from .programs import FOLDER, REPOSITORY, Programs
+from .network_story import tell_of_network
+from .programs import FOLDER, REPOSITORY, Programs, forget_old_runs
 from .screen import STYLES, Screen
 from .story import ORDERS, Demo
 
@@ -28,30 +29,39 @@ WHOLE_RUN = 115
 
 
 async def tell(screen: Screen) -> list[Check]:
-    """The whole story; returns what was checked. Cleaning up is not limited in time as a whole, but in each of its parts."""
-    async with AsyncExitStack() as stack:
-        async with asyncio.timeout(WHOLE_RUN):
-            return await _tell(screen, stack)
-    raise AssertionError("unreachable: the stack swallows nothing")
+    """Both stories; returns what was checked. Cleaning up is not limited in time as a whole, but in each of its parts."""
+    deadline = asyncio.get_running_loop().time() + WHOLE_RUN
+    forget_old_runs()
+    checks: list[Check] = []
+    async with own_ground() as ground:
+        for number, (title, project, story) in enumerate(STORIES, 1):
+            screen.headline(f"Story {number} of {len(STORIES)}: {title}")
+            async with AsyncExitStack() as stack, asyncio.timeout_at(deadline):
+                corner = await stack.enter_async_context(ground.fresh_corner())
+                environment = _environment(corner, screen, project)
+                programs = await stack.enter_async_context(Programs(environment, project))
+                _write_environment(environment, project)
+                checks += await story(screen, stack, corner, programs)
+                _tell_where(screen, corner, project)
+    return checks
 
 
-async def _tell(screen: Screen, stack: AsyncExitStack) -> list[Check]:
-    began = time.monotonic()
-    screen.headline("Set-up")
-    corner = await stack.enter_async_context(fresh_corner())
-    environment = {
+def _environment(corner: Corner, screen: Screen, project: str) -> dict[str, str]:
+    return {
         "ORCHESTRATOR_DATABASE_URL": corner.database_url,
         "ORCHESTRATOR_AMQP_URL": corner.amqp_url,
-        "ORCHESTRATOR_WORKFLOWS": "examples.demo",
-        "ORCHESTRATOR_MIGRATIONS": str(REPOSITORY / "examples" / "demo" / "migrations"),
+        "ORCHESTRATOR_WORKFLOWS": f"examples.{project}",
+        "ORCHESTRATOR_MIGRATIONS": str(REPOSITORY / "examples" / project / "migrations"),
         "ORCHESTRATOR_LOG_FORMAT": "console",
         "PYTHONPATH": str(REPOSITORY),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": str(screen.console.width),
     }
-    programs = await stack.enter_async_context(Programs(environment))
-    _write_environment(environment)
+
+
+async def _tell_of_lines(screen: Screen, stack: AsyncExitStack, corner: Corner, programs: Programs) -> list[Check]:
+    began = time.monotonic()
     pool = await stack.enter_async_context(asyncpg.create_pool(corner.dsn, min_size=1, max_size=4, timeout=10))
     demo = Demo(screen, corner, programs, Books(pool))
     await demo.start_programs()
@@ -99,8 +109,14 @@ async def _tell(screen: Screen, stack: AsyncExitStack) -> list[Check]:
         screen.console.print(mark + Text(check.statement + (f": {check.wrong}" if check.wrong else "")), soft_wrap=True)
     screen.console.print()
     screen.say(f"{took:.0f} s from the fresh database to the last event")
-    _tell_where(screen, corner)
     return checks
+
+
+STORIES = (
+    ("five lines are provisioned, and a consumer is killed", "demo", _tell_of_lines),
+    ("a network with its products and subscriptions, and what the rules forbid", "network", tell_of_network),
+)
+"""Title, project, and who tells it."""
 
 
 def _table(processes: list[Process]) -> Table:
@@ -122,25 +138,25 @@ def _table(processes: list[Process]) -> Table:
     return table
 
 
-def _write_environment(environment: dict[str, str]) -> None:
+def _write_environment(environment: dict[str, str], project: str) -> None:
     """For people who want to look around afterwards: it holds passwords, so it is for the owner's eyes only."""
-    path = FOLDER / "env"
+    path = FOLDER / f"{project}.env"
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     names = (name for name in environment if name.startswith("ORCHESTRATOR_"))
     path.write_text("".join(f"export {name}={shlex.quote(environment[name])}\n" for name in names))
 
 
-def _tell_where(screen: Screen, corner: Corner) -> None:
+def _tell_where(screen: Screen, corner: Corner, project: str) -> None:
     here = Path("examples/demo/.run")
     screen.console.print(
         f"""
 Look around:
   RabbitMQ's management UI   {corner.management.url}, virtual host {corner.name}, user {corner.management.user};
                              the password is in ORCHESTRATOR_AMQP_URL: scripts/services env
-  the command line           . {here}/env; .venv/bin/orchestrator list
-  the programs' logs         {here}/*.log
-The programs are stopped; database and virtual host stay until the next demo.""",
+  the command line           . {here}/{project}.env; .venv/bin/orchestrator list
+  the programs' logs         {here}/{project}-*.log
+This story's programs stop now; database and virtual host stay until the next demo.""",
         soft_wrap=True,
         markup=False,
     )
@@ -164,13 +180,18 @@ async def run() -> int:
             return 130
         else:
             wrong = [check for check in checks if check.wrong]
-            problem = f"{len(wrong)} of {len(checks)} checks failed" if wrong else ""
+            problem = "; ".join([f"{len(wrong)} of {len(checks)} checks failed", *map(_line, wrong)]) if wrong else ""
         screen.end_live()
         if problem:
             print(f"\nThe demo has failed: {problem}", file=sys.stderr)
             return 1
+        screen.say(f"both stories are told, {len(checks)} checks made")
         screen.console.print(Text("\nEverything is as it should be.", style="bold green"))
         return 0
+
+
+def _line(check: Check) -> str:
+    return f"{check.statement}: {check.wrong}"
 
 
 def _end_in_order_on_signals() -> None:

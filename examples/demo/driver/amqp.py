@@ -36,18 +36,22 @@ class OtherService:
         self._commands = commands
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
 
-    async def start(self, workflow: str, order: dict[str, Any], message_id: str) -> Answer:
+    async def start(self, workflow: str, *pages: dict[str, Any], message_id: str | None = None) -> Answer:
         """Start a workflow and wait for the answer. The same ``message_id`` again gives the same process.
+
+        Args:
+            pages: of its form, filled in.
+            message_id: default a new one.
 
         Raises:
             DemoError: no answer.
         """
         question = uuid4().hex
         message = aio_pika.Message(
-            json.dumps({"workflow": workflow, "inputs": [order], "user": "crm"}).encode(),
+            json.dumps({"workflow": workflow, "inputs": pages, "user": "crm"}).encode(),
             content_type="application/json",
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            message_id=message_id,
+            message_id=message_id or uuid4().hex,
             correlation_id=question,
             reply_to=REPLIES,
         )
@@ -94,16 +98,6 @@ async def watching(url: str, see: Callable[[dict[str, Any]], Awaitable[None]]) -
         await queue.bind("orchestrator.events", "#")
         await queue.consume(receive)
         yield
-
-
-async def is_consuming(url: str, queue: str) -> bool:
-    """Whether somebody reads a queue."""
-    async with _channel(url, "demo: asks") as channel:
-        try:
-            found = await channel.declare_queue(queue, passive=True)
-        except AMQPError:
-            return False
-        return bool(found.declaration_result.consumer_count)
 
 
 async def read_dead_letters(url: str) -> list[str]:

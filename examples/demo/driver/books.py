@@ -95,10 +95,6 @@ class Books:
         query = "SELECT state ->> 'customer' FROM processes WHERE process_id = $1"
         return str(await self._pool.fetchval(query, UUID(process_id)))
 
-    async def consumers(self) -> int:
-        """How many consumers have said that they live."""
-        return int(await self._pool.fetchval("SELECT count(*) FROM consumers") or 0)
-
     async def halfway(self, step: str) -> str | None:
         """The name (host:pid) of a consumer that has been running this step for half a second."""
         name: str | None = await self._pool.fetchval(_HALFWAY, step)

@@ -1,4 +1,4 @@
-"""A corner of its own on the servers: a fresh database, a fresh virtual host and two broker accounts with few rights."""
+"""Corners of our own on the servers, one for each story: a fresh database, a fresh virtual host, two accounts with few rights."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Management:
 
 @dataclass(frozen=True, slots=True)
 class Corner:
-    """Where everything of this run is.
+    """Where everything of one story is.
 
     Args:
         field_url: the field worker's account: it may answer callbacks, and have a queue of its own.
@@ -96,17 +96,62 @@ class Corner:
         return {queue["name"]: queue for queue in found}
 
 
+class Ground:
+    """The servers, which are ours alone for this demo."""
+
+    def __init__(self, connection: asyncpg.Connection, management: Management, database: str, amqp: str) -> None:
+        self._connection = connection
+        self._management = management
+        self._database, self._amqp = database, amqp
+
+    @asynccontextmanager
+    async def fresh_corner(self) -> AsyncIterator[Corner]:
+        """Make a corner. Database and virtual host stay for people to look at; the accounts go.
+
+        Raises:
+            DemoError: the servers cannot be used for this.
+        """
+        name = f"{NAME}_{secrets.token_hex(3)}"
+        field, service = f"{name}_field", f"{name}_crm"
+        accounts = {field: secrets.token_urlsafe(12), service: secrets.token_urlsafe(12)}
+        management = self._management
+        try:
+            await self._connection.execute(f'CREATE DATABASE "{name}"')
+            await management.call("PUT", f"vhosts/{name}")
+            await management.call("PUT", f"permissions/{name}/{quote(management.user, safe='')}", _EVERYTHING)
+            for account, password in accounts.items():
+                await management.call("PUT", f"users/{account}", {"password": password, "tags": ""})
+            await management.call("PUT", f"permissions/{name}/{field}", _ANSWERS_ONLY)
+            await management.call("PUT", f"permissions/{name}/{service}", _ORDERS_ONLY)
+            await _allow_keys(management, name, field, "orchestrator.callbacks", "callback.(completed|failed|progress)")
+            await _allow_keys(management, name, service, "orchestrator.commands", "workflow.start")
+            yield Corner(
+                name=name,
+                database_url=urlunsplit(urlsplit(self._database)._replace(path=f"/{name}")),
+                amqp_url=_as_account(self._amqp, name),
+                field_url=_as_account(self._amqp, name, field, accounts[field]),
+                service_url=_as_account(self._amqp, name, service, accounts[service]),
+                management=management,
+            )
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise DemoError(f"the database's user may not make a database for the demo: {error}") from error
+        finally:
+            for account in accounts:
+                with suppress(
+                    DemoError
+                ):  # whatever went wrong before is worth telling; the next demo removes them, too
+                    await management.call("DELETE", f"users/{account}", may_be_gone=True)
+
+
 @asynccontextmanager
-async def fresh_corner() -> AsyncIterator[Corner]:
-    """Make a corner; what earlier runs have left is removed first. Database and virtual host stay for people to look at.
+async def own_ground() -> AsyncIterator[Ground]:
+    """Make sure that no other demo runs, and remove what earlier ones have left.
 
     Raises:
-        DemoError: the servers cannot be used for this.
+        DemoError: another one runs, or the servers cannot be used for this.
     """
     database, amqp = _variable("ORCHESTRATOR_DATABASE_URL"), _variable("ORCHESTRATOR_AMQP_URL")
     management = Management(_variable("ORCHESTRATOR_MANAGEMENT_URL"), amqp)
-    name = f"{NAME}_{secrets.token_hex(3)}"
-    accounts = {f"{name}_field": secrets.token_urlsafe(12), f"{name}_crm": secrets.token_urlsafe(12)}
     try:
         connection = await asyncpg.connect(_dsn(database), timeout=10)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
@@ -115,30 +160,8 @@ async def fresh_corner() -> AsyncIterator[Corner]:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
             raise DemoError("another demo runs on these servers at this moment: let it end first")
         await _remove_old(connection, management)
-        await connection.execute(f'CREATE DATABASE "{name}"')
-        await management.call("PUT", f"vhosts/{name}")
-        await management.call("PUT", f"permissions/{name}/{quote(management.user, safe='')}", _EVERYTHING)
-        field, service = accounts
-        for account, password in accounts.items():
-            await management.call("PUT", f"users/{account}", {"password": password, "tags": ""})
-        await management.call("PUT", f"permissions/{name}/{field}", _ANSWERS_ONLY)
-        await management.call("PUT", f"permissions/{name}/{service}", _ORDERS_ONLY)
-        await _allow_keys(management, name, field, "orchestrator.callbacks", "callback.(completed|failed|progress)")
-        await _allow_keys(management, name, service, "orchestrator.commands", "workflow.start")
-        yield Corner(
-            name=name,
-            database_url=urlunsplit(urlsplit(database)._replace(path=f"/{name}")),
-            amqp_url=_as_account(amqp, name),
-            field_url=_as_account(amqp, name, field, accounts[field]),
-            service_url=_as_account(amqp, name, service, accounts[service]),
-            management=management,
-        )
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise DemoError(f"the database's user may not make a database for the demo: {error}") from error
+        yield Ground(connection, management, database, amqp)
     finally:
-        for account in accounts:
-            with suppress(DemoError):  # whatever went wrong before is worth telling; the next demo removes them, too
-                await management.call("DELETE", f"users/{account}", may_be_gone=True)
         with suppress(OSError, TimeoutError, asyncpg.PostgresError):
             await connection.close(timeout=5)
 

@@ -71,15 +71,25 @@ class Program:
             raise DemoError(f"{self.name} does not end on SIGTERM; it was killed") from None
 
 
-class Programs:
-    """All of them. Leaving the context stops all."""
+def forget_old_runs() -> None:
+    """Remove the logs of earlier demos."""
+    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.log"):
+        old.unlink()
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+
+class Programs:
+    """Those of one story. Leaving the context stops all.
+
+    Args:
+        environment: what they see besides our own environment.
+        story: begins the names of their logs.
+    """
+
+    def __init__(self, environment: Mapping[str, str], story: str) -> None:
         self._environment = {**os.environ, **environment}
+        self._story = story
         self._running: list[Program] = []
-        FOLDER.mkdir(exist_ok=True)
-        for old in FOLDER.glob("*.log"):
-            old.unlink()
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,7 +105,7 @@ class Programs:
         self, name: str, command: Sequence[str | Path], variables: Mapping[str, str] | None = None
     ) -> Program:
         """Start a program. In a session of its own, so that Ctrl-C reaches only us and we end it in an orderly way."""
-        log = FOLDER / f"{name}.log"
+        log = FOLDER / f"{self._story}-{name}.log"
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -110,9 +120,29 @@ class Programs:
         self._running.append(program)
         return program
 
-    async def start_orchestrator(self, program: str, variables: Mapping[str, str], name: str | None = None) -> Program:
-        """Start one of the engine's programs."""
-        return await self.start(name or program, [ORCHESTRATOR, program], variables)
+    async def start_talking(
+        self, name: str, command: Sequence[str | Path], variables: Mapping[str, str] | None = None
+    ) -> tuple[Program, str]:
+        """Start a program that prints a line when it is ready; return the line, too."""
+        program = await self.start(name, command, variables)
+
+        async def first_line() -> str:
+            text = await asyncio.to_thread(program.log.read_text)
+            return text.partition("\n")[0] if "\n" in text else ""
+
+        return program, await self.until(f"{name} says that it is ready", first_line, 20)
+
+    async def start_engine(self, variables: Mapping[str, str]) -> tuple[Program, list[Program]]:
+        """Start a coordinator and two consumers; who is ready has said so in its log."""
+        coordinator = await self.start("coordinator", [ORCHESTRATOR, "coordinator"], variables)
+        consumers = [await self.start(f"consumer-{n}", [ORCHESTRATOR, "consumer"], variables) for n in (1, 2)]
+        for program in (coordinator, *consumers):
+
+            async def consuming(log: Path = program.log) -> bool:
+                return "consuming" in await asyncio.to_thread(log.read_text)
+
+            await self.until(f"{program.name} reads its queues", consuming, 30)
+        return coordinator, consumers
 
     async def command(self, *arguments: str) -> Any:
         """Run ``orchestrator …`` to its end and return its JSON answer.

@@ -41,7 +41,7 @@ class Screen:
     def __init__(self) -> None:
         self.console = Console(highlight=False)
         if not self.console.is_terminal:
-            self.console.width = 130  # nobody's window is too small for a file
+            self.console.width = 150  # nobody's window is too small for a file
         self._began = time.monotonic()
         self._rows: dict[str, Row] = {}
         self._live: Live | None = None

@@ -1,17 +1,15 @@
-"""The parts of the story: starting the programs, placing orders, answering, killing, waiting."""
+"""The parts of the first story: starting the programs, placing orders, answering, killing, waiting."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from .amqp import Answer, OtherService, is_consuming
+from .amqp import Answer, OtherService
 from .books import Books
 from .corner import Corner
 from .errors import DemoError
@@ -53,26 +51,17 @@ class Demo:
         heads = (await programs.command("db", "upgrade", "--json"))["heads"]
         say(f"database {self.corner.name} migrated: {', '.join(heads)}")
         here = REPOSITORY / "examples" / "demo"
-        service = await programs.start("provisioning-service", [sys.executable, here / "provisioning_service.py"])
-        worker = await programs.start(
+        service, self.provisioning_url = await programs.start_talking(
+            "provisioning-service", [sys.executable, here / "provisioning_service.py"]
+        )
+        worker, _ = await programs.start_talking(
             "field-worker", [sys.executable, here / "field_worker.py"], {"FIELD_AMQP_URL": self.corner.field_url}
         )
-        self.provisioning_url = await programs.until("the provisioning service says its URL", _first_line(service), 20)
-        await programs.until("the field worker is ready", _first_line(worker), 20)
         say(f"provisioning service (pid {service.pid}) and field worker (pid {worker.pid}) run")
         environment = {"DEMO_PROVISIONING_URL": self.provisioning_url, "DEMO_AMQP_URL": self.corner.amqp_url}
-        coordinator = await programs.start_orchestrator("coordinator", environment)
-        self.consumers = [await programs.start_orchestrator("consumer", environment, f"consumer-{n}") for n in (1, 2)]
-        await programs.until("both consumers have registered", self.both_registered, 30)
-        for queue in ("commands", "results", "callbacks", "steps.default"):
-            name = f"orchestrator.{queue}"
-            await programs.until(f"{name} is read", partial(is_consuming, self.corner.amqp_url, name), 30)
+        coordinator, self.consumers = await programs.start_engine(environment)
         pids = ", ".join(str(consumer.pid) for consumer in self.consumers)
         say(f"coordinator (pid {coordinator.pid}) and two consumers (pids {pids}) run")
-
-    async def both_registered(self) -> bool:
-        """Whether the engine knows both consumers."""
-        return await self.books.consumers() == len(self.consumers)
 
     async def see(self, event: dict[str, Any]) -> None:
         """One event of the engine."""
@@ -91,7 +80,7 @@ class Demo:
 
     async def order_by_message(self, service: OtherService, order: dict[str, Any], message_id: str) -> Answer:
         """As another service would."""
-        answer = await service.start(WORKFLOW, order, message_id)
+        answer = await service.start(WORKFLOW, order, message_id=message_id)
         if answer.type != "workflow.started":
             raise DemoError(f"the order of {order['customer']} was refused: {answer.body}")
         if answer.body["created"]:
@@ -117,8 +106,8 @@ class Demo:
 
     async def send_nonsense(self, service: OtherService) -> tuple[Answer, Answer]:
         """What cannot be done is refused with the reason."""
-        unknown = await service.start("teleport_line", {}, uuid4().hex)
-        wrong = await service.start(WORKFLOW, {**FROM_ANOTHER_SERVICE[0], "bandwidth": 1}, uuid4().hex)
+        unknown = await service.start("teleport_line", {})
+        wrong = await service.start(WORKFLOW, {**FROM_ANOTHER_SERVICE[0], "bandwidth": 1})
         for answer in (unknown, wrong):
             self.screen.say(f"refused: {answer.body.get('error')}: {answer.body.get('detail')}", "yellow")
         return unknown, wrong
@@ -169,11 +158,3 @@ class Demo:
         queues = await self.corner.queues()
         busy = [name for name, queue in queues.items() if queue.get("messages", 0) and name != "orchestrator.dead"]
         return told >= len(log) and not busy and queues["orchestrator.dead"].get("messages", 0) > 0
-
-
-def _first_line(program: Program) -> Callable[[], Awaitable[str]]:
-    async def line() -> str:
-        lines = await asyncio.to_thread(program.log.read_text)
-        return lines.partition("\n")[0] if "\n" in lines else ""
-
-    return line

@@ -128,7 +128,8 @@ async def send_engineer(
     callback_token: str, callback_exchange: str, idempotency_key: str, node: str, port: int, patch_position: str
 ) -> None:
     """Give the job to another system, with the token by which it will answer and the exchange to answer on."""
-    job = {"token": callback_token, "exchange": callback_exchange, "node": node, "port": port, "from": patch_position}
+    task = f"connect {patch_position} with {node}, port {port}"
+    job = {"token": callback_token, "exchange": callback_exchange, "where": node, "task": task}
     message = aio_pika.Message(
         json.dumps(job).encode(),
         content_type="application/json",

@@ -1,0 +1,65 @@
+"""What a consumer counts, for Prometheus and whatever else reads its text format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from orchestrator.engine.decision import Entry
+from orchestrator.engine.process import Process
+from orchestrator.errors import ConfigurationError
+from orchestrator.types import StepStatus
+
+
+class Metrics:
+    """The counters of one consumer, in a registry of their own: two consumers in one program do not share them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._attempts = Counter(
+            "orchestrator_step_attempts",
+            "Attempts of steps that have ended, by how they ended.",
+            ["workflow", "step", "status"],
+            registry=self.registry,
+        )
+        self._warnings = Counter(
+            "orchestrator_state_warnings",
+            "Steps after which the state was above ORCHESTRATOR_STATE_SOFT_LIMIT.",
+            ["workflow", "step"],
+            registry=self.registry,
+        )
+        self._running = Gauge("orchestrator_steps_running", "Steps that run at this moment.", registry=self.registry)
+
+    def watch(self, running: Callable[[], int]) -> None:
+        """Report how many steps run whenever somebody asks."""
+        self._running.set_function(running)
+
+    def ended(self, process: Process, entry: Entry) -> None:
+        """Count an attempt that was stored."""
+        self._attempts.labels(process.workflow, entry.name, entry.status.value).inc()
+        if entry.status is StepStatus.SUCCESS and entry.note is not None:
+            self._warnings.labels(process.workflow, entry.name).inc()
+
+    @contextmanager
+    def served(self, address: str | None) -> Iterator[None]:
+        """Answer ``GET /metrics`` at ``host:port`` while the block runs; without an address do nothing.
+
+        Raises:
+            ConfigurationError: nobody can listen there.
+        """
+        if address is None:
+            yield
+            return
+        host, _, port = address.rpartition(":")
+        try:
+            server, thread = start_http_server(int(port), host, self.registry)
+        except OSError as error:
+            raise ConfigurationError(f"ORCHESTRATOR_METRICS_ADDRESS: cannot listen at {address}: {error}") from error
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()

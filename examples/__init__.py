@@ -1,0 +1,1 @@
+"""Projects on the engine, as their users would write them."""

@@ -1,0 +1,112 @@
+"""Who may start, resume and retry: callbacks that authors give to workflows and steps, asked on every door.
+
+A callback is an async or plain function that answers with true or false. Like a step it asks for what it wants by name: any
+of ``user``, ``workflow``, ``step`` (``None`` for a start) and ``action``::
+
+    async def only_the_noc(user: str, action: str) -> bool:
+        return action == "start" or user in await members_of("noc")
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.errors import DefinitionError, ForbiddenError, OrchestratorError
+
+AuthCallback = Callable[..., Awaitable[bool]] | Callable[..., bool]
+"""Decides whether somebody may do something. Answering, not raising, is how it says no."""
+
+ASKED_WITH = ("user", "workflow", "step", "action")
+
+
+class Action(StrEnum):
+    """What somebody wants to do."""
+
+    START = "start"
+    RESUME = "resume"
+    RETRY = "retry"
+    SKIP = "skip"
+    PATCH = "patch"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """Who wants to do what.
+
+    Args:
+        step: the step at which the process stands; ``None`` for a start.
+    """
+
+    user: str
+    workflow: str
+    step: str | None
+    action: Action
+
+
+def check_callback(callback: Callable[..., object] | None, what: str, known: Collection[str] = ASKED_WITH) -> None:
+    """Make sure that a callback can be asked.
+
+    Raises:
+        DefinitionError: it is no function, or wants to know what nobody can tell it.
+    """
+    if callback is None:
+        return
+    if not callable(callback):
+        raise DefinitionError(f"{what} takes a function, not {callback!r}")
+    for parameter in _parameters(callback, what):
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or parameter.name in known:
+            continue
+        if parameter.default is parameter.empty:
+            raise DefinitionError(
+                f"{what} asks for {parameter.name!r}; it can be asked with {', '.join(map(repr, known))}"
+            )
+
+
+async def answer(callback: Callable[..., object], known: Mapping[str, object]) -> object:
+    """Call a function with those of the ``known`` arguments that it asks for, and await it if need be."""
+    wanted = _parameters(callback, repr(callback))
+    everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted)
+    names = set(known) if everything else {parameter.name for parameter in wanted} & set(known)
+    given = callback(**{name: known[name] for name in names})
+    return await given if inspect.isawaitable(given) else given
+
+
+async def require(callback: AuthCallback | None, attempted: Attempted) -> None:
+    """Ask whether somebody may do something; without a callback everybody may.
+
+    Raises:
+        ForbiddenError: the callback says no, or cannot say: what cannot be decided is not allowed.
+    """
+    if callback is None:
+        return
+    place = f"the workflow {attempted.workflow!r}"
+    if attempted.step is not None:
+        place = f"the step {attempted.step!r} of {place}"
+    known = {
+        "user": attempted.user,
+        "workflow": attempted.workflow,
+        "step": attempted.step,
+        "action": attempted.action.value,
+    }
+    try:
+        allowed = bool(await answer(callback, known))
+    except OrchestratorError:
+        raise
+    except Exception as error:
+        # The author's code may raise anything; an unanswered question must not open the door.
+        raise ForbiddenError(
+            f"it could not be decided whether {attempted.user!r} may {attempted.action.value} {place}: its authorisation"
+            f" callback raised {type(error).__name__}: {error}"
+        ) from error
+    if not allowed:
+        raise ForbiddenError(f"{attempted.user!r} may not {attempted.action.value} {place}")
+
+
+def _parameters(callback: Callable[..., object], what: str) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(callback).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(f"{what}: the parameters of {callback!r} cannot be read: {error}") from error

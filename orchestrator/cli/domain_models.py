@@ -1,0 +1,276 @@
+"""``orchestrator db migrate-domain-models``: the migration that leads from the database's catalogue to the code's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.cli.edge import Edge, execute
+from orchestrator.cli.options import AsJson
+from orchestrator.cli.output import clean
+from orchestrator.cli.revisions import require_applied, tell_written, write_calls
+from orchestrator.db.registration.catalogue import (
+    Block,
+    Catalogue,
+    Product,
+    count_blocks,
+    count_subscriptions,
+    count_values,
+    stored_catalogue,
+)
+from orchestrator.db.registration.difference import catalogue_calls
+from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, definition_of
+from orchestrator.domain.definition import FixedInputDefinition, ProductDefinition
+from orchestrator.errors import ConfigurationError
+
+_OPTION = "--fixed-input"
+
+FixedInputs = Mapping[tuple[str, str], str]
+"""Product and name of a fixed input -> the value that the command line gives."""
+
+
+def migrate_domain_models(
+    message: Annotated[
+        str, typer.Option("--message", "-m", metavar="TEXT", help="What the revision is for.")
+    ] = "domain models",
+    fixed_input: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PRODUCT:NAME=VALUE",
+            help="A product's fixed input, where the code does not say what it is; repeat it for each.",
+        ),
+    ] = None,
+    drop_values: Annotated[
+        bool, typer.Option("--drop-values", help="Also remove resource types of which subscriptions hold values.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the migration that makes the database know the products and blocks of SUBSCRIPTION_MODEL_REGISTRY, and no others.
+
+    Nothing that subscriptions hold is deleted unless you say so: a product with subscriptions is retired; a block that
+    subscriptions have, or a resource type of which they hold values, is left as it is and listed.
+
+    Review the file, then apply it with: orchestrator db upgrade
+
+    Example: orchestrator db migrate-domain-models --fixed-input "Node P:role=P"
+    """
+    given = _read_fixed_inputs(fixed_input or [])
+
+    async def body(edge: Edge) -> None:
+        edge.learn_workflows()
+        definitions = [definition_of(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
+        async with edge.database() as database:
+            await require_applied(edge, database)
+            async with database.transaction() as session:
+                stored = await stored_catalogue(session)
+                if stored.products and not definitions:
+                    raise ConfigurationError(
+                        "no module of ORCHESTRATOR_WORKFLOWS puts anything into SUBSCRIPTION_MODEL_REGISTRY, but the database"
+                        " has products: name the modules with the models"
+                    )
+                wanted = coded_catalogue(definitions, stored, given)
+                plan = await _sparing(session, stored, wanted, drop_values=drop_values)
+        _write(edge, message, stored, plan)
+
+    execute(body, as_json=as_json)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the database shall have, and what is spared although the code no longer has it.
+
+    Args:
+        dropped: pairs of block and resource type whose values go.
+        left_out: why something stays, in words.
+    """
+
+    catalogue: Catalogue
+    dropped: set[tuple[str, str]] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
+
+
+def coded_catalogue(definitions: Iterable[ProductDefinition], stored: Catalogue, given: FixedInputs) -> Catalogue:
+    """The catalogue that the code asks for; what people have written about things in the database is kept.
+
+    Raises:
+        typer.BadParameter: a fixed input has no value, or is given one that it cannot have.
+    """
+    products: dict[str, Product] = {}
+    blocks: dict[str, Block] = {}
+    problems: list[str] = []
+    unused = dict(given)
+    for one in definitions:
+        inputs = {}
+        known = stored.products.get(one.name)
+        for name, definition in one.fixed_inputs.items():
+            was = known.fixed_inputs.get(name) if known else None
+            value = unused.pop((one.name, name), None)
+            if value is None and _value(definition, was) is None and not one.base.model_fields[name].is_required():
+                continue
+            problem = _problem(one.name, name, definition, was, value)
+            if problem:
+                problems.append(problem)
+            inputs[name] = value or _value(definition, was) or ""
+        kind = one.base.__name__.removesuffix("Inactive") or one.base.__name__
+        products[one.name] = Product(
+            one.name,
+            kind,
+            _first_line(one.base.__family__.classes),
+            kind.upper(),
+            inputs,
+            frozenset(one.root_blocks),
+            retired=known is not None and known.retired,
+        )
+        for name, block in one.blocks.items():
+            blocks[name] = Block(
+                name,
+                _first_line(block.base.__family__.classes),
+                name.upper(),
+                frozenset(block.resource_types),
+                frozenset(block.depends_on),
+            )
+    problems += [f"the model of the product {product!r} has no fixed input {name!r}" for product, name in unused]
+    if problems:
+        raise typer.BadParameter("; ".join(problems), param_hint=_OPTION)
+    return Catalogue(products, blocks)
+
+
+def _value(definition: FixedInputDefinition, was: str | None) -> str | None:
+    """What a fixed input is when the command line does not say it."""
+    if definition.values is not None and len(definition.values) == 1:
+        return definition.values[0]
+    if was is not None:
+        return was
+    return definition.default
+
+
+def _problem(
+    product: str, name: str, definition: FixedInputDefinition, was: str | None, given: str | None
+) -> str | None:
+    possible = definition.values
+    value = _value(definition, was) if given is None else given
+    choice = "" if possible is None else f" (one of {', '.join(possible)})"
+    if value is None:
+        return f'the product {product!r} needs a value of {name!r}{choice}: {_OPTION} "{product}:{name}=…"'
+    if possible is not None and value not in possible:
+        return f'{name!r} of the product {product!r} cannot be {value!r}{choice}: {_OPTION} "{product}:{name}=…"'
+    return None
+
+
+async def _sparing(session: AsyncSession, stored: Catalogue, wanted: Catalogue, *, drop_values: bool) -> Plan:
+    """The catalogue that the code asks for, and what must stay because subscriptions hold it."""
+    products, blocks = dict(wanted.products), dict(wanted.blocks)
+    plan = Plan(Catalogue(products, blocks))
+    needed: set[str] = set()
+    for name, product in stored.products.items():
+        if name not in products and await count_subscriptions(session, name):
+            products[name] = replace(product, retired=True)
+            needed |= product.blocks
+    for name in stored.blocks:
+        count = 0 if name in blocks or name in needed else await count_blocks(session, name)
+        if count:
+            needed.add(name)
+            plan.left_out.append(f"the product block {name}: subscriptions have {count}, terminated ones included")
+    for name in stored.reachable(needed):
+        blocks.setdefault(name, stored.blocks[name])
+    for name in sorted(stored.blocks.keys() & blocks.keys()):
+        for one in sorted(stored.blocks[name].resource_types - blocks[name].resource_types):
+            count = await count_values(session, name, one)
+            if count and drop_values:
+                plan.dropped.add((name, one))
+            elif count:
+                blocks[name] = replace(blocks[name], resource_types=blocks[name].resource_types | {one})
+                plan.left_out.append(
+                    f"the resource type {one} of {name}: subscriptions hold values ({count}); --drop-values deletes these. If"
+                    " it only got another name, write rename_resource_type into a revision of your own"
+                )
+    return plan
+
+
+def _write(edge: Edge, message: str, stored: Catalogue, plan: Plan) -> None:
+    after = plan.catalogue
+    path = write_calls(
+        edge.project, message, catalogue_calls(stored, after, plan.dropped), catalogue_calls(after, stored)
+    )
+    added = _only_in(after, stored)
+    removed = _only_in(stored, after)
+    changed = _changes(stored, after, plan.dropped)
+    edge.output.document(
+        {"path": path, "added": added, "removed": removed, "changed": changed, "left_out": plan.left_out}
+    )
+    for word, some in (("adds", added), ("removes", removed), ("changes", changed), ("leaves out", plan.left_out)):
+        for one in some:
+            edge.output.line(f"{word} {clean(one)}")
+    if path is None:
+        edge.output.line("nothing to do: the database has the products and blocks of the code")
+        return
+    if any(
+        after.blocks[name].resource_types - block.resource_types
+        for name, block in stored.blocks.items()
+        if name in after.blocks
+    ):
+        edge.output.line(
+            ("blocks that subscriptions have lack the new values: fill_values in the revision gives them one", "dim")
+        )
+    tell_written(edge, path)
+
+
+def _only_in(one: Catalogue, other: Catalogue) -> list[str]:
+    return [
+        *(f"the product {name}" for name in sorted(one.products.keys() - other.products.keys())),
+        *(f"the product block {name}" for name in sorted(one.blocks.keys() - other.blocks.keys())),
+        *(
+            f"the resource type {name}"
+            for name in sorted(one.idle_types.keys() - other.idle_types.keys())
+            if not any(name in block.resource_types for block in other.blocks.values())
+        ),
+    ]
+
+
+def _changes(before: Catalogue, after: Catalogue, dropped: set[tuple[str, str]]) -> list[str]:
+    """Each thing that is in both and differs, with the differences."""
+    found = []
+    for name in sorted(before.products.keys() & after.products.keys()):
+        old, new = before.products[name], after.products[name]
+        inputs = [f"{key}={value}" for key, value in new.fixed_inputs.items() if old.fixed_inputs.get(key) != value]
+        inputs += [f"-{key}" for key in sorted(old.fixed_inputs.keys() - new.fixed_inputs.keys())]
+        inputs += _signed(old.blocks, new.blocks)
+        if new.retired and not old.retired:
+            inputs.append("retired, because it has subscriptions")
+        if inputs:
+            found.append(f"the product {name}: {', '.join(inputs)}")
+    for name in sorted(before.blocks.keys() & after.blocks.keys()):
+        was, now = before.blocks[name], after.blocks[name]
+        parts = _signed(was.resource_types, now.resource_types) + _signed(was.depends_on, now.depends_on)
+        parts = [f"{part} with its values" if (name, part.removeprefix("-")) in dropped else part for part in parts]
+        if parts:
+            found.append(f"the product block {name}: {', '.join(parts)}")
+    return found
+
+
+def _signed(old: frozenset[str], new: frozenset[str]) -> list[str]:
+    return [*(f"+{one}" for one in sorted(new - old)), *(f"-{one}" for one in sorted(old - new))]
+
+
+def _read_fixed_inputs(written: list[str]) -> dict[tuple[str, str], str]:
+    given = {}
+    for text in written:
+        place, equals, value = text.partition("=")
+        product, colon, name = place.rpartition(":")
+        if not (equals and colon and product and name and value):
+            raise typer.BadParameter(f'{text!r} is not PRODUCT:NAME=VALUE, such as "Node P:role=P"', param_hint=_OPTION)
+        given[product, name] = value
+    return given
+
+
+def _first_line(classes: Iterable[type]) -> str:
+    """The first line of the first docstring among these classes; inherited ones tell of the engine's own."""
+    for one in classes:
+        lines = (one.__dict__.get("__doc__") or "").strip().splitlines()
+        if lines:
+            return str(lines[0]).strip()
+    return ""

@@ -1,0 +1,304 @@
+"""Commands about subscriptions: ``orchestrator subscriptions …``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from orchestrator.cli.edge import Edge, execute
+from orchestrator.cli.options import AsJson, User, user_name
+from orchestrator.cli.output import Output, clean, coloured
+from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
+from orchestrator.db.history import tries
+from orchestrator.db.relations import RelatedSubscription
+from orchestrator.db.subscription_history import ProcessHistory, SubscriptionChange
+from orchestrator.db.subscription_pages import ShownSubscription, StoredBlock, find_subscription
+from orchestrator.services import subscriptions
+from orchestrator.services.subscriptions import Offer
+from orchestrator.types import SubscriptionLifecycle
+
+app = typer.Typer(
+    help="Subscriptions: what they are, what has happened to them, what may be done.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Subscription = Annotated[
+    str, typer.Argument(metavar="ID", help="The subscription; its first 8 or more characters will do.")
+]
+
+_NEIGHBOURS = 20
+"""Related subscriptions that are shown to people; there may be thousands."""
+
+
+@app.command("list")
+def list_command(
+    status: Annotated[
+        list[SubscriptionLifecycle] | None,
+        typer.Option(metavar="STATUS", help="Only subscriptions in this status; repeatable."),
+    ] = None,
+    product: Annotated[str | None, typer.Option(metavar="NAME", help="Only subscriptions of this product.")] = None,
+    customer: Annotated[str | None, typer.Option(metavar="ID", help="Only subscriptions of this customer.")] = None,
+    out_of_sync: Annotated[
+        bool | None, typer.Option("--out-of-sync/--in-sync", help="Only those that are out of sync, or in sync.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="How many at most.")] = 30,
+    after: Annotated[
+        str | None, typer.Option(metavar="ID", help="The page after this subscription, the last of the page before.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List subscriptions, the newest first.
+
+    Example: orchestrator subscriptions list --status active --status provisioning --out-of-sync
+    """
+
+    async def body(edge: Edge) -> None:
+        async with edge.database() as database, database.transaction() as session:
+            found = await subscriptions.list_subscriptions(
+                session,
+                statuses=[one.value for one in status or ()],
+                product=product,
+                customer=customer,
+                insync=None if out_of_sync is None else not out_of_sync,
+                limit=limit,
+                after=None if after is None else await find_subscription(session, after),
+            )
+        edge.output.document([fields_of(one) for one in found])
+        edge.output.table(
+            ("id", "product", "description", "customer", "status", "in sync", "created"),
+            [
+                (
+                    str(one.subscription_id),
+                    clean(one.product),
+                    clean(one.description, limit=80),
+                    clean(one.customer_id),
+                    coloured(one.status),
+                    _sync(one.insync),
+                    when(one.created_at),
+                )
+                for one in found
+            ],
+            empty="no subscriptions",
+        )
+        if len(found) == limit:
+            edge.output.line((f"there may be more: --after {short(found[-1].subscription_id)}", "dim"))
+
+    execute(body, as_json=as_json)
+
+
+@app.command()
+def show(subscription: Subscription, as_json: AsJson = False) -> None:
+    """Show what a subscription is: its blocks and their values, who holds it, what it uses and what uses it."""
+
+    async def body(edge: Edge) -> None:
+        async with edge.database() as database, database.transaction() as session:
+            found = await subscriptions.show(session, await find_subscription(session, subscription))
+        edge.output.document(_document(found))
+        _header(edge.output, found)
+        edge.output.line()
+        for block, place in _placed(found.blocks):
+            _block(edge.output, block, found, place, depth=0)
+        if not found.blocks:
+            edge.output.line(("no blocks", "dim"))
+        _related(edge.output, "uses", found.neighbours.uses)
+        _related(edge.output, "in use by", found.neighbours.in_use_by)
+
+    execute(body, as_json=as_json)
+
+
+@app.command()
+def history(subscription: Subscription, as_json: AsJson = False) -> None:
+    """Show all that has happened to a subscription: every process that touched it, step by step, and every change."""
+
+    async def body(edge: Edge) -> None:
+        async with edge.database() as database, database.transaction() as session:
+            found = await subscriptions.history(session, await find_subscription(session, subscription))
+        edge.output.document(
+            {
+                "subscription_id": found.subscription_id,
+                "processes": [
+                    process_document(one.process, one.log) | {"changes": [fields_of(change) for change in one.changes]}
+                    for one in found.processes
+                ],
+                "other_changes": [fields_of(change) for change in found.other_changes],
+            }
+        )
+        timeline: list[ProcessHistory | SubscriptionChange] = [*found.processes, *found.other_changes]
+        for one in sorted(timeline, key=lambda it: it.process.started_at if isinstance(it, ProcessHistory) else it.at):
+            if isinstance(one, ProcessHistory):
+                _process(edge.output, one)
+            else:
+                _other_change(edge.output, one)
+        if not timeline:
+            edge.output.line(("nothing has happened to it", "dim"))
+
+    execute(body, as_json=as_json)
+
+
+@app.command()
+def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
+    """Show which workflows of its product may run on a subscription now, and why the others may not."""
+
+    async def body(edge: Edge) -> None:
+        # The project's own rules are in its modules.
+        edge.learn_workflows()
+        async with edge.database() as database, database.transaction() as session:
+            offers = await subscriptions.workflows_for(session, await find_subscription(session, subscription))
+        edge.output.document(
+            [fields_of(one) | {"reasons": [reason.document() for reason in one.reasons]} for one in offers]
+        )
+        edge.output.table(
+            ("workflow", "target", "usable", "description / why not"),
+            [(clean(one.name), one.target.value, *_verdict(one)) for one in offers],
+            empty="its product has no workflows",
+        )
+
+    execute(body, as_json=as_json)
+
+
+@app.command("set-in-sync")
+def set_in_sync(
+    subscription: Subscription,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; goes into the subscription's history.")],
+    user: User = user_name(),
+    as_json: AsJson = False,
+) -> None:
+    """Say that a subscription is in sync, once you have made sure. Refused while an unfinished process holds it."""
+    if not reason.strip():
+        raise typer.BadParameter("say why, in words", param_hint="--reason")
+
+    async def body(edge: Edge) -> None:
+        async with edge.database() as database, database.transaction() as session:
+            found = await find_subscription(session, subscription)
+            changed = await subscriptions.set_in_sync(session, found, user, reason)
+        edge.output.document({"subscription_id": found, "changed": changed})
+        edge.output.line(f"subscription {found} {'is in sync now' if changed else 'was in sync already'}")
+
+    execute(body, as_json=as_json)
+
+
+def _sync(insync: bool) -> Text:
+    return Text("yes") if insync else Text("no", style="yellow")
+
+
+def _verdict(offer: Offer) -> tuple[Text, Text]:
+    if offer.dangerous:
+        return Text("dangerous", style="yellow"), Text(f"{clean(offer.description)} – out of sync: use it with care")
+    if offer.usable:
+        return Text("yes", style="green"), Text(clean(offer.description))
+    return Text("no", style="red"), Text("\n").join([Text(clean(reason.words)) for reason in offer.reasons])
+
+
+def _document(found: ShownSubscription) -> dict[str, Any]:
+    own = fields_of(found)
+    summary, neighbours = own.pop("summary"), own.pop("neighbours")
+    return {**fields_of(summary), **own, "uses": neighbours.uses, "in_use_by": neighbours.in_use_by}
+
+
+def _header(output: Output, found: ShownSubscription) -> None:
+    one = found.summary
+    output.line(("subscription  ", "dim"), str(one.subscription_id), (f"  version {one.version}", "dim"))
+    output.line(("description   ", "dim"), clean(one.description))
+    inputs = "".join(f"  {name}={value}" for name, value in sorted(found.fixed_inputs.items()))
+    output.line(("product       ", "dim"), clean(one.product), (clean(f"  {found.product_type}{inputs}"), "dim"))
+    output.line(("customer      ", "dim"), clean(one.customer_id))
+    sync = Text("in sync") if one.insync else Text("out of sync", style="yellow")
+    if found.holder is not None:
+        held = f", held by process {found.holder.process_id} ({found.holder.workflow}, {found.holder.status})"
+        sync.append(clean(held))
+    output.line(("status        ", "dim"), coloured(one.status), "  ", sync)
+    started = "not started" if one.start_date is None else f"from {when(one.start_date)}"
+    ended = "" if one.end_date is None else f" to {when(one.end_date)}"
+    output.line(("life          ", "dim"), f"created {when(one.created_at)}, {started}{ended}")
+    if one.note:
+        output.line(("note          ", "dim"), clean(one.note))
+
+
+def _block(output: Output, block: StoredBlock, found: ShownSubscription, place: str, *, depth: int) -> None:
+    indent = "  " * depth
+    title = Text.assemble(indent, (clean(place or "(in no field)"), "bold"), "  ", clean(block.name))
+    title.append(f"  {block.subscription_instance_id}", style="dim")
+    if block.label:
+        title.append(f"  {clean(block.label)}")
+    if block.owner_subscription_id != found.summary.subscription_id:
+        title.append(f"  of subscription {block.owner_subscription_id}", style="cyan")
+    output.line(title)
+    for name, value in sorted(block.resources.items()):
+        output.line(f"{indent}  {clean(name)} = {clean(compact(value))}")
+    for inner, name in _placed(block.blocks):
+        _block(output, inner, found, name, depth=depth + 1)
+
+
+def _placed(blocks: Sequence[StoredBlock]) -> Iterable[tuple[StoredBlock, str]]:
+    """Blocks with the names of their places; rows do not tell a list of one block from a field with one block."""
+    many = {block.field for block in blocks if block.position}
+    for block in blocks:
+        yield block, f"{block.field}.{block.position}" if block.field in many else block.field
+
+
+def _related(output: Output, title: str, related: Sequence[RelatedSubscription]) -> None:
+    if not related:
+        return
+    output.line()
+    output.line((title, "bold"))
+    output.table(
+        ("id", "product", "description", "status", "in sync"),
+        [
+            (
+                str(one.subscription_id),
+                clean(one.product),
+                clean(one.description, limit=80),
+                coloured(one.status),
+                _sync(one.insync),
+            )
+            for one in related[:_NEIGHBOURS]
+        ],
+    )
+    if len(related) > _NEIGHBOURS:
+        output.line((f"and {len(related) - _NEIGHBOURS} more; --json has all", "dim"))
+
+
+def _process(output: Output, one: ProcessHistory) -> None:
+    process = one.process
+    output.line(
+        (when(process.started_at), "dim"),
+        "  ",
+        (clean(process.workflow), "bold"),
+        "  ",
+        coloured(process.status),
+        f"  started by {clean(process.started_by)}",
+        (f"  process {process.process_id}", "dim"),
+    )
+    made: dict[tuple[str | None, int | None], list[SubscriptionChange]] = defaultdict(list)
+    for change in one.changes:
+        made[change.step, change.attempt].append(change)
+    numbers = tries(one.log)
+    for entry in one.log:
+        output.line(entry_line(entry, numbers.get(entry.sequence)))
+        # What a step saved, it saved in the commit that wrote this entry.
+        if entry.consumer is not None:
+            _changes(output, made.pop((entry.name, entry.attempt), ()))
+    for left in made.values():
+        _changes(output, left)
+
+
+def _other_change(output: Output, change: SubscriptionChange) -> None:
+    by = f"  by {clean(change.author)}"
+    gone = "" if change.process_id is None else f"  process {change.process_id}, whose log is gone"
+    note = f"  ({clean(change.note)})" if change.note else ""
+    output.line((when(change.at), "dim"), ("  changed", "bold"), by, (gone, "dim"), (note, "dim"))
+    _changes(output, (change,), told=True)
+
+
+def _changes(output: Output, changes: Iterable[SubscriptionChange], *, told: bool = False) -> None:
+    for change in changes:
+        for path, (old, new) in sorted(change.changes.items()):
+            line = f"        {clean(path)}: {clean(compact(old))} → {clean(compact(new))}"
+            output.line(line, (f"  version {change.version}", "dim"))
+        if change.note and not told:
+            output.line((f"        ({clean(change.note)})", "dim"))

@@ -1,0 +1,328 @@
+"""Registering product blocks: the resource types that they hold, and the blocks that they refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_or_not
+
+from orchestrator.db.registration import values as stored
+from orchestrator.db.registration.names import (
+    BLOCK,
+    RESOURCE_TYPE,
+    id_of,
+    ids_of,
+    one_name,
+    require_catalogue,
+    require_free,
+    several_names,
+)
+from orchestrator.db.tables import (
+    ProductBlockRelationRow,
+    ProductBlockResourceTypeRow,
+    ProductBlockRow,
+    ProductProductBlockRow,
+    ProductRow,
+    ResourceTypeRow,
+)
+from orchestrator.errors import ConfigurationError
+from orchestrator.types import JSON
+
+Values = Literal["refuse", "drop"]
+"""What becomes of the values that subscriptions hold: removing their place is refused, or drops them."""
+
+
+def register_resource_type(connection: Connection, name: str, description: str = "") -> None:
+    """Make the name of a value that blocks can hold. Needed for its description only: blocks make those that are new.
+
+    Raises:
+        ConfigurationError: the name is taken.
+    """
+    require_catalogue(connection)
+    connection.execute(
+        insert(ResourceTypeRow).values(
+            resource_type=require_free(connection, RESOURCE_TYPE, name), description=description
+        )
+    )
+
+
+def register_product_block(
+    connection: Connection,
+    *,
+    name: str,
+    description: str = "",
+    tag: str = "",
+    resource_types: Iterable[str] = (),
+    depends_on: Iterable[str] = (),
+) -> UUID:
+    """Make a block that products are made of; return its id.
+
+    Args:
+        connection: ``op.get_bind()`` in a migration.
+        name: as ``product_block_name`` in the code.
+        resource_types: the names of the values that it holds; new ones are made.
+        depends_on: the blocks in its own fields; it may be one of them itself.
+
+    Raises:
+        ConfigurationError: the name is taken, or a block in ``depends_on`` is not known.
+    """
+    require_catalogue(connection)
+    values = {"name": require_free(connection, BLOCK, name), "description": description, "tag": tag}
+    block: UUID = connection.execute(
+        insert(ProductBlockRow).values(values).returning(ProductBlockRow.product_block_id)
+    ).scalar_one()
+    add_resource_types(connection, name, resource_types)
+    add_block_relations(connection, name, depends_on)
+    return block
+
+
+def rename_product_block(connection: Connection, old: str, new: str) -> None:
+    """Give a block another name; the code must have the new one by then. What subscriptions hold stays as it is.
+
+    Raises:
+        ConfigurationError: there is no ``old``, or ``new`` is taken.
+    """
+    block = _block(connection, old)
+    require_free(connection, BLOCK, new)
+    connection.execute(update(ProductBlockRow).where(ProductBlockRow.product_block_id == block).values(name=new))
+
+
+def remove_product_block(connection: Connection, name: str) -> None:
+    """Delete a block that nothing refers to, and the resource types that only it held.
+
+    Raises:
+        ConfigurationError: the block is not known, a product or another block refers to it, or subscriptions have such blocks:
+            taking these out is a workflow's task.
+    """
+    block = _block(connection, name)
+    users = [
+        *connection.scalars(
+            select(ProductRow.name)
+            .join(ProductProductBlockRow, ProductProductBlockRow.product_id == ProductRow.product_id)
+            .where(ProductProductBlockRow.product_block_id == block)
+            .order_by(ProductRow.name)
+        ),
+        *connection.scalars(
+            select(ProductBlockRow.name)
+            .join(ProductBlockRelationRow, ProductBlockRelationRow.in_use_by_id == ProductBlockRow.product_block_id)
+            .where(ProductBlockRelationRow.depends_on_id == block, ProductBlockRelationRow.in_use_by_id != block)
+            .order_by(ProductBlockRow.name)
+        ),
+    ]
+    if users:
+        raise ConfigurationError(
+            f"the product block {name!r} is part of {', '.join(map(repr, users))}: take it out there first, with"
+            " remove_product_blocks or remove_block_relations"
+        )
+    count = stored.count_blocks(connection, block)
+    if count:
+        raise ConfigurationError(
+            f"the product block {name!r} cannot be removed: subscriptions have such blocks ({count}), terminated ones"
+            " included; a workflow can take them out"
+        )
+    held = _types_of(connection, block)
+    connection.execute(delete(ProductBlockRelationRow).where(ProductBlockRelationRow.depends_on_id == block))
+    connection.execute(delete(ProductBlockRow).where(ProductBlockRow.product_block_id == block))
+    _delete_unused(connection, held)
+
+
+def add_resource_types(connection: Connection, block: str, resource_types: Iterable[str]) -> None:
+    """Let a block hold more values; new resource types are made. Subscriptions that exist lack them: see :func:`fill_values`.
+
+    Raises:
+        ConfigurationError: the block is not known.
+    """
+    identity = _block(connection, block)
+    names = several_names("resource_types", resource_types)
+    if not names:
+        return
+    connection.execute(
+        insert_or_not(ResourceTypeRow).on_conflict_do_nothing(index_elements=["resource_type"]),
+        [{"resource_type": name} for name in names],
+    )
+    connection.execute(
+        insert_or_not(ProductBlockResourceTypeRow).on_conflict_do_nothing(),
+        [
+            {"product_block_id": identity, "resource_type_id": resource_type}
+            for resource_type in ids_of(connection, RESOURCE_TYPE, names).values()
+        ],
+    )
+
+
+def remove_resource_types(
+    connection: Connection, block: str, resource_types: Iterable[str], *, values: Values = "refuse"
+) -> None:
+    """Let a block hold fewer values, and delete the resource types that no other block holds.
+
+    Args:
+        connection: ``op.get_bind()`` in a migration.
+        values: ``"drop"`` deletes what subscriptions hold.
+
+    Raises:
+        ConfigurationError: the block is not known or lacks one of them, or subscriptions hold values.
+    """
+    identity = _block(connection, block)
+    _check_choice(values)
+    names = several_names("resource_types", resource_types)
+    held = set(_types_of(connection, identity))
+    for name in names:
+        if name not in held:
+            raise ConfigurationError(f"the product block {block!r} has no resource type {name!r}")
+        _let_go(connection, name, [identity], values)
+    unwanted = ids_of(connection, RESOURCE_TYPE, names).values()
+    connection.execute(
+        delete(ProductBlockResourceTypeRow).where(
+            ProductBlockResourceTypeRow.product_block_id == identity,
+            ProductBlockResourceTypeRow.resource_type_id.in_(unwanted),
+        )
+    )
+    _delete_unused(connection, names)
+
+
+def remove_resource_type(connection: Connection, name: str, *, values: Values = "refuse") -> None:
+    """Delete a resource type from all blocks.
+
+    Args:
+        connection: ``op.get_bind()`` in a migration.
+        values: ``"drop"`` deletes what subscriptions hold.
+
+    Raises:
+        ConfigurationError: it is not known, or subscriptions hold values of it.
+    """
+    _check_choice(values)
+    identity = _resource_type(connection, name)
+    _let_go(connection, name, _blocks_with(connection, identity), values)
+    connection.execute(
+        delete(ProductBlockResourceTypeRow).where(ProductBlockResourceTypeRow.resource_type_id == identity)
+    )
+    connection.execute(delete(ResourceTypeRow).where(ResourceTypeRow.resource_type_id == identity))
+
+
+def rename_resource_type(connection: Connection, old: str, new: str) -> None:
+    """Give a resource type another name in all blocks; what subscriptions hold moves along.
+
+    Raises:
+        ConfigurationError: there is no ``old``, or ``new`` is taken.
+    """
+    identity = _resource_type(connection, old)
+    require_free(connection, RESOURCE_TYPE, new)
+    stored.rename(connection, _blocks_with(connection, identity), old, new)
+    connection.execute(
+        update(ResourceTypeRow).where(ResourceTypeRow.resource_type_id == identity).values(resource_type=new)
+    )
+
+
+def fill_values(connection: Connection, block: str, values: Mapping[str, JSON]) -> None:
+    """Give blocks in subscriptions a value where they have none, for example of a resource type that has become mandatory.
+
+    Args:
+        connection: ``op.get_bind()`` in a migration.
+        block: the name of the block.
+        values: resource type -> value.
+
+    Raises:
+        ConfigurationError: the block is not known or lacks one of the resource types.
+    """
+    identity = _block(connection, block)
+    held = set(_types_of(connection, identity))
+    for name, value in values.items():
+        if name not in held:
+            raise ConfigurationError(
+                f"the product block {block!r} has no resource type {name!r}: add_resource_types first"
+            )
+        if value is None:
+            raise ConfigurationError(f"a missing value of {name!r} in {block!r} cannot be filled with nothing")
+        stored.fill(connection, identity, name, value)
+
+
+def add_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
+    """Let a block have these blocks in its fields. What it has already stays.
+
+    Raises:
+        ConfigurationError: one of the blocks is not known.
+    """
+    identity = _block(connection, block)
+    others = ids_of(connection, BLOCK, several_names("depends_on", depends_on))
+    rows = [{"in_use_by_id": identity, "depends_on_id": other} for other in others.values()]
+    if rows:
+        connection.execute(insert_or_not(ProductBlockRelationRow).on_conflict_do_nothing(), rows)
+
+
+def remove_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
+    """Let a block no longer have these blocks in its fields; blocks that subscriptions have stay.
+
+    Raises:
+        ConfigurationError: one of the blocks is not known, or ``block`` does not refer to it.
+    """
+    identity = _block(connection, block)
+    others = ids_of(connection, BLOCK, several_names("depends_on", depends_on))
+    gone = set(
+        connection.scalars(
+            delete(ProductBlockRelationRow)
+            .where(
+                ProductBlockRelationRow.in_use_by_id == identity,
+                ProductBlockRelationRow.depends_on_id.in_(others.values()),
+            )
+            .returning(ProductBlockRelationRow.depends_on_id)
+        )
+    )
+    missing = [name for name, other in others.items() if other not in gone]
+    if missing:
+        raise ConfigurationError(f"the product block {block!r} does not refer to {missing[0]!r}")
+
+
+def _block(connection: Connection, name: str) -> UUID:
+    require_catalogue(connection)
+    return id_of(connection, BLOCK, name)
+
+
+def _resource_type(connection: Connection, name: str) -> UUID:
+    require_catalogue(connection)
+    return id_of(connection, RESOURCE_TYPE, one_name("resource type", name))
+
+
+def _types_of(connection: Connection, block: UUID) -> list[str]:
+    return list(
+        connection.scalars(
+            select(ResourceTypeRow.resource_type)
+            .join(
+                ProductBlockResourceTypeRow,
+                ProductBlockResourceTypeRow.resource_type_id == ResourceTypeRow.resource_type_id,
+            )
+            .where(ProductBlockResourceTypeRow.product_block_id == block)
+        )
+    )
+
+
+def _blocks_with(connection: Connection, resource_type: UUID) -> list[UUID]:
+    return list(
+        connection.scalars(
+            select(ProductBlockResourceTypeRow.product_block_id).where(
+                ProductBlockResourceTypeRow.resource_type_id == resource_type
+            )
+        )
+    )
+
+
+def _check_choice(values: Values) -> None:
+    if values not in {"refuse", "drop"}:
+        raise ConfigurationError(f"values is 'refuse' or 'drop', not {values!r}")
+
+
+def _let_go(connection: Connection, name: str, blocks: list[UUID], values: Values) -> None:
+    stored.hold_still(connection)
+    count = stored.count_values(connection, blocks, name)
+    if count and values == "refuse":
+        raise ConfigurationError(
+            f"subscriptions hold values of the resource type {name!r} ({count}): values='drop' deletes these, for good;"
+            " if it only got another name, use rename_resource_type"
+        )
+    stored.drop_values(connection, blocks, name)
+
+
+def _delete_unused(connection: Connection, names: Iterable[str]) -> None:
+    held = exists().where(ProductBlockResourceTypeRow.resource_type_id == ResourceTypeRow.resource_type_id)
+    connection.execute(delete(ResourceTypeRow).where(ResourceTypeRow.resource_type.in_(list(names)), ~held))

@@ -1,0 +1,266 @@
+"""What a migration must call to make one catalogue, or one set of workflows, out of another. Pure.
+
+A revision's upgrade leads from what the database has to what the code asks for, its downgrade the other way round: the same
+function with its arguments exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TypeVar
+
+from orchestrator.db.registration.catalogue import Block, Catalogue, Product
+from orchestrator.db.registration.workflows import second_workflow_text
+from orchestrator.db.tables import SINGLE_TARGETS
+from orchestrator.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A workflow as code or database knows it."""
+
+    name: str
+    target: str
+    is_task: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """A workflow and the products that have it."""
+
+    registration: Registration
+    products: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call in a migration, after the connection."""
+
+    function: str
+    arguments: tuple[object, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def code(self) -> str:
+        """As Python, to stand in a function's body."""
+        written = [
+            "op.get_bind()",
+            *map(repr, self.arguments),
+            *(f"{name}={value!r}" for name, value in self.options.items()),
+        ]
+        line = f"{self.function}({', '.join(written)})"
+        if len(line) <= _LINE and not self.options:
+            return line
+        return f"{self.function}(\n" + "".join(f"        {one},\n" for one in written) + "    )"
+
+
+_LINE = 110
+"""Characters of a call, behind its indentation."""
+
+
+def revision_code(upgrade: Iterable[Call], downgrade: Iterable[Call]) -> tuple[str, str, str]:
+    """The upgrade, downgrade and imports of a revision that makes these calls."""
+    up, down = list(upgrade), list(downgrade)
+    functions = sorted({call.function for call in (*up, *down)})
+    inside = "".join(f"    {name},\n" for name in functions)
+    imports = f"from orchestrator.db.registration import (\n{inside})" if functions else ""
+    return "\n    ".join(call.code() for call in up), "\n    ".join(call.code() for call in down), imports
+
+
+def workflow_calls(before: Mapping[str, Linked], after: Mapping[str, Linked]) -> list[Call]:
+    """The calls that register, remove, link and unlink workflows.
+
+    What ends comes before what begins: a name, and a product's only workflow of a kind, may stand only once.
+    """
+    ends, begins = [], []
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if old is not None and (new is None or new.registration != old.registration):
+            ends.append(Call("remove_workflow", (name,)))
+        elif old is not None and new is not None and old.products - new.products:
+            ends.append(Call("unlink_workflow", (name, sorted(old.products - new.products))))
+        if new is not None and (old is None or new.registration != old.registration):
+            begins.append(_register_workflow(new))
+        elif old is not None and new is not None and new.products - old.products:
+            begins.append(Call("link_workflow", (name, sorted(new.products - old.products))))
+    return ends + begins
+
+
+def refuse_second_workflows(workflows: Mapping[str, Linked]) -> None:
+    """Make sure that no product would have two workflows of a kind of which it may have one.
+
+    Raises:
+        ConfigurationError: one would; the text names the product and both workflows.
+    """
+    for first, second in combinations(sorted(workflows), 2):
+        one, other = workflows[first], workflows[second]
+        target = one.registration.target
+        if target in SINGLE_TARGETS and target == other.registration.target:
+            for product in sorted(one.products & other.products):
+                raise ConfigurationError(second_workflow_text(product, target, first, second))
+
+
+def catalogue_calls(before: Catalogue, after: Catalogue, drop: Collection[tuple[str, str]] = frozenset()) -> list[Call]:
+    """The calls that make ``after`` out of ``before``; new things in the order in which they need each other.
+
+    Descriptions, tags and types of what exists already are left as they are: they belong to people.
+
+    Args:
+        before, after: what there is, and what there shall be.
+        drop: pairs of block and resource type whose values are dropped with their place.
+    """
+    return [
+        *_new_blocks(before, after),
+        *_more_in_blocks(before, after),
+        *_products(before, after),
+        *_less_in_blocks(before, after, drop),
+        *_gone_blocks(before, after),
+        *(
+            Call("register_resource_type", (name, description))
+            for name, description in sorted(after.idle_types.items())
+            if name not in before.idle_types
+        ),
+        *(
+            Call("remove_resource_type", (name,))
+            for name in sorted(before.idle_types)
+            if name not in after.idle_types and not any(name in one.resource_types for one in after.blocks.values())
+        ),
+    ]
+
+
+def _register_workflow(one: Linked) -> Call:
+    registration = one.registration
+    options: dict[str, object] = {
+        "name": registration.name,
+        "target": registration.target,
+        "is_task": registration.is_task,
+        "description": registration.description,
+    }
+    if one.products:
+        options["products"] = sorted(one.products)
+    return Call("register_workflow", (), options)
+
+
+def _new_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
+    calls, later = [], []
+    known = set(before.blocks)
+    for name in _users_last(after, [name for name in after.blocks if name not in before.blocks]):
+        block = after.blocks[name]
+        # Blocks may refer to each other in a circle; what is not there yet is added when all are.
+        missing = block.depends_on - known - {name}
+        calls.append(_register_block(block, block.depends_on - missing))
+        known.add(name)
+        if missing:
+            later.append(Call("add_block_relations", (name, sorted(missing))))
+    return calls + later
+
+
+def _register_block(block: Block, depends_on: Collection[str]) -> Call:
+    options: dict[str, object] = {"name": block.name, "description": block.description, "tag": block.tag}
+    options["resource_types"] = sorted(block.resource_types)
+    if depends_on:
+        options["depends_on"] = sorted(depends_on)
+    return Call("register_product_block", (), options)
+
+
+def _more_in_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
+    calls = []
+    for name, old, new in _in_both(before.blocks, after.blocks):
+        if new.resource_types - old.resource_types:
+            calls.append(Call("add_resource_types", (name, sorted(new.resource_types - old.resource_types))))
+        if new.depends_on - old.depends_on:
+            calls.append(Call("add_block_relations", (name, sorted(new.depends_on - old.depends_on))))
+    return calls
+
+
+def _products(before: Catalogue, after: Catalogue) -> list[Call]:
+    calls = [_register_product(after.products[name]) for name in sorted(after.products) if name not in before.products]
+    for name, old, new in _in_both(before.products, after.products):
+        if new.blocks - old.blocks:
+            calls.append(Call("add_product_blocks", (name, sorted(new.blocks - old.blocks))))
+        if old.blocks - new.blocks:
+            calls.append(Call("remove_product_blocks", (name, sorted(old.blocks - new.blocks))))
+        changed = {key: value for key, value in sorted(new.fixed_inputs.items()) if old.fixed_inputs.get(key) != value}
+        if changed:
+            calls.append(Call("set_fixed_inputs", (name, changed)))
+        if set(old.fixed_inputs) - set(new.fixed_inputs):
+            calls.append(Call("remove_fixed_inputs", (name, sorted(set(old.fixed_inputs) - set(new.fixed_inputs)))))
+        if new.retired != old.retired:
+            calls.append(Call("retire_product" if new.retired else "reinstate_product", (name,)))
+    calls.extend(
+        Call("retire_product", (name,))
+        for name, new in sorted(after.products.items())
+        if name not in before.products and new.retired
+    )
+    gone = [Call("remove_product", (name,)) for name in sorted(before.products) if name not in after.products]
+    return calls + gone
+
+
+def _register_product(product: Product) -> Call:
+    options: dict[str, object] = {
+        "name": product.name,
+        "product_type": product.product_type,
+        "description": product.description,
+        "tag": product.tag,
+    }
+    if product.fixed_inputs:
+        options["fixed_inputs"] = dict(sorted(product.fixed_inputs.items()))
+    options["product_blocks"] = sorted(product.blocks)
+    if product.workflows:
+        options["workflows"] = sorted(product.workflows)
+    return Call("register_product", (), options)
+
+
+def _less_in_blocks(before: Catalogue, after: Catalogue, drop: Collection[tuple[str, str]]) -> list[Call]:
+    calls = []
+    for name, old, new in _in_both(before.blocks, after.blocks):
+        if old.depends_on - new.depends_on:
+            calls.append(Call("remove_block_relations", (name, sorted(old.depends_on - new.depends_on))))
+        gone = old.resource_types - new.resource_types
+        dropped = sorted(one for one in gone if (name, one) in drop)
+        kept = sorted(one for one in gone if (name, one) not in drop)
+        if kept:
+            calls.append(Call("remove_resource_types", (name, kept)))
+        if dropped:
+            calls.append(Call("remove_resource_types", (name, dropped), {"values": "drop"}))
+    return calls
+
+
+def _gone_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
+    circles: list[Call] = []
+    calls: list[Call] = []
+    gone: set[str] = set()
+    doomed = [name for name in before.blocks if name not in after.blocks]
+    for name in reversed(_users_last(before, doomed)):
+        users = [one for one in doomed if name in before.blocks[one].depends_on and one not in gone and one != name]
+        circles.extend(Call("remove_block_relations", (user, [name])) for user in sorted(users))
+        calls.append(Call("remove_product_block", (name,)))
+        gone.add(name)
+    return circles + calls
+
+
+def _users_last(catalogue: Catalogue, names: Iterable[str]) -> list[str]:
+    """Blocks in such an order that those in a block's fields come before it, as far as there are no circles."""
+    wanted = set(names)
+    ordered: list[str] = []
+    seen: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in seen or name not in wanted:
+            return
+        seen.add(name)
+        for other in sorted(catalogue.blocks[name].depends_on):
+            visit(other)
+        ordered.append(name)
+
+    for name in sorted(wanted):
+        visit(name)
+    return ordered
+
+
+def _in_both(before: Mapping[str, T], after: Mapping[str, T]) -> list[tuple[str, T, T]]:
+    return [(name, before[name], after[name]) for name in sorted(after) if name in before]

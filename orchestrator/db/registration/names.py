@@ -1,0 +1,133 @@
+"""Finding rows by the names that migrations use, and saying in words when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, select, text
+from sqlalchemy.orm import InstrumentedAttribute
+
+from orchestrator.db.tables import ProductBlockRow, ProductRow, ResourceTypeRow, WorkflowRow
+from orchestrator.errors import ConfigurationError
+
+_SHOWN = 10
+"""Names that an error lists at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a name may stand for, and how to get one."""
+
+    word: str
+    identity: InstrumentedAttribute[UUID]
+    name: InstrumentedAttribute[str]
+    remedy: str
+    condition: tuple[ColumnElement[bool], ...] = ()
+
+
+PRODUCT = Kind("product", ProductRow.product_id, ProductRow.name, "register_product")
+BLOCK = Kind("product block", ProductBlockRow.product_block_id, ProductBlockRow.name, "register_product_block")
+RESOURCE_TYPE = Kind(
+    "resource type", ResourceTypeRow.resource_type_id, ResourceTypeRow.resource_type, "register_resource_type"
+)
+WORKFLOW = Kind(
+    "workflow", WorkflowRow.workflow_id, WorkflowRow.name, "register_workflow", (WorkflowRow.deleted_at.is_(None),)
+)
+
+
+def one_name(what: str, name: str) -> str:
+    """A name as it is, if it can be one.
+
+    Raises:
+        ConfigurationError: it is empty, not printable, or no text.
+    """
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or name != name.strip():
+        raise ConfigurationError(f"a {what} needs a name of printable characters, not {name!r}")
+    return name
+
+
+def several_names(parameter: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Names, each once, in their order.
+
+    Raises:
+        ConfigurationError: it is one text instead of a list, or one of them is no name.
+    """
+    if isinstance(names, str | bytes | Mapping) or not isinstance(names, Iterable):
+        raise ConfigurationError(f'{parameter} is a list of names, such as {parameter}=["one"], not {names!r}')
+    return tuple(dict.fromkeys(one_name(f"name in {parameter}", name) for name in names))
+
+
+def value_text(what: str, value: object) -> str:
+    """A fixed input's value as the database keeps it.
+
+    Raises:
+        ConfigurationError: it is neither a text, a number, a truth value nor a member of an enum.
+    """
+    plain = value.value if isinstance(value, Enum) else value
+    if isinstance(plain, str | int | float):
+        return str(plain)
+    raise ConfigurationError(f"the value of {what} is a text, a number or a truth value, not {value!r}")
+
+
+def require_catalogue(connection: Connection) -> None:
+    """Make sure that the tables exist: a migration may run before the engine's own that make them.
+
+    Raises:
+        ConfigurationError: they do not.
+    """
+    if not has_catalogue(connection):
+        raise ConfigurationError(
+            "the tables of products do not exist yet: this migration must run after the engine's '0002';"
+            ' write depends_on = "0002" into the first migration of the project, or later'
+        )
+
+
+def has_catalogue(connection: Connection) -> bool:
+    """Whether the tables exist."""
+    return bool(connection.scalar(text("SELECT to_regclass('products_workflows') IS NOT NULL")))
+
+
+def id_of(connection: Connection, kind: Kind, name: str) -> UUID:
+    """The id behind a name.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+    """
+    return ids_of(connection, kind, [one_name(kind.word, name)])[name]
+
+
+def ids_of(connection: Connection, kind: Kind, names: Iterable[str]) -> dict[str, UUID]:
+    """The ids behind names.
+
+    Raises:
+        ConfigurationError: there is none for one of them.
+    """
+    wanted = list(names)
+    if not wanted:
+        return {}
+    query = select(kind.name, kind.identity).where(kind.name.in_(wanted), *kind.condition)
+    found = {row[0]: row[1] for row in connection.execute(query)}
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        known = connection.scalars(select(kind.name).where(*kind.condition).order_by(kind.name).limit(_SHOWN + 1)).all()
+        listed = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+        raise ConfigurationError(
+            f"the database has no {kind.word} {missing[0]!r} (known: {listed or 'none'}):"
+            f" {kind.remedy} must come first, or the name is wrong"
+        )
+    return found
+
+
+def require_free(connection: Connection, kind: Kind, name: str) -> str:
+    """A name that is still free.
+
+    Raises:
+        ConfigurationError: it is taken.
+    """
+    taken = select(kind.identity).where(kind.name == one_name(kind.word, name), *kind.condition)
+    if connection.scalar(taken) is not None:
+        raise ConfigurationError(f"the database has a {kind.word} {name!r} already: a name stands for one only")
+    return name

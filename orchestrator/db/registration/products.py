@@ -1,0 +1,215 @@
+"""Registering products: their fixed inputs, the blocks they are made of, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_or_not
+
+from orchestrator.db.registration.names import (
+    BLOCK,
+    PRODUCT,
+    id_of,
+    ids_of,
+    one_name,
+    require_catalogue,
+    require_free,
+    several_names,
+    value_text,
+)
+from orchestrator.db.registration.workflows import link_workflow
+from orchestrator.db.tables import FixedInputRow, ProductProductBlockRow, ProductRow, SubscriptionRow
+from orchestrator.errors import ConfigurationError
+
+ACTIVE, END_OF_LIFE = "active", "end_of_life"
+"""Of a product: whether new subscriptions of it can be made."""
+
+
+def register_product(
+    connection: Connection,
+    *,
+    name: str,
+    product_type: str,
+    description: str = "",
+    tag: str = "",
+    fixed_inputs: Mapping[str, object] | None = None,
+    product_blocks: Iterable[str] = (),
+    workflows: Iterable[str] = (),
+) -> UUID:
+    """Make a product that customers can subscribe to; return its id.
+
+    Args:
+        connection: ``op.get_bind()`` in a migration.
+        name: as in ``SUBSCRIPTION_MODEL_REGISTRY``.
+        product_type: what it has in common with the products of the same model, for example ``"Node"``.
+        fixed_inputs: what tells it from these: name -> value, as text.
+        product_blocks: the blocks in fields of the subscription itself; blocks inside blocks are the blocks' affair.
+        workflows: the workflows that it has, besides the default ones.
+
+    Raises:
+        ConfigurationError: the name is taken, a block or workflow is not known, or two workflows are of a kind of which a
+            product has one at most.
+    """
+    require_catalogue(connection)
+    values = {
+        "name": require_free(connection, PRODUCT, name),
+        "product_type": one_name("product type", product_type),
+        "description": description,
+        "tag": tag,
+    }
+    inputs = _fixed_inputs(name, fixed_inputs or {})
+    blocks = several_names("product_blocks", product_blocks)
+    ids_of(connection, BLOCK, blocks)
+    product: UUID = connection.execute(insert(ProductRow).values(values).returning(ProductRow.product_id)).scalar_one()
+    set_fixed_inputs(connection, name, inputs)
+    add_product_blocks(connection, name, blocks)
+    for workflow in several_names("workflows", workflows):
+        link_workflow(connection, workflow, [name])
+    return product
+
+
+def retire_product(connection: Connection, name: str) -> None:
+    """Let no new subscription be made of a product; those that exist live on, and so do its workflows.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+    """
+    product = _product(connection, name)
+    connection.execute(
+        update(ProductRow)
+        .where(ProductRow.product_id == product, ProductRow.status != END_OF_LIFE)
+        .values(status=END_OF_LIFE, end_date=func.now())
+    )
+
+
+def reinstate_product(connection: Connection, name: str) -> None:
+    """Undo :func:`retire_product`.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+    """
+    product = _product(connection, name)
+    connection.execute(update(ProductRow).where(ProductRow.product_id == product).values(status=ACTIVE, end_date=None))
+
+
+def rename_product(connection: Connection, old: str, new: str) -> None:
+    """Give a product another name; the code's registry must have the new one by then.
+
+    Raises:
+        ConfigurationError: there is no ``old``, or ``new`` is taken.
+    """
+    product = _product(connection, old)
+    require_free(connection, PRODUCT, new)
+    connection.execute(update(ProductRow).where(ProductRow.product_id == product).values(name=new))
+
+
+def remove_product(connection: Connection, name: str) -> None:
+    """Delete a product of which no subscription was ever made, with its fixed inputs and links; its blocks stay.
+
+    Raises:
+        ConfigurationError: there is none of that name, or there are subscriptions.
+    """
+    product = _product(connection, name)
+    count = connection.scalar(
+        select(func.count()).select_from(SubscriptionRow).where(SubscriptionRow.product_id == product)
+    )
+    if count:
+        raise ConfigurationError(
+            f"the product {name!r} has subscriptions ({count}), terminated ones included, so it cannot be removed:"
+            " retire_product lets no new ones be made"
+        )
+    connection.execute(delete(ProductRow).where(ProductRow.product_id == product))
+
+
+def set_fixed_inputs(connection: Connection, product: str, fixed_inputs: Mapping[str, object]) -> None:
+    """Set fixed inputs of a product, new or not; others stay. All its subscriptions have the new value at once.
+
+    Raises:
+        ConfigurationError: the product is not known, or a value cannot be kept.
+    """
+    identity = _product(connection, product)
+    rows = [
+        {"product_id": identity, "name": name, "value": value}
+        for name, value in _fixed_inputs(product, fixed_inputs).items()
+    ]
+    if rows:
+        statement = insert_or_not(FixedInputRow)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["product_id", "name"], set_={"value": statement.excluded.value}
+            ),
+            rows,
+        )
+
+
+def remove_fixed_inputs(connection: Connection, product: str, names: Iterable[str]) -> None:
+    """Take fixed inputs away from a product.
+
+    Raises:
+        ConfigurationError: the product is not known, or lacks one of them.
+    """
+    identity = _product(connection, product)
+    unwanted = several_names("names", names)
+    gone = connection.scalars(
+        delete(FixedInputRow)
+        .where(FixedInputRow.product_id == identity, FixedInputRow.name.in_(unwanted))
+        .returning(FixedInputRow.name)
+    ).all()
+    missing = sorted(set(unwanted) - set(gone))
+    if missing:
+        raise ConfigurationError(f"the product {product!r} has no fixed input {missing[0]!r}")
+
+
+def add_product_blocks(connection: Connection, product: str, product_blocks: Iterable[str]) -> None:
+    """Let subscriptions of a product have these blocks in fields of their own. What it has already stays.
+
+    Raises:
+        ConfigurationError: the product or a block is not known.
+    """
+    identity = _product(connection, product)
+    blocks = ids_of(connection, BLOCK, several_names("product_blocks", product_blocks))
+    rows = [{"product_id": identity, "product_block_id": block} for block in blocks.values()]
+    if rows:
+        connection.execute(insert_or_not(ProductProductBlockRow).on_conflict_do_nothing(), rows)
+
+
+def remove_product_blocks(connection: Connection, product: str, product_blocks: Iterable[str]) -> None:
+    """Let subscriptions of a product no longer have these blocks in fields of their own; blocks that exist stay.
+
+    Raises:
+        ConfigurationError: the product or a block is not known, or the product lacks the block.
+    """
+    identity = _product(connection, product)
+    blocks = ids_of(connection, BLOCK, several_names("product_blocks", product_blocks))
+    gone = set(
+        connection.scalars(
+            delete(ProductProductBlockRow)
+            .where(
+                ProductProductBlockRow.product_id == identity,
+                ProductProductBlockRow.product_block_id.in_(blocks.values()),
+            )
+            .returning(ProductProductBlockRow.product_block_id)
+        )
+    )
+    missing = [name for name, block in blocks.items() if block not in gone]
+    if missing:
+        raise ConfigurationError(f"the product {product!r} has no block {missing[0]!r}")
+
+
+def _product(connection: Connection, name: str) -> UUID:
+    require_catalogue(connection)
+    return id_of(connection, PRODUCT, name)
+
+
+def _fixed_inputs(product: str, fixed_inputs: Mapping[str, object]) -> dict[str, str]:
+    if not isinstance(fixed_inputs, Mapping):
+        raise ConfigurationError(
+            f"the fixed inputs of {product!r} are a dict of names and values, such as {{'speed': '1000'}},"
+            f" not {fixed_inputs!r}"
+        )
+    return {
+        one_name("fixed input", name): value_text(f"the fixed input {name!r} of {product!r}", value)
+        for name, value in fixed_inputs.items()
+    }

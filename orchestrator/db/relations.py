@@ -1,0 +1,193 @@
+"""What must be known of a subscription and its neighbours before a workflow may run on it.
+
+"B uses A" when a field of B, or of a block that B owns, holds a block that A owns. A neighbour's own neighbours do not count.
+
+Each question is one statement whose cost grows with the relations of this one subscription, never with the number of all,
+whatever the statistics say: every join goes through ``LATERAL … LIMIT 1`` or ``OFFSET 0``, which PostgreSQL does not turn
+round, so it has to start from this subscription's rows and look up the next by their index. ``BETWEEN x AND x`` is ``= x``,
+but PostgreSQL takes it to be rare: where half of all blocks use the same one, it would read the whole table for any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.tables import SubscriptionRow
+from orchestrator.engine.usability import SubscriptionFacts
+from orchestrator.errors import NotFoundError
+from orchestrator.targets import Target
+
+_NEIGHBOURS = """
+WITH users AS (
+    SELECT DISTINCT found.subscription_id
+      FROM subscription_instances own
+     CROSS JOIN LATERAL (
+           SELECT owner.subscription_id
+             FROM subscription_instance_relations relation
+            CROSS JOIN LATERAL (SELECT subscription_id FROM subscription_instances
+                                 WHERE subscription_instance_id = relation.in_use_by_id LIMIT 1) owner
+            WHERE relation.depends_on_id BETWEEN own.subscription_instance_id AND own.subscription_instance_id
+            UNION ALL
+           SELECT root.subscription_id FROM subscription_roots root
+            WHERE root.depends_on_id BETWEEN own.subscription_instance_id AND own.subscription_instance_id
+           OFFSET 0) found
+     WHERE own.subscription_id = :subscription_id AND found.subscription_id <> :subscription_id
+), used AS (
+    SELECT DISTINCT owner.subscription_id
+      FROM (SELECT relation.depends_on_id
+              FROM subscription_instances own
+             CROSS JOIN LATERAL (
+                   SELECT depends_on_id FROM subscription_instance_relations
+                    WHERE in_use_by_id BETWEEN own.subscription_instance_id AND own.subscription_instance_id
+                   OFFSET 0) relation
+             WHERE own.subscription_id = :subscription_id
+             UNION ALL
+            SELECT depends_on_id FROM subscription_roots WHERE subscription_id = :subscription_id) reference
+     CROSS JOIN LATERAL (SELECT subscription_id FROM subscription_instances
+                          WHERE subscription_instance_id = reference.depends_on_id LIMIT 1) owner
+     WHERE owner.subscription_id <> :subscription_id
+)
+"""
+
+_CASE = text(
+    f"""
+    {_NEIGHBOURS}
+    SELECT s.product_id, s.status, s.insync, s.locked_by, p.name AS product,
+           ARRAY(SELECT other.subscription_id
+                   FROM (SELECT subscription_id FROM users UNION SELECT subscription_id FROM used) neighbour
+                  CROSS JOIN LATERAL (SELECT subscription_id, status, insync FROM subscriptions
+                                       WHERE subscription_id = neighbour.subscription_id LIMIT 1) other
+                  WHERE NOT other.insync AND other.status <> 'terminated'
+                  ORDER BY other.subscription_id) AS locked_relations,
+           ARRAY(SELECT other.subscription_id
+                   FROM users
+                  CROSS JOIN LATERAL (SELECT subscription_id, status FROM subscriptions
+                                       WHERE subscription_id = users.subscription_id LIMIT 1) other
+                  WHERE other.status <> 'terminated'
+                  ORDER BY other.subscription_id) AS unterminated_users,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(w.name, w.description, w.target, w.is_task)), '[]')
+              FROM products_workflows link JOIN workflows w USING (workflow_id)
+             WHERE link.product_id = s.product_id AND w.deleted_at IS NULL) AS workflows
+      FROM subscriptions s JOIN products p USING (product_id)
+     WHERE s.subscription_id = :subscription_id
+    """  # noqa: S608 - built from constants
+).columns(workflows=JSONB)
+
+_RELATED = text(
+    f"""
+    {_NEIGHBOURS}
+    SELECT direction.uses_it, other.*, p.name AS product
+      FROM (SELECT subscription_id, true AS uses_it FROM users
+             UNION ALL
+            SELECT subscription_id, false FROM used) direction
+     CROSS JOIN LATERAL (SELECT subscription_id, description, status, insync, product_id FROM subscriptions
+                          WHERE subscription_id = direction.subscription_id LIMIT 1) other
+      JOIN products p USING (product_id)
+     ORDER BY other.subscription_id
+    """  # noqa: S608 - built from constants
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedWorkflow:
+    """A workflow of a product, as the database has it."""
+
+    name: str
+    description: str
+    target: Target
+    is_task: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that is needed to judge workflows on a subscription, as it was at one moment.
+
+    Args:
+        product: the name of the subscription's product.
+        workflows: those of the product that were not removed, by name.
+    """
+
+    facts: SubscriptionFacts
+    product: str
+    workflows: dict[str, LinkedWorkflow]
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedSubscription:
+    """A neighbour of a subscription."""
+
+    subscription_id: UUID
+    description: str
+    status: str
+    insync: bool
+    product: str
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The subscriptions whose blocks one uses, and those that use its blocks; terminated ones, too."""
+
+    uses: tuple[RelatedSubscription, ...]
+    in_use_by: tuple[RelatedSubscription, ...]
+
+
+async def lock_subscription(session: AsyncSession, subscription_id: UUID) -> None:
+    """Let nobody else change or judge this subscription until the transaction ends.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    # Not FOR UPDATE: rows of other transactions may go on referring to it.
+    query = select(SubscriptionRow.subscription_id).where(SubscriptionRow.subscription_id == subscription_id)
+    if await session.scalar(query.with_for_update(key_share=True)) is None:
+        raise _unknown(subscription_id)
+
+
+async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
+    """The facts about a subscription and its product's workflows, in one statement.
+
+    Raises:
+        NotFoundError: there is no such subscription.
+    """
+    row = (await session.execute(_CASE, {"subscription_id": subscription_id})).one_or_none()
+    if row is None:
+        raise _unknown(subscription_id)
+    facts = SubscriptionFacts(
+        subscription_id=subscription_id,
+        product_id=row.product_id,
+        status=row.status,
+        insync=row.insync,
+        locked_by=row.locked_by,
+        locked_relations=tuple(row.locked_relations),
+        unterminated_users=tuple(row.unterminated_users),
+    )
+    return Case(facts, row.product, {one.name: one for one in map(_workflow, row.workflows)})
+
+
+async def read_neighbours(session: AsyncSession, subscription_id: UUID) -> Neighbours:
+    """The subscriptions that a subscription uses and that use it, in one statement."""
+    rows = (await session.execute(_RELATED, {"subscription_id": subscription_id})).all()
+    return Neighbours(
+        uses=tuple(_related(row) for row in rows if not row.uses_it),
+        in_use_by=tuple(_related(row) for row in rows if row.uses_it),
+    )
+
+
+def _workflow(written: Sequence[Any]) -> LinkedWorkflow:
+    name, description, target, is_task = written
+    return LinkedWorkflow(name, description, Target(target), is_task)
+
+
+def _related(row: Any) -> RelatedSubscription:
+    return RelatedSubscription(row.subscription_id, row.description, row.status, row.insync, row.product)
+
+
+def _unknown(subscription_id: UUID) -> NotFoundError:
+    return NotFoundError(f"there is no subscription {subscription_id}")

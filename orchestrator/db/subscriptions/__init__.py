@@ -1,0 +1,48 @@
+"""Subscriptions and their blocks as rows: one statement reads all of one, two at most store what is different.
+
+Everything that domain models ask of the database is imported from here.
+"""
+
+from __future__ import annotations
+
+from orchestrator.db.subscriptions.reading import load, load_block, load_product
+from orchestrator.db.subscriptions.relations import (
+    BlockReference,
+    SubscriptionReference,
+    blocks_used_by,
+    blocks_using,
+    subscriptions_used_by,
+    subscriptions_using,
+)
+from orchestrator.db.subscriptions.stored import (
+    Columns,
+    Difference,
+    FoundBlock,
+    FoundSubscription,
+    Links,
+    StoredBlock,
+    StoredProduct,
+    StoredSubscription,
+)
+from orchestrator.db.subscriptions.writing import store
+
+__all__ = [
+    "BlockReference",
+    "Columns",
+    "Difference",
+    "FoundBlock",
+    "FoundSubscription",
+    "Links",
+    "StoredBlock",
+    "StoredProduct",
+    "StoredSubscription",
+    "SubscriptionReference",
+    "blocks_used_by",
+    "blocks_using",
+    "load",
+    "load_block",
+    "load_product",
+    "store",
+    "subscriptions_used_by",
+    "subscriptions_using",
+]

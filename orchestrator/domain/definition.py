@@ -1,0 +1,92 @@
+"""What the database must know of a product's model: a pure description, for the command that writes migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic_core import PydanticUndefined
+
+from orchestrator.domain.block import ProductBlockModel
+from orchestrator.domain.family import DomainModel
+from orchestrator.domain.product import choices
+from orchestrator.domain.subscription import SubscriptionModel
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDefinition:
+    """A product block: its base class, the names of its values, and the blocks that may stand in its fields."""
+
+    base: type[ProductBlockModel]
+    resource_types: tuple[str, ...]
+    depends_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FixedInputDefinition:
+    """A fixed input, as text: what it can be, if the annotation lists that, and its default, if it has one."""
+
+    values: tuple[str, ...] | None
+    default: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProductDefinition:
+    """A product: the base class of its model, its fixed inputs, the blocks in its own fields, and all that can be reached.
+
+    All names are sorted, and each covers the classes of all lifecycles.
+    """
+
+    name: str
+    base: type[SubscriptionModel]
+    fixed_inputs: Mapping[str, FixedInputDefinition]
+    root_blocks: tuple[str, ...]
+    blocks: Mapping[str, BlockDefinition]
+
+
+def definition_of(product_name: str, cls: type[SubscriptionModel]) -> ProductDefinition:
+    """Describe the model that a product has in the code.
+
+    Args:
+        cls: any class of the model's family.
+    """
+    base: type[SubscriptionModel] = cls.__family__.base
+    found: dict[str, BlockDefinition] = {}
+    roots = _blocks_of(base, found)
+    return ProductDefinition(
+        name=product_name,
+        base=base,
+        fixed_inputs={name: _fixed_input(base, name) for name in sorted(base.__shape__.values)},
+        root_blocks=tuple(roots),
+        blocks=dict(sorted(found.items())),
+    )
+
+
+def _blocks_of(base: type[DomainModel], found: dict[str, BlockDefinition]) -> list[str]:
+    names: set[str] = set()
+    # What a later lifecycle names is narrower than what the base names; but the base may name fewer members of a union.
+    for one in base.__family__.classes:
+        for field in one.__shape__.blocks.values():
+            for block in field.classes:
+                names.add(block.product_block_name)
+                _add(block.__family__.base, found)
+    return sorted(names)
+
+
+def _add(base: type[ProductBlockModel], found: dict[str, BlockDefinition]) -> None:
+    name = base.product_block_name
+    if name in found:
+        return
+    values = tuple(sorted(base.__shape__.values))
+    found[name] = BlockDefinition(base, values, ())
+    found[name] = BlockDefinition(base, values, tuple(_blocks_of(base, found)))
+
+
+def _fixed_input(base: type[SubscriptionModel], name: str) -> FixedInputDefinition:
+    field = base.model_fields[name]
+    values = choices(field)
+    default = field.get_default()
+    text = None
+    if default is not PydanticUndefined and default is not None:
+        text = next((key for key, value in values.items() if value == default), str(default))
+    return FixedInputDefinition(tuple(values) or None, text)

@@ -1,0 +1,143 @@
+"""What is different between two forms of a subscription, for the rows and for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
+
+from orchestrator.db.subscriptions import Columns, Difference, Links, StoredBlock, StoredSubscription
+from orchestrator.types import JSON
+
+Changes = Mapping[str, tuple[JSON, JSON]]
+
+
+def difference(
+    before: StoredSubscription | None, after: StoredSubscription, *, version: int | None, insync: bool
+) -> Difference | None:
+    """What must be written so that the rows say ``after``; ``None`` when they say it already."""
+    old: Mapping[UUID, StoredBlock] = {} if before is None else before.blocks
+    places_then = {} if before is None else _places(before)
+    places_now = _places(after)
+    linked = [(*place, block) for place, block in places_now.items() if places_then.get(place) != block]
+    found = Difference(
+        subscription_id=after.subscription_id,
+        version=version,
+        insync=insync,
+        columns=after.columns,
+        changes={},
+        made={key: block for key, block in after.blocks.items() if key not in old},
+        changed={
+            key: block
+            for key, block in after.blocks.items()
+            if key in old and not (block.label == old[key].label and is_same(dict(block.values), dict(old[key].values)))
+        },
+        removed=[key for key in old if key not in after.blocks],
+        linked=linked,
+        foreign=frozenset(block for _, _, _, block in linked if block not in after.blocks),
+        # Those of a block that goes as well: left to the foreign key they would go too late for other blocks that go.
+        unlinked=[place for place in places_then if place not in places_now],
+    )
+    if before is not None and before.columns == after.columns and not found.touches_blocks:
+        return None
+    return replace(found, changes=changed_paths({} if before is None else flat_rows(before), flat_rows(after)))
+
+
+def flat_rows(rows: StoredSubscription) -> dict[str, JSON]:
+    """Everything that a subscription is, as path -> value. What is ``None`` has no entry.
+
+    The path of a block's place has the block's id as its value. The values of a block that belongs to another subscription are
+    not part of this one.
+    """
+    found = _flat_columns(rows.columns)
+    seen: set[UUID] = set()
+    _flatten(rows, None, rows.links, "", found, seen)
+    for key, block in rows.blocks.items():
+        if key not in seen:
+            # It stands only below a block of somebody else's.
+            _flatten_block(rows, key, block, f"blocks.{key}", found, seen)
+    return found
+
+
+def changed_paths(before: Mapping[str, JSON], after: Mapping[str, JSON]) -> dict[str, tuple[JSON, JSON]]:
+    """Path -> old and new value of all that differs, in the order in which a reader of the model expects it."""
+    paths = dict.fromkeys([*after, *before])
+    return {
+        path: (before.get(path), after.get(path)) for path in paths if not is_same(before.get(path), after.get(path))
+    }
+
+
+def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
+    """What a history adds up to: the fold of its changes, oldest first, as path -> value."""
+    values: dict[str, JSON] = {}
+    for change in changes:
+        for path, (_, new) in change.items():
+            if new is None:
+                values.pop(path, None)
+            else:
+                values[path] = new
+    return values
+
+
+def is_same(one: JSON, other: JSON) -> bool:
+    """Whether two JSON values are the same to the database, which knows numbers but not how Python keeps them."""
+    if type(one) is type(other) and not isinstance(one, dict | list):
+        return one == other
+    if isinstance(one, bool) or isinstance(other, bool):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if (
+        isinstance(one, float) != isinstance(other, float)
+        and isinstance(one, int | float)
+        and isinstance(other, int | float)
+    ):
+        try:
+            return float(one) == float(other)
+        except OverflowError:
+            return False
+    return False
+
+
+def _places(rows: StoredSubscription) -> dict[tuple[UUID | None, str, int], UUID]:
+    places: dict[tuple[UUID | None, str, int], UUID] = {(None, *place): block for place, block in rows.links.items()}
+    for key, one in rows.blocks.items():
+        places |= {(key, *place): block for place, block in one.links.items()}
+    return places
+
+
+def _flat_columns(columns: Columns) -> dict[str, JSON]:
+    found: dict[str, JSON] = {}
+    for field in fields(columns):
+        value = getattr(columns, field.name)
+        if isinstance(value, datetime):
+            value = value.astimezone(UTC)
+        if value is not None:
+            found[field.name] = to_jsonable_python(value)
+    return found
+
+
+def _flatten(
+    rows: StoredSubscription, parent: str | None, links: Links, path: str, found: dict[str, JSON], seen: set[UUID]
+) -> None:
+    for (name, position), key in links.items():
+        place = f"{path}{name}.{position}" if (parent, name) in rows.lists else f"{path}{name}"
+        found[place] = str(key)
+        block = rows.blocks.get(key)
+        if block is not None and key not in seen:
+            _flatten_block(rows, key, block, place, found, seen)
+
+
+def _flatten_block(
+    rows: StoredSubscription, key: UUID, block: StoredBlock, place: str, found: dict[str, JSON], seen: set[UUID]
+) -> None:
+    seen.add(key)
+    if block.label is not None:
+        found[f"{place}.label"] = block.label
+    found |= {f"{place}.{name}": value for name, value in block.values.items() if value is not None}
+    _flatten(rows, block.name, block.links, f"{place}.", found, seen)

@@ -1,0 +1,172 @@
+"""Models of subscriptions, made of what the database has or of other models of the same subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from orchestrator.db.subscriptions import FoundBlock, FoundSubscription, Links, StoredProduct
+from orchestrator.domain.assembly import Assembly, raise_problems
+from orchestrator.domain.empty import empty_blocks
+from orchestrator.domain.family import DomainModel
+from orchestrator.domain.product import ProductModel, fixed_inputs
+from orchestrator.domain.registry import model_of
+from orchestrator.domain.rows import block_row, blocks_in, links_of, list_fields, reachable
+from orchestrator.errors import ModelError
+from orchestrator.types import SubscriptionLifecycle
+
+if TYPE_CHECKING:
+    from orchestrator.domain.subscription import SubscriptionModel
+
+
+def active_product(found: StoredProduct) -> ProductModel:
+    """A product that may be subscribed to.
+
+    Raises:
+        ModelError: it is not active.
+    """
+    product = ProductModel.model_validate(found.product)
+    if product.status != "active":
+        raise ModelError(f"the product {product.name!r} is {product.status!r}, not active: nothing new can be of it")
+    return product
+
+
+def dates(status: SubscriptionLifecycle, start: datetime | None, end: datetime | None) -> dict[str, object]:
+    """The dates of a subscription that gets a status now."""
+    now = datetime.now(UTC)
+    if status is SubscriptionLifecycle.ACTIVE and start is None:
+        start = now
+    if status is SubscriptionLifecycle.TERMINATED:
+        end = now
+    return {"start_date": start, "end_date": end}
+
+
+def loaded(found: FoundSubscription, wanted: tuple[type[DomainModel], ...]) -> SubscriptionModel:
+    """What was read, as the class that product and status ask for.
+
+    Raises:
+        ModelError: that is none of the wanted classes, or what is stored does not fit it.
+    """
+    columns, product = found.stored.columns, ProductModel.model_validate(found.product.product)
+    what = f"the subscription {found.stored.subscription_id} ({product.name}, {columns.status})"
+    model = model_of(product.name, columns.status)
+    if not issubclass(model, wanted):
+        names = " or ".join(one.__name__ for one in wanted)
+        raise ModelError(f"{what} is {model.__name__}, because it is {columns.status}; {names} was asked for")
+    own = {
+        "product": product,
+        "customer_id": columns.customer_id,
+        "subscription_id": found.stored.subscription_id,
+        "description": columns.description,
+        "status": columns.status,
+        "insync": found.insync,
+        "start_date": columns.start_date,
+        "end_date": columns.end_date,
+        "note": columns.note,
+        "version": found.version,
+        **fixed_inputs(model, found.product),
+    }
+    made = _assembled(model, own, found.stored.links, Assembly(found.blocks), f"{what} does not fit {model.__name__}")
+    made.mark_as_stored(replace(found.stored, lists=list_fields(model, found.stored.blocks.values())), found.version)
+    return made
+
+
+def in_lifecycle(other: SubscriptionModel, status: SubscriptionLifecycle) -> SubscriptionModel:
+    """The same subscription with another status.
+
+    Raises:
+        ModelError: what it holds does not fit the class for the status.
+    """
+    model = type(other).__family__.class_for(status)
+    own = {
+        **_own_values(other),
+        **{name: getattr(other, name) for name in model.__shape__.values},
+        "status": status,
+        **dates(status, other.start_date, other.end_date),
+    }
+    what = f"the subscription {other.subscription_id} cannot become {status.value} as {model.__name__}"
+    made = _assembled(model, own, links_of(other), _remade(other, status), what)
+    made.mark_as_stored(other.as_stored, other.version)
+    return made
+
+
+def of_product(
+    other: SubscriptionModel, model: type[DomainModel], product: StoredProduct, new_root: Mapping[str, object]
+) -> SubscriptionModel:
+    """The same subscription moved to another product.
+
+    Raises:
+        ModelError: what it holds does not fit the product's model.
+    """
+    own = {
+        **_own_values(other),
+        "product": ProductModel.model_validate(product.product),
+        **fixed_inputs(model, product),
+        **new_root,
+    }
+    links = _kept(other, model, new_root)
+    what = f"the subscription {other.subscription_id} cannot become {product.product['name']!r} as {model.__name__}"
+    fresh = empty_blocks(model, other.subscription_id, other.status, {*new_root, *(name for name, _ in links)})
+    made = _assembled(model, {**own, **fresh}, links, _remade(other, other.status), what)
+    made.mark_as_stored(other.as_stored, other.version)
+    return made
+
+
+def _own_values(other: SubscriptionModel) -> dict[str, object]:
+    names = (
+        "product",
+        "customer_id",
+        "subscription_id",
+        "description",
+        "status",
+        "insync",
+        "start_date",
+        "end_date",
+        "note",
+        "version",
+    )
+    return {name: getattr(other, name) for name in names}
+
+
+def _remade(other: SubscriptionModel, status: SubscriptionLifecycle) -> Assembly:
+    """Makes the blocks of a subscription anew for a status; those of other subscriptions stay the objects that they are."""
+    blocks = reachable(other)
+    shared = {key: one for key, one in blocks.items() if one.owner_subscription_id != other.subscription_id}
+    return Assembly(
+        {key: FoundBlock(block_row(one), status) for key, one in blocks.items()},
+        shared,
+        {key: one.as_stored for key, one in blocks.items()},
+    )
+
+
+def _kept(other: SubscriptionModel, model: type[DomainModel], taken: Mapping[str, object]) -> Links:
+    """Which blocks of a subscription stand in which fields of its new model: by field, else by product block."""
+    free = dict(blocks_in(other))
+    kept: dict[tuple[str, int], UUID] = {}
+    fields = [field for name, field in model.__shape__.blocks.items() if name not in taken]
+    for by_field in (True, False):
+        for field in fields:
+            if any(name == field.name for name, _ in kept):
+                continue
+            names = {one.product_block_name for one in field.classes}
+            found = [
+                place
+                for place, block in free.items()
+                if block.product_block_name in names
+                and (place[0] == field.name if by_field else place[0] not in model.__shape__.blocks)
+            ]
+            for position, place in enumerate(found if field.many else found[:1]):
+                kept[field.name, position] = free.pop(place).subscription_instance_id
+    return kept
+
+
+def _assembled(
+    model: type[DomainModel], own: Mapping[str, object], links: Links, assembly: Assembly, what: str
+) -> SubscriptionModel:
+    values, failed = assembly.fields(model, links, "")
+    made = assembly.make(model, {**values, **own}, failed, "")
+    raise_problems(assembly, what)
+    return made  # type: ignore[return-value]

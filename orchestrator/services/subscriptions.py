@@ -1,0 +1,207 @@
+"""Which workflows may run on which subscription; and looking at subscriptions.
+
+Three rules are a project's own. They are plain containers, to be changed in the project's ``workflows/__init__.py`` – which
+every program imports – and they name workflows by their names::
+
+    from orchestrator.services.subscriptions import WF_USABLE_MAP
+
+    WF_USABLE_MAP.update({"modify_node": ["active", "provisioning"]})
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.relations import Case, lock_subscription, read_case
+from orchestrator.db.subscription_history import history
+from orchestrator.db.subscription_pages import list_subscriptions, show
+from orchestrator.db.tables import ProcessRow, SubscriptionChangeRow, SubscriptionRow
+from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
+from orchestrator.errors import DefinitionError, SubscriptionHeldError, WorkflowNotUsableError
+from orchestrator.targets import Target
+from orchestrator.types import ProcessStatus, SubscriptionLifecycle
+from orchestrator.workflow import Workflow
+
+__all__ = [
+    "WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS",
+    "WF_USABLE_MAP",
+    "WF_USABLE_WHILE_OUT_OF_SYNC",
+    "Offer",
+    "check_rules",
+    "history",
+    "list_subscriptions",
+    "require_usable",
+    "rules",
+    "set_in_sync",
+    "show",
+    "workflows_for",
+]
+
+WF_USABLE_MAP: dict[str, list[str]] = {}
+"""Workflow → the statuses of subscriptions on which it may run. Others: ``active``; terminate workflows: any."""
+
+WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS: dict[str, bool] = {}
+"""Workflow → whether it is refused while unterminated subscriptions use the one it would change. Others: terminate only."""
+
+WF_USABLE_WHILE_OUT_OF_SYNC: list[str] = []
+"""Workflows that may run on a subscription that is out of sync, or has neighbours that are. Dangerous: keep it short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A workflow of a subscription's product, and whether it may run on it now.
+
+    Args:
+        dangerous: it may, but only because ``WF_USABLE_WHILE_OUT_OF_SYNC`` names it: the subscription, or a neighbour, is out
+            of sync.
+    """
+
+    name: str
+    description: str
+    target: Target
+    is_task: bool
+    usable: bool
+    dangerous: bool
+    reasons: tuple[Reason, ...]
+
+
+def rules() -> Rules:
+    """The project's rules as they stand."""
+    return Rules(WF_USABLE_MAP, WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS, WF_USABLE_WHILE_OUT_OF_SYNC)
+
+
+def check_rules() -> None:
+    """Make sure that the rules can be right. Names of workflows that do not exist are fine: another project may have them.
+
+    Raises:
+        DefinitionError: a value can never be right; the text names the map, the workflow and the value.
+    """
+    lifecycles = [status.value for status in SubscriptionLifecycle]
+    for workflow, statuses in _entries("WF_USABLE_MAP", WF_USABLE_MAP):
+        place = f"WF_USABLE_MAP[{workflow!r}]"
+        if not isinstance(statuses, list | tuple):
+            raise DefinitionError(f"{place} must be a list of statuses, such as ['active'], not {statuses!r}")
+        for status in statuses:
+            if status not in lifecycles:
+                raise DefinitionError(f"{place} has the status {status!r}: there are only {', '.join(lifecycles)}")
+    for workflow, blocked in _entries("WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS", WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS):
+        if not isinstance(blocked, bool):
+            raise DefinitionError(
+                f"WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS[{workflow!r}] must be True or False, not {blocked!r}"
+            )
+    listed: Any = WF_USABLE_WHILE_OUT_OF_SYNC
+    if not isinstance(listed, list | tuple):
+        raise DefinitionError(f"WF_USABLE_WHILE_OUT_OF_SYNC must be a list of names of workflows, not {listed!r}")
+    for name in listed:
+        if not isinstance(name, str):
+            raise DefinitionError(f"WF_USABLE_WHILE_OUT_OF_SYNC must hold names of workflows, not {name!r}")
+
+
+async def require_usable(
+    session: AsyncSession, workflow: Workflow, subscription_id: UUID, *, lock: bool = False
+) -> None:
+    """Make sure that a workflow may run on a subscription now.
+
+    Args:
+        lock: judge those that ask at the same instant one after the other: the subscription's row is locked until the
+            session's transaction ends, and what is judged is how it stands then.
+
+    Raises:
+        NotFoundError: there is no such subscription.
+        WorkflowNotUsableError: the workflow may not run on it; with all reasons.
+    """
+    # Without a lock first, so that nobody waits for a running step that has written to the row only to be refused.
+    _require(workflow, await read_case(session, subscription_id))
+    if lock:
+        await lock_subscription(session, subscription_id)
+        # Anew: a statement that waits for a lock still sees everything else as it was before the wait.
+        _require(workflow, await read_case(session, subscription_id))
+
+
+async def workflows_for(session: AsyncSession, subscription_id: UUID) -> list[Offer]:
+    """The workflows of a subscription's product with whether each may run on it now, by target and name.
+
+    Raises:
+        NotFoundError: there is no such subscription.
+    """
+    case = await read_case(session, subscription_id)
+    known = rules()
+    offers = []
+    for one in case.workflows.values():
+        if one.target is not Target.CREATE:
+            judged = usability(one.name, one.target, one.is_task, case.facts, known)
+            offers.append(
+                Offer(
+                    one.name, one.description, one.target, one.is_task, judged.usable, judged.dangerous, judged.reasons
+                )
+            )
+    return sorted(offers, key=lambda offer: (offer.target, offer.name))
+
+
+async def set_in_sync(session: AsyncSession, subscription_id: UUID, user: str, reason: str) -> bool:
+    """Say that a subscription is in sync again, after somebody has made sure that it is.
+
+    Returns:
+        Whether it was not.
+
+    Raises:
+        NotFoundError: there is no such subscription.
+        SubscriptionHeldError: a process that is not finished holds it: it will go on, or must be aborted first.
+    """
+    await lock_subscription(session, subscription_id)
+    query = select(SubscriptionRow).where(SubscriptionRow.subscription_id == subscription_id)
+    row = (await session.scalars(query.execution_options(populate_existing=True))).one()
+    if row.insync:
+        return False
+    if row.locked_by is not None:
+        await _require_finished(session, row.locked_by, subscription_id)
+    row.insync, row.locked_by = True, None
+    session.add(
+        SubscriptionChangeRow(
+            subscription_id=subscription_id,
+            version=row.version,
+            author=user,
+            changes={"insync": [False, True]},
+            note=reason,
+        )
+    )
+    await session.flush()
+    return True
+
+
+async def _require_finished(session: AsyncSession, process_id: UUID, subscription_id: UUID) -> None:
+    query = select(ProcessRow.workflow, ProcessRow.status).where(ProcessRow.process_id == process_id)
+    workflow, status = (await session.execute(query)).one()
+    if not ProcessStatus(status).is_final:
+        raise SubscriptionHeldError(
+            f"the subscription {subscription_id} is held by process {process_id} ({workflow}, {status}): let it finish,"
+            " or abort it first",
+            {"process_id": str(process_id), "workflow": workflow, "status": status},
+        )
+
+
+def _require(workflow: Workflow, case: Case) -> None:
+    judged: Usability = usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
+    reasons = judged.reasons
+    if workflow.target is not Target.SYSTEM and workflow.name not in case.workflows:
+        reasons = (not_of_product(case.product), *reasons)
+    if reasons:
+        raise WorkflowNotUsableError(
+            f"the workflow {workflow.name!r} may not run on subscription {case.facts.subscription_id}: "
+            + "; ".join(reason.words for reason in reasons),
+            [reason.document() for reason in reasons],
+        )
+
+
+def _entries(name: str, mapping: Any) -> list[tuple[str, Any]]:
+    if not isinstance(mapping, dict):
+        raise DefinitionError(f"{name} must be a dict, change it with {name}.update(…), not {mapping!r}")
+    for workflow in mapping:
+        if not isinstance(workflow, str):
+            raise DefinitionError(f"{name} has names of workflows as its keys, not {workflow!r}")
+    return list(mapping.items())

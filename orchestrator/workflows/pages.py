@@ -1,0 +1,179 @@
+"""The first pages of the workflow types' forms, and choices for authors' own pages.
+
+A page of ours is followed by the pages of the author's form, which sees what was filled in so far: by name, like a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+from pydantic import ConfigDict, create_model
+from pydantic_forms.validators import Choice
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db import products
+from orchestrator.db.relations import lock_subscription
+from orchestrator.engine.arguments import Arguments
+from orchestrator.engine.references import SUBSCRIPTION_ID
+from orchestrator.errors import InvalidInputError, StaleVersionError, StepError, WorkflowNotUsableError
+from orchestrator.forms import AsyncFormGenerator, FormPage, walk
+from orchestrator.services.models import load_arguments
+from orchestrator.types import State, SubscriptionLifecycle
+from orchestrator.workflow import FormFunction
+
+MAX_CHOICES = 1000
+"""A choice with more options helps nobody, and its page would be a large message."""
+
+
+class SubscriptionPage(FormPage):
+    """Names the subscription."""
+
+    model_config = ConfigDict(title="Subscription")
+
+    subscription_id: UUID
+
+
+class SubscriptionVersionPage(SubscriptionPage):
+    """Names the subscription and, if the caller has looked at it, the version that was seen."""
+
+    version: int | None = None
+
+
+async def product_choice(session: AsyncSession, workflow: str) -> type[Choice]:
+    """The products that have a workflow, as a type for a field of a page.
+
+    Raises:
+        WorkflowNotUsableError: there is none.
+    """
+    found = await products.of_workflow(session, workflow)
+    if not found:
+        raise WorkflowNotUsableError(
+            f"no product has the workflow {workflow!r}: link it in a migration (link_workflow)",
+            [{"key": "workflow.no_products"}],
+        )
+    return _choice("ProductChoice", {str(product_id): name for product_id, name in found})
+
+
+async def subscription_choice(
+    session: AsyncSession,
+    *,
+    product_types: Sequence[str] = (),
+    statuses: Sequence[SubscriptionLifecycle | str] = (SubscriptionLifecycle.ACTIVE,),
+    only_in_sync: bool = True,
+) -> type[Choice]:
+    """Subscriptions to choose from, newest first, as a type for a field of a page.
+
+    Args:
+        product_types: only of products of these types; default all.
+        only_in_sync: leave out those that a process is changing now.
+
+    Raises:
+        InvalidInputError: there is none to choose from.
+    """
+    found = await products.subscriptions_of_types(
+        session,
+        product_types=list(product_types),
+        statuses=[SubscriptionLifecycle(status).value for status in statuses],
+        only_in_sync=only_in_sync,
+        limit=MAX_CHOICES,
+    )
+    if not found:
+        kinds = f" of the type {' or '.join(product_types)}" if product_types else ""
+        raise InvalidInputError(f"there is no subscription{kinds} to choose from")
+    return _choice("SubscriptionChoice", {str(subscription_id): text for subscription_id, text in found})
+
+
+def product_first(workflow: str, form: FormFunction | None) -> FormFunction:
+    """A form that asks for the product, and goes on with the author's."""
+
+    async def make(session: AsyncSession) -> type[FormPage]:
+        options = await product_choice(session, workflow)
+        return create_model("ProductPage", __base__=_ProductPage, product=(options, ...))
+
+    async def read(_: AsyncSession, filled: FormPage) -> State:
+        chosen = cast("Any", filled).product
+        return {"product": chosen.value, "product_name": chosen.label}
+
+    return _first_page(workflow, form, make, read)
+
+
+def subscription_first(
+    workflow: str,
+    form: FormFunction | None,
+    check: Callable[[AsyncSession, UUID], Awaitable[None]],
+    *,
+    takes_version: bool,
+) -> FormFunction:
+    """A form that asks for the subscription, makes sure that the workflow may run on it, and goes on with the author's.
+
+    Args:
+        check: raises if the workflow may not run on the subscription. Asked before the next page is, because nobody shall
+            fill in a form that leads nowhere; a start asks once more.
+    """
+
+    async def make(_: AsyncSession) -> type[FormPage]:
+        return SubscriptionVersionPage if takes_version else SubscriptionPage
+
+    async def read(session: AsyncSession, filled: FormPage) -> State:
+        assert isinstance(filled, SubscriptionPage)  # noqa: S101 - it is what was yielded
+        await check(session, filled.subscription_id)
+        if isinstance(filled, SubscriptionVersionPage) and filled.version is not None:
+            await _require_version(session, filled.subscription_id, filled.version)
+        return {SUBSCRIPTION_ID: str(filled.subscription_id)}
+
+    return _first_page(workflow, form, make, read)
+
+
+class _ProductPage(FormPage):
+    """Asks for the product; the field is added with the products that there are."""
+
+    model_config = ConfigDict(title="Product")
+
+
+def _first_page(
+    workflow: str,
+    form: FormFunction | None,
+    make: Callable[[AsyncSession], Awaitable[type[FormPage]]],
+    read: Callable[[AsyncSession, FormPage], Awaitable[State]],
+) -> FormFunction:
+    what = f"the form of {workflow!r}"
+
+    async def ask(session: AsyncSession) -> AsyncFormGenerator:
+        filled = yield await make(session)
+        state = await read(session, filled)
+        if form is None:
+            yield state
+            return
+        # Read only now: what the annotations name may stand below the form in the author's module.
+        asked = Arguments.of(form, what)
+        try:
+            loaded = await load_arguments(session, asked, state)
+            arguments = asked.fill(state, {"session": session, "state": state}, loaded)
+        except StepError as error:
+            raise InvalidInputError(f"{what} cannot be made: {error}") from error
+        pages = walk(form, arguments, what)
+        page = await anext(pages)
+        while not isinstance(page, Mapping):
+            page = await pages.asend((yield page))
+        yield {**state, **page}
+
+    return ask
+
+
+async def _require_version(session: AsyncSession, subscription_id: UUID, seen: int) -> None:
+    # Locked until the start commits, so that nobody changes it between this look and the process that builds on it.
+    await lock_subscription(session, subscription_id)
+    version = await products.version_of(session, subscription_id)
+    if version != seen:
+        raise StaleVersionError(
+            f"the subscription {subscription_id} has changed: you have looked at version {seen}, it is at version {version}"
+            " now. Look at it again before you change it."
+        )
+
+
+def _choice(name: str, options: Mapping[str, str]) -> type[Choice]:
+    # Two products or subscriptions may have one description, so the members are named by their values.
+    made = Choice.__call__(name, {value: (value, label) for value, label in options.items()})
+    return cast("type[Choice]", made)

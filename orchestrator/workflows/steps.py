@@ -1,0 +1,122 @@
+"""The steps that the workflow types are made of; authors may use them in workflows of their own.
+
+The lock of a subscription is held from ``unsync`` to ``resync``, across failures and retries. A process releases only what it
+holds: a workflow that was allowed to run while somebody else has the lock leaves it to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db import locks, processes
+from orchestrator.db.subscription_pages import show
+from orchestrator.domain import SubscriptionModel
+from orchestrator.engine.references import SUBSCRIPTION_ID, subscription_ids
+from orchestrator.errors import MissingArgumentError, SubscriptionLockedError
+from orchestrator.services.subscriptions import WF_USABLE_WHILE_OUT_OF_SYNC
+from orchestrator.targets import Target
+from orchestrator.types import State, SubscriptionLifecycle
+from orchestrator.workflow import Step, step
+
+SUBSCRIPTION = "subscription"
+"""The state key with the reference to the subscription that a workflow is about."""
+
+OLD_SUBSCRIPTIONS = "__old_subscriptions__"
+"""The state key with the subscriptions as they were when they were locked, by their ids."""
+
+
+class StoreProcessSubscription(Step):
+    """A step that may be written with or without parentheses, as authors know it both ways."""
+
+    __slots__ = ()
+
+    def __call__(self, workflow_target: Target | None = None) -> Step:  # noqa: ARG002 - the process knows its workflow
+        """The step itself."""
+        return self
+
+
+@step("Link process to subscription")
+async def _store_process_subscription(session: AsyncSession, process_id: UUID, state: State) -> None:
+    await locks.link(session, process_id, subscription_ids(state) or [_subject(state, "Link process to subscription")])
+
+
+store_process_subscription = StoreProcessSubscription(
+    _store_process_subscription.name, _store_process_subscription.kind, _store_process_subscription.function
+)
+"""Write down that this process touches the subscriptions that its state refers to."""
+
+
+def set_status(status: SubscriptionLifecycle | str) -> Step:
+    """A step that moves the subscription to another lifecycle; its model must be valid there.
+
+    Becoming active sets ``start_date`` if there is none; being terminated sets ``end_date``.
+    """
+    wanted = SubscriptionLifecycle(status)
+
+    @step(f"Set subscription to '{wanted.value}'")
+    async def change_status(subscription: SubscriptionModel) -> dict[str, Any]:
+        if subscription.status is wanted:
+            return {"subscription": subscription}
+        return {"subscription": SubscriptionModel.from_other_lifecycle(subscription, wanted)}
+
+    return change_status
+
+
+@step("Lock subscription")
+async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State:
+    """Take the lock, and keep a copy of the subscription as it is now.
+
+    Raises:
+        SubscriptionLockedError: it is out of sync, and the workflow is not one that may run all the same.
+    """
+    subscription_id = _subject(state, "Lock subscription")
+    if not await locks.take_lock(session, subscription_id, process_id):
+        process = await processes.load(session, process_id)
+        if process.workflow not in WF_USABLE_WHILE_OUT_OF_SYNC:
+            holder = await locks.holder_of(session, subscription_id)
+            raise SubscriptionLockedError(
+                f"the subscription {subscription_id} cannot be locked: {holder}. Retry when it is in sync again."
+            )
+    return await _keep(session, subscription_id, state)
+
+
+@step("Lock subscription without checking")
+async def unsync_unchecked(session: AsyncSession, process_id: UUID, state: State) -> State:
+    """Take the lock even if the subscription is out of sync, unless an unfinished process holds it: then go on without."""
+    subscription_id = _subject(state, "Lock subscription without checking")
+    await locks.take_lock(session, subscription_id, process_id, take_over=True)
+    return await _keep(session, subscription_id, state)
+
+
+@step("Unlock subscription")
+async def resync(session: AsyncSession, process_id: UUID, state: State) -> None:
+    """Release the lock, if this process holds it."""
+    await locks.release_lock(session, _subject(state, "Unlock subscription"), process_id)
+
+
+def _subject(state: State, name: str) -> UUID:
+    # Not any reference: steps may have looked up other subscriptions, and the state's keys are in no order of ours.
+    for key in (SUBSCRIPTION, SUBSCRIPTION_ID):
+        found = subscription_ids({key: state.get(key)})
+        if found:
+            return found[0]
+    raise MissingArgumentError(
+        f"the step {name!r} finds no subscription in the state: neither under {SUBSCRIPTION!r} nor {SUBSCRIPTION_ID!r}"
+    )
+
+
+async def _keep(session: AsyncSession, subscription_id: UUID, state: State) -> State:
+    # Read after the lock was taken: taking it may have waited for somebody who has changed something.
+    shown = await show(session, subscription_id)
+    # Everything it is, but not its lock, which is this process's now, nor who uses it: that may be thousands of others.
+    document = {**asdict(shown.summary), "blocks": [asdict(block) for block in shown.blocks]}
+    del document["insync"], document["locked_by"]
+    reference = {key: document[key] for key in ("subscription_id", "product", "description", "status", "version")}
+    return {
+        SUBSCRIPTION: reference,
+        OLD_SUBSCRIPTIONS: {**state.get(OLD_SUBSCRIPTIONS, {}), str(subscription_id): document},
+    }

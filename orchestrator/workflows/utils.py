@@ -1,0 +1,219 @@
+"""The workflow types: each puts the steps around the author's that every workflow of its kind needs.
+
+===================  ==============================================================================================
+decorator            steps
+===================  ==============================================================================================
+create_workflow      Start · *the author's* · Set subscription to 'active' · Unlock subscription · Done
+modify_workflow      Start · Link process to subscription · Lock subscription · *the author's* · Unlock subscription · Done
+terminate_workflow   as modify, with Set subscription to 'terminated' before the unlocking
+validate_workflow    as modify, but locks without checking; a task
+reconcile_workflow   as validate, but no task
+task                 Start · *the author's* · Done
+===================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TypedDict, Unpack
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.authorization import AuthCallback
+from orchestrator.services.subscriptions import require_usable
+from orchestrator.targets import Target
+from orchestrator.types import SubscriptionLifecycle
+from orchestrator.workflow import (
+    Block,
+    FormFunction,
+    RunPredicate,
+    Step,
+    StepList,
+    Workflow,
+    begin,
+    done,
+    init,
+    workflow,
+)
+from orchestrator.workflows.pages import product_first, subscription_first
+from orchestrator.workflows.steps import resync, set_status, store_process_subscription, unsync, unsync_unchecked
+
+
+class Permissions(TypedDict, total=False):
+    """Who may do what with a workflow; see :func:`orchestrator.workflow.workflow`."""
+
+    authorize_callback: AuthCallback | None
+    resume_auth_callback: AuthCallback | None
+    retry_auth_callback: AuthCallback | None
+    run_predicate: RunPredicate | None
+
+
+AuthorSteps = Callable[[], StepList | Step | Block]
+Decorator = Callable[[AuthorSteps], Workflow]
+
+_LOCKED = begin >> store_process_subscription >> unsync
+
+
+def create_workflow(
+    description: str | None = None,
+    initial_input_form: FormFunction | None = None,
+    status: SubscriptionLifecycle | str = SubscriptionLifecycle.ACTIVE,
+    additional_steps: StepList = begin,
+    **permissions: Unpack[Permissions],
+) -> Decorator:
+    """Turn a function that returns steps into the workflow that makes subscriptions of a product.
+
+    The first page asks for the product, one of those that the database links to this workflow; the author's form follows
+    and may ask for ``product`` and ``product_name``. The author's steps make the subscription and return it as
+    ``subscription``.
+
+    Args:
+        status: what the subscription is at the end.
+        additional_steps: steps that run after the author's.
+    """
+    last = set_status(status) >> resync >> done
+
+    def decorate(function: AuthorSteps) -> Workflow:
+        form = product_first(_name(function), initial_input_form)
+        return _make(
+            function,
+            lambda steps: init >> steps >> additional_steps >> last,
+            Target.CREATE,
+            description,
+            form,
+            permissions,
+        )
+
+    return decorate
+
+
+def modify_workflow(
+    description: str | None = None,
+    initial_input_form: FormFunction | None = None,
+    additional_steps: StepList = begin,
+    **permissions: Unpack[Permissions],
+) -> Decorator:
+    """Turn a function that returns steps into a workflow that changes a subscription.
+
+    The first page takes ``subscription_id`` and an optional ``version``, which is refused when it is stale; the author's
+    form follows and may ask for the ``subscription`` itself.
+    """
+    return _on_subscription(
+        Target.MODIFY,
+        description,
+        initial_input_form,
+        lambda steps: init >> _LOCKED >> steps >> additional_steps >> resync >> done,
+        permissions,
+    )
+
+
+def terminate_workflow(
+    description: str | None = None,
+    initial_input_form: FormFunction | None = None,
+    additional_steps: StepList = begin,
+    **permissions: Unpack[Permissions],
+) -> Decorator:
+    """Turn a function that returns steps into the workflow that ends subscriptions of a product."""
+    last = set_status(SubscriptionLifecycle.TERMINATED) >> resync >> done
+    return _on_subscription(
+        Target.TERMINATE,
+        description,
+        initial_input_form,
+        lambda steps: init >> _LOCKED >> steps >> additional_steps >> last,
+        permissions,
+    )
+
+
+def validate_workflow(description: str | None = None, **permissions: Unpack[Permissions]) -> Decorator:
+    """Turn a function that returns steps into the task that compares subscriptions with the world outside.
+
+    A failed ``assert`` in a step gives the process the status ``inconsistent_data`` and assigns it to the NOC.
+    """
+    return _on_subscription(
+        Target.VALIDATE,
+        description,
+        None,
+        lambda steps: init >> store_process_subscription >> unsync_unchecked >> steps >> resync >> done,
+        permissions,
+        takes_version=False,
+        is_task=True,
+    )
+
+
+def reconcile_workflow(description: str | None = None, **permissions: Unpack[Permissions]) -> Decorator:
+    """Turn a function that returns steps into the workflow that makes the world outside what the subscription says.
+
+    It takes no input but the subscription, and may run while that is out of sync.
+    """
+    return _on_subscription(
+        Target.RECONCILE,
+        description,
+        None,
+        lambda steps: init >> store_process_subscription >> unsync_unchecked >> steps >> resync >> done,
+        permissions,
+    )
+
+
+def task(
+    description: str | None = None,
+    initial_input_form: FormFunction | None = None,
+    **permissions: Unpack[Permissions],
+) -> Decorator:
+    """Turn a function that returns steps into a task: a workflow of no product, on the ``tasks`` queue."""
+
+    def decorate(function: AuthorSteps) -> Workflow:
+        return _make(
+            function,
+            lambda steps: init >> steps >> done,
+            Target.SYSTEM,
+            description,
+            initial_input_form,
+            permissions,
+            is_task=True,
+        )
+
+    return decorate
+
+
+def _on_subscription(
+    target: Target,
+    description: str | None,
+    form: FormFunction | None,
+    around: Callable[[StepList], StepList],
+    permissions: Permissions,
+    *,
+    takes_version: bool = True,
+    is_task: bool = False,
+) -> Decorator:
+    def decorate(function: AuthorSteps) -> Workflow:
+        async def check(session: AsyncSession, subscription_id: UUID) -> None:
+            await require_usable(session, made, subscription_id)
+
+        pages = subscription_first(_name(function), form, check, takes_version=takes_version)
+        made = _make(function, around, target, description, pages, permissions, is_task=is_task)
+        return made
+
+    return decorate
+
+
+def _make(
+    function: AuthorSteps,
+    around: Callable[[StepList], StepList],
+    target: Target,
+    description: str | None,
+    form: FormFunction | None,
+    permissions: Permissions,
+    *,
+    is_task: bool = False,
+) -> Workflow:
+    @functools.wraps(function)
+    def whole() -> StepList:
+        return around(begin >> function())
+
+    return workflow(description, form, target, is_task=is_task, **permissions)(whole)
+
+
+def _name(function: AuthorSteps) -> str:
+    return getattr(function, "__name__", "")

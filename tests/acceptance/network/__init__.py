@@ -1,0 +1,1 @@
+"""A project with products, as a user writes one: nodes, and lines that use them."""

@@ -1,0 +1,184 @@
+"""What subscriptions hold, when a migration renames, drops or fills it in: B1, B23."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db import registration as register
+from orchestrator.db.session import PROCESS_ID, Database
+from orchestrator.domain import explain, flat
+from orchestrator.errors import ConcurrentChangeError
+from tests.integration.migrating import Migration, subscribe, with_products
+from tests.unit.models import LinkInactive, NodeBlockInactive
+
+Call = Callable[[Connection], Any]
+
+
+@pytest.fixture
+async def migration(database: Database) -> Migration:
+    return await with_products(database)
+
+
+async def test_values_are_dropped_only_when_that_is_said(migration: Migration) -> None:
+    subscription, _ = await subscribe(
+        migration, "Node P", {"Node": {"ims_id": 7, "node_name": "ams"}, "Port": {"vlan": 1}}
+    )
+    for call in (
+        lambda c: register.remove_resource_type(c, "ims_id"),
+        lambda c: register.remove_resource_types(c, "Node", ["ims_id"]),
+    ):
+        assert await migration.refused(call) == (
+            "subscriptions hold values of the resource type 'ims_id' (1): values='drop' deletes these, for good; if it only"
+            " got another name, use rename_resource_type"
+        )
+    await migration(lambda c: register.remove_resource_types(c, "Node", ["ims_id"], values="drop"))
+    assert await migration.rows(
+        "SELECT resources FROM subscription_instances JOIN product_blocks USING (product_block_id) ORDER BY name"
+    ) == [('{"node_name": "ams"}',), ('{"vlan": 1}',)]
+    assert await _history(migration, subscription) == [
+        (2, "migration", '{"nodes.0.ims_id": [7, null]}', "a migration has dropped the resource type ims_id")
+    ]
+
+
+async def test_a_value_that_is_being_saved_is_not_overlooked(migration: Migration) -> None:
+    """The migration waits for the step's commit, and then refuses because of what it has stored."""
+    _, (instance,) = await subscribe(migration, "Node P", {"Node": {"node_name": "ams"}})
+    pool = migration.database.pool
+    waiting = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+        " WHERE datname = current_database() AND NOT granted"
+    )
+    async with pool.acquire() as step:
+        transaction = step.transaction()
+        await transaction.start()
+        await step.execute("UPDATE subscriptions SET version = version + 1")
+        await step.execute(
+            "UPDATE subscription_instances SET resources = resources || '{\"ims_id\": 7}' WHERE subscription_instance_id = $1",
+            instance,
+        )
+        refused = asyncio.create_task(migration.refused(lambda c: register.remove_resource_type(c, "ims_id")))
+        async with asyncio.timeout(30):
+            while not await pool.fetchval(waiting):  # noqa: ASYNC110 - another session's wait, in the database
+                await asyncio.sleep(0.01)
+        await transaction.commit()
+    assert "subscriptions hold values of the resource type 'ims_id' (1)" in await refused
+
+
+async def test_values_move_along_with_a_new_name_and_the_history_tells_it(migration: Migration) -> None:
+    """B1: whatever changes a subscription is in its history, and no model that was loaded before can be saved over it."""
+    first, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": 7}, "Port": {"vlan": 1}})
+    untouched, _ = await subscribe(migration, "Node P", {"Port": {"vlan": 2}})
+    await migration(lambda c: register.rename_resource_type(c, "ims_id", "inventory_id"))
+    assert await migration.rows("SELECT resources FROM subscription_instances ORDER BY resources::text") == [
+        ('{"inventory_id": 7}',),
+        ('{"vlan": 1}',),
+        ('{"vlan": 2}',),
+    ]
+    assert await migration.rows("SELECT version FROM subscriptions WHERE subscription_id = $1", first) == [(2,)]
+    assert await migration.rows("SELECT version FROM subscriptions WHERE subscription_id = $1", untouched) == [(1,)]
+    assert await _history(migration, first) == [
+        (
+            2,
+            "migration",
+            '{"nodes.0.ims_id": [7, null], "nodes.0.inventory_id": [null, 7]}',
+            "a migration has renamed the resource type ims_id to inventory_id",
+        )
+    ]
+    assert await _history(migration, untouched) == []
+
+
+async def test_missing_values_can_be_filled_in(migration: Migration) -> None:
+    subscription, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": 7}, "Port": {"vlan": 1}})
+    other, _ = await subscribe(migration, "Node P", {"Node": {"node_name": "ams"}})
+    await migration(lambda c: register.fill_values(c, "Node", {"node_name": "unnamed"}))
+    assert await migration.rows("SELECT resources ->> 'node_name' FROM subscription_instances ORDER BY 1") == [
+        ("ams",),
+        ("unnamed",),
+        (None,),
+    ]
+    assert [changes for _, _, changes, _ in await _history(migration, subscription)] == [
+        '{"nodes.0.node_name": [null, "unnamed"]}'
+    ]
+    assert await _history(migration, other) == []
+
+
+async def _history(migration: Migration, subscription: UUID) -> list[tuple[Any, ...]]:
+    """What migrations have changed."""
+    return await migration.rows(
+        "SELECT version, author, changes, note FROM subscription_changes WHERE subscription_id = $1 AND version > 1"
+        " ORDER BY change_id",
+        subscription,
+    )
+
+
+async def test_after_a_migration_the_history_still_explains_every_value(database: Database) -> None:
+    """B1: also in lists, in blocks below others', and for whoever loads the subscription afterwards."""
+    migration, session_of = Migration(database), await _process(database)
+    await migration(
+        lambda c: register.register_product_block(c, name="Node", resource_types=["node_name", "ims_id", "tags"]),
+        lambda c: register.register_product_block(
+            c, name="Port", resource_types=["vlan", "speed"], depends_on=["Node"]
+        ),
+        lambda c: register.register_product(
+            c, name="Link", product_type="Link", fixed_inputs={"speed": 1000}, product_blocks=["Port"]
+        ),
+    )
+    async with session_of() as session:
+        link = await LinkInactive.from_product_id(session, await _product_id(database, "Link"), "ACME")
+        for number, port in enumerate(link.ports):
+            port.vlan, port.speed = number, None
+            port.node = NodeBlockInactive.new(link.subscription_id, node_name=f"ams-{number}", ims_id=number)
+        await link.save(session)
+
+    await migration(
+        lambda c: register.fill_values(c, "Port", {"speed": 10}),
+        lambda c: register.remove_resource_types(c, "Node", ["ims_id"], values="drop"),
+        lambda c: register.rename_resource_type(c, "vlan", "old_vlan"),
+        lambda c: register.rename_resource_type(c, "old_vlan", "vlan"),
+    )
+
+    async with session_of() as session:
+        again = await LinkInactive.from_subscription(session, link.subscription_id)
+    assert [(port.vlan, port.speed) for port in again.ports] == [(0, 10), (1, 10)]
+    assert [port.node.ims_id for port in again.ports if port.node] == [None, None]
+    history = await migration.rows("SELECT changes FROM subscription_changes ORDER BY change_id")
+    assert len(history) == 5
+    assert explain(json.loads(changes) for (changes,) in history) == flat(again)
+    assert again.version == 5
+    with pytest.raises(ConcurrentChangeError):
+        async with session_of() as session:
+            link.ports[0].vlan = 7
+            await link.save(session)
+
+
+async def _product_id(database: Database, name: str) -> UUID:
+    found: UUID = await database.pool.fetchval("SELECT product_id FROM products WHERE name = $1", name)
+    return found
+
+
+async def _process(database: Database) -> Callable[[], AbstractAsyncContextManager[AsyncSession]]:
+    """Sessions as the steps of a process have them."""
+    process = uuid4()
+    await database.pool.execute(
+        "INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, entered, attempt, sequence,"
+        " failures, lost, rewinds, state, started_by, actor) SELECT $1, workflow_id, name, false, 'running', 0, true, 1, 1, 0,"
+        " 0, 0, '{}', 'alice', 'alice' FROM workflows WHERE name = 'modify_note'",
+        process,
+    )
+
+    @asynccontextmanager
+    async def session_of() -> AsyncIterator[AsyncSession]:
+        async with database.transaction() as session:
+            session.info[PROCESS_ID] = process
+            yield session
+
+    return session_of

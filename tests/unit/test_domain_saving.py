@@ -1,0 +1,222 @@
+"""What is to be saved of a model, and what may not be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, computed_field
+
+from orchestrator.domain import ProductBlockModel, SubscriptionModel, flat
+from orchestrator.domain.rows import MAX_DEPTH, block_row
+from orchestrator.domain.saving import judged
+from orchestrator.errors import ModelError
+from orchestrator.types import SubscriptionLifecycle
+from tests.unit.models import (
+    FolderBlockInactive,
+    Node,
+    NodeBlockInactive,
+    PortBlockInactive,
+)
+from tests.unit.new_models import folders_of, found_in, new_folders, new_link, new_node, product, saved
+
+ACTIVE, INITIAL = SubscriptionLifecycle.ACTIVE, SubscriptionLifecycle.INITIAL
+PROVISIONING, TERMINATED = SubscriptionLifecycle.PROVISIONING, SubscriptionLifecycle.TERMINATED
+
+
+def test_nothing_is_to_be_saved_twice() -> None:
+    node = new_node()
+    saved(node)
+
+    assert judged(node)[0] is None
+    assert judged(SubscriptionModel.from_other_lifecycle(node, INITIAL))[0] is None
+
+
+def test_a_list_changed_in_place_is_noticed() -> None:
+    node = new_node()
+    saved(node)
+
+    node.node.tags.append("core")
+
+    assert found_in(node).changes == {"node.tags": ([], ["core"])}
+
+
+def test_a_list_changed_in_place_is_validated_before_it_is_saved() -> None:
+    node = new_node()
+    node.node.tags.append(7)  # type: ignore[arg-type]
+
+    with pytest.raises(ModelError, match=rf"Node {node.node.subscription_instance_id} cannot be saved.*tags.0: "):
+        judged(node)
+
+
+def test_what_pydantic_makes_of_a_value_is_what_is_kept() -> None:
+    folders = new_folders()
+    folders.top.words.add("b")
+    folders.top.__dict__["size"] = "12"
+
+    assert found_in(folders).changes["top.size"] == (None, 12)
+    assert folders.top.size == 12
+
+
+def test_blocks_put_into_a_list_in_place_are_validated_before_they_are_saved() -> None:
+    link = new_link()
+    link.ports.append(PortBlockInactive.new(link.subscription_id))
+
+    with pytest.raises(
+        ModelError, match=r"the subscription .* cannot be saved as LinkInactive: ports: List should have at most 2"
+    ):
+        judged(link)
+
+
+def test_a_block_of_the_wrong_lifecycle_is_not_saved() -> None:
+    node = Node.from_other_lifecycle(new_node(), ACTIVE)
+    node.__dict__["node"] = NodeBlockInactive.new(node.subscription_id)
+
+    with pytest.raises(
+        ModelError, match="is NodeBlockInactive, but in a subscription that is active it must be NodeBlock"
+    ):
+        judged(node)
+
+
+def test_a_model_whose_status_is_another_classes_is_not_saved() -> None:
+    node = new_node()
+    node.__dict__["status"] = ACTIVE
+
+    with pytest.raises(ModelError, match="is active, and so Node, but the model is NodeInactive"):
+        judged(node)
+
+
+def test_a_block_below_itself_is_not_saved() -> None:
+    folders = new_folders()
+    inner = FolderBlockInactive.new(folders.subscription_id)
+    folders.top.folders.append(inner)
+    inner.folders.append(folders.top)
+
+    with pytest.raises(ModelError, match=r"stands below itself, by way of FolderBlockInactive.folders"):
+        judged(folders)
+
+
+def test_a_block_may_stand_in_several_places_but_only_as_one_object() -> None:
+    folders = new_folders()
+    inner = FolderBlockInactive.new(folders.subscription_id)
+    folders.top.folders += [inner, inner]
+    assert len(found_in(folders).made) == 2
+
+    folders.top.folders[1] = inner.model_copy(update={"title": "another"})
+    with pytest.raises(ModelError, match="stands in two places with different values"):
+        judged(folders)
+
+
+def test_blocks_do_not_go_deeper_than_can_be_loaded() -> None:
+    folders = new_folders()
+    at = folders.top
+    for _ in range(MAX_DEPTH - 1):
+        at.folders.append(FolderBlockInactive.new(folders.subscription_id))
+        at = at.folders[0]
+    assert len(found_in(folders).made) == MAX_DEPTH
+
+    at.folders.append(FolderBlockInactive.new(folders.subscription_id))
+    with pytest.raises(ModelError, match=f"stands deeper than {MAX_DEPTH} blocks"):
+        judged(folders)
+
+
+def test_somebody_elses_block_is_only_used() -> None:
+    node, link = Node.from_other_lifecycle(new_node(), ACTIVE), new_link()
+    link.ports[0].node = node.node
+    with pytest.raises(
+        ModelError, match=f"belongs to the subscription {node.subscription_id}, which has not been saved"
+    ):
+        judged(link)
+    saved(node)
+    assert set(found_in(link).made) == {port.subscription_instance_id for port in link.ports}
+
+    node.node.ims_id = 8
+    with pytest.raises(
+        ModelError, match=f"was changed, but it belongs to the subscription {node.subscription_id}, not"
+    ):
+        judged(link)
+    saved(node)
+    judged(link)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nul\0", {"nul\0": 1}, ["nul\0"], object(), "\ud800"])
+def test_what_the_database_cannot_hold_is_refused_by_name(value: object) -> None:
+    folders = new_folders()
+    folders.top.anything = value
+
+    with pytest.raises(ModelError, match=f"Folder {folders.top.subscription_instance_id} "):
+        judged(folders)
+
+
+@pytest.mark.parametrize("name", ["customer_id", "description", "note"])
+def test_a_text_of_the_subscription_that_the_database_cannot_hold_is_refused(name: str) -> None:
+    node = new_node()
+    setattr(node, name, "nul\0")
+
+    with pytest.raises(ModelError, match=rf"{name} of the subscription .*null character"):
+        judged(node)
+
+
+def test_a_label_that_the_database_cannot_hold_is_refused() -> None:
+    node = new_node()
+    node.node.label = "nul\0"
+
+    with pytest.raises(ModelError, match=r"label of the block Node .*null character"):
+        judged(node)
+
+
+def test_what_could_not_be_loaded_again_is_not_saved() -> None:
+    class Strict(ProductBlockModel, product_block_name="Strict"):
+        at: Annotated[datetime, Field(strict=True)] | None = None
+
+    class Stricter(SubscriptionModel, is_base=True):
+        block: Strict
+
+    key = uuid4()
+    block = Strict.new(key)
+    made = Stricter(subscription_id=key, product=product("S"), customer_id="c", description="", block=block)
+    judged(made)
+    block.at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    with pytest.raises(
+        ModelError, match="what JSON makes of it does not fit Strict any more: at: Input should be a valid"
+    ):
+        judged(made)
+
+
+def test_a_computed_field_is_not_asked_when_its_block_is_saved() -> None:
+    class Computing(ProductBlockModel, product_block_name="Computing"):
+        size: int | None = None
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def half(self) -> float:
+            return self.size / 2  # type: ignore[operator]
+
+    assert block_row(Computing.new(uuid4())).values == {}
+
+
+def test_sets_are_stored_in_one_order() -> None:
+    folders = new_folders()
+    folders.top.words |= {"b", "a", "c"}
+
+    assert block_row(folders.top).values["words"] == ["a", "b", "c"]
+
+
+def test_none_is_stored_only_where_it_would_not_come_back_by_itself() -> None:
+    folders = new_folders()
+    folders.top.title = folders.top.size = None
+
+    assert block_row(folders.top).values == {"words": [], "size": None, "ratio": 1.0}
+    assert "top.size" not in flat(folders)
+
+
+@given(st.data())
+def test_a_new_subscription_is_told_value_by_value(data: st.DataObject) -> None:
+    folders = folders_of(data)
+
+    assert {path: new for path, (_, new) in found_in(folders).changes.items()} == flat(folders)
