@@ -15,7 +15,8 @@ from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
 from orchestrator.cli.render import fields_of, seconds
 from orchestrator.db.history import list_consumers
-from orchestrator.db.migrations import Registration, registered
+from orchestrator.db.migrations import registered
+from orchestrator.db.registration.difference import Registration
 from orchestrator.errors import ConfigurationError, DefinitionError, ServerUnavailableError
 from orchestrator.registry import known_workflows, plan_of
 from orchestrator.services.pause import engine_status

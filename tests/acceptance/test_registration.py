@@ -63,7 +63,7 @@ def test_the_difference_between_code_and_database_becomes_a_migration(installati
     module.write_text(PROJECT)
     for program in (engine.coordinator(), engine.consumer()):
         program.ready()
-    (known,) = engine.json("workflows")
+    (known,) = [one for one in engine.json("workflows") if one["name"] == "new_one"]
     assert (known["name"], known["in_code"], known["in_database"]) == ("new_one", True, False)
     assert "not in the database" in engine.command("start", "new_one", exit_code=1).stderr
 

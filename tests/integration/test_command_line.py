@@ -308,7 +308,7 @@ def test_the_difference_between_code_and_database_becomes_a_migration(cli: Cli) 
     assert path.parent == cli.folder / "migrations" / "project"
     cli("db", "upgrade")
     cli("db", "downgrade", "project@base")
-    assert {one["name"] for one in cli.json("workflows") if one["in_database"]} == set(FLOWS)
+    assert {one["name"] for one in cli.json("workflows") if one["in_database"]} == {*FLOWS, "modify_note"}
 
 
 def test_the_topology_is_shown_and_declared(cli: Cli) -> None:

@@ -67,7 +67,7 @@ async def test_a_callback_of_any_style_is_asked_for_what_it_names(callback: Call
 @pytest.mark.parametrize("said", [False, None, 0, ""])
 async def test_anything_but_yes_is_no(said: object) -> None:
     with pytest.raises(ForbiddenError, match="'ann' may not retry the step 'Reserve' of the workflow 'create_node'"):
-        await require(lambda: said, ASKED)  # type: ignore[arg-type, return-value]
+        await require(lambda: said, ASKED)  # type: ignore[arg-type]
 
 
 async def test_a_callback_that_raises_allows_nothing() -> None:
@@ -157,7 +157,7 @@ def test_a_steps_own_callbacks_survive_every_wrapper(wrap: Callable[[Step], Any]
     own = inputstep("Own", resume_auth_callback=INNER, retry_auth_callback=INNER)(lambda: None)
 
     @workflow("w", authorize_callback=START, resume_auth_callback=WHOLE, retry_auth_callback=WHOLE)
-    def whole() -> StepList:
+    def whole() -> Any:
         return begin >> wrap(own)
 
     plan = Plan.of(whole)
@@ -186,7 +186,7 @@ def test_a_steps_own_callbacks_survive_every_wrapper(wrap: Callable[[Step], Any]
 )
 def test_a_step_without_callbacks_has_those_of_the_nearest_group(wrap: Callable[[Step], Any]) -> None:
     @workflow("w", authorize_callback=START)
-    def whole() -> StepList:
+    def whole() -> Any:
         return begin >> wrap(ask)
 
     plan = Plan.of(whole)
