@@ -10,6 +10,7 @@ every program imports – and they name workflows by their names::
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -185,11 +186,34 @@ async def _require_finished(session: AsyncSession, process_id: UUID, subscriptio
         )
 
 
+async def require_still_usable(
+    session: AsyncSession, workflow: Workflow, subscription_id: UUID, keys: Collection[str]
+) -> None:
+    """Ask some of the rules again while a process of the workflow is under way; a create workflow is asked nothing.
+
+    Args:
+        keys: the reasons that count now; that it is out of sync, for one, is the process's own doing.
+
+    Raises:
+        NotFoundError: there is no such subscription.
+        WorkflowNotUsableError: it has changed since the start.
+    """
+    if workflow.target is Target.CREATE:
+        return
+    case = await read_case(session, subscription_id)
+    judged = usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
+    _refuse(workflow, case, tuple(reason for reason in judged.reasons if reason.key in keys))
+
+
 def _require(workflow: Workflow, case: Case) -> None:
     judged: Usability = usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
     reasons = judged.reasons
     if workflow.target is not Target.SYSTEM and workflow.name not in case.workflows:
         reasons = (not_of_product(case.product), *reasons)
+    _refuse(workflow, case, reasons)
+
+
+def _refuse(workflow: Workflow, case: Case, reasons: Sequence[Reason]) -> None:
     if reasons:
         raise WorkflowNotUsableError(
             f"the workflow {workflow.name!r} may not run on subscription {case.facts.subscription_id}: "

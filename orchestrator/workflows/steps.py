@@ -6,6 +6,7 @@ holds: a workflow that was allowed to run while somebody else has the lock leave
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -16,8 +17,10 @@ from orchestrator.db import locks, processes
 from orchestrator.db.subscription_pages import show
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.references import SUBSCRIPTION_ID, subscription_ids
+from orchestrator.engine.usability import IN_USE, INVALID_STATUS
 from orchestrator.errors import MissingArgumentError, SubscriptionLockedError
-from orchestrator.services.subscriptions import WF_USABLE_WHILE_OUT_OF_SYNC
+from orchestrator.registry import plan_of
+from orchestrator.services.subscriptions import WF_USABLE_WHILE_OUT_OF_SYNC, require_still_usable
 from orchestrator.targets import Target
 from orchestrator.types import State, SubscriptionLifecycle
 from orchestrator.workflow import Step, step
@@ -58,7 +61,9 @@ def set_status(status: SubscriptionLifecycle | str) -> Step:
     wanted = SubscriptionLifecycle(status)
 
     @step(f"Set subscription to '{wanted.value}'")
-    async def change_status(subscription: SubscriptionModel) -> dict[str, Any]:
+    async def change_status(session: AsyncSession, process_id: UUID, subscription: SubscriptionModel) -> dict[str, Any]:
+        if wanted is SubscriptionLifecycle.TERMINATED:
+            await _require_still(session, process_id, subscription.subscription_id, {IN_USE})
         if subscription.status is wanted:
             return {"subscription": subscription}
         return {"subscription": SubscriptionModel.from_other_lifecycle(subscription, wanted)}
@@ -72,6 +77,7 @@ async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State
 
     Raises:
         SubscriptionLockedError: it is out of sync, and the workflow is not one that may run all the same.
+        WorkflowNotUsableError: it has changed since the start, so that the workflow may no longer run on it.
     """
     subscription_id = _subject(state, "Lock subscription")
     if not await locks.take_lock(session, subscription_id, process_id):
@@ -81,6 +87,8 @@ async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State
             raise SubscriptionLockedError(
                 f"the subscription {subscription_id} cannot be locked: {holder}. Retry when it is in sync again."
             )
+    # The start has asked as well, but between it and the lock others had the subscription. Raising undoes the lock.
+    await _require_still(session, process_id, subscription_id, {INVALID_STATUS, IN_USE})
     return await _keep(session, subscription_id, state)
 
 
@@ -96,6 +104,11 @@ async def unsync_unchecked(session: AsyncSession, process_id: UUID, state: State
 async def resync(session: AsyncSession, process_id: UUID, state: State) -> None:
     """Release the lock, if this process holds it."""
     await locks.release_lock(session, _subject(state, "Unlock subscription"), process_id)
+
+
+async def _require_still(session: AsyncSession, process_id: UUID, subscription_id: UUID, keys: Collection[str]) -> None:
+    process = await processes.load(session, process_id)
+    await require_still_usable(session, plan_of(process.workflow).workflow, subscription_id, keys)
 
 
 def _subject(state: State, name: str) -> UUID:

@@ -85,9 +85,6 @@ def test_a_process_that_is_aborted_while_it_waits_for_the_lock_never_gets_it(net
     assert network.log(process_id, "Rename") == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the lock is given to whoever was accepted once, however the subscription has changed"
-)
 def test_a_workflow_does_not_begin_on_a_subscription_that_was_ended_after_it_was_accepted(
     networks: MakeNetwork,
 ) -> None:

@@ -96,9 +96,6 @@ def test_what_is_used_cannot_be_terminated_until_its_users_are(network: Network)
     assert {one["subscription_id"] for one in shown["in_use_by"]} == {str(line), str(other)}, "history stays"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="whether a subscription is in use is asked at the start only, not when it is ended"
-)
 def test_what_comes_into_use_while_it_is_being_terminated_is_not_terminated(network: Network) -> None:
     """B26: a line is made on the node between the start of the terminate workflow and its end."""
     node, far = network.node(), network.node()
