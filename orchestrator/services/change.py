@@ -29,6 +29,7 @@ from orchestrator.errors import (
 from orchestrator.forms import fill_form
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
+from orchestrator.services.authored import calling
 from orchestrator.services.models import load_arguments
 from orchestrator.services.outcome import advanced, due_in, new_stamp
 from orchestrator.services.start import StartLimits
@@ -192,6 +193,7 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
         raise ConflictError(str(error)) from error
     if leaf.step.kind is not StepKind.INPUT or leaf.step.form is None:
         raise ConflictError(f"the step {leaf.step.name!r} takes no input")
+    what = f"the form of {leaf.step.name!r}"
     engine = {
         "process_id": process.process_id,
         "idempotency_key": process.idempotency_key(leaf.step.name),
@@ -200,10 +202,11 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
     }
     try:
         loaded = await load_arguments(session, leaf.arguments, process.state)
+        arguments = leaf.arguments.fill(process.state, engine, loaded)
     except StepError as error:
-        raise ConflictError(f"the form of {leaf.step.name!r} cannot be made: {error}") from error
-    arguments = leaf.arguments.fill(process.state, engine, loaded)
-    return await fill_form(leaf.step.form, arguments, inputs, f"the form of {leaf.step.name!r}")
+        raise ConflictError(f"{what} cannot be made: {error}") from error
+    with calling(what):
+        return await fill_form(leaf.step.form, arguments, inputs, what)
 
 
 async def _refuse_when_paused(session: AsyncSession) -> None:

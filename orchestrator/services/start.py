@@ -21,6 +21,7 @@ from orchestrator.engine.references import SUBSCRIPTION_ID
 from orchestrator.engine.state import canonical, check_size
 from orchestrator.errors import (
     ConflictError,
+    DefinitionError,
     EnginePausedError,
     InvalidInputError,
     InvalidResultError,
@@ -30,6 +31,7 @@ from orchestrator.errors import (
 from orchestrator.forms import fill_form
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
+from orchestrator.services.authored import calling
 from orchestrator.services.outcome import advanced, due_in, new_stamp
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.targets import Target
@@ -105,7 +107,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
     state = await _first_state(session, plan, request, limits)
     subscription_id = _subject(workflow, state)
     if subscription_id is not None:
-        await require_usable(session, workflow, subscription_id, lock=True)
+        await require_usable(session, workflow, subscription_id)
     process = processes.blank(
         Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
     )
@@ -157,7 +159,14 @@ def _registered(name: str, workflow_id: UUID | None) -> Plan:
 async def _ask_predicate(session: AsyncSession, workflow: Workflow, user: str) -> None:
     if workflow.run_predicate is None:
         return
-    said = await answer(workflow.run_predicate, {"user": user, "workflow": workflow.name, "session": session})
+    try:
+        with calling("its run predicate"):
+            said = await answer(workflow.run_predicate, {"user": user, "workflow": workflow.name, "session": session})
+    except DefinitionError as error:
+        # What cannot be decided is not allowed.
+        raise PredicateFailedError(
+            f"it could not be decided whether the workflow {workflow.name!r} may run now: {error}"
+        ) from error
     if said is not True:
         reason = said if isinstance(said, str) else "its run predicate is against it"
         raise PredicateFailedError(f"the workflow {workflow.name!r} may not run now: {reason}")
@@ -181,7 +190,8 @@ async def _first_state(session: AsyncSession, plan: Plan, request: StartRequest,
             raise InvalidInputError(f"the workflow {request.workflow!r} has no form, but input was sent")
         return {}
     arguments = plan.form.fill({}, {"state": {}, "session": session})
-    filled = await fill_form(form, arguments, request.inputs, what)
+    with calling(what):
+        filled = await fill_form(form, arguments, request.inputs, what)
     try:
         state = canonical(filled, what)
         check_size(state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)

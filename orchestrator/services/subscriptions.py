@@ -23,7 +23,7 @@ from orchestrator.db.subscription_history import history
 from orchestrator.db.subscription_pages import list_subscriptions, show
 from orchestrator.db.tables import ProcessRow, SubscriptionChangeRow, SubscriptionRow
 from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
-from orchestrator.errors import DefinitionError, SubscriptionHeldError, WorkflowNotUsableError
+from orchestrator.errors import DefinitionError, StaleVersionError, SubscriptionHeldError, WorkflowNotUsableError
 from orchestrator.targets import Target
 from orchestrator.types import ProcessStatus, SubscriptionLifecycle
 from orchestrator.workflow import Workflow
@@ -103,25 +103,35 @@ def check_rules() -> None:
             raise DefinitionError(f"WF_USABLE_WHILE_OUT_OF_SYNC must hold names of workflows, not {name!r}")
 
 
-async def require_usable(
-    session: AsyncSession, workflow: Workflow, subscription_id: UUID, *, lock: bool = False
-) -> None:
+async def require_usable(session: AsyncSession, workflow: Workflow, subscription_id: UUID) -> None:
     """Make sure that a workflow may run on a subscription now.
 
-    Args:
-        lock: judge those that ask at the same instant one after the other: the subscription's row is locked until the
-            session's transaction ends, and what is judged is how it stands then.
+    Locks nothing: of those that ask at the same instant all may hear yes, and the step that takes the subscription's lock
+    asks again. A start that locked the row would wait for any step that has written to it, with its connection in hand.
 
     Raises:
         NotFoundError: there is no such subscription.
         WorkflowNotUsableError: the workflow may not run on it; with all reasons.
     """
-    # Without a lock first, so that nobody waits for a running step that has written to the row only to be refused.
-    _require(workflow, await read_case(session, subscription_id))
-    if lock:
-        await lock_subscription(session, subscription_id)
-        # Anew: a statement that waits for a lock still sees everything else as it was before the wait.
-        _require(workflow, await read_case(session, subscription_id))
+    case = await read_case(session, subscription_id)
+    judged: Usability = usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
+    reasons = judged.reasons
+    if workflow.target is not Target.SYSTEM and workflow.name not in case.workflows:
+        reasons = (not_of_product(case.product), *reasons)
+    _refuse(workflow, case, reasons)
+
+
+def require_version(subscription_id: UUID, seen: int, version: int | None) -> None:
+    """Make sure that what the caller has looked at is still what is there.
+
+    Raises:
+        StaleVersionError: it has changed; both versions are named.
+    """
+    if version != seen:
+        raise StaleVersionError(
+            f"the subscription {subscription_id} has changed: you have looked at version {seen}, it is at version {version}"
+            " now. Look at it again before you change it."
+        )
 
 
 async def workflows_for(session: AsyncSession, subscription_id: UUID) -> list[Offer]:
@@ -203,14 +213,6 @@ async def require_still_usable(
     case = await read_case(session, subscription_id)
     judged = usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
     _refuse(workflow, case, tuple(reason for reason in judged.reasons if reason.key in keys))
-
-
-def _require(workflow: Workflow, case: Case) -> None:
-    judged: Usability = usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
-    reasons = judged.reasons
-    if workflow.target is not Target.SYSTEM and workflow.name not in case.workflows:
-        reasons = (not_of_product(case.product), *reasons)
-    _refuse(workflow, case, reasons)
 
 
 def _refuse(workflow: Workflow, case: Case, reasons: Sequence[Reason]) -> None:

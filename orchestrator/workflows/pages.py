@@ -14,12 +14,12 @@ from pydantic_forms.validators import Choice
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import products
-from orchestrator.db.relations import lock_subscription
 from orchestrator.engine.arguments import Arguments
-from orchestrator.engine.references import SUBSCRIPTION_ID
-from orchestrator.errors import InvalidInputError, StaleVersionError, StepError, WorkflowNotUsableError
+from orchestrator.engine.references import SUBSCRIPTION_ID, SUBSCRIPTION_VERSION
+from orchestrator.errors import InvalidInputError, StepError, WorkflowNotUsableError
 from orchestrator.forms import AsyncFormGenerator, FormPage, walk
 from orchestrator.services.models import load_arguments
+from orchestrator.services.subscriptions import require_version
 from orchestrator.types import State, SubscriptionLifecycle
 from orchestrator.workflow import FormFunction
 
@@ -119,9 +119,13 @@ def subscription_first(
     async def read(session: AsyncSession, filled: FormPage) -> State:
         assert isinstance(filled, SubscriptionPage)  # noqa: S101 - it is what was yielded
         await check(session, filled.subscription_id)
+        state: State = {SUBSCRIPTION_ID: str(filled.subscription_id)}
         if isinstance(filled, SubscriptionVersionPage) and filled.version is not None:
-            await _require_version(session, filled.subscription_id, filled.version)
-        return {SUBSCRIPTION_ID: str(filled.subscription_id)}
+            found = await products.version_of(session, filled.subscription_id)
+            require_version(filled.subscription_id, filled.version, found)
+            # For the locking step, which compares again: in between the subscription is anybody's.
+            state[SUBSCRIPTION_VERSION] = filled.version
+        return state
 
     return _first_page(workflow, form, make, read)
 
@@ -160,17 +164,6 @@ def _first_page(
         yield {**state, **page}
 
     return ask
-
-
-async def _require_version(session: AsyncSession, subscription_id: UUID, seen: int) -> None:
-    # Locked until the start commits, so that nobody changes it between this look and the process that builds on it.
-    await lock_subscription(session, subscription_id)
-    version = await products.version_of(session, subscription_id)
-    if version != seen:
-        raise StaleVersionError(
-            f"the subscription {subscription_id} has changed: you have looked at version {seen}, it is at version {version}"
-            " now. Look at it again before you change it."
-        )
 
 
 def _choice(name: str, options: Mapping[str, str]) -> type[Choice]:

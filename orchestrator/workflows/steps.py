@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db import locks, processes
 from orchestrator.db.subscription_pages import show
 from orchestrator.domain import SubscriptionModel
-from orchestrator.engine.references import SUBSCRIPTION_ID, subscription_ids
+from orchestrator.engine.references import SUBSCRIPTION_ID, SUBSCRIPTION_VERSION, subscription_ids
 from orchestrator.engine.usability import IN_USE, INVALID_STATUS
 from orchestrator.errors import MissingArgumentError, SubscriptionLockedError
 from orchestrator.registry import plan_of
-from orchestrator.services.subscriptions import WF_USABLE_WHILE_OUT_OF_SYNC, require_still_usable
+from orchestrator.services.subscriptions import WF_USABLE_WHILE_OUT_OF_SYNC, require_still_usable, require_version
 from orchestrator.targets import Target
 from orchestrator.types import State, SubscriptionLifecycle
 from orchestrator.workflow import Step, step
@@ -78,6 +78,7 @@ async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State
     Raises:
         SubscriptionLockedError: it is out of sync, and the workflow is not one that may run all the same.
         WorkflowNotUsableError: it has changed since the start, so that the workflow may no longer run on it.
+        StaleVersionError: it has changed since the caller looked at it, and the caller has said at which version that was.
     """
     subscription_id = _subject(state, "Lock subscription")
     if not await locks.take_lock(session, subscription_id, process_id):
@@ -89,7 +90,10 @@ async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State
             )
     # The start has asked as well, but between it and the lock others had the subscription. Raising undoes the lock.
     await _require_still(session, process_id, subscription_id, {INVALID_STATUS, IN_USE})
-    return await _keep(session, subscription_id, state)
+    kept = await _keep(session, subscription_id, state)
+    if SUBSCRIPTION_VERSION in state:
+        require_version(subscription_id, state[SUBSCRIPTION_VERSION], kept[SUBSCRIPTION]["version"])
+    return kept
 
 
 @step("Lock subscription without checking")

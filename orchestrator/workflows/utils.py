@@ -153,6 +153,7 @@ def reconcile_workflow(description: str | None = None, **permissions: Unpack[Per
         None,
         lambda steps: init >> store_process_subscription >> unsync_unchecked >> steps >> resync >> done,
         permissions,
+        takes_version=False,
     )
 
 

@@ -220,7 +220,6 @@ async def test_a_subscription_that_does_not_exist_is_said_not_to_exist(database:
     async with database.transaction() as session:
         for question in (
             require_usable(session, MODIFY, uuid4()),
-            require_usable(session, MODIFY, uuid4(), lock=True),
             workflows_for(session, uuid4()),
             set_in_sync(session, uuid4(), "bob", "why not"),
             show(session, uuid4()),
@@ -294,46 +293,13 @@ async def test_the_facts_are_what_the_rows_say_in_a_random_world(database: Datab
     assert checked, "some use each other"
 
 
-async def test_two_starts_at_the_same_instant_are_judged_one_after_the_other(database: Database, rows: Rows) -> None:
-    """B29: the second sees what the first has stored, although it began to look before."""
+async def test_a_start_does_not_wait_for_a_step_that_writes_to_the_subscription(database: Database, rows: Rows) -> None:
+    """The step that takes the lock asks again; waiting here would hold a connection for as long as the step runs."""
     node = await rows.subscription(await node_product(rows))
-    first_has_lock, second_waits = asyncio.Event(), asyncio.Event()
-
-    async def first() -> None:
-        async with database.transaction() as session:
-            await require_usable(session, MODIFY, node, lock=True)
-            first_has_lock.set()
-            await second_waits.wait()
-            await session.execute(text("UPDATE subscriptions SET insync = false"))
-
-    async def second() -> None:
-        await first_has_lock.wait()
-        async with database.transaction() as session:
-            await require_usable(session, MODIFY, node, lock=True)
-
-    async def watch() -> None:
-        while not await database.pool.fetchval(  # noqa: ASYNC110 - another session's wait, in the database
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        ):
-            await asyncio.sleep(0.01)
-        second_waits.set()
-
-    async with asyncio.timeout(20):
-        outcome = await asyncio.gather(first(), second(), watch(), return_exceptions=True)
-    assert outcome[0] is outcome[2] is None
-    assert isinstance(outcome[1], WorkflowNotUsableError)
-    assert outcome[1].reasons == [{"key": "subscription.not_in_sync", "locked_by": None}]
-
-
-async def test_who_is_refused_anyway_does_not_wait_for_a_step_that_writes_to_the_subscription(
-    database: Database, rows: Rows
-) -> None:
-    node = await rows.subscription(await node_product(rows), insync=False)
 
     async with database.transaction() as writing, database.transaction() as session, asyncio.timeout(20):
         await writing.execute(text("UPDATE subscriptions SET note = 'busy'"))
-        with pytest.raises(WorkflowNotUsableError, match="out of sync"):
-            await require_usable(session, MODIFY, node, lock=True)
+        await require_usable(session, MODIFY, node)
 
 
 async def test_setting_in_sync_is_refused_while_an_unfinished_process_holds_the_subscription(

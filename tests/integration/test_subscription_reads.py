@@ -275,7 +275,7 @@ async def test_no_question_reads_a_whole_table(database: Database, crowd: tuple[
             await workflows_for(session, one)
             await show(session, one)
             await history(session, one)
-        await require_usable(session, Workflow("check", "", begin, Target.SYSTEM), hub, lock=True)
+        await require_usable(session, Workflow("check", "", begin, Target.SYSTEM), hub)
         for filters in PAGES:
             await list_subscriptions(session, limit=20, **filters)
             await list_subscriptions(session, limit=20, after=ordinary, **filters)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import pytest
-
 from tests.acceptance.client import COMMANDS
 from tests.acceptance.subscriptions.conftest import MakeNetwork
 from tests.acceptance.subscriptions.network import Network, pages
@@ -104,7 +102,25 @@ def test_a_workflow_does_not_begin_on_a_subscription_that_was_ended_after_it_was
     assert network.row(node)["insync"]
 
 
-@pytest.mark.xfail(strict=True, reason="a start waits for the subscription's row, and keeps its connection meanwhile")
+def test_a_workflow_does_not_begin_on_another_version_than_its_caller_has_looked_at(networks: MakeNetwork) -> None:
+    """B18: somebody has changed the subscription between the start and the lock; both versions are named."""
+    network = networks()
+    network.coordinator().ready()
+    consumer = network.consumer().ready()
+    nodes = [network.node(), network.node()]
+    seen = network.row(nodes[0])["version"]
+    assert consumer.stop() == 0
+    network.consumer("--queue", "tasks").ready()
+    late = network.start("modify_node", {"subscription_id": str(nodes[0]), "version": seen}, {"node_name": "late"})
+    one, other = map(str, nodes)
+    network.finish("task_change_both", {"node": one, "either": other, "many": [one, other], "tag": "newer"})
+    network.consumer("--queue", "default").ready()
+    said = network.wait_for_failure(late)
+    assert said.startswith("StaleVersionError: ")
+    assert f"you have looked at version {seen}, it is at version {seen + 1} now" in said
+    assert network.is_free(nodes[0])
+
+
 def test_starts_on_a_subscription_that_a_step_writes_to_hold_up_nobody_else(networks: MakeNetwork) -> None:
     """B31: a step has saved a subscription and takes its time; workflows on others start meanwhile."""
     network = networks(ORCHESTRATOR_DATABASE_POOL_SIZE="2")

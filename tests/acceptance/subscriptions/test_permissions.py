@@ -103,7 +103,33 @@ def test_a_run_predicate_may_refuse_a_start_with_its_own_words(network: Network)
     outcome = network.command("start", "seasonal_change", "--input", json.dumps(first), "--user", "noc", exit_code=1)
     assert "not before spring, noc" in outcome.stderr
     network.open_gate("season")
-    process_id = network.finish_on("seasonal_change", node)
+    process_id = network.finish_on("seasonal_change", node, {})
     assert [one["what"] for one in network.journal(process_id)] == ["pruned"]
     network.close_gate("season")
-    assert network.refused("seasonal_change", first)["error"] == "PredicateFailedError"
+    assert network.refused("seasonal_change", first, {})["error"] == "PredicateFailedError"
+
+
+def test_a_run_predicate_that_raises_refuses_the_start_and_says_so(network: Network) -> None:
+    """B38: what cannot be decided is not allowed, and who has asked hears why."""
+    node = network.node()
+    network.open_gate("no-calendar")
+    body = network.refused("seasonal_change", {"subscription_id": str(node)})
+    network.close_gate("no-calendar")
+    assert body["error"] == "PredicateFailedError"
+    assert "its run predicate raised LookupError: the calendar is gone" in body["detail"]
+
+
+def test_a_form_that_raises_is_told_to_whoever_fills_it_in(network: Network) -> None:
+    """B31: on every door; the door is open for others afterwards, and nobody waits for an answer that never comes."""
+    node = network.node()
+    network.open_gate("season")
+    network.open_gate("no-garden")
+    first = {"subscription_id": str(node)}
+    body = network.refused("seasonal_change", first, {})
+    assert body["error"] == "DefinitionError"
+    assert body["detail"] == "the form of 'seasonal_change' raised LookupError: the garden is gone"
+    outcome = network.command("start", "seasonal_change", "--input", json.dumps(first), exit_code=1)
+    assert "the form of 'seasonal_change' raised LookupError: the garden is gone" in outcome.stderr
+    network.close_gate("no-garden")
+    network.finish("seasonal_change", first, {})
+    network.close_gate("season")

@@ -126,8 +126,8 @@ class Lives:
 
         def all_done() -> bool:
             for process_id in self.failed():
-                if "because it is terminated" in self.network.failure(process_id):
-                    # It has looked at the subscription without its lock, and there is nothing left to compare.
+                if "is terminated" in self.network.failure(process_id):
+                    # It comes too late: there is nothing left to change or to compare, however often it tries.
                     self.network.abort(process_id)
                 else:
                     self.network.retry(process_id)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict
 
-from orchestrator.forms import FormPage
+from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.types import State
 from orchestrator.workflow import StepList, begin, conditional, inputstep, step, step_group
 from orchestrator.workflows.utils import modify_workflow
@@ -69,7 +69,17 @@ def guarded_change() -> StepList:
 
 async def in_season(user: str) -> bool | str:
     """Asked before any start, whoever asks."""
+    if is_open("no-calendar"):
+        raise LookupError("the calendar is gone")
     return True if is_open("season") else f"not before spring, {user}"
+
+
+def harvest_form() -> FormGenerator:
+    """A form whose author did not think of everything."""
+    if is_open("no-garden"):
+        raise LookupError("the garden is gone")
+    yield FormPage
+    return {}
 
 
 @step("Prune")
@@ -77,6 +87,6 @@ async def prune(process_id: UUID) -> None:
     note(process_id, "pruned")
 
 
-@modify_workflow("A change that is not always possible", run_predicate=in_season)
+@modify_workflow("A change that is not always possible", initial_input_form=harvest_form, run_predicate=in_season)
 def seasonal_change() -> StepList:
     return begin >> prune
