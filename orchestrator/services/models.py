@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from graphlib import CycleError, TopologicalSorter
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, load_stored
-from orchestrator.domain.rows import block_row
+from orchestrator.domain.rows import block_row, reachable, subscription_rows
 from orchestrator.engine.arguments import Arguments
 from orchestrator.errors import InvalidResultError, ModelError
 from orchestrator.types import State, Stored
@@ -20,19 +23,20 @@ Loaded = dict[str, Stored | list[Stored]]
 
 
 async def load_arguments(session: AsyncSession, arguments: Arguments, state: State) -> Loaded:
-    """Load what a function asks for; one model that several parameters mean is loaded once.
+    """Load what a function asks for; one model that several parameters mean is one object, so that no change gets lost.
 
     Raises:
         MissingArgumentError: the state holds no reference to it.
         NotFoundError, ModelError: there is none, or it is something else than the function asks for.
     """
-    known: dict[tuple[UUID, tuple[type[Stored], ...]], Stored] = {}
+    known: dict[UUID, Stored] = {}
 
     async def load(classes: tuple[type[Stored], ...], reference: UUID) -> Stored:
-        key = (reference, classes)
-        if key not in known:
-            known[key] = await load_stored(session, classes, reference)
-        return known[key]
+        found = known.get(reference)
+        if found is None or not isinstance(found, classes):
+            # Of another class than what was loaded before: loading says so in words.
+            found = known[reference] = await load_stored(session, classes, reference)
+        return found
 
     references = arguments.references(state)
     loaded: Loaded = {}
@@ -46,18 +50,43 @@ async def load_arguments(session: AsyncSession, arguments: Arguments, state: Sta
 
 
 def has_models(returned: object) -> bool:
-    """Whether something that a step returned holds models."""
+    """Whether something that a step returned holds models.
+
+    Raises:
+        InvalidResultError: one stands inside an object, where nobody could put a reference in its place.
+    """
     # Without recursion: what contains itself, or is too deep, is refused later and in words, because it is no JSON.
     seen: set[int] = set()
-    found = [returned]
-    while found:
-        one = found.pop()
+    waiting: list[tuple[object, str | None]] = [(returned, None)]
+    found = False
+    while waiting:
+        one, inside = waiting.pop()
         if isinstance(one, Stored):
-            return True
-        if isinstance(one, (Mapping, *_SEVERAL)) and id(one) not in seen:
+            if inside is not None:
+                raise InvalidResultError(
+                    f"the step returned a {inside} with a {type(one).__name__} in it, which would not be saved: return the"
+                    " model in a dict or a list"
+                )
+            found = True
+            continue
+        holds, name = _held(one, inside)
+        if holds and id(one) not in seen:
             seen.add(id(one))
-            found.extend(one.values() if isinstance(one, Mapping) else one)
-    return False
+            waiting.extend((each, name) for each in holds)
+    return found
+
+
+def _held(one: object, inside: str | None) -> tuple[Collection[object], str | None]:
+    """What stands in something, and in an object of which class that is."""
+    if isinstance(one, Mapping):
+        return one.values(), inside
+    if isinstance(one, _SEVERAL):
+        return one, inside
+    if isinstance(one, BaseModel):
+        return one.__dict__.values(), type(one).__name__
+    if is_dataclass(one) and not isinstance(one, type):
+        return [getattr(one, field.name, None) for field in fields(one)], type(one).__name__
+    return (), inside
 
 
 async def save_models(session: AsyncSession, returned: object) -> object:
@@ -68,9 +97,13 @@ async def save_models(session: AsyncSession, returned: object) -> object:
         ConcurrentChangeError: somebody else has changed the subscription since it was loaded.
         InvalidResultError: what was returned contains itself, or is too deep.
     """
+    subscriptions: dict[UUID, SubscriptionModel] = {}
     blocks: list[ProductBlockModel] = []
     try:
-        replaced = await _saved(session, returned, blocks)
+        _collect(returned, subscriptions, blocks)
+        for subscription in _owners_first(subscriptions):
+            await subscription.save(session)
+        replaced = _replaced(returned, subscriptions)
     except RecursionError as error:
         raise InvalidResultError(
             "the step returned something that is not JSON: it contains itself or is too deep"
@@ -80,17 +113,72 @@ async def save_models(session: AsyncSession, returned: object) -> object:
     return replaced
 
 
-async def _saved(session: AsyncSession, returned: object, blocks: list[ProductBlockModel]) -> object:
+def _collect(returned: object, subscriptions: dict[UUID, SubscriptionModel], blocks: list[ProductBlockModel]) -> None:
     if isinstance(returned, SubscriptionModel):
-        await returned.save(session)
-        return returned.reference()
-    if isinstance(returned, ProductBlockModel):
+        known = subscriptions.setdefault(returned.subscription_id, returned)
+        if known is not returned:
+            subscriptions[returned.subscription_id] = _the_changed_one(known, returned)
+    elif isinstance(returned, ProductBlockModel):
         blocks.append(returned)
+    elif isinstance(returned, (Mapping, *_SEVERAL)):
+        for one in returned.values() if isinstance(returned, Mapping) else returned:
+            _collect(one, subscriptions, blocks)
+
+
+def _the_changed_one(one: SubscriptionModel, other: SubscriptionModel) -> SubscriptionModel:
+    """Of two copies of a subscription, the one to save."""
+    if not _is_changed(other):
+        return one
+    if not _is_changed(one):
+        return other
+    raise ModelError(
+        f"the step returned two copies of the subscription {one.subscription_id}, both of them changed: change one object"
+    )
+
+
+def _is_changed(subscription: SubscriptionModel) -> bool:
+    return subscription.as_stored != subscription_rows(subscription)
+
+
+def _owners_first(subscriptions: Mapping[UUID, SubscriptionModel]) -> Iterator[SubscriptionModel]:
+    """An order in which each block is stored before those who use it.
+
+    Else it is always the same order, so that two steps which save the same subscriptions wait for each other rather than end
+    in a deadlock.
+
+    Raises:
+        ModelError: they use each other in a circle.
+    """
+    if len(subscriptions) == 1:
+        yield from subscriptions.values()
+        return
+    owners = {
+        key: {block.owner_subscription_id for block in reachable(one).values()} & subscriptions.keys() - {key}
+        for key, one in subscriptions.items()
+    }
+    order = TopologicalSorter(owners)
+    try:
+        order.prepare()
+    except CycleError as error:
+        raise ModelError(
+            f"the subscriptions {' and '.join(str(key) for key in error.args[1][1:])} use each other's blocks in a circle"
+        ) from error
+    while order.is_active():
+        ready = order.get_ready()
+        for key in sorted(ready):
+            yield subscriptions[key]
+        order.done(*ready)
+
+
+def _replaced(returned: object, saved: Mapping[UUID, SubscriptionModel]) -> object:
+    if isinstance(returned, SubscriptionModel):
+        return saved[returned.subscription_id].reference()
+    if isinstance(returned, ProductBlockModel):
         return returned.reference()
     if isinstance(returned, Mapping):
-        return {key: await _saved(session, one, blocks) for key, one in returned.items()}
+        return {key: _replaced(one, saved) for key, one in returned.items()}
     if isinstance(returned, _SEVERAL):
-        return [await _saved(session, one, blocks) for one in returned]
+        return [_replaced(one, saved) for one in returned]
     return returned
 
 

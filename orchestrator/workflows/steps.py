@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import locks, processes
@@ -30,6 +31,10 @@ SUBSCRIPTION = "subscription"
 
 OLD_SUBSCRIPTIONS = "__old_subscriptions__"
 """The state key with the subscriptions as they were when they were locked, by their ids."""
+
+MAX_COPY = 256 * 1024
+"""Bytes of JSON of such a copy. A larger one is kept without its blocks – the history has them – because it is carried from
+step to step, and the state's limit is for what authors put there."""
 
 
 class StoreProcessSubscription(Step):
@@ -132,6 +137,8 @@ async def _keep(session: AsyncSession, subscription_id: UUID, state: State) -> S
     # Everything it is, but not its lock, which is this process's now, nor who uses it: that may be thousands of others.
     document = {**asdict(shown.summary), "blocks": [asdict(block) for block in shown.blocks]}
     del document["insync"], document["locked_by"]
+    if len(to_json(document)) > MAX_COPY:
+        document |= {"blocks": [], "blocks_left_out": True}
     reference = {key: document[key] for key in ("subscription_id", "product", "description", "status", "version")}
     return {
         SUBSCRIPTION: reference,

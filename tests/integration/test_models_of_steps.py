@@ -1,0 +1,168 @@
+"""What a step asks for and returns: one object per subscription, saved in an order that the database can take."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from itertools import permutations
+
+import pytest
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from orchestrator.db.session import Database
+from orchestrator.domain import SubscriptionModel
+from orchestrator.engine.arguments import Arguments
+from orchestrator.errors import InvalidResultError, ModelError
+from orchestrator.services.models import has_models, load_arguments, save_models
+from orchestrator.types import SubscriptionLifecycle
+from orchestrator.workflows.steps import unsync_unchecked
+from tests.integration.model_bench import Bench, make_bench
+from tests.unit.models import FolderInactive, Link, LinkInactive, Node, NodeBlock, NodeInactive, NodeProvisioning
+
+ACTIVE = SubscriptionLifecycle.ACTIVE
+
+
+@pytest.fixture
+async def bench(database: Database) -> Bench:
+    return await make_bench(database)
+
+
+async def new_node(bench: Bench) -> Node:
+    """Active, and not saved."""
+    async with bench.session() as session:
+        made = await NodeInactive.from_product_id(session, bench.products["Node P"], "customer")
+    made.node.node_name, made.node.ims_id = "new", 1
+    return Node.from_other_lifecycle(made, ACTIVE)
+
+
+async def new_link(bench: Bench, *nodes: Node) -> Link:
+    """Active, between two nodes, and not saved."""
+    async with bench.session() as session:
+        made = await LinkInactive.from_product_id(session, bench.products["Link"], "customer")
+    for port, node in zip(made.ports, nodes, strict=True):
+        port.vlan, port.node = 1, node.node
+    return Link.from_other_lifecycle(made, ACTIVE)
+
+
+async def test_one_subscription_under_several_names_is_one_object(bench: Bench) -> None:
+    """B32: else of two changes in one step one would be lost, or refused as somebody else's."""
+    node = await bench.node()
+
+    def ask(one: Node, other: SubscriptionModel, third: NodeProvisioning | Node, several: list[NodeInactive]) -> None:
+        """Only asked for its parameters."""
+
+    reference = str(node.subscription_id)
+    state = {"one": reference, "other": reference, "third": reference, "several": [reference, reference]}
+    async with bench.session() as session:
+        loaded = await load_arguments(session, Arguments.of(ask, "the step"), state)
+    several = loaded["several"]
+    assert isinstance(several, list)
+    assert len({id(one) for one in (loaded["one"], loaded["other"], loaded["third"], *several)}) == 1
+
+
+async def test_a_wrong_class_is_refused_although_the_subscription_is_loaded_already(bench: Bench) -> None:
+    node = await bench.node()
+
+    def ask(one: Node, other: FolderInactive) -> None:
+        """Only asked for its parameters."""
+
+    state = {"one": str(node.subscription_id), "other": str(node.subscription_id)}
+    async with bench.session() as session:
+        with pytest.raises(ModelError, match="Folder"):
+            await load_arguments(session, Arguments.of(ask, "the step"), state)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_new_owners_are_stored_before_those_who_use_their_blocks(bench: Bench, order: tuple[int, ...]) -> None:
+    """B32: in whatever order the step has returned them."""
+    nodes = [await new_node(bench), await new_node(bench)]
+    link = await new_link(bench, *nodes)
+    models = [nodes[0], link, nodes[1]]
+    async with bench.session() as session:
+        replaced = await save_models(session, {str(index): models[index] for index in order})
+    assert replaced == {str(index): models[index].reference() for index in order}
+    stored = await bench.load(link.subscription_id)
+    assert [port.node.subscription_instance_id for port in stored.ports] == [  # type: ignore[attr-defined]
+        node.node.subscription_instance_id for node in nodes
+    ]
+
+
+async def test_subscriptions_that_use_each_other_in_a_circle_are_refused(bench: Bench) -> None:
+    async with bench.session() as session:
+        folders = [
+            await FolderInactive.from_product_id(session, bench.products["Folder"], "customer") for _ in range(2)
+        ]
+    one, other = folders
+    one.top.folders.append(other.top)
+    other.top.folders.append(one.top)
+    async with bench.session() as session:
+        with pytest.raises(ModelError, match=r"in a circle|below itself"):
+            await save_models(session, folders)
+    assert await bench.count("subscriptions") == 0
+
+
+async def test_of_two_copies_the_changed_one_is_saved_wherever_it_stands(bench: Bench) -> None:
+    node = await bench.node()
+    for turn in (1, -1):
+        untouched, changed = await bench.load(node.subscription_id), await bench.load(node.subscription_id)
+        changed.note = f"changed {turn}"
+        async with bench.session() as session:
+            replaced = await save_models(session, [untouched, changed][::turn])
+        assert replaced == [changed.reference()] * 2
+        assert (await bench.load(node.subscription_id)).note == f"changed {turn}"
+
+
+async def test_two_changed_copies_of_one_subscription_are_refused_in_words(bench: Bench) -> None:
+    """Rather than as a change by somebody else, which a retry would mend."""
+    node = await bench.node()
+    one, other = await bench.load(node.subscription_id), await bench.load(node.subscription_id)
+    one.note, other.note = "one", "other"
+    words = f"the step returned two copies of the subscription {node.subscription_id}, both of them changed"
+    async with bench.session() as session:
+        with pytest.raises(ModelError, match=words):
+            await save_models(session, {"one": one, "other": [other]})
+    assert (await bench.load(node.subscription_id)).note is None
+
+
+@dataclass(slots=True)
+class Boxed:
+    """A value of an author's own."""
+
+    node: object
+
+
+class Page(BaseModel):
+    """Another one."""
+
+    node: object
+
+
+async def test_a_model_inside_an_object_is_refused_rather_than_copied_into_the_state(bench: Bench) -> None:
+    node = await bench.node()
+    for returned in ({"box": Boxed(node)}, [Page(node=[node])], {"box": Boxed({"deep": Page(node=node)})}):
+        with pytest.raises(InvalidResultError, match=re.escape("with a Node in it, which would not be saved")):
+            has_models(returned)
+    assert not has_models({"box": Boxed(1), "page": Page(node=None), "type": Boxed})
+    assert has_models({"box": Boxed(1), "node": [node]})
+    block: NodeBlock = node.node
+    with pytest.raises(InvalidResultError, match="a Boxed with a NodeBlock in it"):
+        has_models({"box": Boxed(block)})
+
+
+async def test_the_copy_of_a_very_large_subscription_leaves_out_its_blocks(bench: Bench) -> None:
+    """B18: it counts into the state's limits, which are the author's; and a lock must be had at any size."""
+    small, large = await bench.folders(3), await bench.folders(2000)
+    assert unsync_unchecked.function is not None
+    for folder, blocks, left_out in ((small, 1, None), (large, 0, True)):
+        key = str(folder.subscription_id)
+        async with bench.session() as session:
+            made = unsync_unchecked.function(session, bench.process_id, {"subscription_id": key})
+            assert inspect.isawaitable(made)
+            kept = await made
+        assert kept is not None
+        copy = kept["__old_subscriptions__"][key]
+        assert (len(copy["blocks"]), copy.get("blocks_left_out")) == (blocks, left_out)
+        assert (copy["status"], copy["version"]) == ("initial", 1)
+        assert len(to_json(kept)) < 1024 * 1024 / 2
