@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 import inspect
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
@@ -91,15 +92,19 @@ async def execute(
     step = leaf.step
     what = f"the step {step.name!r}"
     seconds = limits.timeout if step.timeout is None else step.timeout.total_seconds()
+    deadline = _Deadline(what, seconds, asyncio.get_running_loop().time() + seconds)
     try:
-        loaded = (
-            await models.load(leaf.arguments, process.state) if models is not None and leaf.arguments.stored else None
-        )
+        loaded = None
+        if models is not None and leaf.arguments.stored:
+            async with deadline.during("while its models were loaded"):
+                loaded = await models.load(leaf.arguments, process.state)
         arguments = leaf.arguments.fill(process.state, engine, loaded)
         assert step.function is not None  # noqa: S101 - only steps with a function are dispatched
-        returned = await _call(step.function, arguments, seconds, what, threads)
+        returned = await _call(step.function, arguments, deadline, threads)
         if models is not None and has_models(returned):
-            returned = await models.save(returned)
+            # Somebody else may have locked the rows for as long as they like; that must not cost us a connection meanwhile.
+            async with deadline.during("while its models were saved"):
+                returned = await models.save(returned)
         delta = canonical(returned, what)
         if secret is not None and secret.encode() in to_json(delta):
             raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")
@@ -112,21 +117,57 @@ async def execute(
     return StepSucceeded(process.attempt, delta, warning)
 
 
+@dataclass(frozen=True, slots=True)
+class _Deadline:
+    """Until when an attempt may run: its models are loaded and saved within the step's timeout as well.
+
+    Args:
+        what: names the step in error texts.
+        seconds: its timeout.
+        moment: by the event loop's clock.
+    """
+
+    what: str
+    seconds: float
+    moment: float
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(self.moment - asyncio.get_running_loop().time(), 0)
+
+    def passed(self, where: str = "") -> StepTimeoutError:
+        """The error to raise."""
+        cancelled = f"{self.what} was cancelled {where}".rstrip()
+        return StepTimeoutError(f"{cancelled}: it ran longer than its timeout of {self.seconds:g} s")
+
+    @asynccontextmanager
+    async def during(self, where: str) -> AsyncIterator[None]:
+        """Cancel what stands inside when the time is over."""
+        try:
+            async with asyncio.timeout_at(self.moment) as limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise self.passed(where) from error
+
+
 async def _call(
-    function: Callable[..., Any], arguments: Mapping[str, Any], seconds: float, what: str, threads: Executor
+    function: Callable[..., Any], arguments: Mapping[str, Any], deadline: _Deadline, threads: Executor
 ) -> object:
     # In a task of its own, so that a step which ignores its cancellation cannot hold us.
     task = asyncio.create_task(_run(function, arguments, threads))
     try:
-        finished, _ = await asyncio.wait({task}, timeout=seconds)
+        finished, _ = await asyncio.wait({task}, timeout=deadline.left)
     except asyncio.CancelledError:
-        await _cancel(task, what)
+        await _cancel(task, deadline.what)
         raise
     if not finished:
-        await _cancel(task, what)
-        raise StepTimeoutError(f"{what} was cancelled: it ran longer than its timeout of {seconds:g} s")
+        await _cancel(task, deadline.what)
+        raise deadline.passed()
     if task.cancelled():
-        raise StepTimeoutError(f"{what} cancelled itself")
+        raise StepTimeoutError(f"{deadline.what} cancelled itself")
     match task.result():
         case _Raised(SystemExit() as error):
             raise _ExitedError(f"the step called sys.exit({error.code!r})") from error

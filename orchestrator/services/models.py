@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, load_stored
-from orchestrator.domain.rows import block_row, reachable, subscription_rows
+from orchestrator.domain.rows import block_row, reachable
+from orchestrator.domain.saving import judged
 from orchestrator.engine.arguments import Arguments
 from orchestrator.errors import InvalidResultError, ModelError
 from orchestrator.types import State, Stored
@@ -137,7 +138,8 @@ def _the_changed_one(one: SubscriptionModel, other: SubscriptionModel) -> Subscr
 
 
 def _is_changed(subscription: SubscriptionModel) -> bool:
-    return subscription.as_stored != subscription_rows(subscription)
+    found, _ = judged(subscription)
+    return found is not None
 
 
 def _owners_first(subscriptions: Mapping[UUID, SubscriptionModel]) -> Iterator[SubscriptionModel]:

@@ -67,11 +67,15 @@ def set_status(status: SubscriptionLifecycle | str) -> Step:
 
     @step(f"Set subscription to '{wanted.value}'")
     async def change_status(session: AsyncSession, process_id: UUID, subscription: SubscriptionModel) -> dict[str, Any]:
+        moved = subscription
+        if subscription.status is not wanted:
+            moved = SubscriptionModel.from_other_lifecycle(subscription, wanted)
         if wanted is SubscriptionLifecycle.TERMINATED:
-            await _require_still(session, process_id, subscription.subscription_id, {IN_USE})
-        if subscription.status is wanted:
-            return {"subscription": subscription}
-        return {"subscription": SubscriptionModel.from_other_lifecycle(subscription, wanted)}
+            # Asked after it was written: whoever began to use it has locked its row until then, and whoever comes now is
+            # refused. What was written is undone if it is in use.
+            await moved.save(session)
+            await _require_still(session, process_id, moved.subscription_id, {IN_USE})
+        return {"subscription": moved}
 
     return change_status
 

@@ -15,8 +15,10 @@ from orchestrator.db.subscriptions.stored import Difference
 from orchestrator.errors import ConcurrentChangeError, ModelError
 
 # The row of the subscription, its entry in the audit trail and the link to the process. Nothing is written unless the version is
-# the one that was loaded, everything named is registered, nobody else uses what is removed, and no block comes to stand below
-# itself by way of somebody else's, which may have changed since it was loaded; the answer says which it was.
+# the one that was loaded, everything named is registered, nobody who is not terminated uses what is removed, nobody whose blocks
+# it begins to use is terminated, and no block comes to stand below itself by way of somebody else's, which may have changed since
+# it was loaded; the answer says which it was. Those whose blocks it begins to use are locked until the commit: a process that
+# terminates one of them waits, and then asks again who uses it.
 _CHANGE = """
 WITH RECURSIVE process AS (
     SELECT process_id, actor, step, attempt FROM processes WHERE process_id = $2
@@ -30,10 +32,27 @@ WITH RECURSIVE process AS (
 ), users AS (
     SELECT r.depends_on_id, i.subscription_id
       FROM subscription_instance_relations r JOIN subscription_instances i ON i.subscription_instance_id = r.in_use_by_id
-     WHERE r.depends_on_id = ANY($15::uuid[]) AND i.subscription_id <> $1
+           JOIN subscriptions s ON s.subscription_id = i.subscription_id
+     WHERE r.depends_on_id = ANY($15::uuid[]) AND i.subscription_id <> $1 AND s.status <> 'terminated'
     UNION ALL
-    SELECT depends_on_id, subscription_id FROM subscription_roots
-     WHERE depends_on_id = ANY($15::uuid[]) AND subscription_id <> $1
+    SELECT r.depends_on_id, s.subscription_id
+      FROM subscription_roots r JOIN subscriptions s USING (subscription_id)
+     WHERE r.depends_on_id = ANY($15::uuid[]) AND s.subscription_id <> $1 AND s.status <> 'terminated'
+), owners AS MATERIALIZED (
+    SELECT subscription_id, status FROM subscriptions
+     WHERE subscription_id IN (SELECT subscription_id FROM subscription_instances
+                                WHERE subscription_instance_id = ANY($18::uuid[]))
+     ORDER BY subscription_id FOR SHARE
+), ended AS (
+    SELECT subscription_id FROM owners
+     WHERE status = 'terminated' AND $7 <> 'terminated' AND NOT EXISTS (
+        SELECT FROM subscription_instances used
+         WHERE used.subscription_id = owners.subscription_id
+           AND (EXISTS (SELECT FROM subscription_roots r
+                         WHERE r.depends_on_id = used.subscription_instance_id AND r.subscription_id = $1)
+             OR EXISTS (SELECT FROM subscription_instance_relations r JOIN subscription_instances own
+                                 ON own.subscription_instance_id = r.in_use_by_id
+                         WHERE r.depends_on_id = used.subscription_instance_id AND own.subscription_id = $1)))
 ), below (top, id) AS (
     SELECT * FROM unnest($16::uuid[], $17::uuid[])
     UNION
@@ -43,6 +62,7 @@ WITH RECURSIVE process AS (
 ), clear AS (
     SELECT * FROM process
      WHERE NOT EXISTS (SELECT FROM missing) AND NOT EXISTS (SELECT FROM users) AND NOT EXISTS (SELECT FROM loops)
+       AND NOT EXISTS (SELECT FROM ended)
 ), made AS (
     INSERT INTO subscriptions (subscription_id, product_id, customer_id, description, status, insync, locked_by, start_date,
                                end_date, note)
@@ -67,12 +87,24 @@ WITH RECURSIVE process AS (
 )
 SELECT (SELECT version FROM stored) AS version, EXISTS (SELECT FROM process) AS process,
        (SELECT json_agg(missing.*) FROM missing)::text AS missing, (SELECT json_agg(users.*) FROM users)::text AS users,
-       (SELECT json_agg(top) FROM loops)::text AS loops
+       (SELECT json_agg(top) FROM loops)::text AS loops, (SELECT json_agg(subscription_id) FROM ended)::text AS ended
 """
 
-# Relations are never deleted and inserted at the same place: a key stays, or goes, or is pointed elsewhere.
+# Relations are never deleted and inserted at the same place: a key stays, or goes, or is pointed elsewhere. What a terminated
+# subscription still shows of a block that goes, and of what stands below that, is kept for it.
 _CHANGE_BLOCKS = """
-WITH made AS (
+WITH RECURSIVE kept (id) AS (
+    (SELECT r.depends_on_id
+       FROM subscription_instance_relations r JOIN subscription_instances i ON i.subscription_instance_id = r.in_use_by_id
+            JOIN subscriptions s ON s.subscription_id = i.subscription_id
+      WHERE r.depends_on_id = ANY($9::uuid[]) AND i.subscription_id <> $1 AND s.status = 'terminated'
+      UNION
+     SELECT r.depends_on_id
+       FROM subscription_roots r JOIN subscriptions s USING (subscription_id)
+      WHERE r.depends_on_id = ANY($9::uuid[]) AND s.subscription_id <> $1 AND s.status = 'terminated')
+    UNION
+    SELECT r.depends_on_id FROM kept JOIN subscription_instance_relations r ON r.in_use_by_id = kept.id
+), made AS (
     INSERT INTO subscription_instances (subscription_instance_id, subscription_id, product_block_id, label, resources)
     SELECT n.id, $1, b.product_block_id, n.label, n.resources::jsonb
       FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[]) AS n(id, name, label, resources)
@@ -82,7 +114,9 @@ WITH made AS (
       FROM unnest($6::uuid[], $7::text[], $8::text[]) AS c(id, label, resources)
      WHERE i.subscription_instance_id = c.id AND i.subscription_id = $1
 ), removed AS (
-    DELETE FROM subscription_instances WHERE subscription_instance_id = ANY($9::uuid[]) AND subscription_id = $1
+    DELETE FROM subscription_instances
+     WHERE subscription_instance_id = ANY($9::uuid[]) AND subscription_id = $1
+       AND subscription_instance_id NOT IN (SELECT id FROM kept)
 ), rooted AS (
     INSERT INTO subscription_roots (subscription_id, field, position, depends_on_id)
     SELECT $1, l.field, l.position, l.block
@@ -101,9 +135,12 @@ WITH made AS (
 )
 DELETE FROM subscription_instance_relations AS r
  USING unnest($14::uuid[], $15::text[], $16::int[]) AS u(parent, field, position)
- WHERE r.in_use_by_id = u.parent AND r.field = u.field AND r.position = u.position
+ WHERE r.in_use_by_id = u.parent AND r.field = u.field AND r.position = u.position AND u.parent NOT IN (SELECT id FROM kept)
 """
 
+
+_UNIQUE_VIOLATION = "23505"
+"""PostgreSQL's code for it: a block's id is taken, and a retry would find it so again."""
 
 _VERSION = "SELECT version FROM subscriptions WHERE subscription_id = $1"
 
@@ -134,7 +171,10 @@ async def store(session: AsyncSession, difference: Difference) -> int:
             await connection.exec_driver_sql(_CHANGE_BLOCKS, _block_parameters(difference))
     except IntegrityError as error:
         # What the first statement checks may have changed a moment later; then the database's own constraints speak.
-        detail = str(error.orig).partition(": ")[2] or str(error.orig)
+        said = error.orig.__cause__ if error.orig is not None else None
+        detail = str(getattr(said, "detail", None) or error.orig).strip().removesuffix(".")
+        if getattr(said, "sqlstate", None) == _UNIQUE_VIOLATION:
+            raise ModelError(f"{subscription} cannot be saved: {detail}") from error
         raise ModelError(
             f"{subscription} cannot be saved: what it refers to, or gives up, was changed by somebody else: {detail};"
             " retry the step"
@@ -171,6 +211,7 @@ def _change_parameters(difference: Difference, process_id: UUID) -> tuple[object
         list(difference.removed),
         [parent for parent, _ in foreign],
         [block for _, block in foreign],
+        [block for _, _, _, block in difference.linked if block in difference.foreign],
     )
 
 
@@ -207,6 +248,11 @@ async def _refusal(session: AsyncSession, difference: Difference, answer: Row[An
         others = ", ".join(sorted({one["subscription_id"] for one in users}))
         return ModelError(
             f"{subscription} cannot give up the block {blocks}: the subscription {others} uses it; change that first"
+        )
+    if answer.ended is not None:
+        owners = ", ".join(sorted(from_json(answer.ended)))
+        return ModelError(
+            f"{subscription} cannot begin to use a block of the subscription {owners}: that is terminated"
         )
     if answer.loops is not None:
         blocks = ", ".join(from_json(answer.loops))

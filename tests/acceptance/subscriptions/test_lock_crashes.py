@@ -143,6 +143,25 @@ def test_starts_on_a_subscription_that_a_step_writes_to_hold_up_nobody_else(netw
         network.open_gate("go-both-slow")
 
 
+def test_a_step_whose_models_cannot_be_saved_in_time_fails_and_gives_back_its_place(networks: MakeNetwork) -> None:
+    """B33: its timeout covers the saving of what it has returned, whoever has locked the row and for how long."""
+    network = networks(ORCHESTRATOR_STEP_TIMEOUT="4")
+    network.coordinator().ready()
+    network.consumer("--concurrency", "1").ready()
+    line = network.line(network.node(), network.node())
+    process_id = network.held_at("vlan", "modify_line", line, {"vlan": 7})
+    with network.holding(ROW, line) as holder:
+        network.let_go(process_id)
+        until(lambda: network.waits_for(holder), "the step's models wait for the row")
+        said = network.wait_for_failure(process_id)
+        other = network.node()
+    assert said.startswith("StepTimeoutError: the step 'Change the VLAN' was cancelled while its models were saved")
+    assert network.row(other)["insync"]
+    network.retry(process_id)
+    network.finished(process_id)
+    assert network.is_free(line)
+
+
 def test_a_consumer_killed_right_after_the_locking_step_leaves_the_lock_to_its_process(networks: MakeNetwork) -> None:
     """B8, B29: at the instant at which the lock can be seen from outside; the process goes on and releases it."""
     network = networks()
