@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.edge import REFUSED, Edge, execute, refuse
 from orchestrator.cli.following import follow, page_of
+from orchestrator.cli.form_page import example, form_table
 from orchestrator.cli.options import (
     AsJson,
     Pages,
@@ -25,8 +26,8 @@ from orchestrator.cli.options import (
     user_name,
 )
 from orchestrator.cli.output import clean, coloured
-from orchestrator.cli.render import example, form_table, short
-from orchestrator.db.history import find_process
+from orchestrator.cli.render import short
+from orchestrator.db.id_prefixes import find_process
 from orchestrator.errors import FormIncompleteError
 from orchestrator.messages import Advanced
 from orchestrator.services import change

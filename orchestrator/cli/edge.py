@@ -16,12 +16,13 @@ import typer
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress
+from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
 from orchestrator.broker.topology import RESULT_KEY, Exchanges, Topology
+from orchestrator.cli.origins import is_of_broker, is_of_database
 from orchestrator.cli.output import Output, clean
 from orchestrator.db.history import is_not_migrated
-from orchestrator.db.session import Database, is_connection_error
+from orchestrator.db.session import Database
 from orchestrator.errors import FormIncompleteError, OrchestratorError, PublishError, RequestError
 from orchestrator.log import configure_logging
 from orchestrator.messages import Advanced, Look, MessageType, encode
@@ -193,9 +194,9 @@ def explain(error: BaseException) -> list[str] | None:
         return [_NOT_MIGRATED]
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _PERMISSION_DENIED:
         return [f"PostgreSQL refuses the user of ORCHESTRATOR_DATABASE_URL: {_one_line(error.orig)}"]
-    if is_connection_error(error):
-        return [f"a server went away: {_one_line(error.orig if isinstance(error, DBAPIError) else error)}"]
-    if isinstance(error, BROKER_ERRORS):
+    if is_of_database(error):
+        return [f"PostgreSQL went away: {_one_line(error.orig if isinstance(error, DBAPIError) else error)}"]
+    if is_of_broker(error):
         return [f"RabbitMQ went away: {_one_line(error)}"]
     return None
 

@@ -10,8 +10,9 @@ from uuid import UUID
 from rich.status import Status
 
 from orchestrator.cli.edge import REFUSED, Edge
+from orchestrator.cli.form_page import example, form_table
 from orchestrator.cli.output import clean
-from orchestrator.cli.render import entry_line, example, failure_line, form_table, process_document, seconds, short
+from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
 from orchestrator.db.history import (
     LogEntry,
     ProcessSummary,
@@ -100,7 +101,7 @@ async def _catch_up(edge: Edge, database: Database, process_id: UUID, seen: _See
     numbers = tries(seen.entries)
     for entry in new:
         if entry.sequence > after:
-            edge.output.line(entry_line(entry, numbers.get(entry.sequence)))
+            edge.output.prose(entry_line(entry, numbers.get(entry.sequence)))
 
 
 async def _hint(edge: Edge, database: Database, seen: _Seen) -> None:

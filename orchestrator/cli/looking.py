@@ -109,6 +109,7 @@ def workflows(as_json: AsJson = False) -> None:
                 )
                 for one in found
             ],
+            prose="description",
             empty="no workflows: set ORCHESTRATOR_WORKFLOWS to the modules that register them",
         )
         if any(one.in_code != one.in_database for one in found):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from pydantic_core import to_jsonable_python
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +36,12 @@ STYLES = {
     "aborted": "magenta",
     "abort": "magenta",
 }
+
+_PROSE = 40
+"""Columns that prose needs beside others: less are no pleasure to read, and an id in it would be broken."""
+
+_GAP, _HANGING, _NARROWEST = 2, 4, 24
+"""Columns between two columns of a table; before what belongs to the line above; in which words are broken into lines."""
 
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -73,20 +80,73 @@ class Output:
             with self._writing():
                 self.console.print(Text.assemble(*parts), soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, empty: str = "") -> None:
-        """Print a table for people; numbers of columns and cells agree."""
+    def prose(self, *parts: str | Text | tuple[str, str], indent: int = 0) -> None:
+        """Print a line for people that a narrow terminal shows as several, broken between words: an id stays whole.
+
+        Not for commands to copy: pasted, a broken one would be two.
+
+        Args:
+            indent: columns before it; what is broken off stands four columns further.
+        """
         if self.as_json:
             return
-        table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-        if table.row_count:
+        line = Text.assemble(*parts)
+        width = max(_NARROWEST, self.console.width - indent)
+        for paragraph in line.split("\n"):
+            fits = paragraph.cell_len <= width
+            first, *rest = [paragraph] if fits else _broken(paragraph, width - _HANGING)
+            self.line(" " * indent, first)
+            for one in rest:
+                self.line(" " * (indent + _HANGING), one)
+
+    def table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, prose: str = "", empty: str = ""
+    ) -> None:
+        """Print a table for people; numbers of columns and cells agree.
+
+        Nothing but prose is ever broken or cut, because people copy ids and names. In a terminal that is too narrow the
+        column of prose gives way, and then the others from the last on: what has no column stands below its row.
+
+        Args:
+            prose: the column that may be broken between words.
+            empty: printed instead of a table without rows.
+        """
+        if self.as_json:
+            return
+        cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+        if not cells:
+            if empty:
+                self.line((empty, "dim"))
+            return
+        widths = [max(_width(Text(name)), *(_width(row[n]) for row in cells)) for n, name in enumerate(columns)]
+        least = [
+            min(width, max(_PROSE, *(_words(row[n]) for row in cells))) if columns[n] == prose else width
+            for n, width in enumerate(widths)
+        ]
+        kept = list(range(len(columns)))
+        below: list[int] = []
+        while len(kept) > 1 and sum(least[n] + _GAP for n in kept) - _GAP > self.console.width:
+            leaving = next((n for n in kept if columns[n] == prose), kept[-1])
+            kept.remove(leaving)
+            below.append(leaving)
+        if not below:
+            table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+            for name in columns:
+                table.add_column(name, overflow="fold", no_wrap=name != prose)
+            for row in cells:
+                table.add_row(*row)
             with self._writing():
                 self.console.print(table)
-        elif empty:
-            self.line((empty, "dim"))
+            return
+        self.line(*_padded([Text(columns[n], style="bold") for n in kept], [widths[n] for n in kept]))
+        for row in cells:
+            self.line(*_padded([row[n] for n in kept], [widths[n] for n in kept]))
+            told = [n for n in sorted(below) if columns[n] != prose and row[n].plain]
+            if told:
+                self.prose(*_labelled([(columns[n], row[n]) for n in told]), indent=_HANGING)
+            for n in below:
+                if columns[n] == prose and row[n].plain:
+                    self.prose(row[n], indent=_HANGING)
 
     def complain(self, line: str) -> None:
         """Print a line on stderr."""
@@ -137,6 +197,43 @@ def clean(text: object, *, limit: int = 0, lines: bool = False) -> str:
 def coloured(status: str) -> Text:
     """A status in its colour."""
     return Text(clean(status), style=STYLES.get(status, ""))
+
+
+def _width(cell: Text) -> int:
+    return max(line.cell_len for line in cell.split("\n", allow_blank=True))
+
+
+def _words(cell: Text) -> int:
+    """Columns of the longest word."""
+    return max((cell_len(word) for word in cell.plain.split()), default=0)
+
+
+def _broken(line: Text, width: int) -> Iterator[Text]:
+    """The line in pieces of whole words; a word that is wider than ``width`` is a piece of its own."""
+    breaks, columns = [], 0
+    for word in re.finditer(r"\s*\S+", line.plain):
+        columns += cell_len(word[0])
+        if columns > width and word.start():
+            breaks.append(word.end() - len(word[0].lstrip()))
+            columns = cell_len(word[0].lstrip())
+    for piece in line.divide(breaks):
+        piece.rstrip()
+        yield piece
+
+
+def _padded(cells: Sequence[Text], widths: Sequence[int]) -> Iterator[Text]:
+    """The cells of one row, the last as long as it is."""
+    for number, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        yield cell
+        if number < len(cells) - 1:
+            yield Text(" " * (width - cell.cell_len + _GAP))
+
+
+def _labelled(cells: Sequence[tuple[str, Text]]) -> Iterator[Text]:
+    for number, (label, cell) in enumerate(cells):
+        yield Text("  " if number else "")
+        yield Text(f"{label} " if label else "", style="dim")
+        yield cell
 
 
 def _tolerant(stream: TextIO) -> TextIO:

@@ -9,11 +9,10 @@ from rich.text import Text
 
 from orchestrator.cli.edge import Edge, execute
 from orchestrator.cli.following import follow, page_of
+from orchestrator.cli.form_page import example, form_table
 from orchestrator.cli.options import AsJson, Process, Timeout
 from orchestrator.cli.output import clean, coloured
 from orchestrator.cli.render import (
-    example,
-    form_table,
     header,
     log_table,
     process_document,
@@ -22,15 +21,8 @@ from orchestrator.cli.render import (
     summary_document,
     when,
 )
-from orchestrator.db.history import (
-    find_process,
-    list_processes,
-    read_callback,
-    read_log,
-    read_process,
-    read_state,
-    state_after,
-)
+from orchestrator.db.history import list_processes, read_callback, read_log, read_process, read_state, state_after
+from orchestrator.db.id_prefixes import find_process
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON, ProcessStatus
 

@@ -1,4 +1,4 @@
-"""How processes, their logs and their forms look to people, and as JSON documents."""
+"""How processes and their logs look to people, and as JSON documents."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -
     rows = []
     for entry in entries:
         if output.console.width < _WIDE:
-            output.line(entry_line(entry, numbers.get(entry.sequence)))
+            output.prose(entry_line(entry, numbers.get(entry.sequence)))
             if traceback and entry.failure is not None and entry.failure.get("traceback"):
                 output.line((clean(str(entry.failure["traceback"]).rstrip(), lines=True), "dim"))
             continue
@@ -147,7 +147,7 @@ def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -
                 told,
             )
         )
-    output.table(("#", "time", "step / process", "status", "try", "took", "by", "changes"), rows)
+    output.table(("#", "time", "step / process", "status", "try", "took", "by", "changes"), rows, prose="changes")
 
 
 def _remarks(entry: LogEntry, *, traceback: bool) -> list[tuple[str, str]]:
@@ -197,75 +197,3 @@ def summary_document(process: ProcessSummary) -> dict[str, Any]:
 def fields_of(value: Any) -> dict[str, Any]:
     """A dataclass's fields by name, values untouched."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
-
-
-def form_table(output: Output, form: JSON) -> None:
-    """Print a form's page: its fields, what they take and whether they are needed."""
-    if not isinstance(form, dict):
-        return
-    title = form.get("title")
-    if title and title != "unknown":  # what the forms library calls a page without a title
-        output.line((clean(title), "bold"))
-    needed = form.get("required")
-    required = needed if isinstance(needed, list) else []
-    rows = []
-    for name, field in fields(form).items():
-        told = [str(field[key]) for key in ("title", "description") if field.get(key)]
-        default = f"default {compact(field['default'])}" if field.get("default") is not None else ""
-        rows.append(
-            (
-                Text(clean(name), style="bold"),
-                clean(type_of(field, form), limit=80),
-                "required" if name in required else default or "optional",
-                clean(" – ".join(told)),
-            )
-        )
-    output.table(("field", "type", "", "title"), rows, empty="(the page has no fields: pass {})")
-
-
-def fields(form: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The fields of a page with their schemas, references followed."""
-    properties = form.get("properties")
-    if not isinstance(properties, dict):
-        return {}
-    return {str(name): _followed(field, form) for name, field in properties.items() if isinstance(field, dict)}
-
-
-def example(form: JSON) -> str:
-    """A page to fill in, for a command line."""
-    if not isinstance(form, dict):
-        return "{}"
-    needed = form.get("required")
-    names = [str(name) for name in needed] if isinstance(needed, list) and needed else list(fields(form))
-    return "{" + ", ".join(f'"{clean(name)}": …' for name in names) + "}"
-
-
-def type_of(field: Mapping[str, Any], form: Mapping[str, Any]) -> str:
-    """What a field takes, in words."""
-    field = _followed(field, form)
-    if "const" in field:
-        return compact(field["const"])
-    if isinstance(field.get("enum"), list):
-        return " | ".join(compact(one) for one in field["enum"])
-    for several in ("anyOf", "oneOf"):
-        if isinstance(field.get(several), list):
-            return " | ".join(type_of(one, form) for one in field[several] if isinstance(one, dict))
-    kind = field.get("format") or field.get("type") or "any"
-    if kind == "array":
-        items = field.get("items")
-        return f"list of {type_of(items, form) if isinstance(items, dict) else 'any'}"
-    return str(kind)
-
-
-def _followed(field: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any]:
-    """A field's schema with ``$ref`` (alone, or within a single ``allOf``) replaced by what it refers to."""
-    own = dict(field)
-    parts = own.get("allOf")
-    reference = own.pop("$ref", None)
-    if reference is None and isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], dict):
-        reference = parts[0].get("$ref")
-    if not isinstance(reference, str):
-        return own
-    definitions = form.get("$defs")
-    found = definitions.get(reference.rsplit("/", 1)[-1]) if isinstance(definitions, dict) else None
-    return {**found, **own} if isinstance(found, dict) else own

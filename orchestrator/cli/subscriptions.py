@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.edge import Edge, execute
 from orchestrator.cli.options import AsJson, User, user_name
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
 from orchestrator.db.history import tries
+from orchestrator.db.id_prefixes import find_process, find_subscription
 from orchestrator.db.relations import RelatedSubscription
-from orchestrator.db.subscription_history import ProcessHistory, SubscriptionChange
-from orchestrator.db.subscription_pages import ShownSubscription, StoredBlock, find_subscription
+from orchestrator.db.subscription_history import PAGE, ProcessHistory, SubscriptionChange
+from orchestrator.db.subscription_pages import ShownSubscription, StoredBlock
 from orchestrator.services import subscriptions
 from orchestrator.services.subscriptions import Offer
 from orchestrator.types import SubscriptionLifecycle
@@ -33,6 +36,9 @@ Subscription = Annotated[
 
 _NEIGHBOURS = 20
 """Related subscriptions that are shown to people; there may be thousands."""
+
+_CHANGE, _CHANGE_DIGITS = "change-", 18
+"""Before the number of a change, where a process might be meant as well; digits of the largest that PostgreSQL takes."""
 
 
 @app.command("list")
@@ -70,19 +76,20 @@ def list_command(
             )
         edge.output.document([fields_of(one) for one in found])
         edge.output.table(
-            ("id", "product", "description", "customer", "status", "in sync", "created"),
+            ("id", "product", "status", "in sync", "created", "customer", "description"),
             [
                 (
                     str(one.subscription_id),
                     clean(one.product),
-                    clean(one.description, limit=80),
-                    clean(one.customer_id),
                     coloured(one.status),
                     _sync(one.insync),
                     when(one.created_at),
+                    clean(one.customer_id),
+                    clean(one.description, limit=80),
                 )
                 for one in found
             ],
+            prose="description",
             empty="no subscriptions",
         )
         if len(found) == limit:
@@ -112,12 +119,29 @@ def show(subscription: Subscription, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def history(subscription: Subscription, as_json: AsJson = False) -> None:
-    """Show all that has happened to a subscription: every process that touched it, step by step, and every change."""
+def history(
+    subscription: Subscription,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="N", help="How many processes and other changes at most.")
+    ] = PAGE,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="The page before this process or change-NUMBER, the first of the page after it."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what has happened to a subscription: every process that touched it, step by step, and every change.
+
+    The last page comes first; its last line tells how to get what happened before.
+    """
 
     async def body(edge: Edge) -> None:
         async with edge.database() as database, database.transaction() as session:
-            found = await subscriptions.history(session, await find_subscription(session, subscription))
+            subscription_id = await find_subscription(session, subscription)
+            end = None if before is None else await _named(session, before)
+            found = await subscriptions.history(session, subscription_id, limit=limit, before=end)
         edge.output.document(
             {
                 "subscription_id": found.subscription_id,
@@ -126,16 +150,20 @@ def history(subscription: Subscription, as_json: AsJson = False) -> None:
                     for one in found.processes
                 ],
                 "other_changes": [fields_of(change) for change in found.other_changes],
+                "before": None if found.before is None else _name(found.before),
             }
         )
-        timeline: list[ProcessHistory | SubscriptionChange] = [*found.processes, *found.other_changes]
-        for one in sorted(timeline, key=lambda it: it.process.started_at if isinstance(it, ProcessHistory) else it.at):
+        for one in found.timeline():
             if isinstance(one, ProcessHistory):
                 _process(edge.output, one)
             else:
                 _other_change(edge.output, one)
-        if not timeline:
-            edge.output.line(("nothing has happened to it", "dim"))
+        if found.before is not None:
+            size = "" if limit == PAGE else f" --limit {limit}"
+            more = f"history {short(subscription_id)}{size} --before {_name(found.before)}"
+            edge.output.line((f"what happened before: orchestrator subscriptions {more}", "dim"))
+        elif not found.timeline():
+            edge.output.line(("nothing has happened to it" if before is None else "nothing happened before", "dim"))
 
     execute(body, as_json=as_json)
 
@@ -155,6 +183,7 @@ def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
         edge.output.table(
             ("workflow", "target", "usable", "description / why not"),
             [(clean(one.name), one.target.value, *_verdict(one)) for one in offers],
+            prose="description / why not",
             empty="its product has no workflows",
         )
 
@@ -182,6 +211,18 @@ def set_in_sync(
     execute(body, as_json=as_json)
 
 
+async def _named(session: AsyncSession, written: str) -> UUID | int:
+    """A process, or the number of a change: ``change-17``, because digits alone may be the beginning of a process's id."""
+    digits = written.removeprefix(_CHANGE)
+    if digits != written and digits.isdecimal() and digits.isascii() and len(digits) <= _CHANGE_DIGITS:
+        return int(digits)
+    return await find_process(session, written)
+
+
+def _name(one: UUID | int) -> str:
+    return f"{_CHANGE}{one}" if isinstance(one, int) else str(one)
+
+
 def _sync(insync: bool) -> Text:
     return Text("yes") if insync else Text("no", style="yellow")
 
@@ -202,34 +243,33 @@ def _document(found: ShownSubscription) -> dict[str, Any]:
 
 def _header(output: Output, found: ShownSubscription) -> None:
     one = found.summary
-    output.line(("subscription  ", "dim"), str(one.subscription_id), (f"  version {one.version}", "dim"))
-    output.line(("description   ", "dim"), clean(one.description))
+    output.prose(("subscription  ", "dim"), str(one.subscription_id), (f"  version {one.version}", "dim"))
+    output.prose(("description   ", "dim"), clean(one.description))
     inputs = "".join(f"  {name}={value}" for name, value in sorted(found.fixed_inputs.items()))
-    output.line(("product       ", "dim"), clean(one.product), (clean(f"  {found.product_type}{inputs}"), "dim"))
-    output.line(("customer      ", "dim"), clean(one.customer_id))
+    output.prose(("product       ", "dim"), clean(one.product), (clean(f"  {found.product_type}{inputs}"), "dim"))
+    output.prose(("customer      ", "dim"), clean(one.customer_id))
     sync = Text("in sync") if one.insync else Text("out of sync", style="yellow")
     if found.holder is not None:
         held = f", held by process {found.holder.process_id} ({found.holder.workflow}, {found.holder.status})"
         sync.append(clean(held))
-    output.line(("status        ", "dim"), coloured(one.status), "  ", sync)
+    output.prose(("status        ", "dim"), coloured(one.status), "  ", sync)
     started = "not started" if one.start_date is None else f"from {when(one.start_date)}"
     ended = "" if one.end_date is None else f" to {when(one.end_date)}"
-    output.line(("life          ", "dim"), f"created {when(one.created_at)}, {started}{ended}")
+    output.prose(("life          ", "dim"), f"created {when(one.created_at)}, {started}{ended}")
     if one.note:
-        output.line(("note          ", "dim"), clean(one.note))
+        output.prose(("note          ", "dim"), clean(one.note))
 
 
 def _block(output: Output, block: StoredBlock, found: ShownSubscription, place: str, *, depth: int) -> None:
-    indent = "  " * depth
-    title = Text.assemble(indent, (clean(place or "(in no field)"), "bold"), "  ", clean(block.name))
+    title = Text.assemble((clean(place or "(in no field)"), "bold"), "  ", clean(block.name))
     title.append(f"  {block.subscription_instance_id}", style="dim")
     if block.label:
         title.append(f"  {clean(block.label)}")
     if block.owner_subscription_id != found.summary.subscription_id:
         title.append(f"  of subscription {block.owner_subscription_id}", style="cyan")
-    output.line(title)
+    output.prose(title, indent=2 * depth)
     for name, value in sorted(block.resources.items()):
-        output.line(f"{indent}  {clean(name)} = {clean(compact(value))}")
+        output.prose(f"{clean(name)} = {clean(compact(value))}", indent=2 * depth + 2)
     for inner, name in _placed(block.blocks):
         _block(output, inner, found, name, depth=depth + 1)
 
@@ -247,17 +287,18 @@ def _related(output: Output, title: str, related: Sequence[RelatedSubscription])
     output.line()
     output.line((title, "bold"))
     output.table(
-        ("id", "product", "description", "status", "in sync"),
+        ("id", "product", "status", "in sync", "description"),
         [
             (
                 str(one.subscription_id),
                 clean(one.product),
-                clean(one.description, limit=80),
                 coloured(one.status),
                 _sync(one.insync),
+                clean(one.description, limit=80),
             )
             for one in related[:_NEIGHBOURS]
         ],
+        prose="description",
     )
     if len(related) > _NEIGHBOURS:
         output.line((f"and {len(related) - _NEIGHBOURS} more; --json has all", "dim"))
@@ -265,7 +306,7 @@ def _related(output: Output, title: str, related: Sequence[RelatedSubscription])
 
 def _process(output: Output, one: ProcessHistory) -> None:
     process = one.process
-    output.line(
+    output.prose(
         (when(process.started_at), "dim"),
         "  ",
         (clean(process.workflow), "bold"),
@@ -279,7 +320,7 @@ def _process(output: Output, one: ProcessHistory) -> None:
         made[change.step, change.attempt].append(change)
     numbers = tries(one.log)
     for entry in one.log:
-        output.line(entry_line(entry, numbers.get(entry.sequence)))
+        output.prose(entry_line(entry, numbers.get(entry.sequence)))
         # What a step saved, it saved in the commit that wrote this entry.
         if entry.consumer is not None:
             _changes(output, made.pop((entry.name, entry.attempt), ()))
@@ -291,14 +332,14 @@ def _other_change(output: Output, change: SubscriptionChange) -> None:
     by = f"  by {clean(change.author)}"
     gone = "" if change.process_id is None else f"  process {change.process_id}, whose log is gone"
     note = f"  ({clean(change.note)})" if change.note else ""
-    output.line((when(change.at), "dim"), ("  changed", "bold"), by, (gone, "dim"), (note, "dim"))
+    output.prose((when(change.at), "dim"), ("  changed", "bold"), by, (gone, "dim"), (note, "dim"))
     _changes(output, (change,), told=True)
 
 
 def _changes(output: Output, changes: Iterable[SubscriptionChange], *, told: bool = False) -> None:
     for change in changes:
         for path, (old, new) in sorted(change.changes.items()):
-            line = f"        {clean(path)}: {clean(compact(old))} → {clean(compact(new))}"
-            output.line(line, (f"  version {change.version}", "dim"))
+            line = f"{clean(path)}: {clean(compact(old))} → {clean(compact(new))}"
+            output.prose(line, (f"  version {change.version}", "dim"), indent=8)
         if change.note and not told:
-            output.line((f"        ({clean(change.note)})", "dim"))
+            output.prose((f"({clean(change.note)})", "dim"), indent=8)

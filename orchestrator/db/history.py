@@ -17,13 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.tables import CallbackRow, ConsumerRow, LogRow, ProcessRow, WorkflowRow
-from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
+from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON, ProcessStatus, State
 
-MIN_PREFIX = 8
-"""Characters of a process id that must be given."""
-
-_UUID_DIGITS = 32
 _MISSING_TABLE = "42P01"
 _MISSING_COLUMN = "42703"
 
@@ -100,28 +96,6 @@ class ConsumerSighting:
     seen_at: datetime
     silent_for: float
     running: int
-
-
-async def find_process(session: AsyncSession, written: str) -> UUID:
-    """The process that somebody means by an id or by the beginning of one.
-
-    Raises:
-        InvalidInputError: it is too short, or no part of an id.
-        NotFoundError, ConflictError: no process has it, or several have.
-    """
-    digits = written.strip().lower().replace("-", "")
-    if not digits or len(digits) > _UUID_DIGITS or any(digit not in "0123456789abcdef" for digit in digits):
-        raise InvalidInputError(f"{written!r} is not the id of a process")
-    if len(digits) < MIN_PREFIX:
-        raise InvalidInputError(f"{written!r} is too short: give at least {MIN_PREFIX} characters of the process's id")
-    first, last = UUID(digits.ljust(_UUID_DIGITS, "0")), UUID(digits.ljust(_UUID_DIGITS, "f"))
-    query = select(ProcessRow.process_id).where(ProcessRow.process_id.between(first, last)).limit(3)
-    found = [UUID(str(one)) for one in await session.scalars(query)]
-    if not found:
-        raise NotFoundError(f"there is no process {written}")
-    if len(found) > 1:
-        raise ConflictError(f"several processes begin with {written}: {', '.join(map(str, found))}…")
-    return found[0]
 
 
 async def list_processes(

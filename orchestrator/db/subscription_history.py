@@ -1,15 +1,15 @@
-"""What has happened to a subscription: every process that touched it, step by step, and every change of it."""
+"""What has happened to a subscription, page by page: every process that touched it, step by step, and every change of it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Row, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.history import LogEntry, ProcessSummary
@@ -22,6 +22,29 @@ from orchestrator.db.tables import (
 )
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON
+
+PAGE = 30
+"""Processes and other changes on a page, unless something else is asked for."""
+
+_PAGE = """
+    SELECT process_id, change_id
+      FROM ((SELECT process.started_at AS moment, process.process_id, NULL AS change_id
+               FROM processes_subscriptions link JOIN processes process USING (process_id)
+              WHERE link.subscription_id = :subscription_id AND {older_process}
+              ORDER BY process.started_at DESC, process.process_id DESC
+              LIMIT :limit)
+            UNION ALL
+            (SELECT change.at, NULL, change.change_id
+               FROM subscription_changes change
+              WHERE change.subscription_id = :subscription_id AND {older_change}
+                AND NOT EXISTS (SELECT FROM processes_subscriptions link
+                                 WHERE link.process_id = change.process_id
+                                   AND link.subscription_id = change.subscription_id)
+              ORDER BY change.at DESC, change.change_id DESC
+              LIMIT :limit)) found
+     ORDER BY moment DESC, process_id DESC NULLS FIRST, change_id DESC
+     LIMIT :limit
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,67 +79,116 @@ class ProcessHistory:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionHistory:
-    """All of it, the oldest first.
+    """A page of it, the oldest first.
 
     Args:
         other_changes: made by no process, or by one that has been deleted since.
+        before: the first of this page, if more has happened before it: a process, or the number of one of the other changes.
+            Given to :func:`history`, it is where the page before this one ends.
     """
 
     subscription_id: UUID
     processes: tuple[ProcessHistory, ...]
     other_changes: tuple[SubscriptionChange, ...]
+    before: UUID | int | None = None
+
+    def timeline(self) -> list[ProcessHistory | SubscriptionChange]:
+        """Processes and other changes in one, in the order in which they began."""
+        return sorted([*self.processes, *self.other_changes], key=_place)
 
 
-async def history(session: AsyncSession, subscription_id: UUID) -> SubscriptionHistory:
-    """Everything that has happened to a subscription, in four statements.
+async def history(
+    session: AsyncSession, subscription_id: UUID, *, limit: int = PAGE, before: UUID | int | None = None
+) -> SubscriptionHistory:
+    """The last things that have happened to a subscription.
+
+    What is read is one page: ``limit`` processes and other changes, each process with its whole log.
+
+    Args:
+        before: only what has happened before this process, or before the change of this number.
 
     Raises:
-        NotFoundError: there is no such subscription.
+        NotFoundError: there is no such subscription, or ``before`` is no part of its history.
     """
     exists = select(SubscriptionRow.subscription_id).where(SubscriptionRow.subscription_id == subscription_id)
     if await session.scalar(exists) is None:
         raise NotFoundError(f"there is no subscription {subscription_id}")
-    # In this order: a change is stored together with the link to its process, so what was read before has its process here.
-    changes = await _changes(session, subscription_id)
-    logs = await _logs(session, subscription_id)
-    processes = await _processes(session, subscription_id)
-    known = {process.process_id for process in processes}
+    # One more than is shown tells whether there are more.
+    found = await _page(session, subscription_id, before, limit + 1)
+    shown = found[:limit]
+    process_ids = [row.process_id for row in shown if row.process_id is not None]
+    change_ids = [row.change_id for row in shown if row.process_id is None]
+    processes = await _processes(session, process_ids)
+    logs = await _logs(session, process_ids)
+    changes = SubscriptionChangeRow.subscription_id == subscription_id
+    made = await _changes(session, changes & SubscriptionChangeRow.process_id.in_(process_ids))
+    others = await _changes(session, SubscriptionChangeRow.change_id.in_(change_ids))
+    by_process: dict[UUID | None, list[SubscriptionChange]] = defaultdict(list)
+    for change in made:
+        by_process[change.process_id].append(change)
     return SubscriptionHistory(
         subscription_id,
         tuple(
-            ProcessHistory(process, tuple(logs[process.process_id]), tuple(changes[process.process_id]))
+            ProcessHistory(process, tuple(logs[process.process_id]), tuple(by_process[process.process_id]))
             for process in processes
         ),
-        tuple(
-            sorted(
-                (change for process_id, made in changes.items() if process_id not in known for change in made),
-                key=lambda change: change.change_id,
-            )
-        ),
+        tuple(others),
+        before=(shown[-1].process_id or shown[-1].change_id) if len(found) > limit else None,
     )
 
 
-async def _processes(session: AsyncSession, subscription_id: UUID) -> list[ProcessSummary]:
+def _place(one: ProcessHistory | SubscriptionChange) -> tuple[datetime, bool, int]:
+    """As :data:`_PAGE` has them in order."""
+    if isinstance(one, ProcessHistory):
+        return one.process.started_at, False, one.process.process_id.int
+    return one.at, True, one.change_id
+
+
+async def _page(
+    session: AsyncSession, subscription_id: UUID, before: UUID | int | None, limit: int
+) -> Sequence[Row[tuple[UUID | None, int | None]]]:
+    """(process, ``None``) and (``None``, change) by the moment when they began, the last first."""
+    older_process = older_change = "true"
+    values: dict[str, object] = {"subscription_id": subscription_id, "limit": limit}
+    if before is not None:
+        values |= {"before": before, "moment": await _moment(session, subscription_id, before)}
+        # Of one moment, processes stand before changes.
+        if isinstance(before, UUID):
+            older_process = "(process.started_at, process.process_id) < (:moment, :before)"
+            older_change = "change.at < :moment"
+        else:
+            older_process = "process.started_at <= :moment"
+            older_change = "(change.at, change.change_id) < (:moment, :before)"
+    page = text(_PAGE.format(older_process=older_process, older_change=older_change))
+    return (await session.execute(page, values)).all()
+
+
+async def _moment(session: AsyncSession, subscription_id: UUID, before: UUID | int) -> datetime:
+    links, changes = ProcessSubscriptionRow, SubscriptionChangeRow
+    if isinstance(before, UUID):
+        query = select(ProcessRow.started_at).join(links, links.process_id == ProcessRow.process_id)
+        query = query.where(links.subscription_id == subscription_id, links.process_id == before)
+    else:
+        query = select(changes.at).where(changes.subscription_id == subscription_id, changes.change_id == before)
+    moment = await session.scalar(query)
+    if moment is None:
+        what = f"the process {before}" if isinstance(before, UUID) else f"the change {before}"
+        raise NotFoundError(f"{what} is no part of the history of subscription {subscription_id}")
+    return moment
+
+
+async def _processes(session: AsyncSession, process_ids: Sequence[UUID]) -> list[ProcessSummary]:
     columns = [
         ProcessRow.claimed_by.is_not(None) if name == "claimed" else getattr(ProcessRow, name)
         for name in ProcessSummary.__dataclass_fields__
     ]
-    query = (
-        select(*columns)
-        .join(ProcessSubscriptionRow, ProcessSubscriptionRow.process_id == ProcessRow.process_id)
-        .where(ProcessSubscriptionRow.subscription_id == subscription_id)
-        .order_by(ProcessRow.started_at, ProcessRow.process_id)
-    )
+    query = select(*columns).where(ProcessRow.process_id.in_(process_ids))
+    query = query.order_by(ProcessRow.started_at, ProcessRow.process_id)
     return [ProcessSummary(*row) for row in await session.execute(query)]
 
 
-async def _logs(session: AsyncSession, subscription_id: UUID) -> Mapping[UUID, list[LogEntry]]:
-    query = (
-        select(LogRow)
-        .join(ProcessSubscriptionRow, ProcessSubscriptionRow.process_id == LogRow.process_id)
-        .where(ProcessSubscriptionRow.subscription_id == subscription_id)
-        .order_by(LogRow.process_id, LogRow.sequence)
-    )
+async def _logs(session: AsyncSession, process_ids: Sequence[UUID]) -> Mapping[UUID, list[LogEntry]]:
+    query = select(LogRow).where(LogRow.process_id.in_(process_ids)).order_by(LogRow.process_id, LogRow.sequence)
     found: dict[UUID, list[LogEntry]] = defaultdict(list)
     for row in await session.scalars(query):
         fields: dict[str, Any] = {name: getattr(row, name) for name in LogEntry.__dataclass_fields__}
@@ -124,15 +196,12 @@ async def _logs(session: AsyncSession, subscription_id: UUID) -> Mapping[UUID, l
     return found
 
 
-async def _changes(session: AsyncSession, subscription_id: UUID) -> Mapping[UUID | None, list[SubscriptionChange]]:
-    query = (
-        select(SubscriptionChangeRow)
-        .where(SubscriptionChangeRow.subscription_id == subscription_id)
-        .order_by(SubscriptionChangeRow.change_id)
-    )
-    found: dict[UUID | None, list[SubscriptionChange]] = defaultdict(list)
-    for row in await session.scalars(query):
+async def _changes(session: AsyncSession, which: ColumnElement[bool]) -> list[SubscriptionChange]:
+    found = []
+    for row in await session.scalars(
+        select(SubscriptionChangeRow).where(which).order_by(SubscriptionChangeRow.change_id)
+    ):
         fields: dict[str, Any] = {name: getattr(row, name) for name in SubscriptionChange.__dataclass_fields__}
         pairs = {path: (old, new) for path, (old, new) in row.changes.items()}
-        found[row.process_id].append(SubscriptionChange(**fields | {"changes": pairs}))
+        found.append(SubscriptionChange(**fields | {"changes": pairs}))
     return found

@@ -8,17 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.history import MIN_PREFIX
 from orchestrator.db.relations import Neighbours, read_neighbours
-from orchestrator.db.tables import SubscriptionRow
-from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
+from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON
-
-_UUID_DIGITS = 32
 
 _SHOW = text(
     """
@@ -150,28 +146,6 @@ class ShownSubscription:
     holder: Holder | None
     blocks: tuple[StoredBlock, ...]
     neighbours: Neighbours
-
-
-async def find_subscription(session: AsyncSession, written: str) -> UUID:
-    """The subscription that somebody means by an id or by the beginning of one.
-
-    Raises:
-        InvalidInputError: it is too short, or no part of an id.
-        NotFoundError, ConflictError: no subscription has it, or several have.
-    """
-    digits = written.strip().lower().replace("-", "")
-    if not digits or len(digits) > _UUID_DIGITS or any(digit not in "0123456789abcdef" for digit in digits):
-        raise InvalidInputError(f"{written!r} is not the id of a subscription")
-    if len(digits) < MIN_PREFIX:
-        raise InvalidInputError(f"{written!r} is too short: give at least {MIN_PREFIX} characters of the id")
-    first, last = UUID(digits.ljust(_UUID_DIGITS, "0")), UUID(digits.ljust(_UUID_DIGITS, "f"))
-    query = select(SubscriptionRow.subscription_id).where(SubscriptionRow.subscription_id.between(first, last))
-    found = [UUID(str(one)) for one in await session.scalars(query.limit(3))]
-    if not found:
-        raise NotFoundError(f"there is no subscription {written}")
-    if len(found) > 1:
-        raise ConflictError(f"several subscriptions begin with {written}: {', '.join(map(str, found))}…")
-    return found[0]
 
 
 async def list_subscriptions(

@@ -112,7 +112,7 @@ async def test_a_subscription_is_shown_with_blocks_holder_and_neighbours(cli: Cl
     assert re.search(rf"out of sync, held by process {holder} \(holding, failed\)", text)
     assert re.search(r"product +Node  Node  speed=1000", text)
     assert re.search(r'node  NodeBlock  \S+  main\n  ims_id = 7\n  name = "ams-1 \[bold\]"\n', text)
-    assert re.search(rf"in use by\n.*\n{PORT}  Port +port �\[31m7  initial  yes", text)
+    assert re.search(rf"in use by\n.*\n{PORT}  Port +initial  yes +port �\[31m7", text)
     assert "\nuses\n" not in text
 
     shown = cli.json("subscriptions", "show", str(PORT))
@@ -212,6 +212,70 @@ async def test_the_history_reads_process_by_process_with_the_changes_where_they_
     assert "nothing has happened" in cli("subscriptions", "history", short(PORT)).stdout
 
 
+async def test_a_history_is_shown_page_by_page_the_last_first(cli: Cli, rows: Rows) -> None:
+    process = await rows.process(await rows.workflow("grow", "MODIFY"), "completed", NODE)
+    for version in range(2, 40):
+        await rows.change(NODE, version, {"node.size": [version - 1, version]})
+
+    def versions(*arguments: str) -> list[int]:
+        text = cli("subscriptions", "history", short(NODE), *arguments).stdout
+        return [int(found) for found in re.findall(r"version (\d+)", text)]
+
+    text = cli("subscriptions", "history", short(NODE)).stdout
+    assert versions() == list(range(10, 40))
+    (more,) = re.findall(r"\nwhat happened before: orchestrator (.*)\n$", text)
+    last = cli(*more.split()).stdout
+    assert f"process {process}" in last.splitlines()[0]
+    assert len(last.splitlines()) == 1 + 2 * 8
+    assert "what happened before" not in last
+
+    # By its number, and by the process: pages as large as is asked for, their size kept in the hint.
+    text = cli("subscriptions", "history", short(NODE), "--limit", "38").stdout
+    (more,) = re.findall(r"before: orchestrator (.*)\n$", text)
+    assert "--limit 38 --before change-" in more
+    assert cli(*more.split()).stdout.splitlines() == last.splitlines()[:1]
+    assert "nothing happened before" in cli("subscriptions", "history", short(NODE), "--before", str(process)).stdout
+
+    page = cli.json("subscriptions", "history", short(NODE), "--limit", "2")
+    assert [one["version"] for one in page["other_changes"]] == [38, 39]
+    assert page["before"] == f"change-{page['other_changes'][0]['change_id']}"
+    page = cli.json("subscriptions", "history", short(NODE), "--before", page["before"])
+    assert (len(page["processes"]), len(page["other_changes"]), page["before"]) == (0, 30, page["before"])
+    assert cli.json("subscriptions", "history", short(NODE), "--limit", "39")["before"] is None
+
+    refused = cli("subscriptions", "history", short(PORT), "--before", short(process), code=1)
+    assert cli.said(refused) == [f"the process {process} is no part of the history of subscription {PORT}"]
+    for nonsense in ("change-x", "change-99999999999999999999", "change-٣"):
+        (line,) = cli.said(cli("subscriptions", "history", short(NODE), "--before", nonsense, code=1))
+        assert "is not the id of a process" in line
+
+
+async def test_ids_are_never_broken_in_a_terminal_of_eighty_columns(cli: Cli, rows: Rows) -> None:
+    customer = str(uuid4())
+    subscription = await rows.subscription(
+        await rows.product("Port 100G"), status="provisioning", customer=customer, description="a long story " * 6
+    )
+    process = await rows.process(await rows.workflow("modify_port_speed", "MODIFY"), "awaiting_callback", NODE)
+    await rows.entry(process, 1, "Order the work", delta={"subscription_id": str(NODE)})
+    await rows.change(NODE, 2, {"node.port": [str(PORT), str(subscription)]}, process=process, step="Order the work")
+    holder = await hold(rows, "running")
+
+    for command, ids in (
+        (("subscriptions", "list"), (subscription, customer, NODE, PORT)),
+        (("subscriptions", "show", short(NODE)), (NODE, holder, PORT)),
+        (("subscriptions", "show", short(PORT)), (PORT, NODE)),
+        (("subscriptions", "history", short(NODE)), (process, NODE, PORT, subscription, holder)),
+        (("subscriptions", "workflows", short(NODE)), (holder, PORT)),
+        (("list",), (process, holder)),
+        (("show", str(process)), (process, NODE)),
+        (("workflows",), ()),
+    ):
+        lines = cli(*command, COLUMNS="80").stdout.splitlines()
+        assert max(map(len, lines)) <= 80, command
+        text = "\n".join(lines)
+        assert [one for one in ids if str(one) not in text] == [], command
+
+
 async def test_a_held_subscription_is_set_in_sync_once_its_process_is_finished(cli: Cli, rows: Rows) -> None:
     holder = await hold(rows)
     sync = ("subscriptions", "set-in-sync", short(NODE), "--reason", "repaired by hand")
@@ -237,7 +301,7 @@ def test_what_does_not_exist_is_told_in_one_line(cli: Cli) -> None:
     for command in ("show", "history", "workflows"):
         assert cli.said(cli("subscriptions", command, nobody, code=1)) == [f"there is no subscription {nobody}"]
     assert cli.said(cli("subscriptions", "show", "aaaa", code=1)) == [
-        "'aaaa' is too short: give at least 8 characters of the id"
+        "'aaaa' is too short: give at least 8 characters of the subscription's id"
     ]
     assert cli.said(cli("subscriptions", "list", "--product", "Nod", code=1)) == ["there is no product 'Nod'"]
     assert cli.json("subscriptions", "show", nobody, code=1)["error"] == "NotFoundError"

@@ -1,4 +1,4 @@
-"""Looking at subscriptions on a real database: pages, one with its blocks, its history; and what all questions cost."""
+"""Looking at subscriptions on a real database: pages, and one with its blocks; and what all questions cost."""
 
 from __future__ import annotations
 
@@ -139,42 +139,6 @@ async def test_a_subscription_is_shown_with_its_tree_of_blocks_and_its_neighbour
     assert (lost.field, lost.subscription_instance_id) == ("", lonely)
     assert [one.description for one in shown.neighbours.uses] == ["other"]
     assert [one.description for one in shown.neighbours.in_use_by] == ["user"]
-
-
-async def test_the_history_tells_of_every_process_step_and_change(database: Database, rows: Rows) -> None:
-    """B1."""
-    product = await rows.product("Node")
-    await rows.workflow("modify_node", "MODIFY", product)
-    node, another = [await rows.subscription(product) for _ in range(2)]
-    workflow = await rows.workflow("create_it", "MODIFY")
-    made = await rows.process(workflow, "completed", node, another, started_by="alice")
-    changed = await rows.process(workflow, "failed", node, started_by="bob")
-    await rows.process(workflow, "completed", another)
-    await rows.entry(made, 1, "Make", delta={"vlan": 7}, attempt=1)
-    await rows.entry(changed, 1, "Change", "failed", failure={"type": "ValueError", "message": "no"}, attempt=1)
-    await rows.entry(changed, 2, "Change", attempt=2)
-    await rows.change(node, 1, {"status": [None, "active"]}, process=made, step="Make")
-    await rows.change(another, 1, {"status": [None, "initial"]}, process=made, step="Make")
-    await rows.change(node, 2, {"node.ims_id": [None, 7]}, process=changed, step="Change", attempt=2)
-    await rows.change(node, 2, {"note": [None, "x"]}, process=uuid4(), step="Gone")
-
-    async with database.transaction() as session:
-        found = await history(session, node)
-
-    first, second = found.processes
-    assert (first.process.process_id, first.process.started_by, first.process.status) == (made, "alice", "completed")
-    assert [(entry.name, entry.status, entry.author, entry.delta) for entry in first.log] == [
-        ("Make", "success", "alice", {"vlan": 7})
-    ]
-    assert [(one.version, dict(one.changes)) for one in first.changes] == [(1, {"status": (None, "active")})]
-    assert [(entry.sequence, entry.status, entry.failure) for entry in second.log] == [
-        (1, "failed", {"type": "ValueError", "message": "no"}),
-        (2, "success", None),
-    ]
-    (change,) = second.changes
-    assert (change.step, change.attempt, change.author) == ("Change", 2, "alice")
-    (gone,) = found.other_changes
-    assert (gone.step, dict(gone.changes)) == ("Gone", {"note": (None, "x")})
 
 
 # What it costs.

@@ -12,10 +12,11 @@ import asyncpg
 import pytest
 import typer
 
-from orchestrator.cli.edge import explain
+from orchestrator.cli.edge import Edge, execute, explain
+from orchestrator.cli.form_page import example, fields, type_of
 from orchestrator.cli.options import read_changes, read_pages
 from orchestrator.cli.output import Output, clean
-from orchestrator.cli.render import changes, example, fields, seconds, type_of
+from orchestrator.cli.render import changes, seconds
 from orchestrator.db.history import LogEntry, state_after, tries
 from orchestrator.errors import (
     ConfigurationError,
@@ -196,3 +197,17 @@ def test_a_database_without_our_tables_is_told_as_such() -> None:
 )
 def test_durations_are_told_as_people_say_them(span: float, told: str) -> None:
     assert seconds(span) == told
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, OSError, FileNotFoundError, TimeoutError])
+def test_an_error_of_our_own_is_not_blamed_on_a_server(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clients of both servers raise these classes, too."""
+
+    async def body(_: Edge) -> None:
+        raise kind("of ours")
+
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", "postgresql+asyncpg://u@127.0.0.1:1/x")
+    monkeypatch.setenv("ORCHESTRATOR_AMQP_URL", "amqp://u@127.0.0.1:1/x")
+    with pytest.raises(kind, match="of ours") as defect:
+        execute(body)
+    assert explain(defect.value) is None

@@ -1,0 +1,129 @@
+"""How a form's page looks to people: its fields, what they take, and what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+from rich.text import Text
+
+from orchestrator.cli.output import Output, clean
+from orchestrator.cli.render import compact
+from orchestrator.types import JSON
+
+_INLINE = 80
+"""Characters of plain values to choose from that still stand in the table."""
+
+_CHOICES = 20
+"""Choices that are shown to people; a form may offer thousands."""
+
+
+def form_table(output: Output, form: JSON) -> None:
+    """Print a form's page: its fields, what they take and whether they are needed."""
+    if not isinstance(form, dict):
+        return
+    title = form.get("title")
+    if title and title != "unknown":  # what the forms library calls a page without a title
+        output.line((clean(title), "bold"))
+    needed = form.get("required")
+    required = needed if isinstance(needed, list) else []
+    rows = []
+    choosing: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for name, field in fields(form).items():
+        choosing.setdefault(tuple(choices(field, form)), []).append(clean(name))
+        told = [str(field[key]) for key in ("title", "description") if field.get(key)]
+        default = f"default {compact(field['default'])}" if field.get("default") is not None else ""
+        rows.append(
+            (
+                Text(clean(name), style="bold"),
+                clean(type_of(field, form), limit=_INLINE),
+                "required" if name in required else default or "optional",
+                clean(" – ".join(told)),
+            )
+        )
+    output.table(("field", "type", "", "title"), rows, prose="title", empty="(the page has no fields: pass {})")
+    choosing.pop((), None)
+    for offered, names in choosing.items():
+        output.line()
+        output.line((", ".join(names), "bold"), " can be:")
+        for value, label in offered[:_CHOICES]:
+            output.prose(clean(f"{label} ({value})" if label else value), indent=4)
+        if len(offered) > _CHOICES:
+            output.line((f"    and {len(offered) - _CHOICES} more: --json shows all", "dim"))
+    if choosing:
+        output.line()
+
+
+def fields(form: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The fields of a page with their schemas, references followed."""
+    properties = form.get("properties")
+    if not isinstance(properties, dict):
+        return {}
+    return {str(name): _followed(field, form) for name, field in properties.items() if isinstance(field, dict)}
+
+
+def example(form: JSON) -> str:
+    """A page to fill in, for a command line."""
+    if not isinstance(form, dict):
+        return "{}"
+    needed = form.get("required")
+    names = [str(name) for name in needed] if isinstance(needed, list) and needed else list(fields(form))
+    return "{" + ", ".join(f'"{clean(name)}": …' for name in names) + "}"
+
+
+def type_of(field: Mapping[str, Any], form: Mapping[str, Any]) -> str:
+    """What a field takes, in words."""
+    field = _followed(field, form)
+    if "const" in field:
+        return compact(field["const"])
+    if isinstance(field.get("enum"), list):
+        return "choice" if choices(field, form) else _values(field["enum"])
+    for several in ("anyOf", "oneOf"):
+        if isinstance(field.get(several), list):
+            return " | ".join(type_of(one, form) for one in field[several] if isinstance(one, dict))
+    kind = field.get("format") or field.get("type") or "any"
+    if kind == "array":
+        items = field.get("items")
+        return f"list of {type_of(items, form) if isinstance(items, dict) else 'any'}"
+    return str(kind)
+
+
+def choices(field: Mapping[str, Any], form: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a field, or each item of it, can be chosen from: (value, label); nothing when the table can say it.
+
+    Forms have the labels as ``options``, beside the ``enum`` of the values.
+    """
+    field = _followed(field, form)
+    values = field.get("enum")
+    if isinstance(values, list):
+        options = field.get("options")
+        if not isinstance(options, dict) and len(_values(values)) <= _INLINE:
+            return []
+        labels = options if isinstance(options, dict) else {}
+        told = [(one if isinstance(one, str) else compact(one), labels.get(str(one), "")) for one in values]
+        return [(value, "" if label == value else str(label)) for value, label in told]
+    several = [field[key] for key in ("anyOf", "oneOf") if isinstance(field.get(key), list)]
+    parts = [field.get("items"), *chain(*several)]
+    return [one for part in parts if isinstance(part, dict) for one in choices(part, form)]
+
+
+def _values(values: list[JSON]) -> str:
+    return " | ".join(compact(one) for one in values)
+
+
+def _followed(field: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any]:
+    """A field's schema with ``$ref`` (alone, or within a single ``allOf``) replaced by what it refers to."""
+    own = dict(field)
+    parts = own.get("allOf")
+    reference = own.pop("$ref", None)
+    if reference is None and isinstance(parts, list) and len(parts) == 1 and isinstance(parts[0], dict):
+        reference = parts[0].get("$ref")
+    if not isinstance(reference, str):
+        return own
+    definitions = form.get("$defs")
+    found = definitions.get(reference.rsplit("/", 1)[-1]) if isinstance(definitions, dict) else None
+    if not isinstance(found, dict):
+        return own
+    # The title of a definition is the name of its class, which means nothing to whoever fills in the page.
+    return {**{key: value for key, value in found.items() if key != "title"}, **own}

@@ -1,0 +1,93 @@
+"""Which server an error is blamed on, with real servers that are really lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from sqlalchemy import text
+
+from orchestrator.broker.connection import BrokerAddress, connect, measure, one_channel
+from orchestrator.cli.edge import explain
+from orchestrator.cli.origins import is_of_broker
+from orchestrator.db.id_prefixes import find_process
+from orchestrator.db.session import Database
+
+
+@pytest.fixture
+async def connection(amqp_url: str) -> AsyncIterator[aio_pika.abc.AbstractConnection]:
+    opened = await connect(BrokerAddress(amqp_url, "test", 10.0), "look")
+    yield opened
+    await opened.close()
+
+
+async def test_what_the_client_raises_after_a_connection_was_lost_is_blamed_on_rabbitmq(
+    connection: aio_pika.abc.AbstractConnection,
+) -> None:
+    """Its class may be a plain ``RuntimeError``."""
+    async with one_channel(connection) as channel:
+        await connection.close()
+        with pytest.raises(Exception, match=r".") as lost:
+            await channel.declare_queue("any", passive=True)
+    # The test's own code called the client, so to us it is somebody else's broker.
+    assert explain(lost.value) is None
+
+    with pytest.raises(Exception, match=r".") as lost:
+        await measure(connection, "any")
+    assert isinstance(lost.value, RuntimeError)
+    assert is_of_broker(lost.value)
+    lines = explain(lost.value)
+    assert lines is not None
+    assert lines[0].startswith("RabbitMQ went away: ")
+
+
+async def test_a_refusal_of_the_broker_is_told_with_its_words(
+    connection: aio_pika.abc.AbstractConnection, amqp_url: str
+) -> None:
+    other = await connect(BrokerAddress(amqp_url, "test", 10.0), "own")
+    async with one_channel(other) as channel:
+        await channel.declare_queue("mine", exclusive=True)
+        with pytest.raises(aio_pika.exceptions.AMQPError) as refused:
+            await measure(connection, "mine")
+    await other.close()
+    lines = explain(refused.value)
+    assert lines is not None
+    assert lines[0].startswith("RabbitMQ went away: RESOURCE_LOCKED")
+
+
+async def test_a_database_session_that_was_ended_is_blamed_on_postgresql(database: Database) -> None:
+    async def lose() -> None:
+        async with database.transaction() as session:
+            own = await session.scalar(text("SELECT pg_backend_pid()"))
+            await database.pool.fetchval("SELECT pg_terminate_backend($1)", own)
+            await session.execute(text("SELECT 1"))
+
+    with pytest.raises(Exception, match=r".") as lost:
+        await lose()
+    lines = explain(lost.value)
+    assert lines is not None
+    assert lines[0].startswith("PostgreSQL went away: ")
+
+
+async def test_a_database_that_is_gone_when_a_session_connects_is_blamed_on_postgresql() -> None:
+    """The client raises a plain ``OSError`` then."""
+    nowhere = Database(
+        "postgresql+asyncpg://u:hidden@127.0.0.1:1/x", pool_size=1, connect_timeout=5.0, application_name="test"
+    )
+
+    async def ask() -> None:
+        async with nowhere.transaction() as session:
+            await session.execute(text("SELECT 1"))
+
+    # As it comes out of a use case of ours; the test itself is somebody else.
+    with pytest.raises(OSError, match=r"127\.0\.0\.1") as lost:
+        async with nowhere.transaction() as session:
+            await find_process(session, str(uuid4()))
+    lines = explain(lost.value)
+    assert lines is not None
+    assert lines[0].startswith("PostgreSQL went away: ")
+    with pytest.raises(OSError, match=r"127\.0\.0\.1") as lost:
+        await ask()
+    assert explain(lost.value) is None
