@@ -1,7 +1,7 @@
 """Who may start, resume and retry: callbacks that authors give to workflows and steps, asked on every door.
 
-A callback is an async or plain function that answers with true or false. Like a step it asks for what it wants by name: any
-of ``user``, ``workflow``, ``step`` (``None`` for a start) and ``action``::
+A callback is an async or plain function – a plain one runs in a thread – that answers with true or false. Like a step it asks
+for what it wants by name: any of ``user``, ``workflow``, ``step`` (``None`` for a start) and ``action``::
 
     async def only_the_noc(user: str, action: str) -> bool:
         return action == "start" or user in await members_of("noc")
@@ -9,12 +9,13 @@ of ``user``, ``workflow``, ``step`` (``None`` for a start) and ``action``::
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.errors import DefinitionError, ForbiddenError, OrchestratorError
+from orchestrator.errors import DefinitionError
 
 AuthCallback = Callable[..., Awaitable[bool]] | Callable[..., bool]
 """Decides whether somebody may do something. Answering, not raising, is how it says no."""
@@ -65,44 +66,12 @@ def check_callback(callback: Callable[..., object] | None, what: str, known: Col
             )
 
 
-async def answer(callback: Callable[..., object], known: Mapping[str, object]) -> object:
-    """Call a function with those of the ``known`` arguments that it asks for, and await it if need be."""
+def given(callback: Callable[..., object], known: Mapping[str, object]) -> Callable[[], object]:
+    """The function with those of the ``known`` arguments that it asks for, ready to be called."""
     wanted = _parameters(callback, repr(callback))
     everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted)
     names = set(known) if everything else {parameter.name for parameter in wanted} & set(known)
-    given = callback(**{name: known[name] for name in names})
-    return await given if inspect.isawaitable(given) else given
-
-
-async def require(callback: AuthCallback | None, attempted: Attempted) -> None:
-    """Ask whether somebody may do something; without a callback everybody may.
-
-    Raises:
-        ForbiddenError: the callback says no, or cannot say: what cannot be decided is not allowed.
-    """
-    if callback is None:
-        return
-    place = f"the workflow {attempted.workflow!r}"
-    if attempted.step is not None:
-        place = f"the step {attempted.step!r} of {place}"
-    known = {
-        "user": attempted.user,
-        "workflow": attempted.workflow,
-        "step": attempted.step,
-        "action": attempted.action.value,
-    }
-    try:
-        allowed = bool(await answer(callback, known))
-    except OrchestratorError:
-        raise
-    except Exception as error:
-        # The author's code may raise anything; an unanswered question must not open the door.
-        raise ForbiddenError(
-            f"it could not be decided whether {attempted.user!r} may {attempted.action.value} {place}: its authorisation"
-            f" callback raised {type(error).__name__}: {error}"
-        ) from error
-    if not allowed:
-        raise ForbiddenError(f"{attempted.user!r} may not {attempted.action.value} {place}")
+    return functools.partial(callback, **{name: known[name] for name in names})
 
 
 def _parameters(callback: Callable[..., object], what: str) -> list[inspect.Parameter]:

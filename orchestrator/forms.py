@@ -6,7 +6,7 @@ returns one page class.
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from pydantic_forms.core import FormPage
 from pydantic_forms.core import asynchronous as async_forms
 from pydantic_forms.exceptions import FormNotCompleteError, FormOverflowError, FormValidationError
 
+from orchestrator.authored import Raised, as_error, in_thread
 from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
 from orchestrator.types import State
 
@@ -73,20 +74,21 @@ async def walk(form: Callable[..., Any], arguments: Mapping[str, Any], what: str
         DefinitionError: the function is not a form, or ends without a result.
     """
     # A plain form may look things up while it makes its pages: not on the event loop.
-    made = form(**arguments) if inspect.iscoroutinefunction(form) else await asyncio.to_thread(form, **arguments)
+    call = functools.partial(form, **arguments)
+    made = call() if inspect.iscoroutinefunction(form) else await _in_thread(call)
     if inspect.isawaitable(made):
         made = await made
     if inspect.isasyncgen(made):
         pages = cast("AsyncFormGenerator", made)
         page: type[FormPage] | State = await _asend(pages, None, what)
         while not isinstance(page, Mapping):
-            page = await _asend(pages, (yield page), what)
+            page = await _asend(pages, (yield _page(page, what)), what)
         yield _result(page, what)
     elif inspect.isgenerator(made):
         plain = cast("FormGenerator", made)
-        turn = await asyncio.to_thread(_send, plain, None)
+        turn = await _turn(plain, None)
         while not isinstance(turn, _Returned):
-            turn = await asyncio.to_thread(_send, plain, (yield turn))
+            turn = await _turn(plain, (yield _page(turn, what)))
         yield _result(turn.value, what)
     elif isinstance(made, type) and issubclass(made, FormPage):
         filled = yield made
@@ -102,6 +104,17 @@ class _Returned:
     value: object
 
 
+async def _in_thread(function: Callable[[], object]) -> object:
+    outcome = await in_thread(function)
+    if isinstance(outcome, Raised):
+        raise as_error(outcome, "the form")
+    return outcome
+
+
+async def _turn(generator: FormGenerator, filled: FormPage | None) -> type[FormPage] | _Returned:
+    return cast("type[FormPage] | _Returned", await _in_thread(functools.partial(_send, generator, filled)))
+
+
 def _send(generator: FormGenerator, filled: FormPage | None) -> type[FormPage] | _Returned:
     try:
         # A generator that has not begun takes None only.
@@ -115,6 +128,12 @@ async def _asend(generator: AsyncFormGenerator, filled: FormPage | None, what: s
         return await (anext(generator) if filled is None else generator.asend(filled))
     except StopAsyncIteration as error:
         raise DefinitionError(f"{what} ended without a result: an async form yields a dict last") from error
+
+
+def _page(page: object, what: str) -> type[FormPage]:
+    if not (isinstance(page, type) and issubclass(page, FormPage)):
+        raise DefinitionError(f"{what} yielded {page!r:.100}: pages are classes derived from FormPage")
+    return page
 
 
 def _result(result: object, what: str) -> State:

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.authorization import Action, Attempted, require
+from orchestrator.authorization import Action, Attempted
 from orchestrator.db import processes
 from orchestrator.db.locks import held_by
 from orchestrator.db.tables import EngineSettingsRow
@@ -26,10 +26,9 @@ from orchestrator.errors import (
     StepError,
     WorkflowChangedError,
 )
-from orchestrator.forms import fill_form
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.authored import calling
+from orchestrator.services.asking import fill, require
 from orchestrator.services.models import load_arguments
 from orchestrator.services.outcome import advanced, due_in, new_stamp
 from orchestrator.services.start import StartLimits
@@ -205,8 +204,7 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
         arguments = leaf.arguments.fill(process.state, engine, loaded)
     except StepError as error:
         raise ConflictError(f"{what} cannot be made: {error}") from error
-    with calling(what):
-        return await fill_form(leaf.step.form, arguments, inputs, what)
+    return await fill(leaf.step.form, arguments, inputs, what)
 
 
 async def _refuse_when_paused(session: AsyncSession) -> None:

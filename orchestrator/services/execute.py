@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
+import functools
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
@@ -12,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
-import structlog
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from orchestrator import authored
 from orchestrator.engine.arguments import Arguments, call, is_async
 from orchestrator.engine.events import Failure, StepFailed, StepSucceeded
 from orchestrator.engine.plan import Leaf
@@ -30,13 +29,8 @@ from orchestrator.errors import (
 from orchestrator.services.models import Loaded, has_models
 from orchestrator.types import JSON, ProcessStatus, State
 
-logger = structlog.get_logger(__name__)
-
 NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError)
 """Defects of the code or the state: trying again by itself would give the same, so a person must look."""
-
-CANCEL_GRACE = 5.0
-"""Seconds that a step gets to end after it was cancelled; then it is left behind, and the fence keeps it from storing."""
 
 MAX_TRACEBACK = 16_000
 """Characters of a traceback that are kept in the log."""
@@ -156,76 +150,20 @@ class _Deadline:
 async def _call(
     function: Callable[..., Any], arguments: Mapping[str, Any], deadline: _Deadline, threads: Executor
 ) -> object:
-    # In a task of its own, so that a step which ignores its cancellation cannot hold us.
-    task = asyncio.create_task(_run(function, arguments, threads))
-    try:
-        finished, _ = await asyncio.wait({task}, timeout=deadline.left)
-    except asyncio.CancelledError:
-        await _cancel(task, deadline.what)
-        raise
-    if not finished:
-        await _cancel(task, deadline.what)
+    outcome = await authored.run(
+        functools.partial(call, function, arguments),
+        is_async=is_async(function),
+        seconds=deadline.left,
+        what=deadline.what,
+        threads=threads,
+    )
+    if outcome is authored.OVERDUE:
         raise deadline.passed()
-    if task.cancelled():
+    if outcome is authored.CANCELLED:
         raise StepTimeoutError(f"{deadline.what} cancelled itself")
-    match task.result():
-        case _Raised(SystemExit() as error):
-            raise _ExitedError(f"the step called sys.exit({error.code!r})") from error
-        case _Raised(StopIteration() as error):
-            raise RuntimeError("the step raised StopIteration") from error
-        case _Raised(Exception() as error):
-            raise error
-        case _Raised(error):
-            raise _ExitedError(f"the step raised {type(error).__name__}") from error
-        case returned:
-            return returned
-
-
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    """What a step raised, as a value.
-
-    Out of a task, SystemExit and KeyboardInterrupt end the whole program; out of a thread, asyncio replaces a TimeoutError
-    by one without traceback and takes a CancelledError for a cancellation of ours.
-    """
-
-    error: BaseException
-
-
-async def _run(function: Callable[..., Any], arguments: Mapping[str, Any], threads: Executor) -> object:
-    try:
-        if is_async(function):
-            made = call(function, arguments)
-        else:
-            context = contextvars.copy_context()
-            loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(threads, lambda: context.run(_run_plain, function, arguments))
-        # A singledispatch may have both kinds of functions behind it.
-        return await made if inspect.isawaitable(made) else made
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        return _Raised(error)
-
-
-def _run_plain(function: Callable[..., Any], arguments: Mapping[str, Any]) -> object:
-    try:
-        return call(function, arguments)
-    except BaseException as error:
-        return _Raised(error)
-
-
-class _ExitedError(RuntimeError):
-    """A step raised what is meant to end a program."""
-
-
-async def _cancel(task: asyncio.Future[object], what: str) -> None:
-    task.cancel()
-    _, running = await asyncio.wait({task}, timeout=CANCEL_GRACE)
-    if running:
-        logger.error("step left behind: it ignores its cancellation", what=what)
-    elif not task.cancelled():
-        task.exception()
+    if isinstance(outcome, authored.Raised):
+        raise authored.as_error(outcome, "the step")
+    return outcome
 
 
 def failed(

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.authorization import Action, Attempted, answer, require
+from orchestrator.authorization import Action, Attempted
 from orchestrator.db import processes, starts
 from orchestrator.db.locks import link
 from orchestrator.engine.decide import decide
@@ -21,17 +21,14 @@ from orchestrator.engine.references import SUBSCRIPTION_ID
 from orchestrator.engine.state import canonical, check_size
 from orchestrator.errors import (
     ConflictError,
-    DefinitionError,
     EnginePausedError,
     InvalidInputError,
     InvalidResultError,
     NotFoundError,
-    PredicateFailedError,
 )
-from orchestrator.forms import fill_form
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.authored import calling
+from orchestrator.services.asking import fill, require, require_predicate
 from orchestrator.services.outcome import advanced, due_in, new_stamp
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.targets import Target
@@ -89,7 +86,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
         ForbiddenError: the user may not start it.
         PredicateFailedError: its run predicate is against it.
         WorkflowNotUsableError: it may not run on this subscription now; with the reasons.
-        DefinitionError: its module is broken.
+        DefinitionError: its module or its form is broken.
         InvalidInputError, FormIncompleteError: the pages do not fit its form.
         EnginePausedError: the engine is paused.
         ConflictError: the key was used for a different request.
@@ -103,7 +100,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
     assert facts.workflow_id is not None  # noqa: S101 - _registered has just made sure
     if facts.paused:
         raise EnginePausedError("the engine is paused: nothing new is started until somebody unpauses it")
-    await _ask_predicate(session, workflow, request.user)
+    await require_predicate(session, workflow, request.user)
     state = await _first_state(session, plan, request, limits)
     subscription_id = _subject(workflow, state)
     if subscription_id is not None:
@@ -156,22 +153,6 @@ def _registered(name: str, workflow_id: UUID | None) -> Plan:
     return plan
 
 
-async def _ask_predicate(session: AsyncSession, workflow: Workflow, user: str) -> None:
-    if workflow.run_predicate is None:
-        return
-    try:
-        with calling("its run predicate"):
-            said = await answer(workflow.run_predicate, {"user": user, "workflow": workflow.name, "session": session})
-    except DefinitionError as error:
-        # What cannot be decided is not allowed.
-        raise PredicateFailedError(
-            f"it could not be decided whether the workflow {workflow.name!r} may run now: {error}"
-        ) from error
-    if said is not True:
-        reason = said if isinstance(said, str) else "its run predicate is against it"
-        raise PredicateFailedError(f"the workflow {workflow.name!r} may not run now: {reason}")
-
-
 def _subject(workflow: Workflow, state: State) -> UUID | None:
     """The subscription that a workflow is to run on; a create workflow makes its own."""
     if workflow.target is Target.CREATE or SUBSCRIPTION_ID not in state:
@@ -190,8 +171,7 @@ async def _first_state(session: AsyncSession, plan: Plan, request: StartRequest,
             raise InvalidInputError(f"the workflow {request.workflow!r} has no form, but input was sent")
         return {}
     arguments = plan.form.fill({}, {"state": {}, "session": session})
-    with calling(what):
-        filled = await fill_form(form, arguments, request.inputs, what)
+    filled = await fill(form, arguments, request.inputs, what)
     try:
         state = canonical(filled, what)
         check_size(state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.authorization import Action, Attempted, answer, require
+from orchestrator.authorization import Action, Attempted, given
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, ForbiddenError
+from orchestrator.services.asking import require
 from orchestrator.workflow import (
     Step,
     StepList,
@@ -86,8 +87,8 @@ async def test_a_callback_may_refuse_in_words_of_its_own() -> None:
         await require(strict, ASKED)
 
 
-async def test_an_answer_is_given_only_what_the_function_names() -> None:
-    assert await answer(lambda workflow: workflow, {"user": "ann", "workflow": "w", "session": object()}) == "w"
+def test_an_answer_is_given_only_what_the_function_names() -> None:
+    assert given(lambda workflow: workflow, {"user": "ann", "workflow": "w", "session": object()})() == "w"
 
 
 def _deny(**_: object) -> bool:

@@ -16,8 +16,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
+from orchestrator import authored
 from orchestrator.engine.events import StepFailed, StepSucceeded
-from orchestrator.services import execute as execution
 from orchestrator.services.execute import StepLimits, execute
 from orchestrator.types import ProcessStatus
 from orchestrator.workflow import step
@@ -243,7 +243,7 @@ async def test_a_step_that_cleans_up_after_its_cancellation_may_raise_there() ->
 
 
 async def test_a_step_that_ignores_its_cancellation_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "CANCEL_GRACE", 0.01)
+    monkeypatch.setattr(authored, "CANCEL_GRACE", 0.01)
     release, ended = asyncio.Event(), asyncio.Event()
 
     async def author() -> None:
@@ -263,7 +263,7 @@ async def test_a_step_that_ignores_its_cancellation_is_left_behind(monkeypatch: 
 
 
 async def test_a_plain_step_that_runs_too_long_is_left_behind_in_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "CANCEL_GRACE", 0.01)
+    monkeypatch.setattr(authored, "CANCEL_GRACE", 0.01)
     release = threading.Event()
     leaf = plan_of(step("s", timeout=0.01)(lambda: {"released": release.wait(20)})).leaves[0]
     process = replace(blank(ProcessStatus.RUNNING), step="s")
