@@ -7,24 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import typer
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.cli.edge import Edge, execute
+from orchestrator.cli.edge import REFUSED, Edge, execute
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
 from orchestrator.cli.revisions import require_applied, tell_written, write_calls
-from orchestrator.db.registration.catalogue import (
-    Block,
-    Catalogue,
-    Product,
-    count_blocks,
-    count_subscriptions,
-    count_values,
-    stored_catalogue,
-)
+from orchestrator.cli.unloadable import unloadable
+from orchestrator.db.registration.catalogue import Block, Catalogue, Product, stored_catalogue
 from orchestrator.db.registration.difference import catalogue_calls
+from orchestrator.db.registration.holdings import Holdings, Kind, stored_holdings
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, definition_of
 from orchestrator.domain.definition import FixedInputDefinition, ProductDefinition
+from orchestrator.domain.product import misfit
 from orchestrator.errors import ConfigurationError
 
 _OPTION = "--fixed-input"
@@ -54,13 +48,15 @@ def migrate_domain_models(
     Nothing that subscriptions hold is deleted unless you say so: a product with subscriptions is retired; a block that
     subscriptions have, or a resource type of which they hold values, is left as it is and listed.
 
+    Subscriptions that the models cannot load are listed, with what to write; then the exit code is 1.
+
     Review the file, then apply it with: orchestrator db upgrade
 
     Example: orchestrator db migrate-domain-models --fixed-input "Node P:role=P"
     """
     given = _read_fixed_inputs(fixed_input or [])
 
-    async def body(edge: Edge) -> None:
+    async def body(edge: Edge) -> int:
         edge.learn_workflows()
         definitions = [definition_of(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
         async with edge.database() as database:
@@ -72,9 +68,12 @@ def migrate_domain_models(
                         "no module of ORCHESTRATOR_WORKFLOWS puts anything into SUBSCRIPTION_MODEL_REGISTRY, but the database"
                         " has products: name the modules with the models"
                     )
-                wanted = coded_catalogue(definitions, stored, given)
-                plan = await _sparing(session, stored, wanted, drop_values=drop_values)
+                holdings = await stored_holdings(session)
+        wanted = coded_catalogue(definitions, stored, given)
+        plan = sparing(stored, wanted, holdings, drop_values=drop_values)
+        plan.unloadable += unloadable(definitions, stored, holdings, plan.dropped)
         _write(edge, message, stored, plan)
+        return REFUSED if plan.unloadable else 0
 
     execute(body, as_json=as_json)
 
@@ -86,11 +85,13 @@ class Plan:
     Args:
         dropped: pairs of block and resource type whose values go.
         left_out: why something stays, in words.
+        unloadable: why subscriptions cannot be loaded, in words.
     """
 
     catalogue: Catalogue
     dropped: set[tuple[str, str]] = field(default_factory=set)
     left_out: list[str] = field(default_factory=list)
+    unloadable: list[str] = field(default_factory=list)
 
 
 def coded_catalogue(definitions: Iterable[ProductDefinition], stored: Catalogue, given: FixedInputs) -> Catalogue:
@@ -111,7 +112,7 @@ def coded_catalogue(definitions: Iterable[ProductDefinition], stored: Catalogue,
             value = unused.pop((one.name, name), None)
             if value is None and _value(definition, was) is None and not one.base.model_fields[name].is_required():
                 continue
-            problem = _problem(one.name, name, definition, was, value)
+            problem = _problem(one, name, definition, was, value)
             if problem:
                 problems.append(problem)
             inputs[name] = value or _value(definition, was) or ""
@@ -123,7 +124,8 @@ def coded_catalogue(definitions: Iterable[ProductDefinition], stored: Catalogue,
             kind.upper(),
             inputs,
             frozenset(one.root_blocks),
-            retired=known is not None and known.retired,
+            # What was retired because the code lacked it is reinstated; what people have retired stays so.
+            retired=known is not None and known.retired and known.for_good,
         )
         for name, block in one.blocks.items():
             blocks[name] = Block(
@@ -149,45 +151,54 @@ def _value(definition: FixedInputDefinition, was: str | None) -> str | None:
 
 
 def _problem(
-    product: str, name: str, definition: FixedInputDefinition, was: str | None, given: str | None
+    product: ProductDefinition, name: str, definition: FixedInputDefinition, was: str | None, given: str | None
 ) -> str | None:
     possible = definition.values
     value = _value(definition, was) if given is None else given
     choice = "" if possible is None else f" (one of {', '.join(possible)})"
+    option = f'{_OPTION} "{product.name}:{name}=…"'
     if value is None:
-        return f'the product {product!r} needs a value of {name!r}{choice}: {_OPTION} "{product}:{name}=…"'
+        return f"the product {product.name!r} needs a value of {name!r}{choice}: {option}"
     if possible is not None and value not in possible:
-        return f'{name!r} of the product {product!r} cannot be {value!r}{choice}: {_OPTION} "{product}:{name}=…"'
+        return f"{name!r} of the product {product.name!r} cannot be {value!r}{choice}: {option}"
+    for one in product.base.__family__.classes:
+        why = misfit(one.model_fields[name], value)
+        if why is not None:
+            return (
+                f"{name!r} of the product {product.name!r} cannot be {value!r}, says {one.__name__} ({why}): {option}"
+            )
     return None
 
 
-async def _sparing(session: AsyncSession, stored: Catalogue, wanted: Catalogue, *, drop_values: bool) -> Plan:
+def sparing(stored: Catalogue, wanted: Catalogue, holdings: Holdings, *, drop_values: bool) -> Plan:
     """The catalogue that the code asks for, and what must stay because subscriptions hold it."""
     products, blocks = dict(wanted.products), dict(wanted.blocks)
     plan = Plan(Catalogue(products, blocks))
     needed: set[str] = set()
     for name, product in stored.products.items():
-        if name not in products and await count_subscriptions(session, name):
-            products[name] = replace(product, retired=True)
+        kind = Kind(name, is_product=True)
+        if name in products:
+            held = stored.products[name].blocks & holdings.standing_in(kind)
+            products[name] = replace(products[name], blocks=products[name].blocks | held)
+        elif holdings.count(kind):
+            products[name] = product if product.retired else replace(product, retired=True, for_good=False)
             needed |= product.blocks
     for name in stored.blocks:
-        count = 0 if name in blocks or name in needed else await count_blocks(session, name)
+        count = 0 if name in blocks or name in needed else holdings.count(Kind(name))
         if count:
             needed.add(name)
             plan.left_out.append(f"the product block {name}: subscriptions have {count}, terminated ones included")
     for name in stored.reachable(needed):
         blocks.setdefault(name, stored.blocks[name])
     for name in sorted(stored.blocks.keys() & blocks.keys()):
+        standing = stored.blocks[name].depends_on & holdings.standing_in(Kind(name)) & blocks.keys()
+        blocks[name] = replace(blocks[name], depends_on=blocks[name].depends_on | standing)
         for one in sorted(stored.blocks[name].resource_types - blocks[name].resource_types):
-            count = await count_values(session, name, one)
+            count = holdings.count_values(name, one)
             if count and drop_values:
                 plan.dropped.add((name, one))
             elif count:
                 blocks[name] = replace(blocks[name], resource_types=blocks[name].resource_types | {one})
-                plan.left_out.append(
-                    f"the resource type {one} of {name}: subscriptions hold values ({count}); --drop-values deletes these. If"
-                    " it only got another name, write rename_resource_type into a revision of your own"
-                )
     return plan
 
 
@@ -200,23 +211,31 @@ def _write(edge: Edge, message: str, stored: Catalogue, plan: Plan) -> None:
     removed = _only_in(stored, after)
     changed = _changes(stored, after, plan.dropped)
     edge.output.document(
-        {"path": path, "added": added, "removed": removed, "changed": changed, "left_out": plan.left_out}
+        {
+            "path": path,
+            "added": added,
+            "removed": removed,
+            "changed": changed,
+            "left_out": plan.left_out,
+            "unloadable": plan.unloadable,
+        }
     )
     for word, some in (("adds", added), ("removes", removed), ("changes", changed), ("leaves out", plan.left_out)):
         for one in some:
             edge.output.line(f"{word} {clean(one)}")
-    if path is None:
-        edge.output.line("nothing to do: the database has the products and blocks of the code")
-        return
-    if any(
-        after.blocks[name].resource_types - block.resource_types
-        for name, block in stored.blocks.items()
-        if name in after.blocks
-    ):
-        edge.output.line(
-            ("blocks that subscriptions have lack the new values: fill_values in the revision gives them one", "dim")
-        )
-    tell_written(edge, path)
+    if path is not None:
+        tell_written(edge, path)
+    else:
+        same = "the database has the products and blocks of the code"
+        edge.output.line(f"nothing to {'write' if plan.unloadable else 'do'}: {same}")
+    if plan.unloadable:
+        edge.output.line(("but these models cannot load all subscriptions that there are:", "red"))
+        for one in plan.unloadable:
+            edge.output.line(f"  • {clean(one)}")
+        where = "a file that 'orchestrator db revision' makes" if path is None else "that file"
+        edge.output.line((f"write the calls into {where}, apply it, and run this again", "dim"))
+        if path is not None:
+            edge.output.line(("what renames something stands there in place of what registers its new name", "dim"))
 
 
 def _only_in(one: Catalogue, other: Catalogue) -> list[str]:
@@ -241,6 +260,8 @@ def _changes(before: Catalogue, after: Catalogue, dropped: set[tuple[str, str]])
         inputs += _signed(old.blocks, new.blocks)
         if new.retired and not old.retired:
             inputs.append("retired, because it has subscriptions")
+        if old.retired and not new.retired:
+            inputs.append("reinstated, because the code has it again")
         if inputs:
             found.append(f"the product {name}: {', '.join(inputs)}")
     for name in sorted(before.blocks.keys() & after.blocks.keys()):

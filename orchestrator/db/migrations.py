@@ -17,16 +17,20 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError, rev_id
 from sqlalchemy import Connection, select, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from orchestrator.db.registration import link_default_workflows
 from orchestrator.db.registration.difference import Registration
+from orchestrator.db.session import is_connection_error
 from orchestrator.db.tables import WorkflowRow
 from orchestrator.errors import ConfigurationError
 
 # Two programs that start at once must not migrate at once. The number is arbitrary; it only has to be always the same.
 _ADVISORY_LOCK = 7_261_944_031
+
+_PASSES = ("40", "55P03")
+"""What SQLSTATEs begin with when others were in the way: deadlocks, serialization failures, locks that are not to be had."""
 
 
 def engine_migrations() -> Path:
@@ -147,8 +151,21 @@ async def _run(engine: AsyncEngine, project: Path, action: Callable[[Connection,
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(run)
-    except (CommandError, ProgrammingError, ConfigurationError) as error:
-        raise ConfigurationError(f"the database cannot be migrated: {_place(error, project)}{error}") from error
+    except (CommandError, SQLAlchemyError, ConfigurationError) as error:
+        if is_connection_error(error):
+            raise
+        raise ConfigurationError(
+            f"the database cannot be migrated: {_place(error, project)}{_reason(error)}"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line: of the database's own errors its words, without the statement."""
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return " ".join(str(error).split())
+    words = " ".join(str(error.orig.__cause__ or error.orig).split())
+    state = str(getattr(error.orig, "sqlstate", None))
+    return f"{words}; nothing has changed: run it again" if state.startswith(_PASSES) else words
 
 
 def _place(error: BaseException, project: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -15,7 +15,9 @@ from tests.integration.cli_servers import Cli, project
 
 MODELS = '''
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, ProductBlockModel, SubscriptionModel
 from orchestrator.types import SubscriptionLifecycle
@@ -58,11 +60,13 @@ class NodeInactive(SubscriptionModel, is_base=True):
     role: Role
     kind: Literal["router"]
     owner: str | None = None
+    size: int | None = None
     site: str = "Amsterdam"
     node: NodeBlockInactive
 
 
 class Node(NodeInactive, lifecycle=[SubscriptionLifecycle.ACTIVE]):
+    size: Annotated[int, Field(le=5)] | None = None
     node: NodeBlock
 
 
@@ -91,27 +95,44 @@ async def links(database: Database) -> dict[str, set[str]]:
         return {name: set(products) for name, products in (await stored_links(session)).items()}
 
 
-async def subscribe(database: Database, product: str, block: str, resources: dict[str, object]) -> None:
-    subscription = uuid4()
-    await database.pool.execute(
-        "INSERT INTO subscriptions (subscription_id, product_id, customer_id, description, status, insync)"
-        " SELECT $1, product_id, 'ACME', '', 'active', true FROM products WHERE name = $2",
-        subscription,
-        product,
-    )
+async def subscribe(
+    database: Database,
+    product: str,
+    block: str,
+    resources: dict[str, object],
+    *,
+    field: str | None = None,
+    into: UUID | None = None,
+    status: str = "active",
+) -> tuple[UUID, UUID]:
+    """A subscription, or one that there is, with one more block; their ids."""
+    subscription, instance = into or uuid4(), uuid4()
+    if into is None:
+        await database.pool.execute(
+            "INSERT INTO subscriptions (subscription_id, product_id, customer_id, description, status, insync)"
+            " SELECT $1, product_id, 'ACME', '', $3, true FROM products WHERE name = $2",
+            subscription,
+            product,
+            status,
+        )
     await database.pool.execute(
         "INSERT INTO subscription_instances (subscription_instance_id, subscription_id, product_block_id, resources)"
         " SELECT $1, $2, product_block_id, $4 FROM product_blocks WHERE name = $3",
-        uuid4(),
+        instance,
         subscription,
         block,
         json.dumps(resources),
     )
+    if field is not None:
+        await database.pool.execute(
+            "INSERT INTO subscription_roots VALUES ($1, $2, 0, $3)", subscription, field, instance
+        )
+    return subscription, instance
 
 
-def migrate(cli: Cli, *arguments: str) -> dict[str, Any]:
+def migrate(cli: Cli, *arguments: str, code: int = 0) -> dict[str, Any]:
     """Write the migration for the models and apply it."""
-    written: dict[str, Any] = cli.json("db", "migrate-domain-models", *arguments)
+    written: dict[str, Any] = cli.json("db", "migrate-domain-models", *arguments, code=code)
     cli("db", "upgrade")
     return written
 
@@ -137,6 +158,7 @@ def test_a_product_of_the_code_comes_into_the_database_and_goes_again(cli: Cli) 
         "removed": [],
         "changed": [],
         "left_out": [],
+        "unloadable": [],
     }
     assert len(list((cli.folder / "migrations" / "project").glob("*.py"))) == 1
 
@@ -196,28 +218,32 @@ async def test_what_the_code_no_longer_has_goes_and_comes_back_with_a_downgrade(
 
 async def test_what_subscriptions_hold_is_dropped_only_when_that_is_said(cli: Cli, database: Database) -> None:
     migrate(cli, *ROLES)
-    await subscribe(database, "Node PE", "Node", {"ims_id": 7, "node_name": "ams"})
+    await subscribe(database, "Node PE", "Node", {"ims_id": 7, "node_name": "ams"}, field="node")
     (cli.folder / "flows.py").write_text(CHANGED)
 
-    written = migrate(cli, "--fixed-input", "Core:role=P")
+    written = migrate(cli, "--fixed-input", "Core:role=P", code=1)
 
     assert written["removed"] == []
     assert written["changed"] == [
         "the product Node PE: retired, because it has subscriptions",
         "the product block Node: +site_id",
     ]
-    (told,) = written["left_out"]
-    assert told.startswith(
-        "the resource type ims_id of Node: subscriptions hold values (1); --drop-values deletes these"
+    product, value = written["unloadable"]
+    assert product.startswith(
+        "the product Node PE: the code has no model for it, but subscriptions of it have not ended (1)"
+    )
+    assert value.startswith(
+        "the resource type ims_id of Node: the code has no such value, but subscriptions hold some (1)"
     )
     assert (await stored(database)).products["Node PE"].retired
-    shown = cli("db", "migrate-domain-models").stdout
-    assert "leaves out the resource type ims_id of Node" in shown
-    assert "nothing to do" in shown
+    shown = cli("db", "migrate-domain-models", code=1).stdout
+    assert "but these models cannot load all subscriptions that there are:\n  • the product Node PE: " in shown
+    assert "nothing to write" in shown
 
+    await database.pool.execute("UPDATE subscriptions SET status = 'terminated'")
     assert migrate(cli, "--drop-values")["changed"] == ["the product block Node: -ims_id with its values"]
     assert await database.pool.fetchval("SELECT resources FROM subscription_instances") == '{"node_name": "ams"}'
-    assert cli.json("db", "migrate-domain-models")["left_out"] == []
+    assert cli.json("db", "migrate-domain-models")["unloadable"] == []
 
     (cli.folder / "flows.py").write_text(
         CHANGED.replace('product_block_name="Node"', 'product_block_name="Router"').replace(
@@ -231,8 +257,12 @@ async def test_what_subscriptions_hold_is_dropped_only_when_that_is_said(cli: Cl
     await database.pool.execute(
         "UPDATE subscriptions SET product_id = (SELECT product_id FROM products WHERE name = 'Core')"
     )
-    written = migrate(cli)
+    written = migrate(cli, code=1)
     assert written["removed"] == ["the product Node PE"]
+    (told,) = written["unloadable"]
+    assert told.startswith(
+        "the field node of Node P, Core: blocks Node stand there (in 1), where the code expects Router"
+    )
     assert written["left_out"] == ["the product block Node: subscriptions have 1, terminated ones included"]
 
 
@@ -244,6 +274,14 @@ async def test_what_subscriptions_hold_is_dropped_only_when_that_is_said(cli: Cl
         ("Node P:role=X", "'role' of the product 'Node P' cannot be 'X' (one of P, PE)"),
         ("Node P:kind=switch", "'kind' of the product 'Node P' cannot be 'switch' (one of router)"),
         ("Node P:speed=10", "the model of the product 'Node P' has no fixed input 'speed'"),
+        (
+            "Node P:size=big",
+            "'size' of the product 'Node P' cannot be 'big', says NodeInactive (Input should be a valid integer",
+        ),
+        (
+            "Node P:size=7",
+            "'size' of the product 'Node P' cannot be '7', says Node (Input should be less than or equal to 5)",
+        ),
         ("Nodes:role=P", "the model of the product 'Nodes' has no fixed input 'role'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,44 @@ async def test_a_wrong_project_migration_changes_nothing_and_is_named(database: 
     with pytest.raises(ConfigurationError, match=r"_wrong\.py, line \d+: .*NONSENSE"):
         await upgrade(database.engine, project)
     assert await database.pool.fetchval("SELECT to_regclass('mine')") is None
+
+
+@pytest.mark.parametrize(
+    ("state", "advice"),
+    [
+        ("40P01", "; nothing has changed: run it again"),
+        ("40001", "; nothing has changed: run it again"),
+        ("55P03", "; nothing has changed: run it again"),
+        ("23505", ""),
+        ("22000", ""),
+    ],
+)
+async def test_whatever_the_database_refuses_is_one_line_that_names_the_migration(
+    database: Database, tmp_path: Path, state: str, advice: str
+) -> None:
+    project = tmp_path / "migrations"
+    message = f"RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'too bad', DETAIL = 'in detail'"
+    path = write_revision(project, "refused", upgrades=f'op.execute("DO $$ BEGIN {message}; END $$")')
+    with pytest.raises(ConfigurationError) as caught:
+        await upgrade(database.engine, project)
+    assert re.fullmatch(
+        rf"the database cannot be migrated: {path.name}, line \d+: too bad DETAIL: in detail{re.escape(advice)}",
+        str(caught.value),
+    )
+
+
+async def test_what_the_database_refuses_at_the_commit_is_told_too(database: Database, tmp_path: Path) -> None:
+    project = tmp_path / "migrations"
+    write_revision(
+        project,
+        "late",
+        upgrades="op.execute('CREATE TABLE mine (x int PRIMARY KEY, y int REFERENCES mine DEFERRABLE INITIALLY DEFERRED)')\n"
+        "    op.execute('INSERT INTO mine VALUES (1, 2)')",
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"the database cannot be migrated: .* violates foreign key constraint"
+    ):
+        await upgrade(database.engine, project)
 
 
 async def test_the_log_cannot_be_rewritten(database: Database) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import registration as register
+from orchestrator.db.registration import trail
 from orchestrator.db.session import PROCESS_ID, Database
 from orchestrator.domain import explain, flat
 from orchestrator.errors import ConcurrentChangeError
@@ -21,6 +22,10 @@ from tests.integration.migrating import Migration, subscribe, with_products
 from tests.unit.models import LinkInactive, NodeBlockInactive
 
 Call = Callable[[Connection], Any]
+WAITING = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+    " WHERE datname = current_database() AND NOT granted"
+)
 
 
 @pytest.fixture
@@ -53,10 +58,6 @@ async def test_a_value_that_is_being_saved_is_not_overlooked(migration: Migratio
     """The migration waits for the step's commit, and then refuses because of what it has stored."""
     _, (instance,) = await subscribe(migration, "Node P", {"Node": {"node_name": "ams"}})
     pool = migration.database.pool
-    waiting = (
-        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
-        " WHERE datname = current_database() AND NOT granted"
-    )
     async with pool.acquire() as step:
         transaction = step.transaction()
         await transaction.start()
@@ -67,10 +68,76 @@ async def test_a_value_that_is_being_saved_is_not_overlooked(migration: Migratio
         )
         refused = asyncio.create_task(migration.refused(lambda c: register.remove_resource_type(c, "ims_id")))
         async with asyncio.timeout(30):
-            while not await pool.fetchval(waiting):  # noqa: ASYNC110 - another session's wait, in the database
+            while not await pool.fetchval(WAITING):  # noqa: ASYNC110 - another session's wait, in the database
                 await asyncio.sleep(0.01)
         await transaction.commit()
     assert "subscriptions hold values of the resource type 'ims_id' (1)" in await refused
+
+
+class Step:
+    """A step's own connection, in a transaction."""
+
+    def __init__(self, connection: Any, subscription: UUID, block: UUID) -> None:
+        self.connection, self.subscription, self.block = connection, subscription, block
+
+    async def begin(self, how: str) -> None:
+        await self.connection.execute(how, self.subscription)
+
+    async def store(self) -> None:
+        """What a step does when it saves a model with a new block."""
+        await self.connection.execute(
+            "UPDATE subscriptions SET version = version + 1 WHERE subscription_id = $1", self.subscription
+        )
+        await self.connection.execute(
+            "INSERT INTO subscription_instances (subscription_instance_id, subscription_id, product_block_id)"
+            " SELECT $1, $2, product_block_id FROM product_blocks WHERE product_block_id = $3",
+            uuid4(),
+            self.subscription,
+            self.block,
+        )
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "UPDATE subscriptions SET version = version + 1 WHERE subscription_id = $1",
+        "SELECT 1 FROM subscriptions WHERE subscription_id = $1 FOR NO KEY UPDATE",
+        "SELECT 1 FROM subscriptions WHERE subscription_id = $1 FOR SHARE",
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: register.rename_product_block(c, "Node", "Router"),
+        lambda c: register.rename_product(c, "Node P", "Core"),
+        lambda c: register.fill_values(c, "Node", {"node_name": "unnamed"}),
+    ],
+)
+async def test_a_migration_and_a_step_that_saves_wait_for_each_other_one_way_round(
+    migration: Migration, begin: str, call: Call
+) -> None:
+    """Whatever the migration does first, it holds nothing that the step needs while it waits for the step."""
+    subscription, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": 7}})
+    ((block,),) = await migration.rows("SELECT product_block_id FROM product_blocks WHERE name = 'Node'")
+    pool = migration.database.pool
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        step = Step(connection, subscription, block)
+        await step.begin(begin)
+        running = asyncio.create_task(
+            migration(call, lambda c: register.rename_resource_type(c, "ims_id", "inventory_id"))
+        )
+        async with asyncio.timeout(30):
+            while not await pool.fetchval(WAITING):  # noqa: ASYNC110 - another session's wait, in the database
+                await asyncio.sleep(0.01)
+        await step.store()
+        await transaction.commit()
+    await running
+    assert await migration.rows("SELECT resources ->> 'inventory_id' FROM subscription_instances ORDER BY 1") == [
+        ("7",),
+        (None,),
+    ]
 
 
 async def test_values_move_along_with_a_new_name_and_the_history_tells_it(migration: Migration) -> None:
@@ -158,6 +225,25 @@ async def test_after_a_migration_the_history_still_explains_every_value(database
         async with session_of() as session:
             link.ports[0].vlan = 7
             await link.save(session)
+
+
+async def test_what_a_migration_changes_is_in_memory_in_portions(
+    migration: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail, "BATCH", 2)
+    changed: list[int] = []
+
+    def note(_c: object, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE subscription_instances"):
+            changed.append(cursor.rowcount)
+
+    event.listen(migration.database.engine.sync_engine, "after_cursor_execute", note)
+    made = [(await subscribe(migration, "Node P", {"Node": {"ims_id": number}}))[0] for number in range(5)]
+    await migration(lambda c: register.rename_resource_type(c, "ims_id", "inventory_id"))
+    assert changed == [2, 2, 1]
+    for number, subscription in enumerate(made):
+        ((_, _, changes, _),) = await _history(migration, subscription)
+        assert json.loads(changes)["nodes.0.inventory_id"] == [None, number]
 
 
 async def _product_id(database: Database, name: str) -> UUID:

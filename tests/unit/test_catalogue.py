@@ -124,6 +124,17 @@ def test_changes_of_what_exists_are_the_least_that_is_needed() -> None:
     assert ("reinstate_product", "Node P") in told(catalogue_calls(after, FULL))
 
 
+def test_what_is_retired_because_the_code_lacks_it_is_told_from_what_people_have_retired() -> None:
+    decided = Catalogue({"Node P": replace(PRODUCT, retired=True)}, FULL.blocks)
+    lacking = Catalogue({"Node P": replace(PRODUCT, retired=True, for_good=False)}, FULL.blocks)
+
+    (call,) = catalogue_calls(FULL, lacking)
+
+    assert call.code() == "retire_product(\n        op.get_bind(),\n        'Node P',\n        for_good=False,\n    )"
+    assert catalogue_calls(lacking, FULL) == [Call("reinstate_product", ("Node P",))]
+    assert catalogue_calls(lacking, decided) == [Call("retire_product", ("Node P",))]
+
+
 def test_values_are_dropped_where_that_was_asked_for_only() -> None:
     after = Catalogue(FULL.products, {"Node": replace(NODE, resource_types=frozenset()), "Port": PORT})
 
@@ -176,7 +187,7 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
             st.tuples(
                 st.dictionaries(st.sampled_from(["role", "speed"]), st.sampled_from(["1", "2"])),
                 st.frozensets(NAMES),
-                st.booleans(),
+                st.sampled_from([(False, True), (True, True), (True, False)]),
             ),
         )
     )
@@ -184,8 +195,10 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
     idle = {name: "" for name in draw(st.frozensets(st.sampled_from(["x", "y", "w"]))) if name not in held}
     return Catalogue(
         {
-            name: Product(name, "T", fixed_inputs=inputs, blocks=used & frozenset(blocks), retired=retired)
-            for name, (inputs, used, retired) in products.items()
+            name: Product(
+                name, "T", fixed_inputs=inputs, blocks=used & frozenset(blocks), retired=retired, for_good=for_good
+            )
+            for name, (inputs, used, (retired, for_good)) in products.items()
         },
         blocks,
         idle,
@@ -270,11 +283,13 @@ class Pretended:
     def remove_product(self, name: str) -> None:
         del self.products[name]
 
-    def retire_product(self, name: str) -> None:
-        self._product(name, retired=True)
+    def retire_product(self, name: str, *, for_good: bool = True) -> None:
+        self._product(name, retired=True, for_good=for_good)
 
     def reinstate_product(self, name: str) -> None:
-        self._product(name, retired=False)
+        if not self.products[name].retired:
+            raise KeyError(name)
+        self._product(name, retired=False, for_good=True)
 
     def add_product_blocks(self, name: str, blocks: list[str]) -> None:
         self._product(name, blocks=self.products[name].blocks | self._need(blocks))

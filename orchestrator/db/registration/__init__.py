@@ -20,6 +20,7 @@ from orchestrator.db.registration.blocks import (
     rename_product_block,
     rename_resource_type,
 )
+from orchestrator.db.registration.fields import drop_block_field, rename_block_field
 from orchestrator.db.registration.products import (
     add_product_blocks,
     register_product,
@@ -45,6 +46,7 @@ __all__ = [
     "add_block_relations",
     "add_product_blocks",
     "add_resource_types",
+    "drop_block_field",
     "fill_values",
     "link_default_workflows",
     "link_workflow",
@@ -63,6 +65,7 @@ __all__ = [
     "remove_resource_type",
     "remove_resource_types",
     "remove_workflow",
+    "rename_block_field",
     "rename_product",
     "rename_product_block",
     "rename_resource_type",

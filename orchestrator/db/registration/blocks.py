@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
 from orchestrator.db.registration import values as stored
+from orchestrator.db.registration.links import IN_BLOCKS
 from orchestrator.db.registration.names import (
     BLOCK,
     RESOURCE_TYPE,
@@ -20,6 +20,8 @@ from orchestrator.db.registration.names import (
     require_free,
     several_names,
 )
+from orchestrator.db.registration.trail import hold_still
+from orchestrator.db.registration.values import Values, check_choice
 from orchestrator.db.tables import (
     ProductBlockRelationRow,
     ProductBlockResourceTypeRow,
@@ -30,9 +32,6 @@ from orchestrator.db.tables import (
 )
 from orchestrator.errors import ConfigurationError
 from orchestrator.types import JSON
-
-Values = Literal["refuse", "drop"]
-"""What becomes of the values that subscriptions hold: removing their place is refused, or drops them."""
 
 
 def register_resource_type(connection: Connection, name: str, description: str = "") -> None:
@@ -87,6 +86,7 @@ def rename_product_block(connection: Connection, old: str, new: str) -> None:
     """
     block = _block(connection, old)
     require_free(connection, BLOCK, new)
+    hold_still(connection)
     connection.execute(update(ProductBlockRow).where(ProductBlockRow.product_block_id == block).values(name=new))
 
 
@@ -98,6 +98,7 @@ def remove_product_block(connection: Connection, name: str) -> None:
             taking these out is a workflow's task.
     """
     block = _block(connection, name)
+    hold_still(connection)
     users = [
         *connection.scalars(
             select(ProductRow.name)
@@ -165,7 +166,7 @@ def remove_resource_types(
         ConfigurationError: the block is not known or lacks one of them, or subscriptions hold values.
     """
     identity = _block(connection, block)
-    _check_choice(values)
+    check_choice(values)
     names = several_names("resource_types", resource_types)
     held = set(_types_of(connection, identity))
     for name in names:
@@ -192,7 +193,7 @@ def remove_resource_type(connection: Connection, name: str, *, values: Values = 
     Raises:
         ConfigurationError: it is not known, or subscriptions hold values of it.
     """
-    _check_choice(values)
+    check_choice(values)
     identity = _resource_type(connection, name)
     _let_go(connection, name, _blocks_with(connection, identity), values)
     connection.execute(
@@ -244,11 +245,7 @@ def add_block_relations(connection: Connection, block: str, depends_on: Iterable
     Raises:
         ConfigurationError: one of the blocks is not known.
     """
-    identity = _block(connection, block)
-    others = ids_of(connection, BLOCK, several_names("depends_on", depends_on))
-    rows = [{"in_use_by_id": identity, "depends_on_id": other} for other in others.values()]
-    if rows:
-        connection.execute(insert_or_not(ProductBlockRelationRow).on_conflict_do_nothing(), rows)
+    IN_BLOCKS.add(connection, _block(connection, block), depends_on)
 
 
 def remove_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
@@ -257,21 +254,7 @@ def remove_block_relations(connection: Connection, block: str, depends_on: Itera
     Raises:
         ConfigurationError: one of the blocks is not known, or ``block`` does not refer to it.
     """
-    identity = _block(connection, block)
-    others = ids_of(connection, BLOCK, several_names("depends_on", depends_on))
-    gone = set(
-        connection.scalars(
-            delete(ProductBlockRelationRow)
-            .where(
-                ProductBlockRelationRow.in_use_by_id == identity,
-                ProductBlockRelationRow.depends_on_id.in_(others.values()),
-            )
-            .returning(ProductBlockRelationRow.depends_on_id)
-        )
-    )
-    missing = [name for name, other in others.items() if other not in gone]
-    if missing:
-        raise ConfigurationError(f"the product block {block!r} does not refer to {missing[0]!r}")
+    IN_BLOCKS.remove(connection, _block(connection, block), block, depends_on)
 
 
 def _block(connection: Connection, name: str) -> UUID:
@@ -307,13 +290,8 @@ def _blocks_with(connection: Connection, resource_type: UUID) -> list[UUID]:
     )
 
 
-def _check_choice(values: Values) -> None:
-    if values not in {"refuse", "drop"}:
-        raise ConfigurationError(f"values is 'refuse' or 'drop', not {values!r}")
-
-
 def _let_go(connection: Connection, name: str, blocks: list[UUID], values: Values) -> None:
-    stored.hold_still(connection)
+    hold_still(connection)
     count = stored.count_values(connection, blocks, name)
     if count and values == "refuse":
         raise ConfigurationError(

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.registration.products import END_OF_LIFE
+from orchestrator.db.registration.products import ACTIVE, NOT_IN_CODE
 from orchestrator.db.tables import (
     FixedInputRow,
     ProductBlockRelationRow,
@@ -19,15 +19,19 @@ from orchestrator.db.tables import (
     ProductRow,
     ProductWorkflowRow,
     ResourceTypeRow,
-    SubscriptionInstanceRow,
-    SubscriptionRow,
     WorkflowRow,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product; ``blocks`` are those in fields of the subscription itself."""
+    """A product.
+
+    Args:
+        blocks: those in fields of the subscription itself.
+        retired: nobody can subscribe to it.
+        for_good: retired by somebody's decision, rather than because the code lacks it.
+    """
 
     name: str
     product_type: str
@@ -37,6 +41,7 @@ class Product:
     blocks: frozenset[str] = frozenset()
     workflows: frozenset[str] = frozenset()
     retired: bool = False
+    for_good: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,8 @@ async def stored_catalogue(session: AsyncSession) -> Catalogue:
                 inputs.get(identity, {}),
                 roots.get(identity, frozenset()),
                 workflows.get(identity, frozenset()),
-                status == END_OF_LIFE,
+                retired=status != ACTIVE,
+                for_good=status != NOT_IN_CODE,
             )
             for identity, name, product_type, description, tag, status in products
         },
@@ -145,39 +151,6 @@ async def stored_links(session: AsyncSession) -> dict[str, frozenset[str]]:
     ):
         found.setdefault(workflow, set()).add(product)
     return {workflow: frozenset(products) for workflow, products in found.items()}
-
-
-async def count_subscriptions(session: AsyncSession, product: str) -> int:
-    """How many subscriptions of a product there are, terminated ones included."""
-    return (
-        await session.scalar(
-            select(func.count())
-            .select_from(SubscriptionRow)
-            .join(ProductRow, ProductRow.product_id == SubscriptionRow.product_id)
-            .where(ProductRow.name == product)
-        )
-        or 0
-    )
-
-
-async def count_blocks(session: AsyncSession, block: str) -> int:
-    """How many blocks of a name there are in subscriptions."""
-    return await session.scalar(_in_subscriptions(block)) or 0
-
-
-async def count_values(session: AsyncSession, block: str, resource_type: str) -> int:
-    """How many blocks of a name in subscriptions hold a value of a resource type; ``null`` is none."""
-    held = SubscriptionInstanceRow.resources.op("->>")(resource_type)
-    return await session.scalar(_in_subscriptions(block).where(held.is_not(None))) or 0
-
-
-def _in_subscriptions(block: str) -> Select[int]:
-    return (
-        select(func.count())
-        .select_from(SubscriptionInstanceRow)
-        .join(ProductBlockRow, ProductBlockRow.product_block_id == SubscriptionInstanceRow.product_block_id)
-        .where(ProductBlockRow.name == block)
-    )
 
 
 def _grouped(rows: Iterable[Row[UUID, str]]) -> dict[UUID, frozenset[str]]:

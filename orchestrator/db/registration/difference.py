@@ -189,15 +189,19 @@ def _products(before: Catalogue, after: Catalogue) -> list[Call]:
             calls.append(Call("set_fixed_inputs", (name, changed)))
         if set(old.fixed_inputs) - set(new.fixed_inputs):
             calls.append(Call("remove_fixed_inputs", (name, sorted(set(old.fixed_inputs) - set(new.fixed_inputs)))))
-        if new.retired != old.retired:
-            calls.append(Call("retire_product" if new.retired else "reinstate_product", (name,)))
+        if new.retired and (new.for_good != old.for_good or not old.retired):
+            calls.append(_retire(new))
+        elif old.retired and not new.retired:
+            calls.append(Call("reinstate_product", (name,)))
     calls.extend(
-        Call("retire_product", (name,))
-        for name, new in sorted(after.products.items())
-        if name not in before.products and new.retired
+        _retire(new) for name, new in sorted(after.products.items()) if name not in before.products and new.retired
     )
     gone = [Call("remove_product", (name,)) for name in sorted(before.products) if name not in after.products]
     return calls + gone
+
+
+def _retire(product: Product) -> Call:
+    return Call("retire_product", (product.name,), {} if product.for_good else {"for_good": False})
 
 
 def _register_product(product: Product) -> Call:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
+from orchestrator.db.registration.links import IN_PRODUCTS
 from orchestrator.db.registration.names import (
     BLOCK,
     PRODUCT,
@@ -19,12 +20,13 @@ from orchestrator.db.registration.names import (
     several_names,
     value_text,
 )
+from orchestrator.db.registration.trail import hold_still
 from orchestrator.db.registration.workflows import link_workflow
-from orchestrator.db.tables import FixedInputRow, ProductProductBlockRow, ProductRow, SubscriptionRow
+from orchestrator.db.tables import FixedInputRow, ProductRow, SubscriptionRow
 from orchestrator.errors import ConfigurationError
 
-ACTIVE, END_OF_LIFE = "active", "end_of_life"
-"""Of a product: whether new subscriptions of it can be made."""
+ACTIVE, END_OF_LIFE, NOT_IN_CODE = "active", "end_of_life", "not_in_code"
+"""Of a product: whether new subscriptions of it can be made, and if not, whether that is meant to stay so."""
 
 
 def register_product(
@@ -70,17 +72,25 @@ def register_product(
     return product
 
 
-def retire_product(connection: Connection, name: str) -> None:
+def retire_product(connection: Connection, name: str, *, for_good: bool = True) -> None:
     """Let no new subscription be made of a product; those that exist live on, and so do its workflows.
+
+    Its model must stay in ``SUBSCRIPTION_MODEL_REGISTRY`` until the last of them has ended: without one none can be loaded.
+
+    Args:
+        connection: ``op.get_bind()`` in a migration.
+        for_good: ``False`` for a product that the code lacks: when it is back there, ``orchestrator db migrate-domain-models``
+            reinstates it.
 
     Raises:
         ConfigurationError: there is none of that name.
     """
     product = _product(connection, name)
+    status = END_OF_LIFE if for_good else NOT_IN_CODE
     connection.execute(
         update(ProductRow)
-        .where(ProductRow.product_id == product, ProductRow.status != END_OF_LIFE)
-        .values(status=END_OF_LIFE, end_date=func.now())
+        .where(ProductRow.product_id == product, ProductRow.status != status)
+        .values(status=status, end_date=func.coalesce(ProductRow.end_date, func.now()))
     )
 
 
@@ -102,6 +112,7 @@ def rename_product(connection: Connection, old: str, new: str) -> None:
     """
     product = _product(connection, old)
     require_free(connection, PRODUCT, new)
+    hold_still(connection)
     connection.execute(update(ProductRow).where(ProductRow.product_id == product).values(name=new))
 
 
@@ -112,6 +123,7 @@ def remove_product(connection: Connection, name: str) -> None:
         ConfigurationError: there is none of that name, or there are subscriptions.
     """
     product = _product(connection, name)
+    hold_still(connection)
     count = connection.scalar(
         select(func.count()).select_from(SubscriptionRow).where(SubscriptionRow.product_id == product)
     )
@@ -168,11 +180,7 @@ def add_product_blocks(connection: Connection, product: str, product_blocks: Ite
     Raises:
         ConfigurationError: the product or a block is not known.
     """
-    identity = _product(connection, product)
-    blocks = ids_of(connection, BLOCK, several_names("product_blocks", product_blocks))
-    rows = [{"product_id": identity, "product_block_id": block} for block in blocks.values()]
-    if rows:
-        connection.execute(insert_or_not(ProductProductBlockRow).on_conflict_do_nothing(), rows)
+    IN_PRODUCTS.add(connection, _product(connection, product), product_blocks)
 
 
 def remove_product_blocks(connection: Connection, product: str, product_blocks: Iterable[str]) -> None:
@@ -181,21 +189,7 @@ def remove_product_blocks(connection: Connection, product: str, product_blocks: 
     Raises:
         ConfigurationError: the product or a block is not known, or the product lacks the block.
     """
-    identity = _product(connection, product)
-    blocks = ids_of(connection, BLOCK, several_names("product_blocks", product_blocks))
-    gone = set(
-        connection.scalars(
-            delete(ProductProductBlockRow)
-            .where(
-                ProductProductBlockRow.product_id == identity,
-                ProductProductBlockRow.product_block_id.in_(blocks.values()),
-            )
-            .returning(ProductProductBlockRow.product_block_id)
-        )
-    )
-    missing = [name for name, block in blocks.items() if block not in gone]
-    if missing:
-        raise ConfigurationError(f"the product {product!r} has no block {missing[0]!r}")
+    IN_PRODUCTS.remove(connection, _product(connection, product), product, product_blocks)
 
 
 def _product(connection: Connection, name: str) -> UUID:

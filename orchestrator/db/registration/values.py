@@ -1,59 +1,36 @@
-"""What subscriptions hold, changed by migrations. Each change raises the subscription's version and is written down.
-
-Nobody but a migration changes subscriptions outside a process; the author of such a change is ``migration``.
-"""
+"""The values that blocks in subscriptions hold, changed by migrations: each change is in the subscription's history."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    Connection,
-    Text,
-    any_,
-    bindparam,
-    func,
-    insert,
-    select,
-    text,
-    type_coerce,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.orm import InstrumentedAttribute
 
-from orchestrator.db.tables import (
-    SubscriptionChangeRow,
-    SubscriptionInstanceRow,
-    SubscriptionRow,
-)
+from orchestrator.db.registration.trail import Changes, among, batches, hold_still, strays, told_of, write_down
+from orchestrator.db.tables import SubscriptionInstanceRow
+from orchestrator.errors import ConfigurationError
 from orchestrator.types import JSON
 
-AUTHOR = "migration"
-"""Who has changed a subscription, when a migration did."""
-
-_BATCH = 500
-"""Subscriptions whose history is read at once."""
-
-_Changes = dict[str, list[JSON]]
+Values = Literal["refuse", "drop"]
+"""What becomes of what subscriptions hold: removing its place is refused, or drops it."""
 
 
-def hold_still(connection: Connection) -> None:
-    """Let no step save a subscription until the migration has committed: what it reads and what it changes must be the same.
+def check_choice(values: Values) -> None:
+    """Make sure that it is one of the two.
 
-    Steps lock rows of the first table before those of the second, and so must we.
+    Raises:
+        ConfigurationError: it is not.
     """
-    connection.execute(text("LOCK TABLE subscriptions, subscription_instances IN SHARE ROW EXCLUSIVE MODE"))
+    if values not in {"refuse", "drop"}:
+        raise ConfigurationError(f"values is 'refuse' or 'drop', not {values!r}")
 
 
 def count_values(connection: Connection, blocks: Iterable[UUID], name: str) -> int:
     """How many blocks in subscriptions have a value of this name; ``null`` is none."""
-    has = (_among(SubscriptionInstanceRow.product_block_id, blocks), _text_of(name).is_not(None))
+    has = (among(SubscriptionInstanceRow.product_block_id, blocks), _text_of(name).is_not(None))
     return connection.scalar(select(func.count()).select_from(SubscriptionInstanceRow).where(*has)) or 0
 
 
@@ -104,92 +81,37 @@ def _change(
     connection: Connection,
     condition: Sequence[ColumnElement[bool]],
     resources: ColumnElement[Any],
-    describe: Callable[[dict[str, JSON]], _Changes],
+    describe: Callable[[dict[str, JSON]], Changes],
     note: str,
 ) -> None:
     hold_still(connection)
     row = SubscriptionInstanceRow
-    found = connection.execute(
-        select(row.subscription_instance_id, row.subscription_id, row.resources).where(*condition)
-    ).all()
-    connection.execute(update(row).where(*condition).values(resources=resources))
-    touched: dict[UUID, list[tuple[UUID, dict[str, JSON]]]] = {}
-    for instance, subscription, held in found:
-        touched.setdefault(subscription, []).append((instance, held))
-    owners = sorted(touched)
-    for start in range(0, len(owners), _BATCH):
-        batch = owners[start : start + _BATCH]
-        changes: dict[UUID, _Changes] = {one: {} for one in batch}
-        for subscription, told in _explained(connection, batch).items():
-            for instance, held in touched[subscription]:
-                place = _place(told, instance)
-                pairs = {f"{place}.{name}": pair for name, pair in describe(held).items()}
-                changes[subscription].update({path: [old, new] for path, (old, new) in pairs.items() if old != new})
-        _write_down(connection, batch, changes, note)
-
-
-def _write_down(
-    connection: Connection, subscriptions: Iterable[UUID], changes: dict[UUID, _Changes], note: str
-) -> None:
-    raised = connection.execute(
-        update(SubscriptionRow)
-        .where(_among(SubscriptionRow.subscription_id, subscriptions))
-        .values(version=SubscriptionRow.version + 1, updated_at=func.now())
-        .returning(SubscriptionRow.subscription_id, SubscriptionRow.version)
-    ).all()
-    if raised:
-        connection.execute(
-            insert(SubscriptionChangeRow),
-            [
-                {
-                    "subscription_id": subscription,
-                    "version": version,
-                    "author": AUTHOR,
-                    "changes": changes.get(subscription, {}),
-                    "note": note,
-                }
-                for subscription, version in raised
-            ],
-        )
-
-
-def _explained(connection: Connection, subscriptions: Iterable[UUID]) -> dict[UUID, dict[str, JSON]]:
-    """What each subscription's history says that its values are: path -> value."""
-    ids = list(subscriptions)
-    told: dict[UUID, dict[str, JSON]] = {one: {} for one in ids}
-    entry = func.jsonb_each(SubscriptionChangeRow.changes).table_valued("key", "value", joins_implicitly=True)
-    owner = SubscriptionChangeRow.subscription_id
-    for subscription, path, value in connection.execute(
-        select(owner, type_coerce(entry.c.key, Text()), type_coerce(entry.c.value, JSONB())[1])
-        .where(_among(owner, ids))
-        .order_by(SubscriptionChangeRow.change_id)
-    ):
-        told[subscription][path] = value
-    return told
-
-
-def _place(told: Mapping[str, JSON], block: UUID) -> str:
-    """The path of a block, which in the history has the block's id as its value.
-
-    A block that stands in several places has its values in one of them only; one that stands nowhere in its own subscription,
-    but below another's block, has a path of its own.
-    """
-    places = sorted(path for path, value in told.items() if value == str(block))
-    with_values = [place for place in places if any(path.startswith(f"{place}.") for path in told)]
-    return (with_values or places or [f"blocks.{block}"])[0]
+    owners = connection.scalars(select(row.subscription_id).where(*condition).distinct()).all()
+    for batch in batches(owners):
+        here = (*condition, among(row.subscription_id, batch))
+        found = connection.execute(
+            select(row.subscription_instance_id, row.subscription_id, row.resources).where(*here)
+        ).all()
+        connection.execute(update(row).where(*here).values(resources=resources))
+        told = told_of(connection, batch)
+        placeless = [instance for instance, owner, _ in found if not told[owner].is_filled(told[owner].place(instance))]
+        gone = strays(connection, placeless)
+        changes: dict[UUID, Changes] = {one: {} for one in batch}
+        for instance, subscription, held in found:
+            if instance in gone:
+                continue
+            place = told[subscription].place(instance)
+            pairs = {f"{place}.{name}": pair for name, pair in describe(held).items()}
+            changes[subscription].update({path: [old, new] for path, (old, new) in pairs.items() if old != new})
+        write_down(connection, changes, note)
 
 
 def _holding(blocks: Iterable[UUID], name: str) -> tuple[ColumnElement[bool], ...]:
     return (
-        _among(SubscriptionInstanceRow.product_block_id, blocks),
+        among(SubscriptionInstanceRow.product_block_id, blocks),
         SubscriptionInstanceRow.resources.bool_op("?")(bindparam("name", name, Text())),
     )
 
 
 def _text_of(name: str) -> ColumnElement[str]:
     return SubscriptionInstanceRow.resources.op("->>", return_type=Text())(bindparam(None, name, Text()))
-
-
-def _among(column: InstrumentedAttribute[UUID], ids: Iterable[UUID]) -> ColumnElement[bool]:
-    """Like ``IN``, with one parameter however many there are."""
-    return column == any_(bindparam(None, list(ids), ARRAY(PG_UUID(as_uuid=True))))

@@ -1,0 +1,219 @@
+"""What subscriptions have that the models of the code cannot load, in words that say what to write. Pure.
+
+The catalogue has the names of products, blocks and values. Which fields blocks stand in, and which values are missing, only
+the subscriptions themselves tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.db.registration.catalogue import Catalogue
+from orchestrator.db.registration.holdings import Filled, Holdings, Kind
+from orchestrator.domain.definition import ProductDefinition
+from orchestrator.domain.family import DomainModel
+from orchestrator.domain.fields import BlockField
+from orchestrator.types import SubscriptionLifecycle
+
+_CONNECTION = "op.get_bind()"
+
+
+def unloadable(
+    definitions: Sequence[ProductDefinition],
+    stored: Catalogue,
+    holdings: Holdings,
+    dropped: Collection[tuple[str, str]] = frozenset(),
+) -> list[str]:
+    """Why subscriptions cannot be loaded by this code, and what mends it; empty when none of these reasons applies.
+
+    Args:
+        dropped: pairs of block and resource type whose values are about to go.
+    """
+    found = list(_without_model(definitions, stored, holdings))
+    for one in _models(definitions):
+        found += _wrong_fields(one, holdings)
+        if not one.of_products:
+            (block,) = one.kinds
+            found += _unknown_values(one, block.name, holdings, dropped)
+            found += _missing_values(one, block.name, holdings)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The classes of one product block, or of all products that share a model.
+
+    Args:
+        base: of the family.
+    """
+
+    base: type[DomainModel]
+    kinds: tuple[Kind, ...]
+
+    @property
+    def of_products(self) -> bool:
+        return self.kinds[0].is_product
+
+    @property
+    def names(self) -> str:
+        return ", ".join(kind.name for kind in self.kinds)
+
+    @property
+    def argument(self) -> str:
+        """How helpers of migrations are told whose field it is."""
+        return (
+            f"products={[kind.name for kind in self.kinds]!r}" if self.of_products else f"block={self.kinds[0].name!r}"
+        )
+
+    def class_for(self, status: str) -> type[DomainModel]:
+        found: type[DomainModel] = self.base.__family__.class_for(status)
+        return found
+
+    def present(self, holdings: Holdings) -> Iterator[tuple[str, type[DomainModel], int]]:
+        """The statuses in which there are some: with their class, and how many."""
+        for status in SubscriptionLifecycle:
+            count = sum(holdings.totals.get(kind, {}).get(status, 0) for kind in self.kinds)
+            if count:
+                yield status.value, self.class_for(status), count
+
+
+def _models(definitions: Iterable[ProductDefinition]) -> list[_Model]:
+    products: dict[type[DomainModel], list[Kind]] = {}
+    blocks: dict[str, type[DomainModel]] = {}
+    for one in definitions:
+        products.setdefault(one.base, []).append(Kind(one.name, is_product=True))
+        blocks |= {name: block.base for name, block in one.blocks.items()}
+    return [
+        *(_Model(base, tuple(kinds)) for base, kinds in products.items()),
+        *(_Model(base, (Kind(name),)) for name, base in sorted(blocks.items())),
+    ]
+
+
+def _without_model(definitions: Iterable[ProductDefinition], stored: Catalogue, holdings: Holdings) -> Iterator[str]:
+    known = {one.name for one in definitions}
+    for name in sorted(stored.products.keys() - known):
+        totals = holdings.totals.get(Kind(name, is_product=True), {})
+        living = sum(totals.values()) - totals.get(SubscriptionLifecycle.TERMINATED.value, 0)
+        if living:
+            yield (
+                f"the product {name}: the code has no model for it, but subscriptions of it have not ended ({living}), and"
+                " without one none of them can be changed or terminated: keep the model in SUBSCRIPTION_MODEL_REGISTRY until the"
+                f" last has ended, and write retire_product({_CONNECTION}, {name!r}), so that there are no new ones. If it only"
+                f" got another name: rename_product({_CONNECTION}, {name!r}, '…')"
+            )
+
+
+def _wrong_fields(model: _Model, holdings: Holdings) -> Iterator[str]:
+    filled: dict[str, list[Filled]] = {}
+    for one in holdings.fields:
+        if one.holder in model.kinds:
+            filled.setdefault(one.field, []).append(one)
+    fields: Mapping[str, BlockField] = model.base.__shape__.blocks
+    empty = {name: field for name, field in fields.items() if name not in filled}
+    perhaps_renamed: set[str] = set()
+    for name, some in sorted(filled.items()):
+        if name in fields:
+            yield from _misfits(model, name, some)
+            continue
+        kinds = {kind for one in some for kind in one.kinds}
+        heirs = sorted(heir for heir, field in empty.items() if kinds <= _allowed(field))
+        perhaps_renamed.update(heirs)
+        yield (
+            f"the field {name} of {model.names}: the code has no such field of blocks, but blocks stand there"
+            f" ({', '.join(sorted(kinds))}; in {_sum(some)}). If it only got another name{_perhaps(heirs)}:"
+            f" rename_block_field({_CONNECTION}, {name!r}, '…', {model.argument}). To delete the blocks:"
+            f" drop_block_field({_CONNECTION}, {name!r}, {model.argument}, values='drop')"
+        )
+    for name in fields:
+        if name not in perhaps_renamed:
+            yield from _too_few(model, name, filled.get(name, ()), holdings)
+
+
+def _misfits(model: _Model, name: str, filled: Iterable[Filled]) -> Iterator[str]:
+    """Blocks of another kind than a class of the code expects, or more than it takes."""
+    strange: Counter[str] = Counter()
+    crowded: Counter[str] = Counter()
+    for one in filled:
+        cls = model.class_for(one.status)
+        field = cls.__shape__.blocks[name]
+        strange.update(dict.fromkeys(one.kinds - _allowed(field), one.count))
+        most = field.maximum if field.many else 1
+        if most is not None and one.length > most:
+            crowded[f"{cls.__name__} takes {most}"] += one.count
+    for kind, count in sorted(strange.items()):
+        expected = " or ".join(sorted(_allowed(model.base.__shape__.blocks[name])))
+        yield (
+            f"the field {name} of {model.names}: blocks {kind} stand there (in {count}), where the code expects {expected}. If"
+            f" the block only got another name: rename_product_block({_CONNECTION}, {kind!r}, '…'). Else let a workflow take"
+            " them out while the code still knows them"
+        )
+    for limit, count in sorted(crowded.items()):
+        yield (
+            f"the field {name} of {model.names}: {limit}, but there are more (in {count}): let a workflow take the others out"
+            " while the code still has room for them"
+        )
+
+
+def _too_few(model: _Model, name: str, filled: Collection[Filled], holdings: Holdings) -> Iterator[str]:
+    lacking: Counter[str] = Counter()
+    for status, cls, count in model.present(holdings):
+        needed = cls.__shape__.blocks[name].starts_with
+        enough = sum(one.count for one in filled if one.status == status and one.length >= needed)
+        if needed and not _completes_itself(cls):
+            lacking[f"{cls.__name__} needs {needed}"] += count - enough
+    for need, count in sorted(lacking.items()):
+        if count:
+            yield (
+                f"the field {name} of {model.names}: {need}, but there are fewer (in {count}): let the field be empty in the code"
+                " until a workflow has filled it"
+            )
+
+
+def _unknown_values(
+    model: _Model, block: str, holdings: Holdings, dropped: Collection[tuple[str, str]]
+) -> Iterator[str]:
+    for name in sorted(holdings.values.get(block, {}).keys() - set(model.base.__shape__.values)):
+        if (block, name) not in dropped:
+            yield (
+                f"the resource type {name} of {block}: the code has no such value, but subscriptions hold some"
+                f" ({holdings.count_values(block, name)}); it is left as it is. If it only got another name:"
+                f" rename_resource_type({_CONNECTION}, {name!r}, '…'). --drop-values deletes the values"
+            )
+
+
+def _missing_values(model: _Model, block: str, holdings: Holdings) -> Iterator[str]:
+    lacking: dict[str, Counter[str]] = {}
+    for status, cls, count in model.present(holdings):
+        if _completes_itself(cls):
+            continue
+        for name in cls.__shape__.values:
+            if cls.model_fields[name].is_required() and name not in cls.__shape__.nullable:
+                missing = count - holdings.values.get(block, {}).get(name, {}).get(status, 0)
+                lacking.setdefault(name, Counter())[cls.__name__] += missing
+    for name, classes in sorted(lacking.items()):
+        for cls_name, count in sorted(classes.items()):
+            if count:
+                yield (
+                    f"the resource type {name} of {block}: {cls_name} needs a value, but there is none (in {count}):"
+                    f" fill_values({_CONNECTION}, {block!r}, {{{name!r}: …}})"
+                )
+
+
+def _allowed(field: BlockField) -> set[str]:
+    """The names of the product blocks that may stand in a field."""
+    return {one.product_block_name for one in field.classes}
+
+
+def _completes_itself(cls: type[DomainModel]) -> bool:
+    """Whether a class has validators that may add what is missing before pydantic looks."""
+    return any(one.info.mode != "after" for one in cls.__pydantic_decorators__.model_validators.values())
+
+
+def _sum(filled: Iterable[Filled]) -> int:
+    return sum(one.count for one in filled)
+
+
+def _perhaps(heirs: Sequence[str]) -> str:
+    return f" (perhaps {' or '.join(heirs)})" if heirs else ""

@@ -1,0 +1,118 @@
+"""What subscriptions have, counted: how many there are of each kind, and what is filled in.
+
+So many rows as there are kinds of things, however many subscriptions there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+_TOTALS = text(
+    """
+    SELECT true AS of_product, p.name, s.status, count(*) AS count
+      FROM subscriptions s JOIN products p USING (product_id) GROUP BY p.name, s.status
+    UNION ALL
+    SELECT false, b.name, s.status, count(*)
+      FROM subscription_instances i JOIN product_blocks b USING (product_block_id) JOIN subscriptions s USING (subscription_id)
+     GROUP BY b.name, s.status
+    """
+)
+_VALUES = text(
+    """
+    SELECT b.name, s.status, v.key, count(*) AS count
+      FROM subscription_instances i JOIN product_blocks b USING (product_block_id) JOIN subscriptions s USING (subscription_id)
+           CROSS JOIN LATERAL jsonb_each(i.resources) v
+     WHERE jsonb_typeof(v.value) <> 'null'
+     GROUP BY b.name, s.status, v.key
+    """
+)
+_FIELDS = text(
+    """
+    SELECT of_product, name, status, field, kinds, length, count(*) AS count
+      FROM (SELECT true AS of_product, p.name, s.status, r.field, array_agg(DISTINCT b.name) AS kinds, count(*) AS length
+              FROM subscription_roots r JOIN subscriptions s USING (subscription_id) JOIN products p USING (product_id)
+                   JOIN subscription_instances i ON i.subscription_instance_id = r.depends_on_id
+                   JOIN product_blocks b USING (product_block_id)
+             GROUP BY r.subscription_id, r.field, p.name, s.status
+            UNION ALL
+            SELECT false, h.name, s.status, r.field, array_agg(DISTINCT b.name), count(*)
+              FROM subscription_instance_relations r
+                   JOIN subscription_instances u ON u.subscription_instance_id = r.in_use_by_id
+                   JOIN product_blocks h ON h.product_block_id = u.product_block_id
+                   JOIN subscriptions s ON s.subscription_id = u.subscription_id
+                   JOIN subscription_instances i ON i.subscription_instance_id = r.depends_on_id
+                   JOIN product_blocks b ON b.product_block_id = i.product_block_id
+             GROUP BY r.in_use_by_id, r.field, h.name, s.status) filled
+     GROUP BY of_product, name, status, field, kinds, length
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What subscriptions are of, a product, or blocks: a product block."""
+
+    name: str
+    is_product: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Blocks in a field of so many subscriptions or blocks of one kind, in subscriptions of one status.
+
+    Args:
+        kinds: the names of the product blocks that stand there.
+        length: how many blocks each has there.
+    """
+
+    holder: Kind
+    status: str
+    field: str
+    kinds: frozenset[str]
+    length: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What subscriptions have.
+
+    Args:
+        totals: kind -> status -> how many subscriptions or blocks there are.
+        values: product block -> resource type -> status -> how many blocks have a value of it; ``null`` is none.
+    """
+
+    totals: Mapping[Kind, Mapping[str, int]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    fields: Sequence[Filled] = ()
+
+    def count(self, kind: Kind) -> int:
+        """How many there are of a kind, of whatever status."""
+        return sum(self.totals.get(kind, {}).values())
+
+    def count_values(self, block: str, resource_type: str) -> int:
+        """How many blocks of a name have a value of a resource type."""
+        return sum(self.values.get(block, {}).get(resource_type, {}).values())
+
+    def standing_in(self, holder: Kind) -> frozenset[str]:
+        """The product blocks that stand in fields of a kind."""
+        return frozenset(kind for one in self.fields if one.holder == holder for kind in one.kinds)
+
+
+async def stored_holdings(session: AsyncSession) -> Holdings:
+    """Count what all subscriptions have, with three statements."""
+    totals: dict[Kind, dict[str, int]] = {}
+    for of_product, name, status, count in await session.execute(_TOTALS):
+        totals.setdefault(Kind(name, of_product), {})[status] = count
+    values: dict[str, dict[str, dict[str, int]]] = {}
+    for name, status, resource_type, count in await session.execute(_VALUES):
+        values.setdefault(name, {}).setdefault(resource_type, {})[status] = count
+    fields = [
+        Filled(Kind(name, of_product), status, place, frozenset(kinds), length, count)
+        for of_product, name, status, place, kinds, length, count in await session.execute(_FIELDS)
+    ]
+    return Holdings(totals, values, fields)
