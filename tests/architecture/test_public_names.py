@@ -33,7 +33,13 @@ AUTHORING = {
         "reconcile_workflow",
         "task",
     ],
-    "orchestrator.workflows.steps": ["set_status", "store_process_subscription", "unsync", "unsync_unchecked", "resync"],
+    "orchestrator.workflows.steps": [
+        "set_status",
+        "store_process_subscription",
+        "unsync",
+        "unsync_unchecked",
+        "resync",
+    ],
     "orchestrator.services.subscriptions": [
         "WF_USABLE_MAP",
         "WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS",

@@ -99,7 +99,7 @@ def test_a_create_workflow_may_end_in_another_lifecycle(status: SubscriptionLife
 
 
 def test_an_unknown_lifecycle_is_refused_where_it_is_written() -> None:
-    with pytest.raises(ValueError, match="'activ' is not a valid SubscriptionLifecycle"):
+    with pytest.raises(DefinitionError, match="there is no status 'activ': there are initial, active"):
         set_status("activ")
 
 
