@@ -274,6 +274,8 @@ def _block(output: Output, block: StoredBlock, found: ShownSubscription, place: 
         title.append(f"  {clean(block.label)}")
     if block.owner_subscription_id != found.summary.subscription_id:
         title.append(f"  of subscription {block.owner_subscription_id}", style="cyan")
+    if block.is_repeated:
+        title.append("  (what is in it: see above)", style="dim")
     output.prose(title, indent=2 * depth)
     for name, value in sorted(block.resources.items()):
         output.prose(f"{clean(name)} = {clean(compact(value))}", indent=2 * depth + 2)
