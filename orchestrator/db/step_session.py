@@ -17,14 +17,13 @@ from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
+from orchestrator.db.savepoints import forget_savepoints, without_comments
 from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, driver
 from orchestrator.errors import CommitNotAllowedError
 
 MARK_SETTING = "orchestrator.step"
 """A transaction-local setting: gone as soon as the transaction has ended, however it was ended."""
 
-_COMMENT = re.compile(r"/\*|--[^\n]*")
-_IN_COMMENT = re.compile(r"/\*|\*/")
 _ENDS_TRANSACTION = re.compile(
     r"(?:commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b))\b",
     re.IGNORECASE,
@@ -122,6 +121,8 @@ class StepSession(AsyncSession):
         await self.flush()
         connection = await driver(self)
         self.guard.active = False
+        # The engine commits by the driver: what SQLAlchemy rolls back afterwards is nothing.
+        forget_savepoints(self)
         return connection
 
     async def mark_is_intact(self) -> bool:
@@ -164,23 +165,9 @@ def _refuse_sql(
 ) -> None:
     guard = _guard(connection)
     if guard is not None and guard.active:
-        words = _without_comments(statement).lstrip("; \t\r\n")
+        words = without_comments(statement).lstrip("; \t\r\n")
         if _ENDS_TRANSACTION.match(words):
             guard.refuse(f"send {words.split()[0].upper()}")
-
-
-def _without_comments(statement: str) -> str:
-    """The statement as PostgreSQL reads it, up to its first string: block comments nest there."""
-    kept, position, depth = [], 0, 0
-    while (found := (_IN_COMMENT if depth else _COMMENT).search(statement, position)) is not None:
-        if not depth:
-            kept += [statement[position : found.start()], " "]
-        if found.group() == "/*":
-            depth += 1
-        elif depth:
-            depth -= 1
-        position = found.end()
-    return "".join(kept if depth else [*kept, statement[position:]])
 
 
 def _refuse_commit(connection: Connection) -> None:

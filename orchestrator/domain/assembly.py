@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -11,9 +12,11 @@ from pydantic import ValidationError
 from orchestrator.db.subscriptions import FoundBlock, Links, StoredBlock
 from orchestrator.domain.family import DomainModel, Family, family_named
 from orchestrator.domain.fields import BlockField
-from orchestrator.domain.rows import MAX_DEPTH, block_row, problems, with_none
+from orchestrator.domain.rows import MAX_DEPTH, block_row, links_of
+from orchestrator.domain.texts import joined, problems
+from orchestrator.domain.values import PLAIN, read, with_none
 from orchestrator.errors import ModelError
-from orchestrator.types import JSON, SubscriptionLifecycle
+from orchestrator.types import SubscriptionLifecycle
 
 if TYPE_CHECKING:
     from orchestrator.domain.block import ProductBlockModel
@@ -26,20 +29,11 @@ class Assembly:
 
     Args:
         rows: the blocks as rows hold them, with the status of the subscription that each belongs to.
-        ready: blocks that are models already; they are taken as they are where they fit.
-        before: what the models remember that the new ones replace; without, what is made is what the database has.
     """
 
-    def __init__(
-        self,
-        rows: Mapping[UUID, FoundBlock],
-        ready: Mapping[UUID, ProductBlockModel] | None = None,
-        before: Mapping[UUID, StoredBlock | None] | None = None,
-    ) -> None:
+    def __init__(self, rows: Mapping[UUID, FoundBlock]) -> None:
         self.problems: list[str] = []
         self._rows = rows
-        self._ready = ready or {}
-        self._before = before
         self._made: dict[tuple[UUID, type[ProductBlockModel]], ProductBlockModel | None] = {}
         self._under_way: list[UUID] = []
 
@@ -55,11 +49,13 @@ class Assembly:
             field = shape.get(name)
             if field is None or (len(blocks) > 1 and not field.many):
                 what = "has no such field of blocks" if field is None else "holds one block there"
-                self.problems.append(f"{_join(path, name)}: {len(blocks)} blocks are stored, but {cls.__name__} {what}")
+                self.problems.append(
+                    f"{joined(path, name)}: {len(blocks)} blocks are stored, but {cls.__name__} {what}"
+                )
                 failed.add(name)
                 continue
             made = [
-                self.block(block_id, field, _join(path, f"{name}.{position}" if field.many else name))
+                self.block(block_id, field, joined(path, f"{name}.{position}" if field.many else name))
                 for position, block_id in enumerate(blocks)
             ]
             if None in made:
@@ -75,7 +71,7 @@ class Assembly:
     ) -> DomainModel | None:
         """One model of its values, or ``None`` when something is wrong."""
         try:
-            made = cls.model_validate(values)
+            made = read(cls, values)
         except ValidationError as error:
             self.problems += problems(error, path, told=failed)
             return None
@@ -83,9 +79,6 @@ class Assembly:
 
     def block(self, block_id: UUID, field: BlockField, path: str) -> ProductBlockModel | None:
         """The block that stands in a field, or ``None`` when something is wrong."""
-        ready = self._ready.get(block_id)
-        if ready is not None and isinstance(ready, field.classes):
-            return ready
         row = self._rows[block_id]
         family = family_named(row.stored.name)
         classes = [] if family is None else _candidates(family, field, row.owner_status)
@@ -119,24 +112,74 @@ class Assembly:
         values, failed = self.fields(cls, row.links, path)
         self._under_way.pop()
         values |= {"subscription_instance_id": block_id, "owner_subscription_id": row.owner, "label": row.label}
-        self._add_values(cls, row.values, values, path)
+        values |= with_none(cls, self._values(block_id, cls, path))
         made = self.make(cls, values, failed, path)
         block: ProductBlockModel | None = made  # type: ignore[assignment]
         if block is not None:
-            block.mark_as_stored(block_row(block) if self._before is None else self._before.get(block_id))
+            block.mark_as_stored(self._memory(block))
         self._made[block_id, cls] = block
         return block
 
-    def _add_values(
-        self, cls: type[DomainModel], stored: Mapping[str, JSON], values: dict[str, object], path: str
-    ) -> None:
-        shape = cls.__shape__
-        for name in stored.keys() - set(shape.values):
+    def _values(self, block_id: UUID, cls: type[ProductBlockModel], path: str) -> Mapping[str, object]:
+        """The values of a block that is to be of a class."""
+        stored, names = self._rows[block_id].stored.values, cls.__shape__.values
+        for name in stored.keys() - set(names):
             self.problems.append(
-                f"{_join(path, name)}: a value is stored, but {cls.__name__} has no such field; if the resource type is gone for"
+                f"{joined(path, name)}: a value is stored, but {cls.__name__} has no such field; if the resource type is gone for"
                 " good, a migration must remove it"
             )
-        values |= with_none(cls, {name: stored[name] for name in shape.values if name in stored})
+        return {name: stored[name] for name in names if name in stored}
+
+    def _memory(self, block: ProductBlockModel) -> StoredBlock | None:
+        """What a block that was made is to remember of its rows."""
+        return block_row(block)
+
+
+class Remaking(Assembly):
+    """Makes the blocks of one subscription anew, as another status or product has them, out of those that it has.
+
+    Blocks of other subscriptions stay the objects that they are, where they fit.
+
+    Args:
+        blocks: all that can be reached from the subscription.
+        subscription_id: to which the blocks belong that are made anew.
+        status: that the subscription is to have.
+    """
+
+    def __init__(self, blocks: Mapping[UUID, ProductBlockModel], subscription_id: UUID, status: str) -> None:
+        super().__init__({key: FoundBlock(_place(one), status) for key, one in blocks.items()})
+        self._blocks = blocks
+        self._subscription_id = subscription_id
+
+    def block(self, block_id: UUID, field: BlockField, path: str) -> ProductBlockModel | None:
+        one = self._blocks[block_id]
+        if self._is_shared(one) and isinstance(one, field.classes):
+            return one
+        return super().block(block_id, field, path)
+
+    def _values(self, block_id: UUID, cls: type[ProductBlockModel], path: str) -> Mapping[str, object]:  # noqa: ARG002
+        # As they are, not by way of JSON: what does not come back from there is refused when it is saved.
+        one = self._blocks[block_id]
+        held = one.__dict__
+        return {
+            name: value if type(value := held[name]) in PLAIN else deepcopy(value)
+            for name in type(one).__shape__.values
+        }
+
+    def _memory(self, block: ProductBlockModel) -> StoredBlock | None:
+        old = self._blocks[block.subscription_instance_id]
+        if self._is_shared(old) and old.as_stored == block_row(old):
+            # Nobody has changed it; another class may only say the same in another way.
+            return block_row(block)
+        return old.as_stored
+
+    def _is_shared(self, block: ProductBlockModel) -> bool:
+        return block.owner_subscription_id != self._subscription_id
+
+
+def _place(block: ProductBlockModel) -> StoredBlock:
+    """Where a block stands, without its values."""
+    return StoredBlock(block.product_block_name, block.owner_subscription_id, block.label, {}, links_of(block))
 
 
 def _candidates(family: Family[ProductBlockModel], field: BlockField, status: str) -> list[type[ProductBlockModel]]:
@@ -155,7 +198,3 @@ def raise_problems(assembly: Assembly, what: str) -> None:
     """
     if assembly.problems:
         raise ModelError(f"{what}: {'; '.join(assembly.problems)}")
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic_core import PydanticUndefined
-
 from orchestrator.domain.block import ProductBlockModel
 from orchestrator.domain.family import DomainModel
-from orchestrator.domain.product import choices
+from orchestrator.domain.product import choices, default_text
 from orchestrator.domain.subscription import SubscriptionModel
 
 
@@ -63,14 +61,11 @@ def definition_of(product_name: str, cls: type[SubscriptionModel]) -> ProductDef
 
 
 def _blocks_of(base: type[DomainModel], found: dict[str, BlockDefinition]) -> list[str]:
-    names: set[str] = set()
-    # What a later lifecycle names is narrower than what the base names; but the base may name fewer members of a union.
-    for one in base.__family__.classes:
-        for field in one.__shape__.blocks.values():
-            for block in field.classes:
-                names.add(block.product_block_name)
-                _add(block.__family__.base, found)
-    return sorted(names)
+    # The other classes of a family name no other product blocks than the base does.
+    blocks = [block for field in base.__shape__.blocks.values() for block in field.classes]
+    for block in blocks:
+        _add(block.__family__.base, found)
+    return sorted({block.product_block_name for block in blocks})
 
 
 def _add(base: type[ProductBlockModel], found: dict[str, BlockDefinition]) -> None:
@@ -84,9 +79,4 @@ def _add(base: type[ProductBlockModel], found: dict[str, BlockDefinition]) -> No
 
 def _fixed_input(base: type[SubscriptionModel], name: str) -> FixedInputDefinition:
     field = base.model_fields[name]
-    values = choices(field)
-    default = field.get_default()
-    text = None
-    if default is not PydanticUndefined and default is not None:
-        text = next((key for key, value in values.items() if value == default), str(default))
-    return FixedInputDefinition(tuple(values) or None, text)
+    return FixedInputDefinition(tuple(choices(field)) or None, default_text(field))

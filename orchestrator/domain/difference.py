@@ -70,12 +70,19 @@ def changed_paths(before: Mapping[str, JSON], after: Mapping[str, JSON]) -> dict
     }
 
 
+IN_SYNC = "insync"
+"""The path of an entry that says who has set a subscription in sync by hand."""
+
+
 def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
-    """What a history adds up to: the fold of its changes, oldest first, as path -> value."""
+    """What a history adds up to: the fold of its changes, oldest first, as path -> value.
+
+    A person's word that a subscription is in sync again stands in its history, but is no part of what it is.
+    """
     values: dict[str, JSON] = {}
     for change in changes:
         for path, (_, new) in change.items():
-            if new is None:
+            if new is None or path == IN_SYNC:
                 values.pop(path, None)
             else:
                 values[path] = new

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from orchestrator.domain.family import DomainModel
 from orchestrator.domain.fields import BlockField
-from orchestrator.domain.rows import problems
+from orchestrator.domain.texts import problems
 from orchestrator.errors import DefinitionError, ModelError
 from orchestrator.types import SubscriptionLifecycle
 

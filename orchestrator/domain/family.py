@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation
+from pydantic.fields import FieldInfo
 
 from orchestrator.domain.fields import BlockField, Shape, shape_of
 from orchestrator.errors import DefinitionError
@@ -27,6 +28,7 @@ class Family(Generic[Model]):
         self.name = name
         self.base = base
         self._claims: dict[SubscriptionLifecycle, type[Model]] = {}
+        self._stores_none: dict[str, bool] = {}
 
     def __repr__(self) -> str:
         return f"<the classes of {self.name}>"
@@ -47,6 +49,16 @@ class Family(Generic[Model]):
     def starts_as(self, cls: type[Model]) -> tuple[SubscriptionLifecycle, ...]:
         """The lifecycle of everything new, if the class serves that."""
         return tuple({SubscriptionLifecycle.INITIAL} & set(self.served_by(cls)))
+
+    def stores_none(self, name: str) -> bool:
+        """Whether ``None`` in a field must be written: for some class of the family its absence would mean something else."""
+        if name not in self._stores_none:
+            self._stores_none[name] = any(
+                name in cls.__shape__.nullable and not (field.is_required() or _is_none_by_default(field))
+                for cls in self.classes
+                for field in [cls.model_fields[name]]
+            )
+        return self._stores_none[name]
 
     def claim(self, cls: type[Model], lifecycle: Iterable[SubscriptionLifecycle | str]) -> None:
         """Let a class serve some lifecycles.
@@ -71,10 +83,16 @@ class Family(Generic[Model]):
                     " lifecycle is served by one class of a family"
                 )
             self._claims[status] = cls
+        self._stores_none.clear()
 
     def forget(self, cls: type[Model]) -> None:
         """Take back what a class has claimed: it turned out to be wrong."""
         self._claims = {status: one for status, one in self._claims.items() if one is not cls}
+        self._stores_none.clear()
+
+
+def _is_none_by_default(field: FieldInfo) -> bool:
+    return field.default_factory is None and field.default is None
 
 
 class DomainModel(BaseModel, Stored):
@@ -110,9 +128,22 @@ def refuse_reserved_names(cls: type[DomainModel], engine: type[DomainModel]) -> 
     Raises:
         DefinitionError: it does.
     """
-    for name in inspect.get_annotations(cls):
-        if not name.startswith("_") and (name in engine.model_fields or hasattr(engine, name)):
-            raise DefinitionError(f"{cls.__name__}.{name}: the name {name!r} is the engine's own; choose another one")
+    for one in cls.__mro__:
+        if one in engine.__mro__:
+            continue
+        own = inspect.get_annotations(one)
+        for name in (*own, *(name for name in vars(one) if name in engine.model_fields)):
+            if name.startswith("_") or not (name in engine.model_fields or hasattr(engine, name)):
+                continue
+            if one is cls:
+                raise DefinitionError(
+                    f"{cls.__name__}.{name}: the name {name!r} is the engine's own; choose another one"
+                )
+            if name != "model_config":
+                raise DefinitionError(
+                    f"{cls.__name__} derives from {one.__name__}, which has {name!r}: that name is the engine's own; choose"
+                    " another one there"
+                )
 
 
 def set_shape(cls: type[DomainModel], engine: type[DomainModel]) -> None:
@@ -128,7 +159,27 @@ def set_shape(cls: type[DomainModel], engine: type[DomainModel]) -> None:
             f"an annotation of {cls.__name__} names something that is not defined yet: {error.name!r}; define the blocks before"
             " what they stand in, and import what annotations name at run time, too"
         ) from error
+    _refuse_settings(cls)
     cls.__shape__ = shape_of(cls, frozenset(engine.model_fields))
+
+
+def _refuse_settings(cls: type[DomainModel]) -> None:
+    """Keep a class from settings with which something would not be stored, or stored of a copy."""
+    if cls.model_config.get("extra") == "allow":
+        raise DefinitionError(
+            f"{cls.__name__} has extra='allow', but only fields are stored: leave that out, and name what it is to hold"
+        )
+    if cls.model_config.get("revalidate_instances", "never") != "never":
+        raise DefinitionError(
+            f"{cls.__name__} has revalidate_instances, with which models in fields would be copies: leave that out;"
+            " everything is validated when it is saved"
+        )
+    serializers = cls.__pydantic_decorators__.model_serializers
+    if serializers:
+        raise DefinitionError(
+            f"{cls.__name__}.{next(iter(serializers))} is a model_serializer, but values are stored field by field: write a"
+            " field_serializer for the field that needs one"
+        )
 
 
 def settle(
@@ -136,6 +187,7 @@ def settle(
     engine: type[DomainModel],
     lifecycle: Iterable[SubscriptionLifecycle | str],
     check_base: Callable[[type[DomainModel]], None],
+    check: Callable[[type[DomainModel]], None] | None = None,
 ) -> None:
     """Give a new class its place in its family.
 
@@ -143,6 +195,7 @@ def settle(
         engine: which of the engine's classes it derives from.
         lifecycle: what it claims.
         check_base: judges the class if it is the base.
+        check: judges the class in any case.
 
     Raises:
         DefinitionError: it cannot work.
@@ -156,6 +209,9 @@ def settle(
             check_base(cls)
         else:
             check_against_base(cls, family.base)
+        check_ways_out(cls)
+        if check is not None:
+            check(cls)
         check_lifecycles(cls, {*map(SubscriptionLifecycle, lifecycle), *family.starts_as(cls)})
     except DefinitionError:
         family.forget(cls)
@@ -179,6 +235,48 @@ def check_against_base(cls: type[DomainModel], base: type[DomainModel]) -> None:
             raise DefinitionError(
                 f"{cls.__name__}.{name} is {_kind(mine, name)}, but {base.__name__}.{name} is {_kind(its, name)}"
             )
+
+
+def check_ways_out(cls: type[DomainModel]) -> None:
+    """Make sure that no block in a field of a class keeps a subscription from the lifecycles that it must be able to get to.
+
+    Of what a later lifecycle asks for somebody will see to it that it is there; nobody does for one that it goes back to. Such
+    are those of the base, and the end of what was active.
+
+    Raises:
+        DefinitionError: a field of the class takes something that the same field of such a lifecycle's class does not.
+    """
+    family = cls.__family__
+    active, terminated = (
+        family.class_for(status) for status in (SubscriptionLifecycle.ACTIVE, SubscriptionLifecycle.TERMINATED)
+    )
+    for one, other in ((cls, family.base), (active, terminated)):
+        if one is other or cls not in (one, other) or one is family.base:
+            continue  # as long as the base serves what is active, a class for that may be made yet
+        back = ", ".join(status.value for status in family.served_by(other))
+        for name, field in one.__shape__.blocks.items():
+            wrong = _too_narrow(field, other.__shape__.blocks[name])
+            if wrong is not None:
+                raise DefinitionError(
+                    f"{one.__name__}.{name} {wrong[0]}, but {other.__name__}.{name} {wrong[1]}, so that a subscription could not"
+                    f" become {back} with it: let {other.__name__} take whatever {one.__name__} takes"
+                )
+
+
+def _too_narrow(field: BlockField, other: BlockField) -> tuple[str, str] | None:
+    """What a field takes and another does not, if anything: the two in words."""
+    names, known = ([one.__family__.name for one in each.classes] for each in (field, other))
+    for name in names:
+        if name not in known:
+            return f"takes a block {name!r}", f"takes {' or '.join(map(repr, known))} only"
+    if field.optional and not other.optional:
+        return "may be None", "must hold a block"
+    if field.minimum < other.minimum:
+        return f"may hold {field.minimum or 'no'} blocks", f"must hold {other.minimum} at least"
+    if other.maximum is not None and (field.maximum is None or field.maximum > other.maximum):
+        many = "any number of" if field.maximum is None else field.maximum
+        return f"may hold {many} blocks", f"holds {other.maximum} at most"
+    return None
 
 
 def _kind(shape: Shape, name: str) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel, Json, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
+from orchestrator.domain.annotations import bare, may_be_none, members, parts, text_of
 from orchestrator.errors import DefinitionError
 from orchestrator.types import Stored
 
@@ -29,7 +29,7 @@ class BlockField:
 
     Args:
         classes: what the annotation names: one class, or the members of a union.
-        many: whether it is a list; ``minimum`` is how many blocks it must have.
+        many: whether it is a list; ``minimum`` and ``maximum`` are how many blocks it must and may have.
         optional: whether ``None`` may stand there.
     """
 
@@ -38,6 +38,7 @@ class BlockField:
     many: bool
     optional: bool
     minimum: int
+    maximum: int | None = None
 
     @property
     def starts_with(self) -> int:
@@ -75,19 +76,9 @@ def shape_of(cls: type[BaseModel], own: frozenset[str]) -> Shape:
         if block is not None:
             blocks[name] = block
             continue
-        if field.exclude:
-            raise DefinitionError(
-                f"{cls.__name__}.{name} is excluded from what pydantic writes, so it cannot be stored"
-            )
-        if any(
-            isinstance(part, type) and issubclass(part, SecretStr | SecretBytes) for part in _parts(field.annotation)
-        ):
-            raise DefinitionError(
-                f"{cls.__name__}.{name} is a secret, of which pydantic writes asterisks only: keep it in a place made for"
-                " secrets, and here what it is found by"
-            )
+        _require_storable(f"{cls.__name__}.{name}", field)
         values.append(name)
-        if any(member in (NoneType, None, Any, object) for member in _members(field.annotation)):
+        if may_be_none(field.annotation):
             nullable.add(name)
     return Shape(tuple(values), frozenset(nullable), blocks)
 
@@ -101,65 +92,56 @@ def is_block(annotation: object) -> bool:
     )
 
 
+def _require_storable(place: str, field: FieldInfo) -> None:
+    named = [("", field), *(("", one) for one in field.metadata), *parts(field.annotation)]
+    for inside, part in named:
+        where = f"{place}: {inside}" if inside else place
+        if isinstance(part, FieldInfo) and (part.exclude or getattr(part, "exclude_if", None)):
+            raise DefinitionError(f"{where} is excluded from what pydantic writes, so it cannot be stored")
+        if isinstance(part, type) and issubclass(part, (SecretStr, SecretBytes)):
+            raise DefinitionError(
+                f"{where} is a secret, of which pydantic writes asterisks only: keep it in a place made for"
+                " secrets, and here what it is found by"
+            )
+        if not inside and (part is Json or type(part) is Json):
+            raise DefinitionError(
+                f"{where} is Json, which takes a text and is something else afterwards, so that it cannot be checked"
+                " again: give it the type that is meant"
+            )
+
+
 def _block_field(cls: type[BaseModel], name: str, field: FieldInfo) -> BlockField | None:
-    annotation, metadata = _bare(field.annotation)
+    annotation, metadata = bare(field.annotation)
     metadata = [*field.metadata, *metadata]
     place = f"{cls.__name__}.{name}"
-    mentioned = [part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, Stored)]
+    mentioned = [
+        (inside, part) for inside, part in parts(annotation) if isinstance(part, type) and issubclass(part, Stored)
+    ]
     if not mentioned:
         return None
-    wrong = [part for part in mentioned if not is_block(part)]
-    if wrong:
-        raise DefinitionError(
-            f"{place} names {wrong[0].__name__}, a whole subscription: name the product block of it that is referred to"
-        )
+    for inside, part in mentioned:
+        if inside:
+            raise DefinitionError(
+                f"{place} is a value, but {inside} in it names {part.__name__}, of which a copy would be stored: put the"
+                " product block into a field of its own"
+            )
+        if not is_block(part):
+            raise DefinitionError(
+                f"{place} names {part.__name__}, a whole subscription: name the product block of it that is referred to"
+            )
     many = typing.get_origin(annotation) is list
     if many:
         (annotation,) = typing.get_args(annotation)
-    members = list(_members(annotation))
-    optional = not many and NoneType in members
-    classes = [member for member in members if member is not NoneType]
-    mixed = [member for member in classes if not is_block(member)]
+    kinds = list(members(annotation))
+    optional = not many and NoneType in kinds
+    classes = [kind for kind in kinds if kind is not NoneType]
+    mixed = [kind for kind in classes if not is_block(kind)]
     if mixed:
         raise DefinitionError(
-            f"{place} mixes product blocks with {_text(mixed[0])}: a field holds a block, a union of blocks, either with"
+            f"{place} mixes product blocks with {text_of(mixed[0])}: a field holds a block, a union of blocks, either with"
             " '| None', or a list of blocks, and nothing else"
         )
-    lengths = [least for part in metadata if (least := getattr(part, "min_length", None)) is not None]
+    least = [number for part in metadata if (number := getattr(part, "min_length", None)) is not None]
+    most = [number for part in metadata if (number := getattr(part, "max_length", None)) is not None]
     found = cast("tuple[type[ProductBlockModel], ...]", tuple(classes))
-    return BlockField(name, found, many, optional, max(lengths, default=0))
-
-
-def _bare(annotation: object) -> tuple[object, list[object]]:
-    """An annotation without ``Annotated`` and without aliases, and what ``Annotated`` said."""
-    metadata: list[object] = []
-    while True:
-        if typing.get_origin(annotation) is Annotated:
-            annotation, *more = typing.get_args(annotation)
-            metadata += more
-        elif (meant := getattr(annotation, "__value__", None)) is not None:
-            annotation = meant
-        else:
-            return annotation, metadata
-
-
-def _members(annotation: object) -> Iterator[object]:
-    annotation, _ = _bare(annotation)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        for member in typing.get_args(annotation):
-            yield from _members(member)
-    else:
-        yield annotation
-
-
-def _parts(annotation: object) -> Iterator[object]:
-    annotation, _ = _bare(annotation)
-    arguments = typing.get_args(annotation)
-    if not arguments:
-        yield annotation
-    for argument in arguments:
-        yield from _parts(argument)
-
-
-def _text(annotation: object) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return BlockField(name, found, many, optional, max(least, default=0), min(most, default=None))

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from orchestrator.db.subscriptions import FoundBlock, FoundSubscription, Links, StoredProduct
-from orchestrator.domain.assembly import Assembly, raise_problems
+from orchestrator.db.subscriptions import FoundSubscription, Links, StoredProduct
+from orchestrator.domain.assembly import Assembly, Remaking, raise_problems
 from orchestrator.domain.empty import empty_blocks
 from orchestrator.domain.family import DomainModel
 from orchestrator.domain.product import ProductModel, fixed_inputs
 from orchestrator.domain.registry import model_of
-from orchestrator.domain.rows import block_row, blocks_in, links_of, list_fields, reachable
+from orchestrator.domain.rows import blocks_in, links_of, list_fields, reachable
 from orchestrator.errors import ModelError
 from orchestrator.types import SubscriptionLifecycle
 
@@ -34,13 +34,16 @@ def active_product(found: StoredProduct) -> ProductModel:
     return product
 
 
-def dates(status: SubscriptionLifecycle, start: datetime | None, end: datetime | None) -> dict[str, object]:
-    """The dates of a subscription that gets a status now."""
+def dates(status: SubscriptionLifecycle, other: SubscriptionModel | None = None) -> dict[str, object]:
+    """The dates of a subscription that gets a status now; ``other`` is what it was until now."""
+    start, end = (None, None) if other is None else (other.start_date, other.end_date)
     now = datetime.now(UTC)
     if status is SubscriptionLifecycle.ACTIVE and start is None:
         start = now
-    if status is SubscriptionLifecycle.TERMINATED:
-        end = now
+    was_terminated = other is not None and other.status is SubscriptionLifecycle.TERMINATED
+    if was_terminated is not (status is SubscriptionLifecycle.TERMINATED):
+        # Any other end date is somebody's plan, and stays.
+        end = None if was_terminated else now
     return {"start_date": start, "end_date": end}
 
 
@@ -85,7 +88,7 @@ def in_lifecycle(other: SubscriptionModel, status: SubscriptionLifecycle) -> Sub
         **_own_values(other),
         **{name: getattr(other, name) for name in model.__shape__.values},
         "status": status,
-        **dates(status, other.start_date, other.end_date),
+        **dates(status, other),
     }
     what = f"the subscription {other.subscription_id} cannot become {status.value} as {model.__name__}"
     made = _assembled(model, own, links_of(other), _remade(other, status), what)
@@ -132,34 +135,41 @@ def _own_values(other: SubscriptionModel) -> dict[str, object]:
 
 
 def _remade(other: SubscriptionModel, status: SubscriptionLifecycle) -> Assembly:
-    """Makes the blocks of a subscription anew for a status; those of other subscriptions stay the objects that they are."""
-    blocks = reachable(other)
-    shared = {key: one for key, one in blocks.items() if one.owner_subscription_id != other.subscription_id}
-    return Assembly(
-        {key: FoundBlock(block_row(one), status) for key, one in blocks.items()},
-        shared,
-        {key: one.as_stored for key, one in blocks.items()},
-    )
+    return Remaking(reachable(other), other.subscription_id, status)
 
 
 def _kept(other: SubscriptionModel, model: type[DomainModel], taken: Mapping[str, object]) -> Links:
-    """Which blocks of a subscription stand in which fields of its new model: by field, else by product block."""
+    """Which blocks of a subscription stand in which fields of its new model: by field, else by product block.
+
+    Raises:
+        ModelError: there is a field for a block, but not for all of its kind: nobody but the author knows which shall stay.
+    """
     free = dict(blocks_in(other))
     kept: dict[tuple[str, int], UUID] = {}
-    fields = [field for name, field in model.__shape__.blocks.items() if name not in taken]
+    fields = {name: field for name, field in model.__shape__.blocks.items() if name not in taken}
+    kinds = {name: {one.product_block_name for one in field.classes} for name, field in fields.items()}
     for by_field in (True, False):
-        for field in fields:
-            if any(name == field.name for name, _ in kept):
+        for name, field in fields.items():
+            if any(name == one for one, _ in kept):
                 continue
-            names = {one.product_block_name for one in field.classes}
             found = [
                 place
                 for place, block in free.items()
-                if block.product_block_name in names
-                and (place[0] == field.name if by_field else place[0] not in model.__shape__.blocks)
+                if block.product_block_name in kinds[name]
+                and (place[0] == name if by_field else place[0] not in model.__shape__.blocks)
             ]
             for position, place in enumerate(found if field.many else found[:1]):
-                kept[field.name, position] = free.pop(place).subscription_instance_id
+                kept[name, position] = free.pop(place).subscription_instance_id
+    for (name, _), block in free.items():
+        if block.subscription_instance_id in kept.values():
+            continue
+        places = [one for one, names in kinds.items() if block.product_block_name in names]
+        if places:
+            raise ModelError(
+                f"the subscription {other.subscription_id} has the block {block.product_block_name}"
+                f" {block.subscription_instance_id} in {name!r}, for which {model.__name__} has no place left: say which"
+                f" blocks stand in {' and '.join(map(repr, places))} by new_root={{{places[0]!r}: ...}}; others go"
+            )
     return kept
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import enum
 import typing
+from collections.abc import Collection
+from dataclasses import is_dataclass
+from types import NoneType
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from orchestrator.db.subscriptions import StoredProduct
+from orchestrator.domain.annotations import members, text_of
 from orchestrator.domain.family import DomainModel
-from orchestrator.errors import ModelError
+from orchestrator.errors import DefinitionError, ModelError
 
 
 class ProductModel(BaseModel):
@@ -49,9 +55,64 @@ def fixed_inputs(cls: type[DomainModel], product: StoredProduct) -> dict[str, ob
 
 def choices(field: FieldInfo) -> dict[str, object]:
     """What a fixed input can be, if its annotation lists that: the text in the database -> the value."""
-    annotation = field.annotation
-    if typing.get_origin(annotation) is typing.Literal:
-        return {str(value): value for value in typing.get_args(annotation)}
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return {str(member.value): member for member in annotation}
-    return {}
+    found: dict[str, object] = {}
+    for member in members(field.annotation):
+        if typing.get_origin(member) is Literal:
+            found |= {as_text(value): value for value in typing.get_args(member) if value is not None}
+        elif isinstance(member, type) and issubclass(member, enum.Enum):
+            found |= {as_text(value): value for value in member}
+        elif member is not NoneType:
+            return {}
+    return found
+
+
+def as_text(value: object) -> str:
+    """The value of a fixed input as the database has it."""
+    return str(to_jsonable_python(value.value if isinstance(value, enum.Enum) else value))
+
+
+def default_text(field: FieldInfo) -> str | None:
+    """What a fixed input is without anybody saying it; ``None`` if it has no default, or that is ``None``."""
+    default = field.get_default()
+    return None if default is None or default is PydanticUndefined else as_text(default)
+
+
+def misfit(field: FieldInfo, text: str) -> str | None:
+    """Why a text cannot be the value of a fixed input, in pydantic's words; ``None`` if it can."""
+    try:
+        _value(field, text)
+    except ValidationError as error:
+        return "; ".join(one["msg"] for one in error.errors(include_url=False))
+    return None
+
+
+def check_fixed_inputs(cls: type[DomainModel]) -> None:
+    """Make sure that what a product has as text can be the value of each fixed input.
+
+    Raises:
+        DefinitionError: it cannot; the text names class and field.
+    """
+    for name in cls.__shape__.values:
+        field = cls.model_fields[name]
+        place = f"{cls.__name__}.{name}"
+        for member in members(field.annotation):
+            kind = typing.get_origin(member) or member
+            if kind is Literal or not isinstance(kind, type) or issubclass(kind, str | bytes | enum.Enum):
+                continue
+            if issubclass(kind, Collection | BaseModel) or is_dataclass(kind):
+                raise DefinitionError(
+                    f"{place} is a fixed input, which the product holds as a text, and so cannot be {text_of(member)}: make it a"
+                    " plain value, or a field of a product block"
+                )
+        text = default_text(field)
+        if text is not None and (wrong := misfit(field, text)):
+            raise DefinitionError(
+                f"{place} is a fixed input, which the product holds as a text, and its default {text!r} could not be read from"
+                f" that: {wrong}"
+            )
+
+
+def _value(field: FieldInfo, text: str) -> object:
+    annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    adapter: TypeAdapter[object] = TypeAdapter(annotation)
+    return adapter.validate_python(choices(field).get(text, text), strict=False)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
-
-from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from orchestrator.db.subscriptions import Columns, Links, StoredBlock, StoredSubscription
 from orchestrator.domain.family import DomainModel, family_named
 from orchestrator.domain.fields import is_block
+from orchestrator.domain.texts import describe
+from orchestrator.domain.values import refuse_null_characters, written
 from orchestrator.errors import ModelError
-from orchestrator.types import JSON
 
 if TYPE_CHECKING:
     from orchestrator.domain.block import ProductBlockModel
@@ -30,9 +28,9 @@ def block_row(block: ProductBlockModel) -> StoredBlock:
     Raises:
         ModelError: a value cannot be written as JSON.
     """
-    _refuse_null_characters(block, {"label": block.label})
+    refuse_null_characters(block, {"label": block.label})
     return StoredBlock(
-        block.product_block_name, block.owner_subscription_id, block.label, _values(block), links_of(block)
+        block.product_block_name, block.owner_subscription_id, block.label, written(block), links_of(block)
     )
 
 
@@ -44,7 +42,7 @@ def subscription_rows(subscription: SubscriptionModel) -> StoredSubscription:
     """
     mine = subscription.subscription_id
     texts = {name: getattr(subscription, name) for name in ("customer_id", "description", "note")}
-    _refuse_null_characters(subscription, texts)
+    refuse_null_characters(subscription, texts)
     blocks = {key: block_row(one) for key, one in reachable(subscription).items() if one.owner_subscription_id == mine}
     columns = Columns(
         subscription.product.product_id,
@@ -70,15 +68,26 @@ def list_fields(cls: type[DomainModel], blocks: Iterable[StoredBlock]) -> frozen
 
 
 def blocks_in(model: DomainModel) -> dict[tuple[str, int], ProductBlockModel]:
-    """The blocks that stand in a model's own fields, by field and position."""
+    """The blocks that stand in a model's own fields, by field and position.
+
+    Raises:
+        ModelError: something else stands there: a list was changed in place.
+    """
     found: dict[tuple[str, int], ProductBlockModel] = {}
     for name, field in type(model).__shape__.blocks.items():
         value = getattr(model, name)
         if field.many:
-            found |= {(name, position): one for position, one in enumerate(value)}
+            if not isinstance(value, list):
+                raise ModelError(f"{name} of {describe(model)} must be a list of blocks, not {value!r}")
+            for position, one in enumerate(value):
+                found[name, position] = one if is_block(type(one)) else _no_block(model, f"{name}.{position}", one)
         elif value is not None:
-            found[name, 0] = value
+            found[name, 0] = value if is_block(type(value)) else _no_block(model, name, value)
     return found
+
+
+def _no_block(model: DomainModel, place: str, value: object) -> NoReturn:
+    raise ModelError(f"{place} of {describe(model)} must be a block, not {value!r}")
 
 
 def links_of(model: DomainModel) -> Links:
@@ -115,92 +124,3 @@ def _reach(model: DomainModel, found: dict[UUID, ProductBlockModel], above: list
             raise ModelError(
                 f"{describe(block)} stands in two places with different values: put one and the same object into both"
             )
-
-
-def check(model: DomainModel) -> None:
-    """Validate a model as it is now: lists and other values may have been changed in place, where nobody noticed.
-
-    Raises:
-        ModelError: a value does not fit its field.
-    """
-    cls = type(model)
-    given = {name: getattr(model, name) for name in cls.model_fields}
-    try:
-        checked = cls.model_validate(given)
-    except ValidationError as error:
-        wrong = "; ".join(problems(error))
-        raise ModelError(f"{describe(model)} cannot be saved as {cls.__name__}: {wrong}") from error
-    for name in cls.__shape__.values:
-        model.__dict__[name] = checked.__dict__[name]
-
-
-def check_comes_back(block: ProductBlockModel, row: StoredBlock) -> None:
-    """Make sure that what is to be stored of a block can be loaded again, rather than find out when nobody can mend it.
-
-    Raises:
-        ModelError: it cannot.
-    """
-    cls = type(block)
-    given = {name: getattr(block, name) for name in cls.model_fields if name not in cls.__shape__.values}
-    try:
-        cls.model_validate({**given, **with_none(cls, row.values)})
-    except ValidationError as error:
-        wrong = "; ".join(problems(error))
-        raise ModelError(
-            f"{describe(block)} cannot be saved: what JSON makes of it does not fit {cls.__name__} any more: {wrong}"
-        ) from error
-
-
-def with_none(cls: type[DomainModel], stored: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Stored values, with ``None`` where that is what its absence means."""
-    shape = cls.__shape__
-    absent = [name for name in shape.nullable if name not in stored and cls.model_fields[name].is_required()]
-    return {**stored, **dict.fromkeys(absent)}
-
-
-def problems(error: ValidationError, path: str = "", told: Collection[str] = ()) -> list[str]:
-    """What pydantic says, one line per field, each with its path; not about fields of which something was told already."""
-    return [
-        f"{'.'.join([*filter(None, [path]), *map(str, one['loc'])]) or 'all of it'}: {one['msg']}"
-        for one in error.errors(include_url=False, include_context=False, include_input=False)
-        if not (one["loc"] and one["loc"][0] in told)
-    ]
-
-
-def describe(model: DomainModel) -> str:
-    """A model, as error texts name it."""
-    key = getattr(model, type(model).reference_key)
-    return f"the block {type(model).__family__.name} {key}" if is_block(type(model)) else f"the subscription {key}"
-
-
-def _values(block: ProductBlockModel) -> dict[str, JSON]:
-    cls, shape = type(block), type(block).__shape__
-    try:
-        text = block.__pydantic_serializer__.to_json(block, include=set(shape.values), warnings=False)
-        values: dict[str, JSON] = from_json(text, allow_inf_nan=False)
-    except (PydanticSerializationError, ValueError) as error:
-        raise ModelError(f"{describe(block)} holds something that JSON cannot hold: {error}") from error
-    if b"\\u0000" in text:
-        _refuse_null_characters(block, values)
-    for name in shape.values:
-        value = getattr(block, name)
-        if isinstance(value, set | frozenset):
-            # Sets have no order, rows do: without one of our own each save would find them different.
-            values[name] = sorted(values[name], key=to_json)  # type: ignore[arg-type]
-        elif value is None and cls.model_fields[name].get_default() is None:
-            del values[name]
-    return values
-
-
-def _refuse_null_characters(model: DomainModel, values: Mapping[str, JSON]) -> None:
-    wrong = [name for name, value in values.items() if _has_null_character(value)]
-    if wrong:
-        raise ModelError(f"{wrong[0]} of {describe(model)} has a null character, which the database cannot hold")
-
-
-def _has_null_character(value: JSON) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_has_null_character(key) or _has_null_character(item) for key, item in value.items())
-    return isinstance(value, list) and any(_has_null_character(item) for item in value)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.db.subscriptions import Difference, StoredSubscription
+from orchestrator.domain.checking import check, check_comes_back
 from orchestrator.domain.difference import difference
-from orchestrator.domain.rows import block_row, check, check_comes_back, describe, reachable, subscription_rows
+from orchestrator.domain.rows import block_row, reachable, subscription_rows
+from orchestrator.domain.texts import describe
 from orchestrator.errors import ModelError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as rows
 from orchestrator.db.relations import SubscriptionReference, read_neighbours
+from orchestrator.db.savepoints import if_rolled_back
 from orchestrator.db.subscriptions import StoredSubscription
 from orchestrator.domain.difference import flat_rows
 from orchestrator.domain.empty import check_blocks_can_start_empty, filled
@@ -21,7 +22,7 @@ from orchestrator.domain.family import (
     settle,
 )
 from orchestrator.domain.making import active_product, dates, in_lifecycle, loaded, of_product
-from orchestrator.domain.product import ProductModel, fixed_inputs
+from orchestrator.domain.product import ProductModel, check_fixed_inputs, fixed_inputs
 from orchestrator.domain.registry import model_of
 from orchestrator.domain.rows import reachable, subscription_rows
 from orchestrator.domain.saving import judged
@@ -103,7 +104,7 @@ class SubscriptionModel(DomainModel):
                 f"{cls.__name__} does not say when it is used: write is_base=True for the first class of a model, and"
                 " lifecycle=[...] for a class derived from that"
             )
-        settle(cls, SubscriptionModel, lifecycle or (), check_blocks_can_start_empty)
+        settle(cls, SubscriptionModel, lifecycle or (), check_blocks_can_start_empty, check_fixed_inputs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _NOT_ASSIGNED:
@@ -159,7 +160,7 @@ class SubscriptionModel(DomainModel):
             "status": status,
             "insync": insync,
             "note": note,
-            **dates(status, None, None),
+            **dates(status),
         }
         return cast("Self", filled(model, own, key, fixed_inputs(model, found), status))
 
@@ -211,8 +212,8 @@ class SubscriptionModel(DomainModel):
 
         Raises:
             NotFoundError: there is no such product.
-            ModelError: the product is not active, its model for the present status is not this class, or something that must
-                be there is missing.
+            ModelError: the product is not active, its model for the present status is not this class, something that must
+                be there is missing, or there is no place for all blocks of a kind.
         """
         found = await rows.load_product(session, new_product_id)
         product = active_product(found)
@@ -227,6 +228,8 @@ class SubscriptionModel(DomainModel):
     async def save(self, session: AsyncSession) -> None:
         """Write what is different from what was loaded, in the transaction of a step's session; nothing else is sent.
 
+        When that is rolled back, also by a savepoint, the model knows it, and the next save writes it again.
+
         Raises:
             ModelError: something does not fit its field, is not registered in the database, belongs to another subscription,
                 or is in use by one; or no process is behind the session.
@@ -235,11 +238,20 @@ class SubscriptionModel(DomainModel):
         found, now = judged(self)
         if found is None:
             return
-        version = await rows.store(session, found)
-        self.mark_as_stored(now, version)
-        for block in reachable(self).values():
-            if block.owner_subscription_id == self.subscription_id:
-                block.mark_as_stored(now.blocks[block.subscription_instance_id])
+        mine = [one for one in reachable(self).values() if one.owner_subscription_id == self.subscription_id]
+        stored, version = self._stored, self.version
+        before = [(one, one.as_stored) for one in mine]
+
+        def undo() -> None:
+            self.mark_as_stored(stored, version)
+            for one, row in before:
+                one.mark_as_stored(row)
+
+        new_version = await rows.store(session, found)
+        await if_rolled_back(session, undo)
+        self.mark_as_stored(now, new_version)
+        for one in mine:
+            one.mark_as_stored(now.blocks[one.subscription_instance_id])
 
     async def in_use_by(self, session: AsyncSession) -> list[SubscriptionReference]:
         """The other subscriptions that refer directly to a block of this one, whatever their status, as the database has it."""

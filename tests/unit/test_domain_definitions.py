@@ -1,19 +1,22 @@
-"""What is found when the class of a model is made: its fields, and everything that can never work."""
+"""What is found when the class of a model is made: its fields, its family, and what the database must know of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from ipaddress import IPv4Address
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import pytest
 from annotated_types import Len
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
 from typing_extensions import TypeAliasType
 
+from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, ProductBlockModel, SubscriptionModel, definition_of
 from orchestrator.domain.definition import BlockDefinition, FixedInputDefinition
+from orchestrator.domain.product import fixed_inputs, misfit
 from orchestrator.domain.registry import SubscriptionModelRegistry
 from orchestrator.errors import DefinitionError
 from orchestrator.types import SubscriptionLifecycle
@@ -26,7 +29,6 @@ from tests.unit.models import (
     NodeBlock,
     NodeBlockInactive,
     NodeBlockProvisioning,
-    NodeInactive,
     NodeProvisioning,
     PortBlock,
     PortBlockInactive,
@@ -111,200 +113,11 @@ def test_a_value_may_be_of_any_type_that_pydantic_writes_as_json() -> None:
     assert (made.needs_no_default, made.anything) == (None, None)
 
 
-def base_twice() -> None:
-    class First(ProductBlockModel, product_block_name="Twice"):
-        pass
-
-    class Second(ProductBlockModel, product_block_name="Twice"):
-        pass
-
-
-def lifecycle_twice() -> None:
-    class One(NodeBlock, lifecycle=[ACTIVE]):
-        pass
-
-
-def lifecycle_without_base() -> None:
-    class Lonely(ProductBlockModel, lifecycle=[ACTIVE]):
-        pass
-
-
-def subscription_lifecycle_without_base() -> None:
-    class Lonely(SubscriptionModel, lifecycle=[ACTIVE]):
-        pass
-
-
-def neither_base_nor_lifecycle() -> None:
-    class Plain(NodeInactive):
-        pass
-
-
-def unknown_lifecycle() -> None:
-    class Wrong(NodeBlock, lifecycle=["sleeping"]):
-        pass
-
-
-def one_word_for_a_list() -> None:
-    class Wrong(NodeBlock, lifecycle="migrating"):
-        pass
-
-
-def field_that_the_base_lacks() -> None:
-    class More(NodeBlock, lifecycle=["migrating"]):
-        rack: str
-
-
-def another_kind() -> None:
-    class Other(PortBlock, lifecycle=["migrating"]):
-        node: list[NodeBlockInactive]  # type: ignore[assignment]
-
-
-def a_block_for_a_value() -> None:
-    class Other(PortBlock, lifecycle=["migrating"]):
-        vlan: NodeBlockInactive  # type: ignore[assignment]
-
-
-def mixed() -> None:
-    class Mixed(SubscriptionModel, is_base=True):
-        node: NodeBlockInactive | int
-
-
-def mixed_list() -> None:
-    class Mixed(SubscriptionModel, is_base=True):
-        nodes: list[NodeBlockInactive | str]
-
-
-def blocks_in_a_dict() -> None:
-    class Mixed(SubscriptionModel, is_base=True):
-        nodes: dict[str, NodeBlockInactive]
-
-
-def optional_list() -> None:
-    class Mixed(SubscriptionModel, is_base=True):
-        nodes: list[NodeBlockInactive] | None
-
-
-def whole_subscription() -> None:
-    class Wrong(SubscriptionModel, is_base=True):
-        other: NodeInactive
-
-
-def required_value_in_a_base() -> None:
-    class Full(ProductBlockModel, product_block_name="Full"):
-        rack: str
-
-
-def required_union_in_a_base() -> None:
-    class Union(SubscriptionModel, is_base=True):
-        way: PortBlockInactive | FibreBlockInactive
-
-
-def required_list_of_unions_in_a_base() -> None:
-    class Union(SubscriptionModel, is_base=True):
-        ways: Annotated[list[PortBlockInactive | FibreBlockInactive], Len(1)]
-
-
-def endless() -> None:
-    class Endless(ProductBlockModel, product_block_name="Endless"):
-        inner: Endless
-
-
-def wrong_lifecycle() -> None:
-    class Early(NodeProvisioning, lifecycle=["migrating"]):
-        node: NodeBlock
-
-
-def wrong_lifecycle_in_a_base() -> None:
-    class Early(SubscriptionModel, is_base=True):
-        node: NodeBlock
-
-
-def two_classes_of_one_block() -> None:
-    class Two(SubscriptionModel, is_base=True):
-        node: NodeBlockInactive | NodeBlockProvisioning | None
-
-
-def reserved() -> None:
-    class Reserved(ProductBlockModel, product_block_name="Reserved"):
-        owner_subscription_id: int  # type: ignore[assignment]
-
-
-def reserved_method() -> None:
-    class Reserved(SubscriptionModel, is_base=True):
-        save: int  # type: ignore[assignment]
-
-
-def excluded() -> None:
-    class Excluded(ProductBlockModel, product_block_name="Excluded"):
-        secret: str | None = Field(default=None, exclude=True)
-
-
-def secret() -> None:
-    class Secret(ProductBlockModel, product_block_name="Secret"):
-        password: SecretStr | None = None
-
-
-def base_of_a_base() -> None:
-    class Second(NodeInactive, is_base=True):
-        pass
-
-
-def block_of_a_block() -> None:
-    class Second(NodeBlockInactive, product_block_name="Second"):
-        pass
-
-
-def not_defined_yet() -> None:
-    class Early(ProductBlockModel, product_block_name="Early"):
-        later: Later | None  # type: ignore[name-defined]  # noqa: F821
-
-
-@pytest.mark.parametrize(
-    ("define", "words"),
-    [
-        (base_twice, "Second and First are both the product block 'Twice'"),
-        (lifecycle_twice, "One claims the lifecycle ACTIVE, which NodeBlock has claimed already"),
-        (lifecycle_without_base, "Lonely says neither which product block it is.*product_block_name="),
-        (subscription_lifecycle_without_base, "Lonely does not say when it is used: write is_base=True"),
-        (neither_base_nor_lifecycle, "Plain does not say when it is used.*lifecycle="),
-        (unknown_lifecycle, "Wrong claims the lifecycle 'sleeping': there are INITIAL, ACTIVE"),
-        (one_word_for_a_list, r"Wrong: lifecycle= is a list, not 'migrating': write lifecycle=\[...\]"),
-        (field_that_the_base_lacks, "More.rack: the base NodeBlockInactive has no such field.*add 'rack' there"),
-        (another_kind, "Other.node is a list of blocks, but PortBlockInactive.node is a block"),
-        (a_block_for_a_value, "Other.vlan is a block, but PortBlockInactive.vlan is a value"),
-        (mixed, "Mixed.node mixes product blocks with int"),
-        (mixed_list, "Mixed.nodes mixes product blocks with str"),
-        (blocks_in_a_dict, "Mixed.nodes mixes product blocks with dict"),
-        (optional_list, "Mixed.nodes mixes product blocks with list"),
-        (whole_subscription, "Wrong.other names NodeInactive, a whole subscription"),
-        (
-            required_value_in_a_base,
-            "Full.rack must have a value, but a new block has none: write 'rack: .* None = None'",
-        ),
-        (required_union_in_a_base, r"Union.way must hold a block of several kinds.*add '\| None'"),
-        (required_list_of_unions_in_a_base, "Union.ways must hold a block of several kinds.*let the list be empty"),
-        (endless, "Endless.inner must hold a block of its own kind"),
-        (wrong_lifecycle, "Early.node names NodeBlock, but in the lifecycle MIGRATING.*NodeBlockInactive"),
-        (wrong_lifecycle_in_a_base, "Early.node names NodeBlock, but in the lifecycle INITIAL.*name NodeBlockInactive"),
-        (two_classes_of_one_block, "Two.node names two classes of the product block 'Node'"),
-        (reserved, "Reserved.owner_subscription_id: the name 'owner_subscription_id' is the engine's own"),
-        (reserved_method, "Reserved.save: the name 'save' is the engine's own"),
-        (excluded, "Excluded.secret is excluded"),
-        (secret, "Secret.password is a secret, of which pydantic writes asterisks only"),
-        (base_of_a_base, "Second has is_base=True but derives from NodeInactive"),
-        (block_of_a_block, "Second has a product_block_name but derives from NodeBlockInactive"),
-        (not_defined_yet, "an annotation of Early names something that is not defined yet: .*'Later'"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_a_class_that_cannot_work_is_refused_when_it_is_made(define: Any, words: str) -> None:
-    with pytest.raises(DefinitionError, match=words):
-        define()
-
-
 def test_what_was_refused_claims_nothing() -> None:
     with pytest.raises(DefinitionError):
-        field_that_the_base_lacks()
+
+        class More(NodeBlock, lifecycle=["migrating"]):
+            rack: str
 
     class Right(NodeBlock, lifecycle=["disabled"]):
         pass
@@ -363,3 +176,78 @@ def test_a_definition_names_everything_that_the_database_must_know() -> None:
     }
     assert definition_of("Link", LinkInactive) == found
     assert definition_of("Node P", Node).fixed_inputs["role"].values == ("P", "PE")
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+def test_a_fixed_input_is_described_as_the_text_that_it_is_read_from() -> None:
+    class FixedInactive(SubscriptionModel, is_base=True):
+        colour: Colour | None = Colour.RED
+        speed: Literal[1, 10] | None
+        word: Literal["a"] | Colour = "a"
+        free: int | Literal["auto"] = 7
+        address: IPv4Address = IPv4Address("10.0.0.1")
+        redundant: bool = True
+        nothing: int | None = None
+
+    found = definition_of("Fixed", FixedInactive).fixed_inputs
+    assert found == {
+        "colour": FixedInputDefinition(("red", "blue"), "red"),
+        "speed": FixedInputDefinition(("1", "10"), None),
+        "word": FixedInputDefinition(("a", "red", "blue"), "a"),
+        "free": FixedInputDefinition(None, "7"),
+        "address": FixedInputDefinition(None, "10.0.0.1"),
+        "redundant": FixedInputDefinition(None, "True"),
+        "nothing": FixedInputDefinition(None, None),
+    }
+    texts = {name: one.default or "10" for name, one in found.items()}
+    for name, text in texts.items():
+        assert misfit(FixedInactive.model_fields[name], text) is None
+    made = FixedInactive.model_validate(
+        {
+            "product": {
+                **dict.fromkeys(["name", "description", "product_type", "tag", "status"], ""),
+                "product_id": UUID(int=1),
+            },
+            "customer_id": "",
+            "description": "",
+            **fixed_inputs(FixedInactive, StoredProduct({"name": "F"}, texts)),
+        }
+    )
+    assert (made.colour, made.speed, made.free, made.redundant) == (Colour.RED, 10, 7, True)
+    assert made.address == IPv4Address("10.0.0.1")
+
+
+def test_why_a_text_cannot_be_a_fixed_input_is_told() -> None:
+    class LimitedInactive(SubscriptionModel, is_base=True):
+        speed: Annotated[int, Field(le=10)]
+        colour: Colour
+
+    assert "less than or equal to 10" in (misfit(LimitedInactive.model_fields["speed"], "11") or "")
+    assert "'red' or 'blue'" in (misfit(LimitedInactive.model_fields["colour"], "green") or "")
+
+
+def test_a_later_class_may_take_less_and_the_end_less_than_the_base() -> None:
+    class NarrowBase(SubscriptionModel, is_base=True):
+        mon: NodeBlockInactive | FibreBlockInactive | None = None
+        some: list[NodeBlockInactive]
+
+    class Narrow(NarrowBase, lifecycle=[ACTIVE, SubscriptionLifecycle.TERMINATED]):
+        mon: FibreBlockInactive  # of the base in every lifecycle but active
+        some: Annotated[list[NodeBlockInactive], Len(1, 2)]
+
+    assert Narrow.__shape__.blocks["some"].maximum == 2
+
+
+def test_fields_may_be_shared_by_a_plain_class_beside() -> None:
+    class Common(BaseModel):
+        site: str | None = None
+
+    class SharingInactive(Common, ProductBlockModel, product_block_name="Sharing"):
+        rack: str | None = None
+
+    assert set(SharingInactive.__shape__.values) == {"site", "rack"}
+    assert SharingInactive.new(UUID(int=1), site="ams").site == "ams"

@@ -224,3 +224,7 @@ def test_a_time_is_the_same_in_every_zone() -> None:
 
     assert flat_rows(rows)["start_date"] == "2026-01-02T00:00:00Z"
     assert difference(replace(rows, columns=COLUMNS), rows, version=1, insync=True) is None
+
+
+def test_a_persons_word_that_a_subscription_is_in_sync_is_no_part_of_what_it_is() -> None:
+    assert explain([{"note": [None, "a"]}, {"insync": [False, True]}, {"note": ["a", "b"]}]) == {"note": "b"}

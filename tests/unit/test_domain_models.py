@@ -8,12 +8,14 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, flat
 from orchestrator.domain.family import DomainModel
 from orchestrator.domain.product import fixed_inputs
+from orchestrator.domain.rows import block_row
+from orchestrator.domain.saving import judged
 from orchestrator.errors import ModelError
 from orchestrator.types import SubscriptionLifecycle
 from tests.unit.models import (
@@ -29,10 +31,18 @@ from tests.unit.models import (
     PortBlockInactive,
     Role,
 )
-from tests.unit.new_models import folders_of, new_link, new_node, saved
+from tests.unit.new_models import folders_of, new_link, new_node, product, saved
 
 ACTIVE, INITIAL = SubscriptionLifecycle.ACTIVE, SubscriptionLifecycle.INITIAL
 PROVISIONING, TERMINATED = SubscriptionLifecycle.PROVISIONING, SubscriptionLifecycle.TERMINATED
+
+
+class Endpoint(BaseModel):
+    host: str = ""
+
+
+class TlsEndpoint(Endpoint):
+    certificate: str = ""
 
 
 def test_a_new_block_is_empty_and_belongs_to_its_subscription() -> None:
@@ -141,6 +151,80 @@ def test_the_dates_of_a_life_are_set_once() -> None:
     assert (made.start_date, node.end_date) == (None, None)
     assert back.start_date == end.start_date == node.start_date
     assert end.end_date is not None
+
+
+def test_the_end_of_a_life_is_taken_back_with_it() -> None:
+    node = Node.from_other_lifecycle(new_node(), ACTIVE)
+    end = NodeInactive.from_other_lifecycle(node, TERMINATED)
+
+    assert SubscriptionModel.from_other_lifecycle(end, TERMINATED).end_date == end.end_date
+    assert Node.from_other_lifecycle(end, ACTIVE).end_date is None
+
+    node.end_date = planned = datetime(2099, 1, 1, tzinfo=UTC)
+    assert SubscriptionModel.from_other_lifecycle(node, PROVISIONING).end_date == planned
+    assert NodeInactive.from_other_lifecycle(node, TERMINATED).end_date != planned
+
+
+class MetricBlockInactive(ProductBlockModel, product_block_name="Metric"):
+    metric: int | None = None
+    end: Endpoint | None = None
+
+
+class MetricBlock(MetricBlockInactive, lifecycle=[ACTIVE]):
+    metric: int | None = 100
+
+
+class MetricInactive(SubscriptionModel, is_base=True):
+    block: MetricBlockInactive
+    other: MetricBlockInactive | None = None
+
+
+class Metric(MetricInactive, lifecycle=[ACTIVE]):
+    block: MetricBlock
+    other: MetricBlock | None = None
+
+
+def new_metric() -> MetricInactive:
+    key = uuid4()
+    block = MetricBlockInactive.new(key)
+    return MetricInactive(subscription_id=key, product=product("Metric"), customer_id="c", description="", block=block)
+
+
+def test_none_stays_none_in_a_lifecycle_with_another_default() -> None:
+    made = new_metric()
+
+    metric = Metric.from_other_lifecycle(made, ACTIVE)
+
+    assert metric.block.metric is None
+    assert block_row(metric.block).values == block_row(made.block).values == {"metric": None}
+    assert MetricBlock.new(made.subscription_id).metric == 100
+
+
+def test_somebody_elses_block_that_no_one_has_changed_can_be_saved_with_its_user() -> None:
+    """Made anew as another class, it may say the same in another way."""
+    owner, made = new_metric(), new_metric()
+    saved(owner)
+    made.other = owner.block
+
+    metric = Metric.from_other_lifecycle(made, ACTIVE)
+    assert type(metric.other) is MetricBlock
+    judged(metric)
+
+    owner.block.metric = 7
+    with pytest.raises(ModelError, match=f"was changed, but it belongs to the subscription {owner.subscription_id}"):
+        judged(Metric.from_other_lifecycle(made, ACTIVE))
+
+
+def test_what_would_not_come_back_is_not_lost_on_the_way_to_another_lifecycle() -> None:
+    made = new_metric()
+    made.block.end = TlsEndpoint(certificate="x")
+
+    metric = Metric.from_other_lifecycle(made, ACTIVE)
+
+    assert metric.block.end == made.block.end
+    assert metric.block.end is not made.block.end
+    with pytest.raises(ModelError, match=r"MetricBlock.end would be Endpoint"):
+        judged(metric)
 
 
 def test_somebody_elses_blocks_stay_the_objects_they_are() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated
+from ipaddress import IPv4Address
+from typing import Annotated, Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, computed_field
+from pydantic import Field, PlainSerializer, computed_field
 
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, flat
 from orchestrator.domain.rows import MAX_DEPTH, block_row
@@ -170,22 +170,53 @@ def test_a_label_that_the_database_cannot_hold_is_refused() -> None:
 
 
 def test_what_could_not_be_loaded_again_is_not_saved() -> None:
-    class Strict(ProductBlockModel, product_block_name="Strict"):
-        at: Annotated[datetime, Field(strict=True)] | None = None
+    class Even(ProductBlockModel, product_block_name="Even"):
+        number: Annotated[int, PlainSerializer(lambda number: number + 1), Field(multiple_of=2)] | None = None
+        other: IPv4Address | str | None = None
 
-    class Stricter(SubscriptionModel, is_base=True):
-        block: Strict
+    class EvenInactive(SubscriptionModel, is_base=True):
+        block: Even
 
     key = uuid4()
-    block = Strict.new(key)
-    made = Stricter(subscription_id=key, product=product("S"), customer_id="c", description="", block=block)
+    block = Even.new(key)
+    made = EvenInactive(subscription_id=key, product=product("S"), customer_id="c", description="", block=block)
     judged(made)
-    block.at = datetime(2026, 1, 1, tzinfo=UTC)
 
+    block.number = 2
     with pytest.raises(
-        ModelError, match="what JSON makes of it does not fit Strict any more: at: Input should be a valid"
+        ModelError, match="what JSON makes of it does not fit Even any more: number: Input should be a multiple of 2"
     ):
         judged(made)
+    block.number, block.other = None, IPv4Address("10.0.0.1")
+    with pytest.raises(
+        ModelError, match=r"Even.other would be '10.0.0.1', not IPv4Address\('10.0.0.1'\): JSON does not"
+    ):
+        judged(made)
+
+
+@pytest.mark.parametrize("wrong", ["x", None, {}, PortBlockInactive, 7])
+def test_something_else_than_a_block_in_a_list_is_told_in_words(wrong: Any) -> None:
+    link = new_link()
+    link.ports.append(wrong)
+
+    with pytest.raises(ModelError, match=rf"ports.2 of the subscription {link.subscription_id} must be a block, not "):
+        judged(link)
+
+
+def test_something_else_than_a_list_of_blocks_is_told_in_words() -> None:
+    folders = new_folders()
+    folders.top.__dict__["folders"] = None
+
+    with pytest.raises(ModelError, match=r"folders of the block Folder .* must be a list of blocks, not None"):
+        judged(folders)
+
+
+def test_a_subscription_in_a_list_of_blocks_is_told_in_words() -> None:
+    link = new_link()
+    link.ports.append(new_node())  # type: ignore[arg-type]
+
+    with pytest.raises(ModelError, match=r"ports.2 of the subscription .* must be a block, not NodeInactive"):
+        judged(link)
 
 
 def test_a_computed_field_is_not_asked_when_its_block_is_saved() -> None:
