@@ -26,6 +26,7 @@ from orchestrator.errors import DefinitionError, FencedError, MessageError, NotF
 from orchestrator.messages import MessageType, StepCommand, decode
 from orchestrator.registry import plan_of
 from orchestrator.services.execute import StepLimits, execute
+from orchestrator.services.subscriptions import passes_locks
 from orchestrator.workflow import StepKind
 
 logger = structlog.get_logger(__name__)
@@ -205,7 +206,7 @@ class Runner:
         structlog.contextvars.bind_contextvars(
             process_id=str(process.process_id), workflow=process.workflow, step=process.step, attempt=process.attempt
         )
-        work = Work(self._database, process.process_id)
+        work = Work(self._database, process.process_id, passes_locks=passes_locks(held.plan.workflow))
         token: str | None = None
         try:
             leaf = held.plan.locate(process)

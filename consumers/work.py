@@ -14,16 +14,17 @@ from orchestrator.types import State
 class Work:
     """The database's part in one attempt. Its session exists only if the step asks for it or returns models."""
 
-    def __init__(self, database: Database, process_id: UUID) -> None:
+    def __init__(self, database: Database, process_id: UUID, *, passes_locks: bool = False) -> None:
         self._database = database
         self._process_id = process_id
+        self._passes_locks = passes_locks
         self._has_loaded = False
         self.session: StepSession | None = None
 
     def open(self) -> StepSession:
         """The step's session; it takes a connection when it is first used."""
         if self.session is None:
-            self.session = StepSession(self._database.engine, self._process_id)
+            self.session = StepSession(self._database.engine, self._process_id, passes_locks=self._passes_locks)
         return self.session
 
     async def load(self, arguments: Arguments, state: State) -> Loaded:

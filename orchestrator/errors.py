@@ -141,16 +141,8 @@ class WorkflowNotUsableError(ConflictError):
         return self._reasons
 
 
-class StaleVersionError(ConflictError):
-    """The caller has looked at an older version of the subscription than there is now."""
-
-    key = "subscription.stale_version"
-
-
-class SubscriptionHeldError(ConflictError):
-    """An unfinished process holds the lock of the subscription."""
-
-    key = "subscription.held_by_process"
+class _DetailedConflictError(ConflictError):
+    """A conflict whose one reason has more for programs than its key."""
 
     def __init__(self, message: str, details: Mapping[str, JSON]) -> None:
         super().__init__(message)
@@ -158,8 +150,20 @@ class SubscriptionHeldError(ConflictError):
 
     @property
     def reasons(self) -> list[dict[str, JSON]]:
-        """The process that holds it."""
+        """The key and the details."""
         return [{"key": self.key, **self.details}]
+
+
+class StaleVersionError(_DetailedConflictError):
+    """The caller has looked at an older version of the subscription than there is now; the reason has both."""
+
+    key = "subscription.stale_version"
+
+
+class SubscriptionHeldError(_DetailedConflictError):
+    """An unfinished process holds the lock of the subscription; the reason names it."""
+
+    key = "subscription.held_by_process"
 
 
 class CallbackRefusedError(ConflictError):

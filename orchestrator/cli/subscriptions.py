@@ -17,9 +17,10 @@ from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
 from orchestrator.db.history import tries
 from orchestrator.db.id_prefixes import find_process, find_subscription
-from orchestrator.db.relations import RelatedSubscription
+from orchestrator.db.relations import SubscriptionReference
 from orchestrator.db.subscription_history import PAGE, ProcessHistory, SubscriptionChange
 from orchestrator.db.subscription_pages import ShownSubscription, StoredBlock
+from orchestrator.registry import known_workflows
 from orchestrator.services import subscriptions
 from orchestrator.services.subscriptions import Offer
 from orchestrator.types import SubscriptionLifecycle
@@ -186,6 +187,12 @@ def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
             prose="description / why not",
             empty="its product has no workflows",
         )
+        unknown = sorted({one.name for one in offers} - set(known_workflows()))
+        if unknown:
+            edge.output.complain(
+                f"note: this program does not know {', '.join(map(clean, unknown))}: rules of the project that stands in other"
+                " modules are missing here, too (ORCHESTRATOR_WORKFLOWS)"
+            )
 
     execute(body, as_json=as_json)
 
@@ -267,6 +274,8 @@ def _block(output: Output, block: StoredBlock, found: ShownSubscription, place: 
         title.append(f"  {clean(block.label)}")
     if block.owner_subscription_id != found.summary.subscription_id:
         title.append(f"  of subscription {block.owner_subscription_id}", style="cyan")
+    if block.is_repeated:
+        title.append("  (what is in it: see above)", style="dim")
     output.prose(title, indent=2 * depth)
     for name, value in sorted(block.resources.items()):
         output.prose(f"{clean(name)} = {clean(compact(value))}", indent=2 * depth + 2)
@@ -281,7 +290,7 @@ def _placed(blocks: Sequence[StoredBlock]) -> Iterable[tuple[StoredBlock, str]]:
         yield block, f"{block.field}.{block.position}" if block.field in many else block.field
 
 
-def _related(output: Output, title: str, related: Sequence[RelatedSubscription]) -> None:
+def _related(output: Output, title: str, related: Sequence[SubscriptionReference]) -> None:
     if not related:
         return
     output.line()

@@ -28,8 +28,8 @@ _TAKE_OVER = text(_LOCK.format(or_abandoned=_OR_ABANDONED))
 _RELEASE = text(
     """
     UPDATE subscriptions SET insync = true, locked_by = NULL, updated_at = now()
-     WHERE subscription_id = :subscription_id AND locked_by = :process_id
-    RETURNING version
+     WHERE locked_by = :process_id
+    RETURNING subscription_id
     """
 )
 _HOLDER = text(
@@ -84,10 +84,9 @@ async def take_lock(session: AsyncSession, subscription_id: UUID, process_id: UU
     return found is not None
 
 
-async def release_lock(session: AsyncSession, subscription_id: UUID, process_id: UUID) -> bool:
-    """Set a subscription in sync if the process holds its lock; whether it did."""
-    found = await session.scalar(_RELEASE, {"subscription_id": subscription_id, "process_id": process_id})
-    return found is not None
+async def release_locks(session: AsyncSession, process_id: UUID) -> list[UUID]:
+    """Set the subscriptions that a process holds in sync; which they were."""
+    return list(await session.scalars(_RELEASE, {"process_id": process_id}))
 
 
 async def holder_of(session: AsyncSession, subscription_id: UUID) -> Holder:

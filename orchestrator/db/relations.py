@@ -60,6 +60,7 @@ _CASE = text(
     f"""
     {_NEIGHBOURS}
     SELECT s.product_id, s.status, s.insync, s.locked_by, p.name AS product,
+           (SELECT status FROM processes WHERE process_id = s.locked_by) AS holder_status,
            ARRAY(SELECT other.subscription_id
                    FROM (SELECT subscription_id FROM users UNION SELECT subscription_id FROM used) neighbour
                   CROSS JOIN LATERAL (SELECT subscription_id, status, insync FROM subscriptions
@@ -87,10 +88,10 @@ _RELATED = text(
       FROM (SELECT subscription_id, true AS uses_it FROM users
              UNION ALL
             SELECT subscription_id, false FROM used) direction
-     CROSS JOIN LATERAL (SELECT subscription_id, description, status, insync, product_id FROM subscriptions
+     CROSS JOIN LATERAL (SELECT subscription_id, description, status, insync, product_id, created_at FROM subscriptions
                           WHERE subscription_id = direction.subscription_id LIMIT 1) other
       JOIN products p USING (product_id)
-     ORDER BY other.subscription_id
+     ORDER BY other.created_at, other.subscription_id
     """  # noqa: S608 - built from constants
 )
 
@@ -120,8 +121,8 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class RelatedSubscription:
-    """A neighbour of a subscription."""
+class SubscriptionReference:
+    """Another subscription, as much of it as a person needs to recognise it."""
 
     subscription_id: UUID
     description: str
@@ -132,10 +133,10 @@ class RelatedSubscription:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The subscriptions whose blocks one uses, and those that use its blocks; terminated ones, too."""
+    """The subscriptions whose blocks one uses, and those that use its blocks; oldest first, terminated ones, too."""
 
-    uses: tuple[RelatedSubscription, ...]
-    in_use_by: tuple[RelatedSubscription, ...]
+    uses: tuple[SubscriptionReference, ...]
+    in_use_by: tuple[SubscriptionReference, ...]
 
 
 async def lock_subscription(session: AsyncSession, subscription_id: UUID) -> None:
@@ -165,6 +166,7 @@ async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
         status=row.status,
         insync=row.insync,
         locked_by=row.locked_by,
+        holder_status=row.holder_status,
         locked_relations=tuple(row.locked_relations),
         unterminated_users=tuple(row.unterminated_users),
     )
@@ -185,8 +187,8 @@ def _workflow(written: Sequence[Any]) -> LinkedWorkflow:
     return LinkedWorkflow(name, description, Target(target), is_task)
 
 
-def _related(row: Any) -> RelatedSubscription:
-    return RelatedSubscription(row.subscription_id, row.description, row.status, row.insync, row.product)
+def _related(row: Any) -> SubscriptionReference:
+    return SubscriptionReference(row.subscription_id, row.description, row.status, row.insync, row.product)
 
 
 def _unknown(subscription_id: UUID) -> NotFoundError:

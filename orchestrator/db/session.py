@@ -33,6 +33,7 @@ STATEMENT_TIMEOUT_MS = 30_000
 """For the engine's own statements, which take milliseconds: something is badly wrong, let go and try again."""
 
 PROCESS_ID = "orchestrator.process_id"
+PASSES_LOCKS = "orchestrator.passes_locks"
 """Under this key a step's session carries the id of its process, in ``session.info``: whatever it saves is saved by it."""
 
 _DIALECT_ONLY = frozenset(

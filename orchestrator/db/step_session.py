@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from orchestrator.db.savepoints import forget_savepoints, without_comments
-from orchestrator.db.session import PROCESS_ID, Driver, driver
+from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, driver
 from orchestrator.errors import CommitNotAllowedError
 
 MARK_SETTING = "orchestrator.step"
@@ -82,11 +82,12 @@ class StepSession(AsyncSession):
 
     Args:
         process_id: whose step it is: what is saved through this session is saved by that process.
+        passes_locks: whether it may save subscriptions that other processes hold.
     """
 
     sync_session_class = GuardedSession
 
-    def __init__(self, engine: AsyncEngine, process_id: UUID | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, process_id: UUID | None = None, *, passes_locks: bool = False) -> None:
         self.guard = Guard()
         super().__init__(
             engine.execution_options(**{_OPTION: self.guard}), expire_on_commit=False, sync_session_class=GuardedSession
@@ -97,6 +98,7 @@ class StepSession(AsyncSession):
         event.listen(self._guarded, "after_begin", self._mark)
         if process_id is not None:
             self.info[PROCESS_ID] = process_id
+            self.info[PASSES_LOCKS] = passes_locks
 
     async def close(self) -> None:
         """Refused in a step: the engine closes it."""

@@ -112,7 +112,8 @@ class StoredBlock:
     Args:
         field, position: where it stands; ``field`` is empty for a block of the subscription that stands nowhere.
         owner_subscription_id: the subscription it belongs to.
-        blocks: what stands in its fields; nothing for blocks of other subscriptions, and for one that stands inside itself.
+        blocks: what stands in its fields; nothing for blocks of other subscriptions.
+        is_repeated: it stands elsewhere before, and what stands in its fields is shown there only.
     """
 
     field: str
@@ -123,6 +124,7 @@ class StoredBlock:
     label: str | None
     resources: Mapping[str, JSON]
     blocks: tuple[StoredBlock, ...] = ()
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,16 +258,26 @@ class _Blocks:
             self.inside.setdefault(block, []).append(place)
 
     def tree(self, roots: Sequence[Sequence[Any]]) -> tuple[StoredBlock, ...]:
-        found = [self.block(*place, above=()) for place in roots]
+        found = [self.block(*place) for place in roots]
         ours = str(self.subscription_id)
-        found += [
-            self.block("", 0, row[0], above=()) for row in self.rows if row[1] == ours and row[0] not in self.placed
-        ]
+        found += [self.block("", 0, row[0]) for row in self.rows if row[1] == ours and row[0] not in self.placed]
         return tuple(found)
 
-    def block(self, field: str, position: int, block_id: str, *, above: tuple[str, ...]) -> StoredBlock:
+    def block(self, field: str, position: int, block_id: str) -> StoredBlock:
+        # In its first place only: where blocks stand in two places each, a tree of all places doubles with each level.
+        is_repeated = block_id in self.placed
         self.placed.add(block_id)
         _, owner, name, label, resources = self.by_id[block_id]
-        inside = [] if block_id in above else self.inside.get(block_id, [])
-        blocks = tuple(self.block(*place, above=(*above, block_id)) for place in inside)
-        return StoredBlock(field, position, name, UUID(block_id), UUID(owner), label, resources, blocks)
+        inside = [] if is_repeated else self.inside.get(block_id, [])
+        blocks = tuple(self.block(*place) for place in inside)
+        return StoredBlock(
+            field,
+            position,
+            name,
+            UUID(block_id),
+            UUID(owner),
+            label,
+            resources,
+            blocks,
+            is_repeated and block_id in self.inside,
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.db.subscriptions import BlockReference, SubscriptionReference
+from orchestrator.db.relations import SubscriptionReference
+from orchestrator.db.subscriptions import BlockReference
 from orchestrator.domain.block import ProductBlockModel
 from orchestrator.domain.definition import definition_of
 from orchestrator.domain.difference import explain

@@ -134,6 +134,8 @@ def _block_field(cls: type[BaseModel], name: str, field: FieldInfo) -> BlockFiel
         (annotation,) = typing.get_args(annotation)
     kinds = list(members(annotation))
     optional = not many and NoneType in kinds
+    if many and NoneType in kinds:
+        raise DefinitionError(f"{place} is a list that may hold None: leave what is missing out of the list")
     classes = [kind for kind in kinds if kind is not NoneType]
     mixed = [kind for kind in classes if not is_block(kind)]
     if mixed:

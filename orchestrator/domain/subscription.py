@@ -10,8 +10,9 @@ from pydantic import AwareDatetime, Field, PrivateAttr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as rows
+from orchestrator.db.relations import SubscriptionReference, read_neighbours
 from orchestrator.db.savepoints import if_rolled_back
-from orchestrator.db.subscriptions import StoredSubscription, SubscriptionReference
+from orchestrator.db.subscriptions import StoredSubscription
 from orchestrator.domain.difference import flat_rows
 from orchestrator.domain.empty import check_blocks_can_start_empty, filled
 from orchestrator.domain.family import (
@@ -254,11 +255,11 @@ class SubscriptionModel(DomainModel):
 
     async def in_use_by(self, session: AsyncSession) -> list[SubscriptionReference]:
         """The other subscriptions that refer directly to a block of this one, whatever their status, as the database has it."""
-        return await rows.subscriptions_using(session, self.subscription_id)
+        return list((await read_neighbours(session, self.subscription_id)).in_use_by)
 
     async def depends_on(self, session: AsyncSession) -> list[SubscriptionReference]:
         """The other subscriptions to whose blocks this one refers directly, whatever their status, as the database has it."""
-        return await rows.subscriptions_used_by(session, self.subscription_id)
+        return list((await read_neighbours(session, self.subscription_id)).uses)
 
     def reference(self) -> dict[str, JSON]:
         """What the state of a process holds of the subscription."""

@@ -19,6 +19,9 @@ from orchestrator.types import State, Stored
 SUBSCRIPTION_ID = "subscription_id"
 """The state key under which workflows on a subscription keep its id."""
 
+OLD_SUBSCRIPTIONS = "__old_subscriptions__"
+"""The state key with the subscriptions as they were when they were locked, by their ids."""
+
 SUBSCRIPTION_VERSION = "subscription_version"
 """The state key with the version of it that the caller had looked at, if the first page named one."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from orchestrator.engine.references import OLD_SUBSCRIPTIONS
 from orchestrator.errors import InvalidResultError
 from orchestrator.types import State
 
@@ -43,13 +44,15 @@ def canonical(returned: object, what: str) -> State:
 def check_size(state: State, *, soft: int, hard: int) -> str | None:
     """Compare a state with the limits, in bytes of JSON.
 
+    The engine's own copies of subscriptions do not count: they have a limit of their own.
+
     Returns:
         A warning when it is above the soft limit.
 
     Raises:
         InvalidResultError: it is above the hard limit.
     """
-    size = len(to_json(state))
+    size = len(to_json({key: value for key, value in state.items() if key != OLD_SUBSCRIPTIONS}))
     if size > hard:
         raise InvalidResultError(
             f"the state would have {size} bytes, more than the limit of {hard} (ORCHESTRATOR_STATE_HARD_LIMIT): keep data where"

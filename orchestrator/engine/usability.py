@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from orchestrator.targets import Target
-from orchestrator.types import JSON, SubscriptionLifecycle
+from orchestrator.types import JSON, ProcessStatus, SubscriptionLifecycle
 
 NOT_IN_SYNC = "subscription.not_in_sync"
 RELATIONS_NOT_IN_SYNC = "subscription.relations_not_in_sync"
@@ -37,6 +37,7 @@ class SubscriptionFacts:
         locked_by: the process that holds it, if it is out of sync and that is known.
         locked_relations: subscriptions that use it or that it uses, which are out of sync and not terminated.
         unterminated_users: subscriptions that use it and are not terminated.
+        holder_status: of the process that holds it.
     """
 
     subscription_id: UUID
@@ -46,6 +47,7 @@ class SubscriptionFacts:
     locked_by: UUID | None = None
     locked_relations: tuple[UUID, ...] = ()
     unterminated_users: tuple[UUID, ...] = ()
+    holder_status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,14 @@ def not_of_product(product: str) -> Reason:
 def _out_of_sync(facts: SubscriptionFacts) -> Iterable[Reason]:
     if not facts.insync:
         holder = None if facts.locked_by is None else str(facts.locked_by)
-        words = "the subscription is out of sync" + ("" if holder is None else f": process {holder} holds it")
+        words = "the subscription is out of sync"
+        if holder is not None and ProcessStatus(facts.holder_status or "running").is_final:
+            words += (
+                f": process {holder}, which is {facts.holder_status}, has left it so ('orchestrator subscriptions set-in-sync'"
+                " once that has been looked into)"
+            )
+        elif holder is not None:
+            words += f": process {holder} holds it"
         yield Reason(NOT_IN_SYNC, words, {"locked_by": holder})
     if facts.locked_relations:
         words = f"related subscriptions are out of sync: {_named(facts.locked_relations)}"

@@ -27,7 +27,7 @@ from orchestrator.errors import (
     StepTimeoutError,
 )
 from orchestrator.services.models import Loaded, has_models
-from orchestrator.types import JSON, ProcessStatus, State
+from orchestrator.types import JSON, ProcessStatus, State, Stored
 
 NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError)
 """Defects of the code or the state: trying again by itself would give the same, so a person must look."""
@@ -95,6 +95,10 @@ async def execute(
         arguments = leaf.arguments.fill(process.state, engine, loaded)
         assert step.function is not None  # noqa: S101 - only steps with a function are dispatched
         returned = await _call(step.function, arguments, deadline, threads)
+        if isinstance(returned, Stored):
+            raise InvalidResultError(
+                f"{what} returned {type(returned).__name__}: return a dict that has it under a key"
+            )
         if models is not None and has_models(returned):
             # Somebody else may have locked the rows for as long as they like; that must not cost us a connection meanwhile.
             async with deadline.during("while its models were saved"):

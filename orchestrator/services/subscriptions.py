@@ -121,6 +121,14 @@ async def require_usable(session: AsyncSession, workflow: Workflow, subscription
     _refuse(workflow, case, reasons)
 
 
+def passes_locks(workflow: Workflow) -> bool:
+    """Whether a workflow's steps may save subscriptions that other processes hold, as they may run while these do.
+
+    Nothing is overwritten unseen by it: the version protects what a model was loaded with.
+    """
+    return workflow.is_task or workflow.target is Target.RECONCILE or workflow.name in WF_USABLE_WHILE_OUT_OF_SYNC
+
+
 def require_version(subscription_id: UUID, seen: int, version: int | None) -> None:
     """Make sure that what the caller has looked at is still what is there.
 
@@ -130,7 +138,8 @@ def require_version(subscription_id: UUID, seen: int, version: int | None) -> No
     if version != seen:
         raise StaleVersionError(
             f"the subscription {subscription_id} has changed: you have looked at version {seen}, it is at version {version}"
-            " now. Look at it again before you change it."
+            " now. Look at it again before you change it.",
+            {"seen": seen, "version": version},
         )
 
 

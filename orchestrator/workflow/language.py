@@ -244,8 +244,9 @@ def workflow(
         run_predicate: asked before a start: ``True``, or ``False`` or the reason against it in words.
 
     Raises:
-        DefinitionError: the function does not return steps, or two steps have one name.
+        DefinitionError: the function does not return steps, two steps have one name, or the form is no function.
     """
+    check_description(description, "workflow")
 
     def decorate(function: Callable[[], StepList]) -> Workflow:
         name = getattr(function, "__name__", "")
@@ -264,6 +265,7 @@ def workflow(
             ("retry_auth_callback", retry_auth_callback),
         ):
             check_callback(callback, f"the {role} of the workflow {name!r}")
+        check_form(initial_input_form, name)
         check_callback(run_predicate, f"the run_predicate of the workflow {name!r}", ("user", "workflow", "session"))
         text = description or inspect.getdoc(function) or name
         return Workflow(
@@ -280,6 +282,31 @@ def workflow(
         )
 
     return decorate
+
+
+def check_description(description: object, decorator: str) -> None:
+    """Make sure that a decorator was written with its parentheses.
+
+    Raises:
+        DefinitionError: it got a function.
+    """
+    if callable(description):
+        raise DefinitionError(f"write @{decorator}(...) with parentheses, not just @{decorator}")
+
+
+def check_form(form: object, name: str) -> None:
+    """Make sure that a workflow's form is a function, if it has one.
+
+    Raises:
+        DefinitionError: it is something else, for example a page.
+    """
+    if isinstance(form, type):
+        raise DefinitionError(
+            f"the initial_input_form of the workflow {name!r} is the class {form.__name__}: it takes a function that returns"
+            f" or yields pages; write initial_input_form=lambda: {form.__name__}"
+        )
+    if form is not None and not callable(form):
+        raise DefinitionError(f"the initial_input_form of the workflow {name!r} takes a function, not {form!r}")
 
 
 def _refuse_equal_names(workflow_name: str, steps: StepList) -> None:

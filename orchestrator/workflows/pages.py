@@ -16,7 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db import products
 from orchestrator.engine.arguments import Arguments
 from orchestrator.engine.references import SUBSCRIPTION_ID, SUBSCRIPTION_VERSION
-from orchestrator.errors import InvalidInputError, StepError, WorkflowNotUsableError
+from orchestrator.errors import (
+    DefinitionError,
+    InvalidInputError,
+    MissingArgumentError,
+    StepError,
+    WorkflowNotUsableError,
+)
 from orchestrator.forms import AsyncFormGenerator, FormPage, walk
 from orchestrator.services.models import load_arguments
 from orchestrator.services.subscriptions import require_version
@@ -155,13 +161,20 @@ def _first_page(
         try:
             loaded = await load_arguments(session, asked, state)
             arguments = asked.fill(state, {"session": session, "state": state}, loaded)
+        except MissingArgumentError as error:
+            raise DefinitionError(f"{what} cannot be made: {error}") from error
         except StepError as error:
             raise InvalidInputError(f"{what} cannot be made: {error}") from error
         pages = walk(form, arguments, what)
         page = await anext(pages)
         while not isinstance(page, Mapping):
             page = await pages.asend((yield page))
-        yield {**state, **page}
+        for key in state.keys() & page.keys():
+            if str(page[key]) != str(state[key]):
+                raise DefinitionError(
+                    f"{what} ends with another {key!r} than the first page has: call it something else"
+                )
+        yield {**page, **state}
 
     return ask
 

@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db import locks, processes
 from orchestrator.db.subscription_pages import show
 from orchestrator.domain import SubscriptionModel
-from orchestrator.engine.references import SUBSCRIPTION_ID, SUBSCRIPTION_VERSION, subscription_ids
+from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID, SUBSCRIPTION_VERSION, subscription_ids
 from orchestrator.engine.usability import IN_USE, INVALID_STATUS
-from orchestrator.errors import MissingArgumentError, SubscriptionLockedError
+from orchestrator.errors import DefinitionError, InvalidResultError, MissingArgumentError, SubscriptionLockedError
 from orchestrator.registry import plan_of
 from orchestrator.services.subscriptions import WF_USABLE_WHILE_OUT_OF_SYNC, require_still_usable, require_version
 from orchestrator.targets import Target
@@ -29,12 +29,9 @@ from orchestrator.workflow import Step, step
 SUBSCRIPTION = "subscription"
 """The state key with the reference to the subscription that a workflow is about."""
 
-OLD_SUBSCRIPTIONS = "__old_subscriptions__"
-"""The state key with the subscriptions as they were when they were locked, by their ids."""
-
 MAX_COPY = 256 * 1024
-"""Bytes of JSON of such a copy. A larger one is kept without its blocks – the history has them – because it is carried from
-step to step, and the state's limit is for what authors put there."""
+"""Bytes of JSON of all copies of subscriptions that the state holds. One for which there is no room is kept without its blocks –
+the history has them – because it is carried from step to step."""
 
 
 class StoreProcessSubscription(Step):
@@ -63,10 +60,15 @@ def set_status(status: SubscriptionLifecycle | str) -> Step:
 
     Becoming active sets ``start_date`` if there is none; being terminated sets ``end_date``.
     """
+    if status not in list(SubscriptionLifecycle):
+        raise DefinitionError(f"there is no status {status!r}: there are {', '.join(SubscriptionLifecycle)}")
     wanted = SubscriptionLifecycle(status)
 
     @step(f"Set subscription to '{wanted.value}'")
-    async def change_status(session: AsyncSession, process_id: UUID, subscription: SubscriptionModel) -> dict[str, Any]:
+    async def change_status(
+        session: AsyncSession, process_id: UUID, subscription: SubscriptionModel, state: State
+    ) -> dict[str, Any]:
+        await _require_subject(session, process_id, subscription.subscription_id, state)
         moved = subscription
         if subscription.status is not wanted:
             moved = SubscriptionModel.from_other_lifecycle(subscription, wanted)
@@ -114,14 +116,27 @@ async def unsync_unchecked(session: AsyncSession, process_id: UUID, state: State
 
 
 @step("Unlock subscription")
-async def resync(session: AsyncSession, process_id: UUID, state: State) -> None:
-    """Release the lock, if this process holds it."""
-    await locks.release_lock(session, _subject(state, "Unlock subscription"), process_id)
+async def resync(session: AsyncSession, process_id: UUID) -> None:
+    """Release every lock that this process holds: of what it is about, and of what its steps have made besides."""
+    await locks.release_locks(session, process_id)
 
 
 async def _require_still(session: AsyncSession, process_id: UUID, subscription_id: UUID, keys: Collection[str]) -> None:
     process = await processes.load(session, process_id)
     await require_still_usable(session, plan_of(process.workflow).workflow, subscription_id, keys)
+
+
+async def _require_subject(session: AsyncSession, process_id: UUID, subscription_id: UUID, state: State) -> None:
+    """A step of the author's may have returned another subscription under our key; that is not ours to change."""
+    about = state.get(SUBSCRIPTION_ID)
+    if about is None or str(about) == str(subscription_id):
+        return
+    process = await processes.load(session, process_id)
+    if plan_of(process.workflow).workflow.target is not Target.CREATE:
+        raise InvalidResultError(
+            f"the state has the subscription {subscription_id} under {SUBSCRIPTION!r}, but this process is about {about}:"
+            " a step has returned another one under that key; use another key"
+        )
 
 
 def _subject(state: State, name: str) -> UUID:
@@ -141,10 +156,11 @@ async def _keep(session: AsyncSession, subscription_id: UUID, state: State) -> S
     # Everything it is, but not its lock, which is this process's now, nor who uses it: that may be thousands of others.
     document = {**asdict(shown.summary), "blocks": [asdict(block) for block in shown.blocks]}
     del document["insync"], document["locked_by"]
-    if len(to_json(document)) > MAX_COPY:
+    known = state.get(OLD_SUBSCRIPTIONS, {})
+    if len(to_json(document)) + len(to_json(known)) > MAX_COPY:
         document |= {"blocks": [], "blocks_left_out": True}
     reference = {key: document[key] for key in ("subscription_id", "product", "description", "status", "version")}
     return {
         SUBSCRIPTION: reference,
-        OLD_SUBSCRIPTIONS: {**state.get(OLD_SUBSCRIPTIONS, {}), str(subscription_id): document},
+        OLD_SUBSCRIPTIONS: {**known, str(subscription_id): document},
     }

@@ -37,6 +37,7 @@ from orchestrator.workflow import (
     init,
     workflow,
 )
+from orchestrator.workflow.language import check_description, check_form
 from orchestrator.workflows.pages import product_first, subscription_first
 from orchestrator.workflows.steps import resync, set_status, store_process_subscription, unsync, unsync_unchecked
 
@@ -73,9 +74,11 @@ def create_workflow(
         status: what the subscription is at the end.
         additional_steps: steps that run after the author's.
     """
+    check_description(description, "create_workflow")
     last = set_status(status) >> resync >> done
 
     def decorate(function: AuthorSteps) -> Workflow:
+        check_form(initial_input_form, _name(function))
         form = product_first(_name(function), initial_input_form)
         return _make(
             function,
@@ -163,6 +166,7 @@ def task(
     **permissions: Unpack[Permissions],
 ) -> Decorator:
     """Turn a function that returns steps into a task: a workflow of no product, on the ``tasks`` queue."""
+    check_description(description, "task")
 
     def decorate(function: AuthorSteps) -> Workflow:
         return _make(
@@ -188,7 +192,11 @@ def _on_subscription(
     takes_version: bool = True,
     is_task: bool = False,
 ) -> Decorator:
+    check_description(description, f"{target.value.lower()}_workflow")
+
     def decorate(function: AuthorSteps) -> Workflow:
+        check_form(form, _name(function))
+
         async def check(session: AsyncSession, subscription_id: UUID) -> None:
             await require_usable(session, made, subscription_id)
 

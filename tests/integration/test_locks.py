@@ -49,7 +49,7 @@ async def take(database: Database, subscription_id: UUID, process_id: UUID, *, t
 
 async def release(database: Database, subscription_id: UUID, process_id: UUID) -> bool:
     async with database.transaction() as session:
-        return await locks.release_lock(session, subscription_id, process_id)
+        return subscription_id in await locks.release_locks(session, process_id)
 
 
 async def holder(database: Database, subscription_id: UUID) -> locks.Holder:
@@ -148,3 +148,20 @@ async def test_linking_twice_or_to_nothing_is_harmless(database: Database) -> No
 
     rows = await database.pool.fetch("SELECT process_id, subscription_id FROM processes_subscriptions")
     assert [tuple(row) for row in rows] == [(process_id, subscription_id)]
+
+
+async def test_all_that_a_process_holds_is_released_together(database: Database) -> None:
+    """B29: what its steps have made besides must not stay locked by a process that has ended."""
+    process_id, other = await make_process(database), await make_process(database)
+    held = [await make_subscription(database) for _ in range(3)]
+    for one in held:
+        assert await take(database, one, process_id)
+    foreign = await make_subscription(database)
+    assert await take(database, foreign, other)
+
+    async with database.transaction() as session:
+        assert set(await locks.release_locks(session, process_id)) == set(held)
+        assert await locks.release_locks(session, process_id) == []
+
+    assert all([(await holder(database, one)).insync for one in held])
+    assert (await holder(database, foreign)).process_id == other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from orchestrator.db.session import Database
+from orchestrator.db.subscription_pages import show
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.arguments import Arguments
 from orchestrator.errors import InvalidResultError, ModelError
@@ -19,7 +21,16 @@ from orchestrator.services.models import has_models, load_arguments, save_models
 from orchestrator.types import SubscriptionLifecycle
 from orchestrator.workflows.steps import unsync_unchecked
 from tests.integration.model_bench import Bench, make_bench
-from tests.unit.models import FolderInactive, Link, LinkInactive, Node, NodeBlock, NodeInactive, NodeProvisioning
+from tests.unit.models import (
+    FolderBlockInactive,
+    FolderInactive,
+    Link,
+    LinkInactive,
+    Node,
+    NodeBlock,
+    NodeInactive,
+    NodeProvisioning,
+)
 
 ACTIVE = SubscriptionLifecycle.ACTIVE
 
@@ -166,3 +177,24 @@ async def test_the_copy_of_a_very_large_subscription_leaves_out_its_blocks(bench
         assert (len(copy["blocks"]), copy.get("blocks_left_out")) == (blocks, left_out)
         assert (copy["status"], copy["version"]) == ("initial", 1)
         assert len(to_json(kept)) < 1024 * 1024 / 2
+
+
+async def test_a_block_in_many_places_is_shown_whole_in_the_first_only(bench: Bench) -> None:
+    """A tree of all places would double with each level, and the locking step keeps what is shown."""
+    folders = await bench.folders()
+    block = folders.top
+    for level in range(40):
+        inner = FolderBlockInactive.new(folders.subscription_id, title=str(level))
+        block.folders += [inner, inner]
+        block = inner
+    await bench.save(folders)
+
+    async with bench.session() as session, asyncio.timeout(10):
+        shown = await show(session, folders.subscription_id)
+        (top,) = shown.blocks
+    for level in range(40):
+        first, second = top.blocks
+        assert (first.resources["title"], first.is_repeated) == (str(level), False)
+        assert second.subscription_instance_id == first.subscription_instance_id
+        assert (second.blocks, second.is_repeated) == ((), level < 39)
+        top = first

@@ -85,6 +85,11 @@ def mixed() -> None:
         node: NodeBlockInactive | int
 
 
+def list_with_none() -> None:
+    class Mixed(SubscriptionModel, is_base=True):
+        nodes: list[NodeBlockInactive | None]
+
+
 def mixed_list() -> None:
     class Mixed(SubscriptionModel, is_base=True):
         nodes: list[NodeBlockInactive | str]
@@ -331,6 +336,7 @@ def not_defined_yet() -> None:
         (a_block_for_a_value, "Other.vlan is a block, but PortBlockInactive.vlan is a value"),
         (mixed, "Mixed.node mixes product blocks with int"),
         (mixed_list, "Mixed.nodes mixes product blocks with str"),
+        (list_with_none, "Mixed.nodes is a list that may hold None"),
         (blocks_in_a_dict, "Mixed.nodes mixes product blocks with dict"),
         (optional_list, "Mixed.nodes mixes product blocks with list"),
         (whole_subscription, "Wrong.other names NodeInactive, a whole subscription"),

@@ -10,9 +10,10 @@ import pytest
 
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError
+from orchestrator.forms import FormPage
 from orchestrator.targets import Target
 from orchestrator.types import SubscriptionLifecycle
-from orchestrator.workflow import StepList, begin, conditional, leaves, step, step_group
+from orchestrator.workflow import StepList, begin, conditional, leaves, step, step_group, workflow
 from orchestrator.workflows.steps import (
     resync,
     set_status,
@@ -99,7 +100,7 @@ def test_a_create_workflow_may_end_in_another_lifecycle(status: SubscriptionLife
 
 
 def test_an_unknown_lifecycle_is_refused_where_it_is_written() -> None:
-    with pytest.raises(ValueError, match="'activ' is not a valid SubscriptionLifecycle"):
+    with pytest.raises(DefinitionError, match="there is no status 'activ': there are initial, active"):
         set_status("activ")
 
 
@@ -169,3 +170,20 @@ def test_a_task_has_the_authors_form_and_no_page_of_ours() -> None:
 
 def names_of(steps: StepList) -> list[str]:
     return [leaf.name for leaf in leaves(steps)]
+
+
+FORMS = [workflow, create_workflow, modify_workflow, terminate_workflow, task]
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_a_page_in_the_place_of_a_form_is_refused_with_what_to_write(kind: Callable[..., Any]) -> None:
+    with pytest.raises(DefinitionError, match="write initial_input_form=lambda: FormPage"):
+        kind("w", initial_input_form=FormPage)(node)
+    with pytest.raises(DefinitionError, match="of the workflow 'node' takes a function, not 5"):
+        kind("w", initial_input_form=5)(node)
+
+
+@pytest.mark.parametrize("kind", [*FORMS, validate_workflow, reconcile_workflow])
+def test_a_decorator_without_parentheses_is_refused_with_what_to_write(kind: Callable[..., Any]) -> None:
+    with pytest.raises(DefinitionError, match=rf"write @{kind.__name__}\(\.\.\.\) with parentheses"):
+        kind(node)

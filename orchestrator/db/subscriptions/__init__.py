@@ -8,11 +8,8 @@ from __future__ import annotations
 from orchestrator.db.subscriptions.reading import load, load_block, load_product
 from orchestrator.db.subscriptions.relations import (
     BlockReference,
-    SubscriptionReference,
     blocks_used_by,
     blocks_using,
-    subscriptions_used_by,
-    subscriptions_using,
 )
 from orchestrator.db.subscriptions.stored import (
     Columns,
@@ -36,13 +33,10 @@ __all__ = [
     "StoredBlock",
     "StoredProduct",
     "StoredSubscription",
-    "SubscriptionReference",
     "blocks_used_by",
     "blocks_using",
     "load",
     "load_block",
     "load_product",
     "store",
-    "subscriptions_used_by",
-    "subscriptions_using",
 ]

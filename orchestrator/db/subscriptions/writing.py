@@ -10,15 +10,15 @@ from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import PROCESS_ID
+from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID
 from orchestrator.db.subscriptions.stored import Difference
-from orchestrator.errors import ConcurrentChangeError, ModelError
+from orchestrator.errors import ConcurrentChangeError, ModelError, SubscriptionLockedError
 
 # The row of the subscription, its entry in the audit trail and the link to the process. Nothing is written unless the version is
-# the one that was loaded, everything named is registered, nobody who is not terminated uses what is removed, nobody whose blocks
-# it begins to use is terminated, and no block comes to stand below itself by way of somebody else's, which may have changed since
-# it was loaded; the answer says which it was. Those whose blocks it begins to use are locked until the commit: a process that
-# terminates one of them waits, and then asks again who uses it.
+# the one that was loaded, no other process holds the lock, everything named is registered, nobody who is not terminated uses what
+# is removed, nobody whose blocks it begins to use is terminated, and no block comes to stand below itself by way of somebody
+# else's, which may have changed since it was loaded; the answer says which it was. Those whose blocks it begins to use are locked
+# until the commit: a process that terminates one of them waits, and then asks again who uses it.
 _CHANGE = """
 WITH RECURSIVE process AS (
     SELECT process_id, actor, step, attempt FROM processes WHERE process_id = $2
@@ -74,7 +74,7 @@ WITH RECURSIVE process AS (
        SET product_id = $4, customer_id = $5, description = $6, status = $7, start_date = $9, end_date = $10, note = $11,
            version = version + 1, updated_at = statement_timestamp()
       FROM clear
-     WHERE subscription_id = $1 AND version = $3
+     WHERE subscription_id = $1 AND version = $3 AND ($19 OR locked_by IS NULL OR locked_by = $2)
     RETURNING version
 ), stored AS (
     SELECT version FROM made UNION ALL SELECT version FROM changed
@@ -142,7 +142,11 @@ DELETE FROM subscription_instance_relations AS r
 _UNIQUE_VIOLATION = "23505"
 """PostgreSQL's code for it: a block's id is taken, and a retry would find it so again."""
 
-_VERSION = "SELECT version FROM subscriptions WHERE subscription_id = $1"
+_VERSION = """
+SELECT s.version, s.locked_by, p.workflow, p.status
+  FROM subscriptions s LEFT JOIN processes p ON p.process_id = s.locked_by
+ WHERE s.subscription_id = $1
+"""
 
 
 async def store(session: AsyncSession, difference: Difference) -> int:
@@ -154,6 +158,7 @@ async def store(session: AsyncSession, difference: Difference) -> int:
     Raises:
         ModelError: no process is behind the session, something is not registered, or another subscription uses what is removed.
         ConcurrentChangeError: the subscription is no longer of the version that was loaded.
+        SubscriptionLockedError: another process holds it, and this one's workflow is not of those that pass locks.
     """
     process_id = session.info.get(PROCESS_ID)
     subscription = f"the subscription {difference.subscription_id}"
@@ -164,7 +169,8 @@ async def store(session: AsyncSession, difference: Difference) -> int:
         )
     connection = await session.connection()
     try:
-        answer = (await connection.exec_driver_sql(_CHANGE, _change_parameters(difference, process_id))).one()
+        parameters = (*_change_parameters(difference, process_id), bool(session.info.get(PASSES_LOCKS)))
+        answer = (await connection.exec_driver_sql(_CHANGE, parameters)).one()
         if answer.version is None:
             raise await _refusal(session, difference, answer, process_id)
         if difference.touches_blocks:
@@ -265,6 +271,11 @@ async def _refusal(session: AsyncSession, difference: Difference, answer: Row[An
     row = (await connection.exec_driver_sql(_VERSION, (difference.subscription_id,))).one_or_none()
     if difference.version is None:
         return ModelError(f"{subscription} exists already: load it with from_subscription(...) and change that")
+    if row is not None and row.version == difference.version:
+        return SubscriptionLockedError(
+            f"{subscription} cannot be saved: the process {row.locked_by} ({row.workflow}, {row.status}) holds it."
+            " Retry when it is in sync again."
+        )
     now = "it is gone" if row is None else f"version {difference.version} then, {row.version} now"
     return ConcurrentChangeError(
         f"{subscription} was changed by somebody else since it was loaded: {now}; retry the step"

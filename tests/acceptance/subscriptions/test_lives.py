@@ -131,7 +131,8 @@ def test_a_stale_version_is_refused_and_both_are_named(network: Network) -> None
     first = {"subscription_id": str(subscription_id), "version": seen}
     for inputs in ([first], [first, {"node_name": "late"}]):
         body = network.refused("modify_node", *inputs)
-        assert (body["error"], body["reasons"]) == ("StaleVersionError", [{"key": "subscription.stale_version"}])
+        assert body["error"] == "StaleVersionError"
+        assert body["reasons"] == [{"key": "subscription.stale_version", "seen": seen, "version": seen + 1}]
         assert f"you have looked at version {seen}, it is at version {seen + 1}" in body["detail"]
     network.finish("modify_node", first | {"version": seen + 1}, {"node_name": "in-time"})
     assert network.block(subscription_id)["node_name"] == "in-time"

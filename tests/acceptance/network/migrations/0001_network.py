@@ -49,6 +49,7 @@ def upgrade() -> None:
         ("terminate_line", "TERMINATE", LINES),
         ("guarded_change", "MODIFY", NODES),
         ("seasonal_change", "MODIFY", NODES),
+        ("careless_change", "MODIFY", NODES),
     ):
         register_workflow(connection, name=name, target=target, description=name, products=products)
     for name in ("task_look_at_models", "task_change_both", "task_tell_all", "task_end_all"):

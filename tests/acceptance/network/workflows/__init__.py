@@ -30,6 +30,7 @@ _WORKFLOWS: dict[str, dict[str, tuple[str, ...]]] = {
         "terminate_node_enrollment": ENROLLED,
     },
     "lines": {"create_line": LINES, "modify_line": LINES, "terminate_line": LINES},
+    "careless": {"careless_change": NODES},
     "permissions": {"guarded_change": NODES, "seasonal_change": NODES},
     "models": {"task_look_at_models": (), "task_change_both": (), "task_tell_all": (), "task_end_all": ()},
 }
