@@ -117,9 +117,18 @@ class ForbiddenError(RequestError):
 
 
 class ConflictError(RequestError):
-    """What the caller asked for does not fit the present state of things."""
+    """What the caller asked for does not fit the present state of things; ``details`` are for programs."""
 
     key = "conflict"
+
+    def __init__(self, message: str, details: Mapping[str, JSON] | None = None) -> None:
+        super().__init__(message)
+        self.details = dict(details or {})
+
+    @property
+    def reasons(self) -> list[dict[str, JSON]]:
+        """The key with the details."""
+        return [{"key": self.key, **self.details}]
 
 
 class IllegalTransitionError(ConflictError):
@@ -141,26 +150,13 @@ class WorkflowNotUsableError(ConflictError):
         return self._reasons
 
 
-class _DetailedConflictError(ConflictError):
-    """A conflict whose one reason has more for programs than its key."""
-
-    def __init__(self, message: str, details: Mapping[str, JSON]) -> None:
-        super().__init__(message)
-        self.details = dict(details)
-
-    @property
-    def reasons(self) -> list[dict[str, JSON]]:
-        """The key and the details."""
-        return [{"key": self.key, **self.details}]
-
-
-class StaleVersionError(_DetailedConflictError):
+class StaleVersionError(ConflictError):
     """The caller has looked at an older version of the subscription than there is now; the reason has both."""
 
     key = "subscription.stale_version"
 
 
-class SubscriptionHeldError(_DetailedConflictError):
+class SubscriptionHeldError(ConflictError):
     """An unfinished process holds the lock of the subscription; the reason names it."""
 
     key = "subscription.held_by_process"
