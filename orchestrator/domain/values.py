@@ -38,12 +38,14 @@ def written(block: ProductBlockModel) -> dict[str, JSON]:
     cls = type(block)
     shape, family = cls.__shape__, cls.__family__
     try:
-        text = block.__pydantic_serializer__.to_json(
-            block, include=set(shape.values), by_alias=False, round_trip=True, warnings=False
-        )
+        text = _text(block, *shape.values)
         values: dict[str, JSON] = from_json(text, allow_inf_nan=False)
-    except (PydanticSerializationError, ValueError) as error:
+    except PydanticSerializationError as error:
         raise ModelError(f"{describe(block)} holds something that JSON cannot hold: {error}") from error
+    except ValueError as error:
+        # NaN and infinity can be written, but not read again; the reader tells no more than a column of the text.
+        names = ", ".join(name for name in shape.values if not _is_readable(_text(block, name)))
+        raise ModelError(f"{describe(block)} holds something that JSON cannot hold, in {names}: {error}") from error
     if b"\\u0000" in text:
         refuse_null_characters(block, values)
     for name in shape.values:
@@ -54,6 +56,20 @@ def written(block: ProductBlockModel) -> dict[str, JSON]:
         elif type(value) not in PLAIN:
             values[name] = _ordered(value, values[name])
     return values
+
+
+def _is_readable(text: bytes) -> bool:
+    try:
+        from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(block: ProductBlockModel, *names: str) -> bytes:
+    return block.__pydantic_serializer__.to_json(
+        block, include=set(names), by_alias=False, round_trip=True, warnings=False
+    )
 
 
 def read(cls: type[Model], values: Mapping[str, object]) -> Model:

@@ -152,6 +152,14 @@ def test_what_the_database_cannot_hold_is_refused_by_name(value: object) -> None
         judged(folders)
 
 
+def test_a_number_that_json_does_not_have_is_told_with_its_field() -> None:
+    folders = new_folders()
+    folders.top.ratio, folders.top.title = float("nan"), "NaN"
+
+    with pytest.raises(ModelError, match=r"holds something that JSON cannot hold, in ratio: "):
+        judged(folders)
+
+
 @pytest.mark.parametrize("name", ["customer_id", "description", "note"])
 def test_a_text_of_the_subscription_that_the_database_cannot_hold_is_refused(name: str) -> None:
     node = new_node()
