@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +18,13 @@ from tests.servers import Servers, drop_database, drop_vhost, make_vhost
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = f"orchestrator_template_{os.getpid()}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Shells start jobs in the background with the interrupt ignored, and programs that the tests start inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
