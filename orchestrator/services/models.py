@@ -149,13 +149,19 @@ def _owners_first(subscriptions: Mapping[UUID, SubscriptionModel]) -> Iterator[S
     in a deadlock.
 
     Raises:
-        ModelError: they use each other in a circle.
+        ModelError: they use new or changed blocks of each other, so that neither can be the first.
     """
     if len(subscriptions) == 1:
         yield from subscriptions.values()
         return
+    # What is stored as it is needs no order: two subscriptions may well use blocks of each other.
     owners = {
-        key: {block.owner_subscription_id for block in reachable(one).values()} & subscriptions.keys() - {key}
+        key: {
+            block.owner_subscription_id
+            for block in reachable(one).values()
+            if block.owner_subscription_id != key and block.as_stored != block_row(block)
+        }
+        & subscriptions.keys()
         for key, one in subscriptions.items()
     }
     order = TopologicalSorter(owners)
@@ -163,7 +169,8 @@ def _owners_first(subscriptions: Mapping[UUID, SubscriptionModel]) -> Iterator[S
         order.prepare()
     except CycleError as error:
         raise ModelError(
-            f"the subscriptions {' and '.join(str(key) for key in error.args[1][1:])} use each other's blocks in a circle"
+            f"the subscriptions {' and '.join(str(key) for key in error.args[1][1:])} use new or changed blocks of each other in"
+            " a circle: save one of them first, without the other's blocks"
         ) from error
     while order.is_active():
         ready = order.get_ready()

@@ -140,8 +140,9 @@ async def _require_subject(session: AsyncSession, process_id: UUID, subscription
 
 
 def _subject(state: State, name: str) -> UUID:
-    # Not any reference: steps may have looked up other subscriptions, and the state's keys are in no order of ours.
-    for key in (SUBSCRIPTION, SUBSCRIPTION_ID):
+    # Not any reference: steps may have looked up other subscriptions, and the state's keys are in no order of ours. First the
+    # one about which the start has asked the rules.
+    for key in (SUBSCRIPTION_ID, SUBSCRIPTION):
         found = subscription_ids({key: state.get(key)})
         if found:
             return found[0]

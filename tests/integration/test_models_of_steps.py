@@ -114,6 +114,17 @@ async def test_subscriptions_that_use_each_other_in_a_circle_are_refused(bench: 
     assert await bench.count("subscriptions") == 0
 
 
+async def test_two_subscriptions_may_use_blocks_of_each_other(bench: Bench) -> None:
+    """As long as no block stands below itself."""
+    one, other = await bench.folders(1), await bench.folders(1)
+    one.top.folders.append(other.top.folders[0])
+    other.top.folders.append(one.top.folders[0])
+    async with bench.session() as session:
+        await save_models(session, [one, other])
+    for folders in (one, other):
+        assert await bench.load(folders.subscription_id) == folders
+
+
 async def test_of_two_copies_the_changed_one_is_saved_wherever_it_stands(bench: Bench) -> None:
     node = await bench.node()
     for turn in (1, -1):

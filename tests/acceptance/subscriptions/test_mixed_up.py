@@ -73,3 +73,11 @@ def test_what_a_finished_process_has_left_locked_is_said_to_be_left(network: Net
         f"process {process_id}, which is aborted, has left it so ('orchestrator subscriptions set-in-sync'"
         in body["detail"]
     )
+
+
+def test_the_lock_is_of_the_subscription_that_the_rules_were_asked_about(network: Network) -> None:
+    """B29: whatever a page of the author's says under the engine's other key."""
+    node, other = network.node(), network.node()
+    process_id = network.finished(careless(network, node, other, "page"))
+    assert list(network.state(process_id)["__old_subscriptions__"]) == [str(node)]
+    assert network.state(process_id)["subscription"]["subscription_id"] == str(node)

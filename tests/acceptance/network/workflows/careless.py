@@ -26,13 +26,16 @@ async def careless_form() -> AsyncFormGenerator:
     """May end with a key of the first page."""
     filled = yield CarelessPage
     values = filled.model_dump()
-    yield values | ({"subscription_id": str(values["other"])} if values["how"] == "form" else {})
+    keys = {"form": "subscription_id", "page": "subscription"}
+    yield values | ({keys[values["how"]]: str(values["other"])} if values["how"] in keys else {})
 
 
 @step("Mix up")
 async def mix_up(session: AsyncSession, subscription: Node, other: Node, how: str) -> Any:
     if how in {"swap", "status"}:
         return {"subscription": other}
+    if how == "page":
+        return {}
     if how == "bare":
         return subscription
     if how == "other":
