@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from orchestrator.domain.family import DomainModel
 from orchestrator.domain.texts import describe
+from orchestrator.engine.state import has_null_character
 from orchestrator.errors import ModelError
 from orchestrator.types import JSON
 
@@ -95,17 +96,9 @@ def refuse_null_characters(model: DomainModel, values: Mapping[str, JSON]) -> No
     Raises:
         ModelError: there is a null character somewhere.
     """
-    wrong = [name for name, value in values.items() if _has_null_character(value)]
+    wrong = [name for name, value in values.items() if has_null_character(value)]
     if wrong:
         raise ModelError(f"{wrong[0]} of {describe(model)} has a null character, which the database cannot hold")
-
-
-def _has_null_character(value: JSON) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_has_null_character(key) or _has_null_character(item) for key, item in value.items())
-    return isinstance(value, list) and any(_has_null_character(item) for item in value)
 
 
 def _ordered(value: object, written: JSON) -> JSON:

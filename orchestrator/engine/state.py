@@ -36,7 +36,7 @@ def canonical(returned: object, what: str) -> State:
         value = from_json(text, allow_inf_nan=False)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise InvalidResultError(f"{what} returned something that is not JSON: {error}") from error
-    if b"\\u0000" in text and _has_null_character(value):
+    if b"\\u0000" in text and has_null_character(value):
         raise InvalidResultError(f"{what} returned a string with a null character, which the database cannot hold")
     return dict(value)
 
@@ -63,9 +63,10 @@ def check_size(state: State, *, soft: int, hard: int) -> str | None:
     return None
 
 
-def _has_null_character(value: object) -> bool:
+def has_null_character(value: object) -> bool:
+    """Whether a text in a JSON value, a key included, has the one character that PostgreSQL cannot hold."""
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, dict):
-        return any(_has_null_character(key) or _has_null_character(item) for key, item in value.items())
-    return isinstance(value, list) and any(_has_null_character(item) for item in value)
+        return any(has_null_character(key) or has_null_character(item) for key, item in value.items())
+    return isinstance(value, list) and any(has_null_character(item) for item in value)
