@@ -135,6 +135,7 @@ async def test_a_field_of_several_kinds_holds_the_kind_that_was_put_into_it(benc
 async def test_any_tree_is_loaded_as_it_was_saved_and_its_history_explains_it(bench: Bench) -> None:
     examples = settings(
         max_examples=15,
+        derandomize=True,
         deadline=None,
         database=None,
         phases=[Phase.generate],
