@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.db.migrations import upgrade
 from orchestrator.db.session import Database
-from tests.servers import Servers, drop_database, drop_vhost, make_vhost
+from tests.servers import NoServersError, Servers, drop_database, drop_vhost, make_vhost
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEMPLATE = f"orchestrator_template_{os.getpid()}"
@@ -30,7 +30,10 @@ def interruptible() -> None:
 @pytest.fixture(scope="session")
 def servers() -> Servers:
     """The servers that ``scripts/test`` has started, or that somebody has named."""
-    return Servers.from_environment()
+    try:
+        return Servers.from_environment()
+    except NoServersError as error:
+        pytest.fail(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
-import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+
+class NoServersError(Exception):
+    """Nobody has said where the servers are; the text says how to get some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,15 @@ class Servers:
 
     @classmethod
     def from_environment(cls) -> Servers:
-        """Read the variables that ``scripts/services env`` prints."""
+        """Read the variables that ``scripts/services env`` prints.
+
+        Raises:
+            NoServersError: one is missing.
+        """
         names = ("ORCHESTRATOR_DATABASE_URL", "ORCHESTRATOR_AMQP_URL", "ORCHESTRATOR_MANAGEMENT_URL")
         missing = [name for name in names if not os.environ.get(name)]
         if missing:
-            pytest.fail(
+            raise NoServersError(
                 f'{", ".join(missing)} not set: run scripts/test, or: scripts/services up; eval "$(scripts/services env)"'
             )
         return cls(*(os.environ[name] for name in names))

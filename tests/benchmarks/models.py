@@ -27,7 +27,7 @@ from orchestrator.db.session import PROCESS_ID
 from orchestrator.domain import SubscriptionModel
 from tests.benchmarks.rules import own_database
 from tests.integration.model_bench import Bench, make_bench
-from tests.servers import Servers
+from tests.servers import NoServersError, Servers
 from tests.unit.models import FolderBlockInactive, FolderInactive
 
 SIZES = (1, 10, 100)
@@ -50,7 +50,9 @@ WITH made AS (
     SELECT subscription_id, 'top', row_number() OVER (PARTITION BY subscription_id), subscription_instance_id FROM blocks
 )
 INSERT INTO subscription_instance_relations
-SELECT subscription_instance_id, 'folders', 0, lead(subscription_instance_id) OVER () FROM blocks OFFSET 1 LIMIT 10000
+SELECT one, 'folders', 0, next
+  FROM (SELECT subscription_instance_id AS one, lead(subscription_instance_id) OVER () AS next FROM blocks LIMIT 10000) pairs
+ WHERE next IS NOT NULL
 """
 
 Sent = tuple[str, tuple[Any, ...]]
@@ -209,4 +211,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(run(parser().parse_args())))
+    try:
+        sys.exit(asyncio.run(run(parser().parse_args())))
+    except NoServersError as error:
+        sys.exit(f"models: {error}")

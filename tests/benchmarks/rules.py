@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.migrations import upgrade
 from orchestrator.db.session import Database
 from orchestrator.services.subscriptions import list_subscriptions, show, workflows_for
-from tests.servers import Servers, drop_database
+from tests.servers import NoServersError, Servers, drop_database
 
 Question = Callable[[AsyncSession], Awaitable[object]]
 
@@ -193,4 +193,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(run(parser().parse_args())))
+    try:
+        sys.exit(asyncio.run(run(parser().parse_args())))
+    except NoServersError as error:
+        sys.exit(f"rules: {error}")

@@ -94,7 +94,7 @@ def engine_system(program: str, name: str = "engine", workflow: str = "bench") -
             "orchestrator.steps.default": "consumer",
         },
         count="SELECT count(*) FROM process_steps WHERE kind = 'step' AND status = 'success'",
-        empty="TRUNCATE process_steps, callbacks, processes, consumers",
+        empty="TRUNCATE process_steps, callbacks, processes, consumers CASCADE",
         completed=f"process.{workflow}.completed",
     )
 

@@ -22,14 +22,14 @@ import uvloop
 from tests.benchmarks import modes
 from tests.benchmarks.report import print_comparison
 from tests.benchmarks.systems import BenchmarkError, engine_system, floor_system, own_corner
-from tests.servers import Servers
+from tests.servers import NoServersError, Servers
 
 
 async def run(options: argparse.Namespace) -> int:
     """Do what the options say; the exit code."""
     try:
         servers = Servers.from_environment()
-    except BaseException as error:  # pytest's way to say that a variable is missing
+    except NoServersError as error:
         raise BenchmarkError(str(error)) from None
     programs = dict(_named(one) for one in options.program or [str(Path(sys.executable).with_name("orchestrator"))])
     engines = [engine_system(path, name) for name, path in programs.items()]

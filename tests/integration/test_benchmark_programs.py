@@ -1,0 +1,61 @@
+"""The benchmarks still run: what they measure is for people on a quiet machine, that they measure is for every change."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Servers
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+SMALL = {
+    "the comparison with the floor": (
+        ["throughput", "--processes", "5", "--idle", "2", "--reps", "1", "--no-wait"],
+        "engine/floor",
+    ),
+    "loading and saving": (["models", "--others", "20", "--reps", "2"], "save every block"),
+    "the rules and lists": (["rules", "--users", "10", "--reps", "2"], "page from the middle on"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), SMALL.values(), ids=SMALL)
+def test_a_benchmark_runs_to_its_end(servers: Servers, arguments: list[str], told: str) -> None:
+    name, *options = arguments
+    done = _program(name, *options, **_variables(servers))
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert told in done.stdout
+
+
+@pytest.mark.parametrize("name", ["throughput", "models", "rules"])
+def test_a_benchmark_without_servers_says_how_to_get_them(name: str) -> None:
+    done = _program(name)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{name}: ORCHESTRATOR_DATABASE_URL, ")
+    assert "scripts/services up" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def _variables(servers: Servers) -> dict[str, str]:
+    return {
+        "ORCHESTRATOR_DATABASE_URL": servers.database,
+        "ORCHESTRATOR_AMQP_URL": servers.amqp,
+        "ORCHESTRATOR_MANAGEMENT_URL": servers.management,
+    }
+
+
+def _program(name: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    bare = {key: value for key, value in os.environ.items() if not key.startswith("ORCHESTRATOR_")}
+    return subprocess.run(
+        [sys.executable, "-m", f"tests.benchmarks.{name}", *options],
+        cwd=REPOSITORY,
+        env=bare | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
