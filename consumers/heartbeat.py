@@ -62,16 +62,32 @@ class Heartbeat:
 
     async def run(self, on_beat: Callable[[datetime, Claims], Awaitable[None]]) -> None:
         """Beat until :meth:`stop`."""
-        while not self._stopping.is_set():
-            if await pause(self._interval, self._stopping):
-                return
-            try:
-                async with asyncio.timeout(self._timeout):
-                    now = await self.register()
-                    rows = await self._pool.fetch(_CLAIMS, self.consumer_id)
-                await on_beat(now, {row["process_id"]: row["claimed_at"] for row in rows})
-            except CONNECTION_ERRORS as error:
-                logger.warning("heartbeat failed", error=str(error) or type(error).__name__)
+        comparing: asyncio.Task[None] | None = None
+        try:
+            while not self._stopping.is_set():
+                if await pause(self._interval, self._stopping):
+                    return
+                found = await self._beat()
+                if comparing is not None and comparing.done():
+                    comparing.result()
+                    comparing = None
+                # Beside the beats, which must not wait: what it gives back is published, and the broker may be away.
+                if found is not None and comparing is None:
+                    comparing = asyncio.create_task(_quietly(on_beat, *found))
+        finally:
+            if comparing is not None:
+                comparing.cancel()
+                await asyncio.wait({comparing})
+
+    async def _beat(self) -> tuple[datetime, Claims] | None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                now = await self.register()
+                rows = await self._pool.fetch(_CLAIMS, self.consumer_id)
+            return now, {row["process_id"]: row["claimed_at"] for row in rows}
+        except CONNECTION_ERRORS as error:
+            logger.warning("heartbeat failed", error=str(error) or type(error).__name__)
+            return None
 
     async def stop(self) -> None:
         """Stop beating and remove the row."""
@@ -81,3 +97,10 @@ class Heartbeat:
                 await self._pool.execute("DELETE FROM consumers WHERE consumer_id = $1", self.consumer_id)
         except CONNECTION_ERRORS as error:
             logger.warning("consumer row not removed", error=str(error) or type(error).__name__)
+
+
+async def _quietly(on_beat: Callable[[datetime, Claims], Awaitable[None]], now: datetime, claims: Claims) -> None:
+    try:
+        await on_beat(now, claims)
+    except CONNECTION_ERRORS as error:
+        logger.warning("claims not compared", error=str(error) or type(error).__name__)

@@ -40,6 +40,11 @@ class Work:
         """Save models in the step's transaction."""
         return await save_models(self.open(), returned)
 
+    async def send(self) -> None:
+        """Send what the step has left pending in its session, if it has used it."""
+        if self.session is not None and self.session.used:
+            await self.session.flush()
+
     def is_outage(self, error: BaseException) -> bool:
         """Whether an error means that our database went away under the attempt, if it has used it at all."""
         return (self.session is not None or self._has_loaded) and is_database_loss(error)

@@ -61,6 +61,10 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_NO
 Reason = Annotated[str, StringConstraints(pattern=_NO_NULL)]
 
 
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+"""As far as the database's integers go."""
+
+
 class StepCommand(Internal):
     """Run the step at ``position`` if the process's attempt is still ``attempt``.
 
@@ -72,20 +76,20 @@ class StepCommand(Internal):
     process_id: UUID
     workflow: str
     step: str
-    position: int
-    attempt: int
-    announced: int = 0
-    lost: int = 0
+    position: Count
+    attempt: Count
+    announced: Count = 0
+    lost: Count = 0
 
 
 class NextStep(Message):
     """The command that follows a result."""
 
-    position: int
-    attempt: int
+    position: Count
+    attempt: Count
     queue: str
     step: str
-    lost: int = 0
+    lost: Count = 0
 
 
 class LoggedEntry(Message):
@@ -108,7 +112,7 @@ class Advanced(Internal):
     target: str
     is_task: bool
     status: str
-    sequence: int
+    sequence: Count
     user: str
     subscription_ids: list[UUID] = Field(default_factory=list)
     at: datetime

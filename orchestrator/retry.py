@@ -17,6 +17,10 @@ def _default_wait() -> wait_base:
     return tenacity.wait_exponential_jitter(initial=1, max=600, jitter=1)
 
 
+MAX_DELAY = 10 * 365 * 86_400.0
+"""Seconds between two tries, at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how long apart a failed step is tried again by itself.
@@ -37,7 +41,8 @@ class RetryPolicy:
         """Seconds until the next try after ``failures`` failed ones (1 for the first), or ``None`` at the limit."""
         if self.limit is not None and failures >= self.limit:
             return None
-        return backoff(self.wait, failures)
+        # A wait that ends after us all is still one that the database can add to its time.
+        return min(backoff(self.wait, failures), MAX_DELAY)
 
 
 SERVER_AWAY: wait_base = tenacity.wait_random_exponential(multiplier=0.5, max=5)

@@ -256,7 +256,11 @@ class Deliveries:
 
     async def _bury(self, delivery: Delivery, properties: spec.Basic.Properties, reason: str) -> None:
         logger.warning("dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id)
-        headers = {"x-reason": reason[:MAX_REASON], "x-queue": delivery.queue, "x-routing-key": delivery.routing_key}
+        headers = {
+            "x-reason": reason.encode("utf-8", "replace").decode()[:MAX_REASON],
+            "x-queue": delivery.queue,
+            "x-routing-key": delivery.routing_key,
+        }
         for name in ("workflow", "step"):
             value = (properties.headers or {}).get(name)
             if isinstance(value, str):

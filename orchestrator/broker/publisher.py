@@ -22,7 +22,7 @@ from orchestrator.broker.connection import (
     underlay,
 )
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
-from orchestrator.errors import PublishError, UnroutableError
+from orchestrator.errors import ConfigurationError, PublishError, UnroutableError
 
 logger = structlog.get_logger(__name__)
 
@@ -139,7 +139,10 @@ class Publisher:
                 # Somebody has deleted a queue, or an author's new step queue does not exist yet.
                 if not message.exchange:
                     raise
-                await self._restore(message)
+                try:
+                    await self._restore(message)
+                except ConfigurationError as error:
+                    raise UnroutableError(str(error)) from error
                 await self._send(message)
         except TimeoutError as error:
             raise PublishError(

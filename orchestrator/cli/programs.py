@@ -106,8 +106,10 @@ def run(program: Program) -> None:
     try:
         settings = prepare()
         configure_logging(settings.log_format, settings.log_level)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_until_signalled(program, Edge(settings, output)))
+        runner = asyncio.Runner(loop_factory=_loop_factory())
+        runner.run(_until_signalled(program, Edge(settings, output)))
+        if not _threads_are_left():  # closing the loop would wait for its threads, a form that never ends among them
+            runner.close()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
@@ -150,9 +152,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _leave(code: int) -> None:
     """End, even if a plain step that outran the drain still sits in its thread: the interpreter would wait for it."""
-    if any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate()):
+    if _threads_are_left():
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     raise typer.Exit(code)
+
+
+def _threads_are_left() -> bool:
+    return any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate())

@@ -32,6 +32,7 @@ from orchestrator.errors import (
     NotFoundError,
     PublishError,
     ServerUnavailableError,
+    UnroutableError,
     WorkflowChangedError,
 )
 from orchestrator.registry import plan_of
@@ -206,7 +207,11 @@ class Reconciler:
                 await look_later(session, process_id, CANNOT_HELP)
             return
         if message is not None:
-            await self._dispatcher.act(message)
+            try:
+                await self._dispatcher.act(message)
+            except UnroutableError as error:
+                # One step queue cannot be had; every other process is looked at all the same.
+                logger.error("not published", process_id=str(process_id), error=str(error))  # noqa: TRY400
 
 
 def _queue_of(one: Due) -> str | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from orchestrator.db.session import DriverPool
+from orchestrator.db.tables import LogRow, ProcessRow
 
 # Only ever raised, so marks may be written late and in any order. The rows are locked in one order everywhere, or two
 # coordinators that mark the same processes could wait for each other.
@@ -24,3 +29,14 @@ UPDATE processes
 async def mark_announced(pool: DriverPool, marks: Mapping[UUID, int]) -> None:
     """Write down that events were published."""
     await pool.execute(_MARK, list(marks.keys()), list(marks.values()))
+
+
+async def unannounced(session: AsyncSession, process_id: UUID) -> Sequence[Mapping[str, Any]]:
+    """The log entries of a process whose events are not known to have been published, in order."""
+    announced = select(ProcessRow.announced).where(ProcessRow.process_id == process_id).scalar_subquery()
+    query = (
+        select(LogRow.sequence, LogRow.kind, LogRow.name, LogRow.status, LogRow.attempt, LogRow.author, LogRow.position)
+        .where(LogRow.process_id == process_id, LogRow.sequence > announced)
+        .order_by(LogRow.sequence)
+    )
+    return [dict(row) for row in (await session.execute(query)).mappings()]

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
@@ -61,11 +62,15 @@ class Database:
                 # A step waits for a connection as long as it may run: its own timeout ends it, not the pool's.
                 pool_timeout=None,
                 pool_pre_ping=True,
+                # An error's text goes into logs, and what a statement carries may be a secret.
+                hide_parameters=True,
                 connect_args={
                     "timeout": connect_timeout,
                     "server_settings": {"application_name": application_name, "jit": "off"},
+                    "async_creator_fn": _connect,
                 },
             )
+            event.listen(self._engine.sync_engine, "handle_error", _mark)
         except (ArgumentError, ValueError) as error:
             raise ConfigurationError(f"ORCHESTRATOR_DATABASE_URL cannot be used: {error}") from error
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
@@ -195,19 +200,33 @@ def is_connection_error(error: BaseException) -> bool:
 def is_database_loss(error: BaseException) -> bool:
     """Whether an error that came out of an author's step means that the step's own database connection was lost.
 
-    An author's code may lose connections to other systems as well, and other databases; only what was raised by a
-    connection of ours counts, which the frames of its traceback tell.
+    An author's code may lose connections to other systems as well, and other databases by the same libraries; only what was
+    raised by a connection of ours counts, which our engine has marked.
     """
-    if isinstance(error, DBAPIError):
-        return is_connection_error(error)
-    if not isinstance(error, CONNECTION_ERRORS):
+    if not getattr(error, _OURS, False):
         return False
-    frame = error.__traceback__
-    while frame is not None:
-        if str(frame.tb_frame.f_globals.get("__name__", "")).startswith("sqlalchemy.dialects.postgresql.asyncpg"):
-            return True
-        frame = frame.tb_next
-    return False
+    if isinstance(error, DBAPIError):
+        cause = None if error.orig is None else error.orig.__cause__
+        # A statement that took longer than its author, or the server's administrator, allows: the connection lives.
+        return is_connection_error(error) and not isinstance(cause, asyncpg.QueryCanceledError)
+    return isinstance(error, CONNECTION_ERRORS)
+
+
+_OURS = "orchestrator_own"
+
+
+async def _connect(*arguments: Any, **options: Any) -> Any:
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except Exception as error:
+        setattr(error, _OURS, True)
+        raise
+
+
+def _mark(context: ExceptionContext) -> None:
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None:
+            setattr(error, _OURS, True)
 
 
 async def _no_reset(_: Driver) -> None:

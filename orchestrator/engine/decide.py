@@ -8,7 +8,6 @@ then acts on it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
 
@@ -196,11 +195,11 @@ class _Draft:
             self.change(position=position, step=leaf.step.name, entered=False, failures=0, lost=0)
             try:
                 end = _first_refusal(leaf, self.process.state)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
                 # same. A retry asks it again, because the position was not entered.
-                message = f"the condition of this step raised {type(error).__name__}: {error}"
-                self.fail(leaf, Failure(type(error).__name__, message))
+                name = type(error).__name__
+                self.fail(leaf, Failure(name, f"the condition of this step raised {name}: {_words(error)}"))
                 return
             if end is not None:
                 for skipped in self.plan.leaves[position:end]:
@@ -377,8 +376,15 @@ def _waiting_leaf(plan: Plan, process: Process, position: int) -> Leaf:
 
 def _first_refusal(leaf: Leaf, state: State) -> int | None:
     """The end of the first guard that says no, or ``None`` when all agree."""
-    refused: Iterable[int] = (guard.end for guard in leaf.guards if not _ask(guard.predicate, state))
-    return next(iter(refused), None)
+    return next((guard.end for guard in leaf.guards if not _ask(guard.predicate, state)), None)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = "an error whose text cannot be made"
+    return text.replace("\0", "\\0").encode("utf-8", "replace").decode()
 
 
 def _ask(predicate: Predicate, state: State) -> bool:

@@ -22,7 +22,7 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.outcome import advanced, due_in, judge
+from orchestrator.services.outcome import caught_up, due_in, judge
 from orchestrator.services.start import StartLimits
 from orchestrator.types import JSON, ProcessStatus, State
 
@@ -104,7 +104,7 @@ async def apply_answer(session: AsyncSession, process: Process, row: CallbackRow
         event = CallbackFailed(row.position, _failure(row.payload))
     decision = judge(plan, process, event)
     at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
-    return advanced(plan, decision, at)
+    return await caught_up(session, plan, decision, at)
 
 
 def _failure(payload: JSON) -> Failure:

@@ -30,7 +30,7 @@ from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.asking import fill, require
 from orchestrator.services.models import load_arguments
-from orchestrator.services.outcome import advanced, due_in, new_stamp
+from orchestrator.services.outcome import caught_up, due_in, new_stamp
 from orchestrator.services.start import StartLimits
 from orchestrator.types import JSON, ProcessStatus, State
 from orchestrator.workflow import StepKind
@@ -46,7 +46,7 @@ async def resume(
         ForbiddenError: the user may not (so with everything below, aborting aside).
         ConflictError: the process waits for no input and has not failed, or somebody else was faster.
     """
-    process = await processes.load(session, process_id, lock=True)
+    process = await processes.load(session, process_id)
     await _refuse_when_paused(session)
     if process.status is not ProcessStatus.SUSPENDED:
         if any(inputs):
@@ -65,7 +65,7 @@ async def retry(session: AsyncSession, process_id: UUID, user: str, limits: Star
         NotFoundError, EnginePausedError.
         ConflictError: it is neither failed nor waiting, or somebody else was faster.
     """
-    process = await processes.load(session, process_id, lock=True)
+    process = await processes.load(session, process_id)
     await _refuse_when_paused(session)
     await _authorize(process, user, Action.RETRY)
     return await _apply(session, process, Retried(user), limits)
@@ -108,7 +108,7 @@ async def patch(
         ConflictError: the process is in another status.
     """
     _need_reason(reason)
-    process = await processes.load(session, process_id, lock=True)
+    process = await processes.load(session, process_id)
     await _authorize(process, user, Action.PATCH)
     try:
         delta = canonical(dict(changes), "the patch")
@@ -134,7 +134,7 @@ async def skip(session: AsyncSession, process_id: UUID, user: str, reason: str, 
         ConflictError: the process has not failed.
     """
     _need_reason(reason)
-    process = await processes.load(session, process_id, lock=True)
+    process = await processes.load(session, process_id)
     await _refuse_when_paused(session)
     await _authorize(process, user, Action.SKIP)
     return await _apply(session, process, StepSkipped(user, reason), limits)
@@ -158,12 +158,17 @@ async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
 
 async def _apply(session: AsyncSession, process: Process, event: Event, limits: StartLimits) -> Advanced:
     plan = plan_of(process.workflow)
+    # Only now is the row locked: authors' forms and authorisation callbacks were asked before, and may have taken their time.
+    # A lock held for so long would stop whoever aborts, and a whole batch of other steps' commits.
+    now = await processes.load(session, process.process_id, lock=True)
     try:
-        decision = decide(plan, process, event, new_stamp())
+        decision = decide(plan, now, event, new_stamp())
     except WorkflowChangedError as error:
         raise ConflictError(str(error)) from error
+    if now != process:
+        raise ConflictError("the process has moved meanwhile: look at it again")
     at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
-    return advanced(plan, decision, at)
+    return await caught_up(session, plan, decision, at)
 
 
 async def _authorize(process: Process, user: str, action: Action) -> None:

@@ -58,6 +58,10 @@ class Models(Protocol):
         """Save the models in what it returned, in the transaction that its outcome is stored in."""
         ...
 
+    async def send(self) -> None:
+        """Send what the step has left pending in its session."""
+        ...
+
 
 async def execute(
     leaf: Leaf,
@@ -103,6 +107,10 @@ async def execute(
             # Somebody else may have locked the rows for as long as they like; that must not cost us a connection meanwhile.
             async with deadline.during("while its models were saved"):
                 returned = await models.save(returned)
+        if models is not None:
+            # Now, within the step's time and as its failure, not when the outcome is stored.
+            async with deadline.during("while what it had written was sent"):
+                await models.send()
         delta = canonical(returned, what)
         if secret is not None and secret.encode() in to_json(delta):
             raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")

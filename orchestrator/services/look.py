@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import processes
+from orchestrator.db.announcements import unannounced
 from orchestrator.db.due import database_time
-from orchestrator.db.tables import CallbackRow, EngineSettingsRow, LogRow, ProcessRow
+from orchestrator.db.tables import CallbackRow, EngineSettingsRow, ProcessRow
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.events import AttemptLost, CallbackFailed, Failure, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
@@ -21,7 +20,7 @@ from orchestrator.errors import NotFoundError, WorkflowChangedError
 from orchestrator.messages import Advanced, LoggedEntry, NextStep
 from orchestrator.registry import plan_of
 from orchestrator.services.callback import apply_answer
-from orchestrator.services.outcome import advanced, describe, due_in, judge
+from orchestrator.services.outcome import caught_up, describe, due_in, judge
 from orchestrator.services.start import StartLimits
 from orchestrator.types import ProcessStatus
 
@@ -37,7 +36,7 @@ async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> 
     except NotFoundError:
         return None
     row = await session.get_one(ProcessRow, process_id)
-    announced, claimed = row.announced, row.claimed_by is not None
+    claimed = row.claimed_by is not None
     now = await database_time(session)
     plan = plan_of(process.workflow)
     paused = bool(await session.scalar(select(EngineSettingsRow.global_lock)))
@@ -45,7 +44,7 @@ async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> 
     if moved is not None:
         process = moved
         claimed = False
-    entries = await _unannounced(session, process_id, announced)
+    entries = [LoggedEntry.model_validate(row) for row in await unannounced(session, process_id)]
     running = process.status is ProcessStatus.RUNNING and not claimed and not paused
     leaf = _place(plan, process) if running else None
     return describe(plan, process, now, entries, None if leaf is None else _next(process, leaf))
@@ -77,7 +76,7 @@ async def lost(
     plan = plan_of(process.workflow)
     decision = judge(plan, process, AttemptLost(process.attempt, consumer, limit=limit, counted=counted))
     at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
-    return advanced(plan, decision, at)
+    return await caught_up(session, plan, decision, at)
 
 
 async def _do_due(
@@ -127,13 +126,3 @@ def _next(process: Process, leaf: Leaf) -> NextStep:
     return NextStep(
         position=process.position, attempt=process.attempt, queue=leaf.queue, step=leaf.step.name, lost=process.lost
     )
-
-
-async def _unannounced(session: AsyncSession, process_id: UUID, announced: int) -> list[LoggedEntry]:
-    query = (
-        select(LogRow.sequence, LogRow.kind, LogRow.name, LogRow.status, LogRow.attempt, LogRow.author, LogRow.position)
-        .where(LogRow.process_id == process_id, LogRow.sequence > announced)
-        .order_by(LogRow.sequence)
-    )
-    rows: Sequence[Any] = (await session.execute(query)).mappings().all()
-    return [LoggedEntry.model_validate(dict(row)) for row in rows]

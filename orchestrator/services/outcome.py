@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from secrets import token_urlsafe
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.announcements import unannounced
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import CodeChanged, Event, Failure, Stamp
 from orchestrator.engine.plan import Plan
@@ -64,6 +67,15 @@ def advanced(plan: Plan, decision: Decision, at: datetime) -> Advanced:
             lost=dispatch.lost,
         ),
     )
+
+
+async def caught_up(session: AsyncSession, plan: Plan, decision: Decision, at: datetime) -> Advanced:
+    """The message about a decision stored in this session, with all entries before it that may not have been told yet.
+
+    A result whose message was lost is otherwise passed over: the next step's claim marks everything up to this decision.
+    """
+    entries = [LoggedEntry.model_validate(row) for row in await unannounced(session, decision.process.process_id)]
+    return advanced(plan, decision, at).model_copy(update={"entries": entries})
 
 
 def describe(
