@@ -165,7 +165,7 @@ async def _apply(session: AsyncSession, process: Process, event: Event, limits: 
         decision = decide(plan, now, event, new_stamp())
     except WorkflowChangedError as error:
         raise ConflictError(str(error)) from error
-    if now != process:
+    if (now.sequence, now.attempt) != (process.sequence, process.attempt):
         raise ConflictError("the process has moved meanwhile: look at it again")
     at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return await caught_up(session, plan, decision, at)
