@@ -15,9 +15,12 @@ import typer.main
 from orchestrator import errors, messages
 from orchestrator.broker.topology import EXCHANGES, FIXED_QUEUES, Topology
 from orchestrator.cli import app
+from orchestrator.db import registration
 from orchestrator.db.session import Database
+from orchestrator.domain import ProductBlockModel, SubscriptionModel
 from orchestrator.engine import usability
 from orchestrator.settings import Settings, variable_of
+from orchestrator.types import ProcessStatus
 from tests.integration.documentation import DOCS, PAGES, REPOSITORY, blocks, name_of, prose
 
 NOT_SETTINGS = {"ORCHESTRATOR_SERVICES_PIDS"}
@@ -146,6 +149,36 @@ def test_every_reason_of_a_refusal_is_documented() -> None:
     raised = {value.key for value in refusals if issubclass(value, errors.RequestError)}
     known = (DOCS / "messages.md").read_text() + (DOCS / "rules.md").read_text()
     assert [key for key in sorted(raised - {"request.refused", "callback.refused"}) if f"`{key}`" not in known] == []
+
+
+def test_every_refusal_of_a_command_is_in_the_page_about_other_services() -> None:
+    table = (DOCS / "start-from-another-service.md").read_text().split("## Refusals")[1].split("\n## ")[0]
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    never = {"RequestError", "SubscriptionHeldError", "CallbackRefusedError"}
+    refusals = {one.__name__ for one in classes if issubclass(one, errors.RequestError)} - never
+    assert sorted(name for name in refusals if f"| `{name}` |" not in table) == []
+
+
+def test_every_status_of_a_process_is_in_the_page_about_other_services() -> None:
+    table = (DOCS / "start-from-another-service.md").read_text().split("## Follow what happens")[1].split("\n## ")[0]
+    assert [status for status in ProcessStatus if f"`{status}`" not in table] == [ProcessStatus.RESUMED]
+
+
+def test_every_helper_for_migrations_is_in_the_page_about_products() -> None:
+    named = set(re.findall(r"`(\w+)", (DOCS / "product-modelling.md").read_text()))
+    assert sorted(set(registration.__all__) - named) == []
+
+
+def test_the_names_that_no_field_may_have_are_in_the_page_about_products() -> None:
+    rows = (DOCS / "product-modelling.md").read_text().split("### Names that are taken")[1].split("\n## ")[0]
+    listed = {
+        line.split("|")[1].strip(): set(re.findall(r"`(\w+)`", line)) for line in rows.splitlines() if "|" in line
+    }
+    for cls, row in ((ProductBlockModel, "blocks"), (SubscriptionModel, "subscriptions")):
+        found = {name for name in (*dir(cls), *dir(type(cls))) if not name.startswith(("_", "model_"))}
+        plain = {name for name in found if hasattr(cls, name)} | set(cls.model_fields)
+        shown = listed[row] | listed["blocks and subscriptions"]
+        assert {one for one in shown if not one.startswith("model_")} == plain, row
 
 
 def test_every_error_is_in_its_page() -> None:

@@ -101,10 +101,18 @@ def test_the_first_workflow_runs_as_the_readme_says(database_url: str, amqp_url:
         assert second == first.replace("True", "False")
 
 
+def migrate_as_shown(shell: Shell, name: str) -> None:
+    """Fill in an empty migration with what a page shows, and apply it."""
+    empty = shell.folder / shell.json("db", "revision", "-m", name)["path"]
+    imports, upgrade, rest = (shell.folder / f"{name}.py").read_text().partition("def upgrade")
+    head = empty.read_text().partition(upgrade)[0]
+    empty.write_text(head.replace("from alembic import op\n", imports) + upgrade + rest)
+    shell.run("orchestrator", "db", "upgrade")
+
+
 def test_the_products_of_the_pages_live_and_end(database_url: str, amqp_url: str, tmp_path: Path) -> None:
     """With the commands of the page about products: a node, a port on it, a check that finds something, and the end of both."""
     write_files(DOCS / "product-modelling.md", tmp_path)
-    (tmp_path / "rename_address.py").unlink()
     shell = Shell(tmp_path, database_url, amqp_url, workflows="network")
     written = [block.text.replace("\\\n", " ") for block in blocks(DOCS / "product-modelling.md", "sh")]
     prepare = [line for text in written for line in text.splitlines() if line.startswith("orchestrator db ")]
@@ -112,6 +120,7 @@ def test_the_products_of_the_pages_live_and_end(database_url: str, amqp_url: str
     for line in (*prepare, "orchestrator db migrate-workflows", "orchestrator db upgrade"):
         shell.run(*shlex.split(line))
     assert "nothing to do" in shell.run("orchestrator", "db", "migrate-domain-models")
+    migrate_as_shown(shell, "vlans")
 
     def only(product: str) -> str:
         (found,) = shell.json("subscriptions", "list", "--product", product)
@@ -121,6 +130,10 @@ def test_the_products_of_the_pages_live_and_end(database_url: str, amqp_url: str
         page = {"customer_id": "ACME", "node_name": "ams-1", "address": "192.0.2.1"}
         shell.start("create_node", {"product": shell.choice("create_node", {}, "Node PE")}, page)
         node = {"subscription_id": only("Node PE")}
+        (found,) = shell.json("subscriptions", "list", "--product", "Node PE")
+        assert found["description"] == "ams-1 (192.0.2.1)"
+        shell.start("count_vlans")
+        shell.start("tidy_up_contacts")
         shell.start("modify_node", node, {"address": "198.51.100.1"})
         product = {"product": shell.choice("create_port", {}, "Port 10G")}
         page = {"customer_id": "ACME", "port_name": "xe-0/0/1"}
