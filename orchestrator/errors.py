@@ -101,13 +101,22 @@ class InvalidInputError(RequestError):
 
 
 class FormIncompleteError(InvalidInputError):
-    """The form has another page; ``form`` is its JSON schema."""
+    """The form has another page; ``form`` is its JSON schema.
+
+    ``sequence``, of a process that waits for input, is its newest log entry: what whoever fills in the form has seen.
+    """
 
     key = "form.incomplete"
 
-    def __init__(self, form: JSON) -> None:
+    def __init__(self, form: JSON, sequence: int | None = None) -> None:
         super().__init__("the form is not complete: send the next page as well; its JSON schema is under 'form'")
         self.form = form
+        self.sequence = sequence
+
+    @property
+    def reasons(self) -> list[dict[str, JSON]]:
+        """The key, with the sequence when there is a process."""
+        return [{"key": self.key} if self.sequence is None else {"key": self.key, "sequence": self.sequence}]
 
 
 class ForbiddenError(RequestError):

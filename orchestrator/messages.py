@@ -137,12 +137,18 @@ class StartWorkflow(Message):
 
 
 class ResumeProcess(Message):
-    """Give a suspended process its input; without pages, retry a failed or waiting one."""
+    """Give a suspended process its input; without pages, retry a failed or waiting one.
+
+    Args:
+        seen: the newest log entry that the sender knows of; when there are newer ones, nothing is done.
+    """
 
     version: Literal[1] = 1
     process_id: UUID
     inputs: list[dict[str, Any]] = Field(default_factory=list)
     user: User = "amqp"
+    idempotency_key: Key | None = None
+    seen: Count | None = None
 
 
 class AbortProcess(Message):
@@ -152,6 +158,7 @@ class AbortProcess(Message):
     process_id: UUID
     user: User = "amqp"
     reason: Reason | None = None
+    idempotency_key: Key | None = None
 
 
 class Started(Message):

@@ -141,10 +141,7 @@ class Receiver:
 
     async def _start(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
         command = decode(StartWorkflow, delivery.body)
-        key = command.idempotency_key or delivery.message_id
-        if key is not None and "\0" in key:
-            raise MessageError("the message_id has a null character, which the database cannot hold")
-        request = StartRequest(command.workflow, command.inputs, command.user, key)
+        request = StartRequest(command.workflow, command.inputs, command.user, _key(command, delivery))
         async with self._database.transaction() as session:
             outcome = await start(session, request, self._limits)
         logger.info(
@@ -159,13 +156,23 @@ class Receiver:
     async def _resume(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
         command = decode(ResumeProcess, delivery.body)
         async with self._database.transaction() as session:
-            message = await resume(session, command.process_id, command.inputs, command.user, self._limits)
+            message = await resume(
+                session,
+                command.process_id,
+                command.inputs,
+                command.user,
+                self._limits,
+                key=_key(command, delivery),
+                seen=command.seen,
+            )
         return MessageType.RESUMED, Accepted(process_id=command.process_id, status=message.status), message
 
     async def _abort(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
         command = decode(AbortProcess, delivery.body)
         async with self._database.transaction() as session:
-            message = await abort(session, command.process_id, command.user, self._limits, command.reason)
+            message = await abort(
+                session, command.process_id, command.user, self._limits, command.reason, key=_key(command, delivery)
+            )
         return MessageType.ABORTED, Accepted(process_id=command.process_id, status=message.status), message
 
     async def _refuse(self, delivery: Delivery, error: OrchestratorError) -> None:
@@ -201,6 +208,14 @@ class Receiver:
             logger.warning("reply not published", type=kind.value, error=str(error))
             return False
         return True
+
+
+def _key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delivery) -> str | None:
+    """What makes a command that is sent or delivered again the same command."""
+    key = command.idempotency_key or delivery.message_id
+    if key is not None and "\0" in key:
+        raise MessageError("the message_id has a null character, which the database cannot hold")
+    return key
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -7,7 +7,16 @@ from urllib.parse import urlsplit
 from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import until
 
-TABLES = ("processes", "process_steps", "callbacks", "consumers", "engine_settings", "engine_settings_log", "workflows")
+TABLES = (
+    "processes",
+    "process_steps",
+    "process_commands",
+    "callbacks",
+    "consumers",
+    "engine_settings",
+    "engine_settings_log",
+    "workflows",
+)
 
 
 def test_a_step_that_gives_its_token_away_fails_without_the_token(engine: Installation) -> None:

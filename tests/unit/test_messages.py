@@ -80,8 +80,14 @@ messages: st.SearchStrategy[Message] = st.one_of(
         user=names,
         idempotency_key=st.none() | names,
     ),
-    st.builds(ResumeProcess, inputs=st.lists(documents, max_size=2), user=names),
-    st.builds(AbortProcess, user=names, reason=st.none() | names),
+    st.builds(
+        ResumeProcess,
+        inputs=st.lists(documents, max_size=2),
+        user=names,
+        idempotency_key=st.none() | names,
+        seen=st.none() | positions,
+    ),
+    st.builds(AbortProcess, user=names, reason=st.none() | names, idempotency_key=st.none() | names),
     st.builds(Started),
     st.builds(Accepted, status=names),
     st.builds(Refused, error=names, detail=st.text(), reasons=st.lists(documents, max_size=2), form=json_values),
@@ -115,8 +121,10 @@ PUBLIC: list[tuple[type[Message], dict[str, Any]]] = [
     (StartWorkflow, {"workflow": "create_node", "idempotency_key": "order-7", "version": 1}),
     (ResumeProcess, {"process_id": str(ID), "inputs": [{"approved": True}], "user": "crm"}),
     (ResumeProcess, {"process_id": str(ID)}),
+    (ResumeProcess, {"process_id": str(ID), "inputs": [{"approved": True}], "idempotency_key": "yes-7", "seen": 4}),
     (AbortProcess, {"process_id": str(ID), "user": "crm"}),
     (AbortProcess, {"process_id": str(ID), "reason": "the customer has left"}),
+    (AbortProcess, {"process_id": str(ID), "idempotency_key": "no-7"}),
 ]
 
 
@@ -215,6 +223,8 @@ COMMAND: dict[str, Any] = {"process_id": str(ID), "workflow": "w", "step": "s", 
         (StepCommand, COMMAND | {"position": "first"}, "position: Input should be a valid integer"),
         (StepCommand, {}, "process_id: Field required; workflow: Field required; step: Field required"),
         (AbortProcess, {"process_id": None}, "process_id: UUID input should be a string"),
+        (ResumeProcess, {"process_id": str(ID), "seen": -1}, "seen: Input should be greater than or equal to 0"),
+        (ResumeProcess, {"process_id": str(ID), "seen": 2**31}, "seen: Input should be less than 2147483648"),
     ],
 )
 def test_what_is_wrong_with_a_body_is_said_in_words(

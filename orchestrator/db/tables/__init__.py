@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.db.tables.base import Base
 from orchestrator.db.tables.engine import (
     CallbackRow,
+    CommandRow,
     ConsumerRow,
     EngineSettingsRow,
     LogRow,
@@ -36,6 +37,7 @@ __all__ = [
     "SINGLE_TARGETS",
     "Base",
     "CallbackRow",
+    "CommandRow",
     "ConsumerRow",
     "EngineSettingsRow",
     "FixedInputRow",

@@ -125,6 +125,21 @@ class LogRow(Base):
     finished_at: Mapped[datetime]
 
 
+class CommandRow(Base):
+    """A command about a process that was carried out, by the key that makes repeating it harmless. Append-only.
+
+    ``sequence`` is the first log entry that came of it, ``digest`` makes a different command under the same key visible.
+    """
+
+    __tablename__ = "process_commands"
+
+    process_id: Mapped[UUID] = mapped_column(ForeignKey("processes.process_id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    sequence: Mapped[int]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class CallbackRow(Base):
     """A callback token and what became of it.
 
