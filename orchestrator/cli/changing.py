@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.edge import REFUSED, Edge, execute, refuse
 from orchestrator.cli.following import follow, page_of
-from orchestrator.cli.form_page import example, form_table
+from orchestrator.cli.form_page import answer, example, form_table
 from orchestrator.cli.options import (
     AsJson,
     Pages,
     Process,
     Reason,
+    Seen,
     Timeout,
     User,
     Wait,
@@ -96,6 +97,7 @@ def start(
 def resume(
     process: Process,
     pages: Pages = None,
+    seen: Seen = None,
     user: User = user_name(),
     wait: Wait = False,
     timeout: Timeout = None,
@@ -108,18 +110,23 @@ def resume(
     inputs = read_pages(pages)
 
     async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.resume(session, process_id, inputs, user, edge.limits)
+        return await change.resume(session, process_id, inputs, user, edge.limits, seen=seen)
 
     _change(process, act, "resumed", as_json=as_json, wait=wait, timeout=timeout, pages=pages)
 
 
 def retry(
-    process: Process, user: User = user_name(), wait: Wait = False, timeout: Timeout = None, as_json: AsJson = False
+    process: Process,
+    seen: Seen = None,
+    user: User = user_name(),
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
 ) -> None:
     """Try a failed or waiting process again, from the state after its last successful step."""
 
     async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.retry(session, process_id, user, edge.limits)
+        return await change.retry(session, process_id, user, edge.limits, seen=seen)
 
     _change(process, act, "retried", as_json=as_json, wait=wait, timeout=timeout)
 
@@ -147,6 +154,7 @@ def patch(
     removed: Annotated[
         list[str] | None, typer.Option("--remove", metavar="KEY", help="Remove a key of the state; repeatable.")
     ] = None,
+    seen: Seen = None,
     user: User = user_name(),
     as_json: AsJson = False,
 ) -> None:
@@ -159,7 +167,7 @@ def patch(
         raise typer.BadParameter("nothing to do: give --set KEY=JSON or --remove KEY")
 
     async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.patch(session, process_id, user, reason, wanted, removed or (), edge.limits)
+        return await change.patch(session, process_id, user, reason, wanted, removed or (), edge.limits, seen=seen)
 
     _change(process, act, "patched", as_json=as_json)
 
@@ -167,6 +175,7 @@ def patch(
 def skip(
     process: Process,
     reason: Reason,
+    seen: Seen = None,
     user: User = user_name(),
     wait: Wait = False,
     timeout: Timeout = None,
@@ -175,7 +184,7 @@ def skip(
     """Leave out the step at which a process has failed, and go on after it. Logged with its reason."""
 
     async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.skip(session, process_id, user, reason, edge.limits)
+        return await change.skip(session, process_id, user, reason, edge.limits, seen=seen)
 
     _change(process, act, "skipped its step", as_json=as_json, wait=wait, timeout=timeout)
 
@@ -209,7 +218,8 @@ def _change(
                 try:
                     message = await edge.change(database, publisher, lambda session: act(edge, session, process_id))
                 except FormIncompleteError as error:
-                    return _next_page(edge, error, f"orchestrator resume {short(process_id)}", pages or [])
+                    command = f"orchestrator resume {short(process_id)} --seen {error.sequence}"
+                    return _next_page(edge, error, command, pages or [])
             if wait:
                 before = message.entries[0].sequence - 1 if message.entries else message.sequence
                 return await follow(edge, database, process_id, after=before, patience=timeout)
@@ -219,8 +229,9 @@ def _change(
             if message.status == "suspended":
                 form = await page_of(edge, database, process_id)
                 form_table(edge.output, form)
-                edge.output.line(f"go on with: orchestrator resume {short(process_id)} --input '{example(form)}'")
-            edge.output.document({"process_id": process_id, "status": message.status, "form": form})
+                edge.output.line(answer(process_id, message.sequence, form))
+            document = {"process_id": process_id, "status": message.status, "sequence": message.sequence, "form": form}
+            edge.output.document(document)
         return None
 
     execute(body, as_json=as_json)

@@ -10,7 +10,7 @@ from uuid import UUID
 from rich.status import Status
 
 from orchestrator.cli.edge import REFUSED, Edge
-from orchestrator.cli.form_page import example, form_table
+from orchestrator.cli.form_page import answer, form_table
 from orchestrator.cli.output import clean
 from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
 from orchestrator.db.history import (
@@ -138,7 +138,7 @@ async def _conclude(
     if status is ProcessStatus.SUSPENDED:
         output.line(f"needs input at '{clean(process.step)}':")
         form_table(output, form)
-        output.line(f"go on with: orchestrator resume {name} --input '{example(form)}'")
+        output.line(answer(process.process_id, process.sequence, form))
         return 0
     if _has_stopped(process):
         last = next((one for one in reversed(entries) if one.failure is not None), None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
+from uuid import UUID
 
 from rich.text import Text
 
 from orchestrator.cli.output import Output, clean
-from orchestrator.cli.render import compact
+from orchestrator.cli.render import compact, short
 from orchestrator.types import JSON
 
 _INLINE = 80
@@ -61,6 +62,11 @@ def fields(form: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if not isinstance(properties, dict):
         return {}
     return {str(name): _followed(field, form) for name, field in properties.items() if isinstance(field, dict)}
+
+
+def answer(process_id: UUID, sequence: int, form: JSON) -> str:
+    """The command line that fills in the form of a process at this log entry, and no other form that comes after it."""
+    return f"go on with: orchestrator resume {short(process_id)} --seen {sequence} --input '{example(form)}'"
 
 
 def example(form: JSON) -> str:

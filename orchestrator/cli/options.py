@@ -28,6 +28,15 @@ Pages = Annotated[
         " @file.json reads a file, @- the standard input.",
     ),
 ]
+Seen = Annotated[
+    int | None,
+    typer.Option(
+        "--seen",
+        min=0,
+        metavar="SEQUENCE",
+        help="The newest log entry that you have seen: refused, if there is a newer one by then. 'show' tells it.",
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Show each step until the process ends or needs somebody.")]
 Reason = Annotated[str, typer.Option(help="Why; goes into the process's log.")]
 

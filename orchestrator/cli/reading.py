@@ -9,14 +9,13 @@ from rich.text import Text
 
 from orchestrator.cli.edge import Edge, execute
 from orchestrator.cli.following import follow, page_of
-from orchestrator.cli.form_page import example, form_table
+from orchestrator.cli.form_page import answer, form_table
 from orchestrator.cli.options import AsJson, Process, Timeout
 from orchestrator.cli.output import clean, coloured
 from orchestrator.cli.render import (
     header,
     log_table,
     process_document,
-    short,
     state_lines,
     summary_document,
     when,
@@ -120,7 +119,7 @@ def show(
             edge.output.line()
             edge.output.line(Text(f"needs input at '{clean(summary.step)}':"))
             form_table(edge.output, form)
-            edge.output.line(f"go on with: orchestrator resume {short(process_id)} --input '{example(form)}'")
+            edge.output.line(answer(process_id, summary.sequence, form))
 
     execute(body, as_json=as_json)
 

@@ -98,14 +98,35 @@ def test_an_input_step_shows_its_form_and_takes_its_input(cli: Cli, dev: object)
     assert "needs input at 'Approve'" in shown
     assert re.search(r"approved +boolean +required", shown)
     short = cli.json("list")[0]["process_id"][:8]
-    assert f"orchestrator resume {short} --input" in shown
-    assert "approved" in cli("resume", short, code=1).stdout
+    seen = cli.json("show", short)["sequence"]
+    assert f"orchestrator resume {short} --seen {seen} --input" in shown
+    asked = cli("resume", short, code=1).stdout
+    assert f"orchestrator resume {short} --seen {seen} --input '{{\"approved\": …}}'" in asked
+    assert cli.json("resume", short, code=1)["reasons"] == [{"key": "form.incomplete", "sequence": seen}]
     cli("resume", short, "--input", '{"approved": "perhaps"}', code=1)
     assert cli.json("show", short)["form"]["properties"].keys() == {"approved"}
     (cli.folder / "page.json").write_text('{"approved": true}')
     cli("resume", short, "--input", "@page.json", "--user", "eve", "--wait")
     entry = next(e for e in cli.json("show", short)["log"] if e["delta"])
     assert (entry["delta"], entry["author"]) == ({"approved": True}, "eve")
+
+
+def test_what_is_done_to_a_process_is_done_to_what_was_seen(cli: Cli, dev: object) -> None:
+    """B4: somebody else was there in between; whoever has seen the process before that is refused."""
+    cli("start", "stumble", "--wait", code=1)
+    short = cli.json("list")[0]["process_id"][:8]
+    seen = str(cli.json("show", short)["sequence"])
+    changed = cli.json("patch", short, "--set", "a=1", "--reason", "first", "--seen", seen)
+    for command in (
+        ("patch", "--set", "a=2", "--reason", "late"),
+        ("skip", "--reason", "late"),
+        ("retry",),
+        ("resume",),
+    ):
+        refused = cli.json(command[0], short, *command[1:], "--seen", seen, code=1)
+        assert refused["error"] == "ConflictError", command
+        assert refused["reasons"] == [{"key": "conflict", "seen": int(seen), "sequence": changed["sequence"]}]
+    cli("skip", short, "--reason", "on time", "--seen", str(changed["sequence"]), "--wait")
 
 
 def test_whoever_waits_for_a_callback_is_told_when_time_is_up_and_can_abort(cli: Cli, dev: object) -> None:
