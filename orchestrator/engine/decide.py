@@ -25,7 +25,7 @@ from orchestrator.engine.decision import (
 from orchestrator.engine.events import Event, Failure, Stamp
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import SYSTEM, Process
-from orchestrator.engine.transitions import TRANSITIONS
+from orchestrator.engine.transitions import TRANSITIONS, refusal
 from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
 from orchestrator.types import ProcessStatus, State, StepStatus
 from orchestrator.workflow import Predicate, StepKind
@@ -56,9 +56,7 @@ def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision
         WorkflowChangedError: the code no longer has the step at which the process stands.
     """
     if process.status not in TRANSITIONS[type(event)]:
-        raise IllegalTransitionError(
-            f"a process that is {process.status.value} cannot be {_VERBS.get(type(event), 'changed like this')}"
-        )
+        raise IllegalTransitionError(refusal(type(event), process.status))
     draft = _Draft(plan, process, stamp)
     match event:
         case events.Started():
@@ -102,17 +100,6 @@ def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision
             # Whatever an external job may still answer, a retry will start another one.
             draft.callback = CloseCallback("superseded")
     return draft.decision()
-
-
-_VERBS = {
-    events.Submitted: "given input: it waits for none",
-    events.Retried: "retried: only failed and waiting processes can",
-    events.Aborted: "aborted: it is final",
-    events.Patched: "patched: only failed and suspended processes can",
-    events.StepSkipped: "made to skip its step: only failed and waiting processes can",
-    events.CallbackCompleted: "completed by a callback: it waits for none",
-    events.CallbackFailed: "failed by a callback: it waits for none",
-}
 
 
 class _Draft:

@@ -8,6 +8,7 @@ from orchestrator.authorization import Action, AuthCallback
 from orchestrator.engine.arguments import Arguments
 from orchestrator.engine.process import Process
 from orchestrator.errors import WorkflowChangedError
+from orchestrator.types import ProcessStatus
 from orchestrator.workflow import Block, BlockKind, Predicate, Step, StepList, Workflow
 
 
@@ -88,10 +89,11 @@ class Plan:
             position = self.positions.get(process.step)
             if position is not None:
                 return self.leaves[position]
+        again = "resume" if process.status is ProcessStatus.SUSPENDED else "retry"
         raise WorkflowChangedError(
             f"the workflow {self.workflow.name!r} has changed while this process was under way: it stands at step"
             f" {process.step!r} (position {process.position}), which the code no longer has. Bring the step back under this"
-            " name and retry, or abort the process."
+            f" name and {again}, or abort the process."
         )
 
     def authorizer(self, action: Action, leaf: Leaf | None = None) -> AuthCallback | None:

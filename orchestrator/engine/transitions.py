@@ -42,6 +42,33 @@ RESTING = frozenset(_S) - {_S.CREATED, _S.RUNNING}
 """Statuses in which nothing is dispatched: the process holds no message, connection or task."""
 
 
+_VERBS: Mapping[type, str] = {
+    events.Submitted: "given input",
+    events.Retried: "retried",
+    events.Aborted: "aborted",
+    events.Patched: "patched",
+    events.StepSkipped: "made to skip its step",
+    events.CallbackCompleted: "completed by a callback",
+    events.CallbackFailed: "failed by a callback",
+}
+
+_ADVICE: Mapping[ProcessStatus, str] = {
+    _S.SUSPENDED: "this one waits for input: resume it with that, or abort it",
+    _S.AWAITING_CALLBACK: "this one waits for a callback",
+}
+
+
+def refusal(event: type, status: ProcessStatus) -> str:
+    """Why an event is refused in a status, and what could be done instead."""
+    text = f"a process that is {status.value} cannot be {_VERBS.get(event, 'changed like this')}"
+    if status.is_final:
+        return f"{text}: it is final"
+    *others, last = (one.value for one in TRANSITIONS[event])
+    allowed = f"{', '.join(others)} or {last}" if others else last
+    advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
+    return f"{text}: only one that is {allowed} can{advice}"
+
+
 def as_markdown() -> str:
     """The table as the documentation shows it."""
     lines = ["| event | allowed in | leads to |", "| --- | --- | --- |"]
@@ -77,6 +104,7 @@ def as_document() -> str:
         "<!-- Generated, do not edit: python -m orchestrator.engine.transitions > docs/transitions.md -->\n\n"
         "What may happen to a process in which status, and where that may lead. The engine decides by this very table\n"
         "(`orchestrator/engine/transitions.py`); an event that is not in it is refused and changes nothing.\n\n"
+        "No process is ever `resumed`: existing user interfaces know that status, so it is a public name and stays free.\n\n"
         f"{as_markdown()}\n```mermaid\n{as_mermaid()}```\n"
     )
 

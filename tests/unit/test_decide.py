@@ -339,17 +339,11 @@ def test_an_event_is_refused_in_every_status_that_the_table_does_not_name(status
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        (Submitted("bob", {}), "a process that is completed cannot be given input: it waits for none"),
-        (Retried("bob"), "a process that is completed cannot be retried: only failed and waiting processes can"),
+        (Submitted("bob", {}), "a process that is completed cannot be given input: it is final"),
+        (Retried("bob"), "a process that is completed cannot be retried: it is final"),
         (Aborted("bob"), "a process that is completed cannot be aborted: it is final"),
-        (
-            Patched("b", "r", {}),
-            "a process that is completed cannot be patched: only failed and suspended processes can",
-        ),
-        (
-            StepSkipped("bob", "r"),
-            "a process that is completed cannot be made to skip its step: only failed and waiting processes can",
-        ),
+        (Patched("b", "r", {}), "a process that is completed cannot be patched: it is final"),
+        (StepSkipped("bob", "r"), "a process that is completed cannot be made to skip its step: it is final"),
     ],
 )
 def test_a_refusal_says_why(event: Event, text: str) -> None:

@@ -129,6 +129,13 @@ def test_a_process_whose_step_is_gone_is_never_put_at_another(position: int, ste
     assert "'flow' has changed" in str(caught.value)
 
 
+@pytest.mark.parametrize(("status", "advice"), [("suspended", "resume"), ("failed", "retry")])
+def test_what_to_do_about_a_step_that_is_gone_can_be_done(status: str, advice: str) -> None:
+    """A process that waits for input cannot be retried, and one that failed takes no input."""
+    with pytest.raises(WorkflowChangedError, match=f"Bring the step back under this name and {advice}, or abort"):
+        plan_of(a).locate(replace(at(0, "gone"), status=ProcessStatus(status)))
+
+
 def test_an_outcome_counts_for_the_step_that_ran_wherever_the_code_has_moved_it() -> None:
     walk = Walk(a, b, c).start().succeed()
 

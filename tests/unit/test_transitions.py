@@ -7,7 +7,7 @@ import re
 import pytest
 
 from orchestrator.engine import events
-from orchestrator.engine.transitions import RESTING, TRANSITIONS, as_document, as_markdown, as_mermaid
+from orchestrator.engine.transitions import RESTING, TRANSITIONS, as_document, as_markdown, as_mermaid, refusal
 from orchestrator.types import ProcessStatus, StepStatus
 
 
@@ -55,6 +55,21 @@ def test_a_failure_can_be_retried_patched_skipped_and_aborted() -> None:
 
     for event in (events.Retried, events.Patched, events.StepSkipped, events.Aborted):
         assert failures <= set(TRANSITIONS[event])
+
+
+@pytest.mark.parametrize("event", TRANSITIONS)
+def test_a_refusal_names_every_status_in_which_it_could_be_done_and_no_other(event: type) -> None:
+    told = refusal(event, ProcessStatus.CREATED).partition(": only one that is ")[2]
+
+    assert set(re.findall(r"[a-z_]+", told)) - {"or", "can"} == {status.value for status in TRANSITIONS[event]}
+
+
+def test_whoever_retries_a_process_that_waits_for_input_is_told_to_resume_it() -> None:
+    """B34."""
+    assert refusal(events.Retried, ProcessStatus.SUSPENDED) == (
+        "a process that is suspended cannot be retried: only one that is api_unavailable, failed, inconsistent_data or waiting"
+        " can; this one waits for input: resume it with that, or abort it"
+    )
 
 
 def test_whatever_can_be_reached_can_be_left_or_is_final() -> None:
