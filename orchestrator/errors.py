@@ -45,6 +45,12 @@ from typing import Any, ClassVar
 from orchestrator.types import JSON
 
 
+def told_by(problem: Mapping[str, Any]) -> str:
+    """What pydantic says of one field, without the class of the error before a validator's own words."""
+    said = str(problem.get("msg", ""))
+    return said.removeprefix("Value error, ") or said
+
+
 class OrchestratorError(Exception):
     """The root of all errors the engine raises on purpose."""
 
@@ -89,7 +95,7 @@ class InvalidInputError(RequestError):
             {
                 "key": "form.invalid",
                 "loc": [str(part) for part in error.get("loc", ())],
-                "msg": str(error.get("msg", "")),
+                "msg": told_by(error),
             }
             for error in errors
         ]

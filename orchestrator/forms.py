@@ -18,7 +18,7 @@ from pydantic_forms.core import asynchronous as async_forms
 from pydantic_forms.exceptions import FormNotCompleteError, FormOverflowError, FormValidationError
 
 from orchestrator.authored import Raised, as_error, in_thread
-from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
+from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError, told_by
 from orchestrator.types import State
 
 __all__ = ["FormPage", "fill_form", "walk"]
@@ -53,15 +53,16 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
     except FormOverflowError as error:
         raise InvalidInputError(f"{what} has fewer pages than the {len(inputs)} that were sent") from error
     except FormValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors)
-        raise InvalidInputError(f"{what} was not filled in correctly: {wrong}", error.errors) from error
+        raise _wrongly_filled(what, error.errors) from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InvalidInputError(
-            f"{what} was not filled in correctly: {wrong}", error.errors(include_url=False)
-        ) from error
+        raise _wrongly_filled(what, error.errors(include_url=False)) from error
     finally:
         await walked.aclose()
+
+
+def _wrongly_filled(what: str, problems: Sequence[Mapping[str, Any]]) -> InvalidInputError:
+    wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {told_by(one)}" for one in problems)
+    return InvalidInputError(f"{what} was not filled in correctly: {wrong}", problems)
 
 
 async def walk(form: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> AsyncFormGenerator:

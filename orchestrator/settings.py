@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, told_by
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -135,10 +135,10 @@ def load_settings() -> Settings:
         wrong = []
         for problem in error.errors(include_input=False, include_url=False):
             if not problem["loc"]:
-                wrong.append(problem["msg"].removeprefix("Value error, "))
+                wrong.append(told_by(problem))
                 continue
             name = variable_of(str(problem["loc"][0]))
-            text = problem["msg"].removeprefix("Value error, ")
+            text = told_by(problem)
             wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {text}")
         hint = " ('scripts/services env' prints the two server URLs)" if "is not set" in "".join(wrong) else ""
         raise ConfigurationError("wrong configuration: " + "; ".join(wrong) + hint) from None

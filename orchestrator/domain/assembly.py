@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from orchestrator.domain.block import ProductBlockModel
 
 
+STORED_OTHERWISE = "run 'orchestrator db migrate-domain-models' to see what a migration must change"
+"""What helps when rows do not fit their class: code and database have drifted apart."""
+
+
 class Assembly:
     """Makes the blocks below one model.
 
@@ -190,11 +194,13 @@ def _candidates(family: Family[ProductBlockModel], field: BlockField, status: st
     return [one for one in field.classes if one.__family__ is family]
 
 
-def raise_problems(assembly: Assembly, what: str) -> None:
+def raise_problems(assembly: Assembly, what: str, advice: str = "") -> None:
     """Fail if anything was wrong.
 
     Raises:
         ModelError: with all of it.
     """
     if assembly.problems:
-        raise ModelError(f"{what}: {'; '.join(assembly.problems)}")
+        raise ModelError(
+            "; ".join([f"{what}: {assembly.problems[0]}", *assembly.problems[1:], *([advice] if advice else [])])
+        )

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as rows
 from orchestrator.db.subscriptions import BlockReference, FoundBlock, StoredBlock
-from orchestrator.domain.assembly import Assembly, raise_problems
+from orchestrator.domain.assembly import STORED_OTHERWISE, Assembly, raise_problems
 from orchestrator.domain.empty import check_can_start_empty, filled
 from orchestrator.domain.family import (
     DomainModel,
@@ -154,7 +154,7 @@ def loaded_block(
     block = assembly.root(block_id)
     row, status = found[block_id].stored, found[block_id].owner_status
     what = f"the block {row.name} {block_id} of the subscription {row.owner} ({status})"
-    raise_problems(assembly, f"{what} does not fit its class")
+    raise_problems(assembly, f"{what} does not fit its class", STORED_OTHERWISE)
     if not isinstance(block, wanted):
         names = " or ".join(one.__name__ for one in wanted)
         raise ModelError(f"{what} is {type(block).__name__}; {names} was asked for")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from orchestrator.db.subscriptions import FoundSubscription, Links, StoredProduct
-from orchestrator.domain.assembly import Assembly, Remaking, raise_problems
+from orchestrator.domain.assembly import STORED_OTHERWISE, Assembly, Remaking, raise_problems
 from orchestrator.domain.empty import empty_blocks
 from orchestrator.domain.family import DomainModel
 from orchestrator.domain.product import ProductModel, fixed_inputs
@@ -72,7 +72,8 @@ def loaded(found: FoundSubscription, wanted: tuple[type[DomainModel], ...]) -> S
         "version": found.version,
         **fixed_inputs(model, found.product),
     }
-    made = _assembled(model, own, found.stored.links, Assembly(found.blocks), f"{what} does not fit {model.__name__}")
+    what = f"{what} does not fit {model.__name__}"
+    made = _assembled(model, own, found.stored.links, Assembly(found.blocks), what, STORED_OTHERWISE)
     made.mark_as_stored(replace(found.stored, lists=list_fields(model, found.stored.blocks.values())), found.version)
     return made
 
@@ -174,9 +175,14 @@ def _kept(other: SubscriptionModel, model: type[DomainModel], taken: Mapping[str
 
 
 def _assembled(
-    model: type[DomainModel], own: Mapping[str, object], links: Links, assembly: Assembly, what: str
+    model: type[DomainModel],
+    own: Mapping[str, object],
+    links: Links,
+    assembly: Assembly,
+    what: str,
+    advice: str = "",
 ) -> SubscriptionModel:
     values, failed = assembly.fields(model, links, "")
     made = assembly.make(model, {**values, **own}, failed, "")
-    raise_problems(assembly, what)
+    raise_problems(assembly, what, advice)
     return made  # type: ignore[return-value]

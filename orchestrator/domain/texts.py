@@ -8,12 +8,13 @@ from pydantic import ValidationError
 
 from orchestrator.domain.family import DomainModel
 from orchestrator.domain.fields import is_block
+from orchestrator.errors import told_by
 
 
 def problems(error: ValidationError, path: str = "", told: Collection[str] = ()) -> list[str]:
     """What pydantic says, one line per field, each with its path; not about fields of which something was told already."""
     return [
-        f"{'.'.join([*filter(None, [path]), *map(str, one['loc'])]) or 'all of it'}: {one['msg']}"
+        f"{'.'.join([*filter(None, [path]), *map(str, one['loc'])]) or 'all of it'}: {told_by(one)}"
         for one in error.errors(include_url=False, include_context=False, include_input=False)
         if not (one["loc"] and one["loc"][0] in told)
     ]

@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, GetCoreSchemaHandler, create_model
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import custom_error_schema
 from pydantic_forms.validators import Choice
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,7 +21,6 @@ from orchestrator.engine.references import SUBSCRIPTION_ID, SUBSCRIPTION_VERSION
 from orchestrator.errors import (
     DefinitionError,
     InvalidInputError,
-    MissingArgumentError,
     StepError,
     WorkflowNotUsableError,
 )
@@ -28,6 +29,9 @@ from orchestrator.services.models import load_arguments
 from orchestrator.services.subscriptions import require_version
 from orchestrator.types import State, SubscriptionLifecycle
 from orchestrator.workflow import FormFunction
+
+_NAMED_CHOICES = 5
+"""Choices that a refusal names: an example of what an id looks like, and most of a short list."""
 
 MAX_CHOICES = 1000
 """A choice with more options helps nobody, and its page would be a large message."""
@@ -161,10 +165,9 @@ def _first_page(
         try:
             loaded = await load_arguments(session, asked, state)
             arguments = asked.fill(state, {"session": session, "state": state}, loaded)
-        except MissingArgumentError as error:
-            raise DefinitionError(f"{what} cannot be made: {error}") from error
         except StepError as error:
-            raise InvalidInputError(f"{what} cannot be made: {error}") from error
+            # The workflow may run on this subscription; that its form cannot show it is no mistake of the caller's.
+            raise DefinitionError(f"{what} cannot be made: {error}") from error
         pages = walk(form, arguments, what)
         page = await anext(pages)
         while not isinstance(page, Mapping):
@@ -179,7 +182,22 @@ def _first_page(
     return ask
 
 
+class _ById(Choice):
+    """Choices whose values are ids: who writes something else, a label for example, is told the ids with their labels."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        offered = [f"{one.value} ({one.label})" for one in cls]
+        more = f" and {len(offered) - _NAMED_CHOICES} more" if len(offered) > _NAMED_CHOICES else ""
+        return custom_error_schema(
+            handler(source),
+            "choice",
+            custom_error_message="choose one by its id: {offered}",
+            custom_error_context={"offered": f"{', '.join(offered[:_NAMED_CHOICES])}{more}"},
+        )
+
+
 def _choice(name: str, options: Mapping[str, str]) -> type[Choice]:
     # Two products or subscriptions may have one description, so the members are named by their values.
-    made = Choice.__call__(name, {value: (value, label) for value, label in options.items()})
+    made = _ById.__call__(name, {value: (value, label) for value, label in options.items()})
     return cast("type[Choice]", made)
