@@ -57,12 +57,12 @@ class LazyWorkflowInstance:
         try:
             module = importlib.import_module(self.package)
         except DefinitionError as error:
-            raise DefinitionError(f"the workflow {self.function!r} in {self.package!r} is wrong: {error}") from error
+            # It names what is wrong in the module, which may be another workflow than this one.
+            raise DefinitionError(f"the module {self.package!r} cannot be used: {error}") from error
         except (Exception, SystemExit) as error:
             # Whatever a user's module raises while it is imported is a defect of that module, to be named, not ours.
             raise DefinitionError(
-                f"the module {self.package!r} of the workflow {self.function!r} cannot be imported:"
-                f" {type(error).__name__}: {error}"
+                f"the module {self.package!r} cannot be imported: {type(error).__name__}: {error}"
             ) from error
         found = getattr(module, self.function, None)
         if not isinstance(found, Workflow):

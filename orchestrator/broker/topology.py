@@ -99,21 +99,21 @@ EXCHANGES = (
 
 FIXED_QUEUES = (
     Queue(
-        Queues.COMMANDS,
+        Queues.COMMANDS.value,
         Exchanges.COMMANDS,
         ("workflow.start", "process.resume", "process.abort"),
         "coordinator",
         precious=True,
     ),
-    Queue(Queues.RESULTS, Exchanges.RESULTS, (RESULT_KEY,), "coordinator"),
+    Queue(Queues.RESULTS.value, Exchanges.RESULTS, (RESULT_KEY,), "coordinator"),
     Queue(
-        Queues.CALLBACKS,
+        Queues.CALLBACKS.value,
         Exchanges.CALLBACKS,
         ("callback.completed", "callback.failed", "callback.progress"),
         "coordinator",
         precious=True,
     ),
-    Queue(Queues.DEAD, Exchanges.DEAD, ("",), "operators"),
+    Queue(Queues.DEAD.value, Exchanges.DEAD, ("",), "operators"),
 )
 
 

@@ -74,7 +74,7 @@ def example(form: JSON) -> str:
     if not isinstance(form, dict):
         return "{}"
     needed = form.get("required")
-    names = [str(name) for name in needed] if isinstance(needed, list) and needed else list(fields(form))
+    names = [str(name) for name in needed] if isinstance(needed, list) else []
     return "{" + ", ".join(f'"{clean(name)}": …' for name in names) + "}"
 
 

@@ -115,7 +115,9 @@ class Database:
         await self.check()
         self._pool = await asyncpg.create_pool(
             **self._connect_options(),
-            min_size=1,
+            # With a floor, asyncpg restores it by itself: in an outage one more attempt, and a traceback in the log, for each
+            # of ours that fails. Ours tell of the outage, and connect again.
+            min_size=0,
             max_size=ENGINE_CONNECTIONS,
             # Our statements leave no session state behind, and asyncpg's reset would be one more round trip per statement.
             reset=_no_reset,

@@ -22,6 +22,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import AuthCallback
+from orchestrator.errors import DefinitionError
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.targets import Target
 from orchestrator.types import SubscriptionLifecycle
@@ -30,11 +31,13 @@ from orchestrator.workflow import (
     FormFunction,
     RunPredicate,
     Step,
+    StepKind,
     StepList,
     Workflow,
     begin,
     done,
     init,
+    leaves,
     workflow,
 )
 from orchestrator.workflow.language import check_description, check_form
@@ -219,7 +222,14 @@ def _make(
 ) -> Workflow:
     @functools.wraps(function)
     def whole() -> StepList:
-        return around(begin >> function())
+        steps = begin >> function()
+        markers = [leaf.name for leaf in leaves(steps) if leaf.kind in (StepKind.START, StepKind.DONE)]
+        if markers:
+            raise DefinitionError(
+                f"the workflow {_name(function)!r} has {' and '.join(map(repr, markers))} among its own steps: its decorator puts"
+                " init and done around them already, so return the steps between"
+            )
+        return around(steps)
 
     return workflow(description, form, target, is_task=is_task, **permissions)(whole)
 

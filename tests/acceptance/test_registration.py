@@ -15,7 +15,7 @@ CASES = {
     "broken": (
         "DefinitionError",
         (
-            "the module 'tests.acceptance.workflows.broken' of the workflow 'broken' cannot be imported: RuntimeError: "
+            "the module 'tests.acceptance.workflows.broken' cannot be imported: RuntimeError: "
             "this module is broken on purpose"
         ),
     ),

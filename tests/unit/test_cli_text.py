@@ -136,6 +136,7 @@ def test_the_fields_of_a_form_are_told_in_words() -> None:
     told = {name: type_of(field, FORM) for name, field in fields(FORM).items()}
     assert told == {"colour": '"red" | "blue"', "size": "integer | null", "ids": "list of uuid", "kind": '"x"'}
     assert example(FORM) == '{"colour": …, "ids": …}'
+    assert example({"properties": {"size": {"type": "integer", "default": 1}}}) == "{}"
 
 
 @pytest.mark.parametrize("form", [None, [], {}, {"properties": None}, {"properties": {"a": {"$ref": "#/$defs/None"}}}])

@@ -114,14 +114,14 @@ def test_registering_the_same_again_is_harmless(write: Write) -> None:
         (
             "raise RuntimeError('no licence')",
             "hello",
-            "the module 'broken_module' of the workflow 'hello' cannot be imported: RuntimeError: no licence",
+            "the module 'broken_module' cannot be imported: RuntimeError: no licence",
         ),
         ("import nowhere_at_all", "hello", "cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'"),
-        ("def hello(:", "hello", "the module 'broken_module' of the workflow 'hello' cannot be imported: SyntaxError"),
+        ("def hello(:", "hello", "the module 'broken_module' cannot be imported: SyntaxError"),
         (
             "from orchestrator.workflow import step\nstep('')(print)",
             "hello",
-            "the workflow 'hello' in 'broken_module' is wrong: a step needs a name, not ''",
+            "the module 'broken_module' cannot be used: a step needs a name, not ''",
         ),
         (GOOD, "goodbye", "the module 'broken_module' has no workflow 'goodbye': there is no such name"),
         (
@@ -142,10 +142,34 @@ def test_a_broken_module_is_named_when_its_workflow_is_used(
         assert message in str(caught.value)
 
 
+def test_of_a_module_with_several_workflows_only_the_wrong_one_is_blamed(write: Write) -> None:
+    wrong = """
+from orchestrator.workflow import begin, step, workflow
+
+@workflow("Is fine")
+def fine():
+    return begin >> step("One")(print)
+
+@workflow("Is not", authorize_callback="everybody")
+def hidden():
+    return begin >> step("One")(print)
+"""
+    module = write("broken_module", wrong)
+    told = set()
+    for name in ("fine", "hidden"):
+        with pytest.raises(DefinitionError) as caught:
+            LazyWorkflowInstance(module, name).plan()
+        told.add(str(caught.value))
+
+    (text,) = told
+    assert "'hidden'" in text
+    assert "'fine'" not in text
+
+
 def test_a_missing_module_is_named(write: Write) -> None:
     LazyWorkflowInstance("nowhere_at_all", "hello")
 
-    with pytest.raises(DefinitionError, match="the module 'nowhere_at_all' of the workflow 'hello' cannot be imported"):
+    with pytest.raises(DefinitionError, match="the module 'nowhere_at_all' cannot be imported"):
         plan_of("hello")
 
 

@@ -26,6 +26,11 @@ def test_the_exchanges_are_pinned() -> None:
     ]
 
 
+def test_the_names_of_queues_are_plain_texts() -> None:
+    """An error text or log line that quotes one has the name and nothing of Python."""
+    assert {type(queue.name) for queue in Topology().queues} == {str}
+
+
 def test_the_queues_and_their_bindings_are_pinned() -> None:
     assert [(q.name, q.exchange.value, q.keys, q.reader) for q in Topology().queues] == [
         (

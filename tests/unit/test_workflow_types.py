@@ -13,7 +13,7 @@ from orchestrator.errors import DefinitionError
 from orchestrator.forms import FormPage
 from orchestrator.targets import Target
 from orchestrator.types import SubscriptionLifecycle
-from orchestrator.workflow import StepList, begin, conditional, leaves, step, step_group, workflow
+from orchestrator.workflow import StepList, begin, conditional, done, init, leaves, step, step_group, workflow
 from orchestrator.workflows.steps import (
     resync,
     set_status,
@@ -187,3 +187,12 @@ def test_a_page_in_the_place_of_a_form_is_refused_with_what_to_write(kind: Calla
 def test_a_decorator_without_parentheses_is_refused_with_what_to_write(kind: Callable[..., Any]) -> None:
     with pytest.raises(DefinitionError, match=rf"write @{kind.__name__}\(\.\.\.\) with parentheses"):
         kind(node)
+
+
+@pytest.mark.parametrize("decorator", [one for one, *_ in ORDERS])
+def test_an_author_who_writes_init_and_done_is_told_that_they_are_there_already(decorator: Callable[..., Any]) -> None:
+    def node() -> StepList:
+        return init >> own >> done
+
+    with pytest.raises(DefinitionError, match=r"'node' has 'Start' and 'Done' among its own steps: .* init and done"):
+        decorator("Works")(node)
