@@ -25,6 +25,7 @@ from orchestrator.db.step_session import StepSession
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import AttemptLost, Event, StepSucceeded
 from orchestrator.engine.plan import Leaf, Plan
+from orchestrator.engine.process import Process
 from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, WorkflowChangedError
 from orchestrator.messages import Advanced, Look, MessageType, encode
 from orchestrator.retry import SERVER_AWAY
@@ -132,7 +133,7 @@ class Finisher:
         try:
             await self.store(held, event)
         except (FencedError, WorkflowChangedError) as error:
-            logger.info("nothing to give back", process_id=str(held.claim.process.process_id), reason=str(error))
+            logger.info("nothing to give back", **names(held.claim.process), reason=str(error))
 
     async def nudge(self, process_id: UUID, workflow: str, step: str | None = None) -> None:
         """Ask a coordinator to look at the rows."""
@@ -196,7 +197,23 @@ class Finisher:
                 )
             )
         except PublishError as error:
-            logger.warning("result not published; a coordinator will find it", error=str(error))
+            logger.warning(
+                "result not published; a coordinator will find it",
+                process_id=str(message.process_id),
+                workflow=workflow,
+                step=step,
+                error=str(error),
+            )
+
+
+def names(process: Process) -> dict[str, object]:
+    """What a log line says of an attempt."""
+    return {
+        "process_id": str(process.process_id),
+        "workflow": process.workflow,
+        "step": process.step,
+        "attempt": process.attempt,
+    }
 
 
 async def _explain(held: Held, session: StepSession) -> None:

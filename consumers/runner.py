@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from consumers.batches import Batches
-from consumers.finish import Finisher, Held
+from consumers.finish import Finisher, Held, names
 from consumers.heartbeat import Claims, Heartbeat
 from consumers.work import Work
 from orchestrator.broker.deliveries import Delivery, NotTakenError
@@ -151,7 +151,7 @@ class Runner:
         settled = now - SETTLING_TIME
         for process_id, one in list(self._running.items()):
             if process_id not in claims and one.held.claim.claimed_at < settled:
-                logger.warning("step cancelled: its claim is gone", process_id=str(process_id))
+                logger.warning("step cancelled: its claim is gone", **names(one.held.claim.process))
                 one.task.cancel()
         unknown = {key for key, since in claims.items() if since < settled and key not in self._running}
         if not unknown:
@@ -164,7 +164,7 @@ class Runner:
             try:
                 plan = plan_of(one_claim.process.workflow)
             except (NotFoundError, DefinitionError) as error:
-                logger.error("claim not given back", process_id=str(one_claim.process.process_id), error=str(error))  # noqa: TRY400
+                logger.error("claim not given back", **names(one_claim.process), error=str(error))  # noqa: TRY400
                 continue
             await self._finisher.give_back(Held(one_claim, plan), "does not know of it")
 
@@ -203,9 +203,7 @@ class Runner:
     async def _run(self, running: Running) -> None:
         held = running.held
         process = held.claim.process
-        structlog.contextvars.bind_contextvars(
-            process_id=str(process.process_id), workflow=process.workflow, step=process.step, attempt=process.attempt
-        )
+        structlog.contextvars.bind_contextvars(**names(process))
         work = Work(self._database, process.process_id, passes_locks=passes_locks(held.plan.workflow))
         token: str | None = None
         try:

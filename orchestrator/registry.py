@@ -5,6 +5,7 @@ A workflow can be started when it is known here *and* has a row in the table ``w
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Iterable, Iterator
 
@@ -90,6 +91,25 @@ def plan_of(workflow: str) -> Plan:
         DefinitionError: it has, but the module is broken.
     """
     return _instance(workflow).plan()
+
+
+def queue_of(workflow: str, step: str | None) -> str | None:
+    """The step queue of a step; ``None`` when this program's code does not have it, or it is broken."""
+    try:
+        plan = plan_of(workflow)
+    except (NotFoundError, DefinitionError):
+        return None
+    position = plan.positions.get(step or "")
+    return None if position is None else plan.leaves[position].queue
+
+
+def step_queues() -> set[str]:
+    """All step queues that the workflows of the code name, except broken ones, which run nowhere."""
+    found: set[str] = set()
+    for workflow in known_workflows():
+        with contextlib.suppress(DefinitionError):
+            found.update(leaf.queue for leaf in plan_of(workflow).leaves)
+    return found
 
 
 def products_of(workflow: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -129,6 +130,8 @@ def load_settings() -> Settings:
     Raises:
         ConfigurationError: a variable is missing or wrong; the text names each.
     """
+    # Whatever an author's models find wrong is printed and logged: without a link to pydantic's documentation for each field.
+    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
     try:
         return Settings()
     except ValidationError as error:

@@ -255,16 +255,18 @@ class Deliveries:
                 return
 
     async def _bury(self, delivery: Delivery, properties: spec.Basic.Properties, reason: str) -> None:
-        logger.warning("dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id)
+        known = {
+            name: value
+            for name in ("workflow", "step")
+            if isinstance(value := (properties.headers or {}).get(name), str)
+        }
+        logger.warning("dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id, **known)
         headers = {
             "x-reason": reason.encode("utf-8", "replace").decode()[:MAX_REASON],
             "x-queue": delivery.queue,
             "x-routing-key": delivery.routing_key,
+            **known,
         }
-        for name in ("workflow", "step"):
-            value = (properties.headers or {}).get(name)
-            if isinstance(value, str):
-                headers[name] = value
         await self._publisher.publish(
             Outgoing(
                 exchange=Exchanges.DEAD,

@@ -57,7 +57,13 @@ class Dispatcher:
         try:
             await self.act(message)
         except PublishError as error:
-            logger.warning("not published; found again when due", process_id=str(message.process_id), error=str(error))
+            logger.warning(
+                "not published; found again when due",
+                process_id=str(message.process_id),
+                workflow=message.workflow,
+                step=None if message.next is None else message.next.step,
+                error=str(error),
+            )
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Write the collected marks until ``stopping`` is set, and once more at the end."""

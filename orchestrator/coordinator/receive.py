@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from pydantic_core import from_json
+from structlog.contextvars import bind_contextvars
 
 from orchestrator.broker.deliveries import Delivery
 from orchestrator.broker.publisher import Outgoing, Publisher
@@ -134,27 +135,24 @@ class Receiver:
             async with self._database.transaction() as session:
                 found = await early_answer(session, message.process_id, self._limits)
         except (NotFoundError, DefinitionError) as error:
-            logger.error("process not looked at", process_id=str(message.process_id), error=str(error))  # noqa: TRY400
+            logger.error("process not looked at", **_names(message), error=str(error))  # noqa: TRY400
             return
         if found is not None:
             await self._dispatcher.act_quietly(found)
 
     async def _start(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
         command = decode(StartWorkflow, delivery.body)
+        bind_contextvars(workflow=command.workflow, user=command.user)
         request = StartRequest(command.workflow, command.inputs, command.user, _key(command, delivery))
         async with self._database.transaction() as session:
             outcome = await start(session, request, self._limits)
-        logger.info(
-            "workflow started" if outcome.created else "start repeated",
-            process_id=str(outcome.process_id),
-            workflow=command.workflow,
-            user=command.user,
-        )
+        logger.info("workflow started" if outcome.created else "start repeated", process_id=str(outcome.process_id))
         answer = Started(process_id=outcome.process_id, created=outcome.created)
         return MessageType.STARTED, answer, outcome.message
 
     async def _resume(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
         command = decode(ResumeProcess, delivery.body)
+        bind_contextvars(process_id=str(command.process_id), user=command.user)
         async with self._database.transaction() as session:
             message = await resume(
                 session,
@@ -169,6 +167,7 @@ class Receiver:
 
     async def _abort(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
         command = decode(AbortProcess, delivery.body)
+        bind_contextvars(process_id=str(command.process_id), user=command.user)
         async with self._database.transaction() as session:
             message = await abort(
                 session, command.process_id, command.user, self._limits, command.reason, key=_key(command, delivery)
@@ -216,6 +215,11 @@ def _key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delive
     if key is not None and "\0" in key:
         raise MessageError("the message_id has a null character, which the database cannot hold")
     return key
+
+
+def _names(message: Advanced) -> dict[str, object]:
+    step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
+    return {"process_id": str(message.process_id), "workflow": message.workflow, "step": step}
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

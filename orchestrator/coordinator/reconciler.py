@@ -35,7 +35,7 @@ from orchestrator.errors import (
     UnroutableError,
     WorkflowChangedError,
 )
-from orchestrator.registry import plan_of
+from orchestrator.registry import queue_of
 from orchestrator.services.look import look, lost
 from orchestrator.services.start import StartLimits
 from orchestrator.stopping import pause
@@ -121,7 +121,7 @@ class Reconciler:
         await self._publish_again(running)
         for one in due:
             if one.status != ProcessStatus.RUNNING.value:
-                await self._attend(one.process_id)
+                await self._attend(one)
         return len(due) >= BATCH
 
     async def _give_back_claims(self) -> None:
@@ -137,7 +137,8 @@ class Reconciler:
             found = await lost_claims(session, self._dead_after, CLAIMS)
             bystanders = _bystanders([row for row, _ in found], self._max_lost)
             for row, consumer in found:
-                logger.warning("attempt lost", process_id=str(row.process_id), attempt=row.attempt, consumer=consumer)
+                names = _names(row)
+                logger.warning("attempt lost", **names, attempt=row.attempt, consumer=consumer)
                 try:
                     messages.append(
                         await lost(
@@ -150,7 +151,7 @@ class Reconciler:
                         )
                     )
                 except (NotFoundError, DefinitionError) as error:
-                    logger.error("process not looked at", process_id=str(row.process_id), error=str(error))  # noqa: TRY400
+                    logger.error("process not looked at", **names, error=str(error))  # noqa: TRY400
             await forget_consumers(session, FORGET_CONSUMERS_AFTER)
         for message in messages:
             await self._dispatcher.act_quietly(message)
@@ -159,10 +160,12 @@ class Reconciler:
         """Publish commands again that nobody has claimed, unless they just wait in a queue."""
         if not running:
             return
-        depths = await self._depths({queue for one in running if (queue := _queue_of(one)) is not None})
+        depths = await self._depths(
+            {queue for one in running if (queue := queue_of(one.workflow, one.step)) is not None}
+        )
         waiting, lost_ones, longest = [], [], self._limits.redispatch_after
         for one in running:
-            depth = depths.get(_queue_of(one) or "")
+            depth = depths.get(queue_of(one.workflow, one.step) or "")
             if depth is not None and _explains_waiting(depth, one.waited):
                 waiting.append(one.process_id)
                 longest = max(longest, depth.ready / SLOW_QUEUE)
@@ -170,9 +173,10 @@ class Reconciler:
                 lost_ones.append(one.process_id)
         async with self._database.transaction() as session:
             await postpone(session, waiting, longest)
-            taken = await take_running(session, lost_ones, self._limits.redispatch_after)
-        for process_id in taken:
-            await self._attend(process_id)
+            taken = set(await take_running(session, lost_ones, self._limits.redispatch_after))
+        for one in running:
+            if one.process_id in taken:
+                await self._attend(one)
 
     async def _depths(self, queues: set[str]) -> dict[str, QueueDepth | None]:
         if not queues:
@@ -188,13 +192,14 @@ class Reconciler:
         finally:
             await connection.close()
 
-    async def _attend(self, process_id: UUID) -> None:
+    async def _attend(self, one: Due) -> None:
+        process_id = one.process_id
         try:
             async with self._database.transaction() as session:
                 message = await look(session, process_id, self._limits)
         except (NotFoundError, DefinitionError, WorkflowChangedError) as error:
             # This coordinator lacks the workflow's code (a rolling deploy); another may have it.
-            logger.error("process not looked at", process_id=str(process_id), error=str(error))  # noqa: TRY400
+            logger.error("process not looked at", **_names(one), error=str(error))  # noqa: TRY400
             async with self._database.transaction() as session:
                 await look_later(session, process_id, CANNOT_HELP)
             return
@@ -202,7 +207,7 @@ class Reconciler:
             if is_connection_error(error):
                 raise
             # A defect of ours, about one process. Left first in line, it would keep every other from being looked at.
-            logger.exception("process not looked at", process_id=str(process_id))
+            logger.exception("process not looked at", **_names(one))
             async with self._database.transaction() as session:
                 await look_later(session, process_id, CANNOT_HELP)
             return
@@ -214,13 +219,8 @@ class Reconciler:
                 logger.error("not published", process_id=str(process_id), error=str(error))  # noqa: TRY400
 
 
-def _queue_of(one: Due) -> str | None:
-    try:
-        plan = plan_of(one.workflow)
-    except (NotFoundError, DefinitionError):
-        return None
-    position = plan.positions.get(one.step or "")
-    return None if position is None else plan.leaves[position].queue
+def _names(one: Due | ProcessRow) -> dict[str, object]:
+    return {"process_id": str(one.process_id), "workflow": one.workflow, "step": one.step}
 
 
 def _explains_waiting(depth: QueueDepth, waited: float) -> bool:

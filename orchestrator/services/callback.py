@@ -120,6 +120,8 @@ async def _lock(session: AsyncSession, token: str) -> tuple[CallbackRow, Process
     if process_id is None:
         raise CallbackRefusedError("unknown", "there is no such callback token")
     process = await processes.load(session, process_id, lock=True)
+    # For whatever is logged about this message from here on, by whoever received it.
+    structlog.contextvars.bind_contextvars(process_id=str(process_id), workflow=process.workflow, step=process.step)
     query = select(CallbackRow).where(CallbackRow.token_hash == hashed).with_for_update()
     row = await session.scalar(query.execution_options(populate_existing=True))
     if row is None:

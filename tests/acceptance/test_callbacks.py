@@ -47,6 +47,9 @@ def test_one_message_finishes_a_callback(engine: Installation) -> None:
     ]
     assert engine.effects(process_id) == ["Order", "Check"]
     assert engine.journal(process_id, "order")[0]["exchange"] == "orchestrator.callbacks"
+    (line,) = [one for one in engine.logs().splitlines() if "callback received" in one and str(process_id) in one]
+    assert "workflow=calls_out" in line
+    assert "step='Await the order'" in line
 
 
 def test_an_answer_that_comes_before_the_action_has_committed_is_kept(engine: Installation) -> None:

@@ -20,6 +20,7 @@ NAMED_BY_CONTRACT = {"orchestrator/workflows/utils.py"}
 """Where other engines of this kind have their decorators, so that workflows need no other import."""
 
 READS_THE_ENVIRONMENT = {
+    "orchestrator/settings.py": "pydantic's own variable, by which its errors lose their links, is set there",
     "orchestrator/cli/output.py": "COLUMNS is how wide a person wants tables, as in every other program",
 }
 
