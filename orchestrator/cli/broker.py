@@ -7,11 +7,11 @@ import typer
 from orchestrator.broker.connection import connect, declare
 from orchestrator.broker.topology import EXCHANGES, Topology
 from orchestrator.cli.edge import Edge, execute
-from orchestrator.cli.looking import depth_cells, measure_all
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
+from orchestrator.cli.queues import depth_cells, measure_all
 from orchestrator.errors import DefinitionError
-from orchestrator.registry import known_workflows, plan_of
+from orchestrator.registry import known_workflows, plan_of, step_queues
 
 app = typer.Typer(help="Exchanges and queues in RabbitMQ.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -85,10 +85,12 @@ def show_command(as_json: AsJson = False) -> None:
 def _topology(edge: Edge) -> Topology:
     """The topology with every step queue that the workflows of this program name."""
     edge.learn_workflows()
-    names: set[str] = set()
+    broken: dict[str, None] = {}
     for workflow in known_workflows():
         try:
-            names.update(leaf.queue for leaf in plan_of(workflow).leaves)
+            plan_of(workflow)
         except DefinitionError as error:
-            edge.output.complain(f"note: the queues of a broken workflow are left out: {clean(error)}")
-    return Topology.of(edge.settings.queue_type, names)
+            broken[clean(error)] = None
+    for text in broken:
+        edge.output.complain(f"note: the queues of a broken workflow are left out: {text}")
+    return Topology.of(edge.settings.queue_type, step_queues())

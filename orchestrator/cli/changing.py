@@ -11,8 +11,8 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.edge import REFUSED, Edge, execute, refuse
-from orchestrator.cli.following import follow, page_of
-from orchestrator.cli.form_page import answer, example, form_table
+from orchestrator.cli.following import ask_for_input, follow, page_of
+from orchestrator.cli.form_page import example, form_table
 from orchestrator.cli.options import (
     AsJson,
     Pages,
@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 
 def start(
-    workflow: Annotated[str, typer.Argument(help="The workflow's name.")],
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.")],
     pages: Pages = None,
     user: User = user_name(),
     key: Annotated[
@@ -228,8 +228,8 @@ def _change(
             form = None
             if message.status == "suspended":
                 form = await page_of(edge, database, process_id)
-                form_table(edge.output, form)
-                edge.output.line(answer(process_id, message.sequence, form))
+                step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
+                ask_for_input(edge.output, process_id, step, message.sequence, form)
             document = {"process_id": process_id, "status": message.status, "sequence": message.sequence, "form": form}
             edge.output.document(document)
         return None

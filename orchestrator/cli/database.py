@@ -63,7 +63,7 @@ def upgrade(as_json: AsJson = False) -> None:
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="The revision to go back to; 'base' undoes all.")],
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="The revision to go back to; 'base' undoes all.")],
     as_json: AsJson = False,
 ) -> None:
     """Undo migrations, with the data that their tables hold.

@@ -39,7 +39,10 @@ def migrate_domain_models(
         ),
     ] = None,
     drop_values: Annotated[
-        bool, typer.Option("--drop-values", help="Also remove resource types of which subscriptions hold values.")
+        bool,
+        typer.Option(
+            "--drop-values", metavar="", help="Also remove resource types of which subscriptions hold values."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

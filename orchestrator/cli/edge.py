@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -154,8 +153,6 @@ def execute(body: Body, *, as_json: bool = False) -> None:
 
 def prepare() -> Settings:
     """The settings; user modules are looked for in the current folder, too, because that is where .env is read."""
-    # Whatever a user's models find wrong is printed and logged: without a link to pydantic's documentation for each field.
-    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

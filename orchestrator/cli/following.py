@@ -11,7 +11,8 @@ from rich.status import Status
 
 from orchestrator.cli.edge import REFUSED, Edge
 from orchestrator.cli.form_page import answer, form_table
-from orchestrator.cli.output import clean
+from orchestrator.cli.output import Output, clean
+from orchestrator.cli.queues import queue_waited_for, reader_of
 from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
 from orchestrator.db.history import (
     LogEntry,
@@ -113,8 +114,12 @@ async def _hint(edge: Edge, database: Database, seen: _Seen) -> None:
         return
     async with database.transaction() as session:
         consumers = await list_consumers(session)
-    if all(one.silent_for > edge.settings.presumed_dead_after for one in consumers):
+    alive = [one for one in consumers if one.silent_for <= edge.settings.presumed_dead_after]
+    queue = queue_waited_for(edge, seen.process)
+    if not alive:
         edge.output.complain("note: no consumer is running; 'orchestrator dev' starts a coordinator and a consumer")
+    elif queue is not None and not any(queue in one.queues for one in alive):
+        edge.output.complain(f"note: no consumer reads the queue {queue!r}: '{reader_of(queue)}' starts one")
 
 
 async def _conclude(
@@ -136,9 +141,7 @@ async def _conclude(
     if status is ProcessStatus.COMPLETED:
         return 0
     if status is ProcessStatus.SUSPENDED:
-        output.line(f"needs input at '{clean(process.step)}':")
-        form_table(output, form)
-        output.line(answer(process.process_id, process.sequence, form))
+        ask_for_input(output, process.process_id, process.step, process.sequence, form)
         return 0
     if _has_stopped(process):
         last = next((one for one in reversed(entries) if one.failure is not None), None)
@@ -160,6 +163,15 @@ async def page_of(edge: Edge, database: Database, process_id: UUID) -> JSON:
     except OrchestratorError as error:
         edge.output.complain(f"note: the form cannot be shown: {clean(error)}")
         return None
+
+
+def ask_for_input(output: Output, process_id: UUID, step: str | None, sequence: int, form: JSON) -> None:
+    """Say what a suspended process waits for and how to give it; a form that cannot be shown cannot be filled in either."""
+    if form is None:
+        return
+    output.line(f"needs input at '{clean(step)}':")
+    form_table(output, form)
+    output.line(answer(process_id, sequence, form))
 
 
 def _has_stopped(process: ProcessSummary) -> bool:

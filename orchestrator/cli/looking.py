@@ -7,18 +7,20 @@ from dataclasses import dataclass
 import typer
 from rich.text import Text
 
-from orchestrator.broker.connection import QueueDepth, connect, measure
-from orchestrator.broker.topology import FIXED_QUEUES, step_queue
+from orchestrator.broker.connection import QueueDepth
+from orchestrator.broker.topology import step_queue
 from orchestrator.cli.changing import engine_line
 from orchestrator.cli.edge import REFUSED, Edge, execute, explain
+from orchestrator.cli.following import UNATTENDED_AFTER
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
+from orchestrator.cli.queues import Waiting, advice, depth_cells, depth_document, measure_all, queues_of_code
 from orchestrator.cli.render import fields_of, seconds
-from orchestrator.db.history import list_consumers
+from orchestrator.db.history import list_consumers, list_unclaimed
 from orchestrator.db.migrations import registered
 from orchestrator.db.registration.difference import Registration
 from orchestrator.errors import ConfigurationError, DefinitionError, ServerUnavailableError
-from orchestrator.registry import known_workflows, plan_of
+from orchestrator.registry import known_workflows, plan_of, queue_of
 from orchestrator.services.pause import engine_status
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 
@@ -38,12 +40,20 @@ def status(as_json: AsJson = False) -> None:
         async with edge.database() as database, database.transaction() as session:
             engine = await engine_status(session)
             consumers = await list_consumers(session)
-        names = {DEFAULT_QUEUE, TASK_QUEUE, *(queue for one in consumers for queue in one.queues)}
+            unclaimed = await list_unclaimed(session, UNATTENDED_AFTER)
+        coded = queues_of_code(edge)
+        waiting = [Waiting(one, queue_of(one.workflow, one.step)) for one in unclaimed]
+        needed = {DEFAULT_QUEUE, TASK_QUEUE, *(queue for one in consumers for queue in one.queues)}
+        needed |= {one.queue for one in waiting if one.queue is not None}
         output, code = edge.output, 0
         problem: ServerUnavailableError | ConfigurationError | None = None
         depths: dict[str, QueueDepth | None] = {}
         try:
-            depths = await measure_all(edge, names)
+            depths = await measure_all(edge, needed | coded)
+            for name in coded - needed:
+                # Made when it is first needed.
+                if depths[step_queue(name)] is None:
+                    del depths[step_queue(name)]
         except (ServerUnavailableError, ConfigurationError) as error:
             # What PostgreSQL knows is worth seeing all the same.
             problem, code = error, REFUSED
@@ -53,9 +63,10 @@ def status(as_json: AsJson = False) -> None:
                 "status": engine.word,
                 "running": engine.running,
                 "consumers": [fields_of(one) | {"alive": one.silent_for <= dead_after} for one in consumers],
+                "unclaimed": [one.document() for one in waiting],
                 "queues": None
                 if problem
-                else [{"name": name, **_depth_document(depth)} for name, depth in depths.items()],
+                else [{"name": name, **depth_document(depth)} for name, depth in depths.items()],
             }
         )
         output.line(engine_line(engine))
@@ -68,7 +79,9 @@ def status(as_json: AsJson = False) -> None:
                     clean(", ".join(one.queues)),
                     str(one.running),
                     str(one.concurrency),
-                    Text(f"{seconds(one.silent_for)} ago", style="" if one.silent_for <= dead_after else "red"),
+                    Text(f"{seconds(one.silent_for)} ago")
+                    if one.silent_for <= dead_after
+                    else Text(f"{seconds(one.silent_for)} ago: presumed dead", style="red"),
                 )
                 for one in consumers
             ],
@@ -79,6 +92,8 @@ def status(as_json: AsJson = False) -> None:
             output.table(
                 ("queue", "ready", "consumers"), [(name, *depth_cells(depth)) for name, depth in depths.items()]
             )
+            for told in advice(depths, waiting):
+                output.line((told, "red"))
         else:
             for line in explain(problem) or ():
                 output.complain(line)
@@ -88,9 +103,12 @@ def status(as_json: AsJson = False) -> None:
 
 
 def workflows(as_json: AsJson = False) -> None:
-    """Show which workflows the code and the database know. One can be started when both do."""
+    """Show which workflows the code and the database know. One can be started when both do.
 
-    async def body(edge: Edge) -> None:
+    Exits with 1 when the code of one is broken.
+    """
+
+    async def body(edge: Edge) -> int:
         edge.learn_workflows()
         async with edge.database() as database, database.transaction() as session:
             stored = {one.name: one for one in await registered(session)}
@@ -103,17 +121,22 @@ def workflows(as_json: AsJson = False) -> None:
                     clean(one.name),
                     one.target,
                     "task" if one.is_task else "workflow",
-                    Text("yes") if one.in_code else Text("no", style="red"),
+                    Text("broken" if one.error else "no", style="red") if one.error or not one.in_code else Text("yes"),
                     Text("yes") if one.in_database else Text("no", style="red"),
-                    Text(clean(one.error), style="red") if one.error else Text(clean(one.description, limit=80)),
+                    clean(one.description, limit=80),
                 )
                 for one in found
             ],
             prose="description",
             empty="no workflows: set ORCHESTRATOR_WORKFLOWS to the modules that register them",
         )
+        # One broken module may hold many workflows.
+        wrong = list(dict.fromkeys(one.error for one in found if one.error))
+        for error in wrong:
+            edge.output.complain(f"broken: {clean(error)}")
         if any(one.in_code != one.in_database for one in found):
             edge.output.line(("'orchestrator db migrate-workflows' writes the migration for the difference", "dim"))
+        return REFUSED if wrong else 0
 
     execute(body, as_json=as_json)
 
@@ -151,30 +174,3 @@ def registration_of(name: str) -> Registration:
     """
     workflow = plan_of(name).workflow
     return Registration(name, workflow.target.value, workflow.is_task, workflow.description)
-
-
-async def measure_all(edge: Edge, step_queues: set[str]) -> dict[str, QueueDepth | None]:
-    """How much waits in each queue of the engine.
-
-    Raises:
-        ServerUnavailableError: RabbitMQ does not answer.
-    """
-    names = [*(queue.name for queue in FIXED_QUEUES), *(step_queue(name) for name in sorted(step_queues))]
-    connection = await connect(edge.address, "look")
-    try:
-        return {name: await measure(connection, name) for name in names}
-    finally:
-        await connection.close()
-
-
-def depth_cells(depth: QueueDepth | None) -> tuple[Text, Text]:
-    """A queue's numbers; a missing queue is said to be missing."""
-    if depth is None:
-        return Text("missing", style="red"), Text("")
-    return Text(str(depth.ready)), Text(str(depth.consumers))
-
-
-def _depth_document(depth: QueueDepth | None) -> dict[str, int | bool | None]:
-    if depth is None:
-        return {"exists": False, "ready": None, "consumers": None}
-    return {"exists": True, "ready": depth.ready, "consumers": depth.consumers}

@@ -17,7 +17,7 @@ MAX_NAME = 200
 """Characters of a user's name, as in messages."""
 
 Process = Annotated[str, typer.Argument(metavar="ID", help="The process; its first 8 or more characters will do.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.")]
 Pages = Annotated[
     list[str] | None,
     typer.Option(
@@ -37,7 +37,9 @@ Seen = Annotated[
         help="The newest log entry that you have seen: refused, if there is a newer one by then. 'show' tells it.",
     ),
 ]
-Wait = Annotated[bool, typer.Option("--wait", "-w", help="Show each step until the process ends or needs somebody.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", "-w", metavar="", help="Show each step until the process ends or needs somebody.")
+]
 Reason = Annotated[str, typer.Option(help="Why; goes into the process's log.")]
 
 

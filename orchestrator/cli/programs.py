@@ -18,9 +18,11 @@ import typer
 from orchestrator.cli.edge import INTERRUPTED, REFUSED, Edge, prepare, refuse
 from orchestrator.cli.output import Output
 from orchestrator.log import configure_logging
+from orchestrator.registry import step_queues
 from orchestrator.services.pause import engine_status
 from orchestrator.settings import Settings
-from orchestrator.workflow import MAX_NAME_LENGTH
+from orchestrator.workflow import DEFAULT_QUEUE, MAX_NAME_LENGTH, TASK_QUEUE
+from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
 
@@ -86,15 +88,18 @@ def consumer(queue: Queues = None, concurrency: Concurrency = DEFAULT_CONCURRENC
 def dev(queue: Queues = None, concurrency: Concurrency = DEFAULT_CONCURRENCY) -> None:
     """Run coordinator and consumer in one process, for development.
 
-    The same code against the same servers; only the processes are fewer.
+    The same code against the same servers; only the processes are fewer. Without --queue it reads every step queue that
+    its workflows name.
     """
     from consumers.program import run_consumer
     from orchestrator.coordinator.program import run_coordinator
 
     async def program(settings: Settings, stopping: asyncio.Event) -> None:
+        load_workflows(settings.workflows)
+        queues = queue or sorted({DEFAULT_QUEUE, TASK_QUEUE, *step_queues()})
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_coordinator(settings, stopping))
-            tasks.create_task(run_consumer(settings, stopping, queues=queue or (), concurrency=concurrency))
+            tasks.create_task(run_consumer(settings, stopping, queues=queues, concurrency=concurrency))
 
     run(program)
 

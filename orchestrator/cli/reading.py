@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from orchestrator.cli.edge import Edge, execute
-from orchestrator.cli.following import follow, page_of
-from orchestrator.cli.form_page import answer, form_table
+from orchestrator.cli.following import ask_for_input, follow, page_of
 from orchestrator.cli.options import AsJson, Process, Timeout
 from orchestrator.cli.output import clean, coloured
+from orchestrator.cli.queues import queue_waited_for
 from orchestrator.cli.render import (
     header,
     log_table,
@@ -20,7 +19,15 @@ from orchestrator.cli.render import (
     summary_document,
     when,
 )
-from orchestrator.db.history import list_processes, read_callback, read_log, read_process, read_state, state_after
+from orchestrator.db.history import (
+    list_processes,
+    read_callback,
+    read_log,
+    read_process,
+    read_state,
+    require_workflow,
+    state_after,
+)
 from orchestrator.db.id_prefixes import find_process
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON, ProcessStatus
@@ -40,7 +47,9 @@ def list_command(
         list[ProcessStatus] | None, typer.Option(metavar="STATUS", help="Only processes in this status; repeatable.")
     ] = None,
     workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Only processes of this workflow.")] = None,
-    task: Annotated[bool | None, typer.Option("--task/--no-task", help="Only tasks, or only workflows.")] = None,
+    task: Annotated[
+        bool | None, typer.Option("--task/--no-task", metavar="", help="Only tasks, or only workflows.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="How many at most.")] = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -54,6 +63,8 @@ def list_command(
             found = await list_processes(
                 session, statuses=[one.value for one in status or ()], workflow=workflow, is_task=task, limit=limit
             )
+            if workflow is not None and not found:
+                await require_workflow(session, workflow)
         edge.output.document([summary_document(one) for one in found])
         edge.output.table(
             ("id", "workflow", "status", "step", "started", "by"),
@@ -78,12 +89,12 @@ def list_command(
 
 def show(
     process: Process,
-    state: Annotated[bool, typer.Option("--state", help="Show the state, too.")] = False,
+    state: Annotated[bool, typer.Option("--state", metavar="", help="Show the state, too.")] = False,
     at: Annotated[
         int | None,
         typer.Option("--at", min=0, metavar="SEQUENCE", help="Show the state as it was after this entry of the log."),
     ] = None,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show where errors happened.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", metavar="", help="Show where errors happened.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a process's audit trail: who did what, when, with which result.
@@ -104,12 +115,13 @@ def show(
                 if at > newest:
                     raise NotFoundError(f"the log has no entry {at}: its newest is {newest}")
                 known = state_after(entries, at)
+            queue = queue_waited_for(edge, summary)
             form: JSON = None
             if summary.status == ProcessStatus.SUSPENDED:
                 form = await page_of(edge, database, process_id)
-        document = process_document(summary, entries, callback) | {"form": form}
+        document = process_document(summary, entries, callback) | {"form": form, "queue": queue}
         edge.output.document(document if known is None else document | {"state": known})
-        header(edge.output, summary, entries, callback)
+        header(edge.output, summary, entries, callback, queue)
         edge.output.line()
         log_table(edge.output, entries, traceback=traceback)
         if known is not None:
@@ -117,9 +129,7 @@ def show(
             state_lines(edge.output, known, "state" if at is None else f"state after entry {at}")
         if summary.status == ProcessStatus.SUSPENDED:
             edge.output.line()
-            edge.output.line(Text(f"needs input at '{clean(summary.step)}':"))
-            form_table(edge.output, form)
-            edge.output.line(answer(process_id, summary.sequence, form))
+            ask_for_input(edge.output, process_id, summary.step, summary.sequence, form)
 
     execute(body, as_json=as_json)
 

@@ -12,10 +12,16 @@ from rich.text import Text
 
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.db.history import CallbackProgress, LogEntry, ProcessSummary, tries
+from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID
 from orchestrator.types import JSON, State
 
 _WIDE = 120
 """Columns of a terminal in which the log is shown as a table."""
+
+_OWN = {OLD_SUBSCRIPTIONS}
+_SUBSCRIPTION = {SUBSCRIPTION_ID, "product", "status", "version"}
+_BLOCK = {"subscription_instance_id", "owner_subscription_id", "name"}
+"""Keys of the state that are the engine's own; keys by which references of subscriptions and blocks are recognised."""
 
 _VALUE, _CHANGES = 48, 160
 """Characters of one value, and of all changes of an entry, in compact form."""
@@ -48,10 +54,19 @@ def seconds(span: float) -> str:
 
 
 def changes(entry: LogEntry) -> str:
-    """What an entry changed in the state, in one line."""
-    found = [f"{key}={compact(value)}" for key, value in entry.delta.items()]
-    found += [f"-{key}" for key in entry.removed]
+    """What an entry changed in the state, in one line; what the engine keeps there for itself is left out."""
+    found = [f"{key}={_told(value)}" for key, value in entry.delta.items() if key not in _OWN]
+    found += [f"-{key}" for key in entry.removed if key not in _OWN]
     return clean(" ".join(found), limit=_CHANGES)
+
+
+def _told(value: JSON) -> str:
+    """A value in a few characters: of a reference to a model what a person knows it by."""
+    if isinstance(value, dict) and value.keys() >= _SUBSCRIPTION:
+        return f"subscription {str(value[SUBSCRIPTION_ID])[:8]} ({value['product']}, {value['status']})"
+    if isinstance(value, dict) and value.keys() >= _BLOCK:
+        return f"block {str(value['subscription_instance_id'])[:8]} ({value['name']})"
+    return compact(value)
 
 
 def compact(value: JSON) -> str:
@@ -99,14 +114,24 @@ def entry_line(entry: LogEntry, number: int | None) -> Text:
 
 
 def header(
-    output: Output, process: ProcessSummary, entries: Sequence[LogEntry], callback: CallbackProgress | None
+    output: Output,
+    process: ProcessSummary,
+    entries: Sequence[LogEntry],
+    callback: CallbackProgress | None,
+    queue: str | None,
 ) -> None:
-    """Print what a process is and where it stands."""
+    """Print what a process is and where it stands.
+
+    Args:
+        queue: the step queue in which it waits for a consumer.
+    """
     output.line(("process   ", "dim"), str(process.process_id))
     output.line(("workflow  ", "dim"), clean(process.workflow), ("  (task)" if process.is_task else "", "dim"))
     place = f"  at '{clean(process.step)}'" if process.step is not None else ""
     author = entries[-1].author if entries else process.actor
     runs = "  (a consumer runs it)" if process.claimed else ""
+    if queue is not None:
+        runs = f"  (waits for a consumer of the queue '{queue}')"
     output.line(("status    ", "dim"), coloured(process.status), place, (runs, "dim"))
     if process.assignee != "SYSTEM":
         output.line(("assignee  ", "dim"), clean(process.assignee))

@@ -51,7 +51,8 @@ def list_command(
     product: Annotated[str | None, typer.Option(metavar="NAME", help="Only subscriptions of this product.")] = None,
     customer: Annotated[str | None, typer.Option(metavar="ID", help="Only subscriptions of this customer.")] = None,
     out_of_sync: Annotated[
-        bool | None, typer.Option("--out-of-sync/--in-sync", help="Only those that are out of sync, or in sync.")
+        bool | None,
+        typer.Option("--out-of-sync/--in-sync", metavar="", help="Only those that are out of sync, or in sync."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="How many at most.")] = 30,
     after: Annotated[

@@ -98,6 +98,16 @@ class ConsumerSighting:
     running: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """Processes that stand at one step and wait for a consumer, and for how many seconds the longest has."""
+
+    workflow: str
+    step: str | None
+    processes: int
+    longest: float
+
+
 async def list_processes(
     session: AsyncSession,
     *,
@@ -120,6 +130,16 @@ async def list_processes(
     if is_task is not None:
         query = query.where(ProcessRow.is_task.is_(is_task))
     return [_summary(row) for row in await session.execute(query)]
+
+
+async def require_workflow(session: AsyncSession, name: str) -> None:
+    """Make sure that the database knows a workflow, be it one that was removed.
+
+    Raises:
+        NotFoundError.
+    """
+    if await session.scalar(select(WorkflowRow.workflow_id).where(WorkflowRow.name == name).limit(1)) is None:
+        raise NotFoundError(f"the database knows no workflow {name!r}: 'orchestrator workflows' shows what there is")
 
 
 async def read_process(session: AsyncSession, process_id: UUID) -> ProcessSummary:
@@ -202,6 +222,19 @@ async def list_consumers(session: AsyncSession) -> list[ConsumerSighting]:
         )
         for row, seconds, count in rows
     ]
+
+
+async def list_unclaimed(session: AsyncSession, after: float) -> list[Unclaimed]:
+    """The steps that nobody has claimed for ``after`` seconds, those first that have waited longest."""
+    waited = func.extract("epoch", func.now() - ProcessRow.updated_at)
+    longest = func.max(waited)
+    query = (
+        select(ProcessRow.workflow, ProcessRow.step, func.count(), longest)
+        .where(ProcessRow.status == ProcessStatus.RUNNING.value, ProcessRow.claimed_by.is_(None), waited > after)
+        .group_by(ProcessRow.workflow, ProcessRow.step)
+        .order_by(longest.desc())
+    )
+    return [Unclaimed(name, step, count, float(most)) for name, step, count, most in await session.execute(query)]
 
 
 async def applied_revisions(session: AsyncSession) -> list[str]:

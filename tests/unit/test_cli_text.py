@@ -120,6 +120,15 @@ def test_changes_are_cut_to_a_line() -> None:
     assert "\n" not in told
 
 
+def test_models_in_the_state_are_told_briefly_and_what_the_engine_keeps_there_not_at_all() -> None:
+    node = {"subscription_id": "6472a5b5-29ed", "product": "Site", "description": "", "status": "active", "version": 3}
+    block = {"subscription_instance_id": "da4125ae-c49e", "owner_subscription_id": "6472a5b5-29ed", "name": "Port"}
+    delta = {"__old_subscriptions__": {"6472a5b5-29ed": {"note": None}}, "subscription": node, "port": block, "vlan": 7}
+    assert changes(entry(1, "One", 1, delta=delta)) == (
+        "subscription=subscription 6472a5b5 (Site, active) port=block da4125ae (Port) vlan=7"
+    )
+
+
 FORM: dict[str, Any] = {
     "$defs": {"Colour": {"enum": ["red", "blue"], "type": "string", "title": "Colour"}},
     "properties": {
