@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import sysconfig
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -141,6 +144,48 @@ def words(error: BaseException) -> str:
         # An exception of the author's own, whose text cannot be made.
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def words_and_place(error: BaseException) -> str:
+    """As :func:`words`, with :func:`place`, and with what an author has probably done."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        # Its own text has the file without its folder.
+        return f"{type(error).__name__}: {error.msg}{place(error)}"
+    advice = _ADVICE.get(str(error)) if isinstance(error, TypeError) else None
+    return f"{words(error)}{f'; {advice}' if advice else ''}{place(error)}"
+
+
+def place(error: BaseException) -> str:
+    """The file and line of the author's own code that an error comes from, in brackets; empty if it comes from none."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f" ({_shown(error.filename)}, line {error.lineno})"
+    own = [one for one in traceback.extract_tb(error.__traceback__) if _is_of_author(one.filename)]
+    return f" ({_shown(own[-1].filename)}, line {own[-1].lineno})" if own else ""
+
+
+_ADVICE = {
+    f"{kind!r} object is not callable": "write the name of the step or of the steps without parentheses"
+    for kind in ("Step", "StepList")
+}
+"""What an author has probably done, by what Python says of it."""
+
+_NOT_OF_AUTHORS = (Path(__file__).resolve().parent, Path(sysconfig.get_path("stdlib")).resolve())
+
+
+def _is_of_author(file: str) -> bool:
+    """Whether a file is neither the engine's nor a library's, nor made up by Python."""
+    path = Path(file).resolve()
+    return (
+        not file.startswith("<")
+        and {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+        and not any(path.is_relative_to(folder) for folder in _NOT_OF_AUTHORS)
+    )
+
+
+def _shown(file: str) -> str:
+    """A file as people know it: from the folder in which they work."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 async def _outcome(function: Callable[[], object], is_async: bool, threads: Executor | None) -> object:

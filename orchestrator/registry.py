@@ -9,6 +9,7 @@ import contextlib
 import importlib
 from collections.abc import Iterable, Iterator
 
+from orchestrator.authored import place, words_and_place
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, NotFoundError
 from orchestrator.workflow import Workflow
@@ -59,11 +60,11 @@ class LazyWorkflowInstance:
             module = importlib.import_module(self.package)
         except DefinitionError as error:
             # It names what is wrong in the module, which may be another workflow than this one.
-            raise DefinitionError(f"the module {self.package!r} cannot be used: {error}") from error
+            raise DefinitionError(f"the module {self.package!r} cannot be used: {error}{place(error)}") from error
         except (Exception, SystemExit) as error:
             # Whatever a user's module raises while it is imported is a defect of that module, to be named, not ours.
             raise DefinitionError(
-                f"the module {self.package!r} cannot be imported: {type(error).__name__}: {error}"
+                f"the module {self.package!r} cannot be imported: {words_and_place(error)}"
             ) from error
         found = getattr(module, self.function, None)
         if not isinstance(found, Workflow):
@@ -139,12 +140,12 @@ def import_modules(modules: Iterable[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except DefinitionError:
-            raise
+        except DefinitionError as error:
+            raise DefinitionError(f"{error}{place(error)}") from error
         except (Exception, SystemExit) as error:
             # As above: the user's module is at fault, whatever it raised.
             raise DefinitionError(
-                f"the module {module!r} of ORCHESTRATOR_WORKFLOWS cannot be imported: {type(error).__name__}: {error}"
+                f"the module {module!r} of ORCHESTRATOR_WORKFLOWS cannot be imported: {words_and_place(error)}"
             ) from error
 
 

@@ -215,6 +215,33 @@ def test_a_users_module_that_cannot_be_imported_is_named(write: Write, text: str
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\ndef hello():\n    return 1 / 0", r"ZeroDivisionError: division by zero \(.*inner_module\.py, line 3\)"),
+        ("def (:", r"SyntaxError: invalid syntax \(.*inner_module\.py, line 1\)"),
+        ("import json\njson.loads('{')", r"JSONDecodeError: .* \(.*inner_module\.py, line 2\)"),
+        ("from orchestrator.workflow import step\nstep('')(print)", r"not '' \(.*inner_module\.py, line 2\)"),
+        (
+            GOOD.replace("begin >> greet", "begin >> greet()"),
+            r"'Step' object is not callable; write the name of the step or of the steps without parentheses \(.*\.py, line \d+\)",
+        ),
+    ],
+)
+def test_the_line_of_the_users_own_code_is_told_wherever_the_error_was_raised(
+    write: Write, text: str, message: str
+) -> None:
+    """Not that of the engine or of a library, and not that of the module which imports the wrong one."""
+    write("inner_module", text)
+    outer = write("user_module", "import inner_module\ninner_module.hello()")
+
+    with pytest.raises(DefinitionError, match=message):
+        import_modules([outer])
+    LazyWorkflowInstance(outer, "hello")
+    with pytest.raises(DefinitionError, match=message):
+        plan_of("hello")
+
+
 def test_an_instance_shows_where_the_workflow_lives(write: Write) -> None:
     assert repr(LazyWorkflowInstance("network.nodes", "create_node")) == (
         "LazyWorkflowInstance('network.nodes', 'create_node')"
