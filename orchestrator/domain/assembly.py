@@ -77,7 +77,9 @@ class Assembly:
         try:
             made = read(cls, values)
         except ValidationError as error:
-            self.problems += problems(error, path, told=failed)
+            # A block may be of a stricter class than the one that the field names: its own lifecycle's.
+            who = f" (in {cls.__name__})" if path else ""
+            self.problems += [f"{one}{who}" for one in problems(error, path, told=failed)]
             return None
         return None if failed else made
 

@@ -128,6 +128,40 @@ def test_all_that_is_missing_for_a_lifecycle_is_told_at_once() -> None:
     assert "ports: " not in text, "what is wrong is told where it is, and not once more above"
 
 
+class RackBlockInactive(ProductBlockModel, product_block_name="Rack of its own lifecycle"):
+    height: int | None = None
+
+
+class RackBlock(RackBlockInactive, lifecycle=[ACTIVE]):
+    height: int
+
+
+class RackInactive(SubscriptionModel, is_base=True):
+    rack: RackBlockInactive
+
+
+class Rack(RackInactive, lifecycle=[ACTIVE]):
+    """Inherits the field as it is."""
+
+
+def test_a_block_is_of_the_class_of_its_own_lifecycle_also_where_a_wider_one_is_named() -> None:
+    """And what it lacks is told with that class: the field does not name it."""
+    key = uuid4()
+    made = RackInactive(
+        subscription_id=key,
+        product=product("Rack"),
+        customer_id="c",
+        description="",
+        rack=RackBlockInactive.new(key),
+    )
+    with pytest.raises(
+        ModelError, match=r"cannot become active as Rack: rack\.height: Field required \(in RackBlock\)"
+    ):
+        Rack.from_other_lifecycle(made, ACTIVE)
+    made.rack.height = 42
+    assert type(Rack.from_other_lifecycle(made, ACTIVE).rack) is RackBlock
+
+
 def test_a_lifecycle_is_asked_of_the_class_that_serves_it() -> None:
     with pytest.raises(
         ModelError, match=r"initial is NodeInactive, not NodeProvisioning: write NodeInactive\.from_other"
