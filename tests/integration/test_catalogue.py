@@ -121,6 +121,14 @@ WRONG: dict[str, tuple[Call, str]] = {
         lambda c: register.rename_resource_type(c, "vlan", "speed"),
         "the database has a resource type 'speed' already",
     ),
+    "the new name of what a block lacks": (
+        lambda c: register.rename_resource_type(c, "ims_id", "id", block="Port"),
+        "the product block 'Port' has no resource type 'ims_id' (it has speed, vlan)",
+    ),
+    "a new name in a block that is the old one": (
+        lambda c: register.rename_resource_type(c, "vlan", "vlan", block="Port"),
+        "the resource type 'vlan' has that name already",
+    ),
     "values that are neither refused nor dropped": (
         lambda c: register.remove_resource_type(c, "vlan", values="keep"),  # type: ignore[arg-type]
         "values is 'refuse' or 'drop', not 'keep'",

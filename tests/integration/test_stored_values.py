@@ -178,6 +178,52 @@ async def test_missing_values_can_be_filled_in(migration: Migration) -> None:
     assert await _history(migration, other) == []
 
 
+async def test_a_resource_type_is_renamed_in_one_block_and_stays_in_others(migration: Migration) -> None:
+    """B1, B23: also when the upgrade has registered the new name first, as the written migration does."""
+    subscription, _ = await subscribe(migration, "Node P", {"Node": {"speed": 7}, "Port": {"speed": 9}})
+    await migration(
+        lambda c: register.add_resource_types(c, "Node", ["speed", "pace"]),
+        lambda c: register.rename_resource_type(c, "speed", "pace", block="Node"),
+    )
+    values = "SELECT resources FROM subscription_instances JOIN product_blocks USING (product_block_id) ORDER BY name"
+    assert await migration.rows(values) == [('{"pace": 7}',), ('{"speed": 9}',)]
+    types = (
+        "SELECT b.name, array_agg(resource_type ORDER BY resource_type) FROM product_block_resource_types"
+        " JOIN resource_types USING (resource_type_id) JOIN product_blocks b USING (product_block_id) GROUP BY 1 ORDER BY 1"
+    )
+    assert await migration.rows(types) == [("Node", ["ims_id", "node_name", "pace"]), ("Port", ["speed", "vlan"])]
+    assert await _history(migration, subscription) == [
+        (
+            2,
+            "migration",
+            '{"nodes.0.pace": [null, 7], "nodes.0.speed": [7, null]}',
+            "a migration has renamed the resource type speed to pace",
+        )
+    ]
+    await migration(lambda c: register.rename_resource_type(c, "pace", "speed", block="Node"))
+    assert await migration.rows(values) == [('{"speed": 7}',), ('{"speed": 9}',)]
+    assert await migration.rows("SELECT FROM resource_types WHERE resource_type = 'pace'") == []
+
+
+async def test_a_name_under_which_subscriptions_hold_values_is_given_to_no_others(migration: Migration) -> None:
+    await subscribe(migration, "Node P", {"Node": {"ims_id": 7}, "Port": {"speed": 9, "vlan": 1}})
+    assert await migration.refused(lambda c: register.rename_resource_type(c, "speed", "vlan", block="Port")) == (
+        "subscriptions hold values of the resource type 'vlan' of 'Port' already (1): 'speed' cannot be renamed to that"
+    )
+
+
+async def test_wrong_values_are_overwritten_only_when_that_is_said(migration: Migration) -> None:
+    """B1: the history has what was there; who had the right value has no new entry."""
+    wrong, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": "ground"}})
+    right, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": 0}})
+    await migration(lambda c: register.fill_values(c, "Node", {"ims_id": 0}))
+    assert await _history(migration, wrong) == []
+    await migration(lambda c: register.fill_values(c, "Node", {"ims_id": 0}, overwrite=True))
+    assert [changes for _, _, changes, _ in await _history(migration, wrong)] == ['{"nodes.0.ims_id": ["ground", 0]}']
+    assert await _history(migration, right) == []
+    assert await migration.rows("SELECT DISTINCT resources FROM subscription_instances") == [('{"ims_id": 0}',)]
+
+
 async def _history(migration: Migration, subscription: UUID) -> list[tuple[Any, ...]]:
     """What migrations have changed."""
     return await migration.rows(

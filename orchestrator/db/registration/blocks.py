@@ -202,12 +202,20 @@ def remove_resource_type(connection: Connection, name: str, *, values: Values = 
     connection.execute(delete(ResourceTypeRow).where(ResourceTypeRow.resource_type_id == identity))
 
 
-def rename_resource_type(connection: Connection, old: str, new: str) -> None:
-    """Give a resource type another name in all blocks; what subscriptions hold moves along.
+def rename_resource_type(connection: Connection, old: str, new: str, *, block: str | None = None) -> None:
+    """Give a resource type another name, in every block that has it; what subscriptions hold moves along.
+
+    Args:
+        connection: ``op.get_bind()`` in a migration.
+        block: the only block in which it gets the other name. It may have that as well by now, as long as subscriptions hold no
+            values of it.
 
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
     """
+    if block is not None:
+        _rename_in_block(connection, old, new, block)
+        return
     identity = _resource_type(connection, old)
     require_free(connection, RESOURCE_TYPE, new)
     stored.rename(connection, _blocks_with(connection, identity), old, new)
@@ -216,13 +224,16 @@ def rename_resource_type(connection: Connection, old: str, new: str) -> None:
     )
 
 
-def fill_values(connection: Connection, block: str, values: Mapping[str, JSON]) -> None:
+def fill_values(connection: Connection, block: str, values: Mapping[str, JSON], *, overwrite: bool = False) -> None:
     """Give blocks in subscriptions a value where they have none, for example of a resource type that has become mandatory.
+
+    What is given is not compared with the models, which a migration outlives: that it fits shows when a subscription is loaded.
 
     Args:
         connection: ``op.get_bind()`` in a migration.
         block: the name of the block.
         values: resource type -> value.
+        overwrite: give it also to those that have another one.
 
     Raises:
         ConfigurationError: the block is not known or lacks one of the resource types.
@@ -236,7 +247,7 @@ def fill_values(connection: Connection, block: str, values: Mapping[str, JSON]) 
             )
         if value is None:
             raise ConfigurationError(f"a missing value of {name!r} in {block!r} cannot be filled with nothing")
-        stored.fill(connection, identity, name, value)
+        stored.fill(connection, identity, name, value, overwrite=overwrite)
 
 
 def add_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
@@ -265,6 +276,33 @@ def _block(connection: Connection, name: str) -> UUID:
 def _resource_type(connection: Connection, name: str) -> UUID:
     require_catalogue(connection)
     return id_of(connection, RESOURCE_TYPE, one_name("resource type", name))
+
+
+def _rename_in_block(connection: Connection, old: str, new: str, block: str) -> None:
+    identity = _block(connection, block)
+    held = set(_types_of(connection, identity))
+    if one_name("resource type", old) not in held:
+        raise ConfigurationError(
+            f"the product block {block!r} has no resource type {old!r} (it has {', '.join(sorted(held)) or 'none'})"
+        )
+    if one_name("resource type", new) == old:
+        raise ConfigurationError(f"the resource type {old!r} has that name already")
+    hold_still(connection)
+    count = stored.count_values(connection, [identity], new)
+    if count:
+        raise ConfigurationError(
+            f"subscriptions hold values of the resource type {new!r} of {block!r} already ({count}): {old!r} cannot be renamed to"
+            " that"
+        )
+    add_resource_types(connection, block, [new])
+    stored.rename(connection, [identity], old, new)
+    connection.execute(
+        delete(ProductBlockResourceTypeRow).where(
+            ProductBlockResourceTypeRow.product_block_id == identity,
+            ProductBlockResourceTypeRow.resource_type_id == _resource_type(connection, old),
+        )
+    )
+    _delete_unused(connection, [old])
 
 
 def _types_of(connection: Connection, block: UUID) -> list[str]:

@@ -66,13 +66,16 @@ def rename(connection: Connection, blocks: Iterable[UUID], old: str, new: str) -
     )
 
 
-def fill(connection: Connection, block: UUID, name: str, value: JSON) -> None:
-    """Give blocks of a kind a value where they have none."""
+def fill(connection: Connection, block: UUID, name: str, value: JSON, *, overwrite: bool) -> None:
+    """Give blocks of a kind a value where they have none, or another one."""
+    resources = SubscriptionInstanceRow.resources
+    held = resources.op("->", return_type=JSONB())(bindparam(None, name, Text()))
+    other = held.is_distinct_from(bindparam(None, value, JSONB())) if overwrite else _text_of(name).is_(None)
     _change(
         connection,
-        (SubscriptionInstanceRow.product_block_id == block, _text_of(name).is_(None)),
-        SubscriptionInstanceRow.resources.op("||")(bindparam("value", {name: value}, JSONB())),
-        lambda _: {name: [None, value]},
+        (SubscriptionInstanceRow.product_block_id == block, other),
+        resources.op("||")(bindparam("value", {name: value}, JSONB())),
+        lambda held: {name: [held.get(name), value]},
         f"a migration has filled in the resource type {name}",
     )
 
