@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError, RevisionError
 from alembic.util import CommandError, rev_id
 from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from orchestrator.authored import words
 from orchestrator.db.registration import link_default_workflows
 from orchestrator.db.registration.difference import Registration
-from orchestrator.db.session import is_connection_error
+from orchestrator.db.session import is_connection_error, is_database_loss
 from orchestrator.db.tables import WorkflowRow
 from orchestrator.errors import ConfigurationError
 
@@ -86,39 +90,80 @@ async def downgrade(engine: AsyncEngine, project: Path, revision: str) -> list[s
     return await _run(engine, project, apply)
 
 
-async def pending(engine: AsyncEngine, project: Path) -> list[str]:
-    """The heads that the database does not have yet; empty when it is up to date."""
+async def pending(engine: AsyncEngine, project: Path, *, alone: bool = True) -> list[str]:
+    """The heads that the database does not have yet; empty when it is up to date.
+
+    Args:
+        alone: wait for the end of an upgrade that is under way.
+
+    Raises:
+        ConfigurationError: the migrations cannot be read, or the database has others.
+    """
 
     def compare(connection: Connection, config: Config) -> list[str]:
         scripts = ScriptDirectory.from_config(config)
         applied = _with_ancestors(scripts, MigrationContext.configure(connection).get_current_heads())
         return sorted(set(scripts.get_heads()) - applied)
 
-    return await _run(engine, project, compare)
+    return await _run(engine, project, compare, alone=alone)
 
 
 def write_revision(project: Path, message: str, *, upgrades: str = "", downgrades: str = "", imports: str = "") -> Path:
-    """Write an empty or given revision into the project's folder and return its path."""
+    """Write an empty or given revision into the project's folder and return its path.
+
+    Raises:
+        ConfigurationError: the project's migrations cannot be read, or the last of them is not one but several.
+    """
     project.mkdir(parents=True, exist_ok=True)
-    config = alembic_config(project)
-    scripts = ScriptDirectory.from_config(config)
-    first = not any(Path(script.path).parent == project.resolve() for script in scripts.walk_revisions())
-    written = scripts.generate_revision(
-        rev_id(),
-        message,
-        head="base" if first else "project@head",
-        splice=False,
-        branch_labels="project" if first else None,
-        version_path=str(project.resolve()),
-        # It was written against the tables that there are now, so on an empty database they must be made before it runs.
-        depends_on="engine@head",
-        upgrades=upgrades,
-        downgrades=downgrades,
-        imports=imports,
-    )
+    with _told(project, "no migration can be written"):
+        scripts = ScriptDirectory.from_config(alembic_config(project))
+        heads = _project_heads(scripts, project)
+        if len(heads) > 1:
+            raise ConfigurationError(
+                f"the migrations in {project} have {len(heads)} ends, {' and '.join(heads)}, because they were written side by"
+                " side: join them first with 'orchestrator db merge -m \"…\"', then run 'orchestrator db upgrade'"
+            )
+        written = scripts.generate_revision(
+            rev_id(),
+            message,
+            head=heads[0] if heads else "base",
+            splice=False,
+            branch_labels=None if heads else "project",
+            version_path=str(project.resolve()),
+            # It was written against the tables that there are now, so on an empty database they must be made before it runs.
+            depends_on="engine@head",
+            upgrades=upgrades,
+            downgrades=downgrades,
+            imports=imports,
+        )
     if written is None:
         raise ConfigurationError(f"no revision could be written into {project}")
     return Path(written.path)
+
+
+def write_merge(project: Path, message: str) -> Path:
+    """Write the revision that joins the ends of the project's migrations, and return its path.
+
+    Raises:
+        ConfigurationError: the project's migrations cannot be read, or have one end only.
+    """
+    with _told(project, "no migration can be written"):
+        scripts = ScriptDirectory.from_config(alembic_config(project))
+        heads = _project_heads(scripts, project)
+        if len(heads) < 2:  # noqa: PLR2004 - one is joined with another
+            raise ConfigurationError(
+                f"there is nothing to join: the migrations in {project} have {'one end, ' + heads[0] if heads else 'no end'}"
+            )
+        written = scripts.generate_revision(rev_id(), message, head=heads, version_path=str(project.resolve()))
+    if written is None:
+        raise ConfigurationError(f"no revision could be written into {project}")
+    return Path(written.path)
+
+
+def _project_heads(scripts: ScriptDirectory, project: Path) -> list[str]:
+    """Of the project's own revisions those on which none is built."""
+    own = [one for one in scripts.walk_revisions() if Path(one.path).parent == project.resolve()]
+    return sorted(one.revision for one in own if one.is_head)
 
 
 async def registered(session: AsyncSession) -> list[Registration]:
@@ -140,37 +185,90 @@ def _with_ancestors(scripts: ScriptDirectory, heads: Iterable[str]) -> set[str]:
     return found
 
 
-async def _run(engine: AsyncEngine, project: Path, action: Callable[[Connection, Config], list[str]]) -> list[str]:
+async def _run(
+    engine: AsyncEngine, project: Path, action: Callable[[Connection, Config], list[str]], *, alone: bool = True
+) -> list[str]:
     config = alembic_config(project)
 
     def run(connection: Connection) -> list[str]:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        if alone:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         config.attributes["connection"] = connection
         return action(connection, config)
 
-    try:
+    with _told(project, "the database cannot be migrated"):
         async with engine.begin() as connection:
             return await connection.run_sync(run)
-    except (CommandError, SQLAlchemyError, ConfigurationError) as error:
+
+
+@contextmanager
+def _told(project: Path, what: str) -> Iterator[None]:
+    """Put into words what migrations raise, and what is wrong with how they are written.
+
+    Raises:
+        ConfigurationError: that.
+    """
+    try:
+        yield
+    except (CommandError, RevisionError, SQLAlchemyError, ConfigurationError) as error:
         if is_connection_error(error):
             raise
-        raise ConfigurationError(
-            f"the database cannot be migrated: {_place(error, project)}{_reason(error)}"
-        ) from error
+        raise ConfigurationError(f"{what}: {_place(error, project)}{_reason(error, project)}") from error
+    except (Exception, SystemExit) as error:
+        # Whatever a project's migration raises, or its file while it is read, is its author's to mend, not ours.
+        place = _place(error, project, ours=False)
+        if not place or is_database_loss(error):
+            raise
+        raise ConfigurationError(f"{what}: {place}{_reason(error, project)}") from error
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, project: Path) -> str:
     """What went wrong, in one line: of the database's own errors its words, without the statement."""
+    if _is_unreadable(error, {project.resolve()}):
+        return f"{type(error).__name__}: {error.msg}"
     if not isinstance(error, DBAPIError) or error.orig is None:
-        return " ".join(str(error).split())
-    words = " ".join(str(error.orig.__cause__ or error.orig).split())
+        known = isinstance(error, CommandError | RevisionError | SQLAlchemyError | ConfigurationError)
+        return " ".join((str(error) if known else words(error)).split()) + _advice(error, project)
+    words_of_database = " ".join(str(error.orig.__cause__ or error.orig).split())
     state = str(getattr(error.orig, "sqlstate", None))
-    return f"{words}; nothing has changed: run it again" if state.startswith(_PASSES) else words
+    return f"{words_of_database}; nothing has changed: run it again" if state.startswith(_PASSES) else words_of_database
 
 
-def _place(error: BaseException, project: Path) -> str:
-    """The migration that has raised an error, for its text; nothing when none has."""
-    folders = {engine_migrations() / "versions", project.resolve()}
+def _advice(error: BaseException, project: Path) -> str:
+    """What usually is wrong, and where it was looked for, of what Alembic finds in the order of migrations."""
+    if str(error).startswith("Branch name 'project'"):
+        return (
+            ": both are first migrations, written side by side; let one build on the other, with down_revision = its name and"
+            " branch_labels = None"
+        )
+    if not isinstance(error.__cause__, ResolutionError):
+        return ""
+    folder = project.resolve()
+    return (
+        f" in {folder}{'' if folder.is_dir() else ', a folder that does not exist,'} or among the engine's own: is"
+        " ORCHESTRATOR_MIGRATIONS the folder of this project's migrations, ORCHESTRATOR_DATABASE_URL its database,"
+        " and the name right?"
+    )
+
+
+def _place(error: BaseException, project: Path, *, ours: bool = True) -> str:
+    """The migration that has raised an error, for its text; nothing when none has.
+
+    Args:
+        ours: whether it may also be one of the engine's.
+    """
+    folders = {project.resolve(), *([engine_migrations() / "versions"] if ours else [])}
+    if _is_unreadable(error, folders):
+        return f"{Path(str(error.filename)).name}, line {error.lineno}: "
     frames = traceback.extract_tb(error.__traceback__)
     files = [frame for frame in frames if Path(frame.filename).resolve().parent in folders]
     return f"{Path(files[-1].filename).name}, line {files[-1].lineno}: " if files else ""
+
+
+def _is_unreadable(error: BaseException, folders: Collection[Path]) -> TypeGuard[SyntaxError]:
+    """Whether a file in one of the folders is no Python."""
+    return (
+        isinstance(error, SyntaxError)
+        and error.filename is not None
+        and Path(error.filename).resolve().parent in folders
+    )

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
-from orchestrator.db.migrations import downgrade, pending, registered, upgrade, write_revision
+from orchestrator.db.migrations import downgrade, pending, registered, upgrade, write_merge, write_revision
 from orchestrator.db.registration.difference import Linked, Registration, revision_code, workflow_calls
 from orchestrator.db.session import Database
 from orchestrator.db.tables import Base
@@ -188,6 +189,102 @@ async def test_whatever_the_database_refuses_is_one_line_that_names_the_migratio
         rf"the database cannot be migrated: {path.name}, line \d+: too bad DETAIL: in detail{re.escape(advice)}",
         str(caught.value),
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("    pass", "    nonsense()", "NameError: name 'nonsense' is not defined"),
+        ("    pass", "    raise SystemExit('enough')", "SystemExit: enough"),
+        ("    pass", "    open('nowhere')", "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere'"),
+        ("from alembic", "import nowhere\nfrom alembic", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("from alembic", "def (:\nfrom alembic", "SyntaxError: invalid syntax"),
+    ],
+)
+async def test_whatever_a_projects_migration_raises_is_one_line_with_its_place(
+    database: Database, tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    project = tmp_path / "migrations"
+    path = write_revision(project, "mistaken")
+    path.write_text(path.read_text().replace(old, new, 1))
+    line = path.read_text().splitlines().index(new.splitlines()[0]) + 1
+    with pytest.raises(ConfigurationError) as caught:
+        await upgrade(database.engine, project)
+    assert str(caught.value) == f"the database cannot be migrated: {path.name}, line {line}: {told}"
+    if old == "from alembic":
+        for message in (await _refused(pending(database.engine, project)), _refused_write(project)):
+            assert message.endswith(f": {path.name}, line {line}: {told}")
+
+
+async def _refused(call: Awaitable[object]) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        await call
+    return str(caught.value)
+
+
+def _refused_write(project: Path) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        write_revision(project, "another")
+    return str(caught.value)
+
+
+async def test_a_revision_that_is_not_found_is_told_with_the_folder_that_was_searched(
+    database: Database, tmp_path: Path
+) -> None:
+    """The database of another project, or another folder than before, is the usual reason."""
+    project = tmp_path / "migrations"
+    path = write_revision(project, "mine")
+    await upgrade(database.engine, project)
+    name = path.name.split("_")[0]
+    for folder, note in ((tmp_path, ""), (tmp_path / "typo", ", a folder that does not exist,")):
+        told = f"Can't locate revision identified by '{name}' in {folder}{note} or among the engine's own: is"
+        assert told in await _refused(upgrade(database.engine, folder))
+        assert told in await _refused(pending(database.engine, folder))
+    told = await _refused(downgrade(database.engine, project, "nonsense"))
+    assert f"Can't locate revision identified by 'nonsense' in {project} or " in told
+
+
+async def test_two_ends_of_a_projects_migrations_are_named_and_joined(database: Database, tmp_path: Path) -> None:
+    """As after merging two branches of the project's repository, each with a migration."""
+    project = tmp_path / "migrations"
+    first = write_revision(project, "first")
+    with pytest.raises(ConfigurationError, match=f"nothing to join: .* have one end, {first.name.split('_')[0]}"):
+        write_merge(project, "too early")
+    left = write_revision(project, "left")
+    aside = left.rename(tmp_path / left.name)
+    right = write_revision(project, "right")
+    aside.rename(left)
+    ends = sorted(path.name.split("_")[0] for path in (left, right))
+    told = _refused_write(project)
+    assert f"have 2 ends, {ends[0]} and {ends[1]}, because" in told
+    assert "orchestrator db merge" in told
+
+    joined = write_merge(project, "left and right").name.split("_")[0]
+
+    assert await upgrade(database.engine, project) == [joined]
+    last = write_revision(project, "last").name.split("_")[0]
+    assert await upgrade(database.engine, project) == [last]
+    assert await downgrade(database.engine, project, "project@base") == ["0003"]
+
+
+async def test_two_first_migrations_are_one_line_that_says_how_to_put_them_in_order(
+    database: Database, tmp_path: Path
+) -> None:
+    project = tmp_path / "migrations"
+    one = write_revision(project, "one")
+    aside = one.rename(tmp_path / one.name)
+    other = write_revision(project, "other")
+    aside.rename(one)
+    for told in (
+        await _refused(pending(database.engine, project)),
+        await _refused(upgrade(database.engine, project)),
+        _refused_write(project),
+    ):
+        assert re.search(r": Branch name 'project' in revision \w+ already used by revision \w+: both are first", told)
+    name = other.name.split("_")[0]
+    text = one.read_text().replace("down_revision = None", f"down_revision = {name!r}")
+    one.write_text(text.replace("branch_labels = ('project',)", "branch_labels = None"))
+    assert await upgrade(database.engine, project) == [one.name.split("_")[0]]
 
 
 async def test_what_the_database_refuses_at_the_commit_is_told_too(database: Database, tmp_path: Path) -> None:
