@@ -14,7 +14,14 @@ from orchestrator.cli.edge import Edge, execute
 from orchestrator.cli.looking import registration_of
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
-from orchestrator.cli.revisions import require_applied, tell_written, write, write_calls
+from orchestrator.cli.revisions import (
+    require_applied,
+    require_modules,
+    tell_written,
+    write,
+    write_calls,
+    write_merge,
+)
 from orchestrator.db import migrations
 from orchestrator.db.history import applied_revisions
 from orchestrator.db.migrations import registered
@@ -95,6 +102,23 @@ def revision(message: Message, as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
+@app.command()
+def merge(message: Message, as_json: AsJson = False) -> None:
+    """Write the migration that joins two ends of your project's migrations, written side by side, into one.
+
+    It changes nothing in the database. Your own only; the engine's have one end.
+
+    Example: orchestrator db merge -m "merge vlans and racks"
+    """
+
+    async def body(edge: Edge) -> None:
+        path = write_merge(edge.project, message)
+        edge.output.document({"path": path})
+        tell_written(edge, path)
+
+    execute(body, as_json=as_json)
+
+
 @app.command("migrate-workflows")
 def migrate_workflows(message: Message = "register workflows", as_json: AsJson = False) -> None:
     """Write the migration that makes the database know the workflows of the code, and no others.
@@ -105,6 +129,7 @@ def migrate_workflows(message: Message = "register workflows", as_json: AsJson =
     """
 
     async def body(edge: Edge) -> None:
+        require_modules(edge)
         edge.learn_workflows()
         defaults = edge.settings.default_product_workflows
         async with edge.database() as database:

@@ -11,8 +11,8 @@ import typer
 from orchestrator.cli.edge import REFUSED, Edge, execute
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
-from orchestrator.cli.revisions import require_applied, tell_written, write_calls
-from orchestrator.cli.unloadable import unloadable
+from orchestrator.cli.revisions import require_applied, require_modules, tell_written, write_calls
+from orchestrator.cli.unloadable import Finding, unloadable
 from orchestrator.db.registration.catalogue import Block, Catalogue, Product, stored_catalogue
 from orchestrator.db.registration.difference import catalogue_calls
 from orchestrator.db.registration.holdings import Holdings, Kind, stored_holdings
@@ -60,6 +60,7 @@ def migrate_domain_models(
     given = _read_fixed_inputs(fixed_input or [])
 
     async def body(edge: Edge) -> int:
+        require_modules(edge)
         edge.learn_workflows()
         definitions = [definition_of(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
         async with edge.database() as database:
@@ -88,13 +89,13 @@ class Plan:
     Args:
         dropped: pairs of block and resource type whose values go.
         left_out: why something stays, in words.
-        unloadable: why subscriptions cannot be loaded, in words.
+        unloadable: why subscriptions cannot be loaded.
     """
 
     catalogue: Catalogue
     dropped: set[tuple[str, str]] = field(default_factory=set)
     left_out: list[str] = field(default_factory=list)
-    unloadable: list[str] = field(default_factory=list)
+    unloadable: list[Finding] = field(default_factory=list)
 
 
 def coded_catalogue(definitions: Iterable[ProductDefinition], stored: Catalogue, given: FixedInputs) -> Catalogue:
@@ -138,7 +139,12 @@ def coded_catalogue(definitions: Iterable[ProductDefinition], stored: Catalogue,
                 frozenset(block.resource_types),
                 frozenset(block.depends_on),
             )
-    problems += [f"the model of the product {product!r} has no fixed input {name!r}" for product, name in unused]
+    problems += [
+        f"the model of the product {product!r} has no fixed input {name!r}"
+        if product in products
+        else f"SUBSCRIPTION_MODEL_REGISTRY has no product {product!r} (there are {', '.join(sorted(products)) or 'none'})"
+        for product, name in unused
+    ]
     if problems:
         raise typer.BadParameter("; ".join(problems), param_hint=_OPTION)
     return Catalogue(products, blocks)
@@ -207,8 +213,15 @@ def sparing(stored: Catalogue, wanted: Catalogue, holdings: Holdings, *, drop_va
 
 def _write(edge: Edge, message: str, stored: Catalogue, plan: Plan) -> None:
     after = plan.catalogue
+    helpers = sorted({name for one in plan.unloadable for name in one.helpers})
+    remarks = [line for one in plan.unloadable if one.calls for line in one.remarks]
     path = write_calls(
-        edge.project, message, catalogue_calls(stored, after, plan.dropped), catalogue_calls(after, stored)
+        edge.project,
+        message,
+        catalogue_calls(stored, after, plan.dropped),
+        catalogue_calls(after, stored),
+        [_OPEN, *remarks] if remarks else (),
+        helpers,
     )
     added = _only_in(after, stored)
     removed = _only_in(stored, after)
@@ -220,7 +233,7 @@ def _write(edge: Edge, message: str, stored: Catalogue, plan: Plan) -> None:
             "removed": removed,
             "changed": changed,
             "left_out": plan.left_out,
-            "unloadable": plan.unloadable,
+            "unloadable": [str(one) for one in plan.unloadable],
         }
     )
     for word, some in (("adds", added), ("removes", removed), ("changes", changed), ("leaves out", plan.left_out)):
@@ -232,13 +245,28 @@ def _write(edge: Edge, message: str, stored: Catalogue, plan: Plan) -> None:
         same = "the database has the products and blocks of the code"
         edge.output.line(f"nothing to {'write' if plan.unloadable else 'do'}: {same}")
     if plan.unloadable:
-        edge.output.line(("but these models cannot load all subscriptions that there are:", "red"))
-        for one in plan.unloadable:
-            edge.output.line(f"  • {clean(one)}")
-        where = "a file that 'orchestrator db revision' makes" if path is None else "that file"
-        edge.output.line((f"write the calls into {where}, apply it, and run this again", "dim"))
-        if path is not None:
-            edge.output.line(("what renames something stands there in place of what registers its new name", "dim"))
+        _tell_unloadable(edge, plan.unloadable, helpers, is_written=path is not None)
+
+
+def _tell_unloadable(edge: Edge, findings: list[Finding], helpers: list[str], *, is_written: bool) -> None:
+    edge.output.line(("but these models cannot load all subscriptions that there are:", "red"))
+    for one in findings:
+        edge.output.line(f"  • {clean(str(one))}")
+    if not helpers:
+        return
+    if is_written:
+        edge.output.line(("that file has these calls as comments: complete those that fit and let them run", "dim"))
+        for swap in dict.fromkeys(swap for one in findings for swap in one.swaps):
+            edge.output.line((clean(swap), "dim"))
+    else:
+        imports = f"from orchestrator.db.registration import {', '.join(helpers)}"
+        edge.output.line(
+            (f"write the calls that fit into a file that 'orchestrator db revision' makes, with {imports}", "dim")
+        )
+    edge.output.line(("then apply it, and run this again", "dim"))
+
+
+_OPEN = "These models cannot load all subscriptions that there are. Complete the calls that fit, and let them run:"
 
 
 def _only_in(one: Catalogue, other: Catalogue) -> list[str]:

@@ -16,6 +16,7 @@ import structlog
 import typer
 
 from orchestrator.cli.edge import INTERRUPTED, REFUSED, Edge, prepare, refuse
+from orchestrator.cli.notices import give_notice
 from orchestrator.cli.output import Output
 from orchestrator.log import configure_logging
 from orchestrator.registry import step_queues
@@ -138,8 +139,11 @@ async def _until_signalled(program: Program, edge: Edge) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     try:
-        async with edge.database() as database, database.transaction() as session:
-            await engine_status(session)  # says in one line when the database was never migrated
+        async with edge.database() as database:
+            async with database.transaction() as session:
+                await engine_status(session)  # says in one line when the database was never migrated
+            edge.learn_workflows()
+            await give_notice(edge, database)
         await program(edge.settings, stopping)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):

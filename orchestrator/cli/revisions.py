@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from orchestrator.cli.edge import Edge
@@ -13,6 +13,19 @@ from orchestrator.db import migrations
 from orchestrator.db.registration.difference import Call, revision_code
 from orchestrator.db.session import Database
 from orchestrator.errors import ConfigurationError, ConflictError
+
+
+def require_modules(edge: Edge) -> None:
+    """Make sure that there is code to compare with: without any, all that the database knows would seem to be gone.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if not edge.settings.workflows:
+        raise ConfigurationError(
+            "ORCHESTRATOR_WORKFLOWS is not set, so this command does not see your code and would remove all that it has: set it"
+            " to the modules with your workflows and products, such as ORCHESTRATOR_WORKFLOWS=network,network.products"
+        )
 
 
 async def require_applied(edge: Edge, database: Database) -> None:
@@ -26,8 +39,19 @@ async def require_applied(edge: Edge, database: Database) -> None:
         raise ConflictError(f"{', '.join(missing)} is not applied yet: run 'orchestrator db upgrade' first")
 
 
-def write_calls(project: Path, message: str, upgrade: Iterable[Call], downgrade: Iterable[Call]) -> Path | None:
+def write_calls(
+    project: Path,
+    message: str,
+    upgrade: Iterable[Call],
+    downgrade: Iterable[Call],
+    remarks: Iterable[str] = (),
+    named: Collection[str] = (),
+) -> Path | None:
     """Write the revision that makes these calls; nothing when there are none.
+
+    Args:
+        remarks: comments in the upgrade.
+        named: helpers of which these tell.
 
     Raises:
         ConfigurationError: the project's folder cannot be written.
@@ -35,7 +59,7 @@ def write_calls(project: Path, message: str, upgrade: Iterable[Call], downgrade:
     calls, back = list(upgrade), list(downgrade)
     if not calls and not back:
         return None
-    upgrades, downgrades, imports = revision_code(calls, back)
+    upgrades, downgrades, imports = revision_code(calls, back, remarks, named)
     return write(project, message, upgrades, downgrades, imports)
 
 
@@ -45,11 +69,30 @@ def write(project: Path, message: str, upgrades: str = "", downgrades: str = "",
     Raises:
         ConfigurationError: the project's folder cannot be written.
     """
+    with _quietly(project):
+        return migrations.write_revision(project, message, upgrades=upgrades, downgrades=downgrades, imports=imports)
+
+
+def write_merge(project: Path, message: str) -> Path:
+    """Write the revision that joins the ends of the project's migrations.
+
+    Raises:
+        ConfigurationError: there is only one end, or the project's folder cannot be written.
+    """
+    with _quietly(project):
+        return migrations.write_merge(project, message)
+
+
+@contextlib.contextmanager
+def _quietly(project: Path) -> Iterator[None]:
+    """Keep Alembic from saying what our own line says.
+
+    Raises:
+        ConfigurationError: the project's folder cannot be written.
+    """
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # Alembic says there what our own line says
-            return migrations.write_revision(
-                project, message, upgrades=upgrades, downgrades=downgrades, imports=imports
-            )
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     except OSError as error:
         raise ConfigurationError(f"cannot write into {project} (ORCHESTRATOR_MIGRATIONS): {error}") from error
 

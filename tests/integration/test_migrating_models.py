@@ -282,7 +282,7 @@ async def test_what_subscriptions_hold_is_dropped_only_when_that_is_said(cli: Cl
             "Node P:size=7",
             "'size' of the product 'Node P' cannot be '7', says Node (Input should be less than or equal to 5)",
         ),
-        ("Nodes:role=P", "the model of the product 'Nodes' has no fixed input 'role'"),
+        ("Nodes:role=P", "SUBSCRIPTION_MODEL_REGISTRY has no product 'Nodes' (there are Node P, Node PE)"),
     ],
 )
 def test_a_fixed_input_that_cannot_be_is_wrong_usage(cli: Cli, option: str, told: str) -> None:

@@ -26,7 +26,7 @@ PORTS, FIBRES = Kind("Port"), Kind("Fibre")
 
 
 def why(*, stored: Catalogue = STORED, dropped: Any = (), **holdings: Any) -> list[str]:
-    return unloadable(DEFINITIONS, stored, Holdings(**holdings), dropped)
+    return [str(one) for one in unloadable(DEFINITIONS, stored, Holdings(**holdings), dropped)]
 
 
 def filled(holder: Kind, field: str, *kinds: str, length: int = 1, count: int = 1, status: str = ACTIVE) -> Filled:
@@ -67,7 +67,7 @@ def test_a_field_that_the_code_lacks_is_told_with_what_to_write_and_nothing_is_g
         (
             "the field router of Port: the code has no such field of blocks, but blocks stand there (Node; in"
             " 2). If it only got"
-            " another name (perhaps node): rename_block_field(op.get_bind(), 'router', '…', block='Port'). To"
+            " another name: rename_block_field(op.get_bind(), 'router', 'node', block='Port'). To"
             " delete the blocks:"
             " drop_block_field(op.get_bind(), 'router', block='Port', values='drop')"
         ),
@@ -79,7 +79,7 @@ def test_products_of_one_model_are_told_together() -> None:
         fields=[filled(Kind(name, is_product=True), "main", "Port", count=2) for name in ("Node P", "Node PE")]
     )
     assert "the field main of Node P, Node PE: " in told
-    assert "(Port; in 4). If it only got another name: " in told, "no field of the code takes a Port"
+    assert "(Port; in 4). To delete the blocks: " in told, "no field of the code takes a Port, so it has no new name"
     assert "products=['Node P', 'Node PE']" in told
 
 
@@ -129,8 +129,8 @@ def test_blocks_of_a_kind_that_a_field_does_not_take() -> None:
         (
             "the field way of Link: blocks Node stand there (in 3), where the code expects Fibre or Port. If the"
             " block only got another"
-            " name: rename_product_block(op.get_bind(), 'Node', '…'). Else let a workflow take them out while"
-            " the code still knows them"
+            " name (perhaps Fibre or Port): rename_product_block(op.get_bind(), 'Node', '…'). Else let a workflow take"
+            " them out while the code still knows them"
         )
     ]
 
@@ -150,7 +150,8 @@ def test_values_that_the_code_lacks_and_values_that_it_needs() -> None:
         (
             "the resource type colour of Port: the code has no such value, but subscriptions hold some (2); it"
             " is left as it is. If it"
-            " only got another name: rename_resource_type(op.get_bind(), 'colour', '…'). --drop-values deletes the values"
+            " only got another name: rename_resource_type(op.get_bind(), 'colour', 'speed', block='Port')."
+            " --drop-values deletes the values"
         ),
         (
             "the resource type vlan of Port: PortBlock needs a value, but there is none (in 2):"
@@ -168,10 +169,43 @@ def test_a_product_without_a_model_is_told_until_its_last_subscription_has_ended
         "the product Old: the code has no model for it, but subscriptions of it have not ended (2), and"
         " without one none of them"
         " can be changed or terminated: keep the model in SUBSCRIPTION_MODEL_REGISTRY until the last has ended, and write"
-        " retire_product(op.get_bind(), 'Old'), so that there are no new ones. If it only got another name:"
-        " rename_product(op.get_bind(), 'Old', '…')"
+        " retire_product(op.get_bind(), 'Old'), so that there are no new ones"
     )
+    renamed = Catalogue(
+        {"Old": Product("Old", "T"), "Link": STORED.products["Link"], "Node P": STORED.products["Node P"]}
+    )
+    (told,) = why(stored=renamed, totals={gone: {ACTIVE: 2}})
+    assert told.endswith("no new ones. If it only got another name: rename_product(op.get_bind(), 'Old', 'Node PE')")
     assert why(stored=stored, totals={gone: {TERMINATED: 5}}) == []
+
+
+def test_a_value_that_only_one_block_loses_is_renamed_there_and_only_if_it_can_have_a_new_name() -> None:
+    """Others have the old name in the code, and would lose it."""
+    stored = Catalogue({}, {"Node": Block("Node", resource_types=frozenset({"name", "ims_id", "tags"}))})
+    values = {"Node": {"name": {ACTIVE: 2}, "ims_id": {ACTIVE: 1}}}
+    (told,) = why(stored=stored, values=values)
+    assert (
+        "If it only got another name: rename_resource_type(op.get_bind(), 'name', 'node_name', block='Node')." in told
+    )
+    (told,) = why(values=values)
+    assert "(perhaps node_name or tags)" in told, "both are registered, and empty"
+    (told,) = why(values={"Node": values["Node"] | {"node_name": {ACTIVE: 2}, "tags": {ACTIVE: 2}}})
+    assert told.endswith("subscriptions hold some (2); it is left as it is. --drop-values deletes the values")
+
+
+def test_what_may_be_a_new_name_is_told_with_the_lines_that_its_call_replaces() -> None:
+    stored = Catalogue(STORED.products, {**STORED.blocks, "Fibre": Block("Fibre")})
+    (found,) = unloadable(DEFINITIONS, stored, Holdings(fields=[filled(LINKS, "way", "Node")]))
+    assert found.helpers == {"rename_product_block"}
+    (swap,) = found.swaps
+    assert swap == (
+        "if Port is only the new name of Node: write rename_product_block(op.get_bind(), 'Node', 'Port') in place of all lines"
+        " of upgrade() that name one of the two, and the way back in place of those of downgrade()"
+    )
+    both = Catalogue(STORED.products, {**stored.blocks, "Port": Block("Port")})
+    (found,) = unloadable(DEFINITIONS, both, Holdings(fields=[filled(LINKS, "way", "Node")]))
+    assert (found.calls, found.swaps) == ((), ())
+    assert str(found).endswith("expects Fibre or Port. Let a workflow take them out while the code still knows them")
 
 
 class CompletedBlock(ProductBlockModel, product_block_name="Completed"):

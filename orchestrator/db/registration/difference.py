@@ -62,13 +62,24 @@ _LINE = 110
 """Characters of a call, behind its indentation."""
 
 
-def revision_code(upgrade: Iterable[Call], downgrade: Iterable[Call]) -> tuple[str, str, str]:
-    """The upgrade, downgrade and imports of a revision that makes these calls."""
+def revision_code(
+    upgrade: Iterable[Call], downgrade: Iterable[Call], remarks: Iterable[str] = (), named: Collection[str] = ()
+) -> tuple[str, str, str]:
+    """The upgrade, downgrade and imports of a revision that makes these calls.
+
+    Args:
+        remarks: comments below the calls of the upgrade.
+        named: functions of which the comments tell, so that their calls need no more than to be let out of these.
+    """
     up, down = list(upgrade), list(downgrade)
-    functions = sorted({call.function for call in (*up, *down)})
-    inside = "".join(f"    {name},\n" for name in functions)
-    imports = f"from orchestrator.db.registration import (\n{inside})" if functions else ""
-    return "\n    ".join(call.code() for call in up), "\n    ".join(call.code() for call in down), imports
+    called = {call.function for call in (*up, *down)}
+    inside = "".join(
+        f"    {name},\n" if name in called else f"    {name},  # noqa: F401 - the comments in upgrade() name it\n"
+        for name in sorted({*called, *named})
+    )
+    imports = f"from orchestrator.db.registration import (\n{inside})" if inside else ""
+    lines = [*(call.code() for call in up), *(f"# {line}" for line in remarks)]
+    return "\n    ".join(lines), "\n    ".join(call.code() for call in down), imports
 
 
 def workflow_calls(before: Mapping[str, Linked], after: Mapping[str, Linked]) -> list[Call]:
