@@ -9,10 +9,9 @@ import sys
 from collections.abc import Iterator
 
 from orchestrator.broker.connection import BROKER_ERRORS
-from orchestrator.db.session import is_connection_error
+from orchestrator.db.session import is_connection_error, is_ours
 
 _BROKER_CLIENT = {"aio_pika", "aiormq", "pamqp"}
-_DATABASE_CLIENT = {"sqlalchemy", "asyncpg"}
 _EVENT_LOOP = {"uvloop"}
 
 
@@ -23,9 +22,7 @@ def is_of_broker(error: BaseException) -> bool:
 
 def is_of_database(error: BaseException) -> bool:
     """Whether an error means that PostgreSQL is away, and not some file or another server of a user's code."""
-    if not is_connection_error(error):
-        return False
-    return not isinstance(error, OSError) or _comes_from(error, "orchestrator.db", _DATABASE_CLIENT)
+    return is_connection_error(error) and (not isinstance(error, OSError) or is_ours(error))
 
 
 def _comes_from(error: BaseException, package: str, client: set[str]) -> bool:

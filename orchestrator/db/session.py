@@ -14,7 +14,14 @@ import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import Session
 
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
 
@@ -121,6 +128,7 @@ class Database:
             max_size=ENGINE_CONNECTIONS,
             # Our statements leave no session state behind, and asyncpg's reset would be one more round trip per statement.
             reset=_no_reset,
+            connect=_connect,
         )
 
     async def require_tables(self) -> None:
@@ -166,9 +174,17 @@ async def driver(session: AsyncSession) -> Driver:
 
     SQLAlchemy begins its transaction with the first statement that it sends itself, so one must have been sent.
     """
-    connection = await session.connection()
-    raw = await connection.get_raw_connection()
+    raw = await (await connection_of(session)).get_raw_connection()
     return cast("Driver", raw.driver_connection)
+
+
+async def connection_of(session: AsyncSession) -> AsyncConnection:
+    """The connection under a session, for the engine's own statements.
+
+    A step's session takes note when its author asks it for the connection; this is round it.
+    """
+    connection = await session.run_sync(Session.connection)
+    return AsyncConnection(AsyncEngine(connection.engine), connection)
 
 
 CONNECTION_ERRORS = (
@@ -205,7 +221,7 @@ def is_database_loss(error: BaseException) -> bool:
     An author's code may lose connections to other systems as well, and other databases by the same libraries; only what was
     raised by a connection of ours counts, which our engine has marked.
     """
-    if not getattr(error, _OURS, False):
+    if not is_ours(error):
         return False
     if isinstance(error, DBAPIError):
         cause = None if error.orig is None else error.orig.__cause__
@@ -215,6 +231,11 @@ def is_database_loss(error: BaseException) -> bool:
 
 
 _OURS = "orchestrator_own"
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an error was raised by a connection of ours, or when it was made; asyncpg's own, once connected, aside."""
+    return bool(getattr(error, _OURS, False))
 
 
 async def _connect(*arguments: Any, **options: Any) -> Any:

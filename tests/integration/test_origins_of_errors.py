@@ -8,12 +8,15 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from orchestrator.broker.connection import BrokerAddress, connect, measure, one_channel
 from orchestrator.cli.edge import explain
 from orchestrator.cli.origins import is_of_broker
 from orchestrator.db.id_prefixes import find_process
 from orchestrator.db.session import Database
+
+NOWHERE = "postgresql+asyncpg://u:hidden@127.0.0.1:1/x"
 
 
 @pytest.fixture
@@ -72,22 +75,33 @@ async def test_a_database_session_that_was_ended_is_blamed_on_postgresql(databas
 
 
 async def test_a_database_that_is_gone_when_a_session_connects_is_blamed_on_postgresql() -> None:
-    """The client raises a plain ``OSError`` then."""
-    nowhere = Database(
-        "postgresql+asyncpg://u:hidden@127.0.0.1:1/x", pool_size=1, connect_timeout=5.0, application_name="test"
-    )
-
-    async def ask() -> None:
-        async with nowhere.transaction() as session:
-            await session.execute(text("SELECT 1"))
-
-    # As it comes out of a use case of ours; the test itself is somebody else.
+    """The client raises a plain ``OSError`` then; whoever had asked the session."""
+    nowhere = Database(NOWHERE, pool_size=1, connect_timeout=5.0, application_name="test")
     with pytest.raises(OSError, match=r"127\.0\.0\.1") as lost:
         async with nowhere.transaction() as session:
             await find_process(session, str(uuid4()))
     lines = explain(lost.value)
     assert lines is not None
     assert lines[0].startswith("PostgreSQL went away: ")
+
+
+async def test_a_database_of_a_users_own_that_is_gone_is_not_blamed_on_ours() -> None:
+    """By the same libraries."""
+    engine = create_async_engine(NOWHERE)
     with pytest.raises(OSError, match=r"127\.0\.0\.1") as lost:
-        await ask()
+        async with engine.connect():
+            pass
     assert explain(lost.value) is None
+
+
+async def test_a_database_that_is_gone_when_the_small_pool_connects_is_blamed_on_postgresql(database_url: str) -> None:
+    opened = Database(database_url, pool_size=1, connect_timeout=5.0, application_name="test")
+    await opened.open()
+    opened.pool.set_connect_args(host="127.0.0.1", port=1)
+    await opened.pool.expire_connections()
+    with pytest.raises(OSError, match=r"127\.0\.0\.1") as lost:
+        await opened.pool.fetchval("SELECT 1")
+    await opened.close()
+    lines = explain(lost.value)
+    assert lines is not None
+    assert lines[0].startswith("PostgreSQL went away: ")
