@@ -32,8 +32,9 @@ from orchestrator.types import JSON, ProcessStatus, State, Stored
 NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError)
 """Defects of the code or the state: trying again by itself would give the same, so a person must look."""
 
-MAX_TRACEBACK = 16_000
-"""Characters of a traceback that are kept in the log."""
+MAX_TEXT = 16_000
+"""Characters of an error's message, and of its traceback, that are kept in the log. Every attempt writes them again, lists and
+messages carry them, and a person reads the beginning and the end: an error may quote the whole answer of a device."""
 
 REDACTED = "[callback token]"
 
@@ -186,9 +187,8 @@ def failed(
     text = "".join(traceback.format_exception(error))
     failure = Failure(
         type=type(error).__name__.removeprefix("_"),
-        message=_clean(_words(error), secret),
-        # Cleaned before it is cut, because a cut through the secret would leave most of it.
-        traceback=_clean(text, secret)[-MAX_TRACEBACK:],
+        message=shown(_words(error), secret),
+        traceback=shown(text, secret),
         details=_document(details, secret),
         status=(
             ProcessStatus.INCONSISTENT_DATA if is_task and isinstance(error, AssertionError) else ProcessStatus.FAILED
@@ -202,7 +202,7 @@ def failed(
         except Exception as defect:
             # A wait strategy of the author's own. Without a delay a person must look, and both texts are needed for that.
             note = f"{failure.message} (and its retry policy raised {type(defect).__name__}: {_words(defect)})"
-            failure = replace(failure, message=_clean(note, secret))
+            failure = replace(failure, message=shown(note, secret))
     return StepFailed(process.attempt, failure, retry_in)
 
 
@@ -212,6 +212,17 @@ def _words(error: BaseException) -> str:
     except Exception:
         # An exception of the author's own, whose text cannot be made.
         return type(error).__name__
+
+
+def shown(text: str, secret: str | None) -> str:
+    """A text of an error as it is stored: without the secret, and not too long."""
+    # Cleaned before it is cut, because a cut through the secret would leave most of it.
+    text = _clean(text, secret)
+    if len(text) <= MAX_TEXT:
+        return text
+    # What is kept leaves room for the words between.
+    kept = MAX_TEXT // 2 - 50
+    return f"{text[:kept]}\n[… {len(text) - 2 * kept} characters left out …]\n{text[-kept:]}"
 
 
 def _clean(text: str, secret: str | None) -> str:

@@ -14,7 +14,7 @@ from tenacity.wait import wait_base
 
 from orchestrator.errors import CommitNotAllowedError, InvalidResultError, ProcessFailureError
 from orchestrator.retry import RetryPolicy
-from orchestrator.services.execute import MAX_TRACEBACK, REDACTED
+from orchestrator.services.execute import MAX_TEXT, REDACTED
 from orchestrator.types import ProcessStatus
 from orchestrator.workflow import retrystep, step
 from tests.unit.attempts import attempt, failure
@@ -174,11 +174,24 @@ async def test_characters_that_the_database_cannot_hold_are_made_visible() -> No
     assert "\0" not in outcome.failure.traceback
 
 
-async def test_a_long_traceback_keeps_its_end() -> None:
-    outcome = await failure(as_plain(ValueError("x" * MAX_TRACEBACK + "the end")))
+async def test_long_texts_of_an_error_keep_their_beginning_and_their_end() -> None:
+    """Every try writes them again, and messages carry them."""
+    outcome = await failure(as_plain(ValueError("the beginning" + "x" * 3_000_000 + "the end")))
 
-    assert len(outcome.failure.traceback) == MAX_TRACEBACK
-    assert outcome.failure.traceback.endswith("the end\n")
+    message, traceback = outcome.failure.message, outcome.failure.traceback
+    assert MAX_TEXT - 100 < len(message) <= MAX_TEXT
+    assert MAX_TEXT - 100 < len(traceback) <= MAX_TEXT
+    assert message.startswith("the beginning")
+    assert message.endswith("the end")
+    assert "characters left out" in message
+    assert traceback.startswith("Traceback")
+    assert traceback.endswith("the end\n")
+
+
+async def test_the_text_of_an_error_that_is_just_short_enough_is_kept_as_it_is() -> None:
+    outcome = await failure(as_plain(ValueError("x" * MAX_TEXT)))
+
+    assert outcome.failure.message == "x" * MAX_TEXT
 
 
 def leaking(how: str) -> Callable[..., Any]:
@@ -200,8 +213,8 @@ def leaking(how: str) -> Callable[..., Any]:
             case "key":
                 return {callback_token: 1}
             case "cut":
-                # so long that the cut through the traceback would go through the token
-                raise ValueError("a" * 500 + callback_token + "b" * (MAX_TRACEBACK - len(callback_token)))
+                # so long that the cut through the texts would go through the token
+                raise ValueError("a" * MAX_TEXT + callback_token + "b" * (MAX_TEXT // 2 - 80))
         raise AssertionError(how)
 
     return author
