@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +25,7 @@ from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import AttemptLost, Event, StepSucceeded
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
-from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, WorkflowChangedError
+from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, StepError, WorkflowChangedError
 from orchestrator.messages import Advanced, Look, MessageType, encode
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.services.execute import failed
@@ -90,13 +89,14 @@ class Finisher:
             at = await advance(connection, one, mark=session.guard.mark)
             if at is None:
                 await _explain(held, session)
-            await _commit(session)
-        except (SQLAlchemyError, asyncpg.PostgresError, CommitNotAllowedError, *CONNECTION_ERRORS) as error:
+            await session.conclude()
+        except (SQLAlchemyError, asyncpg.PostgresError, StepError, *CONNECTION_ERRORS) as error:
             await session.discard()
             if not is_connection_error(error):
                 # The database refuses what the author wrote only now (a constraint, say), or the step broke the rules.
+                explained = session.explained(error)
                 await self.store(
-                    held, failed(leaf, held.claim.process, error, token, is_task=held.plan.workflow.is_task)
+                    held, failed(leaf, held.claim.process, explained, token, is_task=held.plan.workflow.is_task)
                 )
                 return
             # The answer to the commit may be what was lost. Look it up; never repeat it blindly.
@@ -223,13 +223,3 @@ async def _explain(held: Held, session: StepSession) -> None:
             "the step has ended its transaction: what it wrote before may be stored, its result is not"
         )
     raise FencedError(f"attempt {held.claim.process.attempt} no longer holds the process")
-
-
-async def _commit(session: StepSession) -> None:
-    """Commit; a cancellation on the way must not leave the outcome unknown, so it waits for the answer first."""
-    commit = asyncio.ensure_future(session.commit())
-    try:
-        await asyncio.shield(commit)
-    except asyncio.CancelledError:
-        await asyncio.wait({commit})
-        raise

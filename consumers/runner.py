@@ -14,6 +14,7 @@ from consumers.batches import Batches
 from consumers.finish import Finisher, Held, names
 from consumers.heartbeat import Claims, Heartbeat
 from consumers.work import Work
+from orchestrator.authored import words
 from orchestrator.broker.deliveries import Delivery, NotTakenError
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.advances import callback_token
@@ -25,7 +26,7 @@ from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.errors import DefinitionError, FencedError, MessageError, NotFoundError, WorkflowChangedError
 from orchestrator.messages import MessageType, StepCommand, decode
 from orchestrator.registry import plan_of
-from orchestrator.services.execute import StepLimits, execute
+from orchestrator.services.execute import StepLimits, execute, shown
 from orchestrator.services.subscriptions import passes_locks
 from orchestrator.workflow import StepKind
 
@@ -177,7 +178,7 @@ class Runner:
         running = Running(Held(claimed, plan))
         running.task = asyncio.create_task(self._run(running))
         self._running[command.process_id] = running
-        running.task.add_done_callback(lambda _: self._forget(running))
+        running.task.add_done_callback(lambda task: self._forget(running, task))
         return running.task
 
     async def _claim_many(self, wanted: list[Wanted]) -> list[Claim | None]:
@@ -186,7 +187,10 @@ class Runner:
                 connection, wanted, consumer_id=self._heartbeat.consumer_id, consumer=self._heartbeat.name
             )
 
-    def _forget(self, running: Running) -> None:
+    def _forget(self, running: Running, task: asyncio.Task[None]) -> None:
+        # Nobody awaits it. The claim is given back after the next heartbeats, by compare().
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("an attempt has ended without an outcome", exc_info=error)
         if self._running.get(running.held.claim.process.process_id) is running:
             del self._running[running.held.claim.process.process_id]
         self._slots.release()
@@ -236,10 +240,16 @@ class Runner:
                 return
             # A defect of ours. The process must not stay claimed for ever by a consumer that lives on.
             logger.exception("attempt not finished")
-            failure = Failure(type(error).__name__, f"the engine could not finish this attempt: {error}")
-            await self._finisher.store(held, StepFailed(process.attempt, failure))
+            message = shown(f"the engine could not finish this attempt: {words(error)}", token)
+            await self._fail(held, Failure(type(error).__name__, message))
         finally:
             await work.discard()
+
+    async def _fail(self, held: Held, failure: Failure) -> None:
+        try:
+            await self._finisher.store(held, StepFailed(held.claim.process.attempt, failure))
+        except FencedError as error:
+            logger.info("attempt overtaken", reason=str(error))
 
     async def _token(self, leaf: Leaf, process_id: UUID) -> str | None:
         if leaf.step.kind is not StepKind.ACTION:

@@ -49,7 +49,11 @@ class Work:
         """Whether an error means that our database went away under the attempt, if it has used it at all."""
         return (self.session is not None or self._has_loaded) and is_database_loss(error)
 
+    def explained(self, error: Exception) -> Exception:
+        """The error with words to it, if it says too little of the session's use."""
+        return error if self.session is None else self.session.explained(error)
+
     async def discard(self) -> None:
-        """Undo whatever was not committed."""
+        """Undo whatever was not committed; never raises."""
         if self.session is not None:
             await self.session.discard()

@@ -22,6 +22,8 @@
     ├ StepError                      the operator: logged on the attempt
     │ ├ ProcessFailureError          raised by authors, with details
     │ ├ CommitNotAllowedError
+    │ ├ SessionEndedError            a step's session was used after the step
+    │ ├ ConcurrentSessionError       several tasks have used a step's session at once
     │ ├ InvalidResultError           a step returned something the state cannot hold
     │ ├ MissingArgumentError         the state lacks what a step asks for
     │ ├ StepTimeoutError
@@ -213,6 +215,14 @@ class ProcessFailureError(StepError):
 
 class CommitNotAllowedError(StepError):
     """A step tried to end the transaction that belongs to the engine."""
+
+
+class SessionEndedError(StepError):
+    """Something that a step has left behind uses the step's session after its end."""
+
+
+class ConcurrentSessionError(StepError):
+    """Several tasks of a step have used its session at the same time."""
 
 
 class InvalidResultError(StepError):

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.session import connection_of
+
 Undo = Callable[[], None]
 
 _KEY = "orchestrator.savepoints"
@@ -25,7 +27,7 @@ async def if_rolled_back(session: AsyncSession, undo: Undo) -> None:
 
     It does not matter who sets the savepoint: the session, its connection or SQL text.
     """
-    connection = (await session.connection()).sync_connection
+    connection = (await connection_of(session)).sync_connection
     assert connection is not None  # noqa: S101 - tells the type checker: the session has just begun with it
     savepoints = session.info.get(_KEY)
     if savepoints is None or savepoints.connection is not connection:

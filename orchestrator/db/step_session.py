@@ -1,25 +1,39 @@
-"""The session that a step receives: a full SQLAlchemy session that cannot end its transaction.
+"""The session that a step receives: a full SQLAlchemy session that cannot end its transaction, and ends with its step.
 
 The transaction belongs to the engine, which commits the author's writes together with the step's log row. Three guards:
 the session's own methods refuse; SQL text that would end the transaction is refused before it is sent; and a mark set
 inside the transaction is checked in the engine's last statement, so that whatever slips through is found and not committed.
+
+A step may leave something behind: a task that it has not awaited, or itself, when it ignores its cancellation. From the end of
+the step on, everything is refused but to the engine's own task, and takes no connection.
+
+What a step changes in the connection itself (settings, locks, temporary tables) must not reach the next step on it: a
+connection that was sent such a statement is closed instead of given back to the pool. So is one that the step has asked for,
+because it may have kept what lies below. What escapes: a function or procedure in the database that changes a setting for its
+session.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+import structlog
 from sqlalchemy import Connection, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from orchestrator.db.savepoints import forget_savepoints, without_comments
 from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, driver
-from orchestrator.errors import CommitNotAllowedError
+from orchestrator.errors import CommitNotAllowedError, ConcurrentSessionError, SessionEndedError
+
+logger = structlog.get_logger(__name__)
 
 MARK_SETTING = "orchestrator.step"
 """A transaction-local setting: gone as soon as the transaction has ended, however it was ended."""
@@ -28,26 +42,80 @@ _ENDS_TRANSACTION = re.compile(
     r"(?:commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b))\b",
     re.IGNORECASE,
 )
+_OUTLIVES_TRANSACTION = re.compile(
+    r"set\b(?!\s+(?:local|transaction|constraints)\b)|prepare\b|listen\b|load\b|do\b|declare\b.*\bhold\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_OUTLIVES_TRANSACTION_WITHIN = re.compile(
+    r"\bset_config\s*\((?![^()]*,\s*true\s*\))|\bpg_(?:try_)?advisory_lock|\bdblink_connect|\bpg_temp\b"
+    r"|\b(?:create|replace|into|local|global)\s+temp(?:orary)?\b",
+    re.IGNORECASE,
+)
+"""Rather one too many: it costs a new connection, and a setting that stays behind costs somebody else's data."""
+
 _REFUSED = (
     "a step may not {what}: the engine commits the step's writes together with its log row (savepoints are allowed)"
 )
+_ENDED = (
+    "the step has ended, and its session with it: nothing is read or written through it any more"
+    " (await whatever uses it before the step returns)"
+)
+_ONE_TASK = (
+    "a session is for one task at a time (await one use of it before the next, instead of gather or create_task)"
+)
 _OPTION = "orchestrator_guard"
+_SPOILT = "orchestrator_spoilt"
+_ILLEGAL_STATE = "isce"
+"""SQLAlchemy's code for errors of a session that several tasks use at once."""
 
 
 class Guard:
-    """Whether the transaction on a connection belongs to a step at the moment."""
+    """Who may do what with the connections of one step."""
 
     def __init__(self) -> None:
-        self.active = True
+        self.ended = False
         self.flushing = False
         self.mark = uuid4().hex
         self.violation: CommitNotAllowedError | None = None
+        self.connection: Connection | None = None
+        self._engine: asyncio.Task[Any] | None = None
+        self._senders: set[asyncio.Task[Any] | None] = set()
+
+    def end(self) -> None:
+        """From here on the task that calls this is the engine's, and nobody else may do anything."""
+        self.ended = True
+        self._engine = asyncio.current_task()
+
+    @property
+    def by_engine(self) -> bool:
+        """Whether it is the engine that wants something, after the step has ended."""
+        return self.ended and asyncio.current_task() is self._engine
 
     def refuse(self, what: str) -> None:
-        """Raise if the step is still running; remember it, so that a step which swallows the error fails all the same."""
-        if self.active:
-            self.violation = CommitNotAllowedError(_REFUSED.format(what=what))
-            raise self.violation
+        """Raise unless it is the engine; remember it, so that a step which swallows the error fails all the same."""
+        if self.by_engine:
+            return
+        self.require_step()
+        self.violation = CommitNotAllowedError(_REFUSED.format(what=what))
+        raise self.violation
+
+    def require_step(self) -> None:
+        """Raise if the step has ended."""
+        if self.ended and not self.by_engine:
+            raise SessionEndedError(_ENDED)
+
+    def sends(self) -> None:
+        """The task has begun to send a statement."""
+        self._senders.add(asyncio.current_task())
+
+    def has_sent(self) -> None:
+        """It has its answer."""
+        self._senders.discard(asyncio.current_task())
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a statement of the step is under way."""
+        return any(task is not None and not task.done() for task in self._senders)
 
 
 class GuardedSession(Session):
@@ -66,7 +134,35 @@ class GuardedSession(Session):
     def begin(self, nested: bool = False) -> SessionTransaction:
         if not nested:
             self.guard.refuse("begin a transaction")
+        self.guard.require_step()
         return super().begin(nested)
+
+    def close(self) -> None:
+        self.guard.refuse("close its session")
+        super().close()
+
+    def reset(self) -> None:
+        self.guard.refuse("reset its session")
+        super().reset()
+
+    def invalidate(self) -> None:
+        self.guard.refuse("invalidate its session")
+        super().invalidate()
+
+    def add(self, instance: object, *, _warn: bool = True) -> None:
+        self.guard.require_step()
+        super().add(instance, _warn=_warn)
+
+    def connection(self, *arguments: Any, **options: Any) -> Connection:
+        """For authors; the engine's own modules use :func:`orchestrator.db.session.connection_of`."""
+        connection = super().connection(*arguments, **options)
+        connection.info[_SPOILT] = True
+        return connection
+
+    def get_bind(self, *arguments: Any, **options: Any) -> Any:
+        """Whatever needs the database asks this first."""
+        self.guard.require_step()
+        return super().get_bind(*arguments, **options)
 
     def flush(self, objects: Sequence[Any] | None = None) -> None:
         # A flush that fails rolls back by itself; that is not the step's doing and must not hide the real error.
@@ -90,38 +186,43 @@ class StepSession(AsyncSession):
     def __init__(self, engine: AsyncEngine, process_id: UUID | None = None, *, passes_locks: bool = False) -> None:
         self.guard = Guard()
         super().__init__(
-            engine.execution_options(**{_OPTION: self.guard}), expire_on_commit=False, sync_session_class=GuardedSession
+            engine.execution_options(**{_OPTION: self.guard}),
+            expire_on_commit=False,
+            close_resets_only=False,
+            sync_session_class=GuardedSession,
         )
         self._guarded = self.sync_session
         assert isinstance(self._guarded, GuardedSession)  # noqa: S101 - tells the type checker what was just built
         self._guarded.guard = self.guard
-        event.listen(self._guarded, "after_begin", self._mark)
+        event.listen(self._guarded, "after_begin", self._begun)
         if process_id is not None:
             self.info[PROCESS_ID] = process_id
             self.info[PASSES_LOCKS] = passes_locks
 
-    async def close(self) -> None:
-        """Refused in a step: the engine closes it."""
-        self.guard.refuse("close its session")
-        await super().close()
-
     @property
     def used(self) -> bool:
-        """Whether the step has sent anything, or has pending objects that must be sent."""
-        return self.in_transaction() or bool(self.new or self.dirty or self.deleted)
+        """Whether the step has sent anything, has pending objects that must be sent, or has tried to end the transaction."""
+        return self.in_transaction() or bool(self.new or self.dirty or self.deleted or self.guard.violation)
 
     async def hand_over(self) -> Driver:
         """Send what is pending and give the engine the connection; from here on the step is out.
 
         Raises:
             CommitNotAllowedError: the step has tried to end the transaction, and swallowed the refusal.
+            ConcurrentSessionError: something that the step has left behind is sending a statement.
         """
         if self.guard.violation is not None:
             raise self.guard.violation
         await self.flush()
         connection = await driver(self)
-        self.guard.active = False
-        # The engine commits by the driver: what SQLAlchemy rolls back afterwards is nothing.
+        if self.guard.violation is not None:
+            raise self.guard.violation
+        if self.guard.is_sending:
+            raise ConcurrentSessionError(
+                f"the step has ended while a task of its own still uses its session: {_ONE_TASK}"
+            )
+        self.guard.end()
+        # What SQLAlchemy rolls back from now on is nothing, or all.
         forget_savepoints(self)
         return connection
 
@@ -132,27 +233,87 @@ class StepSession(AsyncSession):
         )
         return bool(intact)
 
-    async def discard(self) -> None:
-        """Roll back whatever the step did and let the connection go."""
-        self.guard.active = False
-        await super().close()
+    async def conclude(self) -> None:
+        """Commit what was handed over, and let the connection go.
 
-    def _mark(self, _: Session, transaction: SessionTransaction, connection: Connection) -> None:
+        A cancellation on the way must not leave the outcome unknown, so it waits for the answer first.
+        """
+        await _to_the_end(self._conclude())
+
+    async def discard(self) -> None:
+        """Roll back whatever was not committed and let the connection go, whatever the step has left behind; never raises."""
+        await _to_the_end(self._discard())
+
+    def explained(self, error: Exception) -> Exception:
+        """The error with words to it, when the session's text alone does not tell an author what to do."""
+        if getattr(error, "code", None) != _ILLEGAL_STATE:
+            return error
+        explained = ConcurrentSessionError(f"{error}: {_ONE_TASK}")
+        explained.__cause__ = error
+        return explained
+
+    async def _conclude(self) -> None:
+        self.guard.end()
+        await self.commit()
+        await self.close()
+
+    async def _discard(self) -> None:
+        self.guard.end()
+        try:
+            await self.close()
+        except Exception as error:
+            # A task that was left behind is in the middle of something. One that waits for its connection finds out when it
+            # gets it; else the connection is closed under it.
+            logger.warning("the session was in use when its step ended", reason=str(error))
+            try:
+                await self.run_sync(self._sever)
+            except Exception:
+                # The outcome of the attempt must be stored, whatever becomes of its connection.
+                logger.exception("the session's connection is lost")
+
+    def _sever(self, _: Session) -> None:
+        if self.guard.connection is not None:
+            self.guard.connection.invalidate()
+            self.guard.connection.close()
+
+    def _begun(self, _: Session, transaction: SessionTransaction, connection: Connection) -> None:
         if not transaction.nested:
+            self.guard.connection = connection
             connection.exec_driver_sql("SELECT set_config($1, $2, true)", (MARK_SETTING, self.guard.mark))
 
 
+async def _to_the_end(action: Coroutine[Any, Any, None]) -> None:
+    """Await it; if that is cancelled, await it all the same and then be cancelled."""
+    task = asyncio.ensure_future(action)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
 def install_guards(engine: AsyncEngine) -> None:
-    """Make an engine refuse, on connections of step sessions, whatever would end the transaction."""
+    """Make an engine refuse, on connections of step sessions, whatever would end the transaction or comes after the step."""
     sync = engine.sync_engine
+    event.listen(sync, "engine_connect", _refuse_connection)
     event.listen(sync, "before_cursor_execute", _refuse_sql)
+    event.listen(sync, "after_cursor_execute", _see_answer)
+    event.listen(sync, "handle_error", _see_error)
     event.listen(sync, "commit", _refuse_commit)
     event.listen(sync, "rollback", _refuse_rollback)
+    event.listen(sync, "checkin", _close_spoilt)
 
 
-def _guard(connection: Connection) -> Guard | None:
-    guard = connection.get_execution_options().get(_OPTION)
+def _guard(connection: Connection | None) -> Guard | None:
+    guard = None if connection is None else connection.get_execution_options().get(_OPTION)
     return guard if isinstance(guard, Guard) else None
+
+
+def _refuse_connection(connection: Connection) -> None:
+    guard = _guard(connection)
+    if guard is not None and guard.ended:
+        connection.close()
+        raise SessionEndedError(_ENDED)
 
 
 def _refuse_sql(
@@ -164,10 +325,26 @@ def _refuse_sql(
     executemany: bool,  # noqa: ARG001
 ) -> None:
     guard = _guard(connection)
-    if guard is not None and guard.active:
-        words = without_comments(statement).lstrip("; \t\r\n")
-        if _ENDS_TRANSACTION.match(words):
-            guard.refuse(f"send {words.split()[0].upper()}")
+    if guard is None or guard.by_engine:
+        return
+    guard.require_step()
+    words = without_comments(statement).lstrip("; \t\r\n")
+    if _ENDS_TRANSACTION.match(words):
+        guard.refuse(f"send {words.split()[0].upper()}")
+    if _OUTLIVES_TRANSACTION.match(words) or _OUTLIVES_TRANSACTION_WITHIN.search(statement):
+        connection.info[_SPOILT] = True
+    if connection is guard.connection:
+        guard.sends()
+
+
+def _see_answer(connection: Connection, *_: object) -> None:
+    if (guard := _guard(connection)) is not None:
+        guard.has_sent()
+
+
+def _see_error(context: ExceptionContext) -> None:
+    if (guard := _guard(context.connection)) is not None:
+        guard.has_sent()
 
 
 def _refuse_commit(connection: Connection) -> None:
@@ -178,5 +355,11 @@ def _refuse_commit(connection: Connection) -> None:
 
 def _refuse_rollback(connection: Connection) -> None:
     guard = _guard(connection)
-    if guard is not None and not guard.flushing:
+    # One that the step has made itself, from the session's engine, may go as it came.
+    if guard is not None and connection is guard.connection and not guard.flushing:
         guard.refuse("roll back its connection")
+
+
+def _close_spoilt(_: object, entry: ConnectionPoolEntry) -> None:
+    if entry.info.pop(_SPOILT, False):
+        entry.invalidate()

@@ -63,6 +63,10 @@ class Models(Protocol):
         """Send what the step has left pending in its session."""
         ...
 
+    def explained(self, error: Exception) -> Exception:
+        """The error with which the step fails, for one that the step's session has raised."""
+        ...
+
 
 async def execute(
     leaf: Leaf,
@@ -120,7 +124,8 @@ async def execute(
         # The author's code may raise anything, sys.exit() included; it fails the step and never the consumer.
         if is_outage is not None and is_outage(error):
             raise
-        return failed(leaf, process, error, secret, is_task=is_task)
+        explained = error if models is None else models.explained(error)
+        return failed(leaf, process, explained, secret, is_task=is_task)
     return StepSucceeded(process.attempt, delta, warning)
 
 

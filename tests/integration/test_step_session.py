@@ -8,30 +8,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from orchestrator.db.session import Database
-from orchestrator.db.step_session import StepSession, install_guards
+from orchestrator.db.step_session import StepSession
 from orchestrator.errors import CommitNotAllowedError
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Item(Base):
-    __tablename__ = "items"
-
-    number: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+from tests.integration.step_sessions import Item, guard, names
 
 
 @pytest.fixture
 async def guarded(database: Database) -> Database:
-    install_guards(database.engine)
-    async with database.engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    return database
+    return await guard(database)
 
 
 @pytest.fixture
@@ -39,10 +25,6 @@ async def session(guarded: Database) -> AsyncIterator[StepSession]:
     made = StepSession(guarded.engine)
     yield made
     await made.discard()
-
-
-async def names(database: Database) -> list[str]:
-    return [row["name"] for row in await database.pool.fetch("SELECT name FROM items ORDER BY number")]
 
 
 async def _session_commit(session: StepSession) -> None:
@@ -159,6 +141,13 @@ async def test_pending_objects_count_as_use(guarded: Database, session: StepSess
     await session.hand_over()
     await session.commit()
     assert await names(guarded) == ["one"]
+
+
+async def test_a_refused_commit_counts_as_use(session: StepSession) -> None:
+    """B6: else a step that swallows the refusal, and has written nothing, would succeed."""
+    with pytest.raises(CommitNotAllowedError):
+        await session.commit()
+    assert session.used
 
 
 async def test_a_failed_flush_shows_the_database_error(guarded: Database, session: StepSession) -> None:

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.session import connection_of
+
 
 @dataclass(frozen=True, slots=True)
 class BlockReference:
@@ -43,7 +45,7 @@ async def blocks_used_by(session: AsyncSession, block_id: UUID) -> list[BlockRef
 
 
 async def _block_references(session: AsyncSession, statement: str, block_id: UUID) -> list[BlockReference]:
-    rows = await (await session.connection()).exec_driver_sql(statement, (block_id,))
+    rows = await (await connection_of(session)).exec_driver_sql(statement, (block_id,))
     return [
         BlockReference(row.subscription_instance_id, row.name, row.label, row.owner_subscription_id) for row in rows
     ]
