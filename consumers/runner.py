@@ -14,7 +14,6 @@ from consumers.batches import Batches
 from consumers.finish import Finisher, Held, names
 from consumers.heartbeat import Claims, Heartbeat
 from consumers.work import Work
-from orchestrator.authored import words
 from orchestrator.broker.deliveries import Delivery, NotTakenError
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.advances import callback_token
@@ -28,6 +27,7 @@ from orchestrator.messages import MessageType, StepCommand, decode
 from orchestrator.registry import plan_of
 from orchestrator.services.execute import StepLimits, execute, shown
 from orchestrator.services.subscriptions import passes_locks
+from orchestrator.wording import class_and_message
 from orchestrator.workflow import StepKind
 
 logger = structlog.get_logger(__name__)
@@ -240,7 +240,7 @@ class Runner:
                 return
             # A defect of ours. The process must not stay claimed for ever by a consumer that lives on.
             logger.exception("attempt not finished")
-            message = shown(f"the engine could not finish this attempt: {words(error)}", token)
+            message = shown(f"the engine could not finish this attempt: {class_and_message(error)}", token)
             await self._fail(held, Failure(type(error).__name__, message))
         finally:
             await work.discard()

@@ -21,6 +21,7 @@ from typing import Final
 import structlog
 
 from orchestrator.errors import DefinitionError, OrchestratorError
+from orchestrator.wording import class_and_message
 
 logger = structlog.get_logger(__name__)
 
@@ -120,7 +121,7 @@ async def ask(
     if isinstance(error, OrchestratorError) or is_outage(error):
         raise error
     logger.error("an author's function raised", what=what, exc_info=error)
-    raise DefinitionError(f"{what} raised {words(error)}") from error
+    raise DefinitionError(f"{what} raised {class_and_message(error)}") from error
 
 
 def as_error(raised: Raised, what: str) -> Exception:
@@ -136,23 +137,13 @@ def as_error(raised: Raised, what: str) -> Exception:
             return _caused(ExitedError(f"{what} raised {type(error).__name__}"), error)
 
 
-def words(error: BaseException) -> str:
-    """An error with its class, in one text."""
-    try:
-        text = str(error)
-    except Exception:
-        # An exception of the author's own, whose text cannot be made.
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def words_and_place(error: BaseException) -> str:
     """As :func:`words`, with :func:`place`, and with what an author has probably done."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         # Its own text has the file without its folder.
         return f"{type(error).__name__}: {error.msg}{place(error)}"
     advice = _ADVICE.get(str(error)) if isinstance(error, TypeError) else None
-    return f"{words(error)}{f'; {advice}' if advice else ''}{place(error)}"
+    return f"{class_and_message(error)}{f'; {advice}' if advice else ''}{place(error)}"
 
 
 def place(error: BaseException) -> str:

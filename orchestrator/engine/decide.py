@@ -28,6 +28,7 @@ from orchestrator.engine.process import SYSTEM, Process
 from orchestrator.engine.transitions import TRANSITIONS, refusal
 from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
 from orchestrator.types import ProcessStatus, State, StepStatus
+from orchestrator.wording import class_and_message, shortened, traceback_of
 from orchestrator.workflow import Predicate, StepKind
 
 __all__ = [
@@ -185,8 +186,8 @@ class _Draft:
             except (Exception, SystemExit) as error:
                 # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
                 # same. A retry asks it again, because the position was not entered.
-                name = type(error).__name__
-                self.fail(leaf, Failure(name, f"the condition of this step raised {name}: {_words(error)}"))
+                message = shortened(f"the condition of this step raised {class_and_message(error)}")
+                self.fail(leaf, Failure(type(error).__name__, message, shortened(traceback_of(error))))
                 return
             if end is not None:
                 for skipped in self.plan.leaves[position:end]:
@@ -364,14 +365,6 @@ def _waiting_leaf(plan: Plan, process: Process, position: int) -> Leaf:
 def _first_refusal(leaf: Leaf, state: State) -> int | None:
     """The end of the first guard that says no, or ``None`` when all agree."""
     return next((guard.end for guard in leaf.guards if not _ask(guard.predicate, state)), None)
-
-
-def _words(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:
-        text = "an error whose text cannot be made"
-    return text.replace("\0", "\\0").encode("utf-8", "replace").decode()
 
 
 def _ask(predicate: Predicate, state: State) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -28,13 +27,10 @@ from orchestrator.errors import (
 )
 from orchestrator.services.models import Loaded, has_models
 from orchestrator.types import JSON, ProcessStatus, State, Stored
+from orchestrator.wording import message_of, shortened, storable, traceback_of
 
 NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError)
 """Defects of the code or the state: trying again by itself would give the same, so a person must look."""
-
-MAX_TEXT = 16_000
-"""Characters of an error's message, and of its traceback, that are kept in the log. Every attempt writes them again, lists and
-messages carry them, and a person reads the beginning and the end: an error may quote the whole answer of a device."""
 
 REDACTED = "[callback token]"
 
@@ -189,11 +185,10 @@ def failed(
 ) -> StepFailed:
     """The event that an error of this attempt stands for, with the secret taken out of every text."""
     details = getattr(error, "details", None) if isinstance(error, ProcessFailureError) else None
-    text = "".join(traceback.format_exception(error))
     failure = Failure(
         type=type(error).__name__.removeprefix("_"),
-        message=shown(_words(error), secret),
-        traceback=shown(text, secret),
+        message=shown(message_of(error), secret),
+        traceback=shown(traceback_of(error), secret),
         details=_document(details, secret),
         status=(
             ProcessStatus.INCONSISTENT_DATA if is_task and isinstance(error, AssertionError) else ProcessStatus.FAILED
@@ -206,35 +201,10 @@ def failed(
             retry_in = policy.delay(process.failures + 1)
         except Exception as defect:
             # A wait strategy of the author's own. Without a delay a person must look, and both texts are needed for that.
-            note = f"{failure.message} (and its retry policy raised {type(defect).__name__}: {_words(defect)})"
-            failure = replace(failure, message=shown(note, secret))
-    return StepFailed(process.attempt, failure, retry_in)
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error) or type(error).__name__
-    except Exception:
-        # An exception of the author's own, whose text cannot be made.
-        return type(error).__name__
-
-
-def shown(text: str, secret: str | None) -> str:
-    """A text of an error as it is stored: without the secret, and not too long."""
-    # Cleaned before it is cut, because a cut through the secret would leave most of it.
-    text = _clean(text, secret)
-    if len(text) <= MAX_TEXT:
-        return text
-    # What is kept leaves room for the words between.
-    kept = MAX_TEXT // 2 - 50
-    return f"{text[:kept]}\n[… {len(text) - 2 * kept} characters left out …]\n{text[-kept:]}"
-
-
+        message=shown(message_of(error), secret),
+        traceback=shown(traceback_of(error), secret),
 def _clean(text: str, secret: str | None) -> str:
-    if secret is not None:
-        text = text.replace(secret, REDACTED)
-    # PostgreSQL's text holds everything but this, and half a surrogate pair is no UTF-8.
-    return text.replace("\0", "\\0").encode("utf-8", "replace").decode()
+    return storable(text if secret is None else text.replace(secret, REDACTED))
 
 
 def _document(details: object, secret: str | None) -> JSON:

@@ -16,6 +16,7 @@ from orchestrator.engine.events import (
     StepSkipped,
     Submitted,
 )
+from orchestrator.wording import MAX_TEXT
 from orchestrator.workflow import begin, conditional, done, init, step_group
 from tests.unit.walk import FAILURE, Predicate, Walk, external, question, work
 
@@ -171,6 +172,32 @@ def test_a_condition_that_raises_fails_the_process_and_keeps_what_the_step_befor
         "LookupError",
         "the condition of this step raised LookupError: no such thing",
     )
+    assert failure.traceback.endswith('raise LookupError("no such thing")\nLookupError: no such thing\n')
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SystemExit(1), "SystemExit: 1"),
+        (ValueError("caf\0 \udce9"), "ValueError: caf\\0 ?"),
+        (RecursionError("x" * 50_000), "RecursionError: xxx"),
+    ],
+)
+def test_whatever_a_condition_raises_fails_the_process_in_words_that_can_be_stored(
+    error: BaseException, message: str
+) -> None:
+    """B5: and never ends the program that asks it."""
+
+    def raise_it() -> bool:
+        raise error
+
+    walk = Walk(a, conditional(raise_it)(b)).start().succeed()
+
+    failure = walk.entries[-2].failure
+    assert failure is not None
+    assert failure.message.startswith(f"the condition of this step raised {message}")
+    assert "\0" not in failure.traceback
+    assert len(failure.traceback) <= MAX_TEXT
 
 
 def test_a_retry_asks_a_condition_that_raised_again() -> None:

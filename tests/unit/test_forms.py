@@ -14,6 +14,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
 from orchestrator.forms import AsyncFormGenerator, FormGenerator, FormPage, fill_form
+from orchestrator.messages import Refused, encode
 
 ID = "6f1e0a52-93d4-4f2c-8e5e-0d8f7a3b1c9d"
 WHAT = "the form of 'create_node'"
@@ -210,6 +211,24 @@ async def test_the_pages_of_the_caller_stay_as_they_were() -> None:
     await fill(plain, *pages)
 
     assert pages == [{"name": "a"}, {"size": 5}]
+
+
+class Never(FormPage):
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def judge(cls, value: str) -> str:
+        raise ValueError(f"{value} is not the one")
+
+
+async def test_what_a_pages_own_validator_says_can_be_sent_to_whoever_asked() -> None:
+    """B39: the refusal's reasons, in a message."""
+    with pytest.raises(InvalidInputError) as caught:
+        await fill(lambda: Never, {"name": "x"})
+
+    refused = encode(Refused(error="InvalidInputError", detail="…", reasons=caught.value.reasons))
+    assert b"x is not the one" in refused
 
 
 def looking_up() -> FormGenerator:
