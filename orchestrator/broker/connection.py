@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -21,11 +20,10 @@ from aio_pika.exceptions import (
     ChannelPreconditionFailed,
     InvalidFrameError,
 )
-from aiormq import spec
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused
-from pamqp.base import BasicProperties
 
+from orchestrator.broker.properties import tolerate_unreadable
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
 from orchestrator.retry import SERVER_AWAY, backoff
@@ -69,7 +67,7 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
     Raises:
         ServerUnavailableError: RabbitMQ does not answer or refuses us; one line.
     """
-    _tolerate_unreadable_properties()
+    tolerate_unreadable()
     connection: AbstractConnection | None = None
     try:
         connection = aio_pika.Connection(
@@ -213,24 +211,3 @@ async def _create_or_check(
                 f"the {what} is missing or refused, and the broker user of ORCHESTRATOR_AMQP_URL may not declare it: {error}."
                 " Run 'orchestrator topology declare' as a user who may, or grant the right"
             ) from error
-
-
-_read_properties: Final = BasicProperties.unmarshal
-
-
-def _tolerate_unreadable_properties() -> None:
-    """Have the client library read a message's properties as empty when it cannot read them; the handler says what it lacks.
-
-    RabbitMQ passes on whatever properties it is sent. The library takes one byte that is no UTF-8, or a time beyond all
-    calendars, for a broken connection: the broker would deliver the message again and again, and one sender would stop
-    everybody's messages. There is no other place to step in, so this changes the library's class, from the first connection on.
-    """
-    spec.Basic.Properties.unmarshal = _read_tolerantly  # type: ignore[assignment, method-assign]
-
-
-def _read_tolerantly(properties: BasicProperties, flags: int, data: bytes) -> None:
-    try:
-        _read_properties(properties, flags, data)
-    except Exception as error:  # whatever its decoders raise, which depends on the type
-        logger.warning("unreadable message properties", error=str(error) or type(error).__name__)
-        properties.__init__()  # type: ignore[misc]

@@ -31,19 +31,24 @@ from orchestrator.broker.connection import (
     supervise,
     underlay,
 )
+from orchestrator.broker.properties import unreadable
 from orchestrator.broker.publisher import Outgoing, Publisher
 from orchestrator.broker.topology import Exchanges, Topology
 from orchestrator.errors import MessageError, PublishError
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.stopping import pause
+from orchestrator.wording import class_and_message, storable
 
 logger = structlog.get_logger(__name__)
 
 WATCHDOG_INTERVAL = 15.0
 """Seconds between two looks whether the broker still knows us as consumers of our queues."""
 
+RETURN_AFTER = 5.0
+"""Seconds until a message goes back to its queue with which even its burial has failed: it must not go round at full speed."""
+
 MAX_REASON = 1000
-"""Characters of a dead letter's reason: it travels in a header, which shares one frame with the others."""
+"""Characters of a dead letter's reason, and of a sender's header: together they have one frame, or the broker hangs up."""
 
 
 class NotTakenError(Exception):
@@ -52,7 +57,11 @@ class NotTakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message as a handler sees it."""
+    """A message as a handler sees it.
+
+    Args:
+        unreadable: which of its properties could not be read, in words; these are ``None``.
+    """
 
     queue: str
     body: bytes
@@ -62,9 +71,11 @@ class Delivery:
     correlation_id: str | None
     reply_to: str | None
     redelivered: bool
+    unreadable: str | None = None
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
+Refuse = Callable[[Delivery, MessageError], Awaitable[None]]
 
 
 class Deliveries:
@@ -74,6 +85,7 @@ class Deliveries:
         handlers: queue name → handler.
         prefetch: how many messages of each queue may be under way at once.
         max_bytes: larger messages go to the dead letters unread.
+        refuse: queue name → who is told of such a message first,.
         is_transient: whether an error means that a server is away and the message must be kept.
         publisher: publishes dead letters.
     """
@@ -88,6 +100,7 @@ class Deliveries:
         max_bytes: int,
         is_transient: Callable[[BaseException], bool],
         publisher: Publisher,
+        refuse: Mapping[str, Refuse] | None = None,
     ) -> None:
         self._address = address
         self._topology = topology
@@ -96,6 +109,7 @@ class Deliveries:
         self._max_bytes = max_bytes
         self._is_transient = is_transient
         self._publisher = publisher
+        self._refuse = dict(refuse or {})
         self._stopping = asyncio.Event()
         self._finished = asyncio.Event()
         self._grace = 0.0
@@ -213,25 +227,38 @@ class Deliveries:
             correlation_id=properties.correlation_id,
             reply_to=properties.reply_to,
             redelivered=bool(message.redelivered),
+            unreadable=unreadable(properties),
         )
+        assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
         try:
             try:
-                if len(delivery.body) > self._max_bytes:
-                    raise MessageError(
-                        f"the message has {len(delivery.body)} bytes; at most {self._max_bytes} are read"
-                        " (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
-                    )
-                await self._patiently(channel, self._handlers[queue], delivery)
+                await self._patiently(channel, self._take, delivery)
             except MessageError as error:
-                reason = str(error)
+                reason = str(error) if delivery.unreadable is None else f"{error} ({delivery.unreadable})"
                 await self._patiently(channel, lambda d: self._bury(d, properties, reason), delivery)
-            assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
             await channel.basic_ack(message.delivery_tag, wait=False)
         except NotTakenError:
             return
         except BROKER_ERRORS as error:
             # The channel died: the broker delivers the message again, and every handler bears that.
             logger.info("message not acknowledged", queue=queue, error=str(error) or type(error).__name__)
+        except Exception:
+            # A defect of ours in the burial itself. Unacknowledged, the message would be nobody's until we end.
+            logger.exception("message given back", queue=queue)
+            await pause(RETURN_AFTER, self._stopping)
+            with contextlib.suppress(*BROKER_ERRORS):
+                await channel.basic_nack(message.delivery_tag, requeue=True, wait=False)
+
+    async def _take(self, delivery: Delivery) -> None:
+        if len(delivery.body) <= self._max_bytes:
+            await self._handlers[delivery.queue](delivery)
+            return
+        error = MessageError(
+            f"the message has {len(delivery.body)} bytes; at most {self._max_bytes} are read (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
+        )
+        if delivery.queue in self._refuse:
+            await self._refuse[delivery.queue](delivery, error)
+        raise error
 
     async def _patiently(self, channel: Channel, handler: Handler, delivery: Delivery) -> None:
         """Call a handler, again and again while a server that it needs is away; give up when our channel is dead anyway."""
@@ -245,7 +272,7 @@ class Deliveries:
                 if not (isinstance(error, PublishError) or self._is_transient(error)):
                     # A defect of ours. The message must not come back for ever, and must not be lost.
                     logger.exception("message could not be processed", queue=delivery.queue)
-                    raise MessageError(f"internal error: {type(error).__name__}: {error}") from error
+                    raise MessageError(f"internal error: {class_and_message(error)}") from error
                 tries += 1
                 words = str(error) or type(error).__name__
                 logger.warning("a server is away, message kept", queue=delivery.queue, error=words, tries=tries)
@@ -256,13 +283,13 @@ class Deliveries:
 
     async def _bury(self, delivery: Delivery, properties: spec.Basic.Properties, reason: str) -> None:
         known = {
-            name: value
+            name: value[:MAX_REASON]
             for name in ("workflow", "step")
             if isinstance(value := (properties.headers or {}).get(name), str)
         }
         logger.warning("dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id, **known)
         headers = {
-            "x-reason": reason.encode("utf-8", "replace").decode()[:MAX_REASON],
+            "x-reason": storable(reason)[:MAX_REASON],
             "x-queue": delivery.queue,
             "x-routing-key": delivery.routing_key,
             **known,

@@ -70,6 +70,7 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             max_bytes=settings.max_message_bytes,
             is_transient=is_connection_error,
             publisher=publisher,
+            refuse={Queues.COMMANDS.value: receiver.refuse},
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())

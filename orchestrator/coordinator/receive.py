@@ -43,6 +43,7 @@ from orchestrator.services.callback import COMPLETED, FAILED, receive, report_pr
 from orchestrator.services.change import abort, resume
 from orchestrator.services.look import early_answer, look
 from orchestrator.services.start import StartLimits, StartRequest, start
+from orchestrator.wording import storable
 
 logger = structlog.get_logger(__name__)
 
@@ -82,7 +83,7 @@ class Receiver:
                 raise MessageError(f"there is no command {delivery.routing_key!r}; there are {', '.join(commands)}")
             kind, answer, message = await carry_out(delivery)
         except OrchestratorError as error:
-            await self._refuse(delivery, error)
+            await self.refuse(delivery, error)
             return
         if message is not None:
             # Committed: from here on nothing may make this command be carried out again.
@@ -174,11 +175,15 @@ class Receiver:
             )
         return MessageType.ABORTED, Accepted(process_id=command.process_id, status=message.status), message
 
-    async def _refuse(self, delivery: Delivery, error: OrchestratorError) -> None:
-        """Tell the sender; and the operators, when the sender cannot be told or has sent nonsense."""
+    async def refuse(self, delivery: Delivery, error: OrchestratorError) -> None:
+        """Tell the sender of a command; and the operators, when the sender cannot be told or has sent nonsense.
+
+        Raises:
+            MessageError: for the operators.
+        """
         refusal = Refused(
             error=type(error).__name__,
-            detail=str(error),
+            detail=storable(str(error)),
             reasons=error.reasons if isinstance(error, RequestError) else [],
             form=error.form if isinstance(error, FormIncompleteError) else None,
         )
@@ -212,6 +217,8 @@ class Receiver:
 def _key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delivery) -> str | None:
     """What makes a command that is sent or delivered again the same command."""
     key = command.idempotency_key or delivery.message_id
+    if key is None and delivery.unreadable is not None:
+        raise MessageError("whether this command was sent before cannot be known: put an idempotency_key into its body")
     if key is not None and "\0" in key:
         raise MessageError("the message_id has a null character, which the database cannot hold")
     return key

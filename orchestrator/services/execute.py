@@ -201,8 +201,17 @@ def failed(
             retry_in = policy.delay(process.failures + 1)
         except Exception as defect:
             # A wait strategy of the author's own. Without a delay a person must look, and both texts are needed for that.
-        message=shown(message_of(error), secret),
-        traceback=shown(traceback_of(error), secret),
+            note = f"{failure.message} (and its retry policy raised {type(defect).__name__}: {message_of(defect)})"
+            failure = replace(failure, message=shown(note, secret))
+    return StepFailed(process.attempt, failure, retry_in)
+
+
+def shown(text: str, secret: str | None) -> str:
+    """A text of an error as it is stored: without the secret, and not too long."""
+    # Cleaned before it is cut, because a cut through the secret would leave most of it.
+    return shortened(_clean(text, secret))
+
+
 def _clean(text: str, secret: str | None) -> str:
     return storable(text if secret is None else text.replace(secret, REDACTED))
 

@@ -62,6 +62,9 @@ def test_a_sender_who_asks_for_an_answer_hears_what_was_wrong(engine: Installati
     assert answer.body["error"] == "MessageError"
     assert "unknown message version" in answer.body["detail"]
     assert engine.client.ask(START, b"nonsense").body["error"] == "MessageError"
+    too_large = engine.client.ask(START, b'{"workflow": "one_step"}' + b" " * 2_000_000)
+    assert (too_large.type, too_large.body["error"]) == ("workflow.refused", "MessageError")
+    assert "the message has 2000024 bytes; at most 1048576 are read" in too_large.body["detail"]
     too_much = engine.client.ask(START, {"workflow": "one_step", "inputs": [{"name": "x"}]})
     assert too_much.body["error"] == "InvalidInputError"
     assert "has no form, but input was sent" in too_much.body["detail"]

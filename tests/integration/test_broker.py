@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import aio_pika
 import pytest
 
+from orchestrator.broker import deliveries as broker_deliveries
 from orchestrator.broker.connection import BrokerAddress, connect, declare, measure
 from orchestrator.broker.deliveries import Deliveries, Delivery, Handler, NotTakenError
 from orchestrator.broker.publisher import Outgoing, Publisher
@@ -208,6 +210,7 @@ async def test_a_handled_message_is_acknowledged(publisher: Publisher, amqp_url:
     [
         (MessageError("it is nonsense"), "it is nonsense"),
         (ZeroDivisionError("a defect"), "internal error: ZeroDivisionError: a defect"),
+        (MessageError("no file caf\udce9"), "no file caf?"),
     ],
 )
 async def test_a_message_that_cannot_be_handled_is_dead_lettered_with_the_reason(
@@ -237,6 +240,47 @@ async def test_a_message_that_is_too_large_is_dead_lettered_unread(publisher: Pu
         await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered")
     (letter,) = await letters(amqp_url)
     assert "11 bytes" in str(letter.headers["x-reason"])
+
+
+async def test_a_dead_letter_fits_into_its_frame_whatever_its_sender_has_put_into_headers(
+    publisher: Publisher, amqp_url: str
+) -> None:
+    """Too large a frame would cost us the connection, again and again."""
+
+    async def take(_: Delivery) -> None:
+        raise MessageError("it is nonsense " * 100)
+
+    async with consuming(amqp_url, publisher, Queues.COMMANDS, take):
+        async with await aio_pika.connect(amqp_url) as connection:
+            exchange = await (await connection.channel()).get_exchange(Exchanges.COMMANDS, ensure=False)
+            await exchange.publish(aio_pika.Message(b"{}", headers={"workflow": "x" * 130_500}), "workflow.start")
+        await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered")
+    (letter,) = await letters(amqp_url)
+    assert letter.headers["workflow"] == "x" * 1000
+
+
+async def test_a_message_that_cannot_even_be_buried_is_given_back(
+    publisher: Publisher, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of ours must not leave it with a program that has forgotten it."""
+    monkeypatch.setattr(broker_deliveries, "RETURN_AFTER", 0.1)
+    bury, tries = Deliveries._bury, []
+
+    async def fail_once(self: Deliveries, delivery: Delivery, *rest: Any) -> None:
+        tries.append(delivery.redelivered)
+        if len(tries) == 1:
+            raise ZeroDivisionError
+        await bury(self, delivery, *rest)
+
+    monkeypatch.setattr(Deliveries, "_bury", fail_once)
+
+    async def take(_: Delivery) -> None:
+        raise MessageError("it is nonsense")
+
+    async with consuming(amqp_url, publisher, Queues.COMMANDS, take):
+        await publisher.publish(COMMAND)
+        await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered")
+    assert tries == [False, True]
 
 
 async def test_a_message_is_kept_while_a_server_is_away(publisher: Publisher, amqp_url: str) -> None:

@@ -1,0 +1,148 @@
+"""A coordinator's handlers and a consumer's runner on real servers, without their programs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from consumers.finish import Finisher
+from consumers.heartbeat import Heartbeat
+from consumers.metrics import Metrics
+from consumers.runner import Runner
+from orchestrator import registry
+from orchestrator.broker.connection import BrokerAddress
+from orchestrator.broker.deliveries import Delivery
+from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.topology import Topology
+from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.coordinator.receive import Receiver
+from orchestrator.coordinator.reconciler import Reconciler
+from orchestrator.db.session import Database
+from orchestrator.db.step_session import install_guards
+from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encode
+from orchestrator.services.execute import StepLimits
+from orchestrator.services.start import StartLimits, StartRequest, start
+from orchestrator.workflow import Workflow
+
+LIMITS = StartLimits(5, 64_000, 1_000_000)
+STEP_LIMITS = StepLimits(60, 64_000, 1_000_000)
+
+
+async def until(condition: Callable[[], Awaitable[object] | bool], what: str, seconds: float = 20) -> None:
+    """Wait until a condition holds; fail when that takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                answer = condition()
+                if answer if isinstance(answer, bool) else await answer:
+                    return
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"waited {seconds} s in vain until {what}")
+
+
+def delivery(routing_key: str, body: bytes, *, kind: str | None = None, token: str | None = None) -> Delivery:
+    """A message as a handler sees it."""
+    return Delivery("a queue", body, kind, routing_key, None, token, None, redelivered=False)
+
+
+class Bench:
+    """Starts processes, answers for them, and takes their steps when it is told to."""
+
+    def __init__(self, database: Database, amqp_url: str) -> None:
+        self.database = database
+        self.address = BrokerAddress(amqp_url, "test", 3)
+        self.publisher = Publisher(self.address, Topology.of("classic"), 5)
+        self.dispatcher = Dispatcher(self.publisher, database.pool)
+        self.receiver = Receiver(database, self.publisher, self.dispatcher, LIMITS)
+
+    async def start(self, workflow: str) -> UUID:
+        """Start a process; nothing is published."""
+        async with self.database.transaction() as session:
+            return (await start(session, StartRequest(workflow), LIMITS)).process_id
+
+    async def runner(self, *, publisher: Publisher | None = None, database: Database | None = None) -> Runner:
+        """A consumer's, with a heartbeat that has beaten once."""
+        install_guards(self.database.engine)
+        heartbeat = Heartbeat(self.database.pool, ["default"], 100, interval=2, timeout=10)
+        await heartbeat.register()
+        used = database or self.database
+        finisher = Finisher(
+            used, publisher or self.publisher, Metrics(), redispatch_after=LIMITS.redispatch_after, max_lost_attempts=5
+        )
+        threads = ThreadPoolExecutor(1)  # makes its thread when a plain step comes
+        return Runner(
+            used, finisher, heartbeat, STEP_LIMITS, threads, concurrency=100, max_lost_attempts=5, probation_time=10
+        )
+
+    def reconciler(self) -> Reconciler:
+        """One that looks when it is told to."""
+        return Reconciler(
+            self.database,
+            self.dispatcher,
+            self.address,
+            LIMITS,
+            interval=1,
+            presumed_dead_after=10,
+            max_lost_attempts=5,
+        )
+
+    async def row(self, process_id: UUID) -> asyncpg.Record:
+        """A process as it is stored."""
+        row = await self.database.pool.fetchrow("SELECT * FROM processes WHERE process_id = $1", process_id)
+        assert row is not None
+        return row
+
+    async def command(self, process_id: UUID) -> Delivery:
+        """The command for the step at which a process stands."""
+        row = await self.row(process_id)
+        command = StepCommand(
+            process_id=process_id,
+            workflow=row["workflow"],
+            step=row["step"],
+            position=row["position"],
+            attempt=row["attempt"],
+            announced=row["sequence"],
+            lost=row["lost"],
+        )
+        return delivery("default", encode(command), kind=MessageType.STEP_COMMAND)
+
+    async def run_step(self, process_id: UUID, runner: Runner, status: str) -> None:
+        """Run steps until a process has a status and the runner rests."""
+        await runner.take(await self.command(process_id))
+
+        async def rests() -> bool:
+            return runner.running == 0 and (await self.row(process_id))["status"] == status
+
+        await until(rests, f"the process is {status}")
+
+
+def resume(process_id: UUID, *pages: dict[str, Any]) -> Delivery:
+    """The message that gives a process its input."""
+    body = encode(ResumeProcess(process_id=process_id, inputs=list(pages), user="me"))
+    return replace(delivery("process.resume", body), message_id="of this answer")
+
+
+@asynccontextmanager
+async def bench_of(
+    database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch, module: str, *workflows: Workflow
+) -> AsyncIterator[Bench]:
+    """A bench that knows these workflows of a test's module, and whose publisher is open."""
+    monkeypatch.setattr(registry, "_instances", dict(registry._instances))
+    for one in workflows:
+        registry.LazyWorkflowInstance(module, one.name)
+        await database.pool.execute("INSERT INTO workflows (name, target) VALUES ($1, 'SYSTEM')", one.name)
+    bench = Bench(database, amqp_url)
+    await bench.publisher.open()
+    try:
+        yield bench
+    finally:
+        await bench.publisher.close()
