@@ -10,7 +10,7 @@ import structlog
 from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.announcements import mark_announced
-from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
+from orchestrator.db.session import DriverPool, is_connection_error
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced, MessageType, NextStep, ProcessEvent, StepCommand, StepEvent, encode
 from orchestrator.services.outcome import events_of
@@ -76,15 +76,23 @@ class Dispatcher:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write the collected marks. Losing them only means that events are published twice."""
+        """Write the collected marks; keep them if that fails. Losing them only means that events are published twice."""
         self._work.clear()
         marks, self._announced = self._announced, {}
         if not marks:
             return
         try:
             await mark_announced(self._pool, marks)
-        except CONNECTION_ERRORS as error:
-            logger.warning("marks not written; events may be published twice", error=str(error) or type(error).__name__)
+        except Exception as error:
+            # Whatever the database has against them: it must not end the coordinator, which serves everybody. They are tried
+            # again together with the next ones.
+            for process_id, sequence in marks.items():
+                self._announced[process_id] = max(sequence, self._announced.get(process_id, 0))
+            words = str(error) or type(error).__name__
+            if is_connection_error(error):
+                logger.warning("marks not written yet; events may be published twice", error=words)
+            else:
+                logger.exception("marks not written yet; events may be published twice")
 
     def _event(self, key: str, event: ProcessEvent) -> Outgoing:
         is_step = isinstance(event, StepEvent)

@@ -59,7 +59,6 @@ async def receive(
         raise CallbackRefusedError("used", _REFUSALS["used"])
     try:
         payload = canonical(payload, "the callback")
-        check_size({**process.state, "": payload}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except InvalidResultError as error:
         raise InvalidInputError(str(error)) from error
     if row.deadline is not None and row.deadline <= await database_time(session):
@@ -103,6 +102,13 @@ async def apply_answer(session: AsyncSession, process: Process, row: CallbackRow
     else:
         event = CallbackFailed(row.position, _failure(row.payload))
     decision = judge(plan, process, event)
+    try:
+        if row.outcome == COMPLETED:
+            check_size(decision.process.state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except InvalidResultError as error:
+        # The answer is used up: its sender cannot give a smaller one, and a process that waited on would wait for ever.
+        failure = Failure(type(error).__name__, f"the callback's answer cannot be taken: {error}")
+        decision = judge(plan, process, CallbackFailed(row.position, failure))
     at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return await caught_up(session, plan, decision, at)
 

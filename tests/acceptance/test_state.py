@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
+from tests.acceptance.waiting import until
 
 
 def test_a_state_above_the_soft_limit_is_stored_with_a_warning_and_above_the_hard_limit_fails_the_step(
@@ -30,6 +31,35 @@ def test_a_state_above_the_soft_limit_is_stored_with_a_warning_and_above_the_har
     assert "more than the limit of 5000 (ORCHESTRATOR_STATE_HARD_LIMIT)" in entry.failure["message"]
     assert engine.state(hard) == {"size": 6000}
     assert engine.effects(hard) == []
+
+
+def test_an_answer_that_is_too_large_for_the_state_fails_its_step(installations: MakeInstallation) -> None:
+    """B10: with a clear text; the answer is used up, a retry asks again, and a smaller one is taken."""
+    engine = installations(ORCHESTRATOR_STATE_HARD_LIMIT="5000")
+    for program in (engine.coordinator(), engine.consumer()):
+        program.ready()
+    process_id = engine.start("calls_out")
+    engine.open_gate(f"order-{process_id}")
+    token = engine.token(process_id)
+    engine.wait_for(process_id, "awaiting_callback")
+
+    engine.answer(token, {"ok": True, "text": "x" * 6000})
+    engine.wait_for(process_id, "failed")
+    entry = engine.log(process_id, "Await the order")[-1]
+    assert entry.status == "failed"
+    assert entry.failure is not None
+    assert entry.failure["type"] == "InvalidResultError"
+    assert "the callback's answer cannot be taken: the state would have 60" in entry.failure["message"]
+    assert engine.state(process_id) == {"ordered": True}
+
+    engine.answer(token, {"ok": True})
+    until(engine.client.dead_letters, "a second answer is refused")
+    assert "callback refused (failed)" in engine.client.dead[0].headers["x-reason"]
+    engine.retry(process_id)
+    again = engine.token(process_id, 2)
+    engine.wait_for(process_id, "awaiting_callback")
+    engine.answer(again, {"ok": True})
+    engine.wait_for(process_id, "completed")
 
 
 def test_the_state_of_a_failed_process_can_be_patched_with_a_reason(engine: Installation) -> None:
