@@ -35,6 +35,9 @@ logger = structlog.get_logger(__name__)
 SETTLING_TIME = timedelta(seconds=5)
 """How old a claim must be before a difference between it and what runs here means something."""
 
+GIVE_BACK_TIME = 5.0
+"""Seconds that giving back may take when a consumer stops, or its grace period if that is longer."""
+
 _STALE = "SELECT status, claimed_by, position, attempt FROM processes WHERE process_id = $1"
 
 
@@ -128,7 +131,7 @@ class Runner:
         self._draining.set()
 
     async def drain(self, grace: float) -> None:
-        """Let running steps finish within ``grace`` seconds; cancel the rest and give them back."""
+        """Let running steps finish within ``grace`` seconds; cancel the rest and give them back, in as long again at most."""
         self._draining.set()
         tasks = [one.task for one in self._running.values()]
         if tasks:
@@ -139,8 +142,12 @@ class Runner:
             one.task.cancel()
         if left:
             await asyncio.wait([one.task for one in left])
-        for one in left:
-            await self._finisher.give_back(one.held)
+        try:
+            async with asyncio.timeout(max(grace, GIVE_BACK_TIME)):
+                await asyncio.gather(*(self._finisher.give_back(one.held) for one in left))
+        except TimeoutError:
+            # The database is away. We are about to fall silent, and then a coordinator finds the claims.
+            logger.warning("not given back in time; found when this consumer is presumed dead", running=len(left))
 
     async def compare(self, now: datetime, claims: Claims) -> None:
         """Compare what runs here with what the database says runs here, after each heartbeat.

@@ -30,6 +30,9 @@ logger = structlog.get_logger(__name__)
 Program = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 """Runs until the event is set, then finishes what has begun."""
 
+THREADS_END = 1.0
+"""Seconds that the event loop's threads get to end; those that run nothing need none."""
+
 DEFAULT_CONCURRENCY = 1000
 """As in the consumer itself, which is imported only when it runs."""
 
@@ -113,9 +116,12 @@ def run(program: Program) -> None:
         settings = prepare()
         configure_logging(settings.log_format, settings.log_level)
         runner = asyncio.Runner(loop_factory=_loop_factory())
-        runner.run(_until_signalled(program, Edge(settings, output)))
-        if not _threads_are_left():  # closing the loop would wait for its threads, a form that never ends among them
-            runner.close()
+        try:
+            runner.run(_until_signalled(program, Edge(settings, output)))
+        finally:
+            # Closing the loop waits for its threads, a form that never ends among them.
+            if runner.run(_threads_end()):
+                runner.close()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
@@ -150,6 +156,14 @@ async def _until_signalled(program: Program, edge: Edge) -> None:
             loop.remove_signal_handler(number)
 
 
+async def _threads_end() -> bool:
+    """Tell the threads of the event loop to end; whether they do so in time."""
+    # Not with wait_for: cancelled, it waits for its threads all the same.
+    ending = asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor())
+    await asyncio.wait({ending}, timeout=THREADS_END)
+    return ending.done()
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's, where there is one."""
     if importlib.util.find_spec("uvloop") is None:
@@ -161,13 +175,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _leave(code: int) -> None:
     """End, even if a plain step that outran the drain still sits in its thread: the interpreter would wait for it."""
-    if _threads_are_left():
+    if any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate()):
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     raise typer.Exit(code)
-
-
-def _threads_are_left() -> bool:
-    return any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate())

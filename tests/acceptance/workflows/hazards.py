@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.workflow import StepList, done, init, step, workflow
 from tests.acceptance.workflows.basic import name_form
-from tests.acceptance.workflows.lab import effect, is_open, note
+from tests.acceptance.workflows.lab import effect, is_open, lab, note
 
 
 class _Odd:
@@ -135,6 +136,18 @@ async def grow(session: AsyncSession, process_id: UUID, size: int) -> dict[str, 
 
 @workflow("Grows", initial_input_form=size_form)
 def grows() -> StepList:
+    return init >> grow >> done
+
+
+def form_for_ever() -> type[FormPage]:
+    """Blocks its thread, which nothing can end."""
+    (lab() / "asked for ever").touch()
+    threading.Event().wait()
+    return SizePage
+
+
+@workflow("Its form never ends", initial_input_form=form_for_ever)
+def asks_for_ever() -> StepList:
     return init >> grow >> done
 
 

@@ -1,0 +1,27 @@
+"""How a program leaves its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from orchestrator.cli import programs
+
+
+async def test_idle_threads_of_the_event_loop_end_and_let_it_be_closed() -> None:
+    await asyncio.to_thread(threading.get_ident)
+
+    assert await programs._threads_end()
+
+
+async def test_a_thread_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "THREADS_END", 0.1)
+    ending = threading.Event()
+    waiting = asyncio.get_running_loop().run_in_executor(None, ending.wait)
+
+    assert not await programs._threads_end()
+
+    ending.set()
+    await waiting
