@@ -18,7 +18,7 @@ def _default_wait() -> wait_base:
 
 
 MAX_DELAY = 10 * 365 * 86_400.0
-"""Seconds between two tries, at most."""
+"""Seconds between two tries, and of a step's timeout, at most: more is not meant, and the database cannot add it to its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,6 @@ class RetryPolicy:
         """Seconds until the next try after ``failures`` failed ones (1 for the first), or ``None`` at the limit."""
         if self.limit is not None and failures >= self.limit:
             return None
-        # A wait that ends after us all is still one that the database can add to its time.
         return min(backoff(self.wait, failures), MAX_DELAY)
 
 

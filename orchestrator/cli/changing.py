@@ -22,6 +22,7 @@ from orchestrator.cli.options import (
     Timeout,
     User,
     Wait,
+    checked_text,
     read_changes,
     read_pages,
     user_name,
@@ -49,12 +50,17 @@ def register(app: typer.Typer) -> None:
 
 
 def start(
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.")],
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.", callback=checked_text)],
     pages: Pages = None,
     user: User = user_name(),
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="KEY", help="Makes repeating the command harmless: one process for one key."),
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            callback=checked_text,
+            help="Makes repeating the command harmless: one process for one key.",
+        ),
     ] = None,
     wait: Wait = False,
     timeout: Timeout = None,
@@ -133,7 +139,7 @@ def retry(
 
 def abort(
     process: Process,
-    reason: Annotated[str | None, typer.Option(help="Why; goes into the process's log.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; goes into the process's log.", callback=checked_text)] = None,
     user: User = user_name(),
     as_json: AsJson = False,
 ) -> None:
@@ -149,10 +155,12 @@ def patch(
     process: Process,
     reason: Reason,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=JSON", help="Set a key of the state; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=JSON", callback=checked_text, help="Set a key of the state; repeatable."),
     ] = None,
     removed: Annotated[
-        list[str] | None, typer.Option("--remove", metavar="KEY", help="Remove a key of the state; repeatable.")
+        list[str] | None,
+        typer.Option("--remove", metavar="KEY", callback=checked_text, help="Remove a key of the state; repeatable."),
     ] = None,
     seen: Seen = None,
     user: User = user_name(),

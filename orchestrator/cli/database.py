@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from orchestrator.cli.domain_models import migrate_domain_models
 from orchestrator.cli.edge import Edge, execute
 from orchestrator.cli.looking import registration_of
-from orchestrator.cli.options import AsJson
+from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
 from orchestrator.cli.revisions import (
     require_applied,
@@ -35,7 +35,9 @@ from orchestrator.targets import Target
 app = typer.Typer(help="The database and its migrations.", no_args_is_help=True, rich_markup_mode="rich")
 app.command("migrate-domain-models")(migrate_domain_models)
 
-Message = Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="What the revision is for.")]
+Message = Annotated[
+    str, typer.Option("--message", "-m", metavar="TEXT", callback=checked_text, help="What the revision is for.")
+]
 
 
 @app.command()
@@ -70,7 +72,12 @@ def upgrade(as_json: AsJson = False) -> None:
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(metavar="REVISION", help="The revision to go back to; 'base' undoes all.")],
+    revision: Annotated[
+        str,
+        typer.Argument(
+            metavar="REVISION", help="The revision to go back to; 'base' undoes all.", callback=checked_text
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Undo migrations, with the data that their tables hold.

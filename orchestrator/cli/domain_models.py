@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.edge import REFUSED, Edge, execute
-from orchestrator.cli.options import AsJson
+from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
 from orchestrator.cli.revisions import require_applied, require_modules, tell_written, write_calls
 from orchestrator.cli.unloadable import Finding, unloadable
@@ -29,12 +29,13 @@ FixedInputs = Mapping[tuple[str, str], str]
 
 def migrate_domain_models(
     message: Annotated[
-        str, typer.Option("--message", "-m", metavar="TEXT", help="What the revision is for.")
+        str, typer.Option("--message", "-m", metavar="TEXT", callback=checked_text, help="What the revision is for.")
     ] = "domain models",
     fixed_input: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PRODUCT:NAME=VALUE",
+            callback=checked_text,
             help="A product's fixed input, where the code does not say what it is; repeat it for each.",
         ),
     ] = None,

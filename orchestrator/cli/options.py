@@ -12,9 +12,22 @@ from typing import Annotated
 import typer
 
 from orchestrator.types import JSON, State
+from orchestrator.wording import storable
 
 MAX_NAME = 200
 """Characters of a user's name, as in messages."""
+
+
+def checked_text(written: str | list[str] | None) -> str | list[str] | None:
+    """Refuse bytes that are no text, which Python keeps as halves of characters, and null characters: nothing of ours holds them.
+
+    For every argument that reaches the database or a file as it is written.
+    """
+    for text in [written] if isinstance(written, str) else written or ():
+        if storable(text) != text:
+            raise typer.BadParameter(f"{text!r} is no text: it has bytes that are no UTF-8, or a null character")
+    return written
+
 
 Process = Annotated[str, typer.Argument(metavar="ID", help="The process; its first 8 or more characters will do.")]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document.")]
@@ -40,7 +53,7 @@ Seen = Annotated[
 Wait = Annotated[
     bool, typer.Option("--wait", "-w", metavar="", help="Show each step until the process ends or needs somebody.")
 ]
-Reason = Annotated[str, typer.Option(help="Why; goes into the process's log.")]
+Reason = Annotated[str, typer.Option(help="Why; goes into the process's log.", callback=checked_text)]
 
 
 def user_name() -> str:
@@ -127,6 +140,7 @@ def _contents(text: str) -> str:
 def _read_json(text: str, what: str, option: str = "--input") -> JSON:
     try:
         value: JSON = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # fails for halves of characters, which JSON may have as escapes
     except (ValueError, RecursionError) as error:
         hint = "; strings need double quotes" if option == "--set" else ""
         raise typer.BadParameter(f"{what} is not JSON: {error}{hint}", param_hint=option) from None

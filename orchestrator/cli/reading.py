@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli.edge import Edge, execute
 from orchestrator.cli.following import ask_for_input, follow, page_of
-from orchestrator.cli.options import AsJson, Process, Timeout
+from orchestrator.cli.options import AsJson, Process, Timeout, checked_text
 from orchestrator.cli.output import clean, coloured
 from orchestrator.cli.queues import queue_waited_for
 from orchestrator.cli.render import (
@@ -46,7 +46,9 @@ def list_command(
     status: Annotated[
         list[ProcessStatus] | None, typer.Option(metavar="STATUS", help="Only processes in this status; repeatable.")
     ] = None,
-    workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Only processes of this workflow.")] = None,
+    workflow: Annotated[
+        str | None, typer.Option(metavar="NAME", callback=checked_text, help="Only processes of this workflow.")
+    ] = None,
     task: Annotated[
         bool | None, typer.Option("--task/--no-task", metavar="", help="Only tasks, or only workflows.")
     ] = None,

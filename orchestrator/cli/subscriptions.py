@@ -12,7 +12,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.edge import Edge, execute
-from orchestrator.cli.options import AsJson, User, user_name
+from orchestrator.cli.options import AsJson, User, checked_text, user_name
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
 from orchestrator.db.history import tries
@@ -48,8 +48,12 @@ def list_command(
         list[SubscriptionLifecycle] | None,
         typer.Option(metavar="STATUS", help="Only subscriptions in this status; repeatable."),
     ] = None,
-    product: Annotated[str | None, typer.Option(metavar="NAME", help="Only subscriptions of this product.")] = None,
-    customer: Annotated[str | None, typer.Option(metavar="ID", help="Only subscriptions of this customer.")] = None,
+    product: Annotated[
+        str | None, typer.Option(metavar="NAME", callback=checked_text, help="Only subscriptions of this product.")
+    ] = None,
+    customer: Annotated[
+        str | None, typer.Option(metavar="ID", callback=checked_text, help="Only subscriptions of this customer.")
+    ] = None,
     out_of_sync: Annotated[
         bool | None,
         typer.Option("--out-of-sync/--in-sync", metavar="", help="Only those that are out of sync, or in sync."),
@@ -201,7 +205,9 @@ def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
 @app.command("set-in-sync")
 def set_in_sync(
     subscription: Subscription,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; goes into the subscription's history.")],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", callback=checked_text, help="Why; goes into the subscription's history.")
+    ],
     user: User = user_name(),
     as_json: AsJson = False,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from orchestrator.authorization import AuthCallback, check_callback
 from orchestrator.errors import DefinitionError
-from orchestrator.retry import RetryPolicy
+from orchestrator.retry import MAX_DELAY, RetryPolicy
 from orchestrator.targets import Target
 from orchestrator.workflow.values import (
     MAX_NAME_LENGTH,
@@ -334,6 +334,8 @@ def _timeout(name: str, timeout: timedelta | float | None) -> timedelta | None:
         raise DefinitionError(f"the timeout of {name!r} is seconds or a timedelta, not {timeout!r}") from error
     if span is not None and span <= timedelta(0):
         raise DefinitionError(f"the timeout of {name!r} must be longer than nothing, not {timeout!r}")
+    if span is not None and span.total_seconds() > MAX_DELAY:
+        raise DefinitionError(f"the timeout of {name!r} is at most {MAX_DELAY / 86_400:g} days, not {timeout!r}")
     return span
 
 

@@ -98,7 +98,7 @@ class Cli:
     folder: Path
     environment: dict[str, str]
 
-    def __call__(self, *arguments: str, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str | bytes, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*PROGRAM, *arguments],
             cwd=self.folder,

@@ -177,6 +177,22 @@ def test_processes_are_listed_newest_first_by_status_workflow_and_kind(cli: Cli)
     assert second in cli("list").stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["abort", "0" * 32, "--reason", b"caf\xe9"], 2, "'caf\\udce9' is no text"),
+        (["show", b"caf\xe9"], 1, "'caf\\udce9' is not the id of a process"),
+        (["start", "greet", "-i", '{"name": "\\u0000"}', "-i", '{"tone": "kind"}'], 1, "null character"),
+    ],
+    ids=["reason", "id", "page"],
+)
+def test_what_is_no_text_is_refused_in_words(cli: Cli, arguments: list[str | bytes], code: int, told: str) -> None:
+    """A shell hands over any bytes."""
+    done = cli(*arguments, code=code)
+
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_a_process_that_cannot_be_meant_is_refused_in_words(cli: Cli) -> None:
     for written, told in (("1234567", "too short"), ("not-an-id", "not the id"), ("00000000", "there is no process")):
         done = cli("show", written, code=1)

@@ -93,7 +93,7 @@ async def test_the_message_itself_and_those_behind_it_are_handled(
             Exchanges.COMMANDS,
             "workflow.start",
             b'{"workflow": "x"}',
-            "whether this start was sent before cannot be known",
+            "whether this command was sent before cannot be known",
         ),
     ],
 )

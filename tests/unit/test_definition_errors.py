@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError
+from orchestrator.retry import MAX_DELAY
 from orchestrator.workflow import (
     StepList,
     Workflow,
@@ -89,6 +91,15 @@ def test_a_name_of_exactly_the_limit_is_accepted() -> None:
 def test_a_timeout_that_is_no_time_is_refused(decorator: Any, timeout: Any) -> None:
     with pytest.raises(DefinitionError, match=f"the timeout of 'a' .*not {re.escape(repr(timeout))}"):
         decorator("a", timeout=timeout)(nothing)
+
+
+@pytest.mark.parametrize("timeout", [timedelta.max, MAX_DELAY + 1, 1e13])
+def test_a_timeout_that_the_database_cannot_hold_is_refused_when_it_is_written(timeout: Any) -> None:
+    """Not when the external job has been ordered."""
+    for make in (lambda: callback_step("w", a, b, timeout=timeout), lambda: step("w", timeout=timeout)(nothing)):
+        with pytest.raises(DefinitionError, match="the timeout of 'w' is at most 3650 days, not"):
+            make()
+    callback_step("w", a, b, timeout=timedelta(seconds=MAX_DELAY))
 
 
 def test_the_timeout_of_a_callback_step_is_checked_as_well() -> None:
