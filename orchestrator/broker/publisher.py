@@ -146,11 +146,11 @@ class Publisher:
                 await self._send(message)
         except TimeoutError as error:
             raise PublishError(
-                f"no confirm for {message.type} to {message.exchange!r} within {self._timeout} s"
+                f"no confirm for {message.type} to '{message.exchange}' within {self._timeout} s"
             ) from error
         except BROKER_ERRORS as error:
             raise PublishError(
-                f"{message.type} to {message.exchange!r} was not taken: {str(error) or type(error).__name__}"
+                f"{message.type} to '{message.exchange}' was not taken: {str(error) or type(error).__name__}"
             ) from error
 
     async def _send(self, message: Outgoing) -> None:
@@ -177,7 +177,7 @@ class Publisher:
         )
         if not isinstance(result, spec.Basic.Ack):
             raise UnroutableError(
-                f"{message.type} to {message.exchange!r}: no queue takes the key {message.routing_key!r}"
+                f"{message.type} to '{message.exchange}': no queue takes the key {message.routing_key!r}"
             )
 
     async def _restore(self, message: Outgoing) -> None:
