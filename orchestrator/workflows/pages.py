@@ -189,11 +189,16 @@ class _ById(Choice):
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
         offered = [f"{one.value} ({one.label})" for one in cls]
         more = f" and {len(offered) - _NAMED_CHOICES} more" if len(offered) > _NAMED_CHOICES else ""
+        made = handler(source)
+        # The page's JSON schema refers to the choices by this name, whatever stands around them.
+        name = made.get("ref")
+        schema = cast("CoreSchema", {key: value for key, value in made.items() if key != "ref"})
         return custom_error_schema(
-            handler(source),
+            schema,
             "choice",
             custom_error_message="choose one by its id: {offered}",
             custom_error_context={"offered": f"{', '.join(offered[:_NAMED_CHOICES])}{more}"},
+            ref=name,
         )
 
 

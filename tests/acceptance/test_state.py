@@ -104,7 +104,7 @@ def test_a_patch_without_a_reason_or_of_a_running_process_is_refused(engine: Ins
 
     completed = engine.finish("one_step")
     refused = engine.command("patch", str(completed), "--set", "a=1", "--reason", "x", exit_code=1)
-    assert "only one that is" in refused.stderr
+    assert "it is final" in refused.stderr
     assert "a" not in engine.state(completed)
 
 

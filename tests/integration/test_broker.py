@@ -154,7 +154,7 @@ async def test_a_confirmed_message_is_in_its_queue(publisher: Publisher, amqp_ur
 async def test_a_message_that_no_queue_takes_is_an_error(publisher: Publisher) -> None:
     with pytest.raises(UnroutableError, match="no queue takes"):
         await publisher.publish(Outgoing("", "nobody", "x", b"{}"))
-    with pytest.raises(UnroutableError, match="to 'orchestrator.commands': no queue takes the key 'unknown.key'"):
+    with pytest.raises(UnroutableError, match=r"to 'orchestrator\.commands': no queue takes the key 'unknown\.key'"):
         await publisher.publish(Outgoing(Exchanges.COMMANDS, "unknown.key", "x", b"{}"))
 
 
