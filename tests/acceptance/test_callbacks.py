@@ -195,10 +195,10 @@ def test_a_deadline_that_passes_fails_the_step_and_refuses_what_comes_later(engi
 
 
 def test_an_answer_that_is_no_json_object_is_a_dead_letter_and_the_token_stays_good(engine: Installation) -> None:
-    """B36: lists, plain text, NaN, a null character and a result that is too large change nothing."""
+    """B36: lists, plain text, NaN, a null character and a message that is too large change nothing."""
     process_id, token = parked(engine)
     before = len(engine.client.dead_letters())
-    bodies = [b"[1, 2]", b"not json", b'{"a": NaN}', b'{"a": "\\u0000"}', b"", b'{"a": "' + b"x" * 1_048_560 + b'"}']
+    bodies = [b"[1, 2]", b"not json", b'{"a": NaN}', b'{"a": "\\u0000"}', b"", b'{"a": "' + b"x" * 1_048_576 + b'"}']
     for body in bodies:
         engine.client.send(CALLBACKS, "callback.completed", body, correlation_id=token)
     until(lambda: len(engine.client.dead_letters()) >= before + len(bodies), "all are dead letters")
