@@ -140,7 +140,7 @@ async def test_a_field_of_blocks_that_has_another_name_is_told_and_mended(cli: C
     shown = cli("db", "migrate-domain-models", code=1).stdout
     assert (
         "  • the field ports of Node: the code has no such field of blocks, but blocks stand there (Port; in 1). If it only got"
-        " another name (perhaps members): rename_block_field(op.get_bind(), 'ports', '…', block='Node')."
+        " another name: rename_block_field(op.get_bind(), 'ports', 'members', block='Node')."
     ) in shown
     write_revision(
         cli,
