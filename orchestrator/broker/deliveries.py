@@ -85,7 +85,7 @@ class Deliveries:
         handlers: queue name → handler.
         prefetch: how many messages of each queue may be under way at once.
         max_bytes: larger messages go to the dead letters unread.
-        refuse: queue name → who is told of such a message first,.
+        refuse: queue name → who tells the sender of such a message first.
         is_transient: whether an error means that a server is away and the message must be kept.
         publisher: publishes dead letters.
     """
