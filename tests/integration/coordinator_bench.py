@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -128,7 +128,7 @@ class Bench:
 def resume(process_id: UUID, *pages: dict[str, Any]) -> Delivery:
     """The message that gives a process its input."""
     body = encode(ResumeProcess(process_id=process_id, inputs=list(pages), user="me"))
-    return replace(delivery("process.resume", body), message_id="of this answer")
+    return replace(delivery("process.resume", body), message_id=str(uuid4()))
 
 
 @asynccontextmanager

@@ -264,7 +264,7 @@ async def test_two_ends_of_a_projects_migrations_are_named_and_joined(database: 
     assert await upgrade(database.engine, project) == [joined]
     last = write_revision(project, "last").name.split("_")[0]
     assert await upgrade(database.engine, project) == [last]
-    assert await downgrade(database.engine, project, "project@base") == ["0003"]
+    assert await downgrade(database.engine, project, "project@base") == ["0004"]
 
 
 async def test_two_first_migrations_are_one_line_that_says_how_to_put_them_in_order(
