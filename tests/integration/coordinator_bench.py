@@ -136,7 +136,7 @@ async def bench_of(
     database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch, module: str, *workflows: Workflow
 ) -> AsyncIterator[Bench]:
     """A bench that knows these workflows of a test's module, and whose publisher is open."""
-    monkeypatch.setattr(registry, "_instances", dict(registry._instances))
+    monkeypatch.setattr(registry, "_instances", {})
     for one in workflows:
         registry.LazyWorkflowInstance(module, one.name)
         await database.pool.execute("INSERT INTO workflows (name, target) VALUES ($1, 'SYSTEM')", one.name)

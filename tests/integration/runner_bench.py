@@ -109,7 +109,7 @@ async def runner_bench(
     database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch, module: str, *workflows: Workflow
 ) -> AsyncIterator[RunnerBench]:
     """A bench that knows the workflows of a test's module."""
-    monkeypatch.setattr(registry, "_instances", dict(registry._instances))
+    monkeypatch.setattr(registry, "_instances", {})
     for one in workflows:
         registry.LazyWorkflowInstance(module, one.name)
         await database.pool.execute("INSERT INTO workflows (name, target) VALUES ($1, 'SYSTEM')", one.name)

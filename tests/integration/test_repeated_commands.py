@@ -117,7 +117,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(registry, "_instances", dict(registry._instances))
+    monkeypatch.setattr(registry, "_instances", {})
     for one in (two_approvals, one_approval, fails):
         registry.LazyWorkflowInstance(__name__, one.name)
         await database.pool.execute("INSERT INTO workflows (name, target) VALUES ($1, 'SYSTEM')", one.name)
