@@ -26,7 +26,7 @@ from orchestrator.engine.events import AttemptLost, Event, StepSucceeded
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, StepError, WorkflowChangedError
-from orchestrator.messages import Advanced, Look, MessageType, encode
+from orchestrator.messages import Advanced, Look, MessageType, StepCommand, encode
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.services.execute import failed
 from orchestrator.services.outcome import advanced, due_in, new_stamp
@@ -206,13 +206,13 @@ class Finisher:
             )
 
 
-def names(process: Process) -> dict[str, object]:
+def names(attempt: Process | StepCommand) -> dict[str, object]:
     """What a log line says of an attempt."""
     return {
-        "process_id": str(process.process_id),
-        "workflow": process.workflow,
-        "step": process.step,
-        "attempt": process.attempt,
+        "process_id": str(attempt.process_id),
+        "workflow": attempt.workflow,
+        "step": attempt.step,
+        "attempt": attempt.attempt,
     }
 
 

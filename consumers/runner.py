@@ -92,7 +92,7 @@ class Runner:
             plan = plan_of(command.workflow)
         except (NotFoundError, DefinitionError) as error:
             # Another consumer may have the code (a rolling deploy): the reconciler publishes the command again.
-            logger.error("step not run: this consumer lacks the workflow", error=str(error), **_names(command))  # noqa: TRY400
+            logger.error("step not run: this consumer lacks the workflow", error=str(error), **names(command))  # noqa: TRY400
             return
         if 0 < command.lost >= self._max_lost - 1:
             await self._take_on_probation(command, plan)
@@ -205,7 +205,7 @@ class Runner:
     async def _drop(self, command: StepCommand) -> None:
         """A stale command. If the process has moved on and nobody runs it, the message that said so may be what was lost."""
         row = await self._database.pool.fetchrow(_STALE, command.process_id)
-        logger.debug("stale command", **_names(command))
+        logger.debug("stale command", **names(command))
         if row is None or row["status"] != "running" or row["claimed_by"] is not None:
             return
         if (row["position"], row["attempt"]) != (command.position, command.attempt):
@@ -279,12 +279,3 @@ def _engine_arguments(leaf: Leaf, claimed: Claim, work: Work, token: str | None)
         arguments["callback_exchange"] = Exchanges.CALLBACKS.value
         arguments[leaf.step.callback.route_key] = f"/api/processes/{process.process_id}/callback/{token}"
     return arguments
-
-
-def _names(command: StepCommand) -> dict[str, object]:
-    return {
-        "process_id": str(command.process_id),
-        "workflow": command.workflow,
-        "step": command.step,
-        "attempt": command.attempt,
-    }

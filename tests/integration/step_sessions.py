@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
-import pytest
 from sqlalchemy import AsyncAdaptedQueuePool
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -40,16 +36,3 @@ def checked_out(database: Database) -> int:
     pool = database.engine.pool
     assert isinstance(pool, AsyncAdaptedQueuePool)
     return pool.checkedout()
-
-
-async def until(condition: Callable[[], Awaitable[object] | object], what: str, seconds: float = 20) -> None:
-    """Wait until it is true."""
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                answer = condition()
-                if await answer if isinstance(answer, Awaitable) else answer:
-                    return
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"waited {seconds} s in vain until {what}")

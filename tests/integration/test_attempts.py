@@ -20,8 +20,9 @@ from orchestrator.db.session import Database
 from orchestrator.errors import ProcessFailureError
 from orchestrator.retry import RetryPolicy
 from orchestrator.workflow import StepList, done, init, retrystep, step, workflow
-from tests.integration.runner_bench import RunnerBench, runner_bench
-from tests.integration.step_sessions import checked_out, until
+from tests.integration.engine_bench import Bench, bench_of, resume
+from tests.integration.step_sessions import checked_out
+from tests.integration.waiting import until
 
 EVENTS: dict[str, asyncio.Event] = {}
 """What steps wait for and tell; new for each test, because an event belongs to an event loop."""
@@ -158,19 +159,19 @@ WORKFLOWS = (asks, plain, changes, has_little_time, stores, never_again, goes_on
 
 
 @pytest.fixture
-async def bench(database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunnerBench]:
+async def bench(database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     EVENTS.update({name: asyncio.Event() for name in ("gate", "asked", "answer")})
     LATE.clear()
     LEFT.clear()
     await database.pool.execute("CREATE TABLE things (thing_id int PRIMARY KEY, value int)")
-    async with runner_bench(database, amqp_url, monkeypatch, __name__, *WORKFLOWS) as made:
+    async with bench_of(database, amqp_url, monkeypatch, __name__, *WORKFLOWS) as made:
         yield made
         EVENTS["answer"].set()
         EVENTS["gate"].set()
 
 
 async def test_a_step_that_ignores_its_timeout_cannot_commit_any_more(
-    bench: RunnerBench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B5: nothing of a step that has failed is stored, however long it goes on."""
     monkeypatch.setattr(authored, "CANCEL_GRACE", 0.1)
@@ -183,7 +184,7 @@ async def test_a_step_that_ignores_its_timeout_cannot_commit_any_more(
     assert checked_out(bench.database) == 0
 
 
-async def test_what_steps_leave_behind_takes_no_connections(bench: RunnerBench) -> None:
+async def test_what_steps_leave_behind_takes_no_connections(bench: Bench) -> None:
     """They would be missing to other steps, until all stand still."""
     runner = await bench.runner()
     for _ in range(6):
@@ -195,7 +196,7 @@ async def test_what_steps_leave_behind_takes_no_connections(bench: RunnerBench) 
 
 
 async def test_a_step_whose_tasks_share_its_session_fails_with_words_and_leaves_no_connection_behind(
-    bench: RunnerBench,
+    bench: Bench,
 ) -> None:
     process_id = await bench.run("shares")
     failure = await bench.failure(process_id)
@@ -204,7 +205,7 @@ async def test_a_step_whose_tasks_share_its_session_fails_with_words_and_leaves_
     await until(lambda: not checked_out(bench.database), "all connections are given back")
 
 
-async def test_an_attempt_whose_outcome_cannot_be_stored_does_not_end_unheard(bench: RunnerBench) -> None:
+async def test_an_attempt_whose_outcome_cannot_be_stored_does_not_end_unheard(bench: Bench) -> None:
     """A person must hear why a process stands still."""
     runner = await bench.runner()
     await runner.take(await bench.command(await bench.start("plain")))
@@ -215,13 +216,13 @@ async def test_an_attempt_whose_outcome_cannot_be_stored_does_not_end_unheard(be
     assert "an attempt has ended without an outcome" in [one["event"] for one in logs]
 
 
-async def test_a_statement_timeout_of_the_steps_own_is_the_steps_failure(bench: RunnerBench) -> None:
+async def test_a_statement_timeout_of_the_steps_own_is_the_steps_failure(bench: Bench) -> None:
     """Not a loss of the database, and not a consumer that was brought down."""
     process_id = await bench.run("has_little_time")
     assert "statement timeout" in await bench.failure(process_id)
 
 
-async def test_what_a_session_sends_at_the_end_is_within_the_steps_timeout(bench: RunnerBench) -> None:
+async def test_what_a_session_sends_at_the_end_is_within_the_steps_timeout(bench: Bench) -> None:
     """B5: the object was changed and is sent by the engine, behind somebody who has locked the row."""
     await bench.database.pool.execute("INSERT INTO things VALUES (1, 1)")
     async with bench.database.transaction() as holder:
@@ -231,7 +232,7 @@ async def test_what_a_session_sends_at_the_end_is_within_the_steps_timeout(bench
 
 
 async def test_neither_the_log_nor_the_failure_has_the_parameters_of_a_steps_statement(
-    bench: RunnerBench, capsys: pytest.CaptureFixture[str]
+    bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The database refuses what the step wrote."""
     await bench.database.pool.execute("CREATE TABLE secrets (name text PRIMARY KEY, password text)")
@@ -243,14 +244,14 @@ async def test_neither_the_log_nor_the_failure_has_the_parameters_of_a_steps_sta
     assert PASSWORD not in captured.out + captured.err + failure
 
 
-async def test_a_wait_that_the_database_cannot_hold_keeps_the_steps_own_error(bench: RunnerBench) -> None:
+async def test_a_wait_that_the_database_cannot_hold_keeps_the_steps_own_error(bench: Bench) -> None:
     """A wait strategy of the author's own, or one that has grown out of bounds."""
     process_id = await bench.run("never_again")
     assert "the device says no" in await bench.failure(process_id, "waiting")
 
 
 async def test_a_retry_that_waits_for_its_authorisation_does_not_hold_up_the_commits_of_others(
-    bench: RunnerBench,
+    bench: Bench,
 ) -> None:
     """B38: the process runs, so the retry is going to be refused anyway; its neighbours have nothing to do with it."""
     runner = await bench.runner()
@@ -258,7 +259,7 @@ async def test_a_retry_that_waits_for_its_authorisation_does_not_hold_up_the_com
     others = [await bench.start("plain") for _ in range(20)]
     for one in (held, *others):
         await runner.take(await bench.command(one))
-    asking = asyncio.create_task(bench.receiver.command(bench.resume(held)))
+    asking = asyncio.create_task(bench.receiver.command(resume(held)))
     await asyncio.wait_for(EVENTS["asked"].wait(), 10)
     EVENTS["gate"].set()
     try:
@@ -271,7 +272,7 @@ async def test_a_retry_that_waits_for_its_authorisation_does_not_hold_up_the_com
         await until(lambda: runner.running == 0, "all have ended")
 
 
-async def test_giving_claims_back_while_the_broker_is_away_does_not_silence_the_heart(bench: RunnerBench) -> None:
+async def test_giving_claims_back_while_the_broker_is_away_does_not_silence_the_heart(bench: Bench) -> None:
     """The answer to a claim of several steps was lost, and the broker is away: a living consumer must not look dead."""
     away = Publisher(bench.address, Topology.of("classic"), 1.0)  # never opened
     runner = await bench.runner(publisher=away, presumed_dead_after=2, interval=0.2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -23,6 +23,7 @@ from orchestrator.errors import (
     ServerUnavailableError,
     UnroutableError,
 )
+from tests.integration.waiting import until
 from tests.servers import Servers
 
 TOPOLOGY = Topology.of("quorum")
@@ -31,18 +32,6 @@ COMMAND = Outgoing(Exchanges.COMMANDS, "workflow.start", "workflow.start", b"{}"
 
 def address(url: str) -> BrokerAddress:
     return BrokerAddress(url, "test", 3)
-
-
-async def until(condition: Callable[[], Awaitable[bool] | bool], what: str, seconds: float = 20) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                answer = condition()
-                if answer if isinstance(answer, bool) else await answer:
-                    return
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"waited {seconds} s in vain until {what}")
 
 
 @pytest.fixture

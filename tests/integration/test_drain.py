@@ -9,7 +9,7 @@ import pytest
 from consumers import runner as runners
 from orchestrator.db.session import Database
 from orchestrator.workflow import StepList, done, init, step, workflow
-from tests.integration.coordinator_bench import bench_of
+from tests.integration.engine_bench import bench_of
 
 
 @step("Sleep")

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from orchestrator.db.session import Database
 from orchestrator.db.step_session import StepSession
 from orchestrator.errors import ConcurrentSessionError, SessionEndedError
-from tests.integration.step_sessions import Item, checked_out, guard, names, until
+from tests.integration.step_sessions import Item, checked_out, guard, names
+from tests.integration.waiting import until
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from orchestrator.db.session import Database
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.services.look import look
 from orchestrator.workflow import StepList, callback_step, done, init, inputstep, step, workflow
-from tests.integration.coordinator_bench import LIMITS, Bench, bench_of, delivery, resume
+from tests.integration.engine_bench import LIMITS, Bench, bench_of, delivery, resume
 
 TOKENS: list[str] = []
 

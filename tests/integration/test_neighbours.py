@@ -19,7 +19,8 @@ from orchestrator.errors import DefinitionError, MessageError, UnroutableError
 from orchestrator.forms import AsyncFormGenerator
 from orchestrator.messages import Advanced, encode
 from orchestrator.workflow import StepList, conditional, done, init, step, workflow
-from tests.integration.coordinator_bench import Bench, bench_of, delivery, until
+from tests.integration.engine_bench import Bench, bench_of, delivery
+from tests.integration.waiting import until
 
 
 @step("Elsewhere", queue="ims")

@@ -16,8 +16,9 @@ from orchestrator.broker.topology import Exchanges, Queues, Topology
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.receive import Receiver
 from orchestrator.db.session import Database
-from tests.integration.coordinator_bench import LIMITS, until
+from tests.integration.engine_bench import LIMITS
 from tests.integration.test_broker import address, consuming, letters, ready
+from tests.integration.waiting import until
 
 LATIN = b"\x04caf\xe9"
 UNREADABLE: dict[str, dict[str, Any]] = {

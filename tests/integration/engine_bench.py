@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -31,22 +30,10 @@ from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encod
 from orchestrator.services.execute import StepLimits
 from orchestrator.services.start import StartLimits, StartRequest, start
 from orchestrator.workflow import Workflow
+from tests.integration.waiting import until
 
 LIMITS = StartLimits(5, 64_000, 1_000_000)
 STEP_LIMITS = StepLimits(60, 64_000, 1_000_000)
-
-
-async def until(condition: Callable[[], Awaitable[object] | bool], what: str, seconds: float = 20) -> None:
-    """Wait until a condition holds; fail when that takes too long."""
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                answer = condition()
-                if answer if isinstance(answer, bool) else await answer:
-                    return
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(f"waited {seconds} s in vain until {what}")
 
 
 def delivery(routing_key: str, body: bytes, *, kind: str | None = None, token: str | None = None) -> Delivery:
@@ -63,24 +50,38 @@ class Bench:
         self.publisher = Publisher(self.address, Topology.of("classic"), 5)
         self.dispatcher = Dispatcher(self.publisher, database.pool)
         self.receiver = Receiver(database, self.publisher, self.dispatcher, LIMITS)
+        self.threads = ThreadPoolExecutor(1)  # makes its thread when a plain step comes
 
     async def start(self, workflow: str) -> UUID:
         """Start a process; nothing is published."""
         async with self.database.transaction() as session:
             return (await start(session, StartRequest(workflow), LIMITS)).process_id
 
-    async def runner(self, *, publisher: Publisher | None = None, database: Database | None = None) -> Runner:
+    async def runner(
+        self,
+        *,
+        publisher: Publisher | None = None,
+        database: Database | None = None,
+        presumed_dead_after: float = 10,
+        interval: float = 2,
+    ) -> Runner:
         """A consumer's, with a heartbeat that has beaten once."""
         install_guards(self.database.engine)
-        heartbeat = Heartbeat(self.database.pool, ["default"], 100, interval=2, timeout=10)
-        await heartbeat.register()
+        self.heartbeat = Heartbeat(self.database.pool, ["default"], 100, interval=interval, timeout=presumed_dead_after)
+        await self.heartbeat.register()
         used = database or self.database
         finisher = Finisher(
             used, publisher or self.publisher, Metrics(), redispatch_after=LIMITS.redispatch_after, max_lost_attempts=5
         )
-        threads = ThreadPoolExecutor(1)  # makes its thread when a plain step comes
         return Runner(
-            used, finisher, heartbeat, STEP_LIMITS, threads, concurrency=100, max_lost_attempts=5, probation_time=10
+            used,
+            finisher,
+            self.heartbeat,
+            STEP_LIMITS,
+            self.threads,
+            concurrency=100,
+            max_lost_attempts=5,
+            probation_time=10,
         )
 
     def reconciler(self) -> Reconciler:
@@ -124,9 +125,25 @@ class Bench:
 
         await until(rests, f"the process is {status}")
 
+    async def run(self, workflow: str, runner: Runner | None = None) -> UUID:
+        """Start a process and let its first step end."""
+        runner = runner or await self.runner()
+        process_id = await self.start(workflow)
+        await runner.take(await self.command(process_id))
+        await until(lambda: runner.running == 0, "the attempt has ended")
+        return process_id
+
+    async def failure(self, process_id: UUID, status: str = "failed") -> str:
+        """The only failure in a process's log, as JSON."""
+        assert (await self.row(process_id))["status"] == status
+        (found,) = await self.database.pool.fetch(
+            "SELECT failure::text FROM process_steps WHERE process_id = $1 AND failure IS NOT NULL", process_id
+        )
+        return str(found["failure"])
+
 
 def resume(process_id: UUID, *pages: dict[str, Any]) -> Delivery:
-    """The message that gives a process its input."""
+    """The message that gives a process its input, or tries it again."""
     body = encode(ResumeProcess(process_id=process_id, inputs=list(pages), user="me"))
     return replace(delivery("process.resume", body), message_id=str(uuid4()))
 
@@ -146,3 +163,4 @@ async def bench_of(
         yield bench
     finally:
         await bench.publisher.close()
+        bench.threads.shutdown()
