@@ -21,7 +21,8 @@ async def test_a_thread_that_never_ends_is_not_waited_for(monkeypatch: pytest.Mo
     ending = threading.Event()
     waiting = asyncio.get_running_loop().run_in_executor(None, ending.wait)
 
-    assert not await programs._threads_end()
-
-    ending.set()
-    await waiting
+    try:
+        assert not await programs._threads_end()
+    finally:
+        ending.set()  # or the test's own loop would wait for the thread
+        await waiting
