@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
-from orchestrator.stopping import pause
+from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ class Heartbeat:
         comparing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
-                if await pause(self._interval, self._stopping):
+                if await wait_or_stop(self._interval, self._stopping):
                     return
                 found = await self._beat()
                 if comparing is not None and comparing.done():

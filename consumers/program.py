@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from consumers.finish import Finisher
+from consumers.completion import Finisher
 from consumers.heartbeat import Heartbeat
 from consumers.metrics import Metrics
 from consumers.runner import Runner
@@ -19,7 +19,7 @@ from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology, step_queue
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.db.step_session import install_guards
-from orchestrator.services.execute import StepLimits
+from orchestrator.services.steps import StepLimits
 from orchestrator.settings import Settings
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows

@@ -10,24 +10,24 @@ from uuid import UUID
 
 import structlog
 
-from consumers.batches import Batches
-from consumers.finish import Finisher, Held, names
+from consumers.attempt import Work
+from consumers.batching import Batches
+from consumers.completion import Finisher, Held, names
 from consumers.heartbeat import Claims, Heartbeat
-from consumers.work import Work
 from orchestrator.broker.deliveries import Delivery, NotTakenError
 from orchestrator.broker.topology import Exchanges
-from orchestrator.db.advances import callback_token
-from orchestrator.db.claims import Claim, Wanted, claim_many
-from orchestrator.db.claims import held as claims_of
+from orchestrator.db.processes.advance import callback_token
+from orchestrator.db.processes.claims import Claim, Wanted, claim_many
+from orchestrator.db.processes.claims import held as claims_of
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, StepFailed
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.errors import DefinitionError, FencedError, MessageError, NotFoundError, WorkflowChangedError
 from orchestrator.messages import MessageType, StepCommand, decode
 from orchestrator.registry import plan_of
-from orchestrator.services.execute import StepLimits, execute, shown
+from orchestrator.services.steps import StepLimits, execute, shown
 from orchestrator.services.subscriptions import passes_locks
-from orchestrator.wording import class_and_message
+from orchestrator.text import class_and_message
 from orchestrator.workflow import StepKind
 
 logger = structlog.get_logger(__name__)

@@ -17,9 +17,9 @@ from pydantic_forms.core import FormPage
 from pydantic_forms.core import asynchronous as async_forms
 from pydantic_forms.exceptions import FormNotCompleteError, FormOverflowError, FormValidationError
 
-from orchestrator.authored import Raised, as_error, in_thread
 from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError, told_by
 from orchestrator.types import State
+from orchestrator.user_code import Raised, as_error, in_thread
 
 __all__ = ["FormPage", "fill_form", "walk"]
 

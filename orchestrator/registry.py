@@ -9,9 +9,9 @@ import contextlib
 import importlib
 from collections.abc import Iterable, Iterator
 
-from orchestrator.authored import place, words_and_place
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, NotFoundError
+from orchestrator.user_code import place, words_and_place
 from orchestrator.workflow import Workflow
 
 _instances: dict[str, LazyWorkflowInstance] = {}

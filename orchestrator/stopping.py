@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-async def pause(seconds: float, stopping: asyncio.Event) -> bool:
+async def wait_or_stop(seconds: float, stopping: asyncio.Event) -> bool:
     """Wait, unless the program is stopping; whether it is."""
     try:
         async with asyncio.timeout(seconds):

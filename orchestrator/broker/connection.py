@@ -27,7 +27,7 @@ from orchestrator.broker.properties import tolerate_unreadable
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
 from orchestrator.retry import SERVER_AWAY, backoff
-from orchestrator.stopping import pause
+from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
 
@@ -172,7 +172,7 @@ async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: as
         if loop.time() - began > WORKED_FOR_A_WHILE:
             failures = 0
         failures += 1
-        await pause(backoff(SERVER_AWAY, failures), stopping)
+        await wait_or_stop(backoff(SERVER_AWAY, failures), stopping)
 
 
 async def _declare_exchange(connection: AbstractConnection, exchange: Exchange) -> None:

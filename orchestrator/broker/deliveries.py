@@ -36,8 +36,8 @@ from orchestrator.broker.publisher import Outgoing, Publisher
 from orchestrator.broker.topology import Exchanges, Topology
 from orchestrator.errors import MessageError, PublishError
 from orchestrator.retry import SERVER_AWAY, backoff
-from orchestrator.stopping import pause
-from orchestrator.wording import class_and_message, storable
+from orchestrator.stopping import wait_or_stop
+from orchestrator.text import class_and_message, storable
 
 logger = structlog.get_logger(__name__)
 
@@ -245,7 +245,7 @@ class Deliveries:
         except Exception:
             # A defect of ours in the burial itself. Unacknowledged, the message would be nobody's until we end.
             logger.exception("message given back", queue=queue)
-            await pause(RETURN_AFTER, self._stopping)
+            await wait_or_stop(RETURN_AFTER, self._stopping)
             with contextlib.suppress(*BROKER_ERRORS):
                 await channel.basic_nack(message.delivery_tag, requeue=True, wait=False)
 
@@ -276,7 +276,7 @@ class Deliveries:
                 tries += 1
                 words = str(error) or type(error).__name__
                 logger.warning("a server is away, message kept", queue=delivery.queue, error=words, tries=tries)
-                if await pause(backoff(SERVER_AWAY, tries), self._stopping) or channel.is_closed:
+                if await wait_or_stop(backoff(SERVER_AWAY, tries), self._stopping) or channel.is_closed:
                     raise NotTakenError from error
             else:
                 return

@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import broker, changing, database, looking, programs, reading, subscriptions
+from orchestrator.cli import database, programs, subscriptions
+from orchestrator.cli import engine as looking
+from orchestrator.cli import process_commands as changing
+from orchestrator.cli import process_queries as reading
+from orchestrator.cli import topology as broker
 
 app = typer.Typer(
     name="orchestrator",

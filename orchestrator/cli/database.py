@@ -9,12 +9,10 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from orchestrator.cli.context import Edge, execute
 from orchestrator.cli.domain_models import migrate_domain_models
-from orchestrator.cli.edge import Edge, execute
-from orchestrator.cli.looking import registration_of
-from orchestrator.cli.options import AsJson, checked_text
-from orchestrator.cli.output import clean
-from orchestrator.cli.revisions import (
+from orchestrator.cli.engine import registration_of
+from orchestrator.cli.migrations import (
     require_applied,
     require_modules,
     tell_written,
@@ -22,11 +20,13 @@ from orchestrator.cli.revisions import (
     write_calls,
     write_merge,
 )
+from orchestrator.cli.options import AsJson, checked_text
+from orchestrator.cli.output import clean
 from orchestrator.db import migrations
-from orchestrator.db.history import applied_revisions
 from orchestrator.db.migrations import registered
+from orchestrator.db.processes.queries import applied_revisions
+from orchestrator.db.registration.autogenerate import Linked, refuse_second_workflows, workflow_calls
 from orchestrator.db.registration.catalogue import stored_catalogue, stored_links
-from orchestrator.db.registration.difference import Linked, refuse_second_workflows, workflow_calls
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.errors import ConfigurationError
 from orchestrator.registry import known_workflows, products_of, ships_with_engine

@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.edge import REFUSED, Edge, execute
+from orchestrator.cli.context import REFUSED, Edge, execute
+from orchestrator.cli.migrations import require_applied, require_modules, tell_written, write_calls
 from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
-from orchestrator.cli.revisions import require_applied, require_modules, tell_written, write_calls
-from orchestrator.cli.unloadable import Finding, unloadable
+from orchestrator.db.registration.autogenerate import catalogue_calls
 from orchestrator.db.registration.catalogue import Block, Catalogue, Product, stored_catalogue
-from orchestrator.db.registration.difference import catalogue_calls
-from orchestrator.db.registration.holdings import Holdings, Kind, stored_holdings
+from orchestrator.db.registration.usage import Holdings, Kind, stored_holdings
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, definition_of
 from orchestrator.domain.definition import FixedInputDefinition, ProductDefinition
 from orchestrator.domain.product import misfit
 from orchestrator.errors import ConfigurationError
+from orchestrator.services.model_drift import Finding, unloadable
 
 _OPTION = "--fixed-input"
 

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.text import storable
 from orchestrator.types import JSON, State
-from orchestrator.wording import storable
 
 MAX_NAME = 200
 """Characters of a user's name, as in messages."""

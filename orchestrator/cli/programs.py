@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from orchestrator.cli.edge import INTERRUPTED, REFUSED, Edge, prepare, refuse
-from orchestrator.cli.notices import give_notice
+from orchestrator.cli.context import INTERRUPTED, REFUSED, Edge, prepare, refuse
 from orchestrator.cli.output import Output
+from orchestrator.cli.startup_checks import give_notice
 from orchestrator.log import configure_logging
 from orchestrator.registry import step_queues
 from orchestrator.services.pause import engine_status

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from orchestrator.broker.connection import QueueDepth, connect, measure
 from orchestrator.broker.topology import FIXED_QUEUES, step_queue
-from orchestrator.cli.edge import Edge
+from orchestrator.cli.context import Edge
 from orchestrator.cli.output import clean
 from orchestrator.cli.render import fields_of, seconds
-from orchestrator.db.history import ProcessSummary, Unclaimed
+from orchestrator.db.processes.queries import ProcessSummary, Unclaimed
 from orchestrator.errors import DefinitionError
 from orchestrator.registry import queue_of, step_queues
 from orchestrator.types import ProcessStatus

@@ -11,15 +11,15 @@ import typer
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.cli.edge import Edge, execute
+from orchestrator.cli.context import Edge, execute
 from orchestrator.cli.options import AsJson, User, checked_text, user_name
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
-from orchestrator.db.history import tries
-from orchestrator.db.id_prefixes import find_process, find_subscription
-from orchestrator.db.relations import SubscriptionReference
-from orchestrator.db.subscription_history import PAGE, ProcessHistory, SubscriptionChange
-from orchestrator.db.subscription_pages import ShownSubscription, StoredBlock
+from orchestrator.db.lookup import find_process, find_subscription
+from orchestrator.db.processes.queries import tries
+from orchestrator.db.subscriptions.history import PAGE, ProcessHistory, SubscriptionChange
+from orchestrator.db.subscriptions.neighbours import SubscriptionReference
+from orchestrator.db.subscriptions.queries import ShownSubscription, StoredBlock
 from orchestrator.registry import known_workflows
 from orchestrator.services import subscriptions
 from orchestrator.services.subscriptions import Offer

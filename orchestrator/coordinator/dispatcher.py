@@ -9,12 +9,12 @@ import structlog
 
 from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
 from orchestrator.broker.topology import Exchanges
-from orchestrator.db.announcements import mark_announced
+from orchestrator.db.processes.outbox import mark_announced
 from orchestrator.db.session import DriverPool, is_connection_error
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced, MessageType, NextStep, ProcessEvent, StepCommand, StepEvent, encode
-from orchestrator.services.outcome import events_of
-from orchestrator.stopping import pause
+from orchestrator.services.results import events_of
+from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class Dispatcher:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for one in waiting:
                 one.cancel()
-            await pause(FLUSH_INTERVAL, stopping)
+            await wait_or_stop(FLUSH_INTERVAL, stopping)
             await self.flush()
 
     async def flush(self) -> None:

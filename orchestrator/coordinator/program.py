@@ -12,7 +12,7 @@ from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Queues, Topology
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.coordinator.receive import Receiver
+from orchestrator.coordinator.handlers import Receiver
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.services.start import StartLimits

@@ -15,7 +15,7 @@ import structlog
 from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, QueueDepth, connect, measure
 from orchestrator.broker.topology import step_queue
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.db.due import (
+from orchestrator.db.processes.due import (
     Due,
     find_due,
     forget_consumers,
@@ -36,9 +36,9 @@ from orchestrator.errors import (
     WorkflowChangedError,
 )
 from orchestrator.registry import queue_of
-from orchestrator.services.look import look, lost
+from orchestrator.services.reconcile import look, lost
 from orchestrator.services.start import StartLimits
-from orchestrator.stopping import pause
+from orchestrator.stopping import wait_or_stop
 from orchestrator.types import ProcessStatus
 
 logger = structlog.get_logger(__name__)
@@ -107,7 +107,7 @@ class Reconciler:
                     logger.exception("reconciler round failed")
             # Spread, so that several coordinators do not look at the same moment.
             spread = random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
-            await pause(0.01 if more else self._interval * spread, stopping)
+            await wait_or_stop(0.01 if more else self._interval * spread, stopping)
 
     async def look_once(self) -> bool:
         """One round; whether there is more to do at once."""

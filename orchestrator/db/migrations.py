@@ -24,11 +24,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from orchestrator.db.registration import link_default_workflows
-from orchestrator.db.registration.difference import Registration
+from orchestrator.db.registration.autogenerate import Registration
 from orchestrator.db.session import is_connection_error, is_database_loss
 from orchestrator.db.tables import WorkflowRow
 from orchestrator.errors import ConfigurationError
-from orchestrator.wording import class_and_message
+from orchestrator.text import class_and_message
 
 # Two programs that start at once must not migrate at once. The number is arbitrary; it only has to be always the same.
 _ADVISORY_LOCK = 7_261_944_031

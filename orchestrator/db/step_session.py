@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from orchestrator.db.savepoints import forget_savepoints, without_comments
+from orchestrator.db.rollback_hooks import forget_savepoints, without_comments
 from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, driver
 from orchestrator.errors import CommitNotAllowedError, ConcurrentSessionError, SessionEndedError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.db.relations import SubscriptionReference
 from orchestrator.db.subscriptions import BlockReference
+from orchestrator.db.subscriptions.neighbours import SubscriptionReference
 from orchestrator.domain.block import ProductBlockModel
 from orchestrator.domain.definition import definition_of
 from orchestrator.domain.difference import explain

@@ -10,9 +10,9 @@ from pydantic import AwareDatetime, Field, PrivateAttr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as rows
-from orchestrator.db.relations import SubscriptionReference, read_neighbours
-from orchestrator.db.savepoints import if_rolled_back
+from orchestrator.db.rollback_hooks import if_rolled_back
 from orchestrator.db.subscriptions import StoredSubscription
+from orchestrator.db.subscriptions.neighbours import SubscriptionReference, read_neighbours
 from orchestrator.domain.difference import flat_rows
 from orchestrator.domain.empty import check_blocks_can_start_empty, filled
 from orchestrator.domain.family import (

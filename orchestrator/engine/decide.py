@@ -27,8 +27,8 @@ from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import SYSTEM, Process
 from orchestrator.engine.transitions import TRANSITIONS, refusal
 from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
+from orchestrator.text import class_and_message, shortened, traceback_of
 from orchestrator.types import ProcessStatus, State, StepStatus
-from orchestrator.wording import class_and_message, shortened, traceback_of
 from orchestrator.workflow import Predicate, StepKind
 
 __all__ = [

@@ -11,8 +11,9 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
-from orchestrator.db import processes, starts
-from orchestrator.db.locks import link
+from orchestrator.db.processes import insert as starts
+from orchestrator.db.processes import rows as processes
+from orchestrator.db.subscriptions.locks import link
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Started
 from orchestrator.engine.plan import Plan
@@ -28,8 +29,8 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.asking import fill, require, require_predicate
-from orchestrator.services.outcome import advanced, due_in, new_stamp
+from orchestrator.services.hooks import fill, require, require_predicate
+from orchestrator.services.results import advanced, due_in, new_stamp
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.targets import Target
 from orchestrator.types import ProcessStatus, State

@@ -18,9 +18,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.relations import Case, lock_subscription, read_case
-from orchestrator.db.subscription_history import history
-from orchestrator.db.subscription_pages import list_subscriptions, show
+from orchestrator.db.subscriptions.history import history
+from orchestrator.db.subscriptions.neighbours import Case, lock_subscription, read_case
+from orchestrator.db.subscriptions.queries import list_subscriptions, show
 from orchestrator.db.tables import ProcessRow, SubscriptionChangeRow, SubscriptionRow
 from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
 from orchestrator.errors import DefinitionError, StaleVersionError, SubscriptionHeldError, WorkflowNotUsableError

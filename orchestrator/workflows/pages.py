@@ -25,7 +25,7 @@ from orchestrator.errors import (
     WorkflowNotUsableError,
 )
 from orchestrator.forms import AsyncFormGenerator, FormPage, walk
-from orchestrator.services.models import load_arguments
+from orchestrator.services.injection import load_arguments
 from orchestrator.services.subscriptions import require_version
 from orchestrator.types import State, SubscriptionLifecycle
 from orchestrator.workflow import FormFunction

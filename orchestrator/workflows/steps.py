@@ -14,8 +14,9 @@ from uuid import UUID
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db import locks, processes
-from orchestrator.db.subscription_pages import show
+from orchestrator.db.processes import rows as processes
+from orchestrator.db.subscriptions import locks
+from orchestrator.db.subscriptions.queries import show
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID, SUBSCRIPTION_VERSION, subscription_ids
 from orchestrator.engine.usability import IN_USE, INVALID_STATUS

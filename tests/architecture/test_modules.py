@@ -25,7 +25,7 @@ READS_THE_ENVIRONMENT = {
 }
 
 SLEEPS = {
-    "orchestrator/cli/following.py": "a person watches a process; nothing depends on when they see it",
+    "orchestrator/cli/watch.py": "a person watches a process; nothing depends on when they see it",
 }
 
 

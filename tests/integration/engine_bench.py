@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from consumers.finish import Finisher
+from consumers.completion import Finisher
 from consumers.heartbeat import Heartbeat
 from consumers.metrics import Metrics
 from consumers.runner import Runner
@@ -22,13 +22,13 @@ from orchestrator.broker.deliveries import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.coordinator.receive import Receiver
+from orchestrator.coordinator.handlers import Receiver
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database
 from orchestrator.db.step_session import install_guards
 from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encode
-from orchestrator.services.execute import StepLimits
 from orchestrator.services.start import StartLimits, StartRequest, start
+from orchestrator.services.steps import StepLimits
 from orchestrator.workflow import Workflow
 from tests.integration.waiting import until
 

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.db.advances import Advance, advance, advance_many, callback_token, committed, hash_token
-from orchestrator.db.claims import Claim, Wanted, claim_many
-from orchestrator.db.processes import blank, load
+from orchestrator.db.processes.advance import Advance, advance, advance_many, callback_token, committed, hash_token
+from orchestrator.db.processes.claims import Claim, Wanted, claim_many
+from orchestrator.db.processes.insert import insert
+from orchestrator.db.processes.rows import blank, load
 from orchestrator.db.session import Database
-from orchestrator.db.starts import insert
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import Aborted, AttemptLost, Patched, Stamp, Started, StepSucceeded
 from orchestrator.engine.plan import Plan

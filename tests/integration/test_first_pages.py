@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.session import Database
 from orchestrator.errors import DefinitionError, InvalidInputError
 from orchestrator.forms import FormPage
-from orchestrator.services.asking import fill
+from orchestrator.services.hooks import fill
 from orchestrator.workflows.pages import product_first, subscription_first
 from tests.integration.model_bench import Bench, make_bench
 from tests.unit.models import Node

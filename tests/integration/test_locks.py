@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.db import locks
 from orchestrator.db.session import Database
+from orchestrator.db.subscriptions import locks
 from orchestrator.errors import NotFoundError
 
 WORKFLOW = """

@@ -13,7 +13,7 @@ from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
 from orchestrator.forms import FormGenerator, FormPage
-from orchestrator.services.look import look
+from orchestrator.services.reconcile import look
 from orchestrator.workflow import StepList, callback_step, done, init, inputstep, step, workflow
 from tests.integration.engine_bench import LIMITS, Bench, bench_of, delivery, resume
 

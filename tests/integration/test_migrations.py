@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
 from orchestrator.db.migrations import downgrade, pending, registered, upgrade, write_merge, write_revision
-from orchestrator.db.registration.difference import Linked, Registration, revision_code, workflow_calls
+from orchestrator.db.registration.autogenerate import Linked, Registration, revision_code, workflow_calls
 from orchestrator.db.session import Database
 from orchestrator.db.tables import Base
 from orchestrator.errors import ConfigurationError

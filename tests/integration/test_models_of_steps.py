@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from orchestrator.db.session import Database
-from orchestrator.db.subscription_pages import show
+from orchestrator.db.subscriptions.queries import show
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.arguments import Arguments
 from orchestrator.errors import InvalidResultError, ModelError
-from orchestrator.services.models import has_models, load_arguments, save_models
+from orchestrator.services.injection import has_models, load_arguments, save_models
 from orchestrator.types import SubscriptionLifecycle
 from orchestrator.workflows.steps import unsync_unchecked
 from tests.integration.model_bench import Bench, make_bench

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from orchestrator.broker.connection import BrokerAddress, connect, measure, one_channel
-from orchestrator.cli.edge import explain
+from orchestrator.cli.context import explain
 from orchestrator.cli.origins import is_of_broker
-from orchestrator.db.id_prefixes import find_process
+from orchestrator.db.lookup import find_process
 from orchestrator.db.session import Database
 
 NOWHERE = "postgresql+asyncpg://u:hidden@127.0.0.1:1/x"

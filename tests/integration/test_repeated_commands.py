@@ -18,7 +18,7 @@ from orchestrator.broker.deliveries import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.coordinator.receive import Receiver
+from orchestrator.coordinator.handlers import Receiver
 from orchestrator.db.session import Database
 from orchestrator.errors import PublishError
 from orchestrator.forms import FormGenerator, FormPage

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from orchestrator.db.relations import read_case, read_neighbours
 from orchestrator.db.session import Database
+from orchestrator.db.subscriptions.neighbours import read_case, read_neighbours
 from orchestrator.errors import NotFoundError, SubscriptionHeldError, WorkflowNotUsableError
 from orchestrator.services.subscriptions import (
     WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS,

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import registration as register
-from orchestrator.db.registration import trail
+from orchestrator.db.registration import history as trail
 from orchestrator.db.session import PROCESS_ID, Database
 from orchestrator.domain import explain, flat
 from orchestrator.errors import ConcurrentChangeError

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.db.id_prefixes import find_process, find_subscription
+from orchestrator.db.lookup import find_process, find_subscription
 from orchestrator.db.session import Database
-from orchestrator.db.subscription_history import ProcessHistory
+from orchestrator.db.subscriptions.history import ProcessHistory
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 from orchestrator.services.subscriptions import history
 from tests.integration.subscription_rows import Rows

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.relations import read_case
 from orchestrator.db.session import Database
+from orchestrator.db.subscriptions.neighbours import read_case
 from orchestrator.errors import NotFoundError
 from orchestrator.services.subscriptions import history, list_subscriptions, require_usable, show, workflows_for
 from orchestrator.targets import Target

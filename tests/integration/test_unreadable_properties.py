@@ -14,7 +14,7 @@ from orchestrator.broker.deliveries import Delivery, Handler
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Exchanges, Queues, Topology
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.coordinator.receive import Receiver
+from orchestrator.coordinator.handlers import Receiver
 from orchestrator.db.session import Database
 from tests.integration.engine_bench import LIMITS
 from tests.integration.test_broker import address, consuming, letters, ready

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from orchestrator.db.relations import read_case
 from orchestrator.db.session import Database
+from orchestrator.db.subscriptions.neighbours import read_case
 from orchestrator.domain import SubscriptionModel
 from orchestrator.errors import ModelError
 from orchestrator.types import SubscriptionLifecycle

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.engine.events import StepFailed, StepSucceeded
-from orchestrator.services.execute import StepLimits, execute
+from orchestrator.services.steps import StepLimits, execute
 from orchestrator.types import ProcessStatus
 from orchestrator.workflow import Step, step
 from tests.unit.walk import blank, plan_of

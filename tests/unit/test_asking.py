@@ -15,7 +15,7 @@ from pydantic import field_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
-from orchestrator import authored
+from orchestrator import user_code as authored
 from orchestrator.authorization import Action, Attempted
 from orchestrator.errors import (
     DefinitionError,
@@ -26,7 +26,7 @@ from orchestrator.errors import (
     WorkflowNotUsableError,
 )
 from orchestrator.forms import AsyncFormGenerator, FormGenerator, FormPage
-from orchestrator.services.asking import fill, require, require_predicate
+from orchestrator.services.hooks import fill, require, require_predicate
 from orchestrator.workflow import RunPredicate, StepList, done, init, workflow
 from tests.unit.models import FolderBlockInactive
 

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.authorization import Action, Attempted, given
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, ForbiddenError
-from orchestrator.services.asking import require
+from orchestrator.services.hooks import require
 from orchestrator.workflow import (
     Step,
     StepList,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from consumers.batches import Batches
+from consumers.batching import Batches
 
 
 class Statement:

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.db.registration.catalogue import Block, Catalogue, Product
-from orchestrator.db.registration.difference import (
+from orchestrator.db.registration.autogenerate import (
     Call,
     Linked,
     Registration,
@@ -21,6 +20,7 @@ from orchestrator.db.registration.difference import (
     revision_code,
     workflow_calls,
 )
+from orchestrator.db.registration.catalogue import Block, Catalogue, Product
 from orchestrator.errors import ConfigurationError
 
 EMPTY = Catalogue()

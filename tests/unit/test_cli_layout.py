@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_forms.validators import Choice, choice_list
 
-from orchestrator.cli.form_page import choices, fields, form_table, type_of
+from orchestrator.cli.forms import choices, fields, form_table, type_of
 from orchestrator.cli.output import Output
 from orchestrator.forms import FormPage
 

@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 import typer
 
-from orchestrator.cli.edge import Edge, execute, explain
-from orchestrator.cli.form_page import example, fields, type_of
+from orchestrator.cli.context import Edge, execute, explain
+from orchestrator.cli.forms import example, fields, type_of
 from orchestrator.cli.options import read_changes, read_pages
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import changes, seconds
-from orchestrator.db.history import LogEntry, state_after, tries
+from orchestrator.db.processes.queries import LogEntry, state_after, tries
 from orchestrator.errors import (
     ConfigurationError,
     EnginePausedError,

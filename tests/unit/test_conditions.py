@@ -16,7 +16,7 @@ from orchestrator.engine.events import (
     StepSkipped,
     Submitted,
 )
-from orchestrator.wording import MAX_TEXT
+from orchestrator.text import MAX_TEXT
 from orchestrator.workflow import begin, conditional, done, init, step_group
 from tests.unit.walk import FAILURE, Predicate, Walk, external, question, work
 

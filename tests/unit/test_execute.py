@@ -16,9 +16,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import authored
+from orchestrator import user_code as authored
 from orchestrator.engine.events import StepFailed, StepSucceeded
-from orchestrator.services.execute import StepLimits, execute
+from orchestrator.services.steps import StepLimits, execute
 from orchestrator.types import ProcessStatus
 from orchestrator.workflow import step
 from tests.unit.attempts import LIMITS, attempt, failure

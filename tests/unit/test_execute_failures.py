@@ -14,9 +14,9 @@ from tenacity.wait import wait_base
 
 from orchestrator.errors import CommitNotAllowedError, InvalidResultError, ProcessFailureError
 from orchestrator.retry import RetryPolicy
-from orchestrator.services.execute import REDACTED
+from orchestrator.services.steps import REDACTED
+from orchestrator.text import MAX_TEXT
 from orchestrator.types import ProcessStatus
-from orchestrator.wording import MAX_TEXT
 from orchestrator.workflow import retrystep, step
 from tests.unit.attempts import attempt, failure
 

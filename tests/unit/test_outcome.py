@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.engine.events import Aborted, CallbackCompleted, Patched, StepSucceeded
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, StepEvent, decode, encode
-from orchestrator.services.outcome import FIRST_LOOK, advanced, due_in, events_of
+from orchestrator.services.results import FIRST_LOOK, advanced, due_in, events_of
 from orchestrator.workflow import done, init
 from tests.unit.walk import PROCESS_ID, Walk, external, patient, question, work
 

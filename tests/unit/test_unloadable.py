@@ -8,10 +8,10 @@ import pytest
 from pydantic import model_validator
 
 from orchestrator.cli.domain_models import coded_catalogue, sparing
-from orchestrator.cli.unloadable import unloadable
 from orchestrator.db.registration.catalogue import Block, Catalogue, Product
-from orchestrator.db.registration.holdings import Filled, Holdings, Kind
+from orchestrator.db.registration.usage import Filled, Holdings, Kind
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, definition_of
+from orchestrator.services.model_drift import unloadable
 from orchestrator.types import SubscriptionLifecycle
 from tests.unit.models import Link, Node
 

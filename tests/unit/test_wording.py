@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.wording import class_and_message, message_of, storable, traceback_of
+from orchestrator.text import class_and_message, message_of, storable, traceback_of
 
 
 class WordlessError(Exception):

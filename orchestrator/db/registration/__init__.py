@@ -7,6 +7,7 @@ later version of the engine has added columns.
 
 from __future__ import annotations
 
+from orchestrator.db.registration.block_fields import drop_block_field, rename_block_field
 from orchestrator.db.registration.blocks import (
     add_block_relations,
     add_resource_types,
@@ -20,7 +21,6 @@ from orchestrator.db.registration.blocks import (
     rename_product_block,
     rename_resource_type,
 )
-from orchestrator.db.registration.fields import drop_block_field, rename_block_field
 from orchestrator.db.registration.products import (
     add_product_blocks,
     register_product,

@@ -8,9 +8,10 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, exists, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
-from orchestrator.db.registration import values as stored
-from orchestrator.db.registration.links import IN_BLOCKS
-from orchestrator.db.registration.names import (
+from orchestrator.db.registration import resource_values as stored
+from orchestrator.db.registration.block_links import IN_BLOCKS
+from orchestrator.db.registration.history import hold_still
+from orchestrator.db.registration.lookup import (
     BLOCK,
     RESOURCE_TYPE,
     id_of,
@@ -20,8 +21,7 @@ from orchestrator.db.registration.names import (
     require_free,
     several_names,
 )
-from orchestrator.db.registration.trail import hold_still
-from orchestrator.db.registration.values import Values, check_choice
+from orchestrator.db.registration.resource_values import Values, check_choice
 from orchestrator.db.tables import (
     ProductBlockRelationRow,
     ProductBlockResourceTypeRow,

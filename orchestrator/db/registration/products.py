@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
-from orchestrator.db.registration.links import IN_PRODUCTS
-from orchestrator.db.registration.names import (
+from orchestrator.db.registration.block_links import IN_PRODUCTS
+from orchestrator.db.registration.history import hold_still
+from orchestrator.db.registration.lookup import (
     BLOCK,
     PRODUCT,
     id_of,
@@ -20,7 +21,6 @@ from orchestrator.db.registration.names import (
     several_names,
     value_text,
 )
-from orchestrator.db.registration.trail import hold_still
 from orchestrator.db.registration.workflows import link_workflow
 from orchestrator.db.tables import FixedInputRow, ProductRow, SubscriptionRow
 from orchestrator.errors import ConfigurationError

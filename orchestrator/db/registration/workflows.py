@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
-from orchestrator.db.registration.names import (
+from orchestrator.db.registration.lookup import (
     PRODUCT,
     WORKFLOW,
     has_catalogue,

@@ -5,13 +5,13 @@ Everything that domain models ask of the database is imported from here.
 
 from __future__ import annotations
 
-from orchestrator.db.subscriptions.reading import load, load_block, load_product
-from orchestrator.db.subscriptions.relations import (
+from orchestrator.db.subscriptions.blocks import (
     BlockReference,
     blocks_used_by,
     blocks_using,
 )
-from orchestrator.db.subscriptions.stored import (
+from orchestrator.db.subscriptions.load import load, load_block, load_product
+from orchestrator.db.subscriptions.rows import (
     Columns,
     Difference,
     FoundBlock,
@@ -21,7 +21,7 @@ from orchestrator.db.subscriptions.stored import (
     StoredProduct,
     StoredSubscription,
 )
-from orchestrator.db.subscriptions.writing import store
+from orchestrator.db.subscriptions.store import store
 
 __all__ = [
     "BlockReference",

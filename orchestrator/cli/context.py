@@ -1,0 +1,223 @@
+"""What every command needs: settings, servers opened for one command, and errors turned into lines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import typer
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.broker.connection import BrokerAddress
+from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
+from orchestrator.broker.topology import RESULT_KEY, Exchanges, Topology
+from orchestrator.cli.origins import is_of_broker, is_of_database
+from orchestrator.cli.output import Output, clean
+from orchestrator.db.processes.queries import is_not_migrated
+from orchestrator.db.session import Database
+from orchestrator.errors import FormIncompleteError, OrchestratorError, PublishError, RequestError
+from orchestrator.log import configure_logging
+from orchestrator.messages import Advanced, Look, MessageType, encode
+from orchestrator.services.start import StartLimits
+from orchestrator.settings import Settings, load_settings
+from orchestrator.workflows.shipped import load_workflows
+
+REFUSED, INTERRUPTED = 1, 130
+"""Exit codes: refused or failed; ended by Ctrl-C."""
+
+_NOT_MIGRATED = "the database is not migrated, or not up to date: run 'orchestrator db upgrade'"
+_PERMISSION_DENIED = "42501"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One command's way to the servers; everything it opens is closed before the command ends."""
+
+    settings: Settings
+    output: Output
+
+    @property
+    def limits(self) -> StartLimits:
+        """The settings that use cases need."""
+        settings = self.settings
+        return StartLimits(settings.redispatch_after, settings.state_soft_limit, settings.state_hard_limit)
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Where RabbitMQ is."""
+        url = self.settings.amqp_url.get_secret_value()
+        return BrokerAddress(url, "orchestrator command line", self.settings.connect_timeout)
+
+    @property
+    def project(self) -> Path:
+        """The folder of the user's own migrations."""
+        return Path(self.settings.migrations)
+
+    def learn_workflows(self) -> None:
+        """Import the user's modules.
+
+        Raises:
+            DefinitionError: one of them cannot be imported.
+        """
+        load_workflows(self.settings.workflows)
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """PostgreSQL, known to answer."""
+        database = Database(
+            self.settings.database_url.get_secret_value(),
+            pool_size=2,
+            connect_timeout=self.settings.connect_timeout,
+            application_name="orchestrator-cli",
+        )
+        try:
+            await database.check()
+            yield database
+        finally:
+            await database.close()
+
+    @asynccontextmanager
+    async def publisher(self) -> AsyncIterator[Publisher]:
+        """RabbitMQ, connected and declared. Open it before a commit, so that without it nothing is left behind."""
+        topology = Topology.of(self.settings.queue_type)
+        publisher = Publisher(self.address, topology, self.settings.publish_timeout)
+        try:
+            await publisher.open()
+            yield publisher
+        finally:
+            await publisher.close()
+
+    async def change(
+        self, database: Database, publisher: Publisher, act: Callable[[AsyncSession], Awaitable[Advanced]]
+    ) -> Advanced:
+        """Carry out a use case in a transaction of its own and, once committed, tell the coordinators to look."""
+        async with database.transaction() as session:
+            message = await act(session)
+        await self.nudge(publisher, message.process_id, message.workflow)
+        return message
+
+    async def nudge(self, publisher: Publisher, process_id: UUID, workflow: str) -> None:
+        """Tell the coordinators that a process was changed. What is lost here is found by the reconciler."""
+        try:
+            await publisher.publish(
+                Outgoing(
+                    exchange=Exchanges.RESULTS,
+                    routing_key=RESULT_KEY,
+                    type=MessageType.LOOK.value,
+                    body=encode(Look(process_id=process_id)),
+                    correlation_id=str(process_id),
+                    headers=trace_headers(process_id, workflow),
+                )
+            )
+        except PublishError as error:
+            self.output.complain(
+                f"note: stored, but RabbitMQ was not told ({clean(error)}); a coordinator will find it"
+            )
+
+
+Body = Callable[[Edge], Coroutine[Any, Any, int | None]]
+"""A command's work; it returns its exit code, ``None`` for 0."""
+
+
+def execute(body: Body, *, as_json: bool = False) -> None:
+    """Run a command's work and leave with its exit code. Errors that people can act on become lines on stderr."""
+    output = Output(as_json=as_json)
+    try:
+        # Whatever a user's module prints while it is imported must not end up in our JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            settings = prepare()
+            configure_logging(settings.log_format, "debug" if settings.log_level == "debug" else "warning")
+            code = asyncio.run(body(Edge(settings, output))) or 0
+        code = code if output.flush() else REFUSED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        output.discard()
+        code = REFUSED
+    except Exception as error:
+        # Nearly anything can come out of two client libraries; what is not known to be somebody else's fault is ours,
+        # and is raised again with its traceback.
+        if not refuse(output, error):
+            raise
+        code = REFUSED
+    raise typer.Exit(code)
+
+
+def prepare() -> Settings:
+    """The settings; user modules are looked for in the current folder, too, because that is where .env is read."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return load_settings()
+
+
+def refuse(output: Output, error: BaseException) -> bool:
+    """Say what went wrong, if it is something that people can act on."""
+    lines = explain(error)
+    if lines is None:
+        return False
+    for line in lines:
+        output.complain(line)
+    with contextlib.suppress(BrokenPipeError):
+        output.document(
+            {
+                "error": type(error).__name__,
+                "detail": lines[0],
+                "reasons": error.reasons if isinstance(error, RequestError) else [],
+                "form": error.form if isinstance(error, FormIncompleteError) else None,
+            }
+        )
+    output.flush()
+    return True
+
+
+def explain(error: BaseException) -> list[str] | None:
+    """The lines that tell people what went wrong; ``None`` for a defect of ours, which needs its traceback."""
+    if isinstance(error, BaseExceptionGroup):
+        return _explain_all(error.exceptions)
+    if isinstance(error, RequestError):
+        text = _one_line(error)
+        # The error's own key alone is for programs (--json); the text has said it to people.
+        told = [_reason(reason) for reason in error.reasons if reason != {"key": error.key}]
+        return [text, *(f"  • {reason}" for reason in told if reason not in text)]
+    if isinstance(error, OrchestratorError):
+        return [_one_line(error)]
+    if is_not_migrated(error):
+        return [_NOT_MIGRATED]
+    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _PERMISSION_DENIED:
+        return [f"PostgreSQL refuses the user of ORCHESTRATOR_DATABASE_URL: {_one_line(error.orig)}"]
+    if is_of_database(error):
+        return [f"PostgreSQL went away: {_one_line(error.orig if isinstance(error, DBAPIError) else error)}"]
+    if is_of_broker(error):
+        return [f"RabbitMQ went away: {_one_line(error)}"]
+    return None
+
+
+def _explain_all(errors: Sequence[BaseException]) -> list[str] | None:
+    found: list[str] = []
+    for one in errors:
+        lines = explain(one)
+        if lines is None:
+            return None
+        found.extend(line for line in lines if line not in found)
+    return found
+
+
+def _reason(reason: dict[str, Any]) -> str:
+    if reason.get("key") == "form.invalid":
+        place = ".".join(reason.get("loc", ())) or "input"
+        return clean(f"{place}: {reason.get('msg', '')}")
+    others = ", ".join(f"{key}={value}" for key, value in reason.items() if key != "key")
+    return clean(f"{reason.get('key', 'reason')}{f' ({others})' if others else ''}")
+
+
+def _one_line(error: object) -> str:
+    return clean(" ".join(str(error).split()) or type(error).__name__)

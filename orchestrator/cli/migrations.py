@@ -1,0 +1,103 @@
+"""Writing migrations: the revision that a command writes into the project's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from orchestrator.cli.context import Edge
+from orchestrator.cli.output import clean
+from orchestrator.db import migrations
+from orchestrator.db.registration.autogenerate import Call, revision_code
+from orchestrator.db.session import Database
+from orchestrator.errors import ConfigurationError, ConflictError
+
+
+def require_modules(edge: Edge) -> None:
+    """Make sure that there is code to compare with: without any, all that the database knows would seem to be gone.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if not edge.settings.workflows:
+        raise ConfigurationError(
+            "ORCHESTRATOR_WORKFLOWS is not set, so this command does not see your code and would remove all that it has: set it"
+            " to the modules with your workflows and products, such as ORCHESTRATOR_WORKFLOWS=network,network.products"
+        )
+
+
+async def require_applied(edge: Edge, database: Database) -> None:
+    """Make sure that the database has all revisions, or a second call would write once more what one of them does already.
+
+    Raises:
+        ConflictError: it lacks some.
+    """
+    missing = await migrations.pending(database.engine, edge.project)
+    if missing:
+        raise ConflictError(f"{', '.join(missing)} is not applied yet: run 'orchestrator db upgrade' first")
+
+
+def write_calls(
+    project: Path,
+    message: str,
+    upgrade: Iterable[Call],
+    downgrade: Iterable[Call],
+    remarks: Iterable[str] = (),
+    named: Collection[str] = (),
+) -> Path | None:
+    """Write the revision that makes these calls; nothing when there are none.
+
+    Args:
+        remarks: comments in the upgrade.
+        named: helpers of which these tell.
+
+    Raises:
+        ConfigurationError: the project's folder cannot be written.
+    """
+    calls, back = list(upgrade), list(downgrade)
+    if not calls and not back:
+        return None
+    upgrades, downgrades, imports = revision_code(calls, back, remarks, named)
+    return write(project, message, upgrades, downgrades, imports)
+
+
+def write(project: Path, message: str, upgrades: str = "", downgrades: str = "", imports: str = "") -> Path:
+    """Write a revision.
+
+    Raises:
+        ConfigurationError: the project's folder cannot be written.
+    """
+    with _quietly(project):
+        return migrations.write_revision(project, message, upgrades=upgrades, downgrades=downgrades, imports=imports)
+
+
+def write_merge(project: Path, message: str) -> Path:
+    """Write the revision that joins the ends of the project's migrations.
+
+    Raises:
+        ConfigurationError: there is only one end, or the project's folder cannot be written.
+    """
+    with _quietly(project):
+        return migrations.write_merge(project, message)
+
+
+@contextlib.contextmanager
+def _quietly(project: Path) -> Iterator[None]:
+    """Keep Alembic from saying what our own line says.
+
+    Raises:
+        ConfigurationError: the project's folder cannot be written.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except OSError as error:
+        raise ConfigurationError(f"cannot write into {project} (ORCHESTRATOR_MIGRATIONS): {error}") from error
+
+
+def tell_written(edge: Edge, path: Path) -> None:
+    """Say where the revision is, and what to do with it."""
+    edge.output.line(f"written: {clean(path)}")
+    edge.output.line(("review it, then apply it with: orchestrator db upgrade", "dim"))

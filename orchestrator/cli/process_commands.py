@@ -1,0 +1,279 @@
+"""Commands that start processes and change them. Each commits first and then tells the coordinators to look."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.cli.context import REFUSED, Edge, execute, refuse
+from orchestrator.cli.forms import example, form_table
+from orchestrator.cli.options import (
+    AsJson,
+    Pages,
+    Process,
+    Reason,
+    Seen,
+    Timeout,
+    User,
+    Wait,
+    checked_text,
+    read_changes,
+    read_pages,
+    user_name,
+)
+from orchestrator.cli.output import clean, coloured
+from orchestrator.cli.render import short
+from orchestrator.cli.watch import ask_for_input, follow, page_of
+from orchestrator.db.lookup import find_process
+from orchestrator.errors import FormIncompleteError
+from orchestrator.messages import Advanced
+from orchestrator.services import control as change
+from orchestrator.services.pause import EngineStatus, set_paused
+from orchestrator.services.start import StartRequest
+from orchestrator.services.start import start as start_process
+
+PANEL = "Processes"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    commands: list[Callable[..., None]] = [start, resume, retry, abort, patch, skip]
+    for command in commands:
+        app.command(rich_help_panel=PANEL)(command)
+    app.command(rich_help_panel="Engine")(pause)
+    app.command(rich_help_panel="Engine")(unpause)
+
+
+def start(
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.", callback=checked_text)],
+    pages: Pages = None,
+    user: User = user_name(),
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            callback=checked_text,
+            help="Makes repeating the command harmless: one process for one key.",
+        ),
+    ] = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a workflow.
+
+    Without its form filled in, the next page's fields are shown and nothing is started.
+
+    Example: orchestrator start create_port --input '{"node": "ams-1"}' --input @page2.json --wait
+    """
+    inputs = read_pages(pages)
+    if key is not None and not 0 < len(key) <= 255:  # noqa: PLR2004 - as in messages
+        raise typer.BadParameter("an idempotency key has 1 to 255 characters", param_hint="--key")
+
+    async def body(edge: Edge) -> int | None:
+        edge.learn_workflows()
+        request = StartRequest(workflow, inputs, user, key)
+        async with edge.database() as database:
+            async with edge.publisher() as publisher:
+                try:
+                    async with database.transaction() as session:
+                        outcome = await start_process(session, request, edge.limits)
+                except FormIncompleteError as error:
+                    command = f"orchestrator start {workflow}"
+                    return _next_page(edge, error, command, pages or [])
+                if outcome.created:
+                    await edge.nudge(publisher, outcome.process_id, workflow)
+            said = "started" if outcome.created else "was started before with this key"
+            edge.output.line(f"process {outcome.process_id} of '{clean(workflow)}' {said}")
+            if wait:
+                return await follow(edge, database, outcome.process_id, patience=timeout, created=outcome.created)
+            edge.output.line((f"follow it: orchestrator watch {short(outcome.process_id)}", "dim"))
+            edge.output.document({"process_id": outcome.process_id, "created": outcome.created})
+        return None
+
+    execute(body, as_json=as_json)
+
+
+def resume(
+    process: Process,
+    pages: Pages = None,
+    seen: Seen = None,
+    user: User = user_name(),
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a suspended process its input. A failed or waiting one is retried.
+
+    Example: orchestrator resume 3f2a9c41 --input '{"approved": true}' --wait
+    """
+    inputs = read_pages(pages)
+
+    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.resume(session, process_id, inputs, user, edge.limits, seen=seen)
+
+    _change(process, act, "resumed", as_json=as_json, wait=wait, timeout=timeout, pages=pages)
+
+
+def retry(
+    process: Process,
+    seen: Seen = None,
+    user: User = user_name(),
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try a failed or waiting process again, from the state after its last successful step."""
+
+    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.retry(session, process_id, user, edge.limits, seen=seen)
+
+    _change(process, act, "retried", as_json=as_json, wait=wait, timeout=timeout)
+
+
+def abort(
+    process: Process,
+    reason: Annotated[str | None, typer.Option(help="Why; goes into the process's log.", callback=checked_text)] = None,
+    user: User = user_name(),
+    as_json: AsJson = False,
+) -> None:
+    """End a process at once. A step that runs at this moment leaves no trace in the database."""
+
+    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.abort(session, process_id, user, edge.limits, reason)
+
+    _change(process, act, "aborted", as_json=as_json)
+
+
+def patch(
+    process: Process,
+    reason: Reason,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=JSON", callback=checked_text, help="Set a key of the state; repeatable."),
+    ] = None,
+    removed: Annotated[
+        list[str] | None,
+        typer.Option("--remove", metavar="KEY", callback=checked_text, help="Remove a key of the state; repeatable."),
+    ] = None,
+    seen: Seen = None,
+    user: User = user_name(),
+    as_json: AsJson = False,
+) -> None:
+    """Correct the state of a failed or suspended process. The correction is logged with its reason.
+
+    Example: orchestrator patch 3f2a9c41 --set vlan=142 --set 'name="ams-1"' --remove port --reason "typo in CRM"
+    """
+    wanted = read_changes(changes)
+    if not wanted and not removed:
+        raise typer.BadParameter("nothing to do: give --set KEY=JSON or --remove KEY")
+
+    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.patch(session, process_id, user, reason, wanted, removed or (), edge.limits, seen=seen)
+
+    _change(process, act, "patched", as_json=as_json)
+
+
+def skip(
+    process: Process,
+    reason: Reason,
+    seen: Seen = None,
+    user: User = user_name(),
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Leave out the step at which a process has failed, and go on after it. Logged with its reason."""
+
+    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.skip(session, process_id, user, reason, edge.limits, seen=seen)
+
+    _change(process, act, "skipped its step", as_json=as_json, wait=wait, timeout=timeout)
+
+
+def pause(user: User = user_name(), as_json: AsJson = False) -> None:
+    """Stop claiming and dispatching steps, in every program. Running steps finish."""
+    _set_paused(True, user, as_json=as_json)
+
+
+def unpause(user: User = user_name(), as_json: AsJson = False) -> None:
+    """Go on after a pause."""
+    _set_paused(False, user, as_json=as_json)
+
+
+def _change(
+    written: str,
+    act: Callable[[Edge, AsyncSession, UUID], Awaitable[Advanced]],
+    done: str,
+    *,
+    as_json: bool,
+    wait: bool = False,
+    timeout: float | None = None,
+    pages: list[str] | None = None,
+) -> None:
+    async def body(edge: Edge) -> int | None:
+        edge.learn_workflows()
+        async with edge.database() as database:
+            async with edge.publisher() as publisher:
+                async with database.transaction() as session:
+                    process_id = await find_process(session, written)
+                try:
+                    message = await edge.change(database, publisher, lambda session: act(edge, session, process_id))
+                except FormIncompleteError as error:
+                    command = f"orchestrator resume {short(process_id)} --seen {error.sequence}"
+                    return _next_page(edge, error, command, pages or [])
+            if wait:
+                before = message.entries[0].sequence - 1 if message.entries else message.sequence
+                return await follow(edge, database, process_id, after=before, patience=timeout)
+            now = "" if message.status == done else Text.assemble("; it is now ", coloured(message.status))
+            edge.output.line(f"process {process_id} {done}", now)
+            form = None
+            if message.status == "suspended":
+                form = await page_of(edge, database, process_id)
+                step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
+                ask_for_input(edge.output, process_id, step, message.sequence, form)
+            document = {"process_id": process_id, "status": message.status, "sequence": message.sequence, "form": form}
+            edge.output.document(document)
+        return None
+
+    execute(body, as_json=as_json)
+
+
+def _next_page(edge: Edge, error: FormIncompleteError, command: str, pages: list[str]) -> int:
+    """Show the page that is still missing and how to send it."""
+    output = edge.output
+    if output.as_json:
+        refuse(output, error)
+        return REFUSED
+    number = len(pages) + 1
+    output.complain(f"page {number} of the form is missing" if pages else "this needs input: fill in the form")
+    form_table(output, error.form)
+    given = "".join(f" --input {_quoted(page)}" for page in pages)
+    output.line(f"go on with: {command}{clean(given)} --input '{example(error.form)}'")
+    return REFUSED
+
+
+def _quoted(page: str) -> str:
+    return "'" + page.replace("'", "'\\''") + "'"
+
+
+def _set_paused(paused: bool, user: str, *, as_json: bool) -> None:
+    async def body(edge: Edge) -> None:
+        async with edge.database() as database, database.transaction() as session:
+            status = await set_paused(session, paused, user)
+        edge.output.line(engine_line(status))
+        edge.output.document({"status": status.word, "running": status.running})
+
+    execute(body, as_json=as_json)
+
+
+def engine_line(status: EngineStatus) -> str:
+    """The engine's status in words."""
+    steps = "1 step runs" if status.running == 1 else f"{status.running} steps run"
+    return f"{status.word}: {steps} at this moment"

@@ -1,0 +1,151 @@
+"""Commands that read processes: list, show, watch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.context import Edge, execute
+from orchestrator.cli.options import AsJson, Process, Timeout, checked_text
+from orchestrator.cli.output import clean, coloured
+from orchestrator.cli.queues import queue_waited_for
+from orchestrator.cli.render import (
+    header,
+    log_table,
+    process_document,
+    state_lines,
+    summary_document,
+    when,
+)
+from orchestrator.cli.watch import ask_for_input, follow, page_of
+from orchestrator.db.lookup import find_process
+from orchestrator.db.processes.queries import (
+    list_processes,
+    read_callback,
+    read_log,
+    read_process,
+    read_state,
+    require_workflow,
+    state_after,
+)
+from orchestrator.errors import NotFoundError
+from orchestrator.types import JSON, ProcessStatus
+
+PANEL = "Processes"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("list", rich_help_panel=PANEL)(list_command)
+    app.command(rich_help_panel=PANEL)(show)
+    app.command(rich_help_panel=PANEL)(watch)
+
+
+def list_command(
+    status: Annotated[
+        list[ProcessStatus] | None, typer.Option(metavar="STATUS", help="Only processes in this status; repeatable.")
+    ] = None,
+    workflow: Annotated[
+        str | None, typer.Option(metavar="NAME", callback=checked_text, help="Only processes of this workflow.")
+    ] = None,
+    task: Annotated[
+        bool | None, typer.Option("--task/--no-task", metavar="", help="Only tasks, or only workflows.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="How many at most.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """List processes, the newest first.
+
+    Example: orchestrator list --status failed --status waiting --no-task
+    """
+
+    async def body(edge: Edge) -> None:
+        async with edge.database() as database, database.transaction() as session:
+            found = await list_processes(
+                session, statuses=[one.value for one in status or ()], workflow=workflow, is_task=task, limit=limit
+            )
+            if workflow is not None and not found:
+                await require_workflow(session, workflow)
+        edge.output.document([summary_document(one) for one in found])
+        edge.output.table(
+            ("id", "workflow", "status", "step", "started", "by"),
+            [
+                (
+                    str(one.process_id),
+                    clean(one.workflow),
+                    coloured(one.status),
+                    clean(one.step or ""),
+                    when(one.started_at),
+                    clean(one.started_by),
+                )
+                for one in found
+            ],
+            empty="no processes",
+        )
+        if len(found) == limit:
+            edge.output.line((f"the newest {limit}; --limit shows more", "dim"))
+
+    execute(body, as_json=as_json)
+
+
+def show(
+    process: Process,
+    state: Annotated[bool, typer.Option("--state", metavar="", help="Show the state, too.")] = False,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", min=0, metavar="SEQUENCE", help="Show the state as it was after this entry of the log."),
+    ] = None,
+    traceback: Annotated[bool, typer.Option("--traceback", metavar="", help="Show where errors happened.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a process's audit trail: who did what, when, with which result.
+
+    Example: orchestrator show 3f2a9c41 --at 7
+    """
+
+    async def body(edge: Edge) -> None:
+        async with edge.database() as database:
+            async with database.transaction() as session:
+                process_id = await find_process(session, process)
+                summary = await read_process(session, process_id)
+                entries = await read_log(session, process_id)
+                callback = await read_callback(session, process_id)
+                known = await read_state(session, process_id) if state and at is None else None
+            if at is not None:
+                newest = entries[-1].sequence if entries else 0
+                if at > newest:
+                    raise NotFoundError(f"the log has no entry {at}: its newest is {newest}")
+                known = state_after(entries, at)
+            queue = queue_waited_for(edge, summary)
+            form: JSON = None
+            if summary.status == ProcessStatus.SUSPENDED:
+                form = await page_of(edge, database, process_id)
+        document = process_document(summary, entries, callback) | {"form": form, "queue": queue}
+        edge.output.document(document if known is None else document | {"state": known})
+        header(edge.output, summary, entries, callback, queue)
+        edge.output.line()
+        log_table(edge.output, entries, traceback=traceback)
+        if known is not None:
+            edge.output.line()
+            state_lines(edge.output, known, "state" if at is None else f"state after entry {at}")
+        if summary.status == ProcessStatus.SUSPENDED:
+            edge.output.line()
+            ask_for_input(edge.output, process_id, summary.step, summary.sequence, form)
+
+    execute(body, as_json=as_json)
+
+
+def watch(process: Process, timeout: Timeout = None, as_json: AsJson = False) -> None:
+    """Follow a process, step by step, until it ends or needs somebody.
+
+    Exits with 0 when it is completed or needs input, with 1 when it failed or was aborted, or after --timeout.
+    """
+
+    async def body(edge: Edge) -> int:
+        async with edge.database() as database:
+            async with database.transaction() as session:
+                process_id = await find_process(session, process)
+            return await follow(edge, database, process_id, patience=timeout)
+
+    execute(body, as_json=as_json)

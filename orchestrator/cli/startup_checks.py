@@ -1,0 +1,72 @@
+"""What a program says of its project when it starts: nothing that keeps it from working, but probably not meant so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from orchestrator.cli.context import Edge
+from orchestrator.db import migrations
+from orchestrator.db.registration.catalogue import Catalogue, stored_catalogue
+from orchestrator.db.session import Database
+from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, definition_of
+from orchestrator.domain.definition import BlockDefinition
+from orchestrator.errors import ConfigurationError
+
+logger = structlog.get_logger(__name__)
+
+_SHOWN = 5
+"""Unknown things that a line names at most."""
+
+
+async def give_notice(edge: Edge, database: Database) -> None:
+    """Log a line for each thing that was probably forgotten. The user's modules must be imported by then."""
+    if not edge.settings.workflows:
+        logger.warning("ORCHESTRATOR_WORKFLOWS is not set: this program knows the engine's own workflows only")
+    if await _is_up_to_date(edge, database):
+        async with database.transaction() as session:
+            unknown = _unknown(await stored_catalogue(session))
+        if unknown:
+            logger.warning(
+                "the models have what the database does not know: run 'orchestrator db migrate-domain-models', then"
+                " 'orchestrator db upgrade'",
+                unknown=[*unknown[:_SHOWN], *(["…"] if len(unknown) > _SHOWN else [])],
+            )
+
+
+async def _is_up_to_date(edge: Edge, database: Database) -> bool:
+    if not edge.project.is_dir():
+        # Programs run without the project's migrations, too; only who upgrades needs them.
+        return True
+    try:
+        pending = await migrations.pending(database.engine, edge.project, alone=False)
+    except ConfigurationError as error:
+        logger.warning("the project's migrations cannot be compared with the database", error=str(error))
+        return True
+    if pending:
+        logger.warning("some migrations are not applied: run 'orchestrator db upgrade'", pending=pending)
+    return not pending
+
+
+def _unknown(stored: Catalogue) -> list[str]:
+    """What the code has and the database lacks, so that it could not be saved."""
+    definitions = [definition_of(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
+    found = [f"the product {one.name}" for one in definitions if one.name not in stored.products]
+    blocks: dict[str, BlockDefinition] = {}
+    for one in definitions:
+        blocks |= one.blocks
+    return sorted(found) + _unknown_of_blocks(blocks, stored)
+
+
+def _unknown_of_blocks(blocks: Mapping[str, BlockDefinition], stored: Catalogue) -> list[str]:
+    found = []
+    for name, block in sorted(blocks.items()):
+        known = stored.blocks.get(name)
+        if known is None:
+            found.append(f"the product block {name}")
+        else:
+            found += [
+                f"the resource type {one} of {name}" for one in block.resource_types if one not in known.resource_types
+            ]
+    return found

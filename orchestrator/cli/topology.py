@@ -1,0 +1,96 @@
+"""Commands about RabbitMQ: ``orchestrator topology …``."""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.broker.connection import connect, declare
+from orchestrator.broker.topology import EXCHANGES, Topology
+from orchestrator.cli.context import Edge, execute
+from orchestrator.cli.options import AsJson
+from orchestrator.cli.output import clean
+from orchestrator.cli.queues import depth_cells, measure_all
+from orchestrator.errors import DefinitionError
+from orchestrator.registry import known_workflows, plan_of, step_queues
+
+app = typer.Typer(help="Exchanges and queues in RabbitMQ.", no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.command("declare")
+def declare_command(as_json: AsJson = False) -> None:
+    """Declare all exchanges, queues and bindings. Programs do so themselves, if their user may; it can be repeated."""
+
+    async def body(edge: Edge) -> None:
+        topology = _topology(edge)
+        connection = await connect(edge.address, "declare")
+        try:
+            await declare(connection, topology)
+        finally:
+            await connection.close()
+        edge.output.line(f"declared {len(EXCHANGES)} exchanges and {len(topology.queues)} queues")
+        edge.output.document(
+            {
+                "exchanges": [one.name.value for one in EXCHANGES],
+                "queues": [one.name for one in topology.queues],
+                "queue_type": topology.queue_type,
+            }
+        )
+
+    execute(body, as_json=as_json)
+
+
+@app.command("show")
+def show_command(as_json: AsJson = False) -> None:
+    """Show each exchange and who may write to it, each queue, who reads it, and how much waits in it."""
+
+    async def body(edge: Edge) -> None:
+        topology = _topology(edge)
+        depths = await measure_all(edge, set(topology.step_queues))
+        edge.output.document(
+            {
+                "exchanges": [{"name": e.name.value, "type": e.type, "writers": e.writers} for e in EXCHANGES],
+                "queues": [
+                    {
+                        "name": queue.name,
+                        "exchange": queue.exchange.value,
+                        "routing_keys": list(queue.keys),
+                        "reader": queue.reader,
+                        "exists": (depth := depths.get(queue.name)) is not None,
+                        "ready": depth.ready if depth else None,
+                        "consumers": depth.consumers if depth else None,
+                    }
+                    for queue in topology.queues
+                ],
+            }
+        )
+        edge.output.table(("exchange", "type", "written by"), [(e.name.value, e.type, e.writers) for e in EXCHANGES])
+        edge.output.line()
+        edge.output.table(
+            ("queue", "bound to", "routing keys", "read by", "ready", "consumers"),
+            [
+                (
+                    queue.name,
+                    queue.exchange.value,
+                    ", ".join(key for key in queue.keys if key),
+                    queue.reader,
+                    *depth_cells(depths.get(queue.name)),
+                )
+                for queue in topology.queues
+            ],
+        )
+
+    execute(body, as_json=as_json)
+
+
+def _topology(edge: Edge) -> Topology:
+    """The topology with every step queue that the workflows of this program name."""
+    edge.learn_workflows()
+    broken: dict[str, None] = {}
+    for workflow in known_workflows():
+        try:
+            plan_of(workflow)
+        except DefinitionError as error:
+            broken[clean(error)] = None
+    for text in broken:
+        edge.output.complain(f"note: the queues of a broken workflow are left out: {text}")
+    return Topology.of(edge.settings.queue_type, step_queues())

@@ -1,0 +1,190 @@
+"""Following a process in the database until it ends or needs somebody: its log is read on from the last entry seen."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from rich.status import Status
+
+from orchestrator.cli.context import REFUSED, Edge
+from orchestrator.cli.forms import answer, form_table
+from orchestrator.cli.output import Output, clean
+from orchestrator.cli.queues import queue_waited_for, reader_of
+from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
+from orchestrator.db.processes.queries import (
+    LogEntry,
+    ProcessSummary,
+    list_consumers,
+    read_callback,
+    read_log,
+    read_process,
+    tries,
+)
+from orchestrator.db.session import Database, is_connection_error
+from orchestrator.errors import OrchestratorError
+from orchestrator.services.control import input_form
+from orchestrator.types import JSON, ProcessStatus
+
+POLL_INTERVAL = 0.2
+"""Seconds between two looks: quick enough for people, and two indexed reads each."""
+
+UNATTENDED_AFTER = 5.0
+"""Seconds without progress after which a missing consumer is worth a word."""
+
+OUTAGE = 30.0
+"""Seconds for which PostgreSQL may be away while somebody follows."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    process: ProcessSummary | None = None
+    entries: list[LogEntry] = field(default_factory=list)
+    moved_at: float = 0.0
+    hinted: bool = False
+
+
+async def follow(
+    edge: Edge, database: Database, process_id: UUID, *, after: int = 0, patience: float | None = None, **extra: JSON
+) -> int:
+    """Print each new entry of a process's log until it ends, is suspended, or ``patience`` seconds have passed.
+
+    Args:
+        after: entries up to this number are known already.
+        extra: goes into the JSON document.
+
+    Returns:
+        The exit code: 0 for completed and suspended, 1 for everything else.
+    """
+    loop = asyncio.get_running_loop()
+    seen = _Seen(moved_at=loop.time())
+    deadline = None if patience is None else loop.time() + patience
+    with _spinner(edge) as spinner:
+        while True:
+            await _catch_up(edge, database, process_id, seen, after)
+            assert seen.process is not None  # noqa: S101 - _catch_up has read it or raised
+            if _has_stopped(seen.process):
+                break
+            if deadline is not None and loop.time() >= deadline:
+                break
+            await _hint(edge, database, seen)
+            if spinner is not None:
+                spinner.update(_present(seen.process, loop.time() - seen.moved_at))
+            await asyncio.sleep(POLL_INTERVAL)
+    return await _conclude(edge, database, seen.process, seen.entries, patience, extra)
+
+
+async def _catch_up(edge: Edge, database: Database, process_id: UUID, seen: _Seen, after: int) -> None:
+    """Read on; a database that is away for a while is only waited for."""
+    loop = asyncio.get_running_loop()
+    since: float | None = None
+    while True:
+        try:
+            async with database.transaction() as session:
+                process = await read_process(session, process_id)
+                known = seen.entries[-1].sequence if seen.entries else 0
+                new = await read_log(session, process_id, after=known) if process.sequence > known else []
+            break
+        except Exception as error:
+            # Told apart below: an outage is waited for, everything else is not ours to keep.
+            if not is_connection_error(error) or (since is not None and loop.time() - since > OUTAGE):
+                raise
+            if since is None:
+                since = loop.time()
+                edge.output.complain("note: PostgreSQL does not answer; trying again")
+            await asyncio.sleep(POLL_INTERVAL)
+    if new or process != seen.process:
+        seen.moved_at = loop.time()
+    seen.process = process
+    seen.entries.extend(new)
+    numbers = tries(seen.entries)
+    for entry in new:
+        if entry.sequence > after:
+            edge.output.prose(entry_line(entry, numbers.get(entry.sequence)))
+
+
+async def _hint(edge: Edge, database: Database, seen: _Seen) -> None:
+    """Say so, once, when there seems to be nobody to run the step."""
+    if seen.hinted or asyncio.get_running_loop().time() - seen.moved_at < UNATTENDED_AFTER:
+        return
+    seen.hinted = True
+    if seen.process is None or seen.process.status != ProcessStatus.RUNNING or seen.process.claimed:
+        return
+    async with database.transaction() as session:
+        consumers = await list_consumers(session)
+    alive = [one for one in consumers if one.silent_for <= edge.settings.presumed_dead_after]
+    queue = queue_waited_for(edge, seen.process)
+    if not alive:
+        edge.output.complain("note: no consumer is running; 'orchestrator dev' starts a coordinator and a consumer")
+    elif queue is not None and not any(queue in one.queues for one in alive):
+        edge.output.complain(f"note: no consumer reads the queue {queue!r}: '{reader_of(queue)}' starts one")
+
+
+async def _conclude(
+    edge: Edge,
+    database: Database,
+    process: ProcessSummary,
+    entries: list[LogEntry],
+    patience: float | None,
+    extra: dict[str, JSON],
+) -> int:
+    output, name = edge.output, short(process.process_id)
+    status = ProcessStatus(process.status)
+    form: JSON = None
+    if status is ProcessStatus.SUSPENDED:
+        form = await page_of(edge, database, process.process_id)
+    async with database.transaction() as session:
+        callback = await read_callback(session, process.process_id)
+    output.document({**extra, **process_document(process, entries, callback), "form": form})
+    if status is ProcessStatus.COMPLETED:
+        return 0
+    if status is ProcessStatus.SUSPENDED:
+        ask_for_input(output, process.process_id, process.step, process.sequence, form)
+        return 0
+    if _has_stopped(process):
+        last = next((one for one in reversed(entries) if one.failure is not None), None)
+        why = f": {failure_line(last.failure)}" if status.is_failure and last and last.failure else ""
+        output.complain(f"{status.value}{why}")
+        if status.is_failure:
+            output.line(f"look: orchestrator show {name} --traceback; try again: orchestrator retry {name}")
+        return REFUSED
+    output.complain(f"still {status.value} after {seconds(patience or 0)}; go on with: orchestrator watch {name}")
+    return REFUSED
+
+
+async def page_of(edge: Edge, database: Database, process_id: UUID) -> JSON:
+    """The form that a suspended process waits for, if this program knows its workflow."""
+    try:
+        edge.learn_workflows()
+        async with database.transaction() as session:
+            return await input_form(session, process_id)
+    except OrchestratorError as error:
+        edge.output.complain(f"note: the form cannot be shown: {clean(error)}")
+        return None
+
+
+def ask_for_input(output: Output, process_id: UUID, step: str | None, sequence: int, form: JSON) -> None:
+    """Say what a suspended process waits for and how to give it; a form that cannot be shown cannot be filled in either."""
+    if form is None:
+        return
+    output.line(f"needs input at '{clean(step)}':")
+    form_table(output, form)
+    output.line(answer(process_id, sequence, form))
+
+
+def _has_stopped(process: ProcessSummary) -> bool:
+    status = ProcessStatus(process.status)
+    return status.is_final or status.is_failure or status is ProcessStatus.SUSPENDED
+
+
+def _present(process: ProcessSummary, since: float) -> str:
+    step = f" '{clean(process.step)}'" if process.step is not None else ""
+    word = "running" if process.claimed else process.status.replace("_", " ")
+    # rich reads square brackets in a spinner's text as markup.
+    return f"{word}{step} … {seconds(since) if since >= 1 else ''}".replace("[", "(").replace("]", ")")
+
+
+def _spinner(edge: Edge) -> AbstractContextManager[Status | None]:
+    return edge.output.console.status("…") if edge.output.is_live else nullcontext()

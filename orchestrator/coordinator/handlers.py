@@ -1,0 +1,239 @@
+"""What the coordinator does with each kind of message. Handlers return when the message may be acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from pydantic_core import from_json
+from structlog.contextvars import bind_contextvars
+
+from orchestrator.broker.deliveries import Delivery
+from orchestrator.broker.publisher import Outgoing, Publisher
+from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.db.session import Database
+from orchestrator.errors import (
+    CallbackRefusedError,
+    DefinitionError,
+    FormIncompleteError,
+    InvalidInputError,
+    MessageError,
+    NotFoundError,
+    OrchestratorError,
+    PublishError,
+    RequestError,
+    UnroutableError,
+)
+from orchestrator.messages import (
+    AbortProcess,
+    Accepted,
+    Advanced,
+    Look,
+    Message,
+    MessageType,
+    Refused,
+    ResumeProcess,
+    Started,
+    StartWorkflow,
+    decode,
+    encode,
+)
+from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_progress
+from orchestrator.services.control import abort, resume
+from orchestrator.services.reconcile import early_answer, look
+from orchestrator.services.start import StartLimits, StartRequest, start
+from orchestrator.text import storable
+
+logger = structlog.get_logger(__name__)
+
+
+class Receiver:
+    """The coordinator's handlers, one for each queue."""
+
+    def __init__(self, database: Database, publisher: Publisher, dispatcher: Dispatcher, limits: StartLimits) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._dispatcher = dispatcher
+        self._limits = limits
+
+    async def result(self, delivery: Delivery) -> None:
+        """A step's result, or a nudge to look at a process. No database on the first path."""
+        if delivery.type == MessageType.STEP_RESULT:
+            message = decode(Advanced, delivery.body)
+            await self._dispatcher.act(message)
+            if message.status == "awaiting_callback":
+                # The answer may have come before the process parked; it then waits in the database.
+                await self._take_early_answer(message)
+        elif delivery.type == MessageType.LOOK:
+            await self._look(decode(Look, delivery.body))
+        else:
+            raise MessageError(f"the results queue takes no messages of type {delivery.type!r}")
+
+    async def command(self, delivery: Delivery) -> None:
+        """A command from another service. The sender hears the outcome if it said where; refusals are never silent."""
+        commands: dict[str, Callable[[Delivery], Awaitable[tuple[MessageType, Message, Advanced | None]]]] = {
+            MessageType.START.value: self._start,
+            MessageType.RESUME.value: self._resume,
+            MessageType.ABORT.value: self._abort,
+        }
+        carry_out = commands.get(delivery.routing_key)
+        try:
+            if carry_out is None:
+                raise MessageError(f"there is no command {delivery.routing_key!r}; there are {', '.join(commands)}")
+            kind, answer, message = await carry_out(delivery)
+        except OrchestratorError as error:
+            await self.refuse(delivery, error)
+            return
+        if message is not None:
+            # Committed: from here on nothing may make this command be carried out again.
+            await self._dispatcher.act_quietly(message)
+        await self._reply(delivery, kind, answer)
+
+    async def callback(self, delivery: Delivery) -> None:
+        """A completion message from an external system."""
+        token = delivery.correlation_id
+        if not token:
+            raise MessageError("the callback has no correlation_id: it must be the token that the job came with")
+        payload = _json_object(delivery.body)
+        try:
+            async with self._database.transaction() as session:
+                match delivery.routing_key:
+                    case MessageType.CALLBACK_COMPLETED:
+                        message = await receive(session, token, COMPLETED, payload, self._limits)
+                    case MessageType.CALLBACK_FAILED:
+                        message = await receive(session, token, FAILED, payload, self._limits)
+                    case MessageType.CALLBACK_PROGRESS:
+                        message = None
+                        await report_progress(session, token, payload)
+                    case _:
+                        raise MessageError(f"there is no callback of kind {delivery.routing_key!r}")
+        except CallbackRefusedError as error:
+            if error.outcome == "used" and delivery.routing_key == MessageType.CALLBACK_PROGRESS:
+                # Messages are handled side by side, so the last report may come after the answer that followed it.
+                logger.info("late progress report dropped")
+                return
+            raise MessageError(f"callback refused ({error.outcome}): {error}") from error
+        except (InvalidInputError, RequestError) as error:
+            raise MessageError(f"callback refused: {error}") from error
+        logger.info("callback received", kind=delivery.routing_key, early=message is None)
+        if message is not None:
+            await self._dispatcher.act_quietly(message)
+
+    async def _look(self, message: Look) -> None:
+        try:
+            async with self._database.transaction() as session:
+                found = await look(session, message.process_id, self._limits)
+        except (NotFoundError, DefinitionError) as error:
+            # A rolling deploy: another coordinator has the code, and finds the process when it is due.
+            logger.error("process not looked at", process_id=str(message.process_id), error=str(error))  # noqa: TRY400
+            return
+        if found is not None:
+            await self._dispatcher.act(found)
+
+    async def _take_early_answer(self, message: Advanced) -> None:
+        try:
+            async with self._database.transaction() as session:
+                found = await early_answer(session, message.process_id, self._limits)
+        except (NotFoundError, DefinitionError) as error:
+            logger.error("process not looked at", **_names(message), error=str(error))  # noqa: TRY400
+            return
+        if found is not None:
+            await self._dispatcher.act_quietly(found)
+
+    async def _start(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
+        command = decode(StartWorkflow, delivery.body)
+        bind_contextvars(workflow=command.workflow, user=command.user)
+        request = StartRequest(command.workflow, command.inputs, command.user, _key(command, delivery))
+        async with self._database.transaction() as session:
+            outcome = await start(session, request, self._limits)
+        logger.info("workflow started" if outcome.created else "start repeated", process_id=str(outcome.process_id))
+        answer = Started(process_id=outcome.process_id, created=outcome.created)
+        return MessageType.STARTED, answer, outcome.message
+
+    async def _resume(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
+        command = decode(ResumeProcess, delivery.body)
+        bind_contextvars(process_id=str(command.process_id), user=command.user)
+        async with self._database.transaction() as session:
+            message = await resume(
+                session,
+                command.process_id,
+                command.inputs,
+                command.user,
+                self._limits,
+                key=_key(command, delivery),
+                seen=command.seen,
+            )
+        return MessageType.RESUMED, Accepted(process_id=command.process_id, status=message.status), message
+
+    async def _abort(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
+        command = decode(AbortProcess, delivery.body)
+        bind_contextvars(process_id=str(command.process_id), user=command.user)
+        async with self._database.transaction() as session:
+            message = await abort(
+                session, command.process_id, command.user, self._limits, command.reason, key=_key(command, delivery)
+            )
+        return MessageType.ABORTED, Accepted(process_id=command.process_id, status=message.status), message
+
+    async def refuse(self, delivery: Delivery, error: OrchestratorError) -> None:
+        """Tell the sender of a command; and the operators, when the sender cannot be told or has sent nonsense.
+
+        Raises:
+            MessageError: for the operators.
+        """
+        refusal = Refused(
+            error=type(error).__name__,
+            detail=storable(str(error)),
+            reasons=error.reasons if isinstance(error, RequestError) else [],
+            form=error.form if isinstance(error, FormIncompleteError) else None,
+        )
+        logger.info("command refused", command=delivery.routing_key, error=refusal.error, detail=refusal.detail)
+        told = await self._reply(delivery, MessageType.REFUSED, refusal)
+        if not told or not isinstance(error, RequestError) or isinstance(error, NotFoundError):
+            raise MessageError(f"{refusal.error}: {refusal.detail}") from error
+
+    async def _reply(self, delivery: Delivery, kind: MessageType, answer: Message) -> bool:
+        if not delivery.reply_to:
+            return False
+        try:
+            await self._publisher.publish(
+                Outgoing(
+                    exchange="",
+                    routing_key=delivery.reply_to,
+                    type=kind.value,
+                    body=encode(answer),
+                    correlation_id=delivery.correlation_id,
+                )
+            )
+        except UnroutableError:
+            logger.warning("the sender's reply queue is gone", type=kind.value)
+            return False
+        except PublishError as error:
+            logger.warning("reply not published", type=kind.value, error=str(error))
+            return False
+        return True
+
+
+def _key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delivery) -> str | None:
+    """What makes a command that is sent or delivered again the same command."""
+    key = command.idempotency_key or delivery.message_id
+    if key is None and delivery.unreadable is not None:
+        raise MessageError("whether this command was sent before cannot be known: put an idempotency_key into its body")
+    if key is not None and "\0" in key:
+        raise MessageError("the message_id has a null character, which the database cannot hold")
+    return key
+
+
+def _names(message: Advanced) -> dict[str, object]:
+    step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
+    return {"process_id": str(message.process_id), "workflow": message.workflow, "step": step}
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MessageError(f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise MessageError("the body must be a JSON object")
+    return value

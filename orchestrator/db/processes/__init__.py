@@ -1,0 +1,1 @@
+"""The process rows and their log: one module per kind of statement."""

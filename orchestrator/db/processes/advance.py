@@ -1,0 +1,248 @@
+"""Storing decisions: the statement that ends every step, written for one round trip.
+
+A decision – position, status, state, log rows, callback – is stored if and only if nobody else has moved the process since.
+The statement takes many decisions about different processes at once; each is fenced on its own. It runs on a plain
+connection, in a transaction of its own, or on the connection of a session, inside that transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from orchestrator.db.processes.claims import Claim
+from orchestrator.db.session import Driver
+from orchestrator.db.step_session import MARK_SETTING
+from orchestrator.engine.decision import CloseCallback, Decision, Entry, OpenCallback, ParkCallback
+from orchestrator.engine.events import Failure
+from orchestrator.engine.process import Process
+from orchestrator.types import JSON, State
+
+ANNOUNCE_AFTER = 5
+"""Seconds after which a process at rest is looked at if it is not known by then that its events were published."""
+
+
+# What is at rest is woken by the indexed column wake_at; what runs is found through its status, so that a step changes no
+# indexed column. statement_timestamp(), not now(): a step's transaction may have begun long before its outcome is stored.
+def wake_expression(status: str, due_in: str) -> str:
+    """SQL for ``wake_at``, given the parameters that hold the status and the seconds until the process is due."""
+    due = f"statement_timestamp() + {due_in}::float8 * interval '1 second'"
+    soon = f"statement_timestamp() + interval '{ANNOUNCE_AFTER} seconds'"
+    return f"CASE WHEN {status}::text <> 'running' THEN LEAST({soon}, {due}) END"
+
+
+def _strings(json_array: str) -> str:
+    return f"ARRAY(SELECT jsonb_array_elements_text({json_array}::jsonb))"
+
+
+# Both lists are unnested from arrays, one element per decision ($1…$17) and one per log row ($19…$31).
+_ADVANCE = f"""
+WITH d AS (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bool[], $5::text[], $6::text[], $7::text[], $8::int[],
+                         $9::int[], $10::int[], $11::int[], $12::text[], $13::float8[], $14::int[], $15::int[], $16::uuid[],
+                         $17::timestamptz[], $18::text[])
+        AS d(process_id, position, step, entered, status, delta, removed, sequence, failures, lost, rewinds, actor, due_in,
+             before_sequence, before_attempt, claimed_by, claimed_at, assignee)
+), moved AS (
+    UPDATE processes AS p
+       SET position = d.position, step = d.step, entered = d.entered, status = d.status,
+           state = CASE WHEN d.removed IS NULL THEN p.state || d.delta::jsonb
+                        ELSE (p.state || d.delta::jsonb) - {_strings("d.removed")} END,
+           sequence = d.sequence, failures = d.failures, lost = d.lost, rewinds = d.rewinds, actor = d.actor,
+           assignee = d.assignee,
+           claimed_by = NULL, claimed_at = NULL, dispatches = 0,
+           due_at = statement_timestamp() + d.due_in * interval '1 second', wake_at = {wake_expression("d.status", "d.due_in")},
+           updated_at = statement_timestamp()
+      FROM d
+     WHERE p.process_id = d.process_id AND p.sequence = d.before_sequence AND p.attempt = d.before_attempt
+       AND (d.claimed_by IS NULL OR (p.claimed_by = d.claimed_by AND p.status = 'running'))
+       AND ($33::text IS NULL OR current_setting('{MARK_SETTING}', true) = $33)
+    RETURNING p.process_id, d.claimed_at
+), logged AS (
+    INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note,
+                               author, consumer, started_at, finished_at)
+    SELECT e.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb,
+           CASE WHEN e.removed IS NOT NULL THEN {_strings("e.removed")} END, e.failure::jsonb, e.note, e.author,
+           CASE WHEN e.ran THEN $32::text END,
+           CASE WHEN e.ran THEN COALESCE(moved.claimed_at, statement_timestamp()) ELSE statement_timestamp() END,
+           statement_timestamp()
+      FROM moved JOIN unnest($19::uuid[], $20::int[], $21::text[], $22::text[], $23::int[], $24::int[], $25::text[],
+                             $26::text[], $27::text[], $28::text[], $29::text[], $30::text[], $31::bool[])
+                   AS e(process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note, author,
+                        ran) USING (process_id)
+)
+SELECT process_id, statement_timestamp() AS at FROM moved
+"""  # noqa: S608 - built from constants
+
+_RETIRE_CALLBACK = """
+UPDATE callbacks SET status = $2, token = NULL, closed_at = now()
+ WHERE process_id = $1 AND status IN ('open', 'parked')
+"""
+_OPEN_CALLBACK = """
+INSERT INTO callbacks (token_hash, token, process_id, position, step, status, timeout)
+VALUES ($1, $2, $3, $4, $5, 'open', $6)
+"""
+_PARK_CALLBACK = """
+UPDATE callbacks SET status = 'parked', token = NULL, deadline = statement_timestamp() + timeout * interval '1 second'
+ WHERE process_id = $1 AND status = 'open'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A decision to store.
+
+    Args:
+        before: the process as it was when the decision was made; if anybody has moved it since, nothing is stored.
+        due_in: seconds until somebody must look again; ``None`` for never.
+        claim: given by a consumer: it must still hold the process.
+    """
+
+    before: Process
+    decision: Decision
+    due_in: float | None
+    claim: Claim | None = None
+
+
+def hash_token(token: str) -> bytes:
+    """What the database keeps of a callback token. A 256-bit random token needs no salt and no slow hash."""
+    return sha256(token.encode()).digest()
+
+
+def to_text(value: object) -> str:
+    """JSON for a ``jsonb`` parameter."""
+    return to_json(value).decode()
+
+
+async def advance_many(
+    connection: Driver, advances: Sequence[Advance], *, mark: str | None = None
+) -> list[datetime | None]:
+    """Store decisions about different processes that change no callbacks, in one statement.
+
+    Args:
+        mark: given with a step's session: the transaction must still be the one that the mark was set in.
+
+    Returns:
+        For each the database's time, or ``None`` when the process was moved by somebody else.
+    """
+    # In one order everywhere, so that two programs which store about the same processes do not wait for each other.
+    ordered = sorted(advances, key=lambda one: one.before.process_id)
+    decisions = zip(*(_row(one) for one in ordered), strict=True)
+    entries = zip(
+        *(log_row(one.before.process_id, entry) for one in ordered for entry in one.decision.entries), strict=True
+    )
+    consumer = next((one.claim.consumer for one in ordered if one.claim is not None), None)
+    rows = await connection.fetch(_ADVANCE, *map(list, decisions), *map(list, entries), consumer, mark)
+    stored = {row["process_id"]: row["at"] for row in rows}
+    return [stored.get(one.before.process_id) for one in advances]
+
+
+async def advance(connection: Driver, one: Advance, *, mark: str | None = None) -> datetime | None:
+    """Store a decision in the connection's transaction, or in one of its own when there is none.
+
+    Returns:
+        The database's time, or ``None`` when the process was moved by somebody else: then roll back.
+    """
+    if one.decision.callback is None:
+        return (await advance_many(connection, [one], mark=mark))[0]
+    async with connection.transaction():
+        (at,) = await advance_many(connection, [one], mark=mark)
+        if at is not None:
+            await change_callback(connection, one.before.process_id, one.decision)
+    return at
+
+
+async def committed(connection: Driver, process_id: UUID, attempt: int) -> bool:
+    """Whether an attempt's outcome is in the log: the answer when a commit's own answer was lost."""
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM process_steps WHERE process_id = $1 AND attempt = $2 AND consumer IS NOT NULL)",
+        process_id,
+        attempt,
+    )
+    return found
+
+
+async def callback_token(connection: Driver, process_id: UUID) -> str | None:
+    """The plaintext of the token that the action of a callback step hands out."""
+    token: str | None = await connection.fetchval(
+        "SELECT token FROM callbacks WHERE process_id = $1 AND status = 'open'", process_id
+    )
+    return token
+
+
+async def change_callback(connection: Driver, process_id: UUID, decision: Decision) -> None:
+    """Store what a decision says about the process's callback."""
+    match decision.callback:
+        case OpenCallback(position, step, token, timeout):
+            await connection.execute(_RETIRE_CALLBACK, process_id, "superseded")
+            seconds = None if timeout is None else timeout.total_seconds()
+            await connection.execute(_OPEN_CALLBACK, hash_token(token), token, process_id, position, step, seconds)
+        case ParkCallback():
+            await connection.execute(_PARK_CALLBACK, process_id)
+        case CloseCallback(outcome):
+            await connection.execute(_RETIRE_CALLBACK, process_id, outcome)
+        case None:
+            pass
+
+
+def _row(one: Advance) -> tuple[object, ...]:
+    process, before = one.decision.process, one.before
+    delta: State = {}
+    removed: set[str] = set()
+    for entry in one.decision.entries:
+        delta.update(entry.delta)
+        removed = (removed - entry.delta.keys()) | set(entry.removed)
+    return (
+        process.process_id,
+        process.position,
+        process.step,
+        process.entered,
+        process.status.value,
+        to_text(delta) if delta else "{}",
+        to_text(sorted(removed)) if removed else None,
+        process.sequence,
+        process.failures,
+        process.lost,
+        process.rewinds,
+        process.actor,
+        one.due_in,
+        before.sequence,
+        before.attempt,
+        None if one.claim is None else one.claim.consumer_id,
+        None if one.claim is None else one.claim.claimed_at,
+        process.assignee,
+    )
+
+
+def log_row(process_id: UUID, entry: Entry) -> tuple[object, ...]:
+    """A log entry as the statements above and in ``starts`` unnest it."""
+    return (
+        process_id,
+        entry.sequence,
+        entry.kind.value,
+        entry.name,
+        entry.position,
+        entry.attempt,
+        entry.status.value,
+        to_text(entry.delta) if entry.delta else "{}",
+        to_text(list(entry.removed)) if entry.removed else None,
+        None if entry.failure is None else to_text(failure_document(entry.failure)),
+        entry.note,
+        entry.author,
+        entry.ran,
+    )
+
+
+def failure_document(failure: Failure) -> dict[str, JSON]:
+    """A failure as it is stored and shown."""
+    return {
+        "type": failure.type,
+        "message": failure.message,
+        "traceback": failure.traceback,
+        "details": failure.details,
+    }

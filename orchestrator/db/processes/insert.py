@@ -1,0 +1,101 @@
+"""Storing new processes: one question and one statement each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.processes.advance import change_callback, log_row, to_text, wake_expression
+from orchestrator.db.session import driver
+from orchestrator.engine.decide import Decision
+
+_START_FACTS = text(
+    """
+    SELECT (SELECT workflow_id FROM workflows WHERE name = :workflow AND deleted_at IS NULL) AS workflow_id,
+           (SELECT global_lock FROM engine_settings) AS paused, p.process_id, p.request_digest
+      FROM (SELECT 1) AS one LEFT JOIN processes p ON p.request_key = :key
+    """
+)
+
+_INSERT = f"""
+WITH made AS (
+    INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at,
+                           workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures,
+                           lost, rewinds, assignee)
+    VALUES ($1, $2, $3, $4, $5::text, $6::text::jsonb, $7, $8, now() + $9::float8 * interval '1 second',
+            {wake_expression("$5", "$9")}, $10, $11, $12, $13, $14, $15, 0, 0, 0, 0, $28)
+    ON CONFLICT (request_key) DO NOTHING
+    RETURNING process_id
+), logged AS (
+    INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, failure, note, author,
+                               started_at, finished_at)
+    SELECT made.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb, e.failure::jsonb,
+           e.note, e.author, now(), now()
+      FROM made, unnest($16::int[], $17::text[], $18::text[], $19::int[], $20::int[], $21::text[], $22::text[],
+                        $23::text[], $24::text[], $25::text[], $26::text[], $27::bool[])
+                 AS e(sequence, kind, name, position, attempt, status, delta, removed, failure, note, author, ran)
+)
+SELECT now() FROM made
+"""  # noqa: S608 - built from constants
+
+
+@dataclass(frozen=True, slots=True)
+class StartFacts:
+    """What the database knows before a start: the workflow's row, whether we are paused, and who has the key already."""
+
+    workflow_id: UUID | None
+    paused: bool
+    process_id: UUID | None
+    request_digest: bytes | None
+
+
+async def start_facts(session: AsyncSession, workflow: str, request_key: str | None) -> StartFacts:
+    """Ask all that a start needs to know in one round trip."""
+    row = (await session.execute(_START_FACTS, {"workflow": workflow, "key": request_key})).one()
+    return StartFacts(row.workflow_id, bool(row.paused), row.process_id, row.request_digest)
+
+
+async def insert(
+    session: AsyncSession,
+    decision: Decision,
+    *,
+    workflow_id: UUID,
+    is_task: bool,
+    request_key: str | None,
+    request_digest: bytes | None,
+    due_in: float | None,
+) -> datetime | None:
+    """Store a new process with its first log rows, in one statement.
+
+    Returns:
+        The database's time, or ``None`` when another process has the same ``request_key``; then nothing is stored.
+    """
+    process = decision.process
+    connection = await driver(session)
+    at: datetime | None = await connection.fetchval(
+        _INSERT,
+        process.process_id,
+        process.position,
+        process.step,
+        process.entered,
+        process.status.value,
+        to_text(process.state),
+        process.sequence,
+        process.actor,
+        due_in,
+        workflow_id,
+        process.workflow,
+        is_task,
+        process.started_by,
+        request_key,
+        request_digest,
+        *map(list, zip(*(log_row(process.process_id, entry)[1:] for entry in decision.entries), strict=True)),
+        process.assignee,
+    )
+    if at is not None and decision.callback is not None:
+        await change_callback(connection, process.process_id, decision)
+    return at

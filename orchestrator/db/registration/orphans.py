@@ -1,0 +1,70 @@
+"""Deleting blocks that their subscriptions no longer have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy import Connection
+from sqlalchemy import text as sql
+
+from orchestrator.db.registration.history import strays
+from orchestrator.errors import ConfigurationError
+
+_BELOW = sql(
+    """
+    WITH RECURSIVE below (id) AS (
+        SELECT unnest(CAST(:blocks AS uuid[]))
+        UNION
+        SELECT r.depends_on_id FROM below JOIN subscription_instance_relations r ON r.in_use_by_id = below.id
+    )
+    SELECT id FROM below
+    """
+)
+_USERS = sql(
+    """
+    SELECT r.depends_on_id, i.subscription_id, s.status = 'terminated' AS ended
+      FROM subscription_instance_relations r JOIN subscription_instances i ON i.subscription_instance_id = r.in_use_by_id
+           JOIN subscriptions s ON s.subscription_id = i.subscription_id
+     WHERE r.depends_on_id = ANY(:blocks) AND NOT r.in_use_by_id = ANY(:blocks)
+    UNION ALL
+    SELECT r.depends_on_id, r.subscription_id, s.status = 'terminated'
+      FROM subscription_roots r JOIN subscriptions s USING (subscription_id)
+     WHERE r.depends_on_id = ANY(:blocks)
+    """
+)
+# First the relations: left to the foreign key they would go too late for other blocks that go.
+_UNLINK = sql("DELETE FROM subscription_instance_relations WHERE in_use_by_id = ANY(:blocks)")
+_DELETE = sql("DELETE FROM subscription_instances WHERE subscription_instance_id = ANY(:blocks)")
+
+
+def delete_given_up(connection: Connection, blocks: Collection[UUID]) -> dict[UUID, UUID]:
+    """Delete those of some blocks, and of all below them, that their own subscriptions have nowhere any more.
+
+    What terminated subscriptions still show is kept for them.
+
+    Returns:
+        The blocks that are no longer their subscriptions', each with its owner.
+
+    Raises:
+        ConfigurationError: a subscription that is not terminated uses one of them.
+    """
+    gone = strays(connection, _below(connection, blocks))
+    shown: set[UUID] = set()
+    for block, user, ended in connection.execute(_USERS, {"blocks": list(gone)}).all() if gone else ():
+        # What is kept for terminated ones may itself refer to something of the same subscription: that is kept with it.
+        if not ended and user != gone[block]:
+            raise ConfigurationError(
+                f"the block {block} of the subscription {gone[block]} would be deleted, but the subscription {user} uses it: a"
+                " workflow must change that first"
+            )
+        shown.add(block)
+    unwanted = list(gone.keys() - _below(connection, shown))
+    connection.execute(_UNLINK, {"blocks": unwanted})
+    connection.execute(_DELETE, {"blocks": unwanted})
+    return gone
+
+
+def _below(connection: Connection, blocks: Collection[UUID]) -> set[UUID]:
+    """Some blocks, and all that stand in their fields."""
+    return set(connection.scalars(_BELOW, {"blocks": list(blocks)})) if blocks else set()

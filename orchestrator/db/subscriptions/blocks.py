@@ -1,0 +1,51 @@
+"""Which blocks use each other, directly. Which subscriptions do is told by :mod:`orchestrator.db.subscriptions.neighbours`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.session import connection_of
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReference:
+    """Another block, as much of it as a person needs to recognise it."""
+
+    subscription_instance_id: UUID
+    name: str
+    label: str | None
+    owner_subscription_id: UUID
+
+
+_BLOCK_RELATIONS = """
+SELECT DISTINCT i.subscription_instance_id, b.name, i.label, i.subscription_id AS owner_subscription_id
+  FROM subscription_instance_relations r
+       JOIN subscription_instances i ON i.subscription_instance_id = r.{other}
+       JOIN product_blocks b USING (product_block_id)
+ WHERE r.{this} = $1
+ ORDER BY b.name, i.subscription_instance_id
+"""
+
+
+async def blocks_using(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
+    """The blocks that have this one in a field."""
+    return await _block_references(
+        session, _BLOCK_RELATIONS.format(other="in_use_by_id", this="depends_on_id"), block_id
+    )
+
+
+async def blocks_used_by(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
+    """The blocks that this one has in its fields."""
+    return await _block_references(
+        session, _BLOCK_RELATIONS.format(other="depends_on_id", this="in_use_by_id"), block_id
+    )
+
+
+async def _block_references(session: AsyncSession, statement: str, block_id: UUID) -> list[BlockReference]:
+    rows = await (await connection_of(session)).exec_driver_sql(statement, (block_id,))
+    return [
+        BlockReference(row.subscription_instance_id, row.name, row.label, row.owner_subscription_id) for row in rows
+    ]

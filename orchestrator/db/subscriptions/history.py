@@ -1,0 +1,207 @@
+"""What has happened to a subscription, page by page: every process that touched it, step by step, and every change of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.processes.queries import LogEntry, ProcessSummary
+from orchestrator.db.tables import (
+    LogRow,
+    ProcessRow,
+    ProcessSubscriptionRow,
+    SubscriptionChangeRow,
+    SubscriptionRow,
+)
+from orchestrator.errors import NotFoundError
+from orchestrator.types import JSON
+
+PAGE = 30
+"""Processes and other changes on a page, unless something else is asked for."""
+
+_PAGE = """
+    SELECT process_id, change_id
+      FROM ((SELECT process.started_at AS moment, process.process_id, NULL AS change_id
+               FROM processes_subscriptions link JOIN processes process USING (process_id)
+              WHERE link.subscription_id = :subscription_id AND {older_process}
+              ORDER BY process.started_at DESC, process.process_id DESC
+              LIMIT :limit)
+            UNION ALL
+            (SELECT change.at, NULL, change.change_id
+               FROM subscription_changes change
+              WHERE change.subscription_id = :subscription_id AND {older_change}
+                AND NOT EXISTS (SELECT FROM processes_subscriptions link
+                                 WHERE link.process_id = change.process_id
+                                   AND link.subscription_id = change.subscription_id)
+              ORDER BY change.at DESC, change.change_id DESC
+              LIMIT :limit)) found
+     ORDER BY moment DESC, process_id DESC NULLS FIRST, change_id DESC
+     LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionChange:
+    """One change of a subscription.
+
+    Args:
+        version: of the subscription afterwards.
+        process_id, step, attempt: what made it; ``None`` when a person did, outside of any process.
+        changes: path of a value → what it was and what it became.
+    """
+
+    change_id: int
+    version: int
+    process_id: UUID | None
+    step: str | None
+    attempt: int | None
+    author: str
+    note: str | None
+    at: datetime
+    changes: Mapping[str, tuple[JSON, JSON]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessHistory:
+    """A process that touched the subscription: its whole log, and what it changed of this subscription."""
+
+    process: ProcessSummary
+    log: tuple[LogEntry, ...]
+    changes: tuple[SubscriptionChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionHistory:
+    """A page of it, the oldest first.
+
+    Args:
+        other_changes: made by no process, or by one that has been deleted since.
+        before: the first of this page, if more has happened before it: a process, or the number of one of the other changes.
+            Given to :func:`history`, it is where the page before this one ends.
+    """
+
+    subscription_id: UUID
+    processes: tuple[ProcessHistory, ...]
+    other_changes: tuple[SubscriptionChange, ...]
+    before: UUID | int | None = None
+
+    def timeline(self) -> list[ProcessHistory | SubscriptionChange]:
+        """Processes and other changes in one, in the order in which they began."""
+        return sorted([*self.processes, *self.other_changes], key=_place)
+
+
+async def history(
+    session: AsyncSession, subscription_id: UUID, *, limit: int = PAGE, before: UUID | int | None = None
+) -> SubscriptionHistory:
+    """The last things that have happened to a subscription.
+
+    What is read is one page: ``limit`` processes and other changes, each process with its whole log.
+
+    Args:
+        before: only what has happened before this process, or before the change of this number.
+
+    Raises:
+        NotFoundError: there is no such subscription, or ``before`` is no part of its history.
+    """
+    exists = select(SubscriptionRow.subscription_id).where(SubscriptionRow.subscription_id == subscription_id)
+    if await session.scalar(exists) is None:
+        raise NotFoundError(f"there is no subscription {subscription_id}")
+    # One more than is shown tells whether there are more.
+    found = await _page(session, subscription_id, before, limit + 1)
+    shown = found[:limit]
+    process_ids = [row.process_id for row in shown if row.process_id is not None]
+    change_ids = [row.change_id for row in shown if row.process_id is None]
+    processes = await _processes(session, process_ids)
+    logs = await _logs(session, process_ids)
+    changes = SubscriptionChangeRow.subscription_id == subscription_id
+    made = await _changes(session, changes & SubscriptionChangeRow.process_id.in_(process_ids))
+    others = await _changes(session, SubscriptionChangeRow.change_id.in_(change_ids))
+    by_process: dict[UUID | None, list[SubscriptionChange]] = defaultdict(list)
+    for change in made:
+        by_process[change.process_id].append(change)
+    return SubscriptionHistory(
+        subscription_id,
+        tuple(
+            ProcessHistory(process, tuple(logs[process.process_id]), tuple(by_process[process.process_id]))
+            for process in processes
+        ),
+        tuple(others),
+        before=(shown[-1].process_id or shown[-1].change_id) if len(found) > limit else None,
+    )
+
+
+def _place(one: ProcessHistory | SubscriptionChange) -> tuple[datetime, bool, int]:
+    """As :data:`_PAGE` has them in order."""
+    if isinstance(one, ProcessHistory):
+        return one.process.started_at, False, one.process.process_id.int
+    return one.at, True, one.change_id
+
+
+async def _page(
+    session: AsyncSession, subscription_id: UUID, before: UUID | int | None, limit: int
+) -> Sequence[Row[tuple[UUID | None, int | None]]]:
+    """(process, ``None``) and (``None``, change) by the moment when they began, the last first."""
+    older_process = older_change = "true"
+    values: dict[str, object] = {"subscription_id": subscription_id, "limit": limit}
+    if before is not None:
+        values |= {"before": before, "moment": await _moment(session, subscription_id, before)}
+        # Of one moment, processes stand before changes.
+        if isinstance(before, UUID):
+            older_process = "(process.started_at, process.process_id) < (:moment, :before)"
+            older_change = "change.at < :moment"
+        else:
+            older_process = "process.started_at <= :moment"
+            older_change = "(change.at, change.change_id) < (:moment, :before)"
+    page = text(_PAGE.format(older_process=older_process, older_change=older_change))
+    return (await session.execute(page, values)).all()
+
+
+async def _moment(session: AsyncSession, subscription_id: UUID, before: UUID | int) -> datetime:
+    links, changes = ProcessSubscriptionRow, SubscriptionChangeRow
+    if isinstance(before, UUID):
+        query = select(ProcessRow.started_at).join(links, links.process_id == ProcessRow.process_id)
+        query = query.where(links.subscription_id == subscription_id, links.process_id == before)
+    else:
+        query = select(changes.at).where(changes.subscription_id == subscription_id, changes.change_id == before)
+    moment = await session.scalar(query)
+    if moment is None:
+        what = f"the process {before}" if isinstance(before, UUID) else f"the change {before}"
+        raise NotFoundError(f"{what} is no part of the history of subscription {subscription_id}")
+    return moment
+
+
+async def _processes(session: AsyncSession, process_ids: Sequence[UUID]) -> list[ProcessSummary]:
+    columns = [
+        ProcessRow.claimed_by.is_not(None) if name == "claimed" else getattr(ProcessRow, name)
+        for name in ProcessSummary.__dataclass_fields__
+    ]
+    query = select(*columns).where(ProcessRow.process_id.in_(process_ids))
+    query = query.order_by(ProcessRow.started_at, ProcessRow.process_id)
+    return [ProcessSummary(*row) for row in await session.execute(query)]
+
+
+async def _logs(session: AsyncSession, process_ids: Sequence[UUID]) -> Mapping[UUID, list[LogEntry]]:
+    query = select(LogRow).where(LogRow.process_id.in_(process_ids)).order_by(LogRow.process_id, LogRow.sequence)
+    found: dict[UUID, list[LogEntry]] = defaultdict(list)
+    for row in await session.scalars(query):
+        fields: dict[str, Any] = {name: getattr(row, name) for name in LogEntry.__dataclass_fields__}
+        found[row.process_id].append(LogEntry(**fields | {"removed": tuple(row.removed or ())}))
+    return found
+
+
+async def _changes(session: AsyncSession, which: ColumnElement[bool]) -> list[SubscriptionChange]:
+    found = []
+    for row in await session.scalars(
+        select(SubscriptionChangeRow).where(which).order_by(SubscriptionChangeRow.change_id)
+    ):
+        fields: dict[str, Any] = {name: getattr(row, name) for name in SubscriptionChange.__dataclass_fields__}
+        pairs = {path: (old, new) for path, (old, new) in row.changes.items()}
+        found.append(SubscriptionChange(**fields | {"changes": pairs}))
+    return found

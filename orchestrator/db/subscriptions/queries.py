@@ -1,0 +1,283 @@
+"""Looking at subscriptions: pages of them, and one with all its blocks as they stand in the rows, without any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.subscriptions.neighbours import Neighbours, read_neighbours
+from orchestrator.errors import NotFoundError
+from orchestrator.types import JSON
+
+_SHOW = text(
+    """
+    WITH own AS (
+        SELECT subscription_instance_id FROM subscription_instances WHERE subscription_id = :subscription_id
+    ), roots AS (
+        SELECT field, position, depends_on_id FROM subscription_roots WHERE subscription_id = :subscription_id
+    ), relations AS (
+        -- Written as in relations.py, and for the same reasons.
+        SELECT relation.*
+          FROM own
+         CROSS JOIN LATERAL (
+               SELECT in_use_by_id, field, position, depends_on_id FROM subscription_instance_relations
+                WHERE in_use_by_id BETWEEN own.subscription_instance_id AND own.subscription_instance_id
+               OFFSET 0) relation
+    ), named AS (
+        SELECT subscription_instance_id FROM own
+         UNION
+        SELECT depends_on_id FROM roots
+         UNION
+        SELECT depends_on_id FROM relations
+    ), blocks AS (
+        SELECT block.*, kind.name
+          FROM named
+         CROSS JOIN LATERAL (SELECT * FROM subscription_instances
+                              WHERE subscription_instance_id = named.subscription_instance_id LIMIT 1) block
+          JOIN product_blocks kind USING (product_block_id)
+    )
+    SELECT s.subscription_id, s.description, s.status, s.insync, s.customer_id, p.name AS product, s.note, s.version,
+           s.start_date, s.end_date, s.created_at, s.updated_at, s.locked_by,
+           p.product_id, p.product_type, p.tag, holder.workflow, holder.status AS holder_status,
+           (SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM fixed_inputs
+             WHERE product_id = s.product_id) AS fixed_inputs,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(field, position, depends_on_id) ORDER BY field, position), '[]')
+              FROM roots) AS roots,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(in_use_by_id, field, position, depends_on_id)
+                                      ORDER BY field, position), '[]') FROM relations) AS relations,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(subscription_instance_id, subscription_id, name, label, resources)
+                                      ORDER BY name, subscription_instance_id), '[]') FROM blocks) AS blocks
+      FROM subscriptions s
+      JOIN products p USING (product_id)
+      LEFT JOIN LATERAL (SELECT workflow, status FROM processes WHERE process_id = s.locked_by LIMIT 1) holder ON true
+     WHERE s.subscription_id = :subscription_id
+    """
+).columns(fixed_inputs=JSONB, roots=JSONB, relations=JSONB, blocks=JSONB)
+
+# A plan made for the values of this page, always: one made for values in general, which PostgreSQL may come to prefer, could
+# look for the few subscriptions of a small product by reading all of them from the newest on.
+_BEFORE_A_PAGE = text(
+    """
+    SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
+           (SELECT product_id FROM products WHERE name = :product) AS product_id,
+           (SELECT created_at FROM subscriptions WHERE subscription_id = :after) AS created_at
+    """
+)
+
+_MATCHING = """
+    SELECT subscription_id, product_id, description, status, insync, customer_id, note, version, start_date, end_date,
+           created_at, updated_at, locked_by
+      FROM subscriptions
+     WHERE {conditions}
+     ORDER BY created_at DESC, subscription_id
+     LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionSummary:
+    """A subscription without its blocks.
+
+    Args:
+        product: the product's name.
+        locked_by: the process that holds it.
+    """
+
+    subscription_id: UUID
+    description: str
+    status: str
+    insync: bool
+    customer_id: str
+    product: str
+    note: str | None
+    version: int
+    start_date: datetime | None
+    end_date: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    locked_by: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A block as its rows have it, in one place of a tree.
+
+    Args:
+        field, position: where it stands; ``field`` is empty for a block of the subscription that stands nowhere.
+        owner_subscription_id: the subscription it belongs to.
+        blocks: what stands in its fields; nothing for blocks of other subscriptions.
+        is_repeated: it stands elsewhere before, and what stands in its fields is shown there only.
+    """
+
+    field: str
+    position: int
+    name: str
+    subscription_instance_id: UUID
+    owner_subscription_id: UUID
+    label: str | None
+    resources: Mapping[str, JSON]
+    blocks: tuple[StoredBlock, ...] = ()
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a subscription."""
+
+    process_id: UUID
+    workflow: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSubscription:
+    """One subscription with everything it is, and its neighbours."""
+
+    summary: SubscriptionSummary
+    product_id: UUID
+    product_type: str
+    product_tag: str
+    fixed_inputs: Mapping[str, str]
+    holder: Holder | None
+    blocks: tuple[StoredBlock, ...]
+    neighbours: Neighbours
+
+
+async def list_subscriptions(
+    session: AsyncSession,
+    *,
+    statuses: Iterable[str] = (),
+    product: str | None = None,
+    customer: str | None = None,
+    insync: bool | None = None,
+    limit: int,
+    after: UUID | None = None,
+) -> list[SubscriptionSummary]:
+    """A page of the subscriptions that fit, the newest first.
+
+    A page by one of the filters, or by none, is read from its index and costs the same however many subscriptions there are.
+    With several filters the index of one is read until the page is full. Two statements: one looks up what is named.
+
+    Args:
+        statuses: any of these; all when empty.
+        product: its name.
+        after: the last subscription of the page before.
+
+    Raises:
+        NotFoundError: there is no such product, or no subscription ``after``.
+    """
+    found = (await session.execute(_BEFORE_A_PAGE, {"product": product, "after": after})).one()
+    values: dict[str, object] = {"limit": limit}
+    conditions = []
+    if product is not None:
+        if found.product_id is None:
+            raise NotFoundError(f"there is no product {product!r}")
+        conditions.append("product_id = :product")
+        values["product"] = found.product_id
+    if after is not None:
+        if found.created_at is None:
+            raise NotFoundError(f"there is no subscription {after}, after which the page would begin")
+        # The first half is the place in the index where the page begins.
+        conditions.append("created_at <= :created_at AND (created_at < :created_at OR subscription_id > :after)")
+        values |= {"after": after, "created_at": found.created_at}
+    if customer is not None:
+        conditions.append("customer_id = :customer")
+        values["customer"] = customer
+    if insync is not None:
+        conditions.append("insync" if insync else "NOT insync")
+    wanted = {f"status_{number}": status for number, status in enumerate(dict.fromkeys(statuses))}
+    rows = await session.execute(_page(conditions, wanted), values | wanted)
+    return [_summary(row) for row in rows]
+
+
+async def show(session: AsyncSession, subscription_id: UUID) -> ShownSubscription:
+    """One subscription with its tree of blocks, who holds it, and its neighbours.
+
+    The subscription and its blocks are read by one statement, so they are of one moment.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = (await session.execute(_SHOW, {"subscription_id": subscription_id})).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no subscription {subscription_id}")
+    return ShownSubscription(
+        summary=_summary(row),
+        product_id=row.product_id,
+        product_type=row.product_type,
+        product_tag=row.tag,
+        fixed_inputs=row.fixed_inputs,
+        holder=None if row.locked_by is None else Holder(row.locked_by, row.workflow, row.holder_status),
+        blocks=_Blocks(subscription_id, row.blocks, row.relations).tree(row.roots),
+        neighbours=await read_neighbours(session, subscription_id),
+    )
+
+
+def _page(conditions: Sequence[str], statuses: Iterable[str]) -> TextClause:
+    """The statement of one page.
+
+    Each status is a page of its own from the index, of which the newest are taken: an index does not have the rows of
+    several statuses in order.
+    """
+    parts = [[*conditions, f"status = :{name}"] for name in statuses] or [[*conditions]]
+    found = " UNION ALL ".join(f"({_MATCHING.format(conditions=' AND '.join(part) or 'true')})" for part in parts)
+    return text(
+        f"""
+        SELECT s.*, p.name AS product
+          FROM (SELECT * FROM ({found}) found ORDER BY created_at DESC, subscription_id LIMIT :limit) s
+          JOIN products p USING (product_id)
+         ORDER BY s.created_at DESC, s.subscription_id
+        """  # noqa: S608 - built from constants
+    )
+
+
+def _summary(row: Any) -> SubscriptionSummary:
+    return SubscriptionSummary(*(getattr(row, name) for name in SubscriptionSummary.__dataclass_fields__))
+
+
+@dataclass
+class _Blocks:
+    """Puts rows together to a tree."""
+
+    subscription_id: UUID
+    rows: Sequence[Sequence[Any]]
+    relations: Sequence[Sequence[Any]]
+    placed: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.by_id = {row[0]: row for row in self.rows}
+        self.inside: dict[str, list[Sequence[Any]]] = {}
+        for block, *place in self.relations:
+            self.inside.setdefault(block, []).append(place)
+
+    def tree(self, roots: Sequence[Sequence[Any]]) -> tuple[StoredBlock, ...]:
+        found = [self.block(*place) for place in roots]
+        ours = str(self.subscription_id)
+        found += [self.block("", 0, row[0]) for row in self.rows if row[1] == ours and row[0] not in self.placed]
+        return tuple(found)
+
+    def block(self, field: str, position: int, block_id: str) -> StoredBlock:
+        # In its first place only: where blocks stand in two places each, a tree of all places doubles with each level.
+        is_repeated = block_id in self.placed
+        self.placed.add(block_id)
+        _, owner, name, label, resources = self.by_id[block_id]
+        inside = [] if is_repeated else self.inside.get(block_id, [])
+        blocks = tuple(self.block(*place) for place in inside)
+        return StoredBlock(
+            field,
+            position,
+            name,
+            UUID(block_id),
+            UUID(owner),
+            label,
+            resources,
+            blocks,
+            is_repeated and block_id in self.inside,
+        )

@@ -1,0 +1,288 @@
+"""Writing what is different about a subscription: one statement, and one more when blocks or relations differ."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, connection_of
+from orchestrator.db.subscriptions.rows import Difference
+from orchestrator.errors import ConcurrentChangeError, ModelError, SubscriptionLockedError
+
+# The row of the subscription, its entry in the audit trail and the link to the process. Nothing is written unless the version is
+# the one that was loaded, no other process holds the lock, everything named is registered, nobody who is not terminated uses what
+# is removed, nobody whose blocks it begins to use is terminated, and no block comes to stand below itself by way of somebody
+# else's, which may have changed since it was loaded; the answer says which it was. Those whose blocks it begins to use are locked
+# until the commit: a process that terminates one of them waits, and then asks again who uses it.
+_CHANGE = """
+WITH RECURSIVE process AS (
+    SELECT process_id, actor, step, attempt FROM processes WHERE process_id = $2
+), missing AS (
+    SELECT w.block, w.resource_type FROM unnest($13::text[], $14::text[]) AS w(block, resource_type)
+     WHERE NOT EXISTS (
+        SELECT FROM product_blocks b
+         WHERE b.name = w.block AND (w.resource_type IS NULL OR EXISTS (
+            SELECT FROM product_block_resource_types l JOIN resource_types t USING (resource_type_id)
+             WHERE l.product_block_id = b.product_block_id AND t.resource_type = w.resource_type)))
+), users AS (
+    SELECT r.depends_on_id, i.subscription_id
+      FROM subscription_instance_relations r JOIN subscription_instances i ON i.subscription_instance_id = r.in_use_by_id
+           JOIN subscriptions s ON s.subscription_id = i.subscription_id
+     WHERE r.depends_on_id = ANY($15::uuid[]) AND i.subscription_id <> $1 AND s.status <> 'terminated'
+    UNION ALL
+    SELECT r.depends_on_id, s.subscription_id
+      FROM subscription_roots r JOIN subscriptions s USING (subscription_id)
+     WHERE r.depends_on_id = ANY($15::uuid[]) AND s.subscription_id <> $1 AND s.status <> 'terminated'
+), owners AS MATERIALIZED (
+    SELECT subscription_id, status FROM subscriptions
+     WHERE subscription_id IN (SELECT subscription_id FROM subscription_instances
+                                WHERE subscription_instance_id = ANY($18::uuid[]))
+     ORDER BY subscription_id FOR SHARE
+), ended AS (
+    SELECT subscription_id FROM owners
+     WHERE status = 'terminated' AND $7 <> 'terminated' AND NOT EXISTS (
+        SELECT FROM subscription_instances used
+         WHERE used.subscription_id = owners.subscription_id
+           AND (EXISTS (SELECT FROM subscription_roots r
+                         WHERE r.depends_on_id = used.subscription_instance_id AND r.subscription_id = $1)
+             OR EXISTS (SELECT FROM subscription_instance_relations r JOIN subscription_instances own
+                                 ON own.subscription_instance_id = r.in_use_by_id
+                         WHERE r.depends_on_id = used.subscription_instance_id AND own.subscription_id = $1)))
+), below (top, id) AS (
+    SELECT * FROM unnest($16::uuid[], $17::uuid[])
+    UNION
+    SELECT below.top, r.depends_on_id FROM below JOIN subscription_instance_relations r ON r.in_use_by_id = below.id
+), loops AS (
+    SELECT DISTINCT top FROM below WHERE id = top
+), clear AS (
+    SELECT * FROM process
+     WHERE NOT EXISTS (SELECT FROM missing) AND NOT EXISTS (SELECT FROM users) AND NOT EXISTS (SELECT FROM loops)
+       AND NOT EXISTS (SELECT FROM ended)
+), made AS (
+    INSERT INTO subscriptions (subscription_id, product_id, customer_id, description, status, insync, locked_by, start_date,
+                               end_date, note)
+    SELECT $1, $4, $5, $6, $7, $8, CASE WHEN NOT $8 THEN process_id END, $9, $10, $11 FROM clear WHERE $3::int IS NULL
+    ON CONFLICT (subscription_id) DO NOTHING
+    RETURNING version
+), changed AS (
+    UPDATE subscriptions
+       SET product_id = $4, customer_id = $5, description = $6, status = $7, start_date = $9, end_date = $10, note = $11,
+           version = version + 1, updated_at = statement_timestamp()
+      FROM clear
+     WHERE subscription_id = $1 AND version = $3 AND ($19 OR locked_by IS NULL OR locked_by = $2)
+    RETURNING version
+), stored AS (
+    SELECT version FROM made UNION ALL SELECT version FROM changed
+), logged AS (
+    INSERT INTO subscription_changes (subscription_id, version, process_id, step, attempt, author, changes, at)
+    SELECT $1, version, process_id, step, attempt, actor, $12::text::jsonb, statement_timestamp() FROM stored, clear
+), touched AS (
+    INSERT INTO processes_subscriptions (process_id, subscription_id) SELECT process_id, $1 FROM stored, clear
+    ON CONFLICT DO NOTHING
+)
+SELECT (SELECT version FROM stored) AS version, EXISTS (SELECT FROM process) AS process,
+       (SELECT json_agg(missing.*) FROM missing)::text AS missing, (SELECT json_agg(users.*) FROM users)::text AS users,
+       (SELECT json_agg(top) FROM loops)::text AS loops, (SELECT json_agg(subscription_id) FROM ended)::text AS ended
+"""
+
+# Relations are never deleted and inserted at the same place: a key stays, or goes, or is pointed elsewhere. What a terminated
+# subscription still shows of a block that goes, and of what stands below that, is kept for it.
+_CHANGE_BLOCKS = """
+WITH RECURSIVE kept (id) AS (
+    (SELECT r.depends_on_id
+       FROM subscription_instance_relations r JOIN subscription_instances i ON i.subscription_instance_id = r.in_use_by_id
+            JOIN subscriptions s ON s.subscription_id = i.subscription_id
+      WHERE r.depends_on_id = ANY($9::uuid[]) AND i.subscription_id <> $1 AND s.status = 'terminated'
+      UNION
+     SELECT r.depends_on_id
+       FROM subscription_roots r JOIN subscriptions s USING (subscription_id)
+      WHERE r.depends_on_id = ANY($9::uuid[]) AND s.subscription_id <> $1 AND s.status = 'terminated')
+    UNION
+    SELECT r.depends_on_id FROM kept JOIN subscription_instance_relations r ON r.in_use_by_id = kept.id
+), made AS (
+    INSERT INTO subscription_instances (subscription_instance_id, subscription_id, product_block_id, label, resources)
+    SELECT n.id, $1, b.product_block_id, n.label, n.resources::jsonb
+      FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[]) AS n(id, name, label, resources)
+           JOIN product_blocks b USING (name)
+), changed AS (
+    UPDATE subscription_instances AS i SET label = c.label, resources = c.resources::jsonb
+      FROM unnest($6::uuid[], $7::text[], $8::text[]) AS c(id, label, resources)
+     WHERE i.subscription_instance_id = c.id AND i.subscription_id = $1
+), removed AS (
+    DELETE FROM subscription_instances
+     WHERE subscription_instance_id = ANY($9::uuid[]) AND subscription_id = $1
+       AND subscription_instance_id NOT IN (SELECT id FROM kept)
+), rooted AS (
+    INSERT INTO subscription_roots (subscription_id, field, position, depends_on_id)
+    SELECT $1, l.field, l.position, l.block
+      FROM unnest($10::uuid[], $11::text[], $12::int[], $13::uuid[]) AS l(parent, field, position, block)
+     WHERE l.parent IS NULL
+    ON CONFLICT (subscription_id, field, position) DO UPDATE SET depends_on_id = excluded.depends_on_id
+), related AS (
+    INSERT INTO subscription_instance_relations (in_use_by_id, field, position, depends_on_id)
+    SELECT l.parent, l.field, l.position, l.block
+      FROM unnest($10::uuid[], $11::text[], $12::int[], $13::uuid[]) AS l(parent, field, position, block)
+     WHERE l.parent IS NOT NULL
+    ON CONFLICT (in_use_by_id, field, position) DO UPDATE SET depends_on_id = excluded.depends_on_id
+), unrooted AS (
+    DELETE FROM subscription_roots AS r USING unnest($14::uuid[], $15::text[], $16::int[]) AS u(parent, field, position)
+     WHERE r.subscription_id = $1 AND u.parent IS NULL AND r.field = u.field AND r.position = u.position
+)
+DELETE FROM subscription_instance_relations AS r
+ USING unnest($14::uuid[], $15::text[], $16::int[]) AS u(parent, field, position)
+ WHERE r.in_use_by_id = u.parent AND r.field = u.field AND r.position = u.position AND u.parent NOT IN (SELECT id FROM kept)
+"""
+
+
+_UNIQUE_VIOLATION = "23505"
+"""PostgreSQL's code for it: a block's id is taken, and a retry would find it so again."""
+
+_VERSION = """
+SELECT s.version, s.locked_by, p.workflow, p.status
+  FROM subscriptions s LEFT JOIN processes p ON p.process_id = s.locked_by
+ WHERE s.subscription_id = $1
+"""
+
+
+async def store(session: AsyncSession, difference: Difference) -> int:
+    """Write a difference in the session's transaction: one statement, and one more when blocks or relations differ.
+
+    Returns:
+        The subscription's version from now on.
+
+    Raises:
+        ModelError: no process is behind the session, something is not registered, or another subscription uses what is removed.
+        ConcurrentChangeError: the subscription is no longer of the version that was loaded.
+        SubscriptionLockedError: another process holds it, and this one's workflow is not of those that pass locks.
+    """
+    process_id = session.info.get(PROCESS_ID)
+    subscription = f"the subscription {difference.subscription_id}"
+    if process_id is None:
+        raise ModelError(
+            f"{subscription} cannot be saved with this session: subscriptions change only in a process, by the session that its"
+            f" step receives (it carries the process's id as session.info[{PROCESS_ID!r}])"
+        )
+    connection = await connection_of(session)
+    try:
+        parameters = (*_change_parameters(difference, process_id), bool(session.info.get(PASSES_LOCKS)))
+        answer = (await connection.exec_driver_sql(_CHANGE, parameters)).one()
+        if answer.version is None:
+            raise await _refusal(session, difference, answer, process_id)
+        if difference.touches_blocks:
+            await connection.exec_driver_sql(_CHANGE_BLOCKS, _block_parameters(difference))
+    except IntegrityError as error:
+        # What the first statement checks may have changed a moment later; then the database's own constraints speak.
+        said = error.orig.__cause__ if error.orig is not None else None
+        detail = str(getattr(said, "detail", None) or error.orig).strip().removesuffix(".")
+        if getattr(said, "sqlstate", None) == _UNIQUE_VIOLATION:
+            raise ModelError(f"{subscription} cannot be saved: {detail}") from error
+        raise ModelError(
+            f"{subscription} cannot be saved: what it refers to, or gives up, was changed by somebody else: {detail};"
+            " retry the step"
+        ) from error
+    version: int = answer.version
+    return version
+
+
+def _change_parameters(difference: Difference, process_id: UUID) -> tuple[object, ...]:
+    columns = difference.columns
+    foreign = [
+        (parent, block)
+        for parent, _, _, block in difference.linked
+        if parent is not None and block in difference.foreign
+    ]
+    needed: dict[tuple[str, str | None], None] = {}
+    for block in (*difference.made.values(), *difference.changed.values()):
+        needed |= dict.fromkeys([(block.name, None), *((block.name, value) for value in block.values)])
+    return (
+        difference.subscription_id,
+        process_id,
+        difference.version,
+        columns.product_id,
+        columns.customer_id,
+        columns.description,
+        columns.status,
+        difference.insync,
+        columns.start_date,
+        columns.end_date,
+        columns.note,
+        to_json(difference.changes).decode(),
+        [name for name, _ in needed],
+        [resource_type for _, resource_type in needed],
+        list(difference.removed),
+        [parent for parent, _ in foreign],
+        [block for _, block in foreign],
+        [block for _, _, _, block in difference.linked if block in difference.foreign],
+    )
+
+
+def _block_parameters(difference: Difference) -> tuple[object, ...]:
+    made, changed = difference.made, difference.changed
+    return (
+        difference.subscription_id,
+        list(made),
+        [block.name for block in made.values()],
+        [block.label for block in made.values()],
+        [to_json(block.values).decode() for block in made.values()],
+        list(changed),
+        [block.label for block in changed.values()],
+        [to_json(block.values).decode() for block in changed.values()],
+        list(difference.removed),
+        *([row[column] for row in difference.linked] for column in range(4)),
+        *([row[column] for row in difference.unlinked] for column in range(3)),
+    )
+
+
+async def _refusal(session: AsyncSession, difference: Difference, answer: Row[Any], process_id: UUID) -> Exception:
+    subscription = f"the subscription {difference.subscription_id}"
+    if not answer.process:
+        return ModelError(f"{subscription} cannot be saved: there is no process {process_id}")
+    if answer.missing is not None:
+        names = sorted(_missing_text(one["block"], one["resource_type"]) for one in from_json(answer.missing))
+        return ModelError(
+            f"{subscription} cannot be saved: the database does not know {' and '.join(dict.fromkeys(names))};"
+            " 'orchestrator db migrate-domain-models' writes the migration that registers it"
+        )
+    if answer.users is not None:
+        users = from_json(answer.users)
+        blocks = ", ".join(sorted({one["depends_on_id"] for one in users}))
+        others = ", ".join(sorted({one["subscription_id"] for one in users}))
+        return ModelError(
+            f"{subscription} cannot give up the block {blocks}: the subscription {others} uses it; change that first"
+        )
+    if answer.ended is not None:
+        owners = ", ".join(sorted(from_json(answer.ended)))
+        return ModelError(
+            f"{subscription} cannot begin to use a block of the subscription {owners}: that is terminated"
+        )
+    if answer.loops is not None:
+        blocks = ", ".join(from_json(answer.loops))
+        return ModelError(
+            f"{subscription} cannot be saved: the block {blocks} would stand below itself, because what it is to use has come to"
+            " use it since it was loaded"
+        )
+    # Asked again, because what the refused statement saw may be older than what it was refused for.
+    connection = await connection_of(session)
+    row = (await connection.exec_driver_sql(_VERSION, (difference.subscription_id,))).one_or_none()
+    if difference.version is None:
+        return ModelError(f"{subscription} exists already: load it with from_subscription(...) and change that")
+    if row is not None and row.version == difference.version:
+        return SubscriptionLockedError(
+            f"{subscription} cannot be saved: the process {row.locked_by} ({row.workflow}, {row.status}) holds it."
+            " Retry when it is in sync again."
+        )
+    now = "it is gone" if row is None else f"version {difference.version} then, {row.version} now"
+    return ConcurrentChangeError(
+        f"{subscription} was changed by somebody else since it was loaded: {now}; retry the step"
+    )
+
+
+def _missing_text(block: str, resource_type: str | None) -> str:
+    if resource_type is None:
+        return f"the product block {block!r}"
+    return f"the resource type {resource_type!r} of the product block {block!r}"

@@ -1,0 +1,290 @@
+"""What people and other services do to a process that exists: resume, retry, abort, patch, skip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.authorization import Action, Attempted
+from orchestrator.db.processes.idempotency import Command, is_repeated, remember
+from orchestrator.db.processes import rows as processes
+from orchestrator.db.subscriptions.locks import held_by
+from orchestrator.db.tables import EngineSettingsRow
+from orchestrator.engine.decide import decide
+from orchestrator.engine.events import Aborted, Event, Patched, Retried, StepSkipped, Submitted
+from orchestrator.engine.plan import Plan
+from orchestrator.engine.process import Process
+from orchestrator.engine.state import canonical, check_size
+from orchestrator.errors import (
+    ConflictError,
+    EnginePausedError,
+    FormIncompleteError,
+    IllegalTransitionError,
+    InvalidInputError,
+    InvalidResultError,
+    NotFoundError,
+    StepError,
+    WorkflowChangedError,
+)
+from orchestrator.messages import Advanced
+from orchestrator.registry import plan_of
+from orchestrator.services.hooks import fill, require
+from orchestrator.services.injection import load_arguments
+from orchestrator.services.reconcile import look
+from orchestrator.services.results import caught_up, due_in, new_stamp
+from orchestrator.services.start import StartLimits
+from orchestrator.types import JSON, ProcessStatus, State
+from orchestrator.workflow import StepKind
+
+
+async def resume(
+    session: AsyncSession,
+    process_id: UUID,
+    inputs: Sequence[State],
+    user: str,
+    limits: StartLimits,
+    *,
+    key: str | None = None,
+    seen: int | None = None,
+) -> Advanced:
+    """Give a suspended process its input; a failed or waiting one is retried.
+
+    Args:
+        key: repeating the command with the same key changes nothing and gives the process as it is then.
+        seen: the newest log entry that the caller knows of; ``None`` is never out of date. So with everything below.
+
+    Raises:
+        NotFoundError, InvalidInputError, FormIncompleteError, EnginePausedError.
+        ForbiddenError: the user may not (so with everything below, aborting aside).
+        ConflictError: the process waits for no input and has not failed, or somebody else was faster; the key was used
+            for a different command.
+    """
+    process = await processes.load(session, process_id)
+    command = Command(process_id, key, ("resume", list(inputs), seen))
+    # After the process was read: whoever has moved it with this key has made both known in one commit.
+    if await is_repeated(session, command):
+        return await _as_it_is(session, process_id, limits)
+    _refuse_when_moved(process, seen)
+    await _refuse_when_paused(session)
+    if process.status is not ProcessStatus.SUSPENDED:
+        if any(inputs):
+            raise IllegalTransitionError(f"a process that is {process.status.value} takes no input")
+        await _authorize(process, user, Action.RETRY)
+        return await _apply(session, process, Retried(user), limits, command)
+    await _authorize(process, user, Action.RESUME)
+    delta = await _submitted(session, process, inputs, limits)
+    return await _apply(session, process, Submitted(user, delta), limits, command)
+
+
+async def retry(
+    session: AsyncSession, process_id: UUID, user: str, limits: StartLimits, *, seen: int | None = None
+) -> Advanced:
+    """Try a failed or waiting process again, from the state after its last successful step.
+
+    Raises:
+        NotFoundError, EnginePausedError.
+        ConflictError: it is neither failed nor waiting, or somebody else was faster.
+    """
+    process = await processes.load(session, process_id)
+    _refuse_when_moved(process, seen)
+    await _refuse_when_paused(session)
+    await _authorize(process, user, Action.RETRY)
+    return await _apply(session, process, Retried(user), limits)
+
+
+async def abort(
+    session: AsyncSession,
+    process_id: UUID,
+    user: str,
+    limits: StartLimits,
+    reason: str | None = None,
+    *,
+    key: str | None = None,
+) -> Advanced:
+    """End a process at once; a step that runs at this moment leaves no trace.
+
+    Subscriptions whose locks it holds stay out of sync, because nobody knows how far its work outside has come; the log
+    names them.
+
+    Args:
+        key: as in :func:`resume`.
+
+    Raises:
+        NotFoundError.
+        ConflictError: it is final already; the key was used for a different command.
+    """
+    process = await processes.load(session, process_id, lock=True)
+    command = Command(process_id, key, ("abort", reason))
+    if await is_repeated(session, command):
+        return await _as_it_is(session, process_id, limits)
+    left = await held_by(session, process_id)
+    if left:
+        names = ", ".join(map(str, left))
+        note = f"leaves out of sync: {names} ('orchestrator subscriptions set-in-sync' once that has been looked into)"
+        reason = f"{reason}; {note}" if reason else note
+    return await _apply(session, process, Aborted(user, reason), limits, command)
+
+
+async def patch(
+    session: AsyncSession,
+    process_id: UUID,
+    user: str,
+    reason: str,
+    changes: Mapping[str, JSON],
+    removed: Sequence[str],
+    limits: StartLimits,
+    *,
+    seen: int | None = None,
+) -> Advanced:
+    """Correct the state of a failed or suspended process; the change is a log row of its own.
+
+    Raises:
+        NotFoundError, InvalidInputError.
+        ConflictError: the process is in another status.
+    """
+    _need_reason(reason)
+    process = await processes.load(session, process_id)
+    _refuse_when_moved(process, seen)
+    await _authorize(process, user, Action.PATCH)
+    try:
+        delta = canonical(dict(changes), "the patch")
+        check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except InvalidResultError as error:
+        raise InvalidInputError(str(error)) from error
+    unknown = [key for key in removed if key not in process.state]
+    if unknown:
+        raise InvalidInputError(f"the state has no key {unknown[0]!r} to remove")
+    both = [key for key in removed if key in delta]
+    if both:
+        raise InvalidInputError(f"the key {both[0]!r} is both set and removed")
+    if not delta and not removed:
+        raise InvalidInputError("the patch changes nothing: set or remove a key")
+    return await _apply(session, process, Patched(user, reason, delta, tuple(removed)), limits)
+
+
+async def skip(
+    session: AsyncSession, process_id: UUID, user: str, reason: str, limits: StartLimits, *, seen: int | None = None
+) -> Advanced:
+    """Leave out the step at which a process has failed and go on after it.
+
+    Raises:
+        NotFoundError, InvalidInputError, EnginePausedError.
+        ConflictError: the process has not failed.
+    """
+    _need_reason(reason)
+    process = await processes.load(session, process_id)
+    _refuse_when_moved(process, seen)
+    await _refuse_when_paused(session)
+    await _authorize(process, user, Action.SKIP)
+    return await _apply(session, process, StepSkipped(user, reason), limits)
+
+
+async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
+    """The JSON schema of the first page that a suspended process waits for; ``None`` when it waits for none.
+
+    Raises:
+        NotFoundError.
+    """
+    process = await processes.load(session, process_id)
+    if process.status is not ProcessStatus.SUSPENDED:
+        return None
+    try:
+        await _fill(session, process, [])
+    except InvalidInputError as error:
+        return getattr(error, "form", None)
+    return None
+
+
+async def _apply(
+    session: AsyncSession, process: Process, event: Event, limits: StartLimits, command: Command | None = None
+) -> Advanced:
+    plan = plan_of(process.workflow)
+    # Only now is the row locked: authors' forms and authorisation callbacks were asked before, and may have taken their time.
+    # A lock held for so long would stop whoever aborts, and a whole batch of other steps' commits.
+    now = await processes.load(session, process.process_id, lock=True)
+    if command is not None and await is_repeated(session, command):
+        # Delivered twice side by side: the other one has just been carried out, so this one fits no longer.
+        return await _as_it_is(session, process.process_id, limits)
+    try:
+        decision = decide(plan, now, event, new_stamp())
+    except WorkflowChangedError as error:
+        raise ConflictError(str(error)) from error
+    if (now.sequence, now.attempt) != (process.sequence, process.attempt):
+        raise ConflictError("the process has moved meanwhile: look at it again")
+    at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+    if command is not None:
+        await remember(session, command, process.sequence + 1)
+    return await caught_up(session, plan, decision, at)
+
+
+async def _as_it_is(session: AsyncSession, process_id: UUID, limits: StartLimits) -> Advanced:
+    """The answer to a repeated command: looks again, because whoever carried it out may have died before it published."""
+    message = await look(session, process_id, limits)
+    if message is None:
+        raise NotFoundError(f"there is no process {process_id}")
+    return message
+
+
+def _refuse_when_moved(process: Process, seen: int | None) -> None:
+    if seen is not None and seen != process.sequence:
+        raise ConflictError(
+            f"the process is at entry {process.sequence} of its log, and you have seen entry {seen}: look at it again,"
+            f" then say that you have seen {process.sequence}",
+            {"seen": seen, "sequence": process.sequence},
+        )
+
+
+async def _authorize(process: Process, user: str, action: Action) -> None:
+    plan = plan_of(process.workflow)
+    try:
+        leaf = plan.locate(process)
+    except WorkflowChangedError:
+        leaf = None  # the step is gone from the code, and its callback with it: the workflow's decides
+    await require(plan.authorizer(action, leaf), Attempted(user, process.workflow, process.step, action))
+
+
+async def _submitted(session: AsyncSession, process: Process, inputs: Sequence[State], limits: StartLimits) -> State:
+    try:
+        delta = canonical(await _fill(session, process, inputs), f"the form of {process.step!r}")
+        check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except FormIncompleteError as error:
+        raise FormIncompleteError(error.form, process.sequence) from error
+    except InvalidResultError as error:
+        raise InvalidInputError(str(error)) from error
+    return delta
+
+
+async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]) -> State:
+    plan: Plan = plan_of(process.workflow)
+    try:
+        leaf = plan.locate(process)
+    except WorkflowChangedError as error:
+        raise ConflictError(str(error)) from error
+    if leaf.step.kind is not StepKind.INPUT or leaf.step.form is None:
+        raise ConflictError(f"the step {leaf.step.name!r} takes no input")
+    what = f"the form of {leaf.step.name!r}"
+    engine = {
+        "process_id": process.process_id,
+        "idempotency_key": process.idempotency_key(leaf.step.name),
+        "state": process.state,
+        "session": session,
+    }
+    try:
+        loaded = await load_arguments(session, leaf.arguments, process.state)
+        arguments = leaf.arguments.fill(process.state, engine, loaded)
+    except StepError as error:
+        raise ConflictError(f"{what} cannot be made: {error}") from error
+    return await fill(leaf.step.form, arguments, inputs, what)
+
+
+async def _refuse_when_paused(session: AsyncSession) -> None:
+    if await session.scalar(select(EngineSettingsRow.global_lock)):
+        raise EnginePausedError("the engine is paused: nothing is resumed until somebody unpauses it")
+
+
+def _need_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InvalidInputError("give a reason: it goes into the process's log")

@@ -1,0 +1,128 @@
+"""Looking at a process again: whatever was lost on the way, the rows say what is due."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.processes.due import database_time
+from orchestrator.db.processes.outbox import unannounced
+from orchestrator.db.processes import rows as processes
+from orchestrator.db.tables import CallbackRow, EngineSettingsRow, ProcessRow
+from orchestrator.engine.decision import Decision
+from orchestrator.engine.events import AttemptLost, CallbackFailed, Failure, RetryDue
+from orchestrator.engine.plan import Leaf, Plan
+from orchestrator.engine.process import Process
+from orchestrator.errors import NotFoundError, WorkflowChangedError
+from orchestrator.messages import Advanced, LoggedEntry, NextStep
+from orchestrator.registry import plan_of
+from orchestrator.services.callbacks import apply_answer
+from orchestrator.services.results import caught_up, describe, due_in, judge
+from orchestrator.services.start import StartLimits
+from orchestrator.types import ProcessStatus
+
+
+async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> Advanced | None:
+    """Do what is due for a process and say what must be published: its unpublished events and its next command.
+
+    Returns:
+        ``None`` when there is no such process.
+    """
+    try:
+        process = await processes.load(session, process_id, lock=True)
+    except NotFoundError:
+        return None
+    row = await session.get_one(ProcessRow, process_id)
+    claimed = row.claimed_by is not None
+    now = await database_time(session)
+    plan = plan_of(process.workflow)
+    paused = bool(await session.scalar(select(EngineSettingsRow.global_lock)))
+    moved = None if paused or claimed else await _do_due(session, plan, process, row.due_at, now, limits)
+    if moved is not None:
+        process = moved
+        claimed = False
+    entries = [LoggedEntry.model_validate(row) for row in await unannounced(session, process_id)]
+    running = process.status is ProcessStatus.RUNNING and not claimed and not paused
+    leaf = _place(plan, process) if running else None
+    return describe(plan, process, now, entries, None if leaf is None else _next(process, leaf))
+
+
+async def early_answer(session: AsyncSession, process_id: UUID, limits: StartLimits) -> Advanced | None:
+    """Let a process that has just parked go on, if its callback was answered before it did."""
+    query = select(CallbackRow.token_hash).where(
+        CallbackRow.process_id == process_id, CallbackRow.status == "parked", CallbackRow.outcome.is_not(None)
+    )
+    if await session.scalar(query) is None:
+        return None
+    process = await processes.load(session, process_id, lock=True)
+    row = await session.scalar(
+        select(CallbackRow)
+        .where(CallbackRow.process_id == process_id, CallbackRow.status == "parked", CallbackRow.outcome.is_not(None))
+        .with_for_update()
+    )
+    if row is None or process.status is not ProcessStatus.AWAITING_CALLBACK:
+        return None
+    return await apply_answer(session, process, row, limits)
+
+
+async def lost(
+    session: AsyncSession, row: ProcessRow, consumer: str, limit: int, limits: StartLimits, *, counted: bool = True
+) -> Advanced:
+    """Give back the claim of a consumer that is presumed dead. The row is locked; ``counted`` as in ``AttemptLost``."""
+    process = processes.from_row(row)
+    plan = plan_of(process.workflow)
+    decision = judge(plan, process, AttemptLost(process.attempt, consumer, limit=limit, counted=counted))
+    at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+    return await caught_up(session, plan, decision, at)
+
+
+async def _do_due(
+    session: AsyncSession, plan: Plan, process: Process, due_at: datetime | None, now: datetime, limits: StartLimits
+) -> Process | None:
+    is_due = due_at is not None and due_at <= now
+    if process.status is ProcessStatus.WAITING and is_due:
+        return await _store(session, process, judge(plan, process, RetryDue()), limits)
+    if process.status is ProcessStatus.AWAITING_CALLBACK:
+        query = select(CallbackRow).where(CallbackRow.process_id == process.process_id, CallbackRow.status == "parked")
+        row = await session.scalar(query.with_for_update())
+        if row is None:
+            return None
+        if row.outcome is not None:
+            await apply_answer(session, process, row, limits)
+            return await processes.load(session, process.process_id)
+        if row.deadline is not None and row.deadline <= now:
+            failure = Failure("CallbackTimeoutError", f"no answer within {row.timeout:g} s of {process.step!r}")
+            decision = judge(plan, process, CallbackFailed(row.position, failure))
+            moved = await _store(session, process, decision, limits)
+            row.status = "expired"
+            return moved
+        process_row = await session.get_one(ProcessRow, process.process_id)
+        process_row.due_at = row.deadline
+        if process_row.announced == process_row.sequence:
+            process_row.wake_at = row.deadline
+        return None
+    if process.status is ProcessStatus.RUNNING and _place(plan, process) is None:
+        return await _store(session, process, judge(plan, process, RetryDue()), limits)
+    return None
+
+
+async def _store(session: AsyncSession, process: Process, decision: Decision, limits: StartLimits) -> Process:
+    await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+    return decision.process
+
+
+def _place(plan: Plan, process: Process) -> Leaf | None:
+    try:
+        return plan.locate(process)
+    except WorkflowChangedError:
+        return None
+
+
+def _next(process: Process, leaf: Leaf) -> NextStep:
+    # The position in the row, not in the plan: the claim compares rows. The step's name finds the place in changed code.
+    return NextStep(
+        position=process.position, attempt=process.attempt, queue=leaf.queue, step=leaf.step.name, lost=process.lost
+    )
