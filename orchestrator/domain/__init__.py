@@ -8,7 +8,7 @@ from orchestrator.domain.block import ProductBlockModel
 from orchestrator.domain.definition import definition_of
 from orchestrator.domain.difference import explain
 from orchestrator.domain.loading import load_stored
-from orchestrator.domain.product import ProductModel
+from orchestrator.domain.model import ProductModel
 from orchestrator.domain.registry import SUBSCRIPTION_MODEL_REGISTRY
 from orchestrator.domain.subscription import SubscriptionModel, flat
 

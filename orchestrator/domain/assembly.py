@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from orchestrator.db.subscriptions import FoundBlock, Links, StoredBlock
-from orchestrator.domain.family import DomainModel, Family, family_named
-from orchestrator.domain.fields import BlockField
+from orchestrator.domain.family import family_named
+from orchestrator.domain.model import Block, BlockField, DomainModel, Family
 from orchestrator.domain.rows import MAX_DEPTH, block_row, links_of
 from orchestrator.domain.texts import joined, problems
 from orchestrator.domain.values import PLAIN, read, with_none
 from orchestrator.errors import ModelError
 from orchestrator.types import SubscriptionLifecycle
-
-if TYPE_CHECKING:
-    from orchestrator.domain.block import ProductBlockModel
-
 
 STORED_OTHERWISE = "run 'orchestrator db migrate-domain-models' to see what a migration must change"
 """What helps when rows do not fit their class: code and database have drifted apart."""
@@ -38,7 +33,7 @@ class Assembly:
     def __init__(self, rows: Mapping[UUID, FoundBlock]) -> None:
         self.problems: list[str] = []
         self._rows = rows
-        self._made: dict[tuple[UUID, type[ProductBlockModel]], ProductBlockModel | None] = {}
+        self._made: dict[tuple[UUID, type[Block]], Block | None] = {}
         self._under_way: list[UUID] = []
 
     def fields(self, cls: type[DomainModel], links: Links, path: str) -> tuple[dict[str, object], set[str]]:
@@ -83,7 +78,7 @@ class Assembly:
             return None
         return None if failed else made
 
-    def block(self, block_id: UUID, field: BlockField, path: str) -> ProductBlockModel | None:
+    def block(self, block_id: UUID, field: BlockField, path: str) -> Block | None:
         """The block that stands in a field, or ``None`` when something is wrong."""
         row = self._rows[block_id]
         family = family_named(row.stored.name)
@@ -94,7 +89,7 @@ class Assembly:
             return None
         return self._block(block_id, row.stored, classes[0], path)
 
-    def root(self, block_id: UUID) -> ProductBlockModel | None:
+    def root(self, block_id: UUID) -> Block | None:
         """A block that stands in no field: of the class that its owner's status asks for."""
         row = self._rows[block_id]
         family = family_named(row.stored.name)
@@ -103,9 +98,7 @@ class Assembly:
             return None
         return self._block(block_id, row.stored, family.class_for(row.owner_status), "")
 
-    def _block(
-        self, block_id: UUID, row: StoredBlock, cls: type[ProductBlockModel], path: str
-    ) -> ProductBlockModel | None:
+    def _block(self, block_id: UUID, row: StoredBlock, cls: type[Block], path: str) -> Block | None:
         if (block_id, cls) in self._made:
             return self._made[block_id, cls]
         if block_id in self._under_way:
@@ -120,13 +113,13 @@ class Assembly:
         values |= {"subscription_instance_id": block_id, "owner_subscription_id": row.owner, "label": row.label}
         values |= with_none(cls, self._values(block_id, cls, path))
         made = self.make(cls, values, failed, path)
-        block: ProductBlockModel | None = made  # type: ignore[assignment]
+        block: Block | None = made  # type: ignore[assignment]
         if block is not None:
             block.mark_as_stored(self._memory(block))
         self._made[block_id, cls] = block
         return block
 
-    def _values(self, block_id: UUID, cls: type[ProductBlockModel], path: str) -> Mapping[str, object]:
+    def _values(self, block_id: UUID, cls: type[Block], path: str) -> Mapping[str, object]:
         """The values of a block that is to be of a class."""
         stored, names = self._rows[block_id].stored.values, cls.__shape__.values
         for name in stored.keys() - set(names):
@@ -136,7 +129,7 @@ class Assembly:
             )
         return {name: stored[name] for name in names if name in stored}
 
-    def _memory(self, block: ProductBlockModel) -> StoredBlock | None:
+    def _memory(self, block: Block) -> StoredBlock | None:
         """What a block that was made is to remember of its rows."""
         return block_row(block)
 
@@ -152,18 +145,18 @@ class Remaking(Assembly):
         status: that the subscription is to have.
     """
 
-    def __init__(self, blocks: Mapping[UUID, ProductBlockModel], subscription_id: UUID, status: str) -> None:
+    def __init__(self, blocks: Mapping[UUID, Block], subscription_id: UUID, status: str) -> None:
         super().__init__({key: FoundBlock(_place(one), status) for key, one in blocks.items()})
         self._blocks = blocks
         self._subscription_id = subscription_id
 
-    def block(self, block_id: UUID, field: BlockField, path: str) -> ProductBlockModel | None:
+    def block(self, block_id: UUID, field: BlockField, path: str) -> Block | None:
         one = self._blocks[block_id]
         if self._is_shared(one) and isinstance(one, field.classes):
             return one
         return super().block(block_id, field, path)
 
-    def _values(self, block_id: UUID, cls: type[ProductBlockModel], path: str) -> Mapping[str, object]:  # noqa: ARG002
+    def _values(self, block_id: UUID, cls: type[Block], path: str) -> Mapping[str, object]:  # noqa: ARG002
         # As they are, not by way of JSON: what does not come back from there is refused when it is saved.
         one = self._blocks[block_id]
         held = one.__dict__
@@ -172,23 +165,23 @@ class Remaking(Assembly):
             for name in type(one).__shape__.values
         }
 
-    def _memory(self, block: ProductBlockModel) -> StoredBlock | None:
+    def _memory(self, block: Block) -> StoredBlock | None:
         old = self._blocks[block.subscription_instance_id]
         if self._is_shared(old) and old.as_stored == block_row(old):
             # Nobody has changed it; another class may only say the same in another way.
             return block_row(block)
         return old.as_stored
 
-    def _is_shared(self, block: ProductBlockModel) -> bool:
+    def _is_shared(self, block: Block) -> bool:
         return block.owner_subscription_id != self._subscription_id
 
 
-def _place(block: ProductBlockModel) -> StoredBlock:
+def _place(block: Block) -> StoredBlock:
     """Where a block stands, without its values."""
     return StoredBlock(block.product_block_name, block.owner_subscription_id, block.label, {}, links_of(block))
 
 
-def _candidates(family: Family[ProductBlockModel], field: BlockField, status: str) -> list[type[ProductBlockModel]]:
+def _candidates(family: Family[Block], field: BlockField, status: str) -> list[type[Block]]:
     """The classes that a block may have in a field: as its owner's status asks, else as the annotation says."""
     natural = family.class_for(SubscriptionLifecycle(status))
     if issubclass(natural, field.classes):

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self, cast
-from uuid import UUID, uuid4
+from typing import Any, Self, cast
+from uuid import UUID
 
-from pydantic import Field, PrivateAttr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as rows
-from orchestrator.db.subscriptions import BlockReference, FoundBlock, StoredBlock
+from orchestrator.db.subscriptions import BlockReference, FoundBlock
 from orchestrator.domain.assembly import STORED_OTHERWISE, Assembly, raise_problems
 from orchestrator.domain.empty import check_can_start_empty, filled
-from orchestrator.domain.family import (
-    DomainModel,
-    Family,
-    refuse_reserved_names,
-    register_family,
-    settle,
-)
-from orchestrator.domain.fields import BLOCK_KEY
+from orchestrator.domain.family import refuse_reserved_names, register_family, settle
+from orchestrator.domain.model import Block, Family
 from orchestrator.errors import DefinitionError, ModelError
-from orchestrator.types import JSON, SubscriptionLifecycle
+from orchestrator.types import SubscriptionLifecycle
 
 
-class ProductBlockModel(DomainModel):
+class ProductBlockModel(Block):
     """A product block: a named group of values, and of further blocks.
 
     The first class of a block, its base, is made with ``product_block_name=`` and names all its fields, so that each may be
@@ -40,15 +33,6 @@ class ProductBlockModel(DomainModel):
     Raises:
         DefinitionError: when a class is made that cannot work; the text names class and field.
     """
-
-    reference_key: ClassVar[str] = BLOCK_KEY
-    product_block_name: ClassVar[str]
-
-    subscription_instance_id: UUID = Field(default_factory=uuid4, frozen=True)
-    owner_subscription_id: UUID = Field(frozen=True)
-    label: str | None = None
-
-    _stored: StoredBlock | None = PrivateAttr(default=None)
 
     def __init_subclass__(
         cls,
@@ -123,23 +107,6 @@ class ProductBlockModel(DomainModel):
     async def depends_on(self, session: AsyncSession) -> list[BlockReference]:
         """The blocks that this one has in its fields, as the database has it."""
         return await rows.blocks_used_by(session, self.subscription_instance_id)
-
-    def reference(self) -> dict[str, JSON]:
-        """What the state of a process holds of the block."""
-        return {
-            "subscription_instance_id": str(self.subscription_instance_id),
-            "owner_subscription_id": str(self.owner_subscription_id),
-            "name": self.product_block_name,
-        }
-
-    @property
-    def as_stored(self) -> StoredBlock | None:
-        """What the block was when it was read from the database or saved; ``None`` for a new one."""
-        return self._stored
-
-    def mark_as_stored(self, row: StoredBlock | None) -> None:
-        """Remember that the database has this. Only for the engine."""
-        self._stored = row
 
 
 def loaded_block(

@@ -7,19 +7,16 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.db.subscriptions import StoredBlock
 from orchestrator.domain.annotations import has_union
-from orchestrator.domain.family import DomainModel
+from orchestrator.domain.model import Block, DomainModel
 from orchestrator.domain.texts import describe, joined, problems
 from orchestrator.domain.values import PLAIN, read, with_none
 from orchestrator.errors import ModelError
-
-if TYPE_CHECKING:
-    from orchestrator.domain.block import ProductBlockModel
 
 _LONGEST = 80
 """Characters of a value in an error text."""
@@ -42,7 +39,7 @@ def check(model: DomainModel) -> None:
         model.__dict__[name] = checked.__dict__[name]
 
 
-def check_comes_back(block: ProductBlockModel, row: StoredBlock) -> None:
+def check_comes_back(block: Block, row: StoredBlock) -> None:
     """Make sure that what is to be stored of a block is the same when it is loaded, rather than find out when it is lost.
 
     Raises:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.domain.block import ProductBlockModel
-from orchestrator.domain.family import DomainModel
+from orchestrator.domain.model import Block, DomainModel, Subscription
 from orchestrator.domain.product import choices, default_text
-from orchestrator.domain.subscription import SubscriptionModel
 
 
 @dataclass(frozen=True, slots=True)
 class BlockDefinition:
     """A product block: its base class, the names of its values, and the blocks that may stand in its fields."""
 
-    base: type[ProductBlockModel]
+    base: type[Block]
     resource_types: tuple[str, ...]
     depends_on: tuple[str, ...]
 
@@ -36,19 +34,19 @@ class ProductDefinition:
     """
 
     name: str
-    base: type[SubscriptionModel]
+    base: type[Subscription]
     fixed_inputs: Mapping[str, FixedInputDefinition]
     root_blocks: tuple[str, ...]
     blocks: Mapping[str, BlockDefinition]
 
 
-def definition_of(product_name: str, cls: type[SubscriptionModel]) -> ProductDefinition:
+def definition_of(product_name: str, cls: type[Subscription]) -> ProductDefinition:
     """Describe the model that a product has in the code.
 
     Args:
         cls: any class of the model's family.
     """
-    base: type[SubscriptionModel] = cls.__family__.base
+    base: type[Subscription] = cls.__family__.base
     found: dict[str, BlockDefinition] = {}
     roots = _blocks_of(base, found)
     return ProductDefinition(
@@ -68,7 +66,7 @@ def _blocks_of(base: type[DomainModel], found: dict[str, BlockDefinition]) -> li
     return sorted({block.product_block_name for block in blocks})
 
 
-def _add(base: type[ProductBlockModel], found: dict[str, BlockDefinition]) -> None:
+def _add(base: type[Block], found: dict[str, BlockDefinition]) -> None:
     name = base.product_block_name
     if name in found:
         return
@@ -77,6 +75,6 @@ def _add(base: type[ProductBlockModel], found: dict[str, BlockDefinition]) -> No
     found[name] = BlockDefinition(base, values, tuple(_blocks_of(base, found)))
 
 
-def _fixed_input(base: type[SubscriptionModel], name: str) -> FixedInputDefinition:
+def _fixed_input(base: type[Subscription], name: str) -> FixedInputDefinition:
     field = base.model_fields[name]
     return FixedInputDefinition(tuple(choices(field)) or None, default_text(field))

@@ -8,8 +8,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from orchestrator.domain.family import DomainModel
-from orchestrator.domain.fields import BlockField
+from orchestrator.domain.model import BlockField, DomainModel
 from orchestrator.domain.texts import problems
 from orchestrator.errors import DefinitionError, ModelError
 from orchestrator.types import SubscriptionLifecycle

@@ -3,63 +3,16 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pydantic import BaseModel, Json, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
 from orchestrator.domain.annotations import bare, may_be_none, members, parts, text_of
+from orchestrator.domain.model import BLOCK_KEY, Block, BlockField, Shape
 from orchestrator.errors import DefinitionError
 from orchestrator.types import Stored
-
-if TYPE_CHECKING:
-    from orchestrator.domain.block import ProductBlockModel
-
-
-BLOCK_KEY = "subscription_instance_id"
-"""Where a reference to a block has its id; it tells the classes of blocks from those of subscriptions."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlockField:
-    """A field in which one block stands, or a list of them.
-
-    Args:
-        classes: what the annotation names: one class, or the members of a union.
-        many: whether it is a list; ``minimum`` and ``maximum`` are how many blocks it must and may have.
-        optional: whether ``None`` may stand there.
-    """
-
-    name: str
-    classes: tuple[type[ProductBlockModel], ...]
-    many: bool
-    optional: bool
-    minimum: int
-    maximum: int | None = None
-
-    @property
-    def starts_with(self) -> int:
-        """How many new blocks a new model has here: those that cannot be left out."""
-        if self.many:
-            return self.minimum
-        return 0 if self.optional else 1
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The fields that authors have given a model.
-
-    Args:
-        values: fields with values of their own; ``nullable`` are those of them in which ``None`` may stand.
-        blocks: fields in which blocks stand.
-    """
-
-    values: tuple[str, ...]
-    nullable: frozenset[str]
-    blocks: Mapping[str, BlockField]
 
 
 def shape_of(cls: type[BaseModel], own: frozenset[str]) -> Shape:
@@ -145,5 +98,5 @@ def _block_field(cls: type[BaseModel], name: str, field: FieldInfo) -> BlockFiel
         )
     least = [number for part in metadata if (number := getattr(part, "min_length", None)) is not None]
     most = [number for part in metadata if (number := getattr(part, "max_length", None)) is not None]
-    found = cast("tuple[type[ProductBlockModel], ...]", tuple(classes))
+    found = cast("tuple[type[Block], ...]", tuple(classes))
     return BlockField(name, found, many, optional, max(least, default=0), min(most, default=None))

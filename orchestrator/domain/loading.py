@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,7 +33,7 @@ async def load_stored(
     subscriptions = tuple(one for one in classes if issubclass(one, SubscriptionModel))
     blocks = tuple(one for one in classes if issubclass(one, ProductBlockModel))
     if subscriptions and len(subscriptions) == len(classes):
-        return loaded(await rows.load(session, reference), subscriptions)
+        return cast("SubscriptionModel", loaded(await rows.load(session, reference), subscriptions))
     if blocks and len(blocks) == len(classes):
         block_id, found = await rows.load_block(session, reference)
         return loaded_block(found, block_id, blocks)

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from orchestrator.db.subscriptions import FoundSubscription, Links, StoredProduct
 from orchestrator.domain.assembly import STORED_OTHERWISE, Assembly, Remaking, raise_problems
 from orchestrator.domain.empty import empty_blocks
-from orchestrator.domain.family import DomainModel
-from orchestrator.domain.product import ProductModel, fixed_inputs
+from orchestrator.domain.model import DomainModel, ProductModel, Subscription
+from orchestrator.domain.product import fixed_inputs
 from orchestrator.domain.registry import model_of
 from orchestrator.domain.rows import blocks_in, links_of, list_fields, reachable
 from orchestrator.errors import ModelError
 from orchestrator.types import SubscriptionLifecycle
-
-if TYPE_CHECKING:
-    from orchestrator.domain.subscription import SubscriptionModel
 
 
 def active_product(found: StoredProduct) -> ProductModel:
@@ -34,7 +30,7 @@ def active_product(found: StoredProduct) -> ProductModel:
     return product
 
 
-def dates(status: SubscriptionLifecycle, other: SubscriptionModel | None = None) -> dict[str, object]:
+def dates(status: SubscriptionLifecycle, other: Subscription | None = None) -> dict[str, object]:
     """The dates of a subscription that gets a status now; ``other`` is what it was until now."""
     start, end = (None, None) if other is None else (other.start_date, other.end_date)
     now = datetime.now(UTC)
@@ -47,7 +43,7 @@ def dates(status: SubscriptionLifecycle, other: SubscriptionModel | None = None)
     return {"start_date": start, "end_date": end}
 
 
-def loaded(found: FoundSubscription, wanted: tuple[type[DomainModel], ...]) -> SubscriptionModel:
+def loaded(found: FoundSubscription, wanted: tuple[type[DomainModel], ...]) -> Subscription:
     """What was read, as the class that product and status ask for.
 
     Raises:
@@ -78,7 +74,7 @@ def loaded(found: FoundSubscription, wanted: tuple[type[DomainModel], ...]) -> S
     return made
 
 
-def in_lifecycle(other: SubscriptionModel, status: SubscriptionLifecycle) -> SubscriptionModel:
+def in_lifecycle(other: Subscription, status: SubscriptionLifecycle) -> Subscription:
     """The same subscription with another status.
 
     Raises:
@@ -98,8 +94,8 @@ def in_lifecycle(other: SubscriptionModel, status: SubscriptionLifecycle) -> Sub
 
 
 def of_product(
-    other: SubscriptionModel, model: type[DomainModel], product: StoredProduct, new_root: Mapping[str, object]
-) -> SubscriptionModel:
+    other: Subscription, model: type[DomainModel], product: StoredProduct, new_root: Mapping[str, object]
+) -> Subscription:
     """The same subscription moved to another product.
 
     Raises:
@@ -119,7 +115,7 @@ def of_product(
     return made
 
 
-def _own_values(other: SubscriptionModel) -> dict[str, object]:
+def _own_values(other: Subscription) -> dict[str, object]:
     names = (
         "product",
         "customer_id",
@@ -135,11 +131,11 @@ def _own_values(other: SubscriptionModel) -> dict[str, object]:
     return {name: getattr(other, name) for name in names}
 
 
-def _remade(other: SubscriptionModel, status: SubscriptionLifecycle) -> Assembly:
+def _remade(other: Subscription, status: SubscriptionLifecycle) -> Assembly:
     return Remaking(reachable(other), other.subscription_id, status)
 
 
-def _kept(other: SubscriptionModel, model: type[DomainModel], taken: Mapping[str, object]) -> Links:
+def _kept(other: Subscription, model: type[DomainModel], taken: Mapping[str, object]) -> Links:
     """Which blocks of a subscription stand in which fields of its new model: by field, else by product block.
 
     Raises:
@@ -181,7 +177,7 @@ def _assembled(
     assembly: Assembly,
     what: str,
     advice: str = "",
-) -> SubscriptionModel:
+) -> Subscription:
     values, failed = assembly.fields(model, links, "")
     made = assembly.make(model, {**values, **own}, failed, "")
     raise_problems(assembly, what, advice)

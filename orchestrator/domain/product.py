@@ -8,29 +8,15 @@ from collections.abc import Collection
 from dataclasses import is_dataclass
 from types import NoneType
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.domain.annotations import members, text_of
-from orchestrator.domain.family import DomainModel
+from orchestrator.domain.model import DomainModel
 from orchestrator.errors import DefinitionError, ModelError
-
-
-class ProductModel(BaseModel):
-    """The product that a subscription is of."""
-
-    model_config = ConfigDict(frozen=True)
-
-    product_id: UUID
-    name: str
-    description: str
-    product_type: str
-    tag: str
-    status: str
 
 
 def fixed_inputs(cls: type[DomainModel], product: StoredProduct) -> dict[str, object]:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from orchestrator.domain.family import DomainModel, is_same_place
+from orchestrator.domain.model import DomainModel, Subscription, is_same_place
 from orchestrator.errors import DefinitionError, ModelError
 from orchestrator.types import SubscriptionLifecycle
 
-if TYPE_CHECKING:
-    from orchestrator.domain.subscription import SubscriptionModel
 
-    Models = dict[str, type[SubscriptionModel]]
-else:
-    Models = dict
-
-
-class SubscriptionModelRegistry(Models):
+class SubscriptionModelRegistry(dict[str, type[Subscription]]):
     """A dict from the names of products to their models, any class of the model's family; it checks what is put in.
 
     Raises:
         DefinitionError: what is put in is no model of a subscription, or the product has another one already.
     """
 
-    def __setitem__(self, product: str, model: type[SubscriptionModel]) -> None:
+    def __setitem__(self, product: str, model: type[Subscription]) -> None:
         if not isinstance(product, str) or not product:
             raise DefinitionError(
                 f"SUBSCRIPTION_MODEL_REGISTRY maps names of products to their models, not {product!r}"
@@ -56,7 +49,7 @@ SUBSCRIPTION_MODEL_REGISTRY = SubscriptionModelRegistry()
 """The model of each product, by the product's name. Projects fill it where they define their models."""
 
 
-def model_of(product: str, status: SubscriptionLifecycle | str) -> type[SubscriptionModel]:
+def model_of(product: str, status: SubscriptionLifecycle | str) -> type[Subscription]:
     """The class of a product's subscriptions of this status.
 
     Raises:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 from orchestrator.db.subscriptions import Columns, Links, StoredBlock, StoredSubscription
-from orchestrator.domain.family import DomainModel, family_named
+from orchestrator.domain.family import family_named
 from orchestrator.domain.fields import is_block
+from orchestrator.domain.model import Block, DomainModel, Subscription
 from orchestrator.domain.texts import describe
 from orchestrator.domain.values import refuse_null_characters, written
 from orchestrator.errors import ModelError
-
-if TYPE_CHECKING:
-    from orchestrator.domain.block import ProductBlockModel
-    from orchestrator.domain.subscription import SubscriptionModel
-
 
 MAX_DEPTH = 100
 """Of blocks within blocks, over all subscriptions: what is deeper is a mistake, and would end in Python's own limit."""
 
 
-def block_row(block: ProductBlockModel) -> StoredBlock:
+def block_row(block: Block) -> StoredBlock:
     """One block as its rows hold it.
 
     Raises:
@@ -34,7 +30,7 @@ def block_row(block: ProductBlockModel) -> StoredBlock:
     )
 
 
-def subscription_rows(subscription: SubscriptionModel) -> StoredSubscription:
+def subscription_rows(subscription: Subscription) -> StoredSubscription:
     """A subscription and the blocks of its own as rows hold them.
 
     Raises:
@@ -67,13 +63,13 @@ def list_fields(cls: type[DomainModel], blocks: Iterable[StoredBlock]) -> frozen
     return frozenset(found)
 
 
-def blocks_in(model: DomainModel) -> dict[tuple[str, int], ProductBlockModel]:
+def blocks_in(model: DomainModel) -> dict[tuple[str, int], Block]:
     """The blocks that stand in a model's own fields, by field and position.
 
     Raises:
         ModelError: something else stands there: a list was changed in place.
     """
-    found: dict[tuple[str, int], ProductBlockModel] = {}
+    found: dict[tuple[str, int], Block] = {}
     for name, field in type(model).__shape__.blocks.items():
         value = getattr(model, name)
         if field.many:
@@ -95,18 +91,18 @@ def links_of(model: DomainModel) -> Links:
     return {place: block.subscription_instance_id for place, block in blocks_in(model).items()}
 
 
-def reachable(model: DomainModel) -> dict[UUID, ProductBlockModel]:
+def reachable(model: DomainModel) -> dict[UUID, Block]:
     """Every block below a model, by its id.
 
     Raises:
         ModelError: a block stands below itself, or two different ones have the same id.
     """
-    found: dict[UUID, ProductBlockModel] = {}
+    found: dict[UUID, Block] = {}
     _reach(model, found, [])
     return found
 
 
-def _reach(model: DomainModel, found: dict[UUID, ProductBlockModel], above: list[UUID]) -> None:
+def _reach(model: DomainModel, found: dict[UUID, Block], above: list[UUID]) -> None:
     for (name, _), block in blocks_in(model).items():
         key = block.subscription_instance_id
         if key in above:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from orchestrator.db.subscriptions import Difference, StoredSubscription
 from orchestrator.domain.checking import check, check_comes_back
 from orchestrator.domain.difference import difference
+from orchestrator.domain.model import Block, Subscription
 from orchestrator.domain.rows import block_row, reachable, subscription_rows
 from orchestrator.domain.texts import describe
 from orchestrator.errors import ModelError
 
-if TYPE_CHECKING:
-    from orchestrator.domain.block import ProductBlockModel
-    from orchestrator.domain.subscription import SubscriptionModel
 
-
-def judged(subscription: SubscriptionModel) -> tuple[Difference | None, StoredSubscription]:
+def judged(subscription: Subscription) -> tuple[Difference | None, StoredSubscription]:
     """What is different from what the database has, if anything, and the rows as they should be.
 
     Raises:
@@ -39,7 +34,7 @@ def judged(subscription: SubscriptionModel) -> tuple[Difference | None, StoredSu
     return found, now
 
 
-def _check_class(subscription: SubscriptionModel) -> None:
+def _check_class(subscription: Subscription) -> None:
     model = type(subscription).__family__.class_for(subscription.status)
     if type(subscription) is not model:
         raise ModelError(
@@ -48,7 +43,7 @@ def _check_class(subscription: SubscriptionModel) -> None:
         )
 
 
-def _check_own(subscription: SubscriptionModel, block: ProductBlockModel) -> None:
+def _check_own(subscription: Subscription, block: Block) -> None:
     expected = block.__family__.class_for(subscription.status)
     if not isinstance(block, expected):
         raise ModelError(
@@ -58,7 +53,7 @@ def _check_own(subscription: SubscriptionModel, block: ProductBlockModel) -> Non
     check(block)
 
 
-def _check_shared(subscription: SubscriptionModel, block: ProductBlockModel) -> None:
+def _check_shared(subscription: Subscription, block: Block) -> None:
     owner = block.owner_subscription_id
     if block.as_stored is None:
         raise ModelError(

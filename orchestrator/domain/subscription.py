@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self, cast
+from typing import Any, Self, cast
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, Field, PrivateAttr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as rows
 from orchestrator.db.rollback_hooks import if_rolled_back
-from orchestrator.db.subscriptions import StoredSubscription
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference, read_neighbours
 from orchestrator.domain.difference import flat_rows
 from orchestrator.domain.empty import check_blocks_can_start_empty, filled
-from orchestrator.domain.family import (
-    DomainModel,
-    Family,
-    refuse_reserved_names,
-    settle,
-)
+from orchestrator.domain.family import refuse_reserved_names, settle
 from orchestrator.domain.making import active_product, dates, in_lifecycle, loaded, of_product
-from orchestrator.domain.product import ProductModel, check_fixed_inputs, fixed_inputs
+from orchestrator.domain.model import Family, Subscription
+from orchestrator.domain.product import check_fixed_inputs, fixed_inputs
 from orchestrator.domain.registry import model_of
 from orchestrator.domain.rows import reachable, subscription_rows
 from orchestrator.domain.saving import judged
@@ -38,7 +32,7 @@ _NOT_ASSIGNED = {
 }
 
 
-class SubscriptionModel(DomainModel):
+class SubscriptionModel(Subscription):
     """What a customer has of a product.
 
     The first class of a model, its base, is made with ``is_base=True`` and names all its fields: blocks, and *fixed inputs*,
@@ -56,21 +50,6 @@ class SubscriptionModel(DomainModel):
     Raises:
         DefinitionError: when a class is made that cannot work; the text names class and field.
     """
-
-    reference_key: ClassVar[str] = "subscription_id"
-
-    product: ProductModel
-    customer_id: str
-    subscription_id: UUID = Field(default_factory=uuid4)
-    description: str
-    status: SubscriptionLifecycle = SubscriptionLifecycle.INITIAL
-    insync: bool = False
-    start_date: AwareDatetime | None = None
-    end_date: AwareDatetime | None = None
-    note: str | None = None
-    version: int = 0
-
-    _stored: StoredSubscription | None = PrivateAttr(default=None)
 
     def __init_subclass__(
         cls,
@@ -260,26 +239,6 @@ class SubscriptionModel(DomainModel):
     async def depends_on(self, session: AsyncSession) -> list[SubscriptionReference]:
         """The other subscriptions to whose blocks this one refers directly, whatever their status, as the database has it."""
         return list((await read_neighbours(session, self.subscription_id)).uses)
-
-    def reference(self) -> dict[str, JSON]:
-        """What the state of a process holds of the subscription."""
-        return {
-            "subscription_id": str(self.subscription_id),
-            "product": self.product.name,
-            "description": self.description,
-            "status": self.status.value,
-            "version": self.version,
-        }
-
-    @property
-    def as_stored(self) -> StoredSubscription | None:
-        """What the subscription was when it was read from the database or saved; ``None`` for a new one."""
-        return self._stored
-
-    def mark_as_stored(self, now: StoredSubscription | None, version: int) -> None:
-        """Remember that the database has this. Only for the engine."""
-        self._stored = now
-        self.__dict__["version"] = version
 
 
 def flat(subscription: SubscriptionModel) -> dict[str, JSON]:

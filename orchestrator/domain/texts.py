@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from pydantic import ValidationError
 
-from orchestrator.domain.family import DomainModel
 from orchestrator.domain.fields import is_block
+from orchestrator.domain.model import DomainModel
 from orchestrator.errors import told_by
 
 

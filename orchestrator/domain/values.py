@@ -10,19 +10,16 @@ from collections import deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from orchestrator.domain.family import DomainModel
+from orchestrator.domain.model import Block, DomainModel
 from orchestrator.domain.texts import describe
 from orchestrator.engine.state import has_null_character
 from orchestrator.errors import ModelError
 from orchestrator.types import JSON
-
-if TYPE_CHECKING:
-    from orchestrator.domain.block import ProductBlockModel
 
 Model = TypeVar("Model", bound=DomainModel)
 
@@ -30,7 +27,7 @@ PLAIN = frozenset({str, int, float, bool, type(None)})
 """What JSON has itself, and nothing is in."""
 
 
-def written(block: ProductBlockModel) -> dict[str, JSON]:
+def written(block: Block) -> dict[str, JSON]:
     """The values of a block as JSON; what is ``None`` and comes back as that by itself is left out.
 
     Raises:
@@ -67,7 +64,7 @@ def _is_readable(text: bytes) -> bool:
     return True
 
 
-def _text(block: ProductBlockModel, *names: str) -> bytes:
+def _text(block: Block, *names: str) -> bytes:
     return block.__pydantic_serializer__.to_json(
         block, include=set(names), by_alias=False, round_trip=True, warnings=False
     )

@@ -6,9 +6,9 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes import rows as processes
 from orchestrator.db.processes.advance import hash_token
 from orchestrator.db.processes.due import database_time
-from orchestrator.db.processes import rows as processes
 from orchestrator.db.tables import CallbackRow, ProcessRow
 from orchestrator.engine.events import CallbackCompleted, CallbackFailed, Event, Failure
 from orchestrator.engine.process import Process

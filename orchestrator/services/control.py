@@ -9,8 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
-from orchestrator.db.processes.idempotency import Command, is_repeated, remember
 from orchestrator.db.processes import rows as processes
+from orchestrator.db.processes.idempotency import Command, is_repeated, remember
 from orchestrator.db.subscriptions.locks import held_by
 from orchestrator.db.tables import EngineSettingsRow
 from orchestrator.engine.decide import decide

@@ -14,8 +14,7 @@ from textwrap import wrap
 from orchestrator.db.registration.catalogue import Catalogue
 from orchestrator.db.registration.usage import Filled, Holdings, Kind
 from orchestrator.domain.definition import ProductDefinition
-from orchestrator.domain.family import DomainModel
-from orchestrator.domain.fields import BlockField
+from orchestrator.domain.model import BlockField, DomainModel
 from orchestrator.types import SubscriptionLifecycle
 
 _CONNECTION = "op.get_bind()"

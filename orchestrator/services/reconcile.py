@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes import rows as processes
 from orchestrator.db.processes.due import database_time
 from orchestrator.db.processes.outbox import unannounced
-from orchestrator.db.processes import rows as processes
 from orchestrator.db.tables import CallbackRow, EngineSettingsRow, ProcessRow
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.events import AttemptLost, CallbackFailed, Failure, RetryDue

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, flat
-from orchestrator.domain.family import DomainModel
+from orchestrator.domain.model import DomainModel
 from orchestrator.domain.product import fixed_inputs
 from orchestrator.domain.rows import block_row
 from orchestrator.domain.saving import judged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -43,7 +44,7 @@ def many(count: int) -> ManyInactive:
 
 def moved(other: SubscriptionModel, model: type[SubscriptionModel], **new_root: object) -> SubscriptionModel:
     to = StoredProduct(product("Another").model_dump(mode="json"), {})
-    return of_product(other, model, to, new_root)
+    return cast("SubscriptionModel", of_product(other, model, to, new_root))
 
 
 def test_blocks_stay_where_there_is_a_place_for_all_of_their_kind() -> None:
