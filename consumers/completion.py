@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from consumers.batching import Batches
 from consumers.metrics import Metrics
-from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
-from orchestrator.broker.topology import RESULT_KEY, Exchanges
+from orchestrator.broker.outgoing import Outgoing, look, step_result
+from orchestrator.broker.publisher import Publisher
 from orchestrator.db.processes.advance import Advance, advance, advance_many, committed
 from orchestrator.db.processes.claims import Claim
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
@@ -26,7 +26,7 @@ from orchestrator.engine.events import AttemptLost, Event, StepSucceeded
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, StepError, WorkflowChangedError
-from orchestrator.messages import Advanced, Look, MessageType, StepCommand, encode
+from orchestrator.messages import StepCommand
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.services.results import advanced, due_in, new_stamp
 from orchestrator.services.steps import failed
@@ -137,7 +137,7 @@ class Finisher:
 
     async def nudge(self, process_id: UUID, workflow: str, step: str | None = None) -> None:
         """Ask a coordinator to look at the rows."""
-        await self._publish(MessageType.LOOK, Look(process_id=process_id), workflow, step)
+        await self._publish(look(process_id, workflow, step))
 
     async def _advance_many(self, advances: list[Advance]) -> list[datetime | None]:
         async with self._database.pool.acquire() as connection:
@@ -181,27 +181,17 @@ class Finisher:
         else:
             error = f"{entry.failure.type}: {entry.failure.message}"
             logger.warning("step failed", process_status=decision.process.status.value, error=error)
-        message = advanced(held.plan, decision, at)
-        await self._publish(MessageType.STEP_RESULT, message, process.workflow, process.step)
+        await self._publish(step_result(advanced(held.plan, decision, at), process.step))
 
-    async def _publish(self, kind: MessageType, message: Look | Advanced, workflow: str, step: str | None) -> None:
+    async def _publish(self, message: Outgoing) -> None:
         try:
-            await self._publisher.publish(
-                Outgoing(
-                    exchange=Exchanges.RESULTS,
-                    routing_key=RESULT_KEY,
-                    type=kind.value,
-                    body=encode(message),
-                    correlation_id=str(message.process_id),
-                    headers=trace_headers(message.process_id, workflow, step),
-                )
-            )
+            await self._publisher.publish(message)
         except PublishError as error:
             logger.warning(
                 "result not published; a coordinator will find it",
-                process_id=str(message.process_id),
-                workflow=workflow,
-                step=step,
+                process_id=message.correlation_id,
+                workflow=message.headers.get("workflow"),
+                step=message.headers.get("step"),
                 error=str(error),
             )
 

@@ -14,7 +14,8 @@ from consumers.attempt import Work
 from consumers.batching import Batches
 from consumers.completion import Finisher, Held, names
 from consumers.heartbeat import Claims, Heartbeat
-from orchestrator.broker.deliveries import Delivery, NotTakenError
+from orchestrator.broker.deliveries import RequeueError
+from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.processes.advance import callback_token
 from orchestrator.db.processes.claims import Claim, Wanted, claim_many
@@ -104,7 +105,7 @@ class Runner:
         taken = None
         try:
             if self._draining.is_set():
-                raise NotTakenError
+                raise RequeueError
             taken = await self._claim(command, plan)
         finally:
             if taken is None:

@@ -1,4 +1,4 @@
-"""Connecting to RabbitMQ and declaring the topology; foreign errors become ours here."""
+"""Connect to RabbitMQ and declare the topology; translate the client library's errors."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from aio_pika.exceptions import (
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused
 
-from orchestrator.broker.properties import tolerate_unreadable
+from orchestrator.broker.incoming import tolerate_unreadable_properties
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.stopping import wait_or_stop
+from orchestrator.text import message_of
 
 logger = structlog.get_logger(__name__)
 
 BROKER_ERRORS = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
-"""What the client library raises when the broker is away, restarting or refuses us."""
+"""The errors that the client library raises when the broker is down, restarting or refuses the connection."""
 
 DECLARE_TIMEOUT = 10.0
-"""Seconds for one declaration. A broker that has just started answers slowly; one in alarm does not answer at all."""
+"""Seconds for one declaration. A broker that has just started answers slowly; one in alarm does not answer."""
 
-
-WORKED_FOR_A_WHILE = 30.0
-"""Seconds of connection after which the next failure is a new one, and its pause short again."""
+STABLE_AFTER = 30.0
+"""Seconds of connection after which the back-off starts again with a short pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class BrokerAddress:
 
 
 async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
-    """Open a plain connection; reconnecting is the callers' own loop, which also makes its channels again.
+    """Open a plain connection. Callers reconnect in a loop of their own, because they must open their channels again too.
 
     Raises:
-        ServerUnavailableError: RabbitMQ does not answer or refuses us; one line.
+        ServerUnavailableError: RabbitMQ does not answer or refuses the connection; the text is one line.
     """
-    tolerate_unreadable()
+    tolerate_unreadable_properties()
     connection: AbstractConnection | None = None
     try:
         connection = aio_pika.Connection(
@@ -76,12 +76,12 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
         await connection.connect(timeout=address.connect_timeout)
     except (*BROKER_ERRORS, ValueError) as error:
         if connection is not None:
-            # Or the client library closes it when it is collected, in a task that nobody waits for.
+            # Otherwise the client library closes it when it is garbage-collected, in a task that nothing awaits.
             with contextlib.suppress(*BROKER_ERRORS):
                 await connection.close()
-        reason = str(error) or type(error).__name__
+        reason = message_of(error)
         if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in reason:
-            # The broker closed the connection when we named the virtual host; the client library loses its words.
+            # The broker closed the connection because of the virtual host; the client library drops its message.
             reason = "the virtual host does not exist, or this user may not use it"
         raise ServerUnavailableError(
             f"RabbitMQ at {address} cannot be used: {reason} (check ORCHESTRATOR_AMQP_URL and that it runs)"
@@ -93,7 +93,7 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
     """Declare every exchange, queue and binding. Idempotent.
 
     Raises:
-        ConfigurationError: the broker has one of them with other properties, or refuses us the right.
+        ConfigurationError: the broker has one of them with other properties, or this user may not declare it.
     """
     for exchange in EXCHANGES:
         await _declare_exchange(connection, exchange)
@@ -119,7 +119,7 @@ async def declare_queue(connection: AbstractConnection, queue: Queue, topology: 
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """What the broker says of a queue; ``None`` when it has no such queue."""
+    """How many messages wait in a queue, and how many consumers read it."""
 
     name: str
     ready: int
@@ -127,7 +127,7 @@ class QueueDepth:
 
 
 async def measure(connection: AbstractConnection, queue: str) -> QueueDepth | None:
-    """Ask how many messages wait in a queue and how many consumers read it."""
+    """Ask the broker for the depth of a queue; ``None`` when there is no such queue."""
     async with one_channel(connection) as channel:
         try:
             declared = await channel.declare_queue(queue, passive=True, timeout=DECLARE_TIMEOUT)
@@ -139,7 +139,7 @@ async def measure(connection: AbstractConnection, queue: str) -> QueueDepth | No
 
 @asynccontextmanager
 async def one_channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
-    """A channel for a question that the broker may answer by closing it."""
+    """Open a channel for a request that the broker may answer by closing the channel."""
     channel = await asyncio.wait_for(connection.channel(publisher_confirms=False), DECLARE_TIMEOUT)
     try:
         yield channel
@@ -148,18 +148,18 @@ async def one_channel(connection: AbstractConnection) -> AsyncIterator[AbstractC
             await channel.close()
 
 
-async def underlay(channel: AbstractChannel) -> Channel:
-    """The client library's lower channel: it can publish and acknowledge without waiting for the socket each time."""
+async def raw_channel(channel: AbstractChannel) -> Channel:
+    """Return the client library's lower channel, which can publish and acknowledge without waiting for the socket."""
     lower = await channel.get_underlay_channel()
-    assert isinstance(lower, Channel)  # noqa: S101 - there is no other kind
+    assert isinstance(lower, Channel)  # noqa: S101 - the library has no other kind
     return lower
 
 
 async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
-    """Run ``once`` again and again, with growing jittered pauses while it fails, until ``stopping`` is set.
+    """Run ``once`` repeatedly until ``stopping`` is set, with growing pauses while it fails.
 
-    ``once`` returns or raises when its connection has gone. Many programs lose the broker at the same moment; the jitter
-    keeps them from all coming back at the same moment.
+    ``once`` returns or raises when its connection is lost. Many programs lose the broker at the same moment; the jitter of
+    the pauses keeps them from reconnecting at the same moment.
     """
     failures = 0
     loop = asyncio.get_running_loop()
@@ -168,8 +168,8 @@ async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: as
         try:
             await once()
         except (ServerUnavailableError, ConfigurationError, *BROKER_ERRORS) as error:
-            logger.warning("broker connection lost", loop=name, error=str(error) or type(error).__name__)
-        if loop.time() - began > WORKED_FOR_A_WHILE:
+            logger.warning("broker connection lost", loop=name, error=message_of(error))
+        if loop.time() - began > STABLE_AFTER:
             failures = 0
         failures += 1
         await wait_or_stop(backoff(SERVER_AWAY, failures), stopping)
@@ -198,16 +198,16 @@ async def _create_or_check(
             await create(channel)
     except ChannelPreconditionFailed as error:
         raise ConfigurationError(
-            f"the broker has the {what} with other properties than ORCHESTRATOR_QUEUE_TYPE and this version need: {error}."
-            " Drain and delete it, or set ORCHESTRATOR_QUEUE_TYPE to what it was made with"
+            f"the broker has the {what} with other properties than ORCHESTRATOR_QUEUE_TYPE and this version require: {error}."
+            " Drain and delete it, or set ORCHESTRATOR_QUEUE_TYPE to the type that it was declared with"
         ) from error
     except ChannelAccessRefused:
-        # A least-privileged user may not declare; then somebody else has to have done it ('orchestrator topology declare').
+        # A least-privileged user may not declare; an administrator must have done it ('orchestrator topology declare').
         try:
             async with one_channel(connection) as channel:
                 await check(channel)
         except (ChannelAccessRefused, ChannelNotFoundEntity) as error:
             raise ConfigurationError(
                 f"the {what} is missing or refused, and the broker user of ORCHESTRATOR_AMQP_URL may not declare it: {error}."
-                " Run 'orchestrator topology declare' as a user who may, or grant the right"
+                " Run 'orchestrator topology declare' as a user who may, or grant the permission"
             ) from error

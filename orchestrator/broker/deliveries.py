@@ -1,10 +1,9 @@
-"""The one consume loop: takes messages from queues and hands them to handlers.
+"""Consume queues: pass each message to its handler, acknowledge it when the handler returns, dead-letter what it rejects.
 
-The client library cancels its delivery callbacks when a channel dies, so a callback here only hands over to a task of our
-own; work that has begun goes on, and its message is simply delivered again. A message is acknowledged when its handler
-has returned. A message that a handler cannot understand goes to the dead-letter exchange with the reason in words. While
-a server that the handler needs is away, the message is kept and tried again; it is never put back, because a quorum queue
-counts that and in the end drops valid messages.
+The client library cancels its delivery callbacks when a channel closes. A callback here therefore only starts a task of our
+own: work that has begun continues, and the broker delivers its message again. While a server that the handler needs is
+down, the message is kept and tried again. It is not requeued, because a quorum queue counts that and in the end drops valid
+messages.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
@@ -28,50 +25,29 @@ from orchestrator.broker.connection import (
     connect,
     declare,
     measure,
+    raw_channel,
     supervise,
-    underlay,
 )
-from orchestrator.broker.properties import unreadable
-from orchestrator.broker.publisher import Outgoing, Publisher
-from orchestrator.broker.topology import Exchanges, Topology
+from orchestrator.broker.incoming import Delivery, read_delivery
+from orchestrator.broker.outgoing import dead_letter
+from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.topology import Topology
 from orchestrator.errors import MessageError, PublishError
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.stopping import wait_or_stop
-from orchestrator.text import class_and_message, storable
+from orchestrator.text import class_and_message, message_of
 
 logger = structlog.get_logger(__name__)
 
 WATCHDOG_INTERVAL = 15.0
-"""Seconds between two looks whether the broker still knows us as consumers of our queues."""
+"""Seconds between two checks whether the broker still has this program as a consumer of its queues."""
 
-RETURN_AFTER = 5.0
-"""Seconds until a message goes back to its queue with which even its burial has failed: it must not go round at full speed."""
-
-MAX_REASON = 1000
-"""Characters of a dead letter's reason, and of a sender's header: together they have one frame, or the broker hangs up."""
+REQUEUE_AFTER = 5.0
+"""Seconds after which a message is requeued that could not even be dead-lettered, so that it does not loop at full speed."""
 
 
-class NotTakenError(Exception):
-    """A handler gives a message back: it is shutting down and has not begun."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message as a handler sees it.
-
-    Args:
-        unreadable: which of its properties could not be read, in words; these are ``None``.
-    """
-
-    queue: str
-    body: bytes
-    type: str | None
-    routing_key: str
-    message_id: str | None
-    correlation_id: str | None
-    reply_to: str | None
-    redelivered: bool
-    unreadable: str | None = None
+class RequeueError(Exception):
+    """A handler requeues a message: the program is shutting down and has not begun the work."""
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
@@ -79,14 +55,14 @@ Refuse = Callable[[Delivery, MessageError], Awaitable[None]]
 
 
 class Deliveries:
-    """Consumes queues over a connection of its own, made again whenever it breaks. Run :meth:`run` until :meth:`stop`.
+    """Consumes queues over a connection of its own, opened again whenever it breaks. Run :meth:`run` until :meth:`stop`.
 
     Args:
         handlers: queue name → handler.
-        prefetch: how many messages of each queue may be under way at once.
-        max_bytes: larger messages go to the dead letters unread.
-        refuse: queue name → who tells the sender of such a message first.
-        is_transient: whether an error means that a server is away and the message must be kept.
+        prefetch: how many messages of each queue may be in progress at once.
+        max_bytes: larger messages are dead-lettered unread.
+        refuse: queue name → function that first informs the sender of such a message.
+        is_transient: whether an error means that a server is down and the message must be kept.
         publisher: publishes dead letters.
     """
 
@@ -115,9 +91,9 @@ class Deliveries:
         self._grace = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._received: Counter[str] = Counter()
-        self._under_way: Counter[str] = Counter()
+        self._in_progress: Counter[str] = Counter()
         self.consuming = asyncio.Event()
-        """Set while the broker has us as a consumer of every queue."""
+        """Set while the broker has this program as a consumer of every queue."""
 
     async def run(self) -> None:
         """Consume until :meth:`stop`."""
@@ -127,7 +103,7 @@ class Deliveries:
             self._finished.set()
 
     async def stop(self, grace: float) -> None:
-        """Take nothing more, let what has begun finish within ``grace`` seconds, give the rest back; wait for the end."""
+        """Accept no more messages, give running handlers ``grace`` seconds, requeue the rest, and wait for the end."""
         self._grace = grace
         self._stopping.set()
         await self._finished.wait()
@@ -137,7 +113,7 @@ class Deliveries:
         waiting: list[asyncio.Task[object]] = []
         try:
             await declare(connection, self._topology)
-            channel = await underlay(await connection.channel(publisher_confirms=False))
+            channel = await raw_channel(await connection.channel(publisher_confirms=False))
             await channel.basic_qos(prefetch_count=self._prefetch)
             cancelled = asyncio.Event()
             channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
@@ -159,11 +135,11 @@ class Deliveries:
             for task in waiting:
                 task.cancel()
             if not connection.is_closed:
-                # Closing gives back, at once, whatever was not acknowledged.
+                # Closing requeues whatever was not acknowledged.
                 await connection.close()
 
     async def _drain(self, channel: Channel, tags: list[str]) -> None:
-        """While the channel still lives, so that what finishes can be acknowledged."""
+        """Wait for running handlers while the channel is still open, so that their messages can be acknowledged."""
         for tag in tags:
             with contextlib.suppress(*BROKER_ERRORS):
                 await channel.basic_cancel(tag, timeout=self._grace)
@@ -176,10 +152,10 @@ class Deliveries:
             await asyncio.wait(left)
 
     async def _watch(self, cancelled: asyncio.Event, ask: Callable[[str], Awaitable[QueueDepth | None]]) -> None:
-        """Return when the broker no longer serves us: it cancelled us, or a queue is gone, has no readers or starves us.
+        """Return when the broker no longer serves this consumer: a queue is gone, has no readers, or delivers nothing.
 
-        When a quorum queue is deleted and made again at once, the broker subscribes us to the new one by itself, without a
-        word, and then delivers nothing.
+        When a quorum queue is deleted and declared again at once, the broker silently moves the subscription to the new
+        queue and then delivers nothing.
         """
         before: Counter[str] = Counter()
         while not cancelled.is_set():
@@ -190,12 +166,12 @@ class Deliveries:
                 for queue in self._handlers:
                     depth = await ask(queue)
                     if depth is None or depth.consumers == 0:
-                        logger.warning("the broker has no consumer for our queue", queue=queue)
+                        logger.warning("the broker has lost our subscription", queue=queue)
                         return
-                    idle = self._received[queue] == before[queue] and self._under_way[queue] < self._prefetch
+                    idle = self._received[queue] == before[queue] and self._in_progress[queue] < self._prefetch
                     if depth.ready and idle:
                         logger.warning(
-                            "the broker delivers nothing though messages wait", queue=queue, ready=depth.ready
+                            "the broker delivers nothing although messages are ready", queue=queue, ready=depth.ready
                         )
                         return
                 before = self._received.copy()
@@ -205,7 +181,7 @@ class Deliveries:
             if self._stopping.is_set():
                 return
             self._received[queue] += 1
-            self._under_way[queue] += 1
+            self._in_progress[queue] += 1
             task = asyncio.get_running_loop().create_task(self._handle(queue, channel, message))
             self._tasks.add(task)
             task.add_done_callback(lambda done: self._end(queue, done))
@@ -213,39 +189,28 @@ class Deliveries:
         return receive
 
     def _end(self, queue: str, task: asyncio.Task[None]) -> None:
-        self._under_way[queue] -= 1
+        self._in_progress[queue] -= 1
         self._tasks.discard(task)
 
     async def _handle(self, queue: str, channel: Channel, message: DeliveredMessage) -> None:
-        properties = message.header.properties
-        delivery = Delivery(
-            queue=queue,
-            body=message.body,
-            type=properties.message_type,
-            routing_key=message.routing_key or "",
-            message_id=properties.message_id,
-            correlation_id=properties.correlation_id,
-            reply_to=properties.reply_to,
-            redelivered=bool(message.redelivered),
-            unreadable=unreadable(properties),
-        )
+        delivery = read_delivery(queue, message)
         assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
         try:
             try:
                 await self._patiently(channel, self._take, delivery)
             except MessageError as error:
                 reason = str(error) if delivery.unreadable is None else f"{error} ({delivery.unreadable})"
-                await self._patiently(channel, lambda d: self._bury(d, properties, reason), delivery)
+                await self._patiently(channel, lambda d: self._dead_letter(d, reason), delivery)
             await channel.basic_ack(message.delivery_tag, wait=False)
-        except NotTakenError:
+        except RequeueError:
             return
         except BROKER_ERRORS as error:
-            # The channel died: the broker delivers the message again, and every handler bears that.
-            logger.info("message not acknowledged", queue=queue, error=str(error) or type(error).__name__)
+            # The channel is closed: the broker delivers the message again, which every handler tolerates.
+            logger.info("message not acknowledged", queue=queue, error=message_of(error))
         except Exception:
-            # A defect of ours in the burial itself. Unacknowledged, the message would be nobody's until we end.
-            logger.exception("message given back", queue=queue)
-            await wait_or_stop(RETURN_AFTER, self._stopping)
+            # A defect of ours in dead-lettering. Unacknowledged, the message would stay here until the program ends.
+            logger.exception("message requeued", queue=queue)
+            await wait_or_stop(REQUEUE_AFTER, self._stopping)
             with contextlib.suppress(*BROKER_ERRORS):
                 await channel.basic_nack(message.delivery_tag, requeue=True, wait=False)
 
@@ -261,47 +226,29 @@ class Deliveries:
         raise error
 
     async def _patiently(self, channel: Channel, handler: Handler, delivery: Delivery) -> None:
-        """Call a handler, again and again while a server that it needs is away; give up when our channel is dead anyway."""
+        """Call a handler, and again while a server that it needs is down; give up when the channel is closed anyway."""
         tries = 0
         while True:
             try:
                 await handler(delivery)
-            except (MessageError, NotTakenError):
+            except (MessageError, RequeueError):
                 raise
             except Exception as error:
                 if not (isinstance(error, PublishError) or self._is_transient(error)):
-                    # A defect of ours. The message must not come back for ever, and must not be lost.
+                    # A defect of ours. The message must neither be delivered for ever nor be lost.
                     logger.exception("message could not be processed", queue=delivery.queue)
                     raise MessageError(f"internal error: {class_and_message(error)}") from error
                 tries += 1
-                words = str(error) or type(error).__name__
-                logger.warning("a server is away, message kept", queue=delivery.queue, error=words, tries=tries)
+                logger.warning(
+                    "server unavailable; message kept", queue=delivery.queue, error=message_of(error), tries=tries
+                )
                 if await wait_or_stop(backoff(SERVER_AWAY, tries), self._stopping) or channel.is_closed:
-                    raise NotTakenError from error
+                    raise RequeueError from error
             else:
                 return
 
-    async def _bury(self, delivery: Delivery, properties: spec.Basic.Properties, reason: str) -> None:
-        known = {
-            name: value[:MAX_REASON]
-            for name in ("workflow", "step")
-            if isinstance(value := (properties.headers or {}).get(name), str)
-        }
-        logger.warning("dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id, **known)
-        headers = {
-            "x-reason": storable(reason)[:MAX_REASON],
-            "x-queue": delivery.queue,
-            "x-routing-key": delivery.routing_key,
-            **known,
-        }
-        await self._publisher.publish(
-            Outgoing(
-                exchange=Exchanges.DEAD,
-                routing_key="",
-                type=properties.message_type or "",
-                body=delivery.body,
-                # A callback's correlation id is its token, which operators who read this queue must not see.
-                correlation_id=None if delivery.queue == Exchanges.CALLBACKS else delivery.correlation_id,
-                headers=headers,
-            )
+    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
+        logger.warning(
+            "dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id, **delivery.trace
         )
+        await self._publisher.publish(dead_letter(delivery, reason))

@@ -1,11 +1,9 @@
-"""Publishing with confirms: when :meth:`Publisher.publish` returns, the broker has the message on disk."""
+"""Publish with confirms: when :meth:`Publisher.publish` returns, the broker has the message on disk."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 from aio_pika.abc import AbstractConnection
@@ -18,11 +16,13 @@ from orchestrator.broker.connection import (
     connect,
     declare,
     declare_queue,
+    raw_channel,
     supervise,
-    underlay,
 )
+from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
 from orchestrator.errors import ConfigurationError, PublishError, UnroutableError
+from orchestrator.text import message_of
 
 logger = structlog.get_logger(__name__)
 
@@ -30,41 +30,11 @@ PERSISTENT = 2
 """The AMQP delivery mode of messages that survive a restart of the broker."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to publish.
-
-    Args:
-        exchange: one of ours, or ``""`` for an answer straight into the sender's queue.
-        mandatory: whether it is an error that no queue takes it. False for events, which need nobody to listen.
-    """
-
-    exchange: str
-    routing_key: str
-    type: str
-    body: bytes
-    correlation_id: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    mandatory: bool = True
-
-
-def trace_headers(process_id: UUID, workflow: str, step: str | None = None) -> dict[str, str]:
-    """The headers that an operator reads in the management UI, and the W3C trace context.
-
-    A process is one trace: its id serves as the trace id (both are 16 bytes), so that all its messages belong together
-    without anything being stored.
-    """
-    headers = {"workflow": workflow, "traceparent": f"00-{process_id.hex}-{uuid4().hex[:16]}-01"}
-    if step is not None:
-        headers["step"] = step
-    return headers
-
-
 class Publisher:
-    """One connection for publishing, made again whenever it breaks. Run :meth:`run` beside its users.
+    """One connection for publishing, opened again whenever it breaks. Run :meth:`run` beside its users.
 
-    Publishing has a connection of its own because a broker in alarm stops reading from publishers, and with them from
-    everything else on the same connection.
+    Publishing has a connection of its own because a broker in alarm stops reading from publishers, and so from everything
+    else on the same connection.
     """
 
     def __init__(self, address: BrokerAddress, topology: Topology, publish_timeout: float) -> None:
@@ -78,11 +48,11 @@ class Publisher:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a connection at the moment."""
+        """Whether the publisher is connected."""
         return self._ready.is_set()
 
     async def check(self) -> None:
-        """Connect and declare the topology once, so that a program refuses to start rather than to work.
+        """Connect and declare the topology once, so that a program which cannot publish refuses to start.
 
         Raises:
             ServerUnavailableError, ConfigurationError: see :func:`connect` and :func:`declare`.
@@ -91,7 +61,7 @@ class Publisher:
         await self.close()
 
     async def run(self) -> None:
-        """Keep the connection until :meth:`stop`."""
+        """Keep the connection open until :meth:`stop`."""
         await supervise("publisher", self._once, self._stopping)
 
     async def open(self) -> None:
@@ -104,7 +74,7 @@ class Publisher:
         try:
             await declare(self._connection, self._topology)
             channel = await self._connection.channel(publisher_confirms=True)
-            self._channel = await underlay(channel)
+            self._channel = await raw_channel(channel)
         except BaseException:
             await self.close()
             raise
@@ -119,15 +89,15 @@ class Publisher:
             await connection.close()
 
     async def stop(self) -> None:
-        """End :meth:`run`, which closes the connection."""
+        """Make :meth:`run` close the connection and return."""
         self._stopping.set()
 
     async def publish(self, message: Outgoing) -> None:
         """Publish and wait for the broker's confirm.
 
         Raises:
-            PublishError: refused, unroutable, or no confirm in time – then the broker may have it all the same, so whatever
-                reads it must bear it twice.
+            PublishError: refused, unroutable, or no confirm in time. In the last case the broker may have the message all
+                the same, so its reader must tolerate a duplicate.
         """
         try:
             if not self._ready.is_set():
@@ -136,7 +106,7 @@ class Publisher:
             try:
                 await self._send(message)
             except UnroutableError:
-                # Somebody has deleted a queue, or an author's new step queue does not exist yet.
+                # A queue was deleted, or an author's new step queue does not exist yet.
                 if not message.exchange:
                     raise
                 try:
@@ -149,9 +119,7 @@ class Publisher:
                 f"no confirm for {message.type} to '{message.exchange}' within {self._timeout} s"
             ) from error
         except BROKER_ERRORS as error:
-            raise PublishError(
-                f"{message.type} to '{message.exchange}' was not taken: {str(error) or type(error).__name__}"
-            ) from error
+            raise PublishError(f"{message.type} to '{message.exchange}' was not taken: {message_of(error)}") from error
 
     async def _send(self, message: Outgoing) -> None:
         channel = self._channel
@@ -171,7 +139,7 @@ class Publisher:
                 correlation_id=message.correlation_id,
                 headers=dict(message.headers),
             ),
-            # The confirm says all there is to know; waiting for the socket as well would publish one after the other.
+            # The confirm is enough; waiting for the socket as well would publish one message after the other.
             wait=False,
             timeout=self._timeout,
         )

@@ -1,6 +1,6 @@
-"""Every exchange, queue and binding of the engine, as values. The only place where their names stand.
+"""Every exchange, queue and binding of the engine, as values; no other module names them.
 
-One exchange per kind of writer, so that the right to write is a grant per exchange; one queue per kind of reader.
+There is one exchange per kind of writer, so that write permission is a grant per exchange, and one queue per kind of reader.
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ class Queues(StrEnum):
 
 
 RESULT_KEY = "result"
-"""The routing key of step results and nudges."""
+"""The routing key of step results and look requests."""
 
 DELIVERY_LIMIT = 20
-"""How often a command or callback may come back before the broker dead-letters it: enough for restarts, an end for poison."""
-
+"""How often a command or callback is redelivered before the broker dead-letters it: enough for restarts, not for ever."""
 
 UNLIMITED = 1_000_000
-"""Deliveries, where no limit is meant: the broker's own word for that, -1, drops at once on RabbitMQ 3.10."""
+"""Deliveries, where no limit is meant: RabbitMQ's own value for that, -1, drops at once on version 3.10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Queue:
 
     Args:
         precious: whether its messages exist nowhere else, so that the broker must dead-letter rather than drop them.
-            Step commands and results can be made again from the database at any time.
+            Step commands and results can be rebuilt from the database at any time.
     """
 
     name: str
@@ -71,7 +70,7 @@ class Queue:
     precious: bool = False
 
     def arguments(self, queue_type: QueueType) -> dict[str, str | int]:
-        """The ``x-`` arguments. They cannot be changed once the queue exists, so they are few."""
+        """Return the ``x-`` arguments. They cannot be changed once the queue exists, so they are few."""
         arguments: dict[str, str | int] = {"x-queue-type": queue_type}
         if self.precious:
             arguments["x-dead-letter-exchange"] = Exchanges.DEAD.value
@@ -83,7 +82,7 @@ class Queue:
                     "x-overflow": "reject-publish",
                 }
         elif self.name == Queues.DEAD and queue_type == "quorum":
-            # RabbitMQ 4 would drop a letter that operators have looked at, and put back, twenty times.
+            # RabbitMQ 4 would drop a message that operators have inspected and requeued twenty times.
             arguments["x-delivery-limit"] = UNLIMITED
         return arguments
 
@@ -118,13 +117,13 @@ FIXED_QUEUES = (
 
 
 def step_queue(name: str) -> str:
-    """The broker's name of a step queue."""
+    """Return the broker's name of a step queue."""
     return f"{Exchanges.STEPS}.{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """What one installation declares.
+    """Everything that one installation declares.
 
     Args:
         queue_type: of every queue.
@@ -136,11 +135,11 @@ class Topology:
 
     @classmethod
     def of(cls, queue_type: QueueType, step_queues: Iterable[str] = ()) -> Topology:
-        """A topology with the standard step queues and these."""
+        """Build a topology with the standard step queues and these."""
         return cls(queue_type, frozenset({DEFAULT_QUEUE, TASK_QUEUE, *step_queues}))
 
     @property
     def queues(self) -> tuple[Queue, ...]:
-        """All queues to declare."""
+        """All queues, to be declared."""
         steps = (Queue(step_queue(name), Exchanges.STEPS, (name,), "consumers") for name in sorted(self.step_queues))
         return (*FIXED_QUEUES, *steps)

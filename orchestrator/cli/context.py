@@ -17,15 +17,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.broker.connection import BrokerAddress
-from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
-from orchestrator.broker.topology import RESULT_KEY, Exchanges, Topology
+from orchestrator.broker.outgoing import look
+from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.topology import Topology
 from orchestrator.cli.origins import is_of_broker, is_of_database
 from orchestrator.cli.output import Output, clean
 from orchestrator.db.processes.queries import is_not_migrated
 from orchestrator.db.session import Database
 from orchestrator.errors import FormIncompleteError, OrchestratorError, PublishError, RequestError
 from orchestrator.log import configure_logging
-from orchestrator.messages import Advanced, Look, MessageType, encode
+from orchestrator.messages import Advanced
 from orchestrator.services.start import StartLimits
 from orchestrator.settings import Settings, load_settings
 from orchestrator.workflows.shipped import load_workflows
@@ -107,16 +108,7 @@ class Edge:
     async def nudge(self, publisher: Publisher, process_id: UUID, workflow: str) -> None:
         """Tell the coordinators that a process was changed. What is lost here is found by the reconciler."""
         try:
-            await publisher.publish(
-                Outgoing(
-                    exchange=Exchanges.RESULTS,
-                    routing_key=RESULT_KEY,
-                    type=MessageType.LOOK.value,
-                    body=encode(Look(process_id=process_id)),
-                    correlation_id=str(process_id),
-                    headers=trace_headers(process_id, workflow),
-                )
-            )
+            await publisher.publish(look(process_id, workflow))
         except PublishError as error:
             self.output.complain(
                 f"note: stored, but RabbitMQ was not told ({clean(error)}); a coordinator will find it"

@@ -7,12 +7,12 @@ from uuid import UUID
 
 import structlog
 
-from orchestrator.broker.publisher import Outgoing, Publisher, trace_headers
-from orchestrator.broker.topology import Exchanges
+from orchestrator.broker import outgoing
+from orchestrator.broker.publisher import Publisher
 from orchestrator.db.processes.outbox import mark_announced
 from orchestrator.db.session import DriverPool, is_connection_error
 from orchestrator.errors import PublishError
-from orchestrator.messages import Advanced, MessageType, NextStep, ProcessEvent, StepCommand, StepEvent, encode
+from orchestrator.messages import Advanced
 from orchestrator.services.results import events_of
 from orchestrator.stopping import wait_or_stop
 
@@ -43,11 +43,11 @@ class Dispatcher:
         Raises:
             PublishError: something was not taken; the rows bring it back.
         """
-        outgoing = [self._event(key, event) for key, event in events_of(message)]
+        messages = [outgoing.event(key, event) for key, event in events_of(message)]
         if message.next is not None and not self.paused:
-            outgoing.append(self._command(message, message.next))
+            messages.append(outgoing.step_command(message, message.next))
         # Tasks start in order and write to one channel, so the broker receives the messages in this order.
-        await asyncio.gather(*(self._publisher.publish(one) for one in outgoing))
+        await asyncio.gather(*(self._publisher.publish(one) for one in messages))
         if message.next is None:
             self._announced[message.process_id] = max(message.sequence, self._announced.get(message.process_id, 0))
             self._work.set()
@@ -93,34 +93,3 @@ class Dispatcher:
                 logger.warning("marks not written yet; events may be published twice", error=words)
             else:
                 logger.exception("marks not written yet; events may be published twice")
-
-    def _event(self, key: str, event: ProcessEvent) -> Outgoing:
-        is_step = isinstance(event, StepEvent)
-        return Outgoing(
-            exchange=Exchanges.EVENTS,
-            routing_key=key,
-            type=(MessageType.STEP_EVENT if is_step else MessageType.PROCESS_EVENT).value,
-            body=encode(event),
-            correlation_id=str(event.process_id),
-            headers=trace_headers(event.process_id, event.workflow),
-            mandatory=False,
-        )
-
-    def _command(self, message: Advanced, following: NextStep) -> Outgoing:
-        command = StepCommand(
-            process_id=message.process_id,
-            workflow=message.workflow,
-            step=following.step,
-            position=following.position,
-            attempt=following.attempt,
-            announced=message.sequence,
-            lost=following.lost,
-        )
-        return Outgoing(
-            exchange=Exchanges.STEPS,
-            routing_key=following.queue,
-            type=MessageType.STEP_COMMAND.value,
-            body=encode(command),
-            correlation_id=str(message.process_id),
-            headers=trace_headers(message.process_id, message.workflow, following.step),
-        )

@@ -9,8 +9,9 @@ import structlog
 from pydantic_core import from_json
 from structlog.contextvars import bind_contextvars
 
-from orchestrator.broker.deliveries import Delivery
-from orchestrator.broker.publisher import Outgoing, Publisher
+from orchestrator.broker.incoming import Delivery
+from orchestrator.broker.outgoing import reply
+from orchestrator.broker.publisher import Publisher
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.db.session import Database
 from orchestrator.errors import (
@@ -37,7 +38,6 @@ from orchestrator.messages import (
     Started,
     StartWorkflow,
     decode,
-    encode,
 )
 from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_progress
 from orchestrator.services.control import abort, resume
@@ -196,15 +196,7 @@ class Receiver:
         if not delivery.reply_to:
             return False
         try:
-            await self._publisher.publish(
-                Outgoing(
-                    exchange="",
-                    routing_key=delivery.reply_to,
-                    type=kind.value,
-                    body=encode(answer),
-                    correlation_id=delivery.correlation_id,
-                )
-            )
+            await self._publisher.publish(reply(delivery.reply_to, delivery.correlation_id, kind, answer))
         except UnroutableError:
             logger.warning("the sender's reply queue is gone", type=kind.value)
             return False

@@ -18,7 +18,7 @@ from consumers.metrics import Metrics
 from consumers.runner import Runner
 from orchestrator import registry
 from orchestrator.broker.connection import BrokerAddress
-from orchestrator.broker.deliveries import Delivery
+from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.coordinator.dispatcher import Dispatcher

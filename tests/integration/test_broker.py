@@ -13,8 +13,10 @@ import pytest
 
 from orchestrator.broker import deliveries as broker_deliveries
 from orchestrator.broker.connection import BrokerAddress, connect, declare, measure
-from orchestrator.broker.deliveries import Deliveries, Delivery, Handler, NotTakenError
-from orchestrator.broker.publisher import Outgoing, Publisher
+from orchestrator.broker.deliveries import Deliveries, Handler, RequeueError
+from orchestrator.broker.incoming import Delivery
+from orchestrator.broker.outgoing import Outgoing
+from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import EXCHANGES, Exchanges, Queues, Topology, step_queue
 from orchestrator.errors import (
     ConfigurationError,
@@ -248,20 +250,20 @@ async def test_a_dead_letter_fits_into_its_frame_whatever_its_sender_has_put_int
     assert letter.headers["workflow"] == "x" * 1000
 
 
-async def test_a_message_that_cannot_even_be_buried_is_given_back(
+async def test_a_message_that_cannot_be_dead_lettered_is_requeued(
     publisher: Publisher, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A defect of ours must not leave it with a program that has forgotten it."""
-    monkeypatch.setattr(broker_deliveries, "RETURN_AFTER", 0.1)
-    bury, tries = Deliveries._bury, []
+    monkeypatch.setattr(broker_deliveries, "REQUEUE_AFTER", 0.1)
+    dead_letter, tries = Deliveries._dead_letter, []
 
     async def fail_once(self: Deliveries, delivery: Delivery, *rest: Any) -> None:
         tries.append(delivery.redelivered)
         if len(tries) == 1:
-            raise MessageError("it cannot be buried")
-        await bury(self, delivery, *rest)
+            raise MessageError("it cannot be dead-lettered")
+        await dead_letter(self, delivery, *rest)
 
-    monkeypatch.setattr(Deliveries, "_bury", fail_once)
+    monkeypatch.setattr(Deliveries, "_dead_letter", fail_once)
 
     async def take(_: Delivery) -> None:
         raise MessageError("it is nonsense")
@@ -291,7 +293,7 @@ async def test_a_message_is_kept_while_a_server_is_away(publisher: Publisher, am
 
 async def test_what_has_not_begun_is_given_back_when_the_program_stops(publisher: Publisher, amqp_url: str) -> None:
     async def take(_: Delivery) -> None:
-        raise NotTakenError
+        raise RequeueError
 
     await publisher.publish(COMMAND)
     async with consuming(amqp_url, publisher, Queues.COMMANDS, take):

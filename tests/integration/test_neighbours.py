@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from orchestrator.broker.publisher import Outgoing
+from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, step_queue
 from orchestrator.db.session import Database
 from orchestrator.errors import DefinitionError, MessageError, UnroutableError

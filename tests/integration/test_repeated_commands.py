@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from orchestrator import registry
 from orchestrator.broker.connection import BrokerAddress
-from orchestrator.broker.deliveries import Delivery
+from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.coordinator.dispatcher import Dispatcher

@@ -10,7 +10,8 @@ import aio_pika
 import pytest
 from pamqp import encode
 
-from orchestrator.broker.deliveries import Delivery, Handler
+from orchestrator.broker.deliveries import Handler
+from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Exchanges, Queues, Topology
 from orchestrator.coordinator.dispatcher import Dispatcher

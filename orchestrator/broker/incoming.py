@@ -1,0 +1,87 @@
+"""Read messages, whatever their senders have written into the properties.
+
+RabbitMQ passes on any properties it is sent. The client library takes one byte that is not UTF-8, or a time beyond the
+calendar, for a broken connection: the broker would deliver the message again and again, and one sender would block all
+messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from aiormq import spec
+from aiormq.abc import DeliveredMessage
+from pamqp.base import BasicProperties
+
+logger = structlog.get_logger(__name__)
+
+MAX_HEADER = 1000
+"""Characters of a header that are kept. All headers of a message share one frame; a larger one closes the connection."""
+
+_unmarshal: Final = BasicProperties.unmarshal
+_UNREADABLE = "orchestrator_unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as a handler sees it.
+
+    Args:
+        unreadable: describes the properties that could not be read; these are ``None``.
+        trace: the headers ``workflow`` and ``step``, as far as the sender has set them.
+    """
+
+    queue: str
+    body: bytes
+    type: str | None
+    routing_key: str
+    message_id: str | None
+    correlation_id: str | None
+    reply_to: str | None
+    redelivered: bool
+    unreadable: str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_delivery(queue: str, message: DeliveredMessage) -> Delivery:
+    """Translate the client library's message."""
+    properties = message.header.properties
+    headers = properties.headers or {}
+    return Delivery(
+        queue=queue,
+        body=message.body,
+        type=properties.message_type,
+        routing_key=message.routing_key or "",
+        message_id=properties.message_id,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        redelivered=bool(message.redelivered),
+        unreadable=getattr(properties, _UNREADABLE, None),
+        trace={
+            name: value[:MAX_HEADER] for name in ("workflow", "step") if isinstance(value := headers.get(name), str)
+        },
+    )
+
+
+def tolerate_unreadable_properties() -> None:
+    """Make the client library keep what it could read of a message's properties and go on.
+
+    It offers no other place to intervene, so this changes the library's class.
+    """
+    spec.Basic.Properties.unmarshal = _unmarshal_tolerantly  # type: ignore[assignment, method-assign]
+
+
+def _unmarshal_tolerantly(properties: BasicProperties, flags: int, data: bytes) -> None:
+    try:
+        _unmarshal(properties, flags, data)
+    except Exception as error:  # whatever the library's decoders raise, which depends on the type
+        # The properties are read in a fixed order: the first one that was sent and has no value is the unreadable one.
+        missing = (
+            name for name, flag in properties.flags.items() if flags & flag and getattr(properties, name) is None
+        )
+        name = next(missing, "cluster_id")
+        text = f"the message's property {name!r} cannot be read, nor those that follow it: {error}"
+        setattr(properties, _UNREADABLE, text)
