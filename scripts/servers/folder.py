@@ -31,6 +31,8 @@ from .errors import ServicesError, say
 from .processes import Account, wait_until
 
 LOCK_SECONDS = 300
+TIME_WAIT_SECONDS = 90  # Linux keeps a closed connection for 60
+DYING_SECONDS = 20  # until the kernel has closed the sockets of a process that was killed
 Kind = str  # "processes" or "containers"
 
 
@@ -190,16 +192,23 @@ class Folder:
     def _known_ports(self) -> set[int]:
         return {port for record in self.records.values() for port in record.ports.values()}
 
-    def with_free_ports(self, server: str) -> Record:
-        """The server's record, with every port that another program has taken meanwhile replaced by a free one."""
-        with self._changing:
-            record = self.records[server]
-            for name, port in record.ports.items():
-                if not is_free(port):
-                    record.ports[name] = free_port(self._known_ports())
-                    say(f"{server}: port {port} is taken by another program, using {record.ports[name]}")
-            self.remember(server, record)
-            return record
+    def wait_for_ports(self, server: str) -> None:
+        """Wait until the server can listen on its ports, which it keeps for good: programs know them by URL.
+
+        A port is not free at once when the server has just ended: a dying process closes its sockets late, and closed
+        connections may hold the port for a while (TIME_WAIT).
+
+        Raises:
+            ServicesError: another program listens there, or holds the port otherwise.
+        """
+        for port in self.records[server].ports.values():
+            if not is_free(port):
+                say(f"{server}: waiting for port {port} …")
+                if not wait_for_port(port):
+                    raise ServicesError(
+                        f"{server}: port {port} is in use by another program. End that program, "
+                        "or get servers with other ports and no data: scripts/services down --wipe, then up"
+                    )
 
     def _suits(self, account: Account) -> bool:
         # RabbitMQ's shell scripts do not quote paths
@@ -256,6 +265,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def is_free(port: int) -> bool:
+    """Return whether a server can listen on this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free for a server
         try:
@@ -263,6 +273,19 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def listens(port: int) -> bool:
+    """Return whether a program listens on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for_port(port: int) -> bool:
+    """Wait until a port is free; return False when it does not become free in time."""
+    wait_until(lambda: is_free(port) or listens(port), TIME_WAIT_SECONDS)
+    return wait_until(lambda: is_free(port), DYING_SECONDS)
 
 
 def free_port(avoid: set[int]) -> int:

@@ -65,7 +65,7 @@ class Postgres(Server):
             if not self.cluster.exists():
                 say("postgres: making a database cluster …")
                 self._make_cluster()
-            self.record = self.folder.with_free_ports(self.name)
+            self.folder.wait_for_ports(self.name)
             self._launch()
         elif (where := self.status()) is not None:
             return f"runs already, {where}"

@@ -65,7 +65,7 @@ class Rabbitmq(Server):
         self._stop_left_behind()
         if self.pid() is None:
             self.kill()  # an epmd of its own may be left
-            self.record = self.folder.with_free_ports(self.name)
+            self.folder.wait_for_ports(self.name)
             self._configure()
             self._launch()
             say("rabbitmq: booting (about 10 s) …")

@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
+from urllib.parse import urlsplit
 
 import aio_pika
 import asyncpg
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(500)
 
 
 def services(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +34,7 @@ def services(*arguments: str | Path, **variables: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=400,
     )
 
 
@@ -151,6 +153,7 @@ def test_a_wiped_broker_is_empty_and_answers_at_the_same_url(pair: Pair) -> None
     assert "to_be_lost" in pair.run("ctl", "--", "list_queues", "name")
 
     pair.run("wipe", "rabbitmq")
+    assert pair.variables()["ORCHESTRATOR_AMQP_URL"] == url
     with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
         declare(url, "to_be_lost", passive=True)
     assert pair.pids()["postgres"] == int(before["ORCHESTRATOR_SERVICES_PIDS"].split(",")[0].split("=")[1])
@@ -170,6 +173,18 @@ def test_after_down_nothing_runs_and_up_finds_everything_again(pair: Pair) -> No
     pair.run("up")
     urls = [name for name in before if name.endswith("_URL")]
     assert [pair.variables()[name] for name in urls] == [before[name] for name in urls]
+
+
+def test_a_server_keeps_its_port_while_its_predecessor_is_still_dying(pair: Pair) -> None:
+    """A killed server may listen for some moments more. Its successor waits, and does not move to another port."""
+    before = pair.variables()
+    port = urlsplit(before["ORCHESTRATOR_DATABASE_URL"]).port
+    pair.run("stop", "postgres")
+    with socket.create_server(("127.0.0.1", port or 0)) as dying:
+        Timer(2, dying.close).start()
+        assert f"waiting for port {port}" in pair.run("start", "postgres")
+    assert pair.variables()["ORCHESTRATOR_DATABASE_URL"] == before["ORCHESTRATOR_DATABASE_URL"]
+    assert query(before["ORCHESTRATOR_DATABASE_URL"], "SELECT 1") == 1
 
 
 @contextlib.contextmanager
