@@ -11,18 +11,12 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from orchestrator.db.consumers import record_heartbeat, remove_consumer
+from orchestrator.db.processes.claims import list_claim_times
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
 from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
-
-_BEAT = """
-INSERT INTO consumers (consumer_id, name, queues, concurrency) VALUES ($1, $2, $3, $4)
-ON CONFLICT (consumer_id) DO UPDATE SET seen_at = now()
-RETURNING now()
-"""
-
-_CLAIMS = "SELECT process_id, claimed_at FROM processes WHERE status = 'running' AND claimed_by = $1"
 
 Claims = dict[UUID, datetime]
 """Processes claimed by this consumer → when, by the database's clock."""
@@ -57,8 +51,7 @@ class Heartbeat:
 
     async def register(self) -> datetime:
         """Write the row, without which nothing can be claimed; return the database's time."""
-        now: datetime = await self._pool.fetchval(_BEAT, self.consumer_id, self.name, self._queues, self._concurrency)
-        return now
+        return await record_heartbeat(self._pool, self.consumer_id, self.name, self._queues, self._concurrency)
 
     async def run(self, on_beat: Callable[[datetime, Claims], Awaitable[None]]) -> None:
         """Beat until :meth:`stop`."""
@@ -83,8 +76,7 @@ class Heartbeat:
         try:
             async with asyncio.timeout(self._timeout):
                 now = await self.register()
-                rows = await self._pool.fetch(_CLAIMS, self.consumer_id)
-            return now, {row["process_id"]: row["claimed_at"] for row in rows}
+                return now, await list_claim_times(self._pool, self.consumer_id)
         except CONNECTION_ERRORS as error:
             logger.warning("heartbeat failed", error=str(error) or type(error).__name__)
             return None
@@ -94,7 +86,7 @@ class Heartbeat:
         self._stopping.set()
         try:
             async with asyncio.timeout(self._timeout):
-                await self._pool.execute("DELETE FROM consumers WHERE consumer_id = $1", self.consumer_id)
+                await remove_consumer(self._pool, self.consumer_id)
         except CONNECTION_ERRORS as error:
             logger.warning("consumer row not removed", error=str(error) or type(error).__name__)
 

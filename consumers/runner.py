@@ -17,9 +17,8 @@ from consumers.heartbeat import Claims, Heartbeat
 from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Exchanges
-from orchestrator.db.processes.advance import callback_token
-from orchestrator.db.processes.claims import Claim, Wanted, claim_many
-from orchestrator.db.processes.claims import held as claims_of
+from orchestrator.db.callbacks import read_token
+from orchestrator.db.processes.claims import Claim, Wanted, claim_many, has_moved_on, list_claims
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, StepFailed
 from orchestrator.engine.plan import Leaf, Plan
@@ -38,8 +37,6 @@ SETTLING_TIME = timedelta(seconds=5)
 
 GIVE_BACK_TIME = 5.0
 """Seconds that giving back may take when a consumer stops, or its grace period if that is longer."""
-
-_STALE = "SELECT status, claimed_by, position, attempt FROM processes WHERE process_id = $1"
 
 
 @dataclass(slots=True)
@@ -166,7 +163,7 @@ class Runner:
         if not unknown:
             return
         async with self._database.pool.acquire() as connection:
-            found = await claims_of(connection, self._heartbeat.consumer_id, self._heartbeat.name)
+            found = await list_claims(connection, self._heartbeat.consumer_id, self._heartbeat.name)
         for one_claim in found:
             if one_claim.process.process_id not in unknown or one_claim.process.process_id in self._running:
                 continue
@@ -205,11 +202,9 @@ class Runner:
 
     async def _drop(self, command: StepCommand) -> None:
         """A stale command. If the process has moved on and nobody runs it, the message that said so may be what was lost."""
-        row = await self._database.pool.fetchrow(_STALE, command.process_id)
+        moved_on = await has_moved_on(self._database.pool, command.process_id, command.position, command.attempt)
         logger.debug("stale command", **names(command))
-        if row is None or row["status"] != "running" or row["claimed_by"] is not None:
-            return
-        if (row["position"], row["attempt"]) != (command.position, command.attempt):
+        if moved_on:
             await self._finisher.nudge(command.process_id, command.workflow)
 
     async def _run(self, running: Running) -> None:
@@ -263,7 +258,7 @@ class Runner:
         if leaf.step.kind is not StepKind.ACTION:
             return None
         async with self._database.pool.acquire() as connection:
-            return await callback_token(connection, process_id)
+            return await read_token(connection, process_id)
 
 
 def _engine_arguments(leaf: Leaf, claimed: Claim, work: Work, token: str | None) -> dict[str, object]:

@@ -16,8 +16,9 @@ from orchestrator.cli.process_commands import engine_line
 from orchestrator.cli.queues import Waiting, advice, depth_cells, depth_document, measure_all, queues_of_code
 from orchestrator.cli.render import fields_of, seconds
 from orchestrator.cli.watch import UNATTENDED_AFTER
+from orchestrator.db.consumers import list_consumers
 from orchestrator.db.migrations import registered
-from orchestrator.db.processes.queries import list_consumers, list_unclaimed
+from orchestrator.db.processes.queries import list_unclaimed
 from orchestrator.db.registration.autogenerate import Registration
 from orchestrator.errors import ConfigurationError, DefinitionError, ServerUnavailableError
 from orchestrator.registry import known_workflows, plan_of, queue_of

@@ -19,10 +19,10 @@ from orchestrator.cli.render import (
     when,
 )
 from orchestrator.cli.watch import ask_for_input, follow, page_of
+from orchestrator.db.callbacks import read_progress
 from orchestrator.db.lookup import find_process
 from orchestrator.db.processes.queries import (
     list_processes,
-    read_callback,
     read_log,
     read_process,
     read_state,
@@ -110,7 +110,7 @@ def show(
                 process_id = await find_process(session, process)
                 summary = await read_process(session, process_id)
                 entries = await read_log(session, process_id)
-                callback = await read_callback(session, process_id)
+                callback = await read_progress(session, process_id)
                 known = await read_state(session, process_id) if state and at is None else None
             if at is not None:
                 newest = entries[-1].sequence if entries else 0

@@ -11,7 +11,8 @@ from uuid import UUID
 from rich.text import Text
 
 from orchestrator.cli.output import Output, clean, coloured
-from orchestrator.db.processes.queries import CallbackProgress, LogEntry, ProcessSummary, tries
+from orchestrator.db.callbacks import CallbackProgress
+from orchestrator.db.processes.queries import LogEntry, ProcessSummary, tries
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID
 from orchestrator.types import JSON, State
 

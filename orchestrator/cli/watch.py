@@ -14,11 +14,11 @@ from orchestrator.cli.forms import answer, form_table
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.queues import queue_waited_for, reader_of
 from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
+from orchestrator.db.callbacks import read_progress
+from orchestrator.db.consumers import list_consumers
 from orchestrator.db.processes.queries import (
     LogEntry,
     ProcessSummary,
-    list_consumers,
-    read_callback,
     read_log,
     read_process,
     tries,
@@ -136,7 +136,7 @@ async def _conclude(
     if status is ProcessStatus.SUSPENDED:
         form = await page_of(edge, database, process.process_id)
     async with database.transaction() as session:
-        callback = await read_callback(session, process.process_id)
+        callback = await read_progress(session, process.process_id)
     output.document({**extra, **process_document(process, entries, callback), "form": form})
     if status is ProcessStatus.COMPLETED:
         return 0

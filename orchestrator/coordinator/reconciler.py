@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -15,18 +16,12 @@ import structlog
 from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, QueueDepth, connect, measure
 from orchestrator.broker.topology import step_queue
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.db.processes.due import (
-    Due,
-    find_due,
-    forget_consumers,
-    is_paused,
-    look_later,
-    lost_claims,
-    postpone,
-    take_running,
-)
+from orchestrator.db.consumers import remove_silent_consumers
+from orchestrator.db.engine_lock import is_paused
+from orchestrator.db.processes.claims import Claim, lock_lost_claims
+from orchestrator.db.processes.due import Due, find_due, look_later, postpone, take_running
 from orchestrator.db.session import Database, is_connection_error
-from orchestrator.db.tables import ProcessRow
+from orchestrator.engine.process import Process
 from orchestrator.errors import (
     DefinitionError,
     NotFoundError,
@@ -134,25 +129,17 @@ class Reconciler:
             return
         async with self._database.transaction() as session:
             messages = []
-            found = await lost_claims(session, self._dead_after, CLAIMS)
-            bystanders = _bystanders([row for row, _ in found], self._max_lost)
-            for row, consumer in found:
-                names = _names(row)
-                logger.warning("attempt lost", **names, attempt=row.attempt, consumer=consumer)
+            found = await lock_lost_claims(session, self._dead_after, CLAIMS)
+            bystanders = _bystanders(found, self._max_lost)
+            for claim in found:
+                names = _names(claim.process)
+                logger.warning("attempt lost", **names, attempt=claim.process.attempt, consumer=claim.consumer)
+                counted = claim.process.process_id not in bystanders
                 try:
-                    messages.append(
-                        await lost(
-                            session,
-                            row,
-                            consumer,
-                            self._max_lost,
-                            self._limits,
-                            counted=row.process_id not in bystanders,
-                        )
-                    )
+                    messages.append(await lost(session, claim, self._max_lost, self._limits, counted=counted))
                 except (NotFoundError, DefinitionError) as error:
                     logger.error("process not looked at", **names, error=str(error))  # noqa: TRY400
-            await forget_consumers(session, FORGET_CONSUMERS_AFTER)
+            await remove_silent_consumers(session, FORGET_CONSUMERS_AFTER)
         for message in messages:
             await self._dispatcher.act_quietly(message)
 
@@ -219,7 +206,7 @@ class Reconciler:
                 logger.error("not published", process_id=str(process_id), error=str(error))  # noqa: TRY400
 
 
-def _names(one: Due | ProcessRow) -> dict[str, object]:
+def _names(one: Due | Process) -> dict[str, object]:
     return {"process_id": str(one.process_id), "workflow": one.workflow, "step": one.step}
 
 
@@ -228,17 +215,21 @@ def _explains_waiting(depth: QueueDepth, waited: float) -> bool:
     return depth.ready > 0 and (depth.consumers == 0 or waited < PATIENCE)
 
 
-def _bystanders(rows: list[ProcessRow], limit: int) -> set[UUID]:
+def _bystanders(claims: list[Claim], limit: int) -> set[UUID]:
     """Of processes that lost their consumers: those on their last chance that are probably not to blame.
 
     A step that brings down its consumer takes its neighbours along, and they must not be failed for it. Consumers take
     processes on their last chance one by one (see ``consumers.runner``), so of several that died together the one that was
     claimed last is the one under suspicion.
     """
-    last: dict[UUID | None, ProcessRow] = {}
-    suspects = [row for row in rows if row.lost >= limit - 1]
-    for row in suspects:
-        known = last.get(row.claimed_by)
-        if known is None or (row.claimed_at, row.process_id) > (known.claimed_at, known.process_id):
-            last[row.claimed_by] = row
-    return {row.process_id for row in suspects if last[row.claimed_by] is not row}
+    last: dict[UUID, Claim] = {}
+    suspects = [claim for claim in claims if claim.process.lost >= limit - 1]
+    for claim in suspects:
+        known = last.get(claim.consumer_id)
+        if known is None or _moment(claim) > _moment(known):
+            last[claim.consumer_id] = claim
+    return {claim.process.process_id for claim in suspects if last[claim.consumer_id] is not claim}
+
+
+def _moment(claim: Claim) -> tuple[datetime, UUID]:
+    return claim.claimed_at, claim.process.process_id

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
+from pydantic_core import to_json
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
@@ -167,6 +168,11 @@ class Database:
             "statement_timeout": str(STATEMENT_TIMEOUT_MS),
         }
         return {**known, "timeout": self._connect_timeout, "server_settings": settings}
+
+
+def to_jsonb(value: object) -> str:
+    """Return JSON for a ``jsonb`` parameter of a statement."""
+    return to_json(value).decode()
 
 
 async def driver(session: AsyncSession) -> Driver:

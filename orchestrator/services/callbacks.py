@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes import rows as processes
-from orchestrator.db.processes.advance import hash_token
-from orchestrator.db.processes.due import database_time
-from orchestrator.db.tables import CallbackRow, ProcessRow
+from orchestrator.db import callbacks
+from orchestrator.db.callbacks import StoredCallback
+from orchestrator.db.processes.advance import store_decision
+from orchestrator.db.processes.due import database_time, make_due
+from orchestrator.db.processes.rows import load_process
 from orchestrator.engine.events import CallbackCompleted, CallbackFailed, Event, Failure
 from orchestrator.engine.process import Process
 from orchestrator.engine.state import canonical, check_size
@@ -52,30 +54,27 @@ async def receive(
         CallbackRefusedError: the token is unknown, or its answer is not wanted (any more).
         InvalidInputError: the payload cannot enter a state.
     """
-    row, process = await _lock(session, token)
-    if row.status not in {"open", "parked"}:
-        raise CallbackRefusedError(row.status, _REFUSALS.get(row.status, f"this callback is {row.status}"))
-    if row.outcome is not None:
+    callback, process = await _lock(session, token)
+    _require_open(callback)
+    if callback.outcome is not None:
         raise CallbackRefusedError("used", _REFUSALS["used"])
     try:
         payload = canonical(payload, "the callback")
     except InvalidResultError as error:
         raise InvalidInputError(str(error)) from error
-    if row.deadline is not None and row.deadline <= await database_time(session):
+    if callback.deadline is not None and callback.deadline <= await database_time(session):
         raise CallbackRefusedError("expired", _REFUSALS["expired"])
-    row.outcome, row.payload, row.received_at = outcome, payload, func.now()
-    await session.flush()
-    if process.status is not ProcessStatus.AWAITING_CALLBACK or row.status != "parked":
+    await callbacks.store_answer(session, callback, outcome, payload)
+    if process.status is not ProcessStatus.AWAITING_CALLBACK or callback.status != "parked":
         return None
     try:
         plan_of(process.workflow)
     except (NotFoundError, DefinitionError) as error:
         # A rolling deploy: another coordinator has the code, and finds the answer when it looks.
         logger.error("answer kept: this coordinator lacks the workflow", error=str(error))  # noqa: TRY400
-        due = await session.get_one(ProcessRow, process.process_id)
-        due.due_at = due.wake_at = func.now()
+        await make_due(session, process.process_id)
         return None
-    return await apply_answer(session, process, row, limits)
+    return await apply_answer(session, process, replace(callback, outcome=outcome, payload=payload), limits)
 
 
 async def report_progress(session: AsyncSession, token: str, progress: State) -> None:
@@ -84,33 +83,42 @@ async def report_progress(session: AsyncSession, token: str, progress: State) ->
     Raises:
         CallbackRefusedError, InvalidInputError: as :func:`receive`.
     """
-    row, _ = await _lock(session, token)
-    if row.status not in {"open", "parked"}:
-        raise CallbackRefusedError(row.status, _REFUSALS.get(row.status, f"this callback is {row.status}"))
+    callback, _ = await _lock(session, token)
+    _require_open(callback)
     try:
-        row.progress = canonical(progress, "the progress report")
+        progress = canonical(progress, "the progress report")
     except InvalidResultError as error:
         raise InvalidInputError(str(error)) from error
+    await callbacks.store_progress(session, callback, progress)
 
 
-async def apply_answer(session: AsyncSession, process: Process, row: CallbackRow, limits: StartLimits) -> Advanced:
-    """Let a parked process go on with the answer in ``row``; both are locked."""
+async def apply_answer(
+    session: AsyncSession, process: Process, callback: StoredCallback, limits: StartLimits
+) -> Advanced:
+    """Let a parked process go on with the answer in its callback; both are locked."""
     plan = plan_of(process.workflow)
     event: Event
-    if row.outcome == COMPLETED:
-        event = CallbackCompleted(row.position, row.payload)
+    if callback.outcome == COMPLETED:
+        event = CallbackCompleted(callback.position, callback.payload)
     else:
-        event = CallbackFailed(row.position, _failure(row.payload))
+        event = CallbackFailed(callback.position, _failure(callback.payload))
     decision = judge(plan, process, event)
     try:
-        if row.outcome == COMPLETED:
+        if callback.outcome == COMPLETED:
             check_size(decision.process.state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except InvalidResultError as error:
         # The answer is used up: its sender cannot give a smaller one, and a process that waited on would wait for ever.
         failure = Failure(type(error).__name__, f"the callback's answer cannot be taken: {error}")
-        decision = judge(plan, process, CallbackFailed(row.position, failure))
-    at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+        decision = judge(plan, process, CallbackFailed(callback.position, failure))
+    at = await store_decision(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return await caught_up(session, plan, decision, at)
+
+
+def _require_open(callback: StoredCallback) -> None:
+    if callback.status not in {"open", "parked"}:
+        raise CallbackRefusedError(
+            callback.status, _REFUSALS.get(callback.status, f"this callback is {callback.status}")
+        )
 
 
 def _failure(payload: JSON) -> Failure:
@@ -119,17 +127,15 @@ def _failure(payload: JSON) -> Failure:
     return Failure("CallbackFailedError", f"the external system reports failure: {words}", details=payload)
 
 
-async def _lock(session: AsyncSession, token: str) -> tuple[CallbackRow, Process]:
-    """The callback and its process, locked in the order that everybody keeps: process, then callback."""
-    hashed = hash_token(token)
-    process_id = await session.scalar(select(CallbackRow.process_id).where(CallbackRow.token_hash == hashed))
+async def _lock(session: AsyncSession, token: str) -> tuple[StoredCallback, Process]:
+    """Lock the process that a token belongs to, then the callback: everybody keeps to this order."""
+    process_id = await callbacks.find_process(session, token)
     if process_id is None:
         raise CallbackRefusedError("unknown", "there is no such callback token")
-    process = await processes.load(session, process_id, lock=True)
+    process = await load_process(session, process_id, lock=True)
     # For whatever is logged about this message from here on, by whoever received it.
     structlog.contextvars.bind_contextvars(process_id=str(process_id), workflow=process.workflow, step=process.step)
-    query = select(CallbackRow).where(CallbackRow.token_hash == hashed).with_for_update()
-    row = await session.scalar(query.execution_options(populate_existing=True))
-    if row is None:
+    callback = await callbacks.lock_by_token(session, token)
+    if callback is None:
         raise CallbackRefusedError("unknown", "there is no such callback token")
-    return row, process
+    return callback, process

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
-from orchestrator.db.processes import rows as processes
+from orchestrator.db.engine_lock import is_paused
+from orchestrator.db.processes.advance import store_decision
 from orchestrator.db.processes.idempotency import Command, is_repeated, remember
+from orchestrator.db.processes.rows import load_process
 from orchestrator.db.subscriptions.locks import held_by
-from orchestrator.db.tables import EngineSettingsRow
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Aborted, Event, Patched, Retried, StepSkipped, Submitted
 from orchestrator.engine.plan import Plan
@@ -62,7 +62,7 @@ async def resume(
         ConflictError: the process waits for no input and has not failed, or somebody else was faster; the key was used
             for a different command.
     """
-    process = await processes.load(session, process_id)
+    process = await load_process(session, process_id)
     command = Command(process_id, key, ("resume", list(inputs), seen))
     # After the process was read: whoever has moved it with this key has made both known in one commit.
     if await is_repeated(session, command):
@@ -88,7 +88,7 @@ async def retry(
         NotFoundError, EnginePausedError.
         ConflictError: it is neither failed nor waiting, or somebody else was faster.
     """
-    process = await processes.load(session, process_id)
+    process = await load_process(session, process_id)
     _refuse_when_moved(process, seen)
     await _refuse_when_paused(session)
     await _authorize(process, user, Action.RETRY)
@@ -116,7 +116,7 @@ async def abort(
         NotFoundError.
         ConflictError: it is final already; the key was used for a different command.
     """
-    process = await processes.load(session, process_id, lock=True)
+    process = await load_process(session, process_id, lock=True)
     command = Command(process_id, key, ("abort", reason))
     if await is_repeated(session, command):
         return await _as_it_is(session, process_id, limits)
@@ -146,7 +146,7 @@ async def patch(
         ConflictError: the process is in another status.
     """
     _need_reason(reason)
-    process = await processes.load(session, process_id)
+    process = await load_process(session, process_id)
     _refuse_when_moved(process, seen)
     await _authorize(process, user, Action.PATCH)
     try:
@@ -175,7 +175,7 @@ async def skip(
         ConflictError: the process has not failed.
     """
     _need_reason(reason)
-    process = await processes.load(session, process_id)
+    process = await load_process(session, process_id)
     _refuse_when_moved(process, seen)
     await _refuse_when_paused(session)
     await _authorize(process, user, Action.SKIP)
@@ -188,7 +188,7 @@ async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
     Raises:
         NotFoundError.
     """
-    process = await processes.load(session, process_id)
+    process = await load_process(session, process_id)
     if process.status is not ProcessStatus.SUSPENDED:
         return None
     try:
@@ -204,7 +204,7 @@ async def _apply(
     plan = plan_of(process.workflow)
     # Only now is the row locked: authors' forms and authorisation callbacks were asked before, and may have taken their time.
     # A lock held for so long would stop whoever aborts, and a whole batch of other steps' commits.
-    now = await processes.load(session, process.process_id, lock=True)
+    now = await load_process(session, process.process_id, lock=True)
     if command is not None and await is_repeated(session, command):
         # Delivered twice side by side: the other one has just been carried out, so this one fits no longer.
         return await _as_it_is(session, process.process_id, limits)
@@ -214,7 +214,7 @@ async def _apply(
         raise ConflictError(str(error)) from error
     if (now.sequence, now.attempt) != (process.sequence, process.attempt):
         raise ConflictError("the process has moved meanwhile: look at it again")
-    at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+    at = await store_decision(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     if command is not None:
         await remember(session, command, process.sequence + 1)
     return await caught_up(session, plan, decision, at)
@@ -281,7 +281,7 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
 
 
 async def _refuse_when_paused(session: AsyncSession) -> None:
-    if await session.scalar(select(EngineSettingsRow.global_lock)):
+    if await is_paused(session):
         raise EnginePausedError("the engine is paused: nothing is resumed until somebody unpauses it")
 
 

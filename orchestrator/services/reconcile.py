@@ -5,18 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes import rows as processes
-from orchestrator.db.processes.due import database_time
+from orchestrator.db import callbacks
+from orchestrator.db.engine_lock import is_paused
+from orchestrator.db.processes.advance import store_decision
+from orchestrator.db.processes.claims import Claim
+from orchestrator.db.processes.due import database_time, lock_scheduled, schedule
 from orchestrator.db.processes.outbox import unannounced
-from orchestrator.db.tables import CallbackRow, EngineSettingsRow, ProcessRow
+from orchestrator.db.processes.rows import load_process
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.events import AttemptLost, CallbackFailed, Failure, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
-from orchestrator.errors import NotFoundError, WorkflowChangedError
+from orchestrator.errors import WorkflowChangedError
 from orchestrator.messages import Advanced, LoggedEntry, NextStep
 from orchestrator.registry import plan_of
 from orchestrator.services.callbacks import apply_answer
@@ -31,16 +33,14 @@ async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> 
     Returns:
         ``None`` when there is no such process.
     """
-    try:
-        process = await processes.load(session, process_id, lock=True)
-    except NotFoundError:
+    found = await lock_scheduled(session, process_id)
+    if found is None:
         return None
-    row = await session.get_one(ProcessRow, process_id)
-    claimed = row.claimed_by is not None
+    process, claimed = found.process, found.is_claimed
     now = await database_time(session)
     plan = plan_of(process.workflow)
-    paused = bool(await session.scalar(select(EngineSettingsRow.global_lock)))
-    moved = None if paused or claimed else await _do_due(session, plan, process, row.due_at, now, limits)
+    paused = await is_paused(session)
+    moved = None if paused or claimed else await _do_due(session, plan, process, found.due_at, now, limits)
     if moved is not None:
         process = moved
         claimed = False
@@ -52,30 +52,23 @@ async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> 
 
 async def early_answer(session: AsyncSession, process_id: UUID, limits: StartLimits) -> Advanced | None:
     """Let a process that has just parked go on, if its callback was answered before it did."""
-    query = select(CallbackRow.token_hash).where(
-        CallbackRow.process_id == process_id, CallbackRow.status == "parked", CallbackRow.outcome.is_not(None)
-    )
-    if await session.scalar(query) is None:
+    if not await callbacks.has_answer(session, process_id):
         return None
-    process = await processes.load(session, process_id, lock=True)
-    row = await session.scalar(
-        select(CallbackRow)
-        .where(CallbackRow.process_id == process_id, CallbackRow.status == "parked", CallbackRow.outcome.is_not(None))
-        .with_for_update()
-    )
-    if row is None or process.status is not ProcessStatus.AWAITING_CALLBACK:
+    process = await load_process(session, process_id, lock=True)
+    callback = await callbacks.lock_parked(session, process_id)
+    if callback is None or callback.outcome is None or process.status is not ProcessStatus.AWAITING_CALLBACK:
         return None
-    return await apply_answer(session, process, row, limits)
+    return await apply_answer(session, process, callback, limits)
 
 
 async def lost(
-    session: AsyncSession, row: ProcessRow, consumer: str, limit: int, limits: StartLimits, *, counted: bool = True
+    session: AsyncSession, claim: Claim, limit: int, limits: StartLimits, *, counted: bool = True
 ) -> Advanced:
     """Give back the claim of a consumer that is presumed dead. The row is locked; ``counted`` as in ``AttemptLost``."""
-    process = processes.from_row(row)
+    process = claim.process
     plan = plan_of(process.workflow)
-    decision = judge(plan, process, AttemptLost(process.attempt, consumer, limit=limit, counted=counted))
-    at = await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+    decision = judge(plan, process, AttemptLost(process.attempt, claim.consumer, limit=limit, counted=counted))
+    at = await store_decision(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return await caught_up(session, plan, decision, at)
 
 
@@ -86,23 +79,19 @@ async def _do_due(
     if process.status is ProcessStatus.WAITING and is_due:
         return await _store(session, process, judge(plan, process, RetryDue()), limits)
     if process.status is ProcessStatus.AWAITING_CALLBACK:
-        query = select(CallbackRow).where(CallbackRow.process_id == process.process_id, CallbackRow.status == "parked")
-        row = await session.scalar(query.with_for_update())
-        if row is None:
+        callback = await callbacks.lock_parked(session, process.process_id)
+        if callback is None:
             return None
-        if row.outcome is not None:
-            await apply_answer(session, process, row, limits)
-            return await processes.load(session, process.process_id)
-        if row.deadline is not None and row.deadline <= now:
-            failure = Failure("CallbackTimeoutError", f"no answer within {row.timeout:g} s of {process.step!r}")
-            decision = judge(plan, process, CallbackFailed(row.position, failure))
+        if callback.outcome is not None:
+            await apply_answer(session, process, callback, limits)
+            return await load_process(session, process.process_id)
+        if callback.deadline is not None and callback.deadline <= now:
+            failure = Failure("CallbackTimeoutError", f"no answer within {callback.timeout:g} s of {process.step!r}")
+            decision = judge(plan, process, CallbackFailed(callback.position, failure))
             moved = await _store(session, process, decision, limits)
-            row.status = "expired"
+            await callbacks.mark_expired(session, callback)
             return moved
-        process_row = await session.get_one(ProcessRow, process.process_id)
-        process_row.due_at = row.deadline
-        if process_row.announced == process_row.sequence:
-            process_row.wake_at = row.deadline
+        await schedule(session, process.process_id, callback.deadline)
         return None
     if process.status is ProcessStatus.RUNNING and _place(plan, process) is None:
         return await _store(session, process, judge(plan, process, RetryDue()), limits)
@@ -110,7 +99,7 @@ async def _do_due(
 
 
 async def _store(session: AsyncSession, process: Process, decision: Decision, limits: StartLimits) -> Process:
-    await processes.store(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+    await store_decision(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return decision.process
 
 

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
 from orchestrator.db.processes import insert as starts
-from orchestrator.db.processes import rows as processes
 from orchestrator.db.subscriptions.locks import link
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Started
@@ -106,9 +105,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
     subscription_id = _subject(workflow, state)
     if subscription_id is not None:
         await require_usable(session, workflow, subscription_id)
-    process = processes.blank(
-        Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
-    )
+    process = Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
     decision = decide(plan, process, Started(state), new_stamp())
     at = await starts.insert(
         session,

@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes import rows as processes
+from orchestrator.db.processes.rows import load_process
 from orchestrator.db.subscriptions import locks
 from orchestrator.db.subscriptions.queries import show
 from orchestrator.domain import SubscriptionModel
@@ -94,7 +94,7 @@ async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State
     """
     subscription_id = _subject(state, "Lock subscription")
     if not await locks.take_lock(session, subscription_id, process_id):
-        process = await processes.load(session, process_id)
+        process = await load_process(session, process_id)
         if process.workflow not in WF_USABLE_WHILE_OUT_OF_SYNC:
             holder = await locks.holder_of(session, subscription_id)
             raise SubscriptionLockedError(
@@ -123,7 +123,7 @@ async def resync(session: AsyncSession, process_id: UUID) -> None:
 
 
 async def _require_still(session: AsyncSession, process_id: UUID, subscription_id: UUID, keys: Collection[str]) -> None:
-    process = await processes.load(session, process_id)
+    process = await load_process(session, process_id)
     await require_still_usable(session, plan_of(process.workflow).workflow, subscription_id, keys)
 
 
@@ -132,7 +132,7 @@ async def _require_subject(session: AsyncSession, process_id: UUID, subscription
     about = state.get(SUBSCRIPTION_ID)
     if about is None or str(about) == str(subscription_id):
         return
-    process = await processes.load(session, process_id)
+    process = await load_process(session, process_id)
     if plan_of(process.workflow).workflow.target is not Target.CREATE:
         raise InvalidResultError(
             f"the state has the subscription {subscription_id} under {SUBSCRIPTION!r}, but this process is about {about}:"

@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.db.processes.advance import Advance, advance, advance_many, callback_token, committed, hash_token
+from orchestrator.db.callbacks import hash_token, read_token
+from orchestrator.db.processes.advance import Advance, advance, advance_many, committed
 from orchestrator.db.processes.claims import Claim, Wanted, claim_many
 from orchestrator.db.processes.insert import insert
-from orchestrator.db.processes.rows import blank, load
+from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import Database
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import Aborted, AttemptLost, Patched, Stamp, Started, StepSucceeded
@@ -62,7 +63,7 @@ class Bench:
         self.database, self.workflow_id, self.consumer = database, workflow_id, consumer
 
     async def start(self, plan: Plan, state: State | None = None) -> Process:
-        process = blank(Process(uuid4(), plan.workflow.name, ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me"))
+        process = Process(uuid4(), plan.workflow.name, ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me")
         decision = decide(plan, process, Started(state or {}), STAMP)
         async with self.database.transaction() as session:
             await insert(
@@ -133,7 +134,7 @@ async def test_a_step_is_committed_with_its_log_row_position_and_state(bench: Be
         assert await committed(connection, process.process_id, 1)
         assert not await committed(connection, process.process_id, 2)
     async with bench.database.transaction() as session:
-        now = await load(session, process.process_id)
+        now = await load_process(session, process.process_id)
     assert (now.position, now.step, now.state, now.attempt) == (2, "second", {"a": 1, "b": "ü"}, 1)
     assert await bench.claim(now) is not None
 
@@ -199,19 +200,19 @@ async def test_the_full_state_at_any_step_is_the_fold_of_the_log(bench: Bench) -
     assert rows[0]["delta"] == '{"a": 1}'
     assert rows[-1]["removed"] == ["b"]
     async with bench.database.transaction() as session:
-        assert (await load(session, process.process_id)).state == {"a": 2, "c": None}
+        assert (await load_process(session, process.process_id)).state == {"a": 2, "c": None}
 
 
 async def test_a_callback_token_is_plain_until_the_action_has_committed(bench: Bench) -> None:
     """B36: the job of a lost run must still be able to answer; afterwards only the hash remains."""
     process = await bench.start(CALLBACK_PLAN)
     async with bench.database.pool.acquire() as connection:
-        assert await callback_token(connection, process.process_id) == "the-token"
+        assert await read_token(connection, process.process_id) == "the-token"
         held = await bench.claim(process)
         assert held is not None
         decision = decide(CALLBACK_PLAN, held.process, StepSucceeded(1, {}), STAMP)
         await advance(connection, Advance(held.process, decision, 1, held))
-        assert await callback_token(connection, process.process_id) is None
+        assert await read_token(connection, process.process_id) is None
         row = await connection.fetchrow("SELECT token, token_hash, status FROM callbacks")
     assert row is not None
     assert (row["token"], row["token_hash"], row["status"]) == (None, hash_token("the-token"), "parked")
@@ -240,7 +241,7 @@ async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Be
 
 def _nothing() -> tuple[Process, Decision]:
     """A decision that no row is there for."""
-    process = blank(Process(uuid4(), "two_steps", ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me"))
+    process = Process(uuid4(), "two_steps", ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me")
     return process, decide(PLAN, process, Started({}), STAMP)
 
 
@@ -268,7 +269,7 @@ async def test_many_steps_share_a_statement_and_are_fenced_one_by_one(bench: Ben
         stored = await advance_many(connection, advances)
     assert [at is not None for at in stored] == [True, True, False, True, True]
     async with bench.database.transaction() as session:
-        states = [(await load(session, one.process_id)).state for one in processes]
+        states = [(await load_process(session, one.process_id)).state for one in processes]
     assert states == [{"n": 0, "done": 0}, {"n": 1, "done": 1}, {"n": 2}, {"n": 3, "done": 3}, {"n": 4, "done": 4}]
 
 

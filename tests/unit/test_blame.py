@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from orchestrator.coordinator.reconciler import _bystanders
-from orchestrator.db.tables import ProcessRow
+from orchestrator.db.processes.claims import Claim
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import AttemptLost, Stamp
 from orchestrator.engine.plan import Plan
@@ -18,31 +18,27 @@ from orchestrator.workflow import StepList, begin, step, workflow
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def row(number: int, lost: int, claimed: int, consumer: int = 1) -> ProcessRow:
-    return ProcessRow(
-        process_id=UUID(int=number),
-        lost=lost,
-        claimed_by=UUID(int=consumer),
-        claimed_at=NOON + timedelta(seconds=claimed),
-    )
+def claim(number: int, lost: int, claimed: int, consumer: int = 1) -> Claim:
+    process = Process(UUID(int=number), "any", ProcessStatus.RUNNING, 0, "step", 1, 1, {}, "me", "me", lost=lost)
+    return Claim(process, UUID(int=consumer), f"host:{consumer}", NOON + timedelta(seconds=claimed))
 
 
 def test_before_the_last_chance_every_loss_counts() -> None:
-    assert _bystanders([row(1, 0, 0), row(2, 1, 1), row(3, 3, 2)], 5) == set()
+    assert _bystanders([claim(1, 0, 0), claim(2, 1, 1), claim(3, 3, 2)], 5) == set()
 
 
 def test_of_those_on_their_last_chance_only_the_one_claimed_last_is_blamed() -> None:
-    rows = [row(1, 4, 0), row(2, 4, 9), row(3, 4, 5), row(4, 0, 20)]
-    assert _bystanders(rows, 5) == {UUID(int=1), UUID(int=3)}
+    claims = [claim(1, 4, 0), claim(2, 4, 9), claim(3, 4, 5), claim(4, 0, 20)]
+    assert _bystanders(claims, 5) == {UUID(int=1), UUID(int=3)}
 
 
 def test_each_consumer_has_its_own_culprit() -> None:
-    rows = [row(1, 4, 0), row(2, 4, 9), row(3, 4, 5, consumer=2)]
-    assert _bystanders(rows, 5) == {UUID(int=1)}
+    claims = [claim(1, 4, 0), claim(2, 4, 9), claim(3, 4, 5, consumer=2)]
+    assert _bystanders(claims, 5) == {UUID(int=1)}
 
 
 def test_one_that_died_alone_is_to_blame() -> None:
-    assert _bystanders([row(1, 4, 0)], 5) == set()
+    assert _bystanders([claim(1, 4, 0)], 5) == set()
 
 
 @step("only")

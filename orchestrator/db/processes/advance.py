@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from uuid import UUID
 
-from pydantic_core import to_json
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.callbacks import change_callback
 from orchestrator.db.processes.claims import Claim
-from orchestrator.db.session import Driver
+from orchestrator.db.session import Driver, driver, to_jsonb
 from orchestrator.db.step_session import MARK_SETTING
-from orchestrator.engine.decision import CloseCallback, Decision, Entry, OpenCallback, ParkCallback
+from orchestrator.engine.decision import Decision, Entry
 from orchestrator.engine.events import Failure
 from orchestrator.engine.process import Process
 from orchestrator.types import JSON, State
@@ -79,19 +79,6 @@ WITH d AS (
 SELECT process_id, statement_timestamp() AS at FROM moved
 """  # noqa: S608 - built from constants
 
-_RETIRE_CALLBACK = """
-UPDATE callbacks SET status = $2, token = NULL, closed_at = now()
- WHERE process_id = $1 AND status IN ('open', 'parked')
-"""
-_OPEN_CALLBACK = """
-INSERT INTO callbacks (token_hash, token, process_id, position, step, status, timeout)
-VALUES ($1, $2, $3, $4, $5, 'open', $6)
-"""
-_PARK_CALLBACK = """
-UPDATE callbacks SET status = 'parked', token = NULL, deadline = statement_timestamp() + timeout * interval '1 second'
- WHERE process_id = $1 AND status = 'open'
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Advance:
@@ -107,16 +94,6 @@ class Advance:
     decision: Decision
     due_in: float | None
     claim: Claim | None = None
-
-
-def hash_token(token: str) -> bytes:
-    """What the database keeps of a callback token. A 256-bit random token needs no salt and no slow hash."""
-    return sha256(token.encode()).digest()
-
-
-def to_text(value: object) -> str:
-    """JSON for a ``jsonb`` parameter."""
-    return to_json(value).decode()
 
 
 async def advance_many(
@@ -153,7 +130,7 @@ async def advance(connection: Driver, one: Advance, *, mark: str | None = None) 
     async with connection.transaction():
         (at,) = await advance_many(connection, [one], mark=mark)
         if at is not None:
-            await change_callback(connection, one.before.process_id, one.decision)
+            await change_callback(connection, one.before.process_id, one.decision.callback)
     return at
 
 
@@ -167,27 +144,17 @@ async def committed(connection: Driver, process_id: UUID, attempt: int) -> bool:
     return found
 
 
-async def callback_token(connection: Driver, process_id: UUID) -> str | None:
-    """The plaintext of the token that the action of a callback step hands out."""
-    token: str | None = await connection.fetchval(
-        "SELECT token FROM callbacks WHERE process_id = $1 AND status = 'open'", process_id
-    )
-    return token
+async def store_decision(
+    session: AsyncSession, before: Process, decision: Decision, *, due_in: float | None
+) -> datetime:
+    """Store a decision about a process that is locked in this session's transaction.
 
-
-async def change_callback(connection: Driver, process_id: UUID, decision: Decision) -> None:
-    """Store what a decision says about the process's callback."""
-    match decision.callback:
-        case OpenCallback(position, step, token, timeout):
-            await connection.execute(_RETIRE_CALLBACK, process_id, "superseded")
-            seconds = None if timeout is None else timeout.total_seconds()
-            await connection.execute(_OPEN_CALLBACK, hash_token(token), token, process_id, position, step, seconds)
-        case ParkCallback():
-            await connection.execute(_PARK_CALLBACK, process_id)
-        case CloseCallback(outcome):
-            await connection.execute(_RETIRE_CALLBACK, process_id, outcome)
-        case None:
-            pass
+    Returns:
+        The database's time.
+    """
+    at = await advance(await driver(session), Advance(before, decision, due_in))
+    assert at is not None, "the process was locked"  # noqa: S101 - a programming error, not a user's
+    return at
 
 
 def _row(one: Advance) -> tuple[object, ...]:
@@ -203,8 +170,8 @@ def _row(one: Advance) -> tuple[object, ...]:
         process.step,
         process.entered,
         process.status.value,
-        to_text(delta) if delta else "{}",
-        to_text(sorted(removed)) if removed else None,
+        to_jsonb(delta) if delta else "{}",
+        to_jsonb(sorted(removed)) if removed else None,
         process.sequence,
         process.failures,
         process.lost,
@@ -229,9 +196,9 @@ def log_row(process_id: UUID, entry: Entry) -> tuple[object, ...]:
         entry.position,
         entry.attempt,
         entry.status.value,
-        to_text(entry.delta) if entry.delta else "{}",
-        to_text(list(entry.removed)) if entry.removed else None,
-        None if entry.failure is None else to_text(failure_document(entry.failure)),
+        to_jsonb(entry.delta) if entry.delta else "{}",
+        to_jsonb(list(entry.removed)) if entry.removed else None,
+        None if entry.failure is None else to_jsonb(failure_document(entry.failure)),
         entry.note,
         entry.author,
         entry.ran,

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-from pydantic_core import from_json
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import Driver
+from orchestrator.db.consumers import IS_SILENT
+from orchestrator.db.engine_lock import IS_PAUSED
+from orchestrator.db.processes.rows import COLUMNS, build_process
+from orchestrator.db.session import Driver, DriverPool
 from orchestrator.engine.process import Process
-from orchestrator.types import ProcessStatus
-
-_COLUMNS = """p.process_id, p.workflow, p.status, p.position, p.step, p.entered, p.attempt, p.sequence, p.failures, p.lost,
-          p.rewinds, p.state::text AS state, p.started_by, p.actor, p.assignee, p.claimed_at"""
 
 # A claim need not survive a crash of the server: losing it only means that the command is published again, and a commit is
 # fenced by the claiming consumer's id as well as by the attempt. So it may skip the wait for the disk. The setting is made
@@ -27,12 +26,31 @@ UPDATE processes AS p
   FROM unnest($2::uuid[], $3::int[], $4::int[], $5::int[]) AS c(process_id, position, attempt, announced)
  WHERE p.process_id = c.process_id AND p.status = 'running' AND p.position = c.position AND p.attempt = c.attempt
    AND p.claimed_by IS NULL
-   AND NOT EXISTS (SELECT FROM engine_settings WHERE global_lock)
+   AND NOT {IS_PAUSED}
    AND EXISTS (SELECT FROM consumers WHERE consumer_id = $1)
-RETURNING {_COLUMNS}, set_config('synchronous_commit', 'off', true)
+RETURNING {COLUMNS}, p.claimed_at, set_config('synchronous_commit', 'off', true)
 """  # noqa: S608 - built from constants
 
-_HELD = f"SELECT {_COLUMNS} FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608 - as above
+_LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
+_TIMES = "SELECT process_id, claimed_at FROM processes WHERE status = 'running' AND claimed_by = $1"
+_COUNT = text("SELECT count(*) FROM processes WHERE status = 'running' AND claimed_by IS NOT NULL")
+
+_HAS_MOVED_ON = """
+SELECT EXISTS (SELECT FROM processes
+                WHERE process_id = $1 AND status = 'running' AND claimed_by IS NULL
+                  AND (position <> $2::int OR attempt <> $3::int))
+"""
+
+_LOCK_LOST = text(
+    f"""
+    SELECT {COLUMNS}, p.claimed_by, p.claimed_at, COALESCE(c.name, 'unknown') AS consumer
+      FROM processes AS p LEFT JOIN consumers AS c ON c.consumer_id = p.claimed_by
+     WHERE p.status = 'running' AND p.claimed_by IS NOT NULL AND (c.consumer_id IS NULL OR {IS_SILENT})
+     ORDER BY p.claimed_by, p.process_id
+     LIMIT :limit
+       FOR NO KEY UPDATE OF p SKIP LOCKED
+    """  # noqa: S608 - built from constants
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +96,7 @@ async def claim_many(
         [one.attempt for one in ordered],
         [one.announced for one in ordered],
     )
-    found = {row["process_id"]: Claim(_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows}
+    found = {row["process_id"]: Claim(build_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows}
     claims: list[Claim | None] = []
     for one in wanted:
         claimed = found.get(one.process_id)
@@ -92,27 +110,32 @@ async def claim_many(
     return claims
 
 
-async def held(connection: Driver, consumer_id: UUID, consumer: str) -> list[Claim]:
-    """Everything that a consumer has claimed, as the database sees it."""
-    rows = await connection.fetch(_HELD, consumer_id)
-    return [Claim(_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows]
+async def list_claims(connection: Driver, consumer_id: UUID, consumer: str) -> list[Claim]:
+    """Return everything that a consumer has claimed, as the database sees it."""
+    rows = await connection.fetch(_LIST, consumer_id)
+    return [Claim(build_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows]
 
 
-def _process(row: asyncpg.Record) -> Process:
-    return Process(
-        process_id=row["process_id"],
-        workflow=row["workflow"],
-        status=ProcessStatus(row["status"]),
-        position=row["position"],
-        step=row["step"],
-        entered=row["entered"],
-        attempt=row["attempt"],
-        sequence=row["sequence"],
-        failures=row["failures"],
-        lost=row["lost"],
-        rewinds=row["rewinds"],
-        state=from_json(row["state"]),
-        started_by=row["started_by"],
-        actor=row["actor"],
-        assignee=row["assignee"],
-    )
+async def list_claim_times(pool: DriverPool, consumer_id: UUID) -> dict[UUID, datetime]:
+    """Return the processes that a consumer has claimed and when, by the database's clock."""
+    rows = await pool.fetch(_TIMES, consumer_id)
+    return {row["process_id"]: row["claimed_at"] for row in rows}
+
+
+async def has_moved_on(pool: DriverPool, process_id: UUID, position: int, attempt: int) -> bool:
+    """Return whether a process is running, unclaimed, and past the step and attempt of a command that has become stale."""
+    return bool(await pool.fetchval(_HAS_MOVED_ON, process_id, position, attempt))
+
+
+async def lock_lost_claims(session: AsyncSession, silent_for: float, limit: int) -> list[Claim]:
+    """Lock and return claims whose consumer has been silent for so many seconds, or has no row at all.
+
+    All claims of one consumer stand together.
+    """
+    rows = await session.execute(_LOCK_LOST, {"silent_for": silent_for, "limit": limit})
+    return [Claim(build_process(row), row["claimed_by"], row["consumer"], row["claimed_at"]) for row in rows.mappings()]
+
+
+async def count_claims(session: AsyncSession) -> int:
+    """Return how many steps run at this moment."""
+    return int(await session.scalar(_COUNT) or 0)

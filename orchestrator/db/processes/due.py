@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.tables import ConsumerRow, EngineSettingsRow, ProcessRow
+from orchestrator.db.processes.rows import COLUMNS, build_process
+from orchestrator.engine.process import Process
 
 MAX_INTERVAL = 600.0
 """Seconds between two publications of the same command, at most."""
@@ -60,6 +61,35 @@ _LOOK_LATER = text(
 )
 
 
+_LOCK_SCHEDULED = text(
+    f"""
+    SELECT {COLUMNS}, p.due_at, p.claimed_by IS NOT NULL AS is_claimed
+      FROM processes AS p WHERE p.process_id = :process_id FOR NO KEY UPDATE
+    """  # noqa: S608 - built from constants
+)
+_MAKE_DUE = text("UPDATE processes SET due_at = now(), wake_at = now() WHERE process_id = :process_id")
+_MAKE_RUNNING_DUE = text(
+    "UPDATE processes SET due_at = now(), dispatches = 0 WHERE status = 'running' AND claimed_by IS NULL"
+)
+_SCHEDULE = text(
+    """
+    UPDATE processes
+       SET due_at = CAST(:due_at AS timestamptz),
+           wake_at = CASE WHEN announced = sequence THEN CAST(:due_at AS timestamptz) ELSE wake_at END
+     WHERE process_id = :process_id
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A process, when it is due, and whether a consumer runs its step."""
+
+    process: Process
+    due_at: datetime | None
+    is_claimed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """A process that somebody must look at; ``waited`` is the seconds since it last moved."""
@@ -77,9 +107,10 @@ async def database_time(session: AsyncSession) -> datetime:
     return now
 
 
-async def is_paused(session: AsyncSession) -> bool:
-    """Whether the engine is paused."""
-    return bool(await session.scalar(select(EngineSettingsRow.global_lock)))
+async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled | None:
+    """Lock and return a process with what it waits for; ``None`` when there is none."""
+    row = (await session.execute(_LOCK_SCHEDULED, {"process_id": process_id})).mappings().one_or_none()
+    return None if row is None else Scheduled(build_process(row), row["due_at"], row["is_claimed"])
 
 
 async def find_due(session: AsyncSession, batch: int) -> list[Due]:
@@ -104,30 +135,16 @@ async def look_later(session: AsyncSession, process_id: UUID, seconds: float) ->
     await session.execute(_LOOK_LATER, {"process_id": process_id, "seconds": seconds})
 
 
-async def lost_claims(session: AsyncSession, presumed_dead_after: float, batch: int) -> list[tuple[ProcessRow, str]]:
-    """Lock processes whose consumer has been silent for too long, or is not known at all, with the consumer's name."""
-    silent = text("now() - :after * interval '1 second'").bindparams(after=presumed_dead_after)
-    query = (
-        select(ProcessRow, func.coalesce(ConsumerRow.name, "unknown"))
-        .outerjoin(ConsumerRow, ConsumerRow.consumer_id == ProcessRow.claimed_by)
-        .where(
-            ProcessRow.status == "running",
-            ProcessRow.claimed_by.is_not(None),
-            or_(ConsumerRow.consumer_id.is_(None), ConsumerRow.seen_at < silent),
-        )
-        .order_by(ProcessRow.claimed_by, ProcessRow.process_id)
-        .limit(batch)
-        .with_for_update(of=ProcessRow, key_share=True, skip_locked=True)
-    )
-    return [(row, str(name)) for row, name in (await session.execute(query)).all()]
+async def make_due(session: AsyncSession, process_id: UUID) -> None:
+    """Let the next coordinator that looks for work find this process."""
+    await session.execute(_MAKE_DUE, {"process_id": process_id})
 
 
-async def forget_consumers(session: AsyncSession, after: float) -> None:
-    """Remove the rows of consumers that have been silent for long and hold nothing."""
-    await session.execute(
-        text(
-            "DELETE FROM consumers c WHERE c.seen_at < now() - :after * interval '1 second'"
-            " AND NOT EXISTS (SELECT FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id)"
-        ),
-        {"after": after},
-    )
+async def make_running_due(session: AsyncSession) -> None:
+    """Make every process due whose step is not claimed, as if its command had not been published yet."""
+    await session.execute(_MAKE_RUNNING_DUE)
+
+
+async def schedule(session: AsyncSession, process_id: UUID, due_at: datetime | None) -> None:
+    """Set when a process is due that waits for a callback; sooner if its events are not known to have been published."""
+    await session.execute(_SCHEDULE, {"process_id": process_id, "due_at": due_at})

@@ -9,16 +9,18 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes.advance import change_callback, log_row, to_text, wake_expression
-from orchestrator.db.session import driver
+from orchestrator.db.callbacks import change_callback
+from orchestrator.db.engine_lock import IS_PAUSED
+from orchestrator.db.processes.advance import log_row, wake_expression
+from orchestrator.db.session import driver, to_jsonb
 from orchestrator.engine.decide import Decision
 
 _START_FACTS = text(
-    """
+    f"""
     SELECT (SELECT workflow_id FROM workflows WHERE name = :workflow AND deleted_at IS NULL) AS workflow_id,
-           (SELECT global_lock FROM engine_settings) AS paused, p.process_id, p.request_digest
+           {IS_PAUSED} AS paused, p.process_id, p.request_digest
       FROM (SELECT 1) AS one LEFT JOIN processes p ON p.request_key = :key
-    """
+    """  # noqa: S608 - built from constants
 )
 
 _INSERT = f"""
@@ -83,7 +85,7 @@ async def insert(
         process.step,
         process.entered,
         process.status.value,
-        to_text(process.state),
+        to_jsonb(process.state),
         process.sequence,
         process.actor,
         due_in,
@@ -97,5 +99,5 @@ async def insert(
         process.assignee,
     )
     if at is not None and decision.callback is not None:
-        await change_callback(connection, process.process_id, decision)
+        await change_callback(connection, process.process_id, decision.callback)
     return at

@@ -16,7 +16,7 @@ from sqlalchemy import Select, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.tables import CallbackRow, ConsumerRow, LogRow, ProcessRow, WorkflowRow
+from orchestrator.db.tables import LogRow, ProcessRow, WorkflowRow
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON, ProcessStatus, State
 
@@ -72,30 +72,6 @@ class LogEntry:
     consumer: str | None
     started_at: datetime
     finished_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class CallbackProgress:
-    """What is known of the external job that a process waits for. Never the token."""
-
-    step: str
-    status: str
-    progress: JSON
-    deadline: datetime | None
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerSighting:
-    """A consumer, how many seconds ago it said that it lives, and how many steps it runs."""
-
-    name: str
-    queues: tuple[str, ...]
-    concurrency: int
-    started_at: datetime
-    seen_at: datetime
-    silent_for: float
-    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,40 +163,6 @@ async def read_log(session: AsyncSession, process_id: UUID, *, after: int = 0) -
             finished_at=row.finished_at,
         )
         for row in await session.scalars(query)
-    ]
-
-
-async def read_callback(session: AsyncSession, process_id: UUID) -> CallbackProgress | None:
-    """The callback that a process waits for, or whose action it runs."""
-    query = select(
-        CallbackRow.step, CallbackRow.status, CallbackRow.progress, CallbackRow.deadline, CallbackRow.created_at
-    ).where(CallbackRow.process_id == process_id, CallbackRow.status.in_(("open", "parked")))
-    row = (await session.execute(query)).one_or_none()
-    return None if row is None else CallbackProgress(*row)
-
-
-async def list_consumers(session: AsyncSession) -> list[ConsumerSighting]:
-    """All consumers, by name. The age of their last sign of life is the database's, whose clock decides."""
-    running = (
-        select(func.count())
-        .select_from(ProcessRow)
-        # Only running processes are claimed, and they alone are few and indexed.
-        .where(ProcessRow.status == ProcessStatus.RUNNING.value, ProcessRow.claimed_by == ConsumerRow.consumer_id)
-        .scalar_subquery()
-    )
-    silent = func.extract("epoch", func.now() - ConsumerRow.seen_at)
-    rows = await session.execute(select(ConsumerRow, silent, running).order_by(ConsumerRow.name))
-    return [
-        ConsumerSighting(
-            name=row.name,
-            queues=tuple(row.queues),
-            concurrency=row.concurrency,
-            started_at=row.started_at,
-            seen_at=row.seen_at,
-            silent_for=max(0.0, float(seconds)),
-            running=count,
-        )
-        for row, seconds, count in rows
     ]
 
 

@@ -1,77 +1,65 @@
-"""Reading processes, and storing decisions about them in a session's transaction."""
+"""Process rows as values of the core: which columns it knows, and how one is read."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import select
+from pydantic_core import from_json
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes.advance import Advance, advance
-from orchestrator.db.session import driver
-from orchestrator.db.tables import ProcessRow
-from orchestrator.engine.decision import Decision
 from orchestrator.engine.process import Process
 from orchestrator.errors import NotFoundError
 from orchestrator.types import ProcessStatus
 
+COLUMNS = """p.process_id, p.workflow, p.status, p.position, p.step, p.entered, p.attempt, p.sequence, p.failures, p.lost,
+          p.rewinds, p.state::text AS state, p.started_by, p.actor, p.assignee"""
+"""SQL: the columns of ``processes AS p`` from which :func:`build_process` builds a process."""
 
-async def load(session: AsyncSession, process_id: UUID, *, lock: bool = False) -> Process:
-    """Read a process; with ``lock``, keep others from moving it until the transaction ends.
+_LOAD = f"SELECT {COLUMNS} FROM processes AS p WHERE p.process_id = :process_id"  # noqa: S608 - built from constants
+_LOAD_ONLY = text(_LOAD)
+# Log rows of other transactions may refer to the process while it is locked.
+_LOAD_AND_LOCK = text(f"{_LOAD} FOR NO KEY UPDATE")
+
+
+class Columns(Protocol):
+    """A row by its columns' names, from whichever library."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def build_process(row: Columns) -> Process:
+    """Return the process in a row that has :data:`COLUMNS`."""
+    return Process(
+        process_id=row["process_id"],
+        workflow=row["workflow"],
+        status=ProcessStatus(row["status"]),
+        position=row["position"],
+        step=row["step"],
+        entered=row["entered"],
+        attempt=row["attempt"],
+        sequence=row["sequence"],
+        failures=row["failures"],
+        lost=row["lost"],
+        rewinds=row["rewinds"],
+        state=from_json(row["state"]),
+        started_by=row["started_by"],
+        actor=row["actor"],
+        assignee=row["assignee"],
+    )
+
+
+async def load_process(session: AsyncSession, process_id: UUID, *, lock: bool = False) -> Process:
+    """Return a process; with ``lock``, keep others from moving it until the transaction ends.
 
     Locks are taken in the order process, then callback, everywhere.
 
     Raises:
         NotFoundError: there is none.
     """
-    # FOR NO KEY UPDATE: log rows of other transactions may still refer to the process while it is held.
-    query = select(ProcessRow).where(ProcessRow.process_id == process_id).execution_options(populate_existing=True)
-    row = await session.scalar(query.with_for_update(key_share=True) if lock else query)
+    found = await session.execute(_LOAD_AND_LOCK if lock else _LOAD_ONLY, {"process_id": process_id})
+    row = found.mappings().one_or_none()
     if row is None:
         raise NotFoundError(f"there is no process {process_id}")
-    return from_row(row)
-
-
-async def store(session: AsyncSession, before: Process, decision: Decision, *, due_in: float | None) -> datetime:
-    """Store a decision about a process that :func:`load` has locked in this session's transaction."""
-    at = await advance(await driver(session), Advance(before, decision, due_in))
-    assert at is not None, "the process was locked"  # noqa: S101 - a programming error, not a user's
-    return at
-
-
-def from_row(row: ProcessRow) -> Process:
-    """The core's view of a row."""
-    return Process(
-        process_id=row.process_id,
-        workflow=row.workflow,
-        status=ProcessStatus(row.status),
-        position=row.position,
-        step=row.step,
-        entered=row.entered,
-        attempt=row.attempt,
-        sequence=row.sequence,
-        failures=row.failures,
-        lost=row.lost,
-        rewinds=row.rewinds,
-        state=row.state,
-        started_by=row.started_by,
-        actor=row.actor,
-        assignee=row.assignee,
-    )
-
-
-def blank(process: Process) -> Process:
-    """A process before anything has happened to it."""
-    return Process(
-        process_id=process.process_id,
-        workflow=process.workflow,
-        status=ProcessStatus.CREATED,
-        position=0,
-        step=None,
-        attempt=0,
-        sequence=0,
-        state={},
-        started_by=process.started_by,
-        actor=process.actor,
-    )
+    return build_process(row)
