@@ -15,9 +15,28 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
-PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")])
-PROJECT = [DOCS / "product-modelling.md", DOCS / "write-a-workflow.md"]
-"""Pages whose code is one project."""
+EXAMPLES = REPOSITORY / "examples"
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *EXAMPLES.rglob("*.md"), REPOSITORY / "deploy" / "README.md"]
+)
+PROJECT = [
+    DOCS / f"{name}.md"
+    for name in (
+        "product-modelling",
+        "blocks-in-fields",
+        "models-in-steps",
+        "migration-helpers",
+        "write-a-workflow",
+        "steps",
+        "retries",
+        "forms",
+        "callback-steps",
+        "compose-workflows",
+        "subscription-workflows",
+        "test-workflows",
+    )
+]
+"""Pages whose code is one project, in the order in which it is read."""
 
 FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 

@@ -50,7 +50,8 @@ def test_the_example_messages_are_read_by_the_engine(page: Path) -> None:
 
 
 def test_every_message_has_an_example() -> None:
-    shown = {block.info.partition(" ")[2] for block in blocks(DOCS / "messages.md", "json")}
+    pages = [DOCS / "messages.md", DOCS / "internal-messages.md"]
+    shown = {block.info.partition(" ")[2] for page in pages for block in blocks(page, "json")}
     inside = {"Message", "Internal", "NextStep", "LoggedEntry"}
     models = {
         name
@@ -58,7 +59,7 @@ def test_every_message_has_an_example() -> None:
         if isinstance(value, type) and issubclass(value, messages.Message) and name not in inside
     }
     assert shown == models
-    text = (DOCS / "messages.md").read_text()
+    text = "".join(page.read_text() for page in pages)
     assert [kind.value for kind in messages.MessageType if kind.value not in text] == []
 
 
@@ -98,7 +99,7 @@ def test_every_script_that_is_named_exists() -> None:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    table = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", (DOCS / "operating.md").read_text(), re.MULTILINE))
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", (DOCS / "settings.md").read_text(), re.MULTILINE))
     expected = {}
     for name, setting in Settings.model_fields.items():
         if setting.is_required():
@@ -128,15 +129,13 @@ def test_the_defaults_in_the_readme_are_the_real_ones() -> None:
 
 
 def test_every_exchange_and_queue_is_in_the_operators_page() -> None:
-    text = (DOCS / "operating.md").read_text()
+    text = (DOCS / "queues.md").read_text()
     for exchange in EXCHANGES:
         assert f"| `{exchange.name.value}` ({exchange.type}) |" in text
     for queue in (*FIXED_QUEUES, *Topology().queues):
         assert f"`{queue.name}`" in text
         for key in queue.keys:
             assert not key or f"`{key}`" in text or queue.name == f"orchestrator.steps.{key}"
-    readme = (REPOSITORY / "README.md").read_text()
-    assert [exchange.name.value for exchange in EXCHANGES if exchange.name.value not in readme] == []
 
 
 def test_every_reason_of_a_refusal_is_documented() -> None:
@@ -160,17 +159,17 @@ def test_every_refusal_of_a_command_is_in_the_page_about_other_services() -> Non
 
 
 def test_every_status_of_a_process_is_in_the_page_about_other_services() -> None:
-    table = (DOCS / "start-from-another-service.md").read_text().split("## Follow what happens")[1].split("\n## ")[0]
+    table = (DOCS / "follow-from-another-service.md").read_text().split("## Follow what happens")[1].split("\n## ")[0]
     assert [status for status in ProcessStatus if f"`{status}`" not in table] == [ProcessStatus.RESUMED]
 
 
-def test_every_helper_for_migrations_is_in_the_page_about_products() -> None:
-    named = set(re.findall(r"`(\w+)", (DOCS / "product-modelling.md").read_text()))
+def test_every_helper_for_migrations_is_in_its_page() -> None:
+    named = set(re.findall(r"`(\w+)", (DOCS / "migration-helpers.md").read_text()))
     assert sorted(set(registration.__all__) - named) == []
 
 
-def test_the_names_that_no_field_may_have_are_in_the_page_about_products() -> None:
-    rows = (DOCS / "product-modelling.md").read_text().split("### Names that are taken")[1].split("\n## ")[0]
+def test_the_names_that_no_field_may_have_are_in_their_page() -> None:
+    rows = (DOCS / "values-and-names.md").read_text().split("## Names that are taken")[1].split("\n## ")[0]
     listed = {
         line.split("|")[1].strip(): set(re.findall(r"`(\w+)`", line)) for line in rows.splitlines() if "|" in line
     }
@@ -215,9 +214,13 @@ def test_the_layers_are_those_that_are_enforced() -> None:
     assert " > ".join(f"`{layer}`" for layer in layers) in shown
 
 
-async def test_the_queries_of_the_operators_page_run(database: Database) -> None:
+async def test_the_queries_for_operators_run(database: Database) -> None:
     statements = [
-        part for block in blocks(DOCS / "operating.md", "sql") for part in block.text.split(";") if part.strip()
+        part
+        for page in ("monitoring.md", "servers.md")
+        for block in blocks(DOCS / page, "sql")
+        for part in block.text.split(";")
+        if part.strip()
     ]
     assert len(statements) > 5
     for statement in statements:

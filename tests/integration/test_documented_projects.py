@@ -28,10 +28,11 @@ from tests.integration.documentation import DOCS, PROJECT, REPOSITORY, Shell, bl
 HOW_TOS = [
     REPOSITORY / "README.md",
     DOCS / "write-a-workflow.md",
-    DOCS / "product-modelling.md",
     DOCS / "rules.md",
+    DOCS / "authorization.md",
     DOCS / "callbacks-from-any-language.md",
     DOCS / "start-from-another-service.md",
+    DOCS / "follow-from-another-service.md",
 ]
 
 
@@ -112,9 +113,9 @@ def migrate_as_shown(shell: Shell, name: str) -> None:
 
 def test_the_products_of_the_pages_live_and_end(database_url: str, amqp_url: str, tmp_path: Path) -> None:
     """With the commands of the page about products: a node, a port on it, a check that finds something, and the end of both."""
-    write_files(DOCS / "product-modelling.md", tmp_path)
+    write_files(DOCS / "write-a-workflow.md", tmp_path)
     shell = Shell(tmp_path, database_url, amqp_url, workflows="network")
-    written = [block.text.replace("\\\n", " ") for block in blocks(DOCS / "product-modelling.md", "sh")]
+    written = [block.text.replace("\\\n", " ") for block in blocks(DOCS / "product-migrations.md", "sh")]
     prepare = [line for text in written for line in text.splitlines() if line.startswith("orchestrator db ")]
     assert len(prepare) == 3
     for line in (*prepare, "orchestrator db migrate-workflows", "orchestrator db upgrade"):
