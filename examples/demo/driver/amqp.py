@@ -16,8 +16,11 @@ from aio_pika.exceptions import AMQPError
 from aiormq.exceptions import ChannelAccessRefused
 
 from .errors import DemoError
+from .patience import Patience
 
-SECONDS = 15
+SECONDS = 60
+"""For one answer of the broker."""
+
 REPLIES = "svc.crm.replies"
 
 
@@ -32,8 +35,9 @@ class Answer:
 class OtherService:
     """A CRM, say: it has an account that may send commands, and a queue for the answers. It imports nothing of the engine."""
 
-    def __init__(self, commands: AbstractExchange) -> None:
+    def __init__(self, commands: AbstractExchange, patience: Patience) -> None:
         self._commands = commands
+        self._patience = patience
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
 
     async def start(self, workflow: str, *pages: dict[str, Any], message_id: str | None = None) -> Answer:
@@ -42,9 +46,6 @@ class OtherService:
         Args:
             pages: of its form, filled in.
             message_id: default a new one.
-
-        Raises:
-            DemoError: no answer.
         """
         question = uuid4().hex
         message = aio_pika.Message(
@@ -58,11 +59,9 @@ class OtherService:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[question] = answer
         try:
-            async with asyncio.timeout(SECONDS):
+            with self._patience.awaiting(f"the answer to the message that starts {workflow}"):
                 await self._commands.publish(message, "workflow.start", mandatory=True)
                 return await answer
-        except TimeoutError:
-            raise DemoError(f"the message that starts {workflow} was not answered within {SECONDS} s") from None
         finally:
             del self._waiting[question]
 
@@ -75,10 +74,10 @@ class OtherService:
 
 
 @asynccontextmanager
-async def other_service(url: str) -> AsyncIterator[OtherService]:
+async def other_service(url: str, patience: Patience) -> AsyncIterator[OtherService]:
     """Connect as another service."""
     async with _channel(url, "demo: another service") as channel:
-        service = OtherService(await channel.get_exchange("orchestrator.commands", ensure=False))
+        service = OtherService(await channel.get_exchange("orchestrator.commands", ensure=False), patience)
         replies = await channel.declare_queue(REPLIES, exclusive=True)
         await replies.consume(service.receive)
         yield service

@@ -65,7 +65,7 @@ async def placed_orders(url: str) -> dict[str, Any]:
 
     def ask() -> dict[str, Any]:
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         try:
             connection.request("GET", "/orders")
             return dict(json.loads(connection.getresponse().read()))

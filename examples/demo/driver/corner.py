@@ -58,7 +58,7 @@ class Management:
     def _call(self, method: str, path: str, body: object) -> tuple[int, bytes]:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=10)
+        connection = kind(parts.hostname or "", parts.port, timeout=60)
         headers = {"Authorization": f"Basic {self._login}", "Content-Type": "application/json"}
         try:
             content = None if body is None else json.dumps(body).encode()
@@ -153,7 +153,7 @@ async def own_ground() -> AsyncIterator[Ground]:
     database, amqp = _variable("ORCHESTRATOR_DATABASE_URL"), _variable("ORCHESTRATOR_AMQP_URL")
     management = Management(_variable("ORCHESTRATOR_MANAGEMENT_URL"), amqp)
     try:
-        connection = await asyncpg.connect(_dsn(database), timeout=10)
+        connection = await asyncpg.connect(_dsn(database), timeout=60)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise DemoError(f"PostgreSQL cannot be used: {str(error) or type(error).__name__}") from error
     try:
@@ -163,7 +163,7 @@ async def own_ground() -> AsyncIterator[Ground]:
         yield Ground(connection, management, database, amqp)
     finally:
         with suppress(OSError, TimeoutError, asyncpg.PostgresError):
-            await connection.close(timeout=5)
+            await connection.close(timeout=60)
 
 
 async def _remove_old(connection: asyncpg.Connection, management: Management) -> None:

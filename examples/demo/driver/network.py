@@ -24,8 +24,6 @@ from .screen import STYLES, Screen
 RESTING = {"completed", "suspended", "failed", "inconsistent_data", "api_unavailable", "aborted"}
 """Where a process stays until somebody does something."""
 
-SECONDS = 45
-
 _STANDING = """
 SELECT p.workflow, p.status, p.step, p.assignee,
        (SELECT subscription_id FROM processes_subscriptions WHERE process_id = p.process_id LIMIT 1) AS subscription_id,
@@ -106,6 +104,7 @@ class Network:
 
     async def see(self, event: dict[str, Any]) -> None:
         """One event of the engine: only what takes time, or went wrong, is told."""
+        self.screen.patience.sign()
         status = event["status"]
         if "step" in event and status in {"waiting", "awaiting_callback", "suspend", "failed"}:
             words = f"{event['step']}: {status.replace('_', ' ')}"
@@ -148,7 +147,7 @@ class Network:
             found = await self.books.standing(process_id)
             return found if found.status in RESTING else None
 
-        standing = await self.programs.until(f"process {process_id} rests", resting, SECONDS)
+        standing = await self.programs.until(f"process {process_id} rests", resting)
         if standing.status != wanted:
             raise DemoError(
                 f"{standing.workflow} {process_id} is {standing.status} at {standing.step!r}, not {wanted}: {standing.failure}"
@@ -219,7 +218,7 @@ class Network:
     async def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any] | None:
         def ask() -> dict[str, Any] | None:
             parts = urlsplit(self.controller)
-            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
             try:
                 connection.request(method, path, None if body is None else json.dumps(body))
                 answer = connection.getresponse()

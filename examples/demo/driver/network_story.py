@@ -50,8 +50,8 @@ async def _set_up(screen: Screen, stack: AsyncExitStack, corner: Corner, program
     screen.say(
         f"network controller ({controller.pid}), field worker ({worker.pid}), the engine's programs ({pids}) run"
     )
-    pool = await stack.enter_async_context(asyncpg.create_pool(corner.dsn, min_size=1, max_size=4, timeout=10))
-    service = await stack.enter_async_context(other_service(corner.service_url))
+    pool = await stack.enter_async_context(asyncpg.create_pool(corner.dsn, min_size=1, max_size=4, timeout=60))
+    service = await stack.enter_async_context(other_service(corner.service_url, screen.patience))
     network = Network(screen, corner, programs, NetworkBooks(pool), service, url)
     await stack.enter_async_context(watching(corner.amqp_url, network.see))
     return network
@@ -163,7 +163,7 @@ async def _start_two_at_once(network: Network) -> str:
             status = (await network.books.standing(one)).status
             return status if status in {"suspended", "failed"} else ""
 
-        status = await network.programs.until("each of the two goes on, or cannot lock", decided, 20)
+        status = await network.programs.until("each of the two goes on, or cannot lock", decided)
         (suspended if status == "suspended" else failed).append(process_id)
     for process_id in failed:
         standing = await network.books.standing(process_id)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from .errors import DemoError
+from .patience import Patience
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 FOLDER = REPOSITORY / "examples" / "demo" / ".run"
 ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 
-STOP_SECONDS = 10
-COMMAND_SECONDS = 30
+STOP_SECONDS = 60
 LOG_LINES = 15
 
 Found = TypeVar("Found")
@@ -84,9 +84,11 @@ class Programs:
     Args:
         environment: what they see besides our own environment.
         story: begins the names of their logs.
+        patience: how long to wait for them.
     """
 
-    def __init__(self, environment: Mapping[str, str], story: str) -> None:
+    def __init__(self, environment: Mapping[str, str], story: str, patience: Patience) -> None:
+        self._patience = patience
         self._environment = {**os.environ, **environment}
         self._story = story
         self._running: list[Program] = []
@@ -130,7 +132,7 @@ class Programs:
             text = await asyncio.to_thread(program.log.read_text)
             return text.partition("\n")[0] if "\n" in text else ""
 
-        return program, await self.until(f"{name} says that it is ready", first_line, 20)
+        return program, await self.until(f"{name} says that it is ready", first_line)
 
     async def start_engine(self, variables: Mapping[str, str]) -> tuple[Program, list[Program]]:
         """Start a coordinator and two consumers; who is ready has said so in its log."""
@@ -141,14 +143,14 @@ class Programs:
             async def consuming(log: Path = program.log) -> bool:
                 return "consuming" in await asyncio.to_thread(log.read_text)
 
-            await self.until(f"{program.name} reads its queues", consuming, 30)
+            await self.until(f"{program.name} reads its queues", consuming)
         return coordinator, consumers
 
     async def command(self, *arguments: str) -> Any:
         """Run ``orchestrator …`` to its end and return its JSON answer.
 
         Raises:
-            DemoError: it failed, or took too long.
+            DemoError: it failed.
         """
         process = await asyncio.create_subprocess_exec(
             ORCHESTRATOR,
@@ -162,10 +164,8 @@ class Programs:
         )
         said = f"orchestrator {' '.join(arguments)}"
         try:
-            async with asyncio.timeout(COMMAND_SECONDS):
+            with self._patience.awaiting(f"the end of '{said}'"):
                 output, errors = await process.communicate()
-        except TimeoutError:
-            raise DemoError(f"'{said}' has not ended within {COMMAND_SECONDS} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -181,20 +181,15 @@ class Programs:
         except ValueError:
             raise DemoError(f"'{said}' has not printed JSON but: {text[:200]!r}") from None
 
-    async def until(self, what: str, condition: Callable[[], Awaitable[Found | None]], seconds: float) -> Found:
+    async def until(self, what: str, condition: Callable[[], Awaitable[Found | None]]) -> Found:
         """Wait for a condition; return what it found.
 
         Raises:
-            DemoError: it did not come true in time, or a program has ended meanwhile.
+            DemoError: a program has ended meanwhile.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while True:
-            for program in self._running:
-                program.check()
-            found = await condition()
-            if found:
-                return found
-            if loop.time() > deadline:
-                raise DemoError(f"waited {seconds:g} s in vain for this: {what} (logs: {FOLDER})")
-            await asyncio.sleep(0.1)
+        with self._patience.awaiting(what):
+            while not (found := await condition()):
+                for program in self._running:
+                    program.check()
+                await asyncio.sleep(0.1)
+        return found

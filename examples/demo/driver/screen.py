@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from .patience import Patience
+
 STYLES = {
     "completed": "green",
     "success": "green",
@@ -39,6 +41,7 @@ class Screen:
     """Prints. On a terminal it keeps a table at the bottom."""
 
     def __init__(self) -> None:
+        self.patience = Patience()  # all that people see is a sign of life
         self.console = Console(highlight=False)
         if not self.console.is_terminal:
             self.console.width = 150  # nobody's window is too small for a file
@@ -62,22 +65,26 @@ class Screen:
             self._live = None
 
     def headline(self, text: str) -> None:
-        """A new chapter."""
+        """Begin a new chapter."""
+        self.patience.sign()
         self.console.print()
         self.console.print(Text(text, style="bold"))
 
     def say(self, text: str, style: str = "") -> None:
         """Something that happened, with the seconds since the beginning."""
+        self.patience.sign()
         elapsed = time.monotonic() - self._began
         line = Text.assemble((f"{elapsed:6.1f} s  ", "dim"), (text, style))
         self.console.print(line, soft_wrap=True)
 
     def plain(self, text: str) -> None:
-        """Another program's output, as it is."""
+        """Print another program's output as it is."""
+        self.patience.sign()
         self.console.print(Text(text.rstrip("\n")), soft_wrap=True)
 
     def event(self, customer: str, event: dict[str, Any]) -> None:
         """One event of the engine."""
+        self.patience.sign()
         row = self._rows.setdefault(event["process_id"], Row(customer))
         row.attempt = max(row.attempt, event.get("attempt", 0))
         if "step" in event:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,19 +121,30 @@ class Demo:
             return [one for one in await self.books.suspended() if one not in answered]
 
         while len(answered) < ORDERS:
-            for process_id in await self.programs.until("a process asks for input", asking, 45):
+            for process_id in await self.programs.until("a process asks for input", asking):
                 answer = json.dumps({"patch_position": f"A{len(answered) + 1}"})
                 await self.programs.command("resume", str(process_id), "--input", answer, "--user", "noc", "--json")
                 answered.add(process_id)
 
-    async def kill_a_consumer(self) -> tuple[str, list[UUID]]:
-        """Kill -9 in the middle of a step; nothing is started in its place."""
-        name = await self.programs.until(
-            f"a consumer is in the middle of '{LONG_STEP}'", lambda: self.books.halfway(LONG_STEP), 60
-        )
+    async def freeze_a_consumer(self) -> tuple[str, Program] | None:
+        """Stop a consumer that is in the middle of the step, so that it is still there when it is killed, however slow we are."""
+        name = await self.books.halfway(LONG_STEP)
+        if name is None:
+            return None
         victim = next((one for one in self.consumers if name.endswith(f":{one.pid}")), None)
         if victim is None:
             raise DemoError(f"the consumer {name} is none of ours")
+        victim.process.send_signal(signal.SIGSTOP)
+        if await self.books.halfway(LONG_STEP) == name:
+            return name, victim
+        victim.process.send_signal(signal.SIGCONT)
+        return None
+
+    async def kill_a_consumer(self) -> tuple[str, list[UUID]]:
+        """Kill -9 in the middle of a step; nothing is started in its place."""
+        name, victim = await self.programs.until(
+            f"a consumer is in the middle of '{LONG_STEP}'", self.freeze_a_consumer
+        )
         victim.kill()
         await victim.process.wait()
         processes = await self.books.claimed_by(name)

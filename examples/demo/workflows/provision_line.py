@@ -77,7 +77,7 @@ async def reserve_port(
     return {"line_id": line.line_id, "port": port}
 
 
-@retrystep("Configure the node", retry=RetryPolicy(wait=wait_fixed(0.5), limit=10), timeout=20)
+@retrystep("Configure the node", retry=RetryPolicy(wait=wait_fixed(0.5), limit=10), timeout=60)
 def configure_node(idempotency_key: str, node: str, port: int, bandwidth: int) -> dict[str, Any]:
     """Ask the provisioning service, which is not always well: then the engine tries again by itself.
 
@@ -123,7 +123,7 @@ def patch_position(node: str, port: int) -> FormGenerator:
     return position.model_dump()
 
 
-@step("Send a field engineer", timeout=20)
+@step("Send a field engineer", timeout=60)
 async def send_engineer(
     callback_token: str, callback_exchange: str, idempotency_key: str, node: str, port: int, patch_position: str
 ) -> None:
@@ -136,9 +136,9 @@ async def send_engineer(
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         message_id=idempotency_key,  # should this step be run again, the worker knows the job already
     )
-    async with await aio_pika.connect(_setting("DEMO_AMQP_URL"), timeout=5) as connection:
+    async with await aio_pika.connect(_setting("DEMO_AMQP_URL")) as connection:
         channel = await connection.channel(on_return_raises=True)
-        await channel.default_exchange.publish(message, FIELD_QUEUE, timeout=5)
+        await channel.default_exchange.publish(message, FIELD_QUEUE)
 
 
 class Report(BaseModel):
@@ -157,7 +157,7 @@ async def check_report(callback_result: Report) -> dict[str, Any]:
     return {"patched_by": callback_result.engineer}
 
 
-field_visit = callback_step("Wait for the field engineer", send_engineer, check_report, timeout=60)
+field_visit = callback_step("Wait for the field engineer", send_engineer, check_report, timeout=300)
 
 
 @step("Burn in the line", timeout=60)
