@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from orchestrator.db.migrations import upgrade
 from orchestrator.db.session import Database
-from tests.servers import NoServersError, Servers, drop_database, drop_vhost, make_vhost
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-TEMPLATE = f"orchestrator_template_{os.getpid()}"
+from tests.databases import Databases
+from tests.servers import NoServersError, Servers, drop_vhost, make_vhost
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,42 +33,30 @@ def servers() -> Servers:
 
 
 @pytest.fixture(scope="session")
-def template_database(servers: Servers) -> Iterator[str]:
-    """A migrated database from which each test's own is copied, in milliseconds."""
+def databases(servers: Servers) -> Iterator[Databases]:
+    """The databases of this session."""
+    made = Databases(servers)
+    yield made
+    made.close()
 
-    async def make() -> None:
-        connection = await asyncpg.connect(servers.dsn())
-        try:
-            await connection.execute(f'CREATE DATABASE "{TEMPLATE}"')
-        finally:
-            await connection.close()
-        database = Database(servers.database_url(TEMPLATE), pool_size=2, connect_timeout=5, application_name="tests")
+
+def migrate(url: str) -> None:
+    """Apply the engine's own migrations."""
+
+    async def apply() -> None:
+        database = Database(url, pool_size=2, connect_timeout=5, application_name="tests")
         await upgrade(database.engine, Path("there-is-none"))
         await database.close()
 
-    async def drop() -> None:
-        connection = await asyncpg.connect(servers.dsn())
-        try:
-            await drop_database(connection, TEMPLATE)
-        finally:
-            await connection.close()
-
-    asyncio.run(make())
-    yield TEMPLATE
-    asyncio.run(drop())
+    asyncio.run(apply())
 
 
 @pytest.fixture
-async def database_url(servers: Servers, template_database: str) -> AsyncIterator[str]:
-    """The URL of a fresh, migrated database."""
-    name = f"orchestrator_test_{uuid4().hex[:12]}"
-    connection = await asyncpg.connect(servers.dsn())
-    try:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"')
-        yield servers.database_url(name)
-        await drop_database(connection, name)
-    finally:
-        await connection.close()
+def database_url(databases: Databases) -> Iterator[str]:
+    """The URL of a migrated database in which there is nothing."""
+    url = databases.take(databases.template("engine", migrate))
+    yield url
+    databases.give_back(url)
 
 
 @pytest.fixture

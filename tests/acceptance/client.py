@@ -13,7 +13,8 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, DeliveryError
 
-from tests.acceptance.waiting import Background, until
+from tests.acceptance.waiting import until
+from tests.background import Background
 
 COMMANDS, CALLBACKS, EVENTS, DEAD = (
     "orchestrator.commands",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from tests.acceptance.installation import Installation
-from tests.servers import Servers, drop_database, drop_vhost, make_vhost
+from tests.databases import Databases
+from tests.servers import drop_vhost, make_vhost
 
 MakeInstallation = Callable[..., Installation]
 Kind = TypeVar("Kind", bound=Installation)
@@ -24,48 +23,36 @@ LIVE: list[Installation] = []
 """The installations that the present test may be using."""
 
 
-async def _sql(servers: Servers, statement: str) -> None:
-    connection = await asyncpg.connect(servers.dsn())
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def _drop(servers: Servers, name: str) -> None:
-    connection = await asyncpg.connect(servers.dsn())
-    try:
-        await drop_database(connection, name)
-    finally:
-        await connection.close()
-
-
 @contextlib.contextmanager
 def make_installations_of(
     kind: Callable[..., Kind],
-    servers: Servers,
-    template: str,
+    databases: Databases,
     folder: Callable[[str], Path],
     vhost: str | None = None,
 ) -> Iterator[Callable[..., Kind]]:
-    """Make installations of a project and end them.
+    """Make installations of a project, with its migrations applied, and end them.
 
     Args:
         kind: makes one of its folder, its servers' URLs and settings.
+        databases: of the servers on which they run.
         vhost: a virtual host that is there already, for brokers that are going to be wiped; default one for each.
     """
+    servers = databases.servers
     made: list[tuple[Kind, str]] = []
 
     def make(**settings: str) -> Kind:
-        name = f"orchestrator_test_{uuid4().hex[:12]}"
-        asyncio.run(_sql(servers, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        def migrate(url: str) -> None:
+            with contextlib.closing(kind(folder("template"), url, servers.amqp, **settings)) as installation:
+                installation.command("db", "upgrade")
+
+        name = f"test-{uuid4().hex[:12]}"
+        project = [settings.get(one) for one in ("ORCHESTRATOR_WORKFLOWS", "ORCHESTRATOR_MIGRATIONS")]
+        database_url = databases.take(databases.template((kind, *project), migrate))
         if vhost is None:
             make_vhost(servers, name)
-        amqp_url = servers.amqp_url(vhost or name)
-        installation = kind(folder(name), servers.database_url(name), amqp_url, **settings)
+        installation = kind(folder(name), database_url, servers.amqp_url(vhost or name), **settings)
         made.append((installation, name))
         LIVE.append(installation)
-        installation.migrate()
         return installation
 
     try:
@@ -76,33 +63,29 @@ def make_installations_of(
             installation.close()
             if vhost is None:
                 drop_vhost(servers, name)
-            asyncio.run(_drop(servers, name))
+            databases.give_back(installation.database_url)
     assert [line for installation, _ in made for line in installation.defects()] == []
     assert [line for installation, _ in made for line in installation.leaks()] == [], "secrets in a log"
 
 
 def make_installations(
-    servers: Servers, template: str, folder: Callable[[str], Path], vhost: str | None = None
+    databases: Databases, folder: Callable[[str], Path], vhost: str | None = None
 ) -> contextlib.AbstractContextManager[MakeInstallation]:
     """As above, of the project without products."""
-    return make_installations_of(Installation, servers, template, folder, vhost)
+    return make_installations_of(Installation, databases, folder, vhost)
 
 
 @pytest.fixture
-def installations(
-    servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MakeInstallation]:
+def installations(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeInstallation]:
     """Makes installations without programs, for tests that stop, kill or pause."""
-    with make_installations(servers, template_database, tmp_path_factory.mktemp) as make:
+    with make_installations(databases, tmp_path_factory.mktemp) as make:
         yield make
 
 
 @pytest.fixture(scope="session")
-def engine(
-    servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
+def engine(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running installation that tests share which do not disturb each other: one coordinator, one consumer."""
-    with make_installations(servers, template_database, tmp_path_factory.mktemp) as make:
+    with make_installations(databases, tmp_path_factory.mktemp) as make:
         installation = make()
         running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
         for program in running:

@@ -16,7 +16,8 @@ import asyncpg
 
 from tests.acceptance.client import CALLBACKS, Client, Received
 from tests.acceptance.programs import ORCHESTRATOR, Program, program_environment
-from tests.acceptance.waiting import PATIENCE, Background, until
+from tests.acceptance.waiting import PATIENCE, until
+from tests.background import Background
 
 FAST = {
     "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",

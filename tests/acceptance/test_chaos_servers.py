@@ -20,6 +20,7 @@ from tests.acceptance.chaos import PATIENT, all_done, exactly_once, flood, half_
 from tests.acceptance.conftest import MakeInstallation, make_installations
 from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import until
+from tests.databases import Databases
 from tests.servers import Servers
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -64,16 +65,27 @@ def pair(module_pair: Pair) -> Pair:
     return module_pair
 
 
-@pytest.fixture
-def breakable(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A running installation on the private pair: two coordinators and two consumers."""
-    variables = json.loads(pair.run("env", "--json"))
+@pytest.fixture(scope="module")
+def breakable_databases(module_pair: Pair) -> Iterator[Databases]:
+    """The databases of the private pair; they go with it."""
+    variables = json.loads(module_pair.run("env", "--json"))
     servers = Servers(
         variables["ORCHESTRATOR_DATABASE_URL"],
         variables["ORCHESTRATOR_AMQP_URL"],
         variables["ORCHESTRATOR_MANAGEMENT_URL"],
     )
-    with make_installations(servers, "template1", tmp_path_factory.mktemp, vhost="/") as make:
+    databases = Databases(servers)
+    yield databases
+    module_pair.run("up")
+    databases.close()
+
+
+@pytest.fixture
+def breakable(
+    pair: Pair, breakable_databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """A running installation on the private pair: two coordinators and two consumers."""
+    with make_installations(breakable_databases, tmp_path_factory.mktemp, vhost="/") as make:
         engine = make(**PATIENT)
         start(engine)
         yield engine

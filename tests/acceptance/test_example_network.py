@@ -20,7 +20,7 @@ from tests.acceptance.conftest import MakeInstallation, make_installations
 from tests.acceptance.installation import Installation
 from tests.acceptance.programs import program_environment
 from tests.acceptance.waiting import until
-from tests.servers import Servers
+from tests.databases import Databases
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PROJECT = {
@@ -127,9 +127,9 @@ class Network:
 
 
 @pytest.fixture(scope="module")
-def network(servers: Servers, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+def network(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """The example, running, for all tests of this module; each makes subscriptions of its own."""
-    with make_installations(servers, template_database, tmp_path_factory.mktemp) as make:
+    with make_installations(databases, tmp_path_factory.mktemp) as make:
         engine = make(**PROJECT)
         logs = engine.folder / "logs"
         others = [
