@@ -21,10 +21,10 @@ def flood(engine: Installation, number: int = 40, workflow: str = "chain") -> li
 
 def half_done(engine: Installation) -> None:
     """Wait until the load is in full swing."""
-    until(lambda: engine.value("SELECT count(*) FROM effects") > 20, "the load is in full swing", 60)
+    until(lambda: engine.value("SELECT count(*) FROM effects") > 20, "the load is in full swing")
 
 
-def all_done(engine: Installation, process_ids: Sequence[UUID], seconds: float = 100) -> None:
+def all_done(engine: Installation, process_ids: Sequence[UUID], seconds: float = 200) -> None:
     """Wait until all are completed; then no row may be missing and none there twice."""
 
     def left() -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.acceptance.waiting import until
 
 ORCHESTRATOR = Path(sys.executable).parent / "orchestrator"
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 class Program:

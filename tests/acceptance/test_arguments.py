@@ -7,7 +7,6 @@ from uuid import uuid5
 import pytest
 
 from tests.acceptance.installation import Installation
-from tests.acceptance.waiting import until
 
 
 def test_parameters_are_filled_by_name_and_annotation(engine: Installation) -> None:
@@ -67,25 +66,26 @@ def test_a_step_cannot_change_the_state_in_place(engine: Installation) -> None:
 
 
 def test_plain_functions_run_in_a_thread_while_the_event_loop_stays_live(engine: Installation) -> None:
-    """B32: an async step of the same consumer is never held up by one that blocks for two seconds."""
+    """B32: an async step of the same consumer runs to its end while another step blocks its thread."""
     blocking = engine.start("blocks_a_thread")
     engine.wait_for_note(blocking, "blocking")
     ticking = engine.start("ticks")
     engine.wait_for(ticking, "completed")
-    engine.wait_for(blocking, "completed")
-    (began,), (ended,) = engine.journal(blocking, "blocking"), engine.journal(blocking, "blocked")
-    (ticked,) = engine.journal(ticking, "ticking")
+    assert engine.journal(blocking, "blocked") == []
+    (began,), (ticked,) = engine.journal(blocking, "blocking"), engine.journal(ticking, "ticking")
     assert began["pid"] == ticked["pid"], "one consumer ran both"
-    assert began["at"] < ticked["at"] < ended["at"], "both ran at the same time"
-    assert engine.state(ticking)["longest"] < 1.0
+    engine.open_gate(f"unblock-{blocking}")
+    engine.wait_for(blocking, "completed")
 
 
 @pytest.mark.parametrize("number", [30])
 def test_many_plain_functions_block_at_the_same_time(engine: Installation, number: int) -> None:
-    """B32: thirty that block for two seconds each take nothing like a minute."""
+    """B32: thirty block, and none ends before all have begun."""
     process_ids = [engine.start("blocks_a_thread") for _ in range(number)]
     for process_id in process_ids:
+        engine.wait_for_note(process_id, "blocking")
+    assert [one for one in process_ids if engine.journal(one, "blocked")] == []
+    for process_id in process_ids:
+        engine.open_gate(f"unblock-{process_id}")
+    for process_id in process_ids:
         engine.wait_for(process_id, "completed")
-    begins = [engine.journal(process_id, "blocking")[0]["at"] for process_id in process_ids]
-    ends = [engine.journal(process_id, "blocked")[0]["at"] for process_id in process_ids]
-    assert until(lambda: max(ends) - min(begins), "both ends are known") < 15

@@ -239,7 +239,7 @@ def test_queues_that_an_operator_deletes_are_made_again_and_work_goes_on(
         found = cast("list[dict[str, Any]]", servers.call("GET", f"queues/{vhost}"))
         return set(names) <= {one["name"] for one in found if one.get("consumers")}
 
-    all_done(engine, process_ids, 50)
+    all_done(engine, process_ids)
     until(declared, "all queues are there again, with their readers")
     parked = engine.start("calls_out")
     engine.open_gate(f"order-{parked}")

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 30.0
-"""Seconds. Two cores are shared with other people's tests; what is right comes much sooner."""
+PATIENCE = 60.0
+"""Seconds until a test gives up. It guards against hanging: a busy machine is slow, and what is right comes much sooner."""
 
 
 def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE, every: float = 0.03) -> T:

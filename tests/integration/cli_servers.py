@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 PROGRAM = (sys.executable, "-c", "from orchestrator.cli import main; main()")
 FLOWS = ("greet", "stumble", "ask", "sleep", "call")
 CODE = """

@@ -114,7 +114,7 @@ class Bench:
 
     async def somebody_waits(self) -> None:
         """Until a statement of another connection waits for a lock."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await self.count(  # noqa: ASYNC110 - nothing here hears of what another connection waits for
                 "pg_stat_activity", "datname = current_database() AND wait_event_type = 'Lock'"
             ):

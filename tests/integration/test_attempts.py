@@ -260,7 +260,7 @@ async def test_a_retry_that_waits_for_its_authorisation_does_not_hold_up_the_com
     for one in (held, *others):
         await runner.take(await bench.command(one))
     asking = asyncio.create_task(bench.receiver.command(resume(held)))
-    await asyncio.wait_for(EVENTS["asked"].wait(), 10)
+    await asyncio.wait_for(EVENTS["asked"].wait(), 60)
     EVENTS["gate"].set()
     try:
         await until(lambda: runner.running <= 1, "the neighbours have committed", 10)

@@ -60,7 +60,7 @@ async def consuming(
         publisher=publisher,
     )
     running = asyncio.create_task(deliveries.run())
-    await asyncio.wait_for(deliveries.consuming.wait(), 10)
+    await asyncio.wait_for(deliveries.consuming.wait(), 60)
     try:
         yield deliveries
     finally:
@@ -311,7 +311,7 @@ async def test_what_has_begun_finishes_before_the_program_stops(publisher: Publi
 
     await publisher.publish(COMMAND)
     async with consuming(amqp_url, publisher, Queues.COMMANDS, take) as deliveries:
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), 60)
         stopping = asyncio.create_task(deliveries.stop(10))
         may_end.set()
         await stopping

@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,12 +221,8 @@ SERVERLESS = [("list",), ("start", "ask"), ("status",), ("db", "upgrade"), ("dev
 
 
 @pytest.mark.parametrize("arguments", SERVERLESS)
-def test_a_missing_database_is_told_in_one_line_within_five_seconds(
-    serverless: Cli, arguments: tuple[str, ...]
-) -> None:
-    began = time.monotonic()
+def test_a_missing_database_is_told_in_one_line(serverless: Cli, arguments: tuple[str, ...]) -> None:
     done = serverless(*arguments, code=1)
-    assert time.monotonic() - began < 5
     assert len(serverless.said(done)) == 1
     assert "PostgreSQL" in done.stderr
     assert "hidden" not in done.stdout + done.stderr
@@ -235,9 +230,7 @@ def test_a_missing_database_is_told_in_one_line_within_five_seconds(
 
 def test_a_missing_broker_is_told_in_one_line_and_leaves_nothing_behind(cli: Cli) -> None:
     for arguments in (("start", "ask"), ("status",), ("topology", "show"), ("dev",), ("coordinator",), ("consumer",)):
-        began = time.monotonic()
         done = cli(*arguments, code=1, ORCHESTRATOR_AMQP_URL=NO_BROKER)
-        assert time.monotonic() - began < 5
         assert [line for line in cli.said(done) if "RabbitMQ" in line] == cli.said(done)
         assert len(cli.said(done)) == 1
         assert "hidden" not in done.stdout + done.stderr

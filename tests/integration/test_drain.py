@@ -34,7 +34,7 @@ async def test_draining_ends_although_the_database_is_away(
         process_id = await bench.start("sleeps")
         await runner.take(await bench.command(process_id))
         await own.pool.close()  # as far as this consumer can see, the database is away from now on
-        await asyncio.wait_for(runner.drain(0.1), 15)
+        await asyncio.wait_for(runner.drain(0.1), 60)
         row = await bench.row(process_id)
         await own.close()
     assert row["status"] == "running"

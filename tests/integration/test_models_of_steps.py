@@ -200,7 +200,7 @@ async def test_a_block_in_many_places_is_shown_whole_in_the_first_only(bench: Be
         block = inner
     await bench.save(folders)
 
-    async with bench.session() as session, asyncio.timeout(10):
+    async with bench.session() as session, asyncio.timeout(60):
         shown = await show(session, folders.subscription_id)
         (top,) = shown.blocks
     for level in range(40):

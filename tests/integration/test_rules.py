@@ -297,7 +297,7 @@ async def test_a_start_does_not_wait_for_a_step_that_writes_to_the_subscription(
     """The step that takes the lock asks again; waiting here would hold a connection for as long as the step runs."""
     node = await rows.subscription(await node_product(rows))
 
-    async with database.transaction() as writing, database.transaction() as session, asyncio.timeout(20):
+    async with database.transaction() as writing, database.transaction() as session, asyncio.timeout(60):
         await writing.execute(text("UPDATE subscriptions SET note = 'busy'"))
         await require_usable(session, MODIFY, node)
 

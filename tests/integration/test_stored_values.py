@@ -67,7 +67,7 @@ async def test_a_value_that_is_being_saved_is_not_overlooked(migration: Migratio
             instance,
         )
         refused = asyncio.create_task(migration.refused(lambda c: register.remove_resource_type(c, "ims_id")))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await pool.fetchval(WAITING):  # noqa: ASYNC110 - another session's wait, in the database
                 await asyncio.sleep(0.01)
         await transaction.commit()
@@ -128,7 +128,7 @@ async def test_a_migration_and_a_step_that_saves_wait_for_each_other_one_way_rou
         running = asyncio.create_task(
             migration(call, lambda c: register.rename_resource_type(c, "ims_id", "inventory_id"))
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await pool.fetchval(WAITING):  # noqa: ASYNC110 - another session's wait, in the database
                 await asyncio.sleep(0.01)
         await step.store()

@@ -259,7 +259,7 @@ async def test_a_step_that_ignores_its_cancellation_is_left_behind(monkeypatch: 
     assert outcome.failure.type == "StepTimeoutError"
     assert not ended.is_set()
     release.set()
-    await asyncio.wait_for(ended.wait(), 20)
+    await asyncio.wait_for(ended.wait(), 60)
 
 
 async def test_a_plain_step_that_runs_too_long_is_left_behind_in_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:

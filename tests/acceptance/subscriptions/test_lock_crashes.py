@@ -135,9 +135,7 @@ def test_starts_on_a_subscription_that_a_step_writes_to_hold_up_nobody_else(netw
         body = {"workflow": "validate_node", "inputs": pages(nodes[0])}
         network.client.send(COMMANDS, "workflow.start", body)
     try:
-        answer = network.client.ask(
-            "workflow.start", {"workflow": "task_tell_all", "inputs": [{"all": []}]}, seconds=12
-        )
+        answer = network.client.ask("workflow.start", {"workflow": "task_tell_all", "inputs": [{"all": []}]})
         assert answer.type == "workflow.started", answer.body
     finally:
         network.open_gate("go-both-slow")
