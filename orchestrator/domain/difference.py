@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic_core import to_jsonable_python
 
 from orchestrator.db.subscriptions import Columns, Difference, Links, StoredBlock, StoredSubscription
+from orchestrator.db.subscriptions.change_keys import link_key, value_key
 from orchestrator.types import JSON
 
 Changes = Mapping[str, tuple[JSON, JSON]]
@@ -43,49 +44,44 @@ def difference(
     )
     if before is not None and before.columns == after.columns and not found.touches_blocks:
         return None
-    return replace(found, changes=changed_paths({} if before is None else flat_rows(before), flat_rows(after)))
+    return replace(found, changes=diff_keys({} if before is None else flat_rows(before), flat_rows(after)))
 
 
 def flat_rows(rows: StoredSubscription) -> dict[str, JSON]:
-    """Everything that a subscription is, as path -> value. What is ``None`` has no entry.
+    """Return everything that a subscription is, by the keys of :mod:`orchestrator.db.subscriptions.change_keys`.
 
-    The path of a block's place has the block's id as its value. The values of a block that belongs to another subscription are
-    not part of this one.
+    What is ``None`` has no entry. The values of a block that belongs to another subscription are not part of this one.
     """
-    found = _flat_columns(rows.columns)
-    seen: set[UUID] = set()
-    _flatten(rows, None, rows.links, "", found, seen)
+    found = _flat_columns(rows.columns) | _flat_links(rows, None, None, rows.links)
     for key, block in rows.blocks.items():
-        if key not in seen:
-            # It stands only below a block of somebody else's.
-            _flatten_block(rows, key, block, f"blocks.{key}", found, seen)
+        values = {"label": block.label, **block.values}
+        found |= {value_key(key, name): value for name, value in values.items() if value is not None}
+        found |= _flat_links(rows, block.name, key, block.links)
     return found
 
 
-def changed_paths(before: Mapping[str, JSON], after: Mapping[str, JSON]) -> dict[str, tuple[JSON, JSON]]:
-    """Path -> old and new value of all that differs, in the order in which a reader of the model expects it."""
-    paths = dict.fromkeys([*after, *before])
-    return {
-        path: (before.get(path), after.get(path)) for path in paths if not is_same(before.get(path), after.get(path))
-    }
+def diff_keys(before: Mapping[str, JSON], after: Mapping[str, JSON]) -> dict[str, tuple[JSON, JSON]]:
+    """Return the old and the new value of each key whose value differs."""
+    keys = dict.fromkeys([*after, *before])
+    return {key: (before.get(key), after.get(key)) for key in keys if not is_same(before.get(key), after.get(key))}
 
 
 IN_SYNC = "insync"
-"""The path of an entry that says who has set a subscription in sync by hand."""
+"""The key of an entry that says who has set a subscription in sync by hand."""
 
 
 def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
-    """What a history adds up to: the fold of its changes, oldest first, as path -> value.
+    """Return what a history adds up to: the last value of each key of its changes, the oldest change first.
 
-    A person's word that a subscription is in sync again stands in its history, but is no part of what it is.
+    That a person has set a subscription in sync stands in its history, but is no part of what it is.
     """
     values: dict[str, JSON] = {}
     for change in changes:
-        for path, (_, new) in change.items():
-            if new is None or path == IN_SYNC:
-                values.pop(path, None)
+        for key, (_, new) in change.items():
+            if new is None or key == IN_SYNC:
+                values.pop(key, None)
             else:
-                values[path] = new
+                values[key] = new
     return values
 
 
@@ -129,22 +125,8 @@ def _flat_columns(columns: Columns) -> dict[str, JSON]:
     return found
 
 
-def _flatten(
-    rows: StoredSubscription, parent: str | None, links: Links, path: str, found: dict[str, JSON], seen: set[UUID]
-) -> None:
-    for (name, position), key in links.items():
-        place = f"{path}{name}.{position}" if (parent, name) in rows.lists else f"{path}{name}"
-        found[place] = str(key)
-        block = rows.blocks.get(key)
-        if block is not None and key not in seen:
-            _flatten_block(rows, key, block, place, found, seen)
-
-
-def _flatten_block(
-    rows: StoredSubscription, key: UUID, block: StoredBlock, place: str, found: dict[str, JSON], seen: set[UUID]
-) -> None:
-    seen.add(key)
-    if block.label is not None:
-        found[f"{place}.label"] = block.label
-    found |= {f"{place}.{name}": value for name, value in block.values.items() if value is not None}
-    _flatten(rows, block.name, block.links, f"{place}.", found, seen)
+def _flat_links(rows: StoredSubscription, name: str | None, holder: UUID | None, links: Links) -> dict[str, JSON]:
+    return {
+        link_key(holder, field, position if (name, field) in rows.lists else None): str(block)
+        for (field, position), block in links.items()
+    }

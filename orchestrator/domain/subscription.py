@@ -242,5 +242,8 @@ class SubscriptionModel(Subscription):
 
 
 def flat(subscription: SubscriptionModel) -> dict[str, JSON]:
-    """Everything that a subscription is, as path -> value: what its history must add up to. What is ``None`` has no entry."""
+    """Return everything that a subscription is, by the keys of its history, which adds up to this.
+
+    What is ``None`` has no entry.
+    """
     return flat_rows(subscription_rows(subscription))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from types import ModuleType
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,8 +20,8 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import registration as register
-from orchestrator.db.registration import history as trail
 from orchestrator.db.session import PROCESS_ID, Database
+from orchestrator.db.subscriptions.history import ProcessHistory, history
 from orchestrator.domain import explain, flat
 from orchestrator.errors import ModelError
 from tests.integration.migrating import Migration
@@ -85,6 +86,13 @@ class Shelf:
             "SELECT changes FROM subscription_changes WHERE subscription_id = $1 ORDER BY change_id", subscription
         )
         return explain(json.loads(changes) for (changes,) in history)
+
+    async def shown(self, subscription: UUID) -> list[tuple[int, set[str]]]:
+        """The paths of each change but the first, as people see them."""
+        async with self.session() as session:
+            changes = (await history(session, subscription)).timeline()
+        found = [*chain(*(one.changes if isinstance(one, ProcessHistory) else [one] for one in changes))]
+        return [(one.version, set(one.changes)) for one in sorted(found, key=lambda one: one.version)][1:]
 
     async def last_note(self, subscription: UUID) -> tuple[Any, ...]:
         *_, last = await self.migration.rows(
@@ -177,7 +185,13 @@ async def test_what_stands_in_a_field_moves_along_with_its_new_name(shelf: Shelf
 
     await shelf.migration(lambda c: register.rename_block_field(c, "inside", "boxes", block="Box"))
     again = await shelf.is_explained(code().Cabinet, made.subscription_id)
-    assert flat(again) == {**before, "box.boxes.0.boxes.0.title": "new"}
+    innermost = again.box.boxes[0].boxes[0].subscription_instance_id
+    assert flat(again) == {**before, f"{innermost}.title": "new"}
+    assert await shelf.shown(made.subscription_id) == [
+        (2, {"box.boxes.0", "box.inside.0", "box.inside.0.boxes.0", "box.inside.0.inside.0"}),
+        (3, {"box.inside.0.inside.0.title"}),
+        (4, {"box.inside.0", "box.boxes.0", "box.boxes.0.inside.0", "box.boxes.0.boxes.0"}),
+    ]
 
 
 async def test_a_field_of_the_subscription_itself_is_renamed_for_the_products_that_are_named(shelf: Shelf) -> None:
@@ -310,7 +324,7 @@ async def test_a_block_that_only_another_subscriptions_block_held_is_deleted_wit
         guest = await models.Cabinet.from_subscription(session, guest.subscription_id)
         guest.box.spare = None
         await guest.save(session)
-    assert f"blocks.{held.subscription_instance_id}.size" in await shelf.told(guest.subscription_id)
+    assert f"{held.subscription_instance_id}.size" in await shelf.told(guest.subscription_id)
     await shelf.migration(lambda c: register.drop_block_field(c, "spare", block="Box", values="drop"))
     left = code(("    spare: PlugBlock | None = None\n", ""))
     for one in (host, guest):
@@ -353,17 +367,3 @@ async def test_what_cannot_be_is_refused_in_words_and_changes_nothing(shelf: She
     made = await cabinet(shelf, models)
     assert told in await shelf.migration.refused(call)
     assert (await shelf.is_explained(models.Cabinet, made.subscription_id)).version == 1
-
-
-async def test_large_changes_are_made_in_portions(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trail, "BATCH", 2)
-    models = code()
-    made = [await cabinet(shelf, models) for _ in range(5)]
-    await shelf.migration(
-        lambda c: register.rename_block_field(c, "boxes", "inside", block="Box"),
-        lambda c: register.drop_block_field(c, "spare", block="Box", values="drop"),
-    )
-    left = code(RENAMED, ("    spare: PlugBlock | None = None\n", ""))
-    for one in made:
-        found = await shelf.is_explained(left.Cabinet, one.subscription_id)
-        assert found.version == 3

@@ -44,7 +44,7 @@ async def test_every_change_has_its_process_its_step_and_who_acted(bench: Bench)
     assert [(row["version"], row["process_id"], row["step"], row["attempt"], row["author"]) for row in rows] == [
         (version, bench.process_id, "the step", 3, "ben") for version in (1, 2)
     ]
-    assert json.loads(rows[1]["changes"]) == {"node.ims_id": [7, 8]}
+    assert json.loads(rows[1]["changes"]) == {f"{node.node.subscription_instance_id}.ims_id": [7, 8]}
     assert explain([json.loads(row["changes"]) for row in rows]) == flat(node)
     linked = await bench.database.pool.fetch("SELECT process_id, subscription_id FROM processes_subscriptions")
     assert [tuple(row) for row in linked] == [(bench.process_id, node.subscription_id)]

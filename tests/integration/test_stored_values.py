@@ -14,7 +14,6 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import registration as register
-from orchestrator.db.registration import history as trail
 from orchestrator.db.session import PROCESS_ID, Database
 from orchestrator.domain import explain, flat
 from orchestrator.errors import ConcurrentChangeError
@@ -34,7 +33,7 @@ async def migration(database: Database) -> Migration:
 
 
 async def test_values_are_dropped_only_when_that_is_said(migration: Migration) -> None:
-    subscription, _ = await subscribe(
+    subscription, (node, _) = await subscribe(
         migration, "Node P", {"Node": {"ims_id": 7, "node_name": "ams"}, "Port": {"vlan": 1}}
     )
     for call in (
@@ -50,7 +49,7 @@ async def test_values_are_dropped_only_when_that_is_said(migration: Migration) -
         "SELECT resources FROM subscription_instances JOIN product_blocks USING (product_block_id) ORDER BY name"
     ) == [('{"node_name": "ams"}',), ('{"vlan": 1}',)]
     assert await _history(migration, subscription) == [
-        (2, "migration", '{"nodes.0.ims_id": [7, null]}', "a migration has dropped the resource type ims_id")
+        (2, "migration", {f"{node}.ims_id": [7, None]}, "a migration has dropped the resource type ims_id")
     ]
 
 
@@ -142,7 +141,7 @@ async def test_a_migration_and_a_step_that_saves_wait_for_each_other_one_way_rou
 
 async def test_values_move_along_with_a_new_name_and_the_history_tells_it(migration: Migration) -> None:
     """B1: whatever changes a subscription is in its history, and no model that was loaded before can be saved over it."""
-    first, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": 7}, "Port": {"vlan": 1}})
+    first, (node, _) = await subscribe(migration, "Node P", {"Node": {"ims_id": 7}, "Port": {"vlan": 1}})
     untouched, _ = await subscribe(migration, "Node P", {"Port": {"vlan": 2}})
     await migration(lambda c: register.rename_resource_type(c, "ims_id", "inventory_id"))
     assert await migration.rows("SELECT resources FROM subscription_instances ORDER BY resources::text") == [
@@ -156,7 +155,7 @@ async def test_values_move_along_with_a_new_name_and_the_history_tells_it(migrat
         (
             2,
             "migration",
-            '{"nodes.0.ims_id": [7, null], "nodes.0.inventory_id": [null, 7]}',
+            {f"{node}.ims_id": [7, None], f"{node}.inventory_id": [None, 7]},
             "a migration has renamed the resource type ims_id to inventory_id",
         )
     ]
@@ -164,7 +163,7 @@ async def test_values_move_along_with_a_new_name_and_the_history_tells_it(migrat
 
 
 async def test_missing_values_can_be_filled_in(migration: Migration) -> None:
-    subscription, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": 7}, "Port": {"vlan": 1}})
+    subscription, (node, _) = await subscribe(migration, "Node P", {"Node": {"ims_id": 7}, "Port": {"vlan": 1}})
     other, _ = await subscribe(migration, "Node P", {"Node": {"node_name": "ams"}})
     await migration(lambda c: register.fill_values(c, "Node", {"node_name": "unnamed"}))
     assert await migration.rows("SELECT resources ->> 'node_name' FROM subscription_instances ORDER BY 1") == [
@@ -173,14 +172,14 @@ async def test_missing_values_can_be_filled_in(migration: Migration) -> None:
         (None,),
     ]
     assert [changes for _, _, changes, _ in await _history(migration, subscription)] == [
-        '{"nodes.0.node_name": [null, "unnamed"]}'
+        {f"{node}.node_name": [None, "unnamed"]}
     ]
     assert await _history(migration, other) == []
 
 
 async def test_a_resource_type_is_renamed_in_one_block_and_stays_in_others(migration: Migration) -> None:
     """B1, B23: also when the upgrade has registered the new name first, as the written migration does."""
-    subscription, _ = await subscribe(migration, "Node P", {"Node": {"speed": 7}, "Port": {"speed": 9}})
+    subscription, (node, _) = await subscribe(migration, "Node P", {"Node": {"speed": 7}, "Port": {"speed": 9}})
     await migration(
         lambda c: register.add_resource_types(c, "Node", ["speed", "pace"]),
         lambda c: register.rename_resource_type(c, "speed", "pace", block="Node"),
@@ -196,7 +195,7 @@ async def test_a_resource_type_is_renamed_in_one_block_and_stays_in_others(migra
         (
             2,
             "migration",
-            '{"nodes.0.pace": [null, 7], "nodes.0.speed": [7, null]}',
+            {f"{node}.pace": [None, 7], f"{node}.speed": [7, None]},
             "a migration has renamed the resource type speed to pace",
         )
     ]
@@ -214,23 +213,24 @@ async def test_a_name_under_which_subscriptions_hold_values_is_given_to_no_other
 
 async def test_wrong_values_are_overwritten_only_when_that_is_said(migration: Migration) -> None:
     """B1: the history has what was there; who had the right value has no new entry."""
-    wrong, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": "ground"}})
+    wrong, (node,) = await subscribe(migration, "Node P", {"Node": {"ims_id": "ground"}})
     right, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": 0}})
     await migration(lambda c: register.fill_values(c, "Node", {"ims_id": 0}))
     assert await _history(migration, wrong) == []
     await migration(lambda c: register.fill_values(c, "Node", {"ims_id": 0}, overwrite=True))
-    assert [changes for _, _, changes, _ in await _history(migration, wrong)] == ['{"nodes.0.ims_id": ["ground", 0]}']
+    assert [changes for _, _, changes, _ in await _history(migration, wrong)] == [{f"{node}.ims_id": ["ground", 0]}]
     assert await _history(migration, right) == []
     assert await migration.rows("SELECT DISTINCT resources FROM subscription_instances") == [('{"ims_id": 0}',)]
 
 
 async def _history(migration: Migration, subscription: UUID) -> list[tuple[Any, ...]]:
     """What migrations have changed."""
-    return await migration.rows(
+    rows = await migration.rows(
         "SELECT version, author, changes, note FROM subscription_changes WHERE subscription_id = $1 AND version > 1"
         " ORDER BY change_id",
         subscription,
     )
+    return [(version, author, json.loads(changes), note) for version, author, changes, note in rows]
 
 
 async def test_after_a_migration_the_history_still_explains_every_value(database: Database) -> None:
@@ -273,23 +273,24 @@ async def test_after_a_migration_the_history_still_explains_every_value(database
             await link.save(session)
 
 
-async def test_what_a_migration_changes_is_in_memory_in_portions(
-    migration: Migration, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trail, "BATCH", 2)
+async def test_a_rename_is_one_statement_whatever_the_number_of_subscriptions(migration: Migration) -> None:
+    """And no entry that exists is touched: each subscription gets one more."""
     changed: list[int] = []
 
     def note(_c: object, cursor: Any, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE subscription_instances"):
+        if "UPDATE subscription_instances" in statement:
             changed.append(cursor.rowcount)
 
     event.listen(migration.database.engine.sync_engine, "after_cursor_execute", note)
-    made = [(await subscribe(migration, "Node P", {"Node": {"ims_id": number}}))[0] for number in range(5)]
+    made = [await subscribe(migration, "Node P", {"Node": {"ims_id": number}}) for number in range(5)]
+    entries = "SELECT change_id, xmin::text, changes FROM subscription_changes WHERE version = 1 ORDER BY change_id"
+    before = await migration.rows(entries)
     await migration(lambda c: register.rename_resource_type(c, "ims_id", "inventory_id"))
-    assert changed == [2, 2, 1]
-    for number, subscription in enumerate(made):
+    assert changed == [5]
+    assert await migration.rows(entries) == before
+    for number, (subscription, (node,)) in enumerate(made):
         ((_, _, changes, _),) = await _history(migration, subscription)
-        assert json.loads(changes)["nodes.0.inventory_id"] == [None, number]
+        assert changes == {f"{node}.ims_id": [number, None], f"{node}.inventory_id": [None, number]}
 
 
 async def _product_id(database: Database, name: str) -> UUID:

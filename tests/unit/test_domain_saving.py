@@ -42,7 +42,7 @@ def test_a_list_changed_in_place_is_noticed() -> None:
 
     node.node.tags.append("core")
 
-    assert found_in(node).changes == {"node.tags": ([], ["core"])}
+    assert found_in(node).changes == {f"{node.node.subscription_instance_id}.tags": ([], ["core"])}
 
 
 def test_a_list_changed_in_place_is_validated_before_it_is_saved() -> None:
@@ -58,7 +58,7 @@ def test_what_pydantic_makes_of_a_value_is_what_is_kept() -> None:
     folders.top.words.add("b")
     folders.top.__dict__["size"] = "12"
 
-    assert found_in(folders).changes["top.size"] == (None, 12)
+    assert found_in(folders).changes[f"{folders.top.subscription_instance_id}.size"] == (None, 12)
     assert folders.top.size == 12
 
 
@@ -251,7 +251,7 @@ def test_none_is_stored_only_where_it_would_not_come_back_by_itself() -> None:
     folders.top.title = folders.top.size = None
 
     assert block_row(folders.top).values == {"words": [], "size": None, "ratio": 1.0}
-    assert "top.size" not in flat(folders)
+    assert f"{folders.top.subscription_instance_id}.size" not in flat(folders)
 
 
 @given(st.data())

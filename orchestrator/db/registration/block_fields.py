@@ -6,14 +6,13 @@ The catalogue does not know these fields, only rows of subscriptions do, and the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection, Row
 from sqlalchemy import text as sql
 
-from orchestrator.db.registration.history import Told, batches, hold_still, moved, own_path, told_of, write_down
+from orchestrator.db.registration.history import change_subscriptions, hold_still
 from orchestrator.db.registration.lookup import (
     BLOCK,
     PRODUCT,
@@ -23,12 +22,9 @@ from orchestrator.db.registration.lookup import (
     require_catalogue,
     several_names,
 )
-from orchestrator.db.registration.orphans import delete_given_up
+from orchestrator.db.registration.orphans import delete_orphans
 from orchestrator.db.registration.resource_values import Values, check_choice
 from orchestrator.errors import ConfigurationError
-from orchestrator.types import JSON
-
-_Path = tuple[str, ...]
 
 
 def rename_block_field(
@@ -70,20 +66,7 @@ def rename_block_field(
             f"the field {old!r} of {field} cannot hold one block: there are several in it ({crowded}); take the others out first,"
             " with a workflow"
         )
-    for batch in batches(field.owners(connection)):
-        links = field.links(connection, batch)
-        told = told_of(connection, batch)
-        field.rename(connection, batch, new, single=many is False)
-        changes = {}
-        for owner in batch:
-            before = told[owner].values
-            ends = {
-                (link.parent(told[owner]), tail): link.tail(new, in_list=len(tail) > 1 if many is None else many)
-                for link in links.get(owner, ())
-                if (tail := link.told_tail(told[owner], old))
-            }
-            changes[owner] = moved(before, {_renamed(path, ends): value for path, value in before.items()})
-        write_down(connection, changes, f"a migration has renamed the field {old} of {field} to {new}")
+    field.rename(connection, new, many, f"a migration has renamed the field {old} of {field} to {new}")
 
 
 def drop_block_field(
@@ -120,55 +103,21 @@ def drop_block_field(
             " only got another name, use rename_block_field"
         )
     links = field.empty(connection)
-    gone = delete_given_up(connection, {link.block for some in links.values() for link in some})
-    owners_of_gone: dict[UUID, set[UUID]] = {}
-    for one, owner in gone.items():
-        owners_of_gone.setdefault(owner, set()).add(one)
-    for batch in batches([*links, *owners_of_gone]):
-        told = told_of(connection, batch)
-        changes = {}
-        for owner in batch:
-            emptied = {
-                (*link.parent(told[owner]), *tail)
-                for link in links.get(owner, ())
-                if (tail := link.told_tail(told[owner], name))
-            }
-            lost = {str(one) for one in owners_of_gone.get(owner, ())}
-            emptied |= {_path(own_path(one)) for one in lost}
-            changes[owner] = moved(told[owner].values, _without(told[owner], emptied, lost))
-        # What other subscriptions lose was theirs only by way of the field: those that have no word of it have not changed.
-        changes = {owner: change for owner, change in changes.items() if change or owner in links}
-        write_down(connection, changes, f"a migration has dropped the field {name} of {field}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A block in a field; ``holder`` is the block that has the field, ``None`` for the subscription itself."""
-
-    holder: UUID | None
-    position: int
-    block: UUID
-
-    def parent(self, told: Told) -> _Path:
-        """The path of what has the field."""
-        return () if self.holder is None else _path(told.place(self.holder))
-
-    def told_tail(self, told: Told, field: str) -> _Path:
-        """The end of the path where the history says that the block stands; empty when it does not say that."""
-        for tail in ((field,), (field, str(self.position))):
-            if told.values.get(".".join((*self.parent(told), *tail))) == str(self.block):
-                return tail
-        return ()
-
-    def tail(self, field: str, *, in_list: bool) -> _Path:
-        """The end of the path where the block stands from now on."""
-        return (field, str(self.position)) if in_list else (field,)
+    orphans = delete_orphans(connection, {link.depends_on_id for link in links})
+    parameters = {
+        "field": name,
+        "users": [link.subscription_id for link in links],
+        "holders": [link.holder for link in links],
+        "owners": list(orphans.values()),
+        "orphans": [str(one) for one in orphans],
+    }
+    change_subscriptions(connection, _FORGET, parameters, f"a migration has dropped the field {name} of {field}")
 
 
 _OF_BLOCKS = {
     "links": "subscription_instance_relations",
     "key": "in_use_by_id",
-    "holder": "r.in_use_by_id",
+    "holder": "CAST(r.in_use_by_id AS text)",
     "holders": "subscription_instances",
     "id": "subscription_instance_id",
     "kind": "product_block_id",
@@ -176,7 +125,7 @@ _OF_BLOCKS = {
 _OF_SUBSCRIPTIONS = {
     "links": "subscription_roots",
     "key": "subscription_id",
-    "holder": "CAST(NULL AS uuid)",
+    "holder": "''",
     "holders": "subscriptions",
     "id": "subscription_id",
     "kind": "product_id",
@@ -186,26 +135,66 @@ _COUNT = f"""
 SELECT count(*)
   FROM (SELECT FROM {{links}} r JOIN {{holders}} h ON {_HERE} GROUP BY r.{{key}} HAVING count(*) >= :length) crowded
 """  # noqa: S608 - built from constants
-_OWNERS = f"SELECT DISTINCT h.subscription_id FROM {{links}} r JOIN {{holders}} h ON {_HERE}"  # noqa: S608 - built from constants
-_LINKS = f"""
-SELECT h.subscription_id, {{holder}}, r.position, r.depends_on_id
-  FROM {{links}} r JOIN {{holders}} h ON {_HERE} AND h.subscription_id = ANY(:owners)
-"""  # noqa: S608 - built from constants
-_RENAME = f"""
-UPDATE {{links}} r SET field = :new, position = CASE WHEN :single THEN 0 ELSE r.position END
-  FROM {{holders}} h WHERE {_HERE} AND h.subscription_id = ANY(:owners)
-"""  # noqa: S608 - built from constants
 _DELETE = f"""
 DELETE FROM {{links}} r USING {{holders}} h WHERE {_HERE}
-RETURNING h.subscription_id, {{holder}}, r.position, r.depends_on_id
+RETURNING h.subscription_id, {{holder}} AS holder, r.depends_on_id
 """  # noqa: S608 - built from constants
+
+# What a history says of the blocks in fields, by its keys: holder/field, or holder/field/position in a list. A field that becomes
+# a list or a single block gets or loses the position.
+_RENAME = f"""
+WITH moved AS (
+    UPDATE {{links}} r SET field = :new, position = CASE WHEN CAST(:many AS boolean) IS FALSE THEN 0 ELSE r.position END
+      FROM {{holders}} h WHERE {_HERE}
+    RETURNING h.subscription_id, {{holder}} AS holder
+), touched AS (
+    SELECT DISTINCT subscription_id FROM moved
+), known AS (
+    SELECT DISTINCT ON (c.subscription_id, e.key) c.subscription_id, e.key, nullif(e.value -> 1, 'null') AS block
+      FROM subscription_changes c CROSS JOIN LATERAL jsonb_each(c.changes) e
+     WHERE c.subscription_id IN (SELECT subscription_id FROM touched) AND split_part(e.key, '/', 2) = :field
+       AND (c.subscription_id, split_part(e.key, '/', 1)) IN (SELECT subscription_id, holder FROM moved)
+     ORDER BY c.subscription_id, e.key, c.change_id DESC
+), keys AS (
+    SELECT subscription_id, block, key AS old_key, split_part(key, '/', 1) || '/' || :new
+           || CASE WHEN CAST(:many AS boolean) IS FALSE OR CAST(:many AS boolean) IS NULL AND position = '' THEN ''
+                   ELSE '/' || coalesce(nullif(position, ''), '0') END AS new_key
+      FROM known CROSS JOIN LATERAL split_part(key, '/', 3) AS position
+     WHERE block IS NOT NULL
+), entries AS (
+    SELECT subscription_id, old_key AS key, block AS old, NULL AS new FROM keys WHERE old_key <> new_key
+    UNION ALL
+    SELECT subscription_id, new_key, NULL, block FROM keys WHERE old_key <> new_key
+)
+"""  # noqa: S608 - built from constants
+
+# A subscription that only loses blocks that its history does not name has not changed.
+_FORGET = """
+WITH used AS (
+    SELECT * FROM unnest(CAST(:users AS uuid[]), CAST(:holders AS text[])) AS used (subscription_id, holder)
+), owned AS (
+    SELECT * FROM unnest(CAST(:owners AS uuid[]), CAST(:orphans AS text[])) AS owned (subscription_id, orphan)
+), known AS (
+    SELECT DISTINCT ON (c.subscription_id, e.key) c.subscription_id, e.key, nullif(e.value -> 1, 'null') AS value
+      FROM subscription_changes c CROSS JOIN LATERAL jsonb_each(c.changes) e
+     WHERE c.subscription_id IN (SELECT subscription_id FROM used UNION SELECT subscription_id FROM owned)
+       AND (split_part(e.key, '/', 2) = :field
+            AND (c.subscription_id, split_part(e.key, '/', 1)) IN (SELECT subscription_id, holder FROM used)
+            OR (c.subscription_id, left(e.key, 36)) IN (SELECT subscription_id, orphan FROM owned))
+     ORDER BY c.subscription_id, e.key, c.change_id DESC
+), entries AS (
+    SELECT subscription_id, key, value AS old, CAST(NULL AS jsonb) AS new FROM known WHERE value IS NOT NULL
+), touched AS (
+    SELECT subscription_id FROM used UNION SELECT subscription_id FROM entries
+)
+"""
 
 
 class _Field:
-    """A field of a product block, or of the subscriptions of some products, and what stands there.
+    """A field of a product block, or of the subscriptions of some products, and the blocks in it.
 
     Args:
-        holder: says in error texts what has the field.
+        holder: names in error texts what has the field.
         kinds: the ids of the product block or of the products.
         rows: the names of tables and columns, which the statements are made of.
     """
@@ -219,35 +208,18 @@ class _Field:
         return self._holder
 
     def count(self, connection: Connection, name: str, *, length: int = 1) -> int:
-        """How many have at least so many blocks in a field of this name."""
-        return connection.scalar(self._statement(_COUNT), {**self._parameters, "field": name, "length": length}) or 0
+        """Count the holders that have at least so many blocks in a field of this name."""
+        parameters = {**self._parameters, "field": name, "length": length}
+        return connection.scalar(sql(_COUNT.format(**self._rows)), parameters) or 0
 
-    def owners(self, connection: Connection) -> list[UUID]:
-        """The subscriptions in which something stands there."""
-        return list(connection.scalars(self._statement(_OWNERS), self._parameters))
+    def rename(self, connection: Connection, new: str, many: bool | None, note: str) -> None:
+        """Move the blocks to another field, in rows and histories."""
+        parameters = {**self._parameters, "new": new, "many": many}
+        change_subscriptions(connection, _RENAME.format(**self._rows), parameters, note)
 
-    def links(self, connection: Connection, owners: list[UUID]) -> dict[UUID, list[_Link]]:
-        """What stands there in these subscriptions."""
-        return _by_owner(connection.execute(self._statement(_LINKS), {**self._parameters, "owners": owners}))
-
-    def rename(self, connection: Connection, owners: list[UUID], new: str, *, single: bool) -> None:
-        """Move what stands there in these subscriptions to another field."""
-        given = {**self._parameters, "owners": owners, "new": new, "single": single}
-        connection.execute(self._statement(_RENAME), given)
-
-    def empty(self, connection: Connection) -> dict[UUID, list[_Link]]:
-        """Let nothing stand there any more; what did."""
-        return _by_owner(connection.execute(self._statement(_DELETE), self._parameters))
-
-    def _statement(self, template: str) -> TextClause:
-        return sql(template.format(**self._rows))
-
-
-def _by_owner(rows: Iterable[Sequence[Any]]) -> dict[UUID, list[_Link]]:
-    found: dict[UUID, list[_Link]] = {}
-    for owner, holder, position, block in rows:
-        found.setdefault(owner, []).append(_Link(holder, position, block))
-    return found
+    def empty(self, connection: Connection) -> Sequence[Row[Any]]:
+        """Take all blocks out of the field; return which were in it, each with its subscription and holder."""
+        return connection.execute(sql(_DELETE.format(**self._rows)), self._parameters).all()
 
 
 def _field(connection: Connection, name: str, block: str | None, products: Iterable[str] | None) -> _Field:
@@ -263,56 +235,3 @@ def _field(connection: Connection, name: str, block: str | None, products: Itera
     if not names:
         raise ConfigurationError(f"products is empty: the field {name!r} is of no subscription then")
     return _Field(", ".join(names), name, ids_of(connection, PRODUCT, names).values(), _OF_SUBSCRIPTIONS)
-
-
-def _path(text: str) -> _Path:
-    return tuple(text.split("."))
-
-
-def _renamed(path: str, ends: Mapping[tuple[_Path, _Path], _Path]) -> str:
-    """A path with other ends of those parts that name a block: a renamed field may stand below another, of the same name.
-
-    Args:
-        ends: the path of what has the field, and how it goes on there -> how it goes on from now on.
-    """
-    parts = _path(path)
-    found: list[str] = []
-    start = 0
-    while start < len(parts):
-        for length in (1, 2):
-            end = ends.get((parts[:start], parts[start : start + length]))
-            if end is not None:
-                break
-        else:
-            end, length = parts[start : start + 1], 1
-        found += end
-        start += length
-    return ".".join(found)
-
-
-def _without(told: Told, emptied: set[_Path], lost: set[str]) -> dict[str, JSON]:
-    """What a subscription is when nothing stands at some paths any more.
-
-    Args:
-        emptied: the paths.
-        lost: the ids of its blocks that are gone. Others whose values were there stand elsewhere, too: these move to there.
-    """
-    after: dict[str, JSON] = {}
-    elsewhere: dict[_Path, str] = {}
-    for path in sorted(told.values, key=lambda one: one.count(".")):
-        value, parts = told.values[path], _path(path)
-        above = [parts[:length] for length in range(1, len(parts) + 1)]
-        new = next((f"{elsewhere[one]}.{'.'.join(parts[len(one) :])}" for one in above[:-1] if one in elsewhere), None)
-        if new is not None:
-            after[new] = value
-        elif not emptied.intersection(above):
-            after[path] = value
-        elif isinstance(value, str) and told.is_filled(path) and value not in lost:
-            others = [one for one in told.places(value) if not emptied.intersection(_prefixes(one))]
-            elsewhere[parts] = others[0] if others else own_path(value)
-    return after
-
-
-def _prefixes(path: str) -> Iterable[_Path]:
-    parts = _path(path)
-    return [parts[:length] for length in range(1, len(parts) + 1)]

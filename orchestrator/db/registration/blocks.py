@@ -8,7 +8,6 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, exists, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
-from orchestrator.db.registration import resource_values as stored
 from orchestrator.db.registration.block_links import IN_BLOCKS
 from orchestrator.db.registration.history import hold_still
 from orchestrator.db.registration.lookup import (
@@ -21,7 +20,15 @@ from orchestrator.db.registration.lookup import (
     require_free,
     several_names,
 )
-from orchestrator.db.registration.resource_values import Values, check_choice
+from orchestrator.db.registration.resource_values import (
+    Values,
+    check_choice,
+    count_blocks,
+    count_values,
+    drop_values,
+    fill_missing,
+    rename_values,
+)
 from orchestrator.db.tables import (
     ProductBlockRelationRow,
     ProductBlockResourceTypeRow,
@@ -118,7 +125,7 @@ def remove_product_block(connection: Connection, name: str) -> None:
             f"the product block {name!r} is part of {', '.join(map(repr, users))}: take it out there first, with"
             " remove_product_blocks or remove_block_relations"
         )
-    count = stored.count_blocks(connection, block)
+    count = count_blocks(connection, block)
     if count:
         raise ConfigurationError(
             f"the product block {name!r} cannot be removed: subscriptions have such blocks ({count}), terminated ones"
@@ -218,7 +225,7 @@ def rename_resource_type(connection: Connection, old: str, new: str, *, block: s
         return
     identity = _resource_type(connection, old)
     require_free(connection, RESOURCE_TYPE, new)
-    stored.rename(connection, _blocks_with(connection, identity), old, new)
+    rename_values(connection, _blocks_with(connection, identity), old, new)
     connection.execute(
         update(ResourceTypeRow).where(ResourceTypeRow.resource_type_id == identity).values(resource_type=new)
     )
@@ -247,7 +254,7 @@ def fill_values(connection: Connection, block: str, values: Mapping[str, JSON], 
             )
         if value is None:
             raise ConfigurationError(f"a missing value of {name!r} in {block!r} cannot be filled with nothing")
-        stored.fill(connection, identity, name, value, overwrite=overwrite)
+        fill_missing(connection, identity, name, value, overwrite=overwrite)
 
 
 def add_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
@@ -288,14 +295,14 @@ def _rename_in_block(connection: Connection, old: str, new: str, block: str) -> 
     if one_name("resource type", new) == old:
         raise ConfigurationError(f"the resource type {old!r} has that name already")
     hold_still(connection)
-    count = stored.count_values(connection, [identity], new)
+    count = count_values(connection, [identity], new)
     if count:
         raise ConfigurationError(
             f"subscriptions hold values of the resource type {new!r} of {block!r} already ({count}): {old!r} cannot be renamed to"
             " that"
         )
     add_resource_types(connection, block, [new])
-    stored.rename(connection, [identity], old, new)
+    rename_values(connection, [identity], old, new)
     connection.execute(
         delete(ProductBlockResourceTypeRow).where(
             ProductBlockResourceTypeRow.product_block_id == identity,
@@ -330,13 +337,13 @@ def _blocks_with(connection: Connection, resource_type: UUID) -> list[UUID]:
 
 def _let_go(connection: Connection, name: str, blocks: list[UUID], values: Values) -> None:
     hold_still(connection)
-    count = stored.count_values(connection, blocks, name)
+    count = count_values(connection, blocks, name)
     if count and values == "refuse":
         raise ConfigurationError(
             f"subscriptions hold values of the resource type {name!r} ({count}): values='drop' deletes these, for good;"
             " if it only got another name, use rename_resource_type"
         )
-    stored.drop_values(connection, blocks, name)
+    drop_values(connection, blocks, name)
 
 
 def _delete_unused(connection: Connection, names: Iterable[str]) -> None:

@@ -8,9 +8,24 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy import text as sql
 
-from orchestrator.db.registration.history import strays
 from orchestrator.errors import ConfigurationError
 
+_ORPHANS = sql(
+    """
+    WITH RECURSIVE owner AS (
+        SELECT DISTINCT subscription_id FROM subscription_instances WHERE subscription_instance_id = ANY(:blocks)
+    ), reached (subscription_id, id) AS (
+        SELECT r.subscription_id, r.depends_on_id FROM subscription_roots r JOIN owner USING (subscription_id)
+        UNION
+        SELECT reached.subscription_id, r.depends_on_id
+          FROM reached JOIN subscription_instance_relations r ON r.in_use_by_id = reached.id
+    )
+    SELECT i.subscription_instance_id, i.subscription_id FROM subscription_instances i
+     WHERE i.subscription_instance_id = ANY(:blocks)
+       AND NOT EXISTS (SELECT FROM reached WHERE reached.subscription_id = i.subscription_id
+                                             AND reached.id = i.subscription_instance_id)
+    """
+)
 _BELOW = sql(
     """
     WITH RECURSIVE below (id) AS (
@@ -38,18 +53,18 @@ _UNLINK = sql("DELETE FROM subscription_instance_relations WHERE in_use_by_id = 
 _DELETE = sql("DELETE FROM subscription_instances WHERE subscription_instance_id = ANY(:blocks)")
 
 
-def delete_given_up(connection: Connection, blocks: Collection[UUID]) -> dict[UUID, UUID]:
-    """Delete those of some blocks, and of all below them, that their own subscriptions have nowhere any more.
+def delete_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUID, UUID]:
+    """Delete the orphans among some blocks and all below them: blocks that stand nowhere in their own subscriptions.
 
-    What terminated subscriptions still show is kept for them.
+    Orphans that terminated subscriptions still show are kept for these.
 
     Returns:
-        The blocks that are no longer their subscriptions', each with its owner.
+        The orphans, each with its owner, deleted or kept.
 
     Raises:
         ConfigurationError: a subscription that is not terminated uses one of them.
     """
-    gone = strays(connection, _below(connection, blocks))
+    gone = _find_orphans(connection, _below(connection, blocks))
     shown: set[UUID] = set()
     for block, user, ended in connection.execute(_USERS, {"blocks": list(gone)}).all() if gone else ():
         # What is kept for terminated ones may itself refer to something of the same subscription: that is kept with it.
@@ -65,6 +80,12 @@ def delete_given_up(connection: Connection, blocks: Collection[UUID]) -> dict[UU
     return gone
 
 
+def _find_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUID, UUID]:
+    """Return those of some blocks that their own subscriptions no longer have, each with its owner."""
+    rows = connection.execute(_ORPHANS, {"blocks": list(blocks)}).all() if blocks else ()
+    return {row.subscription_instance_id: row.subscription_id for row in rows}
+
+
 def _below(connection: Connection, blocks: Collection[UUID]) -> set[UUID]:
-    """Some blocks, and all that stand in their fields."""
+    """Return some blocks and all that stand in their fields."""
     return set(connection.scalars(_BELOW, {"blocks": list(blocks)})) if blocks else set()

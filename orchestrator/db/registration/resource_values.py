@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Text, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from pydantic_core import to_json
+from sqlalchemy import Connection
+from sqlalchemy import text as sql
 
-from orchestrator.db.registration.history import Changes, among, batches, hold_still, strays, told_of, write_down
-from orchestrator.db.tables import SubscriptionInstanceRow
+from orchestrator.db.registration.history import change_subscriptions, hold_still
 from orchestrator.errors import ConfigurationError
 from orchestrator.types import JSON
 
 Values = Literal["refuse", "drop"]
 """What becomes of what subscriptions hold: removing its place is refused, or drops it."""
 
+_COUNT_VALUES = sql(
+    "SELECT count(*) FROM subscription_instances WHERE product_block_id = ANY(:blocks) AND resources ->> :name IS NOT NULL"
+)
+_COUNT_BLOCKS = sql("SELECT count(*) FROM subscription_instances WHERE product_block_id = :block")
+
+# Blocks that their own subscription no longer has, kept for terminated ones that show them, are in no history.
+_CHANGE = """
+WITH RECURSIVE changed AS (
+    UPDATE subscription_instances AS i SET resources = {resources}
+      FROM subscription_instances AS before
+     WHERE before.subscription_instance_id = i.subscription_instance_id AND i.product_block_id = ANY(:blocks) AND {condition}
+    RETURNING i.subscription_instance_id AS block, i.subscription_id, before.resources AS old, i.resources AS new
+), touched AS (
+    SELECT DISTINCT subscription_id FROM changed
+), reached (subscription_id, block) AS (
+    SELECT subscription_id, depends_on_id FROM subscription_roots JOIN touched USING (subscription_id)
+    UNION
+    SELECT reached.subscription_id, r.depends_on_id
+      FROM reached JOIN subscription_instance_relations r ON r.in_use_by_id = reached.block
+), entries AS (
+    SELECT subscription_id, block || '.' || name AS key, nullif(old -> name, 'null') AS old, nullif(new -> name, 'null') AS new
+      FROM changed JOIN reached USING (subscription_id, block)
+           CROSS JOIN unnest(ARRAY[CAST(:name AS text), CAST(:new_name AS text)]) AS name
+)
+"""
+
 
 def check_choice(values: Values) -> None:
-    """Make sure that it is one of the two.
+    """Check that a choice is one of the two.
 
     Raises:
         ConfigurationError: it is not.
@@ -29,92 +55,68 @@ def check_choice(values: Values) -> None:
 
 
 def count_values(connection: Connection, blocks: Iterable[UUID], name: str) -> int:
-    """How many blocks in subscriptions have a value of this name; ``null`` is none."""
-    has = (among(SubscriptionInstanceRow.product_block_id, blocks), _text_of(name).is_not(None))
-    return connection.scalar(select(func.count()).select_from(SubscriptionInstanceRow).where(*has)) or 0
+    """Count the blocks in subscriptions that have a value of this name; ``null`` is none."""
+    return connection.scalar(_COUNT_VALUES, {"blocks": list(blocks), "name": name}) or 0
 
 
 def count_blocks(connection: Connection, block: UUID) -> int:
-    """How many blocks of a kind there are in subscriptions."""
-    of_kind = SubscriptionInstanceRow.product_block_id == block
-    return connection.scalar(select(func.count()).select_from(SubscriptionInstanceRow).where(of_kind)) or 0
+    """Count the blocks of a kind in subscriptions."""
+    return connection.scalar(_COUNT_BLOCKS, {"block": block}) or 0
 
 
 def drop_values(connection: Connection, blocks: Iterable[UUID], name: str) -> None:
     """Delete all values of this name, ``null`` included."""
-    resources = SubscriptionInstanceRow.resources
     _change(
         connection,
-        _holding(blocks, name),
-        resources.op("-")(bindparam("name", name, Text())),
-        lambda held: {name: [held[name], None]},
-        f"a migration has dropped the resource type {name}",
+        blocks,
+        name,
+        resources="i.resources - CAST(:name AS text)",
+        condition="i.resources ? :name",
+        note=f"a migration has dropped the resource type {name}",
     )
 
 
-def rename(connection: Connection, blocks: Iterable[UUID], old: str, new: str) -> None:
+def rename_values(connection: Connection, blocks: Iterable[UUID], old: str, new: str) -> None:
     """Move all values of one name to another."""
-    resources = SubscriptionInstanceRow.resources
     _change(
         connection,
-        _holding(blocks, old),
-        resources.op("-")(bindparam("old", old, Text())).op("||")(
-            func.jsonb_build_object(new, resources.op("->")(bindparam("old", old, Text())))
-        ),
-        lambda held: {old: [held[old], None], new: [None, held[old]]},
-        f"a migration has renamed the resource type {old} to {new}",
+        blocks,
+        old,
+        new_name=new,
+        resources="i.resources - CAST(:name AS text) || jsonb_build_object(CAST(:new_name AS text), i.resources -> :name)",
+        condition="i.resources ? :name",
+        note=f"a migration has renamed the resource type {old} to {new}",
     )
 
 
-def fill(connection: Connection, block: UUID, name: str, value: JSON, *, overwrite: bool) -> None:
+def fill_missing(connection: Connection, block: UUID, name: str, value: JSON, *, overwrite: bool) -> None:
     """Give blocks of a kind a value where they have none, or another one."""
-    resources = SubscriptionInstanceRow.resources
-    held = resources.op("->", return_type=JSONB())(bindparam(None, name, Text()))
-    other = held.is_distinct_from(bindparam(None, value, JSONB())) if overwrite else _text_of(name).is_(None)
+    other = (
+        "i.resources -> :name IS DISTINCT FROM CAST(:value AS jsonb)" if overwrite else "i.resources ->> :name IS NULL"
+    )
     _change(
         connection,
-        (SubscriptionInstanceRow.product_block_id == block, other),
-        resources.op("||")(bindparam("value", {name: value}, JSONB())),
-        lambda held: {name: [held.get(name), value]},
-        f"a migration has filled in the resource type {name}",
+        [block],
+        name,
+        value=value,
+        resources="i.resources || jsonb_build_object(CAST(:name AS text), CAST(:value AS jsonb))",
+        condition=other,
+        note=f"a migration has filled in the resource type {name}",
     )
 
 
 def _change(
     connection: Connection,
-    condition: Sequence[ColumnElement[bool]],
-    resources: ColumnElement[Any],
-    describe: Callable[[dict[str, JSON]], Changes],
+    blocks: Iterable[UUID],
+    name: str,
+    *,
+    new_name: str | None = None,
+    value: JSON = None,
+    resources: str,
+    condition: str,
     note: str,
 ) -> None:
     hold_still(connection)
-    row = SubscriptionInstanceRow
-    owners = connection.scalars(select(row.subscription_id).where(*condition).distinct()).all()
-    for batch in batches(owners):
-        here = (*condition, among(row.subscription_id, batch))
-        found = connection.execute(
-            select(row.subscription_instance_id, row.subscription_id, row.resources).where(*here)
-        ).all()
-        connection.execute(update(row).where(*here).values(resources=resources))
-        told = told_of(connection, batch)
-        placeless = [instance for instance, owner, _ in found if not told[owner].is_filled(told[owner].place(instance))]
-        gone = strays(connection, placeless)
-        changes: dict[UUID, Changes] = {one: {} for one in batch}
-        for instance, subscription, held in found:
-            if instance in gone:
-                continue
-            place = told[subscription].place(instance)
-            pairs = {f"{place}.{name}": pair for name, pair in describe(held).items()}
-            changes[subscription].update({path: [old, new] for path, (old, new) in pairs.items() if old != new})
-        write_down(connection, changes, note)
-
-
-def _holding(blocks: Iterable[UUID], name: str) -> tuple[ColumnElement[bool], ...]:
-    return (
-        among(SubscriptionInstanceRow.product_block_id, blocks),
-        SubscriptionInstanceRow.resources.bool_op("?")(bindparam("name", name, Text())),
-    )
-
-
-def _text_of(name: str) -> ColumnElement[str]:
-    return SubscriptionInstanceRow.resources.op("->>", return_type=Text())(bindparam(None, name, Text()))
+    statement = _CHANGE.format(resources=resources, condition=condition)
+    parameters = {"blocks": list(blocks), "name": name, "new_name": new_name, "value": to_json(value).decode()}
+    change_subscriptions(connection, statement, parameters, note)

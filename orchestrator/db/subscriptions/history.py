@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, select, text
+from sqlalchemy import BigInteger, ColumnElement, Row, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.queries import LogEntry, ProcessSummary
+from orchestrator.db.subscriptions.change_keys import Changes, Places
 from orchestrator.db.tables import (
     LogRow,
     ProcessRow,
@@ -45,6 +47,16 @@ _PAGE = """
      ORDER BY moment DESC, process_id DESC NULLS FIRST, change_id DESC
      LIMIT :limit
 """
+
+# Where blocks have stood, up to a change.
+_LINKS = text(
+    """
+    SELECT change.change_id, jsonb_object_agg(entry.key, entry.value) AS changes
+      FROM subscription_changes change CROSS JOIN LATERAL jsonb_each(change.changes) entry
+     WHERE change.subscription_id = :subscription_id AND change.change_id <= :last AND entry.key LIKE '%/%'
+     GROUP BY change.change_id
+    """
+).columns(change_id=BigInteger, changes=JSONB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +132,11 @@ async def history(
     change_ids = [row.change_id for row in shown if row.process_id is None]
     processes = await _processes(session, process_ids)
     logs = await _logs(session, process_ids)
-    changes = SubscriptionChangeRow.subscription_id == subscription_id
-    made = await _changes(session, changes & SubscriptionChangeRow.process_id.in_(process_ids))
-    others = await _changes(session, SubscriptionChangeRow.change_id.in_(change_ids))
+    row = SubscriptionChangeRow
+    changes = await _changes(session, subscription_id, row.process_id.in_(process_ids) | row.change_id.in_(change_ids))
+    others = [change for change in changes if change.change_id in change_ids]
     by_process: dict[UUID | None, list[SubscriptionChange]] = defaultdict(list)
-    for change in made:
+    for change in changes:
         by_process[change.process_id].append(change)
     return SubscriptionHistory(
         subscription_id,
@@ -196,12 +208,23 @@ async def _logs(session: AsyncSession, process_ids: Sequence[UUID]) -> Mapping[U
     return found
 
 
-async def _changes(session: AsyncSession, which: ColumnElement[bool]) -> list[SubscriptionChange]:
-    found = []
-    for row in await session.scalars(
-        select(SubscriptionChangeRow).where(which).order_by(SubscriptionChangeRow.change_id)
-    ):
-        fields: dict[str, Any] = {name: getattr(row, name) for name in SubscriptionChange.__dataclass_fields__}
-        pairs = {path: (old, new) for path, (old, new) in row.changes.items()}
-        found.append(SubscriptionChange(**fields | {"changes": pairs}))
+async def _changes(
+    session: AsyncSession, subscription_id: UUID, which: ColumnElement[bool]
+) -> list[SubscriptionChange]:
+    """Return changes of a subscription by path: as its blocks stood then."""
+    row = SubscriptionChangeRow
+    query = select(row).where(row.subscription_id == subscription_id, which).order_by(row.change_id)
+    shown = {one.change_id: one for one in await session.scalars(query)}
+    links: dict[int, Changes] = {}
+    if any("/" in key or "." in key for one in shown.values() for key in one.changes):
+        given = {"subscription_id": subscription_id, "last": max(shown)}
+        links = {row.change_id: row.changes for row in await session.execute(_LINKS, given)}
+    places, found = Places(), []
+    for change_id in sorted({*links, *shown}):
+        if change_id not in shown:
+            places.apply(links[change_id])
+            continue
+        one = shown[change_id]
+        fields: dict[str, Any] = {name: getattr(one, name) for name in SubscriptionChange.__dataclass_fields__}
+        found.append(SubscriptionChange(**fields | {"changes": places.show(one.changes)}))
     return found

@@ -86,7 +86,7 @@ class Difference:
 
     Args:
         version: the one that the model was loaded with; ``None`` for a new subscription.
-        changes: for the audit trail: path -> old and new value.
+        changes: for the audit trail: the old and the new value by key; see ``change_keys``.
         made, changed: blocks to insert and to update.
         removed: blocks that no longer belong to the subscription's tree.
         linked: parent (``None`` for the subscription itself), field, position and block of relations that are new or different.

@@ -117,7 +117,8 @@ class SubscriptionChangeRow(Base):
 
     No foreign key on ``process_id``: the audit trail of a subscription may outlive its processes'.
 
-    ``changes`` maps a path to its old and new value: ``{"status": ["initial", "active"], "node.ims_id": [null, 7]}``.
+    ``changes`` maps a key to its old and new value: ``{"status": ["initial", "active"], "<block>.ims_id": [null, 7]}``; see
+    :mod:`orchestrator.db.subscriptions.change_keys`.
     """
 
     __tablename__ = "subscription_changes"
