@@ -84,9 +84,7 @@ async def migration(database: Database) -> Migration:
 async def test_what_a_history_adds_up_to_is_the_same(migration: Migration) -> None:
     for subscription in (CABINET, GUEST):
         values = explain(entry.changes for entry in await read(migration, subscription))
-        assert not any("." in key and key[:36].count("-") != 4 for key in values), (
-            "each key is one of the new format"
-        )
+        assert not any("." in key and key[:36].count("-") != 4 for key in values), "each key is one of the new format"
         as_one = Places().show({key: [None, value] for key, value in values.items()})
         assert {path: new for path, (_, new) in as_one.items()} == explain(
             entry.changes for entry in by_path(subscription)
