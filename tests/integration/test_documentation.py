@@ -281,3 +281,9 @@ def test_every_page_can_be_reached() -> None:
             (page.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(prose(page)) if ":" not in link
         ]
     assert [name_of(page) for page in PAGES if page not in seen and page != DOCS / "index.md"] == []
+
+
+def test_a_page_is_short_enough_to_read() -> None:
+    long = {name_of(page): len(page.read_text().splitlines()) for page in PAGES if page != REPOSITORY / "CHANGELOG.md"}
+    assert {name: lines for name, lines in long.items() if lines > 150} == {}
+    assert long["README.md"] <= 125
