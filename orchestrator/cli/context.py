@@ -22,8 +22,7 @@ from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.cli.origins import is_of_broker, is_of_database
 from orchestrator.cli.output import Output, clean
-from orchestrator.db.processes.queries import is_not_migrated
-from orchestrator.db.session import Database
+from orchestrator.db.session import Database, is_not_migrated
 from orchestrator.errors import FormIncompleteError, OrchestratorError, PublishError, RequestError
 from orchestrator.log import configure_logging
 from orchestrator.messages import Advanced

@@ -23,8 +23,7 @@ from orchestrator.cli.migrations import (
 from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
 from orchestrator.db import migrations
-from orchestrator.db.migrations import registered
-from orchestrator.db.processes.queries import applied_revisions
+from orchestrator.db.migrations import list_applied, registered
 from orchestrator.db.registration.autogenerate import Linked, refuse_second_workflows, workflow_calls
 from orchestrator.db.registration.catalogue import stored_catalogue, stored_links
 from orchestrator.db.session import Database, is_connection_error
@@ -175,7 +174,7 @@ def status(as_json: AsJson = False) -> None:
     async def body(edge: Edge) -> int:
         async with edge.database() as database:
             async with database.transaction() as session:
-                applied = await applied_revisions(session)
+                applied = await list_applied(session)
             missing = await migrations.pending(database.engine, edge.project)
         edge.output.line(f"applied: {', '.join(applied) or 'nothing'}")
         edge.output.line(f"pending: {', '.join(missing) or 'nothing'}")

@@ -26,9 +26,9 @@ from orchestrator.db.processes.queries import (
     read_log,
     read_process,
     read_state,
-    require_workflow,
-    state_after,
 )
+from orchestrator.db.workflows import require_workflow
+from orchestrator.engine.log import state_after
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON, ProcessStatus
 

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.db.callbacks import CallbackProgress
-from orchestrator.db.processes.queries import LogEntry, ProcessSummary, tries
+from orchestrator.db.processes.queries import ProcessSummary
+from orchestrator.engine.log import LogEntry, count_tries
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID
 from orchestrator.types import JSON, State
 
@@ -149,7 +150,7 @@ def header(
 
 def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -> None:
     """Print a process's log: a table, or line by line in a narrow terminal."""
-    numbers = tries(entries)
+    numbers = count_tries(entries)
     rows = []
     for entry in entries:
         if output.console.width < _WIDE:
@@ -200,7 +201,7 @@ def process_document(
     process: ProcessSummary, entries: Sequence[LogEntry], callback: CallbackProgress | None = None
 ) -> dict[str, Any]:
     """A process with its log, as JSON."""
-    numbers = tries(entries)
+    numbers = count_tries(entries)
     return {
         **summary_document(process),
         "callback": None if callback is None else fields_of(callback),

@@ -16,10 +16,10 @@ from orchestrator.cli.options import AsJson, User, checked_text, user_name
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
 from orchestrator.db.lookup import find_process, find_subscription
-from orchestrator.db.processes.queries import tries
 from orchestrator.db.subscriptions.history import PAGE, ProcessHistory, SubscriptionChange
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference
-from orchestrator.db.subscriptions.queries import ShownSubscription, StoredBlock
+from orchestrator.db.subscriptions.queries import ShownBlock, ShownSubscription
+from orchestrator.engine.log import count_tries
 from orchestrator.registry import known_workflows
 from orchestrator.services import subscriptions
 from orchestrator.services.subscriptions import Offer
@@ -274,7 +274,7 @@ def _header(output: Output, found: ShownSubscription) -> None:
         output.prose(("note          ", "dim"), clean(one.note))
 
 
-def _block(output: Output, block: StoredBlock, found: ShownSubscription, place: str, *, depth: int) -> None:
+def _block(output: Output, block: ShownBlock, found: ShownSubscription, place: str, *, depth: int) -> None:
     title = Text.assemble((clean(place or "(in no field)"), "bold"), "  ", clean(block.name))
     title.append(f"  {block.subscription_instance_id}", style="dim")
     if block.label:
@@ -290,7 +290,7 @@ def _block(output: Output, block: StoredBlock, found: ShownSubscription, place: 
         _block(output, inner, found, name, depth=depth + 1)
 
 
-def _placed(blocks: Sequence[StoredBlock]) -> Iterable[tuple[StoredBlock, str]]:
+def _placed(blocks: Sequence[ShownBlock]) -> Iterable[tuple[ShownBlock, str]]:
     """Blocks with the names of their places; rows do not tell a list of one block from a field with one block."""
     many = {block.field for block in blocks if block.position}
     for block in blocks:
@@ -334,7 +334,7 @@ def _process(output: Output, one: ProcessHistory) -> None:
     made: dict[tuple[str | None, int | None], list[SubscriptionChange]] = defaultdict(list)
     for change in one.changes:
         made[change.step, change.attempt].append(change)
-    numbers = tries(one.log)
+    numbers = count_tries(one.log)
     for entry in one.log:
         output.prose(entry_line(entry, numbers.get(entry.sequence)))
         # What a step saved, it saved in the commit that wrote this entry.

@@ -17,13 +17,12 @@ from orchestrator.cli.render import entry_line, failure_line, process_document, 
 from orchestrator.db.callbacks import read_progress
 from orchestrator.db.consumers import list_consumers
 from orchestrator.db.processes.queries import (
-    LogEntry,
     ProcessSummary,
     read_log,
     read_process,
-    tries,
 )
 from orchestrator.db.session import Database, is_connection_error
+from orchestrator.engine.log import LogEntry, count_tries
 from orchestrator.errors import OrchestratorError
 from orchestrator.services.control import input_form
 from orchestrator.types import JSON, ProcessStatus
@@ -99,7 +98,7 @@ async def _catch_up(edge: Edge, database: Database, process_id: UUID, seen: _See
         seen.moved_at = loop.time()
     seen.process = process
     seen.entries.extend(new)
-    numbers = tries(seen.entries)
+    numbers = count_tries(seen.entries)
     for entry in new:
         if entry.sequence > after:
             edge.output.prose(entry_line(entry, numbers.get(entry.sequence)))

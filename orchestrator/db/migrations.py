@@ -272,3 +272,10 @@ def _is_unreadable(error: BaseException, folders: Collection[Path]) -> TypeGuard
         and error.filename is not None
         and Path(error.filename).resolve().parent in folders
     )
+
+
+async def list_applied(session: AsyncSession) -> list[str]:
+    """Return the revisions in force; none in a database that was never migrated."""
+    if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return []
+    return sorted(str(one) for one in await session.scalars(text("SELECT version_num FROM alembic_version")))

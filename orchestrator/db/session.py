@@ -236,6 +236,13 @@ def is_database_loss(error: BaseException) -> bool:
     return isinstance(error, CONNECTION_ERRORS)
 
 
+def is_not_migrated(error: BaseException) -> bool:
+    """Return whether an error means that the database lacks our tables, or has those of an older version."""
+    found = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(found, "sqlstate", None) in {_MISSING_TABLE, _MISSING_COLUMN}
+
+
+_MISSING_TABLE, _MISSING_COLUMN = "42P01", "42703"
 _OURS = "orchestrator_own"
 
 

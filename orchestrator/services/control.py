@@ -12,7 +12,7 @@ from orchestrator.db.engine_lock import is_paused
 from orchestrator.db.processes.advance import store_decision
 from orchestrator.db.processes.idempotency import Command, is_repeated, remember
 from orchestrator.db.processes.rows import load_process
-from orchestrator.db.subscriptions.locks import held_by
+from orchestrator.db.subscriptions.locks import list_locked
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Aborted, Event, Patched, Retried, StepSkipped, Submitted
 from orchestrator.engine.plan import Plan
@@ -120,7 +120,7 @@ async def abort(
     command = Command(process_id, key, ("abort", reason))
     if await is_repeated(session, command):
         return await _as_it_is(session, process_id, limits)
-    left = await held_by(session, process_id)
+    left = await list_locked(session, process_id)
     if left:
         names = ", ".join(map(str, left))
         note = f"leaves out of sync: {names} ('orchestrator subscriptions set-in-sync' once that has been looked into)"

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
 from orchestrator.db.processes import insert as starts
-from orchestrator.db.subscriptions.locks import link
+from orchestrator.db.subscriptions.locks import link_subscriptions
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Started
 from orchestrator.engine.plan import Plan
@@ -120,7 +120,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
         # Somebody else has just used the key: the database decided who was first.
         return _repeated(request, await starts.start_facts(session, request.workflow, request.key))
     if subscription_id is not None:
-        await link(session, process.process_id, [subscription_id])
+        await link_subscriptions(session, process.process_id, [subscription_id])
     return StartOutcome(process.process_id, advanced(plan, decision, at))
 
 

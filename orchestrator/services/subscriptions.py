@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.subscriptions.history import history
-from orchestrator.db.subscriptions.neighbours import Case, lock_subscription, read_case
+from orchestrator.db.subscriptions.locks import LockState, lock_subscription, mark_in_sync, read_lock
+from orchestrator.db.subscriptions.neighbours import Case, read_case
 from orchestrator.db.subscriptions.queries import list_subscriptions, show
-from orchestrator.db.tables import ProcessRow, SubscriptionChangeRow, SubscriptionRow
 from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
 from orchestrator.errors import DefinitionError, StaleVersionError, SubscriptionHeldError, WorkflowNotUsableError
 from orchestrator.targets import Target
@@ -174,34 +173,20 @@ async def set_in_sync(session: AsyncSession, subscription_id: UUID, user: str, r
         SubscriptionHeldError: a process that is not finished holds it: it will go on, or must be aborted first.
     """
     await lock_subscription(session, subscription_id)
-    query = select(SubscriptionRow).where(SubscriptionRow.subscription_id == subscription_id)
-    row = (await session.scalars(query.execution_options(populate_existing=True))).one()
-    if row.insync:
+    lock = await read_lock(session, subscription_id)
+    if lock.insync:
         return False
-    if row.locked_by is not None:
-        await _require_finished(session, row.locked_by, subscription_id)
-    row.insync, row.locked_by = True, None
-    session.add(
-        SubscriptionChangeRow(
-            subscription_id=subscription_id,
-            version=row.version,
-            author=user,
-            changes={"insync": [False, True]},
-            note=reason,
-        )
-    )
-    await session.flush()
+    _require_finished(lock, subscription_id)
+    await mark_in_sync(session, subscription_id, user, reason)
     return True
 
 
-async def _require_finished(session: AsyncSession, process_id: UUID, subscription_id: UUID) -> None:
-    query = select(ProcessRow.workflow, ProcessRow.status).where(ProcessRow.process_id == process_id)
-    workflow, status = (await session.execute(query)).one()
-    if not ProcessStatus(status).is_final:
+def _require_finished(lock: LockState, subscription_id: UUID) -> None:
+    if lock.status is not None and not ProcessStatus(lock.status).is_final:
         raise SubscriptionHeldError(
-            f"the subscription {subscription_id} is held by process {process_id} ({workflow}, {status}): let it finish,"
-            " or abort it first",
-            {"process_id": str(process_id), "workflow": workflow, "status": status},
+            f"the subscription {subscription_id} is held by process {lock.process_id} ({lock.workflow}, {lock.status}):"
+            " let it finish, or abort it first",
+            {"process_id": str(lock.process_id), "workflow": lock.workflow, "status": lock.status},
         )
 
 

@@ -15,7 +15,8 @@ from pydantic_core.core_schema import custom_error_schema
 from pydantic_forms.validators import Choice
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db import products
+from orchestrator.db.subscriptions.queries import list_choices, read_version
+from orchestrator.db.workflows import list_products
 from orchestrator.engine.arguments import Arguments
 from orchestrator.engine.references import SUBSCRIPTION_ID, SUBSCRIPTION_VERSION
 from orchestrator.errors import (
@@ -57,7 +58,7 @@ async def product_choice(session: AsyncSession, workflow: str) -> type[Choice]:
     Raises:
         WorkflowNotUsableError: there is none.
     """
-    found = await products.of_workflow(session, workflow)
+    found = await list_products(session, workflow)
     if not found:
         raise WorkflowNotUsableError(
             f"no product has the workflow {workflow!r}: link it in a migration (link_workflow)",
@@ -82,7 +83,7 @@ async def subscription_choice(
     Raises:
         InvalidInputError: there is none to choose from.
     """
-    found = await products.subscriptions_of_types(
+    found = await list_choices(
         session,
         product_types=list(product_types),
         statuses=[SubscriptionLifecycle(status).value for status in statuses],
@@ -131,7 +132,7 @@ def subscription_first(
         await check(session, filled.subscription_id)
         state: State = {SUBSCRIPTION_ID: str(filled.subscription_id)}
         if isinstance(filled, SubscriptionVersionPage) and filled.version is not None:
-            found = await products.version_of(session, filled.subscription_id)
+            found = await read_version(session, filled.subscription_id)
             require_version(filled.subscription_id, filled.version, found)
             # For the locking step, which compares again: in between the subscription is anybody's.
             state[SUBSCRIPTION_VERSION] = filled.version

@@ -47,7 +47,9 @@ class StoreProcessSubscription(Step):
 
 @step("Link process to subscription")
 async def _store_process_subscription(session: AsyncSession, process_id: UUID, state: State) -> None:
-    await locks.link(session, process_id, subscription_ids(state) or [_subject(state, "Link process to subscription")])
+    await locks.link_subscriptions(
+        session, process_id, subscription_ids(state) or [_subject(state, "Link process to subscription")]
+    )
 
 
 store_process_subscription = StoreProcessSubscription(
@@ -96,9 +98,9 @@ async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State
     if not await locks.take_lock(session, subscription_id, process_id):
         process = await load_process(session, process_id)
         if process.workflow not in WF_USABLE_WHILE_OUT_OF_SYNC:
-            holder = await locks.holder_of(session, subscription_id)
+            lock = await locks.read_lock(session, subscription_id)
             raise SubscriptionLockedError(
-                f"the subscription {subscription_id} cannot be locked: {holder}. Retry when it is in sync again."
+                f"the subscription {subscription_id} cannot be locked: {lock}. Retry when it is in sync again."
             )
     # The start has asked as well, but between it and the lock others had the subscription. Raising undoes the lock.
     await _require_still(session, process_id, subscription_id, {INVALID_STATUS, IN_USE})

@@ -52,9 +52,9 @@ async def release(database: Database, subscription_id: UUID, process_id: UUID) -
         return subscription_id in await locks.release_locks(session, process_id)
 
 
-async def holder(database: Database, subscription_id: UUID) -> locks.Holder:
+async def holder(database: Database, subscription_id: UUID) -> locks.LockState:
     async with database.transaction() as session:
-        return await locks.holder_of(session, subscription_id)
+        return await locks.read_lock(session, subscription_id)
 
 
 async def test_of_many_processes_at_the_same_instant_exactly_one_gets_the_lock(database: Database) -> None:
@@ -108,8 +108,8 @@ async def test_what_a_finished_process_has_left_locked_can_be_taken_over(databas
     assert not await take(database, subscription_id, second)
     assert await take(database, subscription_id, second, take_over=True)
     async with database.transaction() as session:
-        assert await locks.held_by(session, first) == []
-        assert await locks.held_by(session, second) == [subscription_id]
+        assert await locks.list_locked(session, first) == []
+        assert await locks.list_locked(session, second) == [subscription_id]
 
 
 async def test_what_nobody_holds_can_be_taken_over_though_it_is_out_of_sync(database: Database) -> None:
@@ -144,7 +144,7 @@ async def test_linking_twice_or_to_nothing_is_harmless(database: Database) -> No
 
     for _ in range(2):
         async with database.transaction() as session:
-            await locks.link(session, process_id, [subscription_id, uuid4()])
+            await locks.link_subscriptions(session, process_id, [subscription_id, uuid4()])
 
     rows = await database.pool.fetch("SELECT process_id, subscription_id FROM processes_subscriptions")
     assert [tuple(row) for row in rows] == [(process_id, subscription_id)]

@@ -17,7 +17,7 @@ from orchestrator.cli.forms import example, fields, type_of
 from orchestrator.cli.options import read_changes, read_pages
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import changes, seconds
-from orchestrator.db.processes.queries import LogEntry, state_after, tries
+from orchestrator.engine.log import LogEntry, count_tries, state_after
 from orchestrator.errors import (
     ConfigurationError,
     EnginePausedError,
@@ -79,12 +79,12 @@ def test_tries_are_counted_for_each_step_and_only_for_entries_about_which_someth
         entry(7, "Two", 3),
         entry(8, "Done", 3),
     ]
-    assert tries(log) == {3: 1, 4: 1, 7: 2}
+    assert count_tries(log) == {3: 1, 4: 1, 7: 2}
 
 
 def test_a_lost_attempt_counts_as_a_try_of_the_step_that_comes_next_in_the_log() -> None:
     log = [entry(1, "One", 1), entry(2, "attempt lost", 2, kind="process"), entry(3, "Two", 3)]
-    assert tries(log) == {1: 1, 3: 2}
+    assert count_tries(log) == {1: 1, 3: 2}
 
 
 @pytest.mark.parametrize("hidden", ["\x1b", "\x9b", "\u202e", "\x00", "\x7f", "\u2066", "\ud800"])

@@ -1,4 +1,4 @@
-"""Reading processes and their logs, for people.
+"""Read processes and their logs, for people.
 
 One process is found by its key and the newest ones by their index, however many there are. :func:`list_processes` says
 where that does not hold.
@@ -7,21 +7,18 @@ where that does not hold.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.tables import LogRow, ProcessRow, WorkflowRow
+from orchestrator.db.tables import LogRow, ProcessRow, WorkflowRow, columns_of
+from orchestrator.engine.log import LogEntry
 from orchestrator.errors import NotFoundError
-from orchestrator.types import JSON, ProcessStatus, State
-
-_MISSING_TABLE = "42P01"
-_MISSING_COLUMN = "42703"
+from orchestrator.types import ProcessStatus, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +47,6 @@ class ProcessSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class LogEntry:
-    """One entry of a process's log: an attempt of a step, or something done to the process.
-
-    Args:
-        attempt: the engine's fencing number, which counts over the whole process.
-        consumer: who ran it; ``None`` for entries about which no function ran.
-    """
-
-    sequence: int
-    kind: str
-    name: str
-    position: int | None
-    attempt: int
-    status: str
-    delta: State
-    removed: tuple[str, ...]
-    failure: dict[str, JSON] | None
-    note: str | None
-    author: str
-    consumer: str | None
-    started_at: datetime
-    finished_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Unclaimed:
     """Processes that stand at one step and wait for a consumer, and for how many seconds the longest has."""
 
@@ -92,7 +64,7 @@ async def list_processes(
     is_task: bool | None = None,
     limit: int,
 ) -> list[ProcessSummary]:
-    """The newest processes that fit, newest first: the index on ``started_at`` is read until ``limit`` are found.
+    """Return the newest processes that fit, newest first: the index on ``started_at`` is read until ``limit`` are found.
 
     No index knows statuses or tasks: when fewer than ``limit`` fit, all processes are read (0.1 ms for each thousand).
     """
@@ -105,21 +77,18 @@ async def list_processes(
         query = query.where(ProcessRow.workflow_id.in_(ids))
     if is_task is not None:
         query = query.where(ProcessRow.is_task.is_(is_task))
-    return [_summary(row) for row in await session.execute(query)]
+    return [ProcessSummary(*row) for row in await session.execute(query)]
 
 
-async def require_workflow(session: AsyncSession, name: str) -> None:
-    """Make sure that the database knows a workflow, be it one that was removed.
-
-    Raises:
-        NotFoundError.
-    """
-    if await session.scalar(select(WorkflowRow.workflow_id).where(WorkflowRow.name == name).limit(1)) is None:
-        raise NotFoundError(f"the database knows no workflow {name!r}: 'orchestrator workflows' shows what there is")
+async def read_processes(session: AsyncSession, process_ids: Sequence[UUID]) -> list[ProcessSummary]:
+    """Return these processes without their states, the oldest first."""
+    query = _summaries().where(ProcessRow.process_id.in_(process_ids))
+    query = query.order_by(ProcessRow.started_at, ProcessRow.process_id)
+    return [ProcessSummary(*row) for row in await session.execute(query)]
 
 
 async def read_process(session: AsyncSession, process_id: UUID) -> ProcessSummary:
-    """One process without its state.
+    """Return one process without its state.
 
     Raises:
         NotFoundError.
@@ -127,11 +96,11 @@ async def read_process(session: AsyncSession, process_id: UUID) -> ProcessSummar
     row = (await session.execute(_summaries().where(ProcessRow.process_id == process_id))).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no process {process_id}")
-    return _summary(row)
+    return ProcessSummary(*row)
 
 
 async def read_state(session: AsyncSession, process_id: UUID) -> State:
-    """What a process knows now.
+    """Return what a process knows now.
 
     Raises:
         NotFoundError.
@@ -143,31 +112,22 @@ async def read_state(session: AsyncSession, process_id: UUID) -> State:
 
 
 async def read_log(session: AsyncSession, process_id: UUID, *, after: int = 0) -> list[LogEntry]:
-    """The entries of a process's log after entry number ``after``, in order."""
-    query = select(LogRow).where(LogRow.process_id == process_id, LogRow.sequence > after).order_by(LogRow.sequence)
-    return [
-        LogEntry(
-            sequence=row.sequence,
-            kind=row.kind,
-            name=row.name,
-            position=row.position,
-            attempt=row.attempt,
-            status=row.status,
-            delta=row.delta,
-            removed=tuple(row.removed or ()),
-            failure=row.failure,
-            note=row.note,
-            author=row.author,
-            consumer=row.consumer,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-        )
-        for row in await session.scalars(query)
-    ]
+    """Return the entries of a process's log after entry number ``after``, in order."""
+    query = _entries().where(LogRow.process_id == process_id, LogRow.sequence > after).order_by(LogRow.sequence)
+    return [_entry(row) for _, *row in await session.execute(query)]
+
+
+async def read_logs(session: AsyncSession, process_ids: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
+    """Return the whole logs of several processes, in one statement."""
+    query = _entries().where(LogRow.process_id.in_(process_ids)).order_by(LogRow.process_id, LogRow.sequence)
+    logs: dict[UUID, list[LogEntry]] = {process_id: [] for process_id in process_ids}
+    for process_id, *row in await session.execute(query):
+        logs[process_id].append(_entry(row))
+    return logs
 
 
 async def list_unclaimed(session: AsyncSession, after: float) -> list[Unclaimed]:
-    """The steps that nobody has claimed for ``after`` seconds, those first that have waited longest."""
+    """Return the steps that nobody has claimed for ``after`` seconds, those first that have waited longest."""
     waited = func.extract("epoch", func.now() - ProcessRow.updated_at)
     longest = func.max(waited)
     query = (
@@ -179,69 +139,14 @@ async def list_unclaimed(session: AsyncSession, after: float) -> list[Unclaimed]
     return [Unclaimed(name, step, count, float(most)) for name, step, count, most in await session.execute(query)]
 
 
-async def applied_revisions(session: AsyncSession) -> list[str]:
-    """The migrations in force; empty in a database that was never migrated."""
-    if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
-        return []
-    return sorted(str(one) for one in await session.scalars(text("SELECT version_num FROM alembic_version")))
-
-
-def state_after(entries: Sequence[LogEntry], sequence: int) -> State:
-    """What the process knew after entry number ``sequence``: its log folded up to there."""
-    state: State = {}
-    for entry in entries:
-        if entry.sequence > sequence:
-            break
-        state.update(entry.delta)
-        for key in entry.removed:
-            state.pop(key, None)
-    return state
-
-
-def tries(entries: Sequence[LogEntry]) -> dict[int, int]:
-    """Which try of its step each entry is: sequence → 1, 2, …; entries about which nothing ran are left out.
-
-    Each claim has a new attempt number, so the first entry with a new number tells of a new try. A lost attempt is logged
-    for the process, not for its step, and counts for the step that comes next in the log.
-    """
-    numbers: dict[int, int] = {}
-    counted: dict[str, int] = {}
-    newest = pending = 0
-    for entry in entries:
-        is_new, newest = entry.attempt > newest, max(newest, entry.attempt)
-        if entry.kind != "step":
-            pending += is_new
-            continue
-        counted[entry.name] = counted.get(entry.name, 0) + pending + is_new
-        pending = 0
-        if is_new:
-            numbers[entry.sequence] = counted[entry.name]
-    return numbers
-
-
-def is_not_migrated(error: BaseException) -> bool:
-    """Whether an error means that the database lacks our tables, or has those of an older version."""
-    found = error.orig if isinstance(error, DBAPIError) else error
-    return getattr(found, "sqlstate", None) in {_MISSING_TABLE, _MISSING_COLUMN}
-
-
 def _summaries() -> Select[*tuple[Any, ...]]:
-    return select(
-        ProcessRow.process_id,
-        ProcessRow.workflow,
-        ProcessRow.is_task,
-        ProcessRow.status,
-        ProcessRow.step,
-        ProcessRow.sequence,
-        ProcessRow.started_by,
-        ProcessRow.actor,
-        ProcessRow.started_at,
-        ProcessRow.updated_at,
-        ProcessRow.claimed_by.is_not(None),
-        ProcessRow.due_at,
-        ProcessRow.assignee,
-    )
+    return select(*columns_of(ProcessRow, ProcessSummary, claimed=ProcessRow.claimed_by.is_not(None)))
 
 
-def _summary(row: Sequence[Any]) -> ProcessSummary:
-    return ProcessSummary(*row)
+def _entries() -> Select[*tuple[Any, ...]]:
+    return select(LogRow.process_id, *columns_of(LogRow, LogEntry))
+
+
+def _entry(row: Sequence[Any]) -> LogEntry:
+    entry = LogEntry(*row)
+    return replace(entry, removed=tuple(entry.removed or ()))

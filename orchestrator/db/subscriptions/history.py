@@ -13,15 +13,15 @@ from sqlalchemy import BigInteger, ColumnElement, Row, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes.queries import LogEntry, ProcessSummary
+from orchestrator.db.processes.queries import ProcessSummary, read_logs, read_processes
 from orchestrator.db.subscriptions.change_keys import Changes, Places
 from orchestrator.db.tables import (
-    LogRow,
     ProcessRow,
     ProcessSubscriptionRow,
     SubscriptionChangeRow,
     SubscriptionRow,
 )
+from orchestrator.engine.log import LogEntry
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON
 
@@ -131,8 +131,8 @@ async def history(
     shown = found[:limit]
     process_ids = [row.process_id for row in shown if row.process_id is not None]
     change_ids = [row.change_id for row in shown if row.process_id is None]
-    processes = await _processes(session, process_ids)
-    logs = await _logs(session, process_ids)
+    processes = await read_processes(session, process_ids)
+    logs = await read_logs(session, process_ids)
     row = SubscriptionChangeRow
     changes = await _changes(session, subscription_id, row.process_id.in_(process_ids) | row.change_id.in_(change_ids))
     others = [change for change in changes if change.change_id in change_ids]
@@ -188,25 +188,6 @@ async def _moment(session: AsyncSession, subscription_id: UUID, before: UUID | i
         what = f"the process {before}" if isinstance(before, UUID) else f"the change {before}"
         raise NotFoundError(f"{what} is no part of the history of subscription {subscription_id}")
     return moment
-
-
-async def _processes(session: AsyncSession, process_ids: Sequence[UUID]) -> list[ProcessSummary]:
-    columns = [
-        ProcessRow.claimed_by.is_not(None) if name == "claimed" else getattr(ProcessRow, name)
-        for name in ProcessSummary.__dataclass_fields__
-    ]
-    query = select(*columns).where(ProcessRow.process_id.in_(process_ids))
-    query = query.order_by(ProcessRow.started_at, ProcessRow.process_id)
-    return [ProcessSummary(*row) for row in await session.execute(query)]
-
-
-async def _logs(session: AsyncSession, process_ids: Sequence[UUID]) -> Mapping[UUID, list[LogEntry]]:
-    query = select(LogRow).where(LogRow.process_id.in_(process_ids)).order_by(LogRow.process_id, LogRow.sequence)
-    found: dict[UUID, list[LogEntry]] = defaultdict(list)
-    for row in await session.scalars(query):
-        fields: dict[str, Any] = {name: getattr(row, name) for name in LogEntry.__dataclass_fields__}
-        found[row.process_id].append(LogEntry(**fields | {"removed": tuple(row.removed or ())}))
-    return found
 
 
 async def _changes(

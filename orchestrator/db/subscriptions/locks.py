@@ -32,14 +32,14 @@ _RELEASE = text(
     RETURNING subscription_id
     """
 )
-_HOLDER = text(
+_READ_LOCK = text(
     """
     SELECT s.insync, s.locked_by, p.workflow, p.status
       FROM subscriptions s LEFT JOIN processes p ON p.process_id = s.locked_by
      WHERE s.subscription_id = :subscription_id
     """
 )
-_HELD = text("SELECT subscription_id FROM subscriptions WHERE locked_by = :process_id ORDER BY subscription_id")
+_LIST_LOCKED = text("SELECT subscription_id FROM subscriptions WHERE locked_by = :process_id ORDER BY subscription_id")
 _LINK = text(
     """
     INSERT INTO processes_subscriptions (process_id, subscription_id)
@@ -49,12 +49,27 @@ _LINK = text(
 )
 
 
+# Rows of other transactions may refer to the subscription while it is locked.
+_LOCK_ROW = text("SELECT subscription_id FROM subscriptions WHERE subscription_id = :subscription_id FOR NO KEY UPDATE")
+_MARK_IN_SYNC = text(
+    """
+    WITH changed AS (
+        UPDATE subscriptions SET insync = true, locked_by = NULL
+         WHERE subscription_id = :subscription_id
+        RETURNING subscription_id, version
+    )
+    INSERT INTO subscription_changes (subscription_id, version, author, changes, note)
+    SELECT subscription_id, version, :author, '{"insync": [false, true]}', :note FROM changed
+    """
+)
+
+
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """Who keeps a subscription out of sync.
+class LockState:
+    """Whether a subscription is in sync, and which process holds it if it is not.
 
     Args:
-        process_id: ``None`` when it is in sync, or was set out of sync by nobody who is known.
+        process_id: ``None`` when it is in sync, or out of sync without a process that holds it.
     """
 
     insync: bool
@@ -85,27 +100,42 @@ async def take_lock(session: AsyncSession, subscription_id: UUID, process_id: UU
 
 
 async def release_locks(session: AsyncSession, process_id: UUID) -> list[UUID]:
-    """Set the subscriptions that a process holds in sync; which they were."""
+    """Set the subscriptions that a process holds in sync, and return which they were."""
     return list(await session.scalars(_RELEASE, {"process_id": process_id}))
 
 
-async def holder_of(session: AsyncSession, subscription_id: UUID) -> Holder:
-    """Who holds a subscription.
+async def lock_subscription(session: AsyncSession, subscription_id: UUID) -> None:
+    """Keep every other transaction from changing a subscription's row until this one ends.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    if await session.scalar(_LOCK_ROW, {"subscription_id": subscription_id}) is None:
+        raise NotFoundError(f"there is no subscription {subscription_id}")
+
+
+async def mark_in_sync(session: AsyncSession, subscription_id: UUID, author: str, note: str) -> None:
+    """Set a subscription in sync, whoever holds it, and record who did it and why."""
+    await session.execute(_MARK_IN_SYNC, {"subscription_id": subscription_id, "author": author, "note": note})
+
+
+async def read_lock(session: AsyncSession, subscription_id: UUID) -> LockState:
+    """Return whether a subscription is in sync and which process holds it.
 
     Raises:
         NotFoundError: there is no such subscription.
     """
-    row = (await session.execute(_HOLDER, {"subscription_id": subscription_id})).one_or_none()
+    row = (await session.execute(_READ_LOCK, {"subscription_id": subscription_id})).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no subscription {subscription_id}")
-    return Holder(row.insync, row.locked_by, row.workflow, row.status)
+    return LockState(row.insync, row.locked_by, row.workflow, row.status)
 
 
-async def held_by(session: AsyncSession, process_id: UUID) -> list[UUID]:
-    """The subscriptions whose locks a process holds."""
-    return list(await session.scalars(_HELD, {"process_id": process_id}))
+async def list_locked(session: AsyncSession, process_id: UUID) -> list[UUID]:
+    """Return the subscriptions whose locks a process holds."""
+    return list(await session.scalars(_LIST_LOCKED, {"process_id": process_id}))
 
 
-async def link(session: AsyncSession, process_id: UUID, subscription_ids: Iterable[UUID]) -> None:
-    """Write down that a process touches subscriptions; those that do not exist are left out."""
+async def link_subscriptions(session: AsyncSession, process_id: UUID, subscription_ids: Iterable[UUID]) -> None:
+    """Record that a process touches subscriptions; those that do not exist are left out."""
     await session.execute(_LINK, {"process_id": process_id, "subscription_ids": list(subscription_ids)})

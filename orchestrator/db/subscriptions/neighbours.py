@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.tables import SubscriptionRow
 from orchestrator.engine.usability import SubscriptionFacts
 from orchestrator.errors import NotFoundError
 from orchestrator.targets import Target
@@ -139,18 +138,6 @@ class Neighbours:
     in_use_by: tuple[SubscriptionReference, ...]
 
 
-async def lock_subscription(session: AsyncSession, subscription_id: UUID) -> None:
-    """Let nobody else change or judge this subscription until the transaction ends.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    # Not FOR UPDATE: rows of other transactions may go on referring to it.
-    query = select(SubscriptionRow.subscription_id).where(SubscriptionRow.subscription_id == subscription_id)
-    if await session.scalar(query.with_for_update(key_share=True)) is None:
-        raise _unknown(subscription_id)
-
-
 async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
     """The facts about a subscription and its product's workflows, in one statement.
 
@@ -159,7 +146,7 @@ async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
     """
     row = (await session.execute(_CASE, {"subscription_id": subscription_id})).one_or_none()
     if row is None:
-        raise _unknown(subscription_id)
+        raise NotFoundError(f"there is no subscription {subscription_id}")
     facts = SubscriptionFacts(
         subscription_id=subscription_id,
         product_id=row.product_id,
@@ -189,7 +176,3 @@ def _workflow(written: Sequence[Any]) -> LinkedWorkflow:
 
 def _related(row: Any) -> SubscriptionReference:
     return SubscriptionReference(row.subscription_id, row.description, row.status, row.insync, row.product)
-
-
-def _unknown(subscription_id: UUID) -> NotFoundError:
-    return NotFoundError(f"there is no subscription {subscription_id}")

@@ -1,4 +1,4 @@
-"""Looking at subscriptions: pages of them, and one with all its blocks as they stand in the rows, without any model."""
+"""Read subscriptions, for people: pages of them, and one with all its blocks as they stand in the rows, without any model."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.subscriptions.neighbours import Neighbours, read_neighbours
+from orchestrator.db.tables import ProductRow, SubscriptionRow
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON
 
@@ -23,7 +24,7 @@ _SHOW = text(
     ), roots AS (
         SELECT field, position, depends_on_id FROM subscription_roots WHERE subscription_id = :subscription_id
     ), relations AS (
-        -- Written as in relations.py, and for the same reasons.
+        -- Written as in neighbours.py, for the reasons that are given there.
         SELECT relation.*
           FROM own
          CROSS JOIN LATERAL (
@@ -106,7 +107,7 @@ class SubscriptionSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredBlock:
+class ShownBlock:
     """A block as its rows have it, in one place of a tree.
 
     Args:
@@ -123,7 +124,7 @@ class StoredBlock:
     owner_subscription_id: UUID
     label: str | None
     resources: Mapping[str, JSON]
-    blocks: tuple[StoredBlock, ...] = ()
+    blocks: tuple[ShownBlock, ...] = ()
     is_repeated: bool = False
 
 
@@ -146,7 +147,7 @@ class ShownSubscription:
     product_tag: str
     fixed_inputs: Mapping[str, str]
     holder: Holder | None
-    blocks: tuple[StoredBlock, ...]
+    blocks: tuple[ShownBlock, ...]
     neighbours: Neighbours
 
 
@@ -160,7 +161,7 @@ async def list_subscriptions(
     limit: int,
     after: UUID | None = None,
 ) -> list[SubscriptionSummary]:
-    """A page of the subscriptions that fit, the newest first.
+    """Return a page of the subscriptions that fit, the newest first.
 
     A page by one of the filters, or by none, is read from its index and costs the same however many subscriptions there are.
     With several filters the index of one is read until the page is full. Two statements: one looks up what is named.
@@ -198,7 +199,7 @@ async def list_subscriptions(
 
 
 async def show(session: AsyncSession, subscription_id: UUID) -> ShownSubscription:
-    """One subscription with its tree of blocks, who holds it, and its neighbours.
+    """Return one subscription with its tree of blocks, who holds it, and its neighbours.
 
     The subscription and its blocks are read by one statement, so they are of one moment.
 
@@ -218,6 +219,32 @@ async def show(session: AsyncSession, subscription_id: UUID) -> ShownSubscriptio
         blocks=_Blocks(subscription_id, row.blocks, row.relations).tree(row.roots),
         neighbours=await read_neighbours(session, subscription_id),
     )
+
+
+async def list_choices(
+    session: AsyncSession, *, product_types: Sequence[str], statuses: Sequence[str], only_in_sync: bool, limit: int
+) -> list[tuple[UUID, str]]:
+    """Return the newest subscriptions of products of these types (or of all) in these statuses, with their descriptions."""
+    query = select(SubscriptionRow.subscription_id, SubscriptionRow.description).where(
+        SubscriptionRow.status.in_(statuses)
+    )
+    if product_types:
+        products = select(ProductRow.product_id).where(ProductRow.product_type.in_(product_types))
+        query = query.where(SubscriptionRow.product_id.in_(products))
+    if only_in_sync:
+        query = query.where(SubscriptionRow.insync)
+    rows = await session.execute(
+        query.order_by(SubscriptionRow.created_at.desc(), SubscriptionRow.subscription_id).limit(limit)
+    )
+    return [(row.subscription_id, row.description) for row in rows]
+
+
+async def read_version(session: AsyncSession, subscription_id: UUID) -> int | None:
+    """Return the version of a subscription; ``None`` when there is none."""
+    found: int | None = await session.scalar(
+        select(SubscriptionRow.version).where(SubscriptionRow.subscription_id == subscription_id)
+    )
+    return found
 
 
 def _page(conditions: Sequence[str], statuses: Iterable[str]) -> TextClause:
@@ -257,20 +284,20 @@ class _Blocks:
         for block, *place in self.relations:
             self.inside.setdefault(block, []).append(place)
 
-    def tree(self, roots: Sequence[Sequence[Any]]) -> tuple[StoredBlock, ...]:
+    def tree(self, roots: Sequence[Sequence[Any]]) -> tuple[ShownBlock, ...]:
         found = [self.block(*place) for place in roots]
         ours = str(self.subscription_id)
         found += [self.block("", 0, row[0]) for row in self.rows if row[1] == ours and row[0] not in self.placed]
         return tuple(found)
 
-    def block(self, field: str, position: int, block_id: str) -> StoredBlock:
+    def block(self, field: str, position: int, block_id: str) -> ShownBlock:
         # In its first place only: where blocks stand in two places each, a tree of all places doubles with each level.
         is_repeated = block_id in self.placed
         self.placed.add(block_id)
         _, owner, name, label, resources = self.by_id[block_id]
         inside = [] if is_repeated else self.inside.get(block_id, [])
         blocks = tuple(self.block(*place) for place in inside)
-        return StoredBlock(
+        return ShownBlock(
             field,
             position,
             name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.db.tables.base import Base
+from orchestrator.db.tables.base import Base, columns_of
 from orchestrator.db.tables.engine import (
     CallbackRow,
     CommandRow,
@@ -58,4 +58,5 @@ __all__ = [
     "SubscriptionRootRow",
     "SubscriptionRow",
     "WorkflowRow",
+    "columns_of",
 ]

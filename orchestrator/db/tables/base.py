@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import MetaData, Text
+from sqlalchemy import ColumnElement, MetaData, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase
@@ -32,3 +33,8 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB(),
         list[str]: ARRAY(Text()),
     }
+
+
+def columns_of(table: type[Base], shown: type[Any], **computed: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    """Return what to select for a dataclass, in the order of its fields: the table's columns by their names, or ``computed``."""
+    return [computed[one.name] if one.name in computed else getattr(table, one.name) for one in fields(shown)]

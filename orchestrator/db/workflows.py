@@ -1,0 +1,33 @@
+"""The workflows that the database knows, and the products that they are linked to."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.db.tables import ProductRow, ProductWorkflowRow, WorkflowRow
+from orchestrator.errors import NotFoundError
+
+
+async def require_workflow(session: AsyncSession, name: str) -> None:
+    """Check that the database knows a workflow, be it one that was removed.
+
+    Raises:
+        NotFoundError.
+    """
+    if await session.scalar(select(WorkflowRow.workflow_id).where(WorkflowRow.name == name).limit(1)) is None:
+        raise NotFoundError(f"the database knows no workflow {name!r}: 'orchestrator workflows' shows what there is")
+
+
+async def list_products(session: AsyncSession, workflow: str) -> list[tuple[UUID, str]]:
+    """Return the active products that a workflow is linked to, with their names, by name."""
+    rows = await session.execute(
+        select(ProductRow.product_id, ProductRow.name)
+        .join(ProductWorkflowRow, ProductWorkflowRow.product_id == ProductRow.product_id)
+        .join(WorkflowRow, WorkflowRow.workflow_id == ProductWorkflowRow.workflow_id)
+        .where(WorkflowRow.name == workflow, WorkflowRow.deleted_at.is_(None), ProductRow.status == "active")
+        .order_by(ProductRow.name)
+    )
+    return [(row.product_id, row.name) for row in rows]

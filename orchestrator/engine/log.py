@@ -1,0 +1,67 @@
+"""A process's log as it is read back, and what can be computed from it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.types import JSON, State
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry of a process's log: an attempt of a step, or something done to the process.
+
+    Args:
+        attempt: the engine's fencing number, which counts over the whole process.
+        consumer: who ran it; ``None`` for entries about which no function ran.
+    """
+
+    sequence: int
+    kind: str
+    name: str
+    position: int | None
+    attempt: int
+    status: str
+    delta: State
+    removed: tuple[str, ...]
+    failure: dict[str, JSON] | None
+    note: str | None
+    author: str
+    consumer: str | None
+    started_at: datetime
+    finished_at: datetime
+
+
+def state_after(entries: Sequence[LogEntry], sequence: int) -> State:
+    """Return the process's state after entry number ``sequence``: its log folded up to there."""
+    state: State = {}
+    for entry in entries:
+        if entry.sequence > sequence:
+            break
+        state.update(entry.delta)
+        for key in entry.removed:
+            state.pop(key, None)
+    return state
+
+
+def count_tries(entries: Sequence[LogEntry]) -> dict[int, int]:
+    """Return which try of its step each entry is: sequence → 1, 2, …; entries about which nothing ran are left out.
+
+    Each claim has a new attempt number, so the first entry with a new number stands for a new try. A lost attempt is logged
+    for the process, not for its step, and counts for the step that comes next in the log.
+    """
+    numbers: dict[int, int] = {}
+    counted: dict[str, int] = {}
+    newest = pending = 0
+    for entry in entries:
+        is_new, newest = entry.attempt > newest, max(newest, entry.attempt)
+        if entry.kind != "step":
+            pending += is_new
+            continue
+        counted[entry.name] = counted.get(entry.name, 0) + pending + is_new
+        pending = 0
+        if is_new:
+            numbers[entry.sequence] = counted[entry.name]
+    return numbers
