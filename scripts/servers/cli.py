@@ -7,30 +7,30 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import packages
-from .containers import Container, docker_answers
 from .errors import ServicesError, say
 from .folder import Folder, Record
 from .postgres import Postgres
 from .rabbitmq import Rabbitmq
-from .server import Given, Server
+from .server import Given, Private, Server
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NAMES = ("postgres", "rabbitmq")
+KINDS: dict[str, type[Postgres | Rabbitmq]] = {"postgres": Postgres, "rabbitmq": Rabbitmq}
 VARIABLES = {"postgres": "ORCHESTRATOR_DATABASE_URL", "rabbitmq": "ORCHESTRATOR_AMQP_URL"}
 MANAGEMENT = "ORCHESTRATOR_MANAGEMENT_URL"
 
 DESCRIPTION = """\
 PostgreSQL and RabbitMQ for this checkout.
 
-Private servers in .services/, on free ports of 127.0.0.1, run without root's rights and beside whatever else runs on
-this machine. A server whose URL is in the environment (ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL) is used as it
-is and never started or stopped. With --dir the environment is ignored: a private pair in that folder.
+Private servers in .services/, on free ports of 127.0.0.1 which they keep, run without root's rights and beside whatever
+else runs on this machine. A server whose URL is in the environment (ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL) is
+used as it is and never started or stopped. With --dir the environment is ignored: a private pair in that folder.
 """
 
 
@@ -38,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
-    except ServicesError as error:
-        print(f"scripts/services: {error}", file=sys.stderr)
-    except OSError as error:  # a full disk, a folder that is not ours: words enough, a traceback adds nothing
+    except (ServicesError, OSError) as error:  # a full disk, say: a traceback would add nothing
         print(f"scripts/services: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
@@ -65,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "kill": "end it by SIGKILL, as a crash would",
         "wipe": "start it again with no data: a new broker or database with the same URL",
     }.items():
-        verbs.add_parser(verb, help=text).add_argument("server", choices=NAMES)
+        verbs.add_parser(verb, help=text).add_argument("server", choices=KINDS)
     control = verbs.add_parser("ctl", help="run rabbitmqctl against the private node: ctl -- list_queues")
     control.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
@@ -75,14 +73,20 @@ def _run(options: argparse.Namespace) -> int:
     folder = Folder(options.dir or CHECKOUT / ".services")
     given_allowed = options.dir is None
     folder.read()
-    if options.verb in ("status", "env"):
-        servers = _known(folder, given_allowed)
-        return _status(servers) if options.verb == "status" else _env(servers, as_json=options.json)
+    servers = _known(folder, given_allowed)
+    if options.verb == "status":
+        return _status(servers)
+    if options.verb == "env":
+        return _env(servers, as_json=options.json)
     if options.verb == "ctl":
-        arguments = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
-        return _one(_known(folder, given_allowed), "rabbitmq").control(arguments)
-    if options.verb == "up" and given_allowed and all(_given(folder, name) for name in NAMES):
-        return _start(_known(folder, given_allowed))  # then there is no need for a folder
+        return _control(servers, options.arguments)
+    if (
+        options.verb == "up"
+        and all(isinstance(server, Given) for server in servers.values())
+        and len(servers) == len(KINDS)
+    ):
+        return _start(servers)  # no folder is needed
+    packages.check_platform()
     with folder.locked():
         if options.verb == "up":
             return _up(folder, given_allowed)
@@ -91,162 +95,125 @@ def _run(options: argparse.Namespace) -> int:
         return _change(options.verb, _one(_known(folder, given_allowed), options.server))
 
 
-def _given(folder: Folder, name: str) -> Given | None:
-    """The server that the environment names, unless that is our own: whoever evaluated `env` has its URL there, too."""
-    url = os.environ.get(VARIABLES[name])
-    if not url:
-        return None
-    record = folder.records.get(name)
-    if record and _place(_private(folder, name, record).environment()[VARIABLES[name]]) == _place(url):
-        return None
-    others = {MANAGEMENT: os.environ[MANAGEMENT]} if name == "rabbitmq" and MANAGEMENT in os.environ else {}
-    return Given(name, VARIABLES[name], url, others)
-
-
-def _place(url: str) -> str:
-    """Server and login of a URL; another database or virtual host of it is still the same server."""
-    return urlsplit(url).netloc
-
-
-def _private(folder: Folder, name: str, record: Record) -> Server:
-    if record.kind == "containers":
-        return Container(folder, record, name)
-    return Postgres(folder, record) if name == "postgres" else Rabbitmq(folder, record)
-
-
-def _known(folder: Folder, given_allowed: bool) -> list[Server]:
-    """The servers that are there already, given or private, running or not."""
-    servers: list[Server] = []
-    for name in NAMES:
-        given = _given(folder, name) if given_allowed else None
-        if given:
-            servers.append(given)
-        elif folder.somebody_elses:
-            raise ServicesError(folder.somebody_elses)
-        elif name in folder.records:
-            servers.append(_private(folder, name, folder.records[name]))
+def _known(folder: Folder, given_allowed: bool) -> dict[str, Server]:
+    """Return the servers that exist already, given or private, running or not."""
+    servers: dict[str, Server] = {}
+    for name, kind in KINDS.items():
+        private = kind(folder, folder.records[name]) if name in folder.records else None
+        url = os.environ.get(VARIABLES[name]) if given_allowed else None
+        # Whoever has evaluated `env` has our own server's URL in the environment, too.
+        if url and not (private and _place(private.environment()[VARIABLES[name]]) == _place(url)):
+            names = [VARIABLES[name], *([MANAGEMENT] if name == "rabbitmq" and MANAGEMENT in os.environ else [])]
+            servers[name] = Given(name, VARIABLES[name], {variable: os.environ[variable] for variable in names})
+        elif private:
+            servers[name] = private
+        else:
+            folder.check_owner()
     return servers
 
 
-def _one(servers: list[Server], name: str) -> Server:
-    for server in servers:
-        if server.name == name:
-            return server
-    raise ServicesError(f"there is no {name} yet: scripts/services up")
+def _place(url: str) -> str:
+    """Return server and login of a URL; another database or virtual host of it is still the same server."""
+    return urlsplit(url).netloc
+
+
+def _one(servers: dict[str, Server], name: str) -> Server:
+    if name not in servers:
+        raise ServicesError(f"there is no {name} yet: scripts/services up")
+    return servers[name]
 
 
 def _up(folder: Folder, given_allowed: bool) -> int:
-    if folder.why_afresh:
-        say(folder.why_afresh)
-    known = {server.name for server in _known(folder, given_allowed)}
-    _choose(folder, [name for name in NAMES if name not in known])
+    if folder.why_anew:
+        say(folder.why_anew)
+    new = [name for name in KINDS if name not in _known(folder, given_allowed)]
+    packages.provide(new)
+    for name in new:
+        _forgotten(folder, name).kill()
+        folder.remember(name, folder.new_record(name, KINDS[name].ports))
     return _start(_known(folder, given_allowed))
 
 
-def _start(servers: list[Server]) -> int:
-    failures = _together(servers, lambda server: say(f"{server.name}: {server.start()}"))
-    for failure in failures:
-        print(f"scripts/services: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+def _forgotten(folder: Folder, name: str) -> Private:
+    """Return a server that may run although settings.json does not know it: the folder's marker finds it."""
+    return KINDS[name](folder, Record(str(folder.path / name), {}, ""))
 
 
-def _choose(folder: Folder, names: list[str]) -> None:
-    """Decide how each new server will run: installed programs, else installing them, else containers."""
-    absent = [name for name in names if packages.folder_of(name) is None]
-    kinds = dict.fromkeys(names, "processes")
-    if absent:
-        if packages.can_install():
-            packages.install(absent)
-        elif packages.ONLY_HERE not in os.environ and docker_answers():
-            kinds.update(dict.fromkeys(absent, "containers"))
-        else:
-            raise packages.missing(absent)
-    for name in names:
-        _survivor(folder, name).wipe()
-        ports = Postgres.ports if name == "postgres" else Rabbitmq.ports
-        folder.remember(name, folder.new_record(name, kinds[name], ports))
-        if kinds[name] == "containers":
-            _survivor(folder, name).wipe()  # one of our name would have another password
+def _start(servers: dict[str, Server]) -> int:
+    def start(server: Server) -> None:
+        say(f"{server.name}: {server.start()}")
+
+    return _together(partial(start, server) for server in servers.values())
 
 
-def _together(servers: list[Server], action: Callable[[Server], None]) -> list[ServicesError | OSError]:
-    """Do it for all servers at the same time; what went wrong."""
-    failures: list[ServicesError | OSError] = []
+def _together(actions: Iterable[Callable[[], None]]) -> int:
+    """Run all actions at the same time, and print what went wrong; return the exit code."""
 
-    def attempt(server: Server) -> None:
+    def attempt(action: Callable[[], None]) -> bool:
         try:
-            action(server)
+            action()
         except (ServicesError, OSError) as error:
-            failures.append(error)
+            print(f"scripts/services: {error}", file=sys.stderr)
+            return False
+        return True
 
-    with ThreadPoolExecutor(len(NAMES)) as pool:
-        list(pool.map(attempt, servers))
-    return failures
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        return 0 if all(list(pool.map(attempt, actions))) else 1
 
 
 def _down(folder: Folder, *, wipe: bool) -> int:
-    """Stop all that is ours, also servers that outlived their settings.json."""
-
-    def end(server: Server) -> None:
+    def end(server: Private) -> None:
         ran = server.pid() is not None
-        if wipe:
-            server.wipe()
-        else:
-            server.stop()
+        server.stop(at_once=wipe)
         say(f"{server.name}: {'stopped' if ran else 'does not run'}")
 
-    failures = _together([_survivor(folder, name) for name in NAMES], end)
-    for failure in failures:
-        print(f"scripts/services: {failure}", file=sys.stderr)
-    if failures:
-        return 1
-    if wipe or not folder.records:
+    code = _together(partial(end, _forgotten(folder, name)) for name in KINDS)
+    if code == 0 and (wipe or not (folder.records or folder.why_anew)):
         folder.delete()
-    if wipe:
-        say(f"{folder.path}: deleted")
-    return 0
-
-
-def _survivor(folder: Folder, name: str) -> Server:
-    """The private server of this name, known or not: it is found by the folder's marker."""
-    unknown = Record("processes", str(folder.path / name), {}, "")
-    return _private(folder, name, folder.records.get(name, unknown))
+        if wipe:
+            say(f"{folder.path}: deleted")
+    return code
 
 
 def _change(verb: str, server: Server) -> int:
     if isinstance(server, Given):
-        raise ServicesError(f"{server.name} is given by {server.variable}: not ours to {verb}")
-    if verb == "stop":
+        raise ServicesError(f"{server.name} is given by {server.variable}: scripts/services does not {verb} it")
+    if verb == "start":
+        say(f"{server.name}: {server.start()}")
+    elif verb == "stop":
         server.stop()
+        say(f"{server.name}: stopped")
     elif verb == "kill":
         server.kill()
-    elif verb == "wipe":
-        server.wipe()
-    if verb in ("start", "wipe"):
-        say(f"{server.name}: {server.start()}")
+        say(f"{server.name}: killed")
     else:
-        say(f"{server.name}: {'stopped' if verb == 'stop' else 'killed'}")
+        server.wipe()
+        say(f"{server.name}: {server.start()}")
     return 0
 
 
-def _status(servers: list[Server]) -> int:
-    by_name = {server.name: server for server in servers}
-    all_well = True
-    for name in NAMES:
-        server = by_name.get(name)
+def _control(servers: dict[str, Server], arguments: list[str]) -> int:
+    server = _one(servers, "rabbitmq")
+    if not isinstance(server, Rabbitmq):
+        raise ServicesError("rabbitmq is not run by scripts/services: use its own rabbitmqctl")
+    return server.control(arguments[1:] if arguments[:1] == ["--"] else arguments)
+
+
+def _status(servers: dict[str, Server]) -> int:
+    code = 0
+    for name in KINDS:
+        server = servers.get(name)
         where = server.status() if server else None
         say(f"{name}: {where or ('does not answer' if server and server.pid() else 'does not run')}")
-        all_well = all_well and where is not None
-    return 0 if all_well else 1
+        code = code or int(where is None)
+    return code
 
 
-def _env(servers: list[Server], *, as_json: bool) -> int:
-    for name in NAMES:
-        _one(servers, name)
+def _env(servers: dict[str, Server], *, as_json: bool) -> int:
     variables: dict[str, str] = {}
-    for server in servers:
-        variables.update(server.environment())
-    pids = [f"{server.name}={pid}" for server in servers if (pid := server.pid()) is not None]
+    for name in KINDS:
+        variables |= _one(servers, name).environment()
+    pids = [f"{name}={pid}" for name in KINDS if (pid := servers[name].pid()) is not None]
     if pids:
         variables["ORCHESTRATOR_SERVICES_PIDS"] = ",".join(pids)
     if as_json:

@@ -1,10 +1,10 @@
-"""What can go wrong in words for the person at the terminal, and how progress is told."""
+"""The error that scripts/services prints, and how it prints progress."""
 
 from __future__ import annotations
 
 
 class ServicesError(Exception):
-    """Something the person at the terminal must know or mend; printed without a traceback."""
+    """A problem that the user has to solve; printed without a traceback."""
 
 
 def say(text: str) -> None:

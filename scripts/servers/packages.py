@@ -1,4 +1,4 @@
-"""Where the servers' programs are, and getting them with apt-get when we may."""
+"""Find the servers' programs, and install them with apt-get as root."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,13 +20,13 @@ APT = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120"]
 
 
 def folder_of(server: str) -> Path | None:
-    """The folder that holds the server's programs, the newest version first; None when it is not installed."""
+    """Return the folder with the server's programs, the newest version first; None when it is not installed."""
     return next((place for place in _places(server) if all((place / name).exists() for name in PROGRAMS[server])), None)
 
 
 def programs_of(server: str) -> Path:
     if (folder := folder_of(server)) is None:
-        raise missing([server])
+        raise _missing([server])
     return folder
 
 
@@ -42,17 +43,22 @@ def _places(server: str) -> Iterator[Path]:
         yield Path(found).resolve().parent
 
 
-def can_install() -> bool:
-    return ONLY_HERE not in os.environ and os.geteuid() == 0 and shutil.which("apt-get") is not None
+def provide(servers: list[str]) -> None:
+    """Install what is absent, without system services that start, now or at boot.
 
-
-def install(servers: list[str]) -> None:
-    """Install the servers' packages with apt-get, without their own system services starting, now or at boot."""
-    packages = [PACKAGES[server] for server in servers]
+    Raises:
+        ServicesError: it cannot be installed from here.
+    """
+    absent = [server for server in servers if folder_of(server) is None]
+    if not absent:
+        return
+    if ONLY_HERE in os.environ or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise _missing(absent)
+    packages = [PACKAGES[server] for server in absent]
     say(f"installing {' and '.join(packages)} with apt-get …")
     command = [*APT, "install", "--no-install-recommends", *packages]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with _no_system_services(servers):
+    with _no_system_services():
         outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if outcome.returncode != 0:  # as a rule: no package lists yet, or old ones
             say("updating the package lists …")
@@ -61,50 +67,42 @@ def install(servers: list[str]) -> None:
     if outcome.returncode != 0:
         raise ServicesError(f"{' '.join(command)} failed:\n{outcome.stderr.strip() or outcome.stdout.strip()}")
     if shutil.which("systemctl"):
-        for package in packages:
-            subprocess.run(["systemctl", "disable", package], capture_output=True, check=False)
+        subprocess.run(["systemctl", "disable", *packages], capture_output=True, check=False)
 
 
 @contextmanager
-def _no_system_services(servers: list[str]) -> Iterator[None]:
-    """While packages are installed: no service starts and PostgreSQL's package makes no cluster of its own."""
+def _no_system_services() -> Iterator[None]:
+    """While packages are installed, let no service start and PostgreSQL's package make no cluster of its own."""
     with ExitStack() as files:
-        files.enter_context(_temporary(Path("/usr/sbin/policy-rc.d"), "#!/bin/sh\nexit 101\n", 0o755))
-        if "postgres" in servers:
-            settings = Path("/etc/postgresql-common/createcluster.d/orchestrator.conf")
-            files.enter_context(_temporary(settings, "create_main_cluster = false\n", 0o644))
+        for path, text, mode in (
+            ("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755),
+            ("/etc/postgresql-common/createcluster.d/orchestrator.conf", "create_main_cluster = false\n", 0o644),
+        ):
+            file = Path(path)
+            if not file.exists():  # one that is there already stays as it is
+                file.parent.mkdir(parents=True, exist_ok=True)
+                files.callback(file.unlink, missing_ok=True)
+                file.write_text(text)
+                file.chmod(mode)
         yield
 
 
-@contextmanager
-def _temporary(path: Path, text: str, mode: int) -> Iterator[None]:
-    """A file that exists for a while. One that is there already is somebody's and stays as it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError:
-        yield
-        return
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        path.chmod(mode)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def missing(servers: list[str]) -> ServicesError:
-    packages = " ".join(PACKAGES[server] for server in servers)
+def _missing(servers: list[str]) -> ServicesError:
     titles = " and ".join({"postgres": "PostgreSQL", "rabbitmq": "RabbitMQ"}[server] for server in servers)
+    packages = " ".join(PACKAGES[server] for server in servers)
     lines = [
         f"not installed: {titles}.",
         "Do one of these, then run scripts/services up again:",
         f"  sudo apt-get install --no-install-recommends {packages}     (Debian, Ubuntu; as root this script does it)",
-        f"  brew install {packages.replace('rabbitmq-server', 'rabbitmq')}     (macOS)",
-        "  start Docker, so that `docker info` answers",
-        "  set ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_AMQP_URL to servers of your own",
+        "  set ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL and ORCHESTRATOR_MANAGEMENT_URL to servers of your own;",
+        "  with Docker, CONTRIBUTING.md has the commands",
     ]
     if only := os.environ.get(ONLY_HERE):
         lines.insert(1, f"({ONLY_HERE}={only} is set: only there was searched.)")
     return ServicesError("\n".join(lines))
+
+
+def check_platform() -> None:
+    """Raise where private servers cannot run: processes are found in /proc."""
+    if sys.platform != "linux":
+        raise _missing(list(PACKAGES))

@@ -1,4 +1,4 @@
-"""Processes of the operating system: find ours by their command line, start them, signal them, wait for them.
+"""Processes of the operating system: start them, find ours, signal them, wait for them.
 
 A process is recognised by a marker in its command line, never by a remembered pid: pids are used again, pid files
 survive crashes and folders get deleted under running servers, but a command line belongs to its process.
@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -20,7 +20,7 @@ from typing import TypedDict
 from .errors import ServicesError
 
 POLL = 0.05
-KILL_SECONDS = 30
+KILL_SECONDS = 60
 
 
 class Switch(TypedDict, total=False):
@@ -45,23 +45,15 @@ class Account:
         return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
     @classmethod
-    def me(cls) -> Account:
-        return cls.of(os.geteuid())
-
-    @classmethod
     def for_server(cls, preferred: str) -> Account:
-        """The user for a new server: ourselves, or as root `preferred` or else nobody. No server runs as root."""
+        """Return the user for a new server: the current one, or for root `preferred` or nobody. No server runs as root."""
         if os.geteuid() != 0:
-            return cls.me()
-        for name in (preferred, "nobody"):
-            try:
-                return cls.of(pwd.getpwnam(name).pw_uid)
-            except KeyError:
-                continue
-        raise ServicesError(f"no user to run {preferred} as: neither {preferred} nor nobody exists")
+            return cls.of(os.geteuid())
+        known = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
+        return cls.of(known[preferred if preferred in known else "nobody"])
 
     def own(self, path: Path) -> None:
-        """Give `path` to this user (only root has to and can)."""
+        """Give `path` to this user. Only root has to, and can."""
         if os.geteuid() == 0:
             os.chown(path, self.uid, self.gid)
 
@@ -69,57 +61,36 @@ class Account:
         return subprocess.run(["test", "-x", folder], cwd="/", check=False, **self.switch()).returncode == 0
 
     def switch(self) -> Switch:
-        """Arguments for subprocess that make the child this user."""
+        """Return the arguments for subprocess that make the child this user."""
         if os.geteuid() == self.uid:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
-@dataclass(frozen=True)
-class Process:
-    pid: int
-    uid: int
-    command: str
-
-
-def every_process() -> Iterator[Process]:
-    """All processes of this machine with their command lines."""
-    proc = Path("/proc")
-    if not (proc / "self" / "cmdline").exists():
-        yield from _from_ps()
-        return
-    for entry in proc.iterdir():
+def find(pattern: str) -> list[int]:
+    """Return the pids of the processes that we may signal and whose command line matches."""
+    me, found = os.geteuid(), []
+    for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                yield Process(int(entry.name), entry.stat().st_uid, command)
+                if me in (0, entry.stat().st_uid) and re.search(pattern, command):
+                    found.append(int(entry.name))
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # ended while we looked, or hidden from us and so not ours
+                continue  # has ended meanwhile, or is hidden from us and so not ours
+    return found
 
 
-def _from_ps() -> Iterator[Process]:
-    listing = subprocess.run(["ps", "-axwwo", "pid=,uid=,command="], check=True, capture_output=True, text=True).stdout
-    for line in listing.splitlines():
-        pid, uid, command = [*line.split(None, 2), ""][:3]
-        yield Process(int(pid), int(uid), command)
-
-
-def find(pattern: re.Pattern[str]) -> list[Process]:
-    """The processes that we may signal whose command line matches."""
-    me = os.geteuid()
-    return [found for found in every_process() if me in (0, found.uid) and pattern.search(found.command)]
-
-
-def send(processes: Sequence[Process], number: signal.Signals) -> None:
-    for process in processes:
+def send(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
         try:
-            os.kill(process.pid, number)
+            os.kill(pid, number)
         except ProcessLookupError:
             continue
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Look again and again until `condition` holds; False when it does not within `seconds`."""
+    """Poll until `condition` holds; return False when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -128,16 +99,16 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def end(found: Callable[[], list[Process]]) -> None:
-    """SIGKILL whatever `found` finds, until it finds nothing any more (a dying parent may still have forked)."""
+def kill_all(pattern: str) -> None:
+    """Send SIGKILL to whatever `find` finds, until it finds nothing more: a dying parent may still have forked."""
 
     def gone() -> bool:
-        left = found()
+        left = find(pattern)
         send(left, signal.SIGKILL)
         return not left
 
     if not wait_until(gone, KILL_SECONDS):
-        raise ServicesError(f"SIGKILL does not end {', '.join(str(process.pid) for process in found())}")
+        raise ServicesError(f"SIGKILL does not end {', '.join(map(str, find(pattern)))}")
 
 
 def start(
@@ -164,10 +135,3 @@ def start(
             umask=0o077,
             **account.switch(),
         )
-
-
-def last_lines(log: Path, count: int = 15) -> str:
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
-    except FileNotFoundError:
-        return "(no log)"

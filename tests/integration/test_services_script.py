@@ -117,7 +117,7 @@ def test_up_gives_servers_that_can_be_used_and_a_second_up_leaves_them_alone(pai
 
 def test_passwords_are_readable_for_their_owner_only(pair: Pair) -> None:
     """The folder of a shared machine's checkout gives nothing away."""
-    for name in ("settings.json", "lock", "postgres.log", "rabbitmq.log"):
+    for name in ("settings.json", "postgres.log", "rabbitmq.log"):
         assert (pair.folder / name).stat().st_mode & 0o077 == 0, name
     assert pair.folder.stat().st_mode & 0o066 == 0
 
@@ -230,3 +230,23 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
         assert outcome.returncode == 1
         assert "holds something else" in outcome.stderr
     assert (tmp_path / "postgres" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_copied_or_damaged_folder_starts_anew(pair: Pair, tmp_path: Path) -> None:
+    """Its servers get data, ports and passwords of their own; those of the original run on."""
+    original = pair.variables()
+    copy = Pair(tmp_path / "copy")
+    copy.folder.mkdir()
+    (copy.folder / "settings.json").write_text((pair.folder / "settings.json").read_text())
+    try:
+        assert "was moved or copied" in copy.run("up")
+        assert copy.variables()["ORCHESTRATOR_DATABASE_URL"] != original["ORCHESTRATOR_DATABASE_URL"]
+        forgotten = copy.pids()
+        (copy.folder / "settings.json").write_text("{")
+        assert "is damaged" in copy.run("up")
+        assert not set(forgotten.values()) & set(copy.pids().values())
+        assert query(copy.variables()["ORCHESTRATOR_DATABASE_URL"], "SELECT 1") == 1
+    finally:
+        services("--dir", copy.folder, "down", "--wipe")
+    assert not copy.folder.exists()
+    assert pair.variables() == original

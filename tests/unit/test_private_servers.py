@@ -9,9 +9,10 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
-from servers import folder as folders
+from servers import ports
 from servers.errors import ServicesError
-from servers.folder import Folder, Record, is_free, listens
+from servers.folder import Folder, Record
+from servers.ports import is_free, listens
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def listener(stack: ExitStack) -> socket.socket:
 
 def folder_with(path: Path, port: int) -> Folder:
     folder = Folder(path)
-    folder.records["rabbitmq"] = Record("processes", str(path), {"amqp": port}, "secret")
+    folder.records["rabbitmq"] = Record(str(path), {"amqp": port}, "secret")
     return folder
 
 
@@ -76,7 +77,7 @@ def test_a_port_that_another_program_keeps_is_an_error(
     tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No other port is taken in silence: the programs that know the server by its URL would look for it in vain."""
-    monkeypatch.setattr(folders, "DYING_SECONDS", 0.1)
+    monkeypatch.setattr(ports, "DYING_SECONDS", 0.1)
     port = port_of(listener)
     folder = folder_with(tmp_path, port)
 
