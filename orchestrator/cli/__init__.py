@@ -8,18 +8,15 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import database, programs, subscriptions
-from orchestrator.cli import engine as looking
-from orchestrator.cli import process_commands as changing
-from orchestrator.cli import process_queries as reading
-from orchestrator.cli import topology as broker
+from orchestrator.cli.commands import MARKUP, Root
 
 app = typer.Typer(
     name="orchestrator",
+    cls=Root,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -46,15 +43,6 @@ def _root(
     [bold]Begin with[/]:  orchestrator db upgrade;  orchestrator db migrate-workflows;  orchestrator db upgrade;
     orchestrator dev;  and in another terminal  orchestrator start my_workflow --wait
     """
-
-
-programs.register(app)
-changing.register(app)
-reading.register(app)
-looking.register(app)
-app.add_typer(subscriptions.app, name="subscriptions")
-app.add_typer(database.app, name="db")
-app.add_typer(broker.app, name="topology")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

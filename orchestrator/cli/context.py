@@ -1,4 +1,7 @@
-"""What every command needs: settings, servers opened for one command, and errors turned into lines."""
+"""What every command needs: settings, servers opened for one command, and errors turned into lines.
+
+A client of a server is imported by the method that opens the server, so that commands do not pay for the other one.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import typer
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.broker.connection import BrokerAddress
-from orchestrator.broker.outgoing import look
-from orchestrator.broker.publisher import Publisher
-from orchestrator.broker.topology import Topology
-from orchestrator.cli.origins import is_of_broker, is_of_database
 from orchestrator.cli.output import Output, clean
-from orchestrator.db.session import Database, is_not_migrated
 from orchestrator.errors import FormIncompleteError, OrchestratorError, PublishError, RequestError
 from orchestrator.log import configure_logging
-from orchestrator.messages import Advanced
-from orchestrator.services.start import StartLimits
 from orchestrator.settings import Settings, load_settings
-from orchestrator.workflows.shipped import load_workflows
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from orchestrator.broker.connection import BrokerAddress
+    from orchestrator.broker.publisher import Publisher
+    from orchestrator.db.session import Database
+    from orchestrator.messages import Advanced
+    from orchestrator.services.start import StartLimits
 
 REFUSED, INTERRUPTED = 1, 130
 """Exit codes: refused or failed; ended by Ctrl-C."""
@@ -38,7 +39,7 @@ _PERMISSION_DENIED = "42501"
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class CliContext:
     """One command's way to the servers; everything it opens is closed before the command ends."""
 
     settings: Settings
@@ -47,12 +48,16 @@ class Edge:
     @property
     def limits(self) -> StartLimits:
         """The settings that use cases need."""
+        from orchestrator.services.start import StartLimits
+
         settings = self.settings
         return StartLimits(settings.redispatch_after, settings.state_soft_limit, settings.state_hard_limit)
 
     @property
     def address(self) -> BrokerAddress:
         """Where RabbitMQ is."""
+        from orchestrator.broker.connection import BrokerAddress
+
         url = self.settings.amqp_url.get_secret_value()
         return BrokerAddress(url, "orchestrator command line", self.settings.connect_timeout)
 
@@ -67,11 +72,15 @@ class Edge:
         Raises:
             DefinitionError: one of them cannot be imported.
         """
+        from orchestrator.workflows.shipped import load_workflows
+
         load_workflows(self.settings.workflows)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
         """PostgreSQL, known to answer."""
+        from orchestrator.db.session import Database
+
         database = Database(
             self.settings.database_url.get_secret_value(),
             pool_size=2,
@@ -87,6 +96,9 @@ class Edge:
     @asynccontextmanager
     async def publisher(self) -> AsyncIterator[Publisher]:
         """RabbitMQ, connected and declared. Open it before a commit, so that without it nothing is left behind."""
+        from orchestrator.broker.publisher import Publisher
+        from orchestrator.broker.topology import Topology
+
         topology = Topology.of(self.settings.queue_type)
         publisher = Publisher(self.address, topology, self.settings.publish_timeout)
         try:
@@ -106,6 +118,8 @@ class Edge:
 
     async def nudge(self, publisher: Publisher, process_id: UUID, workflow: str) -> None:
         """Tell the coordinators that a process was changed. What is lost here is found by the reconciler."""
+        from orchestrator.broker.outgoing import look
+
         try:
             await publisher.publish(look(process_id, workflow))
         except PublishError as error:
@@ -114,7 +128,7 @@ class Edge:
             )
 
 
-Body = Callable[[Edge], Coroutine[Any, Any, int | None]]
+Body = Callable[[CliContext], Coroutine[Any, Any, int | None]]
 """A command's work; it returns its exit code, ``None`` for 0."""
 
 
@@ -126,7 +140,7 @@ def execute(body: Body, *, as_json: bool = False) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             settings = prepare()
             configure_logging(settings.log_format, "debug" if settings.log_level == "debug" else "warning")
-            code = asyncio.run(body(Edge(settings, output))) or 0
+            code = asyncio.run(body(CliContext(settings, output))) or 0
         code = code if output.flush() else REFUSED
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -181,6 +195,15 @@ def explain(error: BaseException) -> list[str] | None:
         return [text, *(f"  • {reason}" for reason in told if reason not in text)]
     if isinstance(error, OrchestratorError):
         return [_one_line(error)]
+    return _explain_foreign(error)
+
+
+def _explain_foreign(error: BaseException) -> list[str] | None:
+    from sqlalchemy.exc import DBAPIError
+
+    from orchestrator.cli.origins import is_of_broker, is_of_database
+    from orchestrator.db.session import is_not_migrated
+
     if is_not_migrated(error):
         return [_NOT_MIGRATED]
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _PERMISSION_DENIED:

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from orchestrator.cli.context import Edge, execute
-from orchestrator.cli.domain_models import migrate_domain_models
+from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.engine import registration_of
 from orchestrator.cli.migrations import (
     require_applied,
@@ -23,53 +22,49 @@ from orchestrator.cli.migrations import (
 from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
 from orchestrator.db import migrations
-from orchestrator.db.migrations import list_applied, registered
+from orchestrator.db.migrations import list_applied
 from orchestrator.db.registration.autogenerate import Linked, refuse_second_workflows, workflow_calls
 from orchestrator.db.registration.catalogue import stored_catalogue, stored_links
 from orchestrator.db.session import Database, is_connection_error
+from orchestrator.db.workflows import list_workflows
 from orchestrator.errors import ConfigurationError
 from orchestrator.registry import known_workflows, products_of, ships_with_engine
 from orchestrator.targets import Target
-
-app = typer.Typer(help="The database and its migrations.", no_args_is_help=True, rich_markup_mode="rich")
-app.command("migrate-domain-models")(migrate_domain_models)
 
 Message = Annotated[
     str, typer.Option("--message", "-m", metavar="TEXT", callback=checked_text, help="What the revision is for.")
 ]
 
 
-@app.command()
 def upgrade(as_json: AsJson = False) -> None:
     """Apply all migrations, the engine's and your own, that are not applied yet. Repeating it is harmless.
 
     Afterwards every product has the workflows of DEFAULT_PRODUCT_WORKFLOWS.
     """
 
-    async def body(edge: Edge) -> None:
-        defaults = edge.settings.default_product_workflows
-        async with edge.database() as database:
+    async def body(context: CliContext) -> None:
+        defaults = context.settings.default_product_workflows
+        async with context.database() as database:
             try:
-                heads = await migrations.upgrade(database.engine, edge.project, defaults)
+                heads = await migrations.upgrade(database.engine, context.project, defaults)
             except SQLAlchemyError as error:
                 raise _translated(error) from error
             async with database.transaction() as session:
-                known = {one.name for one in await registered(session)}
+                known = {one.name for one in await list_workflows(session)}
         unknown = [name for name in defaults if name not in known]
-        edge.output.line(f"the database is up to date: {', '.join(heads)}")
+        context.output.line(f"the database is up to date: {', '.join(heads)}")
         for name in unknown:
-            edge.output.line(
+            context.output.line(
                 (
                     f"no migration has registered {clean(name)} of DEFAULT_PRODUCT_WORKFLOWS yet: no product has it",
                     "dim",
                 )
             )
-        edge.output.document({"heads": heads, "unregistered_default_workflows": unknown})
+        context.output.document({"heads": heads, "unregistered_default_workflows": unknown})
 
     execute(body, as_json=as_json)
 
 
-@app.command()
 def downgrade(
     revision: Annotated[
         str,
@@ -84,31 +79,29 @@ def downgrade(
     Example: orchestrator db downgrade project@base
     """
 
-    async def body(edge: Edge) -> None:
-        async with edge.database() as database:
+    async def body(context: CliContext) -> None:
+        async with context.database() as database:
             try:
-                heads = await migrations.downgrade(database.engine, edge.project, revision)
+                heads = await migrations.downgrade(database.engine, context.project, revision)
             except SQLAlchemyError as error:
                 raise _translated(error) from error
-        edge.output.line(f"in force now: {', '.join(heads) or 'nothing'}")
-        edge.output.document({"heads": heads})
+        context.output.line(f"in force now: {', '.join(heads) or 'nothing'}")
+        context.output.document({"heads": heads})
 
     execute(body, as_json=as_json)
 
 
-@app.command()
 def revision(message: Message, as_json: AsJson = False) -> None:
     """Write an empty migration into your project's folder (ORCHESTRATOR_MIGRATIONS)."""
 
-    async def body(edge: Edge) -> None:
-        path = write(edge.project, message)
-        edge.output.line(f"written: {clean(path)}")
-        edge.output.document({"path": path})
+    async def body(context: CliContext) -> None:
+        path = write(context.project, message)
+        context.output.line(f"written: {clean(path)}")
+        context.output.document({"path": path})
 
     execute(body, as_json=as_json)
 
 
-@app.command()
 def merge(message: Message, as_json: AsJson = False) -> None:
     """Write the migration that joins two ends of your project's migrations, written side by side, into one.
 
@@ -117,15 +110,14 @@ def merge(message: Message, as_json: AsJson = False) -> None:
     Example: orchestrator db merge -m "merge vlans and racks"
     """
 
-    async def body(edge: Edge) -> None:
-        path = write_merge(edge.project, message)
-        edge.output.document({"path": path})
-        tell_written(edge, path)
+    async def body(context: CliContext) -> None:
+        path = write_merge(context.project, message)
+        context.output.document({"path": path})
+        tell_written(context, path)
 
     execute(body, as_json=as_json)
 
 
-@app.command("migrate-workflows")
 def migrate_workflows(message: Message = "register workflows", as_json: AsJson = False) -> None:
     """Write the migration that makes the database know the workflows of the code, and no others.
 
@@ -134,53 +126,52 @@ def migrate_workflows(message: Message = "register workflows", as_json: AsJson =
     Review the file, then apply it with: orchestrator db upgrade
     """
 
-    async def body(edge: Edge) -> None:
-        require_modules(edge)
-        edge.learn_workflows()
-        defaults = edge.settings.default_product_workflows
-        async with edge.database() as database:
+    async def body(context: CliContext) -> None:
+        require_modules(context)
+        context.learn_workflows()
+        defaults = context.settings.default_product_workflows
+        async with context.database() as database:
             before, products = await _stored_workflows(database)
-            await require_applied(edge, database)
+            await require_applied(context, database)
         after = _coded_workflows(before, products, defaults)
         shipped = {name: one for name, one in before.items() if _is_shipped(name)}
         refuse_second_workflows(_with_defaults(shipped | after, products, defaults))
         before = {name: one for name, one in before.items() if not _is_shipped(name)}
-        path = write_calls(edge.project, message, workflow_calls(before, after), workflow_calls(after, before))
+        path = write_calls(context.project, message, workflow_calls(before, after), workflow_calls(after, before))
         added = [name for name in sorted(after) if name not in before]
         removed = [name for name in sorted(before) if name not in after]
         changed = [name for name in sorted(after) if name in before and after[name] != before[name]]
-        edge.output.document({"path": path, "added": added, "removed": removed, "changed": changed})
+        context.output.document({"path": path, "added": added, "removed": removed, "changed": changed})
         if path is None:
-            edge.output.line("nothing to do: code and database know the same workflows")
+            context.output.line("nothing to do: code and database know the same workflows")
             return
         registrations = [name for name in changed if after[name].registration != before[name].registration]
         for word, some in (("adds", added), ("removes", removed), ("changes", registrations)):
             if some:
-                edge.output.line(f"{word} {', '.join(map(clean, some))}")
+                context.output.line(f"{word} {', '.join(map(clean, some))}")
         for name in sorted(after):
             old = before[name].products if name in before else frozenset()
             for word, links in (("links", after[name].products - old), ("unlinks", old - after[name].products)):
                 if links:
-                    edge.output.line(f"{word} {clean(name)}: {', '.join(map(clean, sorted(links)))}")
-        tell_written(edge, path)
+                    context.output.line(f"{word} {clean(name)}: {', '.join(map(clean, sorted(links)))}")
+        tell_written(context, path)
 
     execute(body, as_json=as_json)
 
 
-@app.command()
 def status(as_json: AsJson = False) -> None:
     """Show which migrations are applied and which are not. Exits with 1 when some are missing."""
 
-    async def body(edge: Edge) -> int:
-        async with edge.database() as database:
+    async def body(context: CliContext) -> int:
+        async with context.database() as database:
             async with database.transaction() as session:
                 applied = await list_applied(session)
-            missing = await migrations.pending(database.engine, edge.project)
-        edge.output.line(f"applied: {', '.join(applied) or 'nothing'}")
-        edge.output.line(f"pending: {', '.join(missing) or 'nothing'}")
+            missing = await migrations.pending(database.engine, context.project)
+        context.output.line(f"applied: {', '.join(applied) or 'nothing'}")
+        context.output.line(f"pending: {', '.join(missing) or 'nothing'}")
         if missing:
-            edge.output.line(("apply them with: orchestrator db upgrade", "dim"))
-        edge.output.document({"applied": applied, "pending": missing})
+            context.output.line(("apply them with: orchestrator db upgrade", "dim"))
+        context.output.document({"applied": applied, "pending": missing})
         return 1 if missing else 0
 
     execute(body, as_json=as_json)
@@ -190,7 +181,7 @@ async def _stored_workflows(database: Database) -> tuple[dict[str, Linked], set[
     """The workflows in the database with their products, and the names of all products."""
     async with database.transaction() as session:
         links = await stored_links(session)
-        stored = {one.name: Linked(one, links.get(one.name, frozenset())) for one in await registered(session)}
+        stored = {one.name: Linked(one, links.get(one.name, frozenset())) for one in await list_workflows(session)}
         return stored, set((await stored_catalogue(session)).products)
 
 

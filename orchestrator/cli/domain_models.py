@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.context import REFUSED, Edge, execute
+from orchestrator.cli.context import REFUSED, CliContext, execute
 from orchestrator.cli.migrations import require_applied, require_modules, tell_written, write_calls
 from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
@@ -60,12 +60,12 @@ def migrate_domain_models(
     """
     given = _read_fixed_inputs(fixed_input or [])
 
-    async def body(edge: Edge) -> int:
-        require_modules(edge)
-        edge.learn_workflows()
+    async def body(context: CliContext) -> int:
+        require_modules(context)
+        context.learn_workflows()
         definitions = [definition_of(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
-        async with edge.database() as database:
-            await require_applied(edge, database)
+        async with context.database() as database:
+            await require_applied(context, database)
             async with database.transaction() as session:
                 stored = await stored_catalogue(session)
                 if stored.products and not definitions:
@@ -77,7 +77,7 @@ def migrate_domain_models(
         wanted = coded_catalogue(definitions, stored, given)
         plan = sparing(stored, wanted, holdings, drop_values=drop_values)
         plan.unloadable += unloadable(definitions, stored, holdings, plan.dropped)
-        _write(edge, message, stored, plan)
+        _write(context, message, stored, plan)
         return REFUSED if plan.unloadable else 0
 
     execute(body, as_json=as_json)
@@ -212,12 +212,12 @@ def sparing(stored: Catalogue, wanted: Catalogue, holdings: Holdings, *, drop_va
     return plan
 
 
-def _write(edge: Edge, message: str, stored: Catalogue, plan: Plan) -> None:
+def _write(context: CliContext, message: str, stored: Catalogue, plan: Plan) -> None:
     after = plan.catalogue
     helpers = sorted({name for one in plan.unloadable for name in one.helpers})
     remarks = [line for one in plan.unloadable if one.calls for line in one.remarks]
     path = write_calls(
-        edge.project,
+        context.project,
         message,
         catalogue_calls(stored, after, plan.dropped),
         catalogue_calls(after, stored),
@@ -227,7 +227,7 @@ def _write(edge: Edge, message: str, stored: Catalogue, plan: Plan) -> None:
     added = _only_in(after, stored)
     removed = _only_in(stored, after)
     changed = _changes(stored, after, plan.dropped)
-    edge.output.document(
+    context.output.document(
         {
             "path": path,
             "added": added,
@@ -239,32 +239,32 @@ def _write(edge: Edge, message: str, stored: Catalogue, plan: Plan) -> None:
     )
     for word, some in (("adds", added), ("removes", removed), ("changes", changed), ("leaves out", plan.left_out)):
         for one in some:
-            edge.output.line(f"{word} {clean(one)}")
+            context.output.line(f"{word} {clean(one)}")
     if path is not None:
-        tell_written(edge, path)
+        tell_written(context, path)
     else:
         same = "the database has the products and blocks of the code"
-        edge.output.line(f"nothing to {'write' if plan.unloadable else 'do'}: {same}")
+        context.output.line(f"nothing to {'write' if plan.unloadable else 'do'}: {same}")
     if plan.unloadable:
-        _tell_unloadable(edge, plan.unloadable, helpers, is_written=path is not None)
+        _tell_unloadable(context, plan.unloadable, helpers, is_written=path is not None)
 
 
-def _tell_unloadable(edge: Edge, findings: list[Finding], helpers: list[str], *, is_written: bool) -> None:
-    edge.output.line(("but these models cannot load all subscriptions that there are:", "red"))
+def _tell_unloadable(context: CliContext, findings: list[Finding], helpers: list[str], *, is_written: bool) -> None:
+    context.output.line(("but these models cannot load all subscriptions that there are:", "red"))
     for one in findings:
-        edge.output.line(f"  • {clean(str(one))}")
+        context.output.line(f"  • {clean(str(one))}")
     if not helpers:
         return
     if is_written:
-        edge.output.line(("that file has these calls as comments: complete those that fit and let them run", "dim"))
+        context.output.line(("that file has these calls as comments: complete those that fit and let them run", "dim"))
         for swap in dict.fromkeys(swap for one in findings for swap in one.swaps):
-            edge.output.line((clean(swap), "dim"))
+            context.output.line((clean(swap), "dim"))
     else:
         imports = f"from orchestrator.db.registration import {', '.join(helpers)}"
-        edge.output.line(
+        context.output.line(
             (f"write the calls that fit into a file that 'orchestrator db revision' makes, with {imports}", "dim")
         )
-    edge.output.line(("then apply it, and run this again", "dim"))
+    context.output.line(("then apply it, and run this again", "dim"))
 
 
 _OPEN = "These models cannot load all subscriptions that there are. Complete the calls that fit, and let them run:"

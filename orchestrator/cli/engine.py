@@ -2,55 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.text import Text
 
-from orchestrator.broker.connection import QueueDepth
-from orchestrator.broker.topology import step_queue
-from orchestrator.cli.context import REFUSED, Edge, execute, explain
+from orchestrator.broker.topology import FIXED_QUEUES, step_queue
+from orchestrator.cli.context import REFUSED, CliContext, execute, explain
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
-from orchestrator.cli.process_commands import engine_line
-from orchestrator.cli.queues import Waiting, advice, depth_cells, depth_document, measure_all, queues_of_code
-from orchestrator.cli.render import fields_of, seconds
-from orchestrator.cli.watch import UNATTENDED_AFTER
+from orchestrator.cli.render import engine_line, fields_of, seconds
+from orchestrator.cli.watch import UNATTENDED_AFTER, reader_of
 from orchestrator.db.consumers import list_consumers
-from orchestrator.db.migrations import registered
-from orchestrator.db.processes.queries import list_unclaimed
-from orchestrator.db.registration.autogenerate import Registration
+from orchestrator.db.processes.queries import Unclaimed, list_unclaimed
+from orchestrator.db.workflows import Registration, list_workflows
 from orchestrator.errors import ConfigurationError, DefinitionError, ServerUnavailableError
-from orchestrator.registry import known_workflows, plan_of, queue_of
+from orchestrator.registry import known_workflows, plan_of, queue_of, step_queues
 from orchestrator.services.pause import engine_status
-from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
+from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
 
-PANEL = "Engine"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(rich_help_panel=PANEL)(status)
-    app.command(rich_help_panel=PANEL)(workflows)
+if TYPE_CHECKING:
+    from orchestrator.broker.connection import QueueDepth
 
 
 def status(as_json: AsJson = False) -> None:
     """Show whether the engine runs, its consumers and when they were last seen, and how much waits in its queues."""
 
-    async def body(edge: Edge) -> int | None:
-        async with edge.database() as database, database.transaction() as session:
+    async def body(context: CliContext) -> int | None:
+        async with context.database() as database, database.transaction() as session:
             engine = await engine_status(session)
             consumers = await list_consumers(session)
             unclaimed = await list_unclaimed(session, UNATTENDED_AFTER)
-        coded = queues_of_code(edge)
+        coded = queues_of_code(context)
         waiting = [Waiting(one, queue_of(one.workflow, one.step)) for one in unclaimed]
         needed = {DEFAULT_QUEUE, TASK_QUEUE, *(queue for one in consumers for queue in one.queues)}
         needed |= {one.queue for one in waiting if one.queue is not None}
-        output, code = edge.output, 0
+        output, code = context.output, 0
         problem: ServerUnavailableError | ConfigurationError | None = None
         depths: dict[str, QueueDepth | None] = {}
         try:
-            depths = await measure_all(edge, needed | coded)
+            depths = await measure_all(context, needed | coded)
             for name in coded - needed:
                 # Made when it is first needed.
                 if depths[step_queue(name)] is None:
@@ -58,7 +50,7 @@ def status(as_json: AsJson = False) -> None:
         except (ServerUnavailableError, ConfigurationError) as error:
             # What PostgreSQL knows is worth seeing all the same.
             problem, code = error, REFUSED
-        dead_after = edge.settings.presumed_dead_after
+        dead_after = context.settings.presumed_dead_after
         output.document(
             {
                 "status": engine.word,
@@ -109,13 +101,13 @@ def workflows(as_json: AsJson = False) -> None:
     Exits with 1 when the code of one is broken.
     """
 
-    async def body(edge: Edge) -> int:
-        edge.learn_workflows()
-        async with edge.database() as database, database.transaction() as session:
-            stored = {one.name: one for one in await registered(session)}
+    async def body(context: CliContext) -> int:
+        context.learn_workflows()
+        async with context.database() as database, database.transaction() as session:
+            stored = {one.name: one for one in await list_workflows(session)}
         found = [_known(name, stored.get(name)) for name in sorted({*known_workflows(), *stored})]
-        edge.output.document([fields_of(one) for one in found])
-        edge.output.table(
+        context.output.document([fields_of(one) for one in found])
+        context.output.table(
             ("workflow", "target", "kind", "code", "database", "description"),
             [
                 (
@@ -134,12 +126,24 @@ def workflows(as_json: AsJson = False) -> None:
         # One broken module may hold many workflows.
         wrong = list(dict.fromkeys(one.error for one in found if one.error))
         for error in wrong:
-            edge.output.complain(f"broken: {clean(error)}")
+            context.output.complain(f"broken: {clean(error)}")
         if any(one.in_code != one.in_database for one in found):
-            edge.output.line(("'orchestrator db migrate-workflows' writes the migration for the difference", "dim"))
+            context.output.line(("'orchestrator db migrate-workflows' writes the migration for the difference", "dim"))
         return REFUSED if wrong else 0
 
     execute(body, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Steps that nobody has claimed for a while; ``queue`` is ``None`` when this program does not know their workflow."""
+
+    steps: Unclaimed
+    queue: str | None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**fields_of(self.steps), "queue": self.queue}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +179,78 @@ def registration_of(name: str) -> Registration:
     """
     workflow = plan_of(name).workflow
     return Registration(name, workflow.target.value, workflow.is_task, workflow.description)
+
+
+def queues_of_code(context: CliContext) -> set[str]:
+    """The step queues that the workflows of this program name; a broken module is no reason to show nothing."""
+    try:
+        context.learn_workflows()
+    except DefinitionError as error:
+        context.output.complain(f"note: step queues may be missing: {clean(error)}")
+    return step_queues()
+
+
+async def measure_all(context: CliContext, names: Collection[str]) -> dict[str, QueueDepth | None]:
+    """How much waits in each queue of the engine.
+
+    Args:
+        names: of the step queues.
+
+    Raises:
+        ServerUnavailableError: RabbitMQ does not answer.
+    """
+    queues = [*(queue.name for queue in FIXED_QUEUES), *(step_queue(name) for name in sorted(names))]
+    from orchestrator.broker.connection import connect, measure
+
+    connection = await connect(context.address, "look")
+    try:
+        return {name: await measure(connection, name) for name in queues}
+    finally:
+        await connection.close()
+
+
+def depth_cells(depth: QueueDepth | None) -> tuple[Text, Text]:
+    """A queue's numbers. A missing queue is said to be missing, and nobody who reads what waits is red."""
+    if depth is None:
+        return Text("missing", style="red"), Text("")
+    return Text(str(depth.ready)), Text(str(depth.consumers), style="red" if is_unread(depth) else "")
+
+
+def depth_document(depth: QueueDepth | None) -> dict[str, int | bool | None]:
+    """A queue's numbers, as JSON."""
+    if depth is None:
+        return {"exists": False, "ready": None, "consumers": None}
+    return {"exists": True, "ready": depth.ready, "consumers": depth.consumers}
+
+
+def is_unread(depth: QueueDepth | None) -> bool:
+    """Whether something waits in a queue and nobody reads it."""
+    return depth is not None and depth.ready > 0 and depth.consumers == 0
+
+
+def advice(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) -> Iterator[str]:
+    """What is wrong with the queues, and what to start."""
+    coordinated = {queue.name for queue in FIXED_QUEUES if queue.reader == "coordinator"}
+    for name in sorted(coordinated):
+        if is_unread(depths.get(name)):
+            yield f"nobody reads {name}: start 'orchestrator coordinator'"
+    prefix = step_queue("")
+    unread = {
+        name.removeprefix(prefix) for name, depth in depths.items() if name.startswith(prefix) and is_unread(depth)
+    }
+    missed = {one.queue for one in waiting if one.queue is not None and not _is_read(depths.get(step_queue(one.queue)))}
+    for queue in sorted(unread | missed):
+        yield f"nobody reads {step_queue(queue)}: start '{reader_of(queue)}'"
+    for one in waiting:
+        if one.queue is None:
+            steps = one.steps
+            several = f"{steps.processes} processes wait" if steps.processes > 1 else "1 process waits"
+            yield (
+                f"{several} for a consumer at '{clean(steps.step)}' of '{clean(steps.workflow)}', for"
+                f" {seconds(steps.longest)}; this program does not know that step (ORCHESTRATOR_WORKFLOWS), and so not its"
+                " queue"
+            )
+
+
+def _is_read(depth: QueueDepth | None) -> bool:
+    return depth is not None and depth.consumers > 0

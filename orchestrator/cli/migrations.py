@@ -7,7 +7,7 @@ import io
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from orchestrator.cli.context import Edge
+from orchestrator.cli.context import CliContext
 from orchestrator.cli.output import clean
 from orchestrator.db import migrations
 from orchestrator.db.registration.autogenerate import Call, revision_code
@@ -15,26 +15,26 @@ from orchestrator.db.session import Database
 from orchestrator.errors import ConfigurationError, ConflictError
 
 
-def require_modules(edge: Edge) -> None:
+def require_modules(context: CliContext) -> None:
     """Make sure that there is code to compare with: without any, all that the database knows would seem to be gone.
 
     Raises:
         ConfigurationError: there is none.
     """
-    if not edge.settings.workflows:
+    if not context.settings.workflows:
         raise ConfigurationError(
             "ORCHESTRATOR_WORKFLOWS is not set, so this command does not see your code and would remove all that it has: set it"
             " to the modules with your workflows and products, such as ORCHESTRATOR_WORKFLOWS=network,network.products"
         )
 
 
-async def require_applied(edge: Edge, database: Database) -> None:
+async def require_applied(context: CliContext, database: Database) -> None:
     """Make sure that the database has all revisions, or a second call would write once more what one of them does already.
 
     Raises:
         ConflictError: it lacks some.
     """
-    missing = await migrations.pending(database.engine, edge.project)
+    missing = await migrations.pending(database.engine, context.project)
     if missing:
         raise ConflictError(f"{', '.join(missing)} is not applied yet: run 'orchestrator db upgrade' first")
 
@@ -97,7 +97,7 @@ def _quietly(project: Path) -> Iterator[None]:
         raise ConfigurationError(f"cannot write into {project} (ORCHESTRATOR_MIGRATIONS): {error}") from error
 
 
-def tell_written(edge: Edge, path: Path) -> None:
+def tell_written(context: CliContext, path: Path) -> None:
     """Say where the revision is, and what to do with it."""
-    edge.output.line(f"written: {clean(path)}")
-    edge.output.line(("review it, then apply it with: orchestrator db upgrade", "dim"))
+    context.output.line(f"written: {clean(path)}")
+    context.output.line(("review it, then apply it with: orchestrator db upgrade", "dim"))

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.cli.context import REFUSED, Edge, execute, refuse
+from orchestrator.cli.context import REFUSED, CliContext, execute, refuse
 from orchestrator.cli.forms import example, form_table
 from orchestrator.cli.options import (
     AsJson,
@@ -27,26 +27,15 @@ from orchestrator.cli.options import (
     user_name,
 )
 from orchestrator.cli.output import clean, coloured
-from orchestrator.cli.render import short
+from orchestrator.cli.render import engine_line, short
 from orchestrator.cli.watch import ask_for_input, follow, page_of
 from orchestrator.db.lookup import find_process
 from orchestrator.errors import FormIncompleteError
 from orchestrator.messages import Advanced
 from orchestrator.services import control as change
-from orchestrator.services.pause import EngineStatus, set_paused
+from orchestrator.services.pause import set_paused
 from orchestrator.services.start import StartRequest
 from orchestrator.services.start import start as start_process
-
-PANEL = "Processes"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    commands: list[Callable[..., None]] = [start, resume, retry, abort, patch, skip]
-    for command in commands:
-        app.command(rich_help_panel=PANEL)(command)
-    app.command(rich_help_panel="Engine")(pause)
-    app.command(rich_help_panel="Engine")(unpause)
 
 
 def start(
@@ -76,25 +65,25 @@ def start(
     if key is not None and not 0 < len(key) <= 255:  # noqa: PLR2004 - as in messages
         raise typer.BadParameter("an idempotency key has 1 to 255 characters", param_hint="--key")
 
-    async def body(edge: Edge) -> int | None:
-        edge.learn_workflows()
+    async def body(context: CliContext) -> int | None:
+        context.learn_workflows()
         request = StartRequest(workflow, inputs, user, key)
-        async with edge.database() as database:
-            async with edge.publisher() as publisher:
+        async with context.database() as database:
+            async with context.publisher() as publisher:
                 try:
                     async with database.transaction() as session:
-                        outcome = await start_process(session, request, edge.limits)
+                        outcome = await start_process(session, request, context.limits)
                 except FormIncompleteError as error:
                     command = f"orchestrator start {workflow}"
-                    return _next_page(edge, error, command, pages or [])
+                    return _next_page(context, error, command, pages or [])
                 if outcome.created:
-                    await edge.nudge(publisher, outcome.process_id, workflow)
+                    await context.nudge(publisher, outcome.process_id, workflow)
             said = "started" if outcome.created else "was started before with this key"
-            edge.output.line(f"process {outcome.process_id} of '{clean(workflow)}' {said}")
+            context.output.line(f"process {outcome.process_id} of '{clean(workflow)}' {said}")
             if wait:
-                return await follow(edge, database, outcome.process_id, patience=timeout, created=outcome.created)
-            edge.output.line((f"follow it: orchestrator watch {short(outcome.process_id)}", "dim"))
-            edge.output.document({"process_id": outcome.process_id, "created": outcome.created})
+                return await follow(context, database, outcome.process_id, patience=timeout, created=outcome.created)
+            context.output.line((f"follow it: orchestrator watch {short(outcome.process_id)}", "dim"))
+            context.output.document({"process_id": outcome.process_id, "created": outcome.created})
         return None
 
     execute(body, as_json=as_json)
@@ -115,8 +104,8 @@ def resume(
     """
     inputs = read_pages(pages)
 
-    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.resume(session, process_id, inputs, user, edge.limits, seen=seen)
+    async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.resume(session, process_id, inputs, user, context.limits, seen=seen)
 
     _change(process, act, "resumed", as_json=as_json, wait=wait, timeout=timeout, pages=pages)
 
@@ -131,8 +120,8 @@ def retry(
 ) -> None:
     """Try a failed or waiting process again, from the state after its last successful step."""
 
-    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.retry(session, process_id, user, edge.limits, seen=seen)
+    async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.retry(session, process_id, user, context.limits, seen=seen)
 
     _change(process, act, "retried", as_json=as_json, wait=wait, timeout=timeout)
 
@@ -145,8 +134,8 @@ def abort(
 ) -> None:
     """End a process at once. A step that runs at this moment leaves no trace in the database."""
 
-    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.abort(session, process_id, user, edge.limits, reason)
+    async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.abort(session, process_id, user, context.limits, reason)
 
     _change(process, act, "aborted", as_json=as_json)
 
@@ -174,8 +163,8 @@ def patch(
     if not wanted and not removed:
         raise typer.BadParameter("nothing to do: give --set KEY=JSON or --remove KEY")
 
-    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.patch(session, process_id, user, reason, wanted, removed or (), edge.limits, seen=seen)
+    async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.patch(session, process_id, user, reason, wanted, removed or (), context.limits, seen=seen)
 
     _change(process, act, "patched", as_json=as_json)
 
@@ -191,8 +180,8 @@ def skip(
 ) -> None:
     """Leave out the step at which a process has failed, and go on after it. Logged with its reason."""
 
-    async def act(edge: Edge, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.skip(session, process_id, user, reason, edge.limits, seen=seen)
+    async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await change.skip(session, process_id, user, reason, context.limits, seen=seen)
 
     _change(process, act, "skipped its step", as_json=as_json, wait=wait, timeout=timeout)
 
@@ -209,7 +198,7 @@ def unpause(user: User = user_name(), as_json: AsJson = False) -> None:
 
 def _change(
     written: str,
-    act: Callable[[Edge, AsyncSession, UUID], Awaitable[Advanced]],
+    act: Callable[[CliContext, AsyncSession, UUID], Awaitable[Advanced]],
     done: str,
     *,
     as_json: bool,
@@ -217,37 +206,39 @@ def _change(
     timeout: float | None = None,
     pages: list[str] | None = None,
 ) -> None:
-    async def body(edge: Edge) -> int | None:
-        edge.learn_workflows()
-        async with edge.database() as database:
-            async with edge.publisher() as publisher:
+    async def body(context: CliContext) -> int | None:
+        context.learn_workflows()
+        async with context.database() as database:
+            async with context.publisher() as publisher:
                 async with database.transaction() as session:
                     process_id = await find_process(session, written)
                 try:
-                    message = await edge.change(database, publisher, lambda session: act(edge, session, process_id))
+                    message = await context.change(
+                        database, publisher, lambda session: act(context, session, process_id)
+                    )
                 except FormIncompleteError as error:
                     command = f"orchestrator resume {short(process_id)} --seen {error.sequence}"
-                    return _next_page(edge, error, command, pages or [])
+                    return _next_page(context, error, command, pages or [])
             if wait:
                 before = message.entries[0].sequence - 1 if message.entries else message.sequence
-                return await follow(edge, database, process_id, after=before, patience=timeout)
+                return await follow(context, database, process_id, after=before, patience=timeout)
             now = "" if message.status == done else Text.assemble("; it is now ", coloured(message.status))
-            edge.output.line(f"process {process_id} {done}", now)
+            context.output.line(f"process {process_id} {done}", now)
             form = None
             if message.status == "suspended":
-                form = await page_of(edge, database, process_id)
+                form = await page_of(context, database, process_id)
                 step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
-                ask_for_input(edge.output, process_id, step, message.sequence, form)
+                ask_for_input(context.output, process_id, step, message.sequence, form)
             document = {"process_id": process_id, "status": message.status, "sequence": message.sequence, "form": form}
-            edge.output.document(document)
+            context.output.document(document)
         return None
 
     execute(body, as_json=as_json)
 
 
-def _next_page(edge: Edge, error: FormIncompleteError, command: str, pages: list[str]) -> int:
+def _next_page(context: CliContext, error: FormIncompleteError, command: str, pages: list[str]) -> int:
     """Show the page that is still missing and how to send it."""
-    output = edge.output
+    output = context.output
     if output.as_json:
         refuse(output, error)
         return REFUSED
@@ -264,16 +255,10 @@ def _quoted(page: str) -> str:
 
 
 def _set_paused(paused: bool, user: str, *, as_json: bool) -> None:
-    async def body(edge: Edge) -> None:
-        async with edge.database() as database, database.transaction() as session:
+    async def body(context: CliContext) -> None:
+        async with context.database() as database, database.transaction() as session:
             status = await set_paused(session, paused, user)
-        edge.output.line(engine_line(status))
-        edge.output.document({"status": status.word, "running": status.running})
+        context.output.line(engine_line(status))
+        context.output.document({"status": status.word, "running": status.running})
 
     execute(body, as_json=as_json)
-
-
-def engine_line(status: EngineStatus) -> str:
-    """The engine's status in words."""
-    steps = "1 step runs" if status.running == 1 else f"{status.running} steps run"
-    return f"{status.word}: {steps} at this moment"

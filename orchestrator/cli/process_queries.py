@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.context import Edge, execute
+from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.options import AsJson, Process, Timeout, checked_text
 from orchestrator.cli.output import clean, coloured
-from orchestrator.cli.queues import queue_waited_for
 from orchestrator.cli.render import (
     header,
     log_table,
@@ -18,7 +17,6 @@ from orchestrator.cli.render import (
     summary_document,
     when,
 )
-from orchestrator.cli.watch import ask_for_input, follow, page_of
 from orchestrator.db.callbacks import read_progress
 from orchestrator.db.lookup import find_process
 from orchestrator.db.processes.queries import (
@@ -31,15 +29,6 @@ from orchestrator.db.workflows import require_workflow
 from orchestrator.engine.log import state_after
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON, ProcessStatus
-
-PANEL = "Processes"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("list", rich_help_panel=PANEL)(list_command)
-    app.command(rich_help_panel=PANEL)(show)
-    app.command(rich_help_panel=PANEL)(watch)
 
 
 def list_command(
@@ -60,15 +49,15 @@ def list_command(
     Example: orchestrator list --status failed --status waiting --no-task
     """
 
-    async def body(edge: Edge) -> None:
-        async with edge.database() as database, database.transaction() as session:
+    async def body(context: CliContext) -> None:
+        async with context.database() as database, database.transaction() as session:
             found = await list_processes(
                 session, statuses=[one.value for one in status or ()], workflow=workflow, is_task=task, limit=limit
             )
             if workflow is not None and not found:
                 await require_workflow(session, workflow)
-        edge.output.document([summary_document(one) for one in found])
-        edge.output.table(
+        context.output.document([summary_document(one) for one in found])
+        context.output.table(
             ("id", "workflow", "status", "step", "started", "by"),
             [
                 (
@@ -84,7 +73,7 @@ def list_command(
             empty="no processes",
         )
         if len(found) == limit:
-            edge.output.line((f"the newest {limit}; --limit shows more", "dim"))
+            context.output.line((f"the newest {limit}; --limit shows more", "dim"))
 
     execute(body, as_json=as_json)
 
@@ -104,8 +93,10 @@ def show(
     Example: orchestrator show 3f2a9c41 --at 7
     """
 
-    async def body(edge: Edge) -> None:
-        async with edge.database() as database:
+    async def body(context: CliContext) -> None:
+        from orchestrator.cli.watch import ask_for_input, page_of, queue_waited_for
+
+        async with context.database() as database:
             async with database.transaction() as session:
                 process_id = await find_process(session, process)
                 summary = await read_process(session, process_id)
@@ -117,35 +108,37 @@ def show(
                 if at > newest:
                     raise NotFoundError(f"the log has no entry {at}: its newest is {newest}")
                 known = state_after(entries, at)
-            queue = queue_waited_for(edge, summary)
+            queue = queue_waited_for(context, summary)
             form: JSON = None
             if summary.status == ProcessStatus.SUSPENDED:
-                form = await page_of(edge, database, process_id)
+                form = await page_of(context, database, process_id)
         document = process_document(summary, entries, callback) | {"form": form, "queue": queue}
-        edge.output.document(document if known is None else document | {"state": known})
-        header(edge.output, summary, entries, callback, queue)
-        edge.output.line()
-        log_table(edge.output, entries, traceback=traceback)
+        context.output.document(document if known is None else document | {"state": known})
+        header(context.output, summary, entries, callback, queue)
+        context.output.line()
+        log_table(context.output, entries, traceback=traceback)
         if known is not None:
-            edge.output.line()
-            state_lines(edge.output, known, "state" if at is None else f"state after entry {at}")
+            context.output.line()
+            state_lines(context.output, known, "state" if at is None else f"state after entry {at}")
         if summary.status == ProcessStatus.SUSPENDED:
-            edge.output.line()
-            ask_for_input(edge.output, process_id, summary.step, summary.sequence, form)
+            context.output.line()
+            ask_for_input(context.output, process_id, summary.step, summary.sequence, form)
 
     execute(body, as_json=as_json)
 
 
 def watch(process: Process, timeout: Timeout = None, as_json: AsJson = False) -> None:
-    """Follow a process, step by step, until it ends or needs somebody.
+    """Follow a process, step by step, until it ends or needs input or an operator.
 
     Exits with 0 when it is completed or needs input, with 1 when it failed or was aborted, or after --timeout.
     """
 
-    async def body(edge: Edge) -> int:
-        async with edge.database() as database:
+    async def body(context: CliContext) -> int:
+        from orchestrator.cli.watch import follow
+
+        async with context.database() as database:
             async with database.transaction() as session:
                 process_id = await find_process(session, process)
-            return await follow(edge, database, process_id, patience=timeout)
+            return await follow(context, database, process_id, patience=timeout)
 
     execute(body, as_json=as_json)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from orchestrator.cli.context import INTERRUPTED, REFUSED, Edge, prepare, refuse
+from orchestrator.cli.context import INTERRUPTED, REFUSED, CliContext, prepare, refuse
 from orchestrator.cli.output import Output
 from orchestrator.cli.startup_checks import give_notice
 from orchestrator.log import configure_logging
@@ -35,13 +35,6 @@ THREADS_END = 1.0
 
 DEFAULT_CONCURRENCY = 1000
 """As in the consumer itself, which is imported only when it runs."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(rich_help_panel="Programs")(coordinator)
-    app.command(rich_help_panel="Programs")(consumer)
-    app.command(rich_help_panel="Programs")(dev)
 
 
 def _checked_queues(names: list[str] | None) -> list[str] | None:
@@ -117,7 +110,7 @@ def run(program: Program) -> None:
         configure_logging(settings.log_format, settings.log_level)
         runner = asyncio.Runner(loop_factory=_loop_factory())
         try:
-            runner.run(_until_signalled(program, Edge(settings, output)))
+            runner.run(_until_signalled(program, CliContext(settings, output)))
         finally:
             # Closing the loop waits for its threads, a form that never ends among them.
             if runner.run(_threads_end()):
@@ -125,14 +118,14 @@ def run(program: Program) -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
-        # As in edge.execute: what is not known to be somebody else's fault keeps its traceback.
+        # As in context.execute: what is not known to be somebody else's fault keeps its traceback.
         if not refuse(output, error):
             raise
         code = REFUSED
     _leave(code)
 
 
-async def _until_signalled(program: Program, edge: Edge) -> None:
+async def _until_signalled(program: Program, context: CliContext) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -145,12 +138,12 @@ async def _until_signalled(program: Program, edge: Edge) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     try:
-        async with edge.database() as database:
+        async with context.database() as database:
             async with database.transaction() as session:
                 await engine_status(session)  # says in one line when the database was never migrated
-            edge.learn_workflows()
-            await give_notice(edge, database)
-        await program(edge.settings, stopping)
+            context.learn_workflows()
+            await give_notice(context, database)
+        await program(context.settings, stopping)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -15,6 +15,7 @@ from orchestrator.db.callbacks import CallbackProgress
 from orchestrator.db.processes.queries import ProcessSummary
 from orchestrator.engine.log import LogEntry, count_tries
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID
+from orchestrator.services.pause import EngineStatus
 from orchestrator.types import JSON, State
 
 _WIDE = 120
@@ -224,3 +225,9 @@ def summary_document(process: ProcessSummary) -> dict[str, Any]:
 def fields_of(value: Any) -> dict[str, Any]:
     """A dataclass's fields by name, values untouched."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
+
+
+def engine_line(status: EngineStatus) -> str:
+    """The engine's status in words."""
+    steps = "1 step runs" if status.running == 1 else f"{status.running} steps run"
+    return f"{status.word}: {steps} at this moment"

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from orchestrator.cli.context import Edge
-from orchestrator.db import migrations
+from orchestrator.cli.context import CliContext
 from orchestrator.db.registration.catalogue import Catalogue, stored_catalogue
 from orchestrator.db.session import Database
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, definition_of
@@ -20,11 +19,11 @@ _SHOWN = 5
 """Unknown things that a line names at most."""
 
 
-async def give_notice(edge: Edge, database: Database) -> None:
+async def give_notice(context: CliContext, database: Database) -> None:
     """Log a line for each thing that was probably forgotten. The user's modules must be imported by then."""
-    if not edge.settings.workflows:
+    if not context.settings.workflows:
         logger.warning("ORCHESTRATOR_WORKFLOWS is not set: this program knows the engine's own workflows only")
-    if await _is_up_to_date(edge, database):
+    if await _is_up_to_date(context, database):
         async with database.transaction() as session:
             unknown = _unknown(await stored_catalogue(session))
         if unknown:
@@ -35,12 +34,14 @@ async def give_notice(edge: Edge, database: Database) -> None:
             )
 
 
-async def _is_up_to_date(edge: Edge, database: Database) -> bool:
-    if not edge.project.is_dir():
+async def _is_up_to_date(context: CliContext, database: Database) -> bool:
+    if not context.project.is_dir():
         # Programs run without the project's migrations, too; only who upgrades needs them.
         return True
+    from orchestrator.db import migrations
+
     try:
-        pending = await migrations.pending(database.engine, edge.project, alone=False)
+        pending = await migrations.pending(database.engine, context.project, alone=False)
     except ConfigurationError as error:
         logger.warning("the project's migrations cannot be compared with the database", error=str(error))
         return True

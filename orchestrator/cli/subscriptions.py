@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.cli.context import Edge, execute
+from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.options import AsJson, User, checked_text, user_name
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
@@ -25,12 +25,6 @@ from orchestrator.services import subscriptions
 from orchestrator.services.subscriptions import Offer
 from orchestrator.types import SubscriptionLifecycle
 
-app = typer.Typer(
-    help="Subscriptions: what they are, what has happened to them, what may be done.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
-
 Subscription = Annotated[
     str, typer.Argument(metavar="ID", help="The subscription; its first 8 or more characters will do.")
 ]
@@ -42,7 +36,6 @@ _CHANGE, _CHANGE_DIGITS = "change-", 18
 """Before the number of a change, where a process might be meant as well; digits of the largest that PostgreSQL takes."""
 
 
-@app.command("list")
 def list_command(
     status: Annotated[
         list[SubscriptionLifecycle] | None,
@@ -69,8 +62,8 @@ def list_command(
     Example: orchestrator subscriptions list --status active --status provisioning --out-of-sync
     """
 
-    async def body(edge: Edge) -> None:
-        async with edge.database() as database, database.transaction() as session:
+    async def body(context: CliContext) -> None:
+        async with context.database() as database, database.transaction() as session:
             found = await subscriptions.list_subscriptions(
                 session,
                 statuses=[one.value for one in status or ()],
@@ -80,8 +73,8 @@ def list_command(
                 limit=limit,
                 after=None if after is None else await find_subscription(session, after),
             )
-        edge.output.document([fields_of(one) for one in found])
-        edge.output.table(
+        context.output.document([fields_of(one) for one in found])
+        context.output.table(
             ("id", "product", "status", "in sync", "created", "customer", "description"),
             [
                 (
@@ -99,32 +92,30 @@ def list_command(
             empty="no subscriptions",
         )
         if len(found) == limit:
-            edge.output.line((f"there may be more: --after {short(found[-1].subscription_id)}", "dim"))
+            context.output.line((f"there may be more: --after {short(found[-1].subscription_id)}", "dim"))
 
     execute(body, as_json=as_json)
 
 
-@app.command()
 def show(subscription: Subscription, as_json: AsJson = False) -> None:
     """Show what a subscription is: its blocks and their values, who holds it, what it uses and what uses it."""
 
-    async def body(edge: Edge) -> None:
-        async with edge.database() as database, database.transaction() as session:
+    async def body(context: CliContext) -> None:
+        async with context.database() as database, database.transaction() as session:
             found = await subscriptions.show(session, await find_subscription(session, subscription))
-        edge.output.document(_document(found))
-        _header(edge.output, found)
-        edge.output.line()
+        context.output.document(_document(found))
+        _header(context.output, found)
+        context.output.line()
         for block, place in _placed(found.blocks):
-            _block(edge.output, block, found, place, depth=0)
+            _block(context.output, block, found, place, depth=0)
         if not found.blocks:
-            edge.output.line(("no blocks", "dim"))
-        _related(edge.output, "uses", found.neighbours.uses)
-        _related(edge.output, "in use by", found.neighbours.in_use_by)
+            context.output.line(("no blocks", "dim"))
+        _related(context.output, "uses", found.neighbours.uses)
+        _related(context.output, "in use by", found.neighbours.in_use_by)
 
     execute(body, as_json=as_json)
 
 
-@app.command()
 def history(
     subscription: Subscription,
     limit: Annotated[
@@ -143,12 +134,12 @@ def history(
     The last page comes first; its last line tells how to get what happened before.
     """
 
-    async def body(edge: Edge) -> None:
-        async with edge.database() as database, database.transaction() as session:
+    async def body(context: CliContext) -> None:
+        async with context.database() as database, database.transaction() as session:
             subscription_id = await find_subscription(session, subscription)
             end = None if before is None else await _named(session, before)
             found = await subscriptions.history(session, subscription_id, limit=limit, before=end)
-        edge.output.document(
+        context.output.document(
             {
                 "subscription_id": found.subscription_id,
                 "processes": [
@@ -161,32 +152,31 @@ def history(
         )
         for one in found.timeline():
             if isinstance(one, ProcessHistory):
-                _process(edge.output, one)
+                _process(context.output, one)
             else:
-                _other_change(edge.output, one)
+                _other_change(context.output, one)
         if found.before is not None:
             size = "" if limit == PAGE else f" --limit {limit}"
             more = f"history {short(subscription_id)}{size} --before {_name(found.before)}"
-            edge.output.line((f"what happened before: orchestrator subscriptions {more}", "dim"))
+            context.output.line((f"what happened before: orchestrator subscriptions {more}", "dim"))
         elif not found.timeline():
-            edge.output.line(("nothing has happened to it" if before is None else "nothing happened before", "dim"))
+            context.output.line(("nothing has happened to it" if before is None else "nothing happened before", "dim"))
 
     execute(body, as_json=as_json)
 
 
-@app.command()
 def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
     """Show which workflows of its product may run on a subscription now, and why the others may not."""
 
-    async def body(edge: Edge) -> None:
+    async def body(context: CliContext) -> None:
         # The project's own rules are in its modules.
-        edge.learn_workflows()
-        async with edge.database() as database, database.transaction() as session:
+        context.learn_workflows()
+        async with context.database() as database, database.transaction() as session:
             offers = await subscriptions.workflows_for(session, await find_subscription(session, subscription))
-        edge.output.document(
+        context.output.document(
             [fields_of(one) | {"reasons": [reason.document() for reason in one.reasons]} for one in offers]
         )
-        edge.output.table(
+        context.output.table(
             ("workflow", "target", "usable", "description / why not"),
             [(clean(one.name), one.target.value, *_verdict(one)) for one in offers],
             prose="description / why not",
@@ -194,7 +184,7 @@ def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
         )
         unknown = sorted({one.name for one in offers} - set(known_workflows()))
         if unknown:
-            edge.output.complain(
+            context.output.complain(
                 f"note: this program does not know {', '.join(map(clean, unknown))}: rules of the project that stands in other"
                 " modules are missing here, too (ORCHESTRATOR_WORKFLOWS)"
             )
@@ -202,7 +192,6 @@ def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
-@app.command("set-in-sync")
 def set_in_sync(
     subscription: Subscription,
     reason: Annotated[
@@ -211,16 +200,16 @@ def set_in_sync(
     user: User = user_name(),
     as_json: AsJson = False,
 ) -> None:
-    """Say that a subscription is in sync, once you have made sure. Refused while an unfinished process holds it."""
+    """Mark a subscription as in sync, once you have made sure that it is. Refused while an unfinished process holds it."""
     if not reason.strip():
         raise typer.BadParameter("say why, in words", param_hint="--reason")
 
-    async def body(edge: Edge) -> None:
-        async with edge.database() as database, database.transaction() as session:
+    async def body(context: CliContext) -> None:
+        async with context.database() as database, database.transaction() as session:
             found = await find_subscription(session, subscription)
             changed = await subscriptions.set_in_sync(session, found, user, reason)
-        edge.output.document({"subscription_id": found, "changed": changed})
-        edge.output.line(f"subscription {found} {'is in sync now' if changed else 'was in sync already'}")
+        context.output.document({"subscription_id": found, "changed": changed})
+        context.output.line(f"subscription {found} {'is in sync now' if changed else 'was in sync already'}")
 
     execute(body, as_json=as_json)
 

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import typer
-
 from orchestrator.broker.connection import connect, declare
 from orchestrator.broker.topology import EXCHANGES, Topology
-from orchestrator.cli.context import Edge, execute
+from orchestrator.cli.context import CliContext, execute
+from orchestrator.cli.engine import depth_cells, measure_all
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
-from orchestrator.cli.queues import depth_cells, measure_all
 from orchestrator.errors import DefinitionError
 from orchestrator.registry import known_workflows, plan_of, step_queues
 
-app = typer.Typer(help="Exchanges and queues in RabbitMQ.", no_args_is_help=True, rich_markup_mode="rich")
 
-
-@app.command("declare")
 def declare_command(as_json: AsJson = False) -> None:
     """Declare all exchanges, queues and bindings. Programs do so themselves, if their user may; it can be repeated."""
 
-    async def body(edge: Edge) -> None:
-        topology = _topology(edge)
-        connection = await connect(edge.address, "declare")
+    async def body(context: CliContext) -> None:
+        topology = _topology(context)
+        connection = await connect(context.address, "declare")
         try:
             await declare(connection, topology)
         finally:
             await connection.close()
-        edge.output.line(f"declared {len(EXCHANGES)} exchanges and {len(topology.queues)} queues")
-        edge.output.document(
+        context.output.line(f"declared {len(EXCHANGES)} exchanges and {len(topology.queues)} queues")
+        context.output.document(
             {
                 "exchanges": [one.name.value for one in EXCHANGES],
                 "queues": [one.name for one in topology.queues],
@@ -39,14 +34,13 @@ def declare_command(as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
-@app.command("show")
 def show_command(as_json: AsJson = False) -> None:
     """Show each exchange and who may write to it, each queue, who reads it, and how much waits in it."""
 
-    async def body(edge: Edge) -> None:
-        topology = _topology(edge)
-        depths = await measure_all(edge, set(topology.step_queues))
-        edge.output.document(
+    async def body(context: CliContext) -> None:
+        topology = _topology(context)
+        depths = await measure_all(context, set(topology.step_queues))
+        context.output.document(
             {
                 "exchanges": [{"name": e.name.value, "type": e.type, "writers": e.writers} for e in EXCHANGES],
                 "queues": [
@@ -63,9 +57,9 @@ def show_command(as_json: AsJson = False) -> None:
                 ],
             }
         )
-        edge.output.table(("exchange", "type", "written by"), [(e.name.value, e.type, e.writers) for e in EXCHANGES])
-        edge.output.line()
-        edge.output.table(
+        context.output.table(("exchange", "type", "written by"), [(e.name.value, e.type, e.writers) for e in EXCHANGES])
+        context.output.line()
+        context.output.table(
             ("queue", "bound to", "routing keys", "read by", "ready", "consumers"),
             [
                 (
@@ -82,9 +76,9 @@ def show_command(as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
-def _topology(edge: Edge) -> Topology:
+def _topology(context: CliContext) -> Topology:
     """The topology with every step queue that the workflows of this program name."""
-    edge.learn_workflows()
+    context.learn_workflows()
     broken: dict[str, None] = {}
     for workflow in known_workflows():
         try:
@@ -92,5 +86,5 @@ def _topology(edge: Edge) -> Topology:
         except DefinitionError as error:
             broken[clean(error)] = None
     for text in broken:
-        edge.output.complain(f"note: the queues of a broken workflow are left out: {text}")
-    return Topology.of(edge.settings.queue_type, step_queues())
+        context.output.complain(f"note: the queues of a broken workflow are left out: {text}")
+    return Topology.of(context.settings.queue_type, step_queues())

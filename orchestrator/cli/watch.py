@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rich.status import Status
-
-from orchestrator.cli.context import REFUSED, Edge
+from orchestrator.cli.context import REFUSED, CliContext
 from orchestrator.cli.forms import answer, form_table
 from orchestrator.cli.output import Output, clean
-from orchestrator.cli.queues import queue_waited_for, reader_of
 from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
 from orchestrator.db.callbacks import read_progress
 from orchestrator.db.consumers import list_consumers
@@ -23,9 +21,12 @@ from orchestrator.db.processes.queries import (
 )
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.log import LogEntry, count_tries
-from orchestrator.errors import OrchestratorError
-from orchestrator.services.control import input_form
+from orchestrator.errors import DefinitionError, OrchestratorError
 from orchestrator.types import JSON, ProcessStatus
+from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 POLL_INTERVAL = 0.2
 """Seconds between two looks: quick enough for people, and two indexed reads each."""
@@ -46,7 +47,13 @@ class _Seen:
 
 
 async def follow(
-    edge: Edge, database: Database, process_id: UUID, *, after: int = 0, patience: float | None = None, **extra: JSON
+    context: CliContext,
+    database: Database,
+    process_id: UUID,
+    *,
+    after: int = 0,
+    patience: float | None = None,
+    **extra: JSON,
 ) -> int:
     """Print each new entry of a process's log until it ends, is suspended, or ``patience`` seconds have passed.
 
@@ -60,22 +67,22 @@ async def follow(
     loop = asyncio.get_running_loop()
     seen = _Seen(moved_at=loop.time())
     deadline = None if patience is None else loop.time() + patience
-    with _spinner(edge) as spinner:
+    with _spinner(context) as spinner:
         while True:
-            await _catch_up(edge, database, process_id, seen, after)
+            await _catch_up(context, database, process_id, seen, after)
             assert seen.process is not None  # noqa: S101 - _catch_up has read it or raised
             if _has_stopped(seen.process):
                 break
             if deadline is not None and loop.time() >= deadline:
                 break
-            await _hint(edge, database, seen)
+            await _hint(context, database, seen)
             if spinner is not None:
                 spinner.update(_present(seen.process, loop.time() - seen.moved_at))
             await asyncio.sleep(POLL_INTERVAL)
-    return await _conclude(edge, database, seen.process, seen.entries, patience, extra)
+    return await _conclude(context, database, seen.process, seen.entries, patience, extra)
 
 
-async def _catch_up(edge: Edge, database: Database, process_id: UUID, seen: _Seen, after: int) -> None:
+async def _catch_up(context: CliContext, database: Database, process_id: UUID, seen: _Seen, after: int) -> None:
     """Read on; a database that is away for a while is only waited for."""
     loop = asyncio.get_running_loop()
     since: float | None = None
@@ -92,7 +99,7 @@ async def _catch_up(edge: Edge, database: Database, process_id: UUID, seen: _See
                 raise
             if since is None:
                 since = loop.time()
-                edge.output.complain("note: PostgreSQL does not answer; trying again")
+                context.output.complain("note: PostgreSQL does not answer; trying again")
             await asyncio.sleep(POLL_INTERVAL)
     if new or process != seen.process:
         seen.moved_at = loop.time()
@@ -101,10 +108,10 @@ async def _catch_up(edge: Edge, database: Database, process_id: UUID, seen: _See
     numbers = count_tries(seen.entries)
     for entry in new:
         if entry.sequence > after:
-            edge.output.prose(entry_line(entry, numbers.get(entry.sequence)))
+            context.output.prose(entry_line(entry, numbers.get(entry.sequence)))
 
 
-async def _hint(edge: Edge, database: Database, seen: _Seen) -> None:
+async def _hint(context: CliContext, database: Database, seen: _Seen) -> None:
     """Say so, once, when there seems to be nobody to run the step."""
     if seen.hinted or asyncio.get_running_loop().time() - seen.moved_at < UNATTENDED_AFTER:
         return
@@ -113,27 +120,27 @@ async def _hint(edge: Edge, database: Database, seen: _Seen) -> None:
         return
     async with database.transaction() as session:
         consumers = await list_consumers(session)
-    alive = [one for one in consumers if one.silent_for <= edge.settings.presumed_dead_after]
-    queue = queue_waited_for(edge, seen.process)
+    alive = [one for one in consumers if one.silent_for <= context.settings.presumed_dead_after]
+    queue = queue_waited_for(context, seen.process)
     if not alive:
-        edge.output.complain("note: no consumer is running; 'orchestrator dev' starts a coordinator and a consumer")
+        context.output.complain("note: no consumer is running; 'orchestrator dev' starts a coordinator and a consumer")
     elif queue is not None and not any(queue in one.queues for one in alive):
-        edge.output.complain(f"note: no consumer reads the queue {queue!r}: '{reader_of(queue)}' starts one")
+        context.output.complain(f"note: no consumer reads the queue {queue!r}: '{reader_of(queue)}' starts one")
 
 
 async def _conclude(
-    edge: Edge,
+    context: CliContext,
     database: Database,
     process: ProcessSummary,
     entries: list[LogEntry],
     patience: float | None,
     extra: dict[str, JSON],
 ) -> int:
-    output, name = edge.output, short(process.process_id)
+    output, name = context.output, short(process.process_id)
     status = ProcessStatus(process.status)
     form: JSON = None
     if status is ProcessStatus.SUSPENDED:
-        form = await page_of(edge, database, process.process_id)
+        form = await page_of(context, database, process.process_id)
     async with database.transaction() as session:
         callback = await read_progress(session, process.process_id)
     output.document({**extra, **process_document(process, entries, callback), "form": form})
@@ -153,14 +160,16 @@ async def _conclude(
     return REFUSED
 
 
-async def page_of(edge: Edge, database: Database, process_id: UUID) -> JSON:
+async def page_of(context: CliContext, database: Database, process_id: UUID) -> JSON:
     """The form that a suspended process waits for, if this program knows its workflow."""
+    from orchestrator.services.control import input_form
+
     try:
-        edge.learn_workflows()
+        context.learn_workflows()
         async with database.transaction() as session:
             return await input_form(session, process_id)
     except OrchestratorError as error:
-        edge.output.complain(f"note: the form cannot be shown: {clean(error)}")
+        context.output.complain(f"note: the form cannot be shown: {clean(error)}")
         return None
 
 
@@ -185,5 +194,23 @@ def _present(process: ProcessSummary, since: float) -> str:
     return f"{word}{step} … {seconds(since) if since >= 1 else ''}".replace("[", "(").replace("]", ")")
 
 
-def _spinner(edge: Edge) -> AbstractContextManager[Status | None]:
-    return edge.output.console.status("…") if edge.output.is_live else nullcontext()
+def _spinner(context: CliContext) -> AbstractContextManager[Status | None]:
+    return context.output.console.status("…") if context.output.is_live else nullcontext()
+
+
+def queue_waited_for(context: CliContext, process: ProcessSummary) -> str | None:
+    """The step queue in which a process waits for a consumer, if it does and this program knows its workflow."""
+    if process.status != ProcessStatus.RUNNING or process.claimed:
+        return None
+    from orchestrator.registry import queue_of
+
+    try:
+        context.learn_workflows()
+    except DefinitionError:
+        return None
+    return queue_of(process.workflow, process.step)
+
+
+def reader_of(queue: str) -> str:
+    """The command that reads a step queue."""
+    return "orchestrator consumer" if queue in {DEFAULT_QUEUE, TASK_QUEUE} else f"orchestrator consumer --queue {queue}"

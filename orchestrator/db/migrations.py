@@ -19,14 +19,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from alembic.util import CommandError, rev_id
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from orchestrator.db.registration import link_default_workflows
-from orchestrator.db.registration.autogenerate import Registration
 from orchestrator.db.session import is_connection_error, is_database_loss
-from orchestrator.db.tables import WorkflowRow
 from orchestrator.errors import ConfigurationError
 from orchestrator.text import class_and_message
 
@@ -164,12 +162,6 @@ def _project_heads(scripts: ScriptDirectory, project: Path) -> list[str]:
     """Of the project's own revisions those on which none is built."""
     own = [one for one in scripts.walk_revisions() if Path(one.path).parent == project.resolve()]
     return sorted(one.revision for one in own if one.is_head)
-
-
-async def registered(session: AsyncSession) -> list[Registration]:
-    """The workflows in the database."""
-    rows = await session.scalars(select(WorkflowRow).where(WorkflowRow.deleted_at.is_(None)).order_by(WorkflowRow.name))
-    return [Registration(row.name, row.target, row.is_task, row.description) for row in rows]
 
 
 def _with_ancestors(scripts: ScriptDirectory, heads: Iterable[str]) -> set[str]:

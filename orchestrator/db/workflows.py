@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import select
@@ -9,6 +10,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.tables import ProductRow, ProductWorkflowRow, WorkflowRow
 from orchestrator.errors import NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A workflow as code or database knows it."""
+
+    name: str
+    target: str
+    is_task: bool
+    description: str
+
+
+async def list_workflows(session: AsyncSession) -> list[Registration]:
+    """Return the workflows that migrations have registered and not removed, by name."""
+    rows = await session.scalars(select(WorkflowRow).where(WorkflowRow.deleted_at.is_(None)).order_by(WorkflowRow.name))
+    return [Registration(row.name, row.target, row.is_task, row.description) for row in rows]
 
 
 async def require_workflow(session: AsyncSession, name: str) -> None:

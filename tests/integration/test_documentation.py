@@ -15,6 +15,7 @@ import typer.main
 from orchestrator import errors, messages
 from orchestrator.broker.topology import EXCHANGES, FIXED_QUEUES, Topology
 from orchestrator.cli import app
+from orchestrator.cli.commands import LazyCommand
 from orchestrator.db import registration
 from orchestrator.db.session import Database
 from orchestrator.domain import ProductBlockModel, SubscriptionModel
@@ -97,6 +98,7 @@ def unknown_words(command: str) -> list[str]:
         if words[0] not in here.commands:
             return words[:1]
         here = here.commands[words.pop(0)]
+        here = here.load() if isinstance(here, LazyCommand) else here
     options = {option for parameter in here.params for option in (*parameter.opts, *parameter.secondary_opts)}
     return [word for word in words if re.match(r"--?[a-z]", word) and word not in {*options, "--help", "-h"}]
 

@@ -16,10 +16,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
-from orchestrator.db.migrations import downgrade, pending, registered, upgrade, write_merge, write_revision
-from orchestrator.db.registration.autogenerate import Linked, Registration, revision_code, workflow_calls
+from orchestrator.db.migrations import downgrade, pending, upgrade, write_merge, write_revision
+from orchestrator.db.registration.autogenerate import Linked, revision_code, workflow_calls
 from orchestrator.db.session import Database
 from orchestrator.db.tables import Base
+from orchestrator.db.workflows import Registration, list_workflows
 from orchestrator.errors import ConfigurationError
 
 NOWHERE = Path("there-is-none")
@@ -63,7 +64,7 @@ async def test_a_written_revision_registers_and_removes_workflows(database: Data
     await upgrade(database.engine, project)
     assert await _registered(database) == ["clean", "create_node", "modify_note"]
     async with database.transaction() as session:
-        assert both["create_node"].registration in await registered(session)
+        assert both["create_node"].registration in await list_workflows(session)
 
     _write(project, "remove", both, one)
     await upgrade(database.engine, project)
@@ -82,7 +83,7 @@ def _write(project: Path, message: str, before: dict[str, Linked], after: dict[s
 
 async def _registered(database: Database) -> list[str]:
     async with database.transaction() as session:
-        return [one.name for one in await registered(session)]
+        return [one.name for one in await list_workflows(session)]
 
 
 async def test_a_projects_first_migration_may_be_older_than_the_tables_of_products(

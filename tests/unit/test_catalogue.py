@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from orchestrator.db.registration.autogenerate import (
     Call,
     Linked,
-    Registration,
     catalogue_calls,
     refuse_second_workflows,
     revision_code,
     workflow_calls,
 )
 from orchestrator.db.registration.catalogue import Block, Catalogue, Product
+from orchestrator.db.workflows import Registration
 from orchestrator.errors import ConfigurationError
 
 EMPTY = Catalogue()

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import typer
 
-from orchestrator.cli.context import Edge, execute, explain
+from orchestrator.cli.context import CliContext, execute, explain
 from orchestrator.cli.forms import example, fields, type_of
 from orchestrator.cli.options import read_changes, read_pages
 from orchestrator.cli.output import Output, clean
@@ -213,7 +213,7 @@ def test_durations_are_told_as_people_say_them(span: float, told: str) -> None:
 def test_an_error_of_our_own_is_not_blamed_on_a_server(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     """The clients of both servers raise these classes, too."""
 
-    async def body(_: Edge) -> None:
+    async def body(_: CliContext) -> None:
         raise kind("of ours")
 
     monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", "postgresql+asyncpg://u@127.0.0.1:1/x")

@@ -14,19 +14,10 @@ from typing import TypeVar
 from orchestrator.db.registration.catalogue import Block, Catalogue, Product
 from orchestrator.db.registration.workflows import second_workflow_text
 from orchestrator.db.tables import SINGLE_TARGETS
+from orchestrator.db.workflows import Registration
 from orchestrator.errors import ConfigurationError
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A workflow as code or database knows it."""
-
-    name: str
-    target: str
-    is_task: bool
-    description: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,190 @@
+"""The table of commands: names and summaries. The module of a command is imported when the command is invoked.
+
+So ``--help`` and ``--version`` import no client of a server, and every other command only what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+MARKUP: Final = "rich"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Commands that share a module and a heading in ``--help``.
+
+    Args:
+        module: the module in ``orchestrator.cli`` that has their functions. A function has the command's name, or that name
+            with ``_command`` where Python or the module means something else by it.
+        summaries: the name of each command and its line in ``--help``: the first paragraph of its function's docstring.
+        panel: the heading.
+    """
+
+    module: str
+    summaries: Mapping[str, str]
+    panel: str | None = None
+
+
+COMMANDS = (
+    Section(
+        "programs",
+        {
+            "coordinator": "Take commands, results and callbacks; look after what is due. Run one or more.",
+            "consumer": "Run steps. Run one or more; the same as: python -m consumers.",
+            "dev": "Run coordinator and consumer in one process, for development.",
+        },
+        panel="Programs",
+    ),
+    Section(
+        "process_commands",
+        {
+            "start": "Start a workflow.",
+            "resume": "Give a suspended process its input. A failed or waiting one is retried.",
+            "retry": "Try a failed or waiting process again, from the state after its last successful step.",
+            "abort": "End a process at once. A step that runs at this moment leaves no trace in the database.",
+            "patch": "Correct the state of a failed or suspended process. The correction is logged with its reason.",
+            "skip": "Leave out the step at which a process has failed, and go on after it. Logged with its reason.",
+        },
+        panel="Processes",
+    ),
+    Section(
+        "process_commands",
+        {
+            "pause": "Stop claiming and dispatching steps, in every program. Running steps finish.",
+            "unpause": "Go on after a pause.",
+        },
+        panel="Engine",
+    ),
+    Section(
+        "process_queries",
+        {
+            "list": "List processes, the newest first.",
+            "show": "Show a process's audit trail: who did what, when, with which result.",
+            "watch": "Follow a process, step by step, until it ends or needs input or an operator.",
+        },
+        panel="Processes",
+    ),
+    Section(
+        "engine",
+        {
+            "status": (
+                "Show whether the engine runs, its consumers and when they were last seen, and how much waits in its queues."
+            ),
+            "workflows": "Show which workflows the code and the database know. One can be started when both do.",
+        },
+        panel="Engine",
+    ),
+)
+
+GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {
+    "subscriptions": (
+        "Subscriptions: what they are, what has happened to them, what may be done.",
+        Section(
+            "subscriptions",
+            {
+                "list": "List subscriptions, the newest first.",
+                "show": (
+                    "Show what a subscription is: its blocks and their values, who holds it, what it uses and what uses it."
+                ),
+                "history": (
+                    "Show what has happened to a subscription: every process that touched it, step by step, and every change."
+                ),
+                "workflows": (
+                    "Show which workflows of its product may run on a subscription now, and why the others may not."
+                ),
+                "set-in-sync": (
+                    "Mark a subscription as in sync, once you have made sure that it is. Refused while an unfinished process"
+                    " holds it."
+                ),
+            },
+        ),
+    ),
+    "db": (
+        "The database and its migrations.",
+        Section(
+            "domain_models",
+            {
+                "migrate-domain-models": (
+                    "Write the migration that makes the database know the products and blocks of SUBSCRIPTION_MODEL_REGISTRY,"
+                    " and no others."
+                ),
+            },
+        ),
+        Section(
+            "database",
+            {
+                "upgrade": (
+                    "Apply all migrations, the engine's and your own, that are not applied yet. Repeating it is harmless."
+                ),
+                "downgrade": "Undo migrations, with the data that their tables hold.",
+                "revision": "Write an empty migration into your project's folder (ORCHESTRATOR_MIGRATIONS).",
+                "merge": (
+                    "Write the migration that joins two ends of your project's migrations, written side by side, into one."
+                ),
+                "migrate-workflows": (
+                    "Write the migration that makes the database know the workflows of the code, and no others."
+                ),
+                "status": "Show which migrations are applied and which are not. Exits with 1 when some are missing.",
+            },
+        ),
+    ),
+    "topology": (
+        "Exchanges and queues in RabbitMQ.",
+        Section(
+            "topology",
+            {
+                "declare": (
+                    "Declare all exchanges, queues and bindings. Programs do so themselves, if their user may; it can be"
+                    " repeated."
+                ),
+                "show": "Show each exchange and who may write to it, each queue, who reads it, and how much waits in it.",
+            },
+        ),
+    ),
+}
+
+
+class Root(TyperGroup):
+    """The group ``orchestrator``, with the commands of the table."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        _fill(self, COMMANDS)
+        for name, (summary, *sections) in GROUPS.items():
+            group = TyperGroup(name=name, help=summary, no_args_is_help=True, rich_markup_mode=MARKUP)
+            _fill(group, sections)
+            self.add_command(group)
+
+
+class LazyCommand(TyperCommand):
+    """A command as ``--help`` lists it, in whose place the real one runs."""
+
+    def __init__(self, name: str, summary: str, section: Section) -> None:
+        super().__init__(name, help=summary, rich_markup_mode=MARKUP, rich_help_panel=section.panel)
+        self._section = section
+
+    def load(self) -> Any:
+        """Import the command's module and return the real command."""
+        module = importlib.import_module(f"orchestrator.cli.{self._section.module}")
+        name = str(self.name).replace("-", "_")
+        function = getattr(module, f"{name}_command", None) or getattr(module, name)
+        alone = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
+        alone.command(self.name, rich_help_panel=self._section.panel)(function)
+        return typer.main.get_command(alone)
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Make the context of the real command, which is the one that is invoked."""
+        return self.load().make_context(*arguments, **options)
+
+
+def _fill(group: TyperGroup, sections: Iterable[Section]) -> None:
+    for section in sections:
+        for name, summary in section.summaries.items():
+            group.add_command(LazyCommand(name, summary, section))

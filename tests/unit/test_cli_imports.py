@@ -1,0 +1,82 @@
+"""What a command imports: the time until it answers is the time of its imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer.main
+from typer.core import TyperGroup
+
+from orchestrator.cli import app
+from orchestrator.cli.commands import LazyCommand
+
+RUN = """
+import contextlib, io, json, sys
+from orchestrator.cli import main
+silent = io.StringIO()
+with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent), contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+print(json.dumps(sorted(sys.modules)))
+"""
+
+NO_SERVERS = {
+    "ORCHESTRATOR_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+    "ORCHESTRATOR_AMQP_URL": "amqp://nobody@127.0.0.1:1/none",
+}
+
+MIGRATING = {"alembic", "mako"}
+BROKER = {"aio_pika", "aiormq", "pamqp"}
+SERVERS = {"asyncpg", "sqlalchemy", *BROKER, *MIGRATING}
+FORMS = {"pydantic_forms", "email_validator"}
+
+
+@pytest.mark.parametrize(
+    ("command", "forbidden", "ceiling"),
+    [
+        ("--version", {"rich", "pydantic", "structlog", "asyncio", *SERVERS}, 180),
+        ("--help", {"pydantic", "structlog", "asyncio", *SERVERS}, 350),
+        ("db --help", {"structlog", *SERVERS}, 450),
+        ("list", {"orchestrator.domain", "orchestrator.services.start", "uvloop", *BROKER, *MIGRATING, *FORMS}, 680),
+        ("show 00000000", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 700),
+        ("status", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 700),
+        ("coordinator", {"consumers", *MIGRATING}, 900),
+        ("consumer", {"orchestrator.coordinator", *MIGRATING}, 900),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(command: str, forbidden: set[str], ceiling: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *command.split()],
+        env=os.environ | NO_SERVERS,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    imported = set(json.loads(done.stdout))
+
+    assert imported & forbidden == set()
+    assert len(imported) <= ceiling
+
+
+def lazy_commands(group: TyperGroup, path: str = "") -> list[Any]:
+    found = []
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            found += lazy_commands(command, f"{path}{name} ")
+        else:
+            found.append(pytest.param(command, id=f"{path}{name}"))
+    return found
+
+
+@pytest.mark.parametrize("listed", lazy_commands(typer.main.get_group(app)))
+def test_the_table_of_commands_says_what_the_commands_say(listed: LazyCommand) -> None:
+    real = listed.load()
+
+    first, _, _ = real.help.partition("\n\n")
+    assert listed.help == " ".join(first.split())
+    assert (listed.name, listed.rich_help_panel) == (real.name, real.rich_help_panel)
