@@ -1,4 +1,4 @@
-"""Who may start, resume and retry: callbacks that authors give to workflows and steps, asked on every door.
+"""Who may start, resume and retry: callbacks that authors give to workflows and steps, called on every way in.
 
 A callback is an async or plain function – a plain one runs in a thread – that answers with true or false. Like a step it asks
 for what it wants by name: any of ``user``, ``workflow``, ``step`` (``None`` for a start) and ``action``::
@@ -18,13 +18,13 @@ from enum import StrEnum
 from orchestrator.errors import DefinitionError
 
 AuthCallback = Callable[..., Awaitable[bool]] | Callable[..., bool]
-"""Decides whether somebody may do something. Answering, not raising, is how it says no."""
+"""Decides whether a user may do something. It refuses by returning false, not by raising."""
 
 ASKED_WITH = ("user", "workflow", "step", "action")
 
 
 class Action(StrEnum):
-    """What somebody wants to do."""
+    """What a user wants to do."""
 
     START = "start"
     RESUME = "resume"
@@ -48,10 +48,10 @@ class Attempted:
 
 
 def check_callback(callback: Callable[..., object] | None, what: str, known: Collection[str] = ASKED_WITH) -> None:
-    """Make sure that a callback can be asked.
+    """Check that a callback can be called.
 
     Raises:
-        DefinitionError: it is no function, or wants to know what nobody can tell it.
+        DefinitionError: it is no function, or has a parameter for which there is no value.
     """
     if callback is None:
         return
@@ -67,7 +67,7 @@ def check_callback(callback: Callable[..., object] | None, what: str, known: Col
 
 
 def given(callback: Callable[..., object], known: Mapping[str, object]) -> Callable[[], object]:
-    """The function with those of the ``known`` arguments that it asks for, ready to be called."""
+    """Return the function with those of the ``known`` arguments that it asks for, ready to be called."""
     wanted = _parameters(callback, repr(callback))
     everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted)
     names = set(known) if everything else {parameter.name for parameter in wanted} & set(known)

@@ -31,7 +31,7 @@ AsyncFormGenerator = AsyncGenerator[type[FormPage] | State, FormPage]
 
 
 async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], pages: Sequence[State], what: str) -> State:
-    """Walk a form with the pages that somebody filled in and return its result.
+    """Walk a form with filled-in pages and return its result.
 
     Args:
         form: the author's form function.
@@ -66,7 +66,7 @@ def _wrongly_filled(what: str, problems: Sequence[Mapping[str, Any]]) -> Invalid
 
 
 async def walk(form: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> AsyncFormGenerator:
-    """The pages of a form of any style, and last its result: so that one form can go on where another ends.
+    """Yield the pages of a form of any style, and last its result, so that one form can continue where another ends.
 
     Args:
         form, arguments, what: as for :func:`fill_form`.

@@ -93,7 +93,7 @@ class NextStep(Message):
 
 
 class LoggedEntry(Message):
-    """A log entry as the outside may know it: no state, no error text."""
+    """A log entry for other systems: without state or error text."""
 
     sequence: int
     kind: Literal["step", "process"]
@@ -105,7 +105,7 @@ class LoggedEntry(Message):
 
 
 class Advanced(Internal):
-    """A process has moved: what to tell the outside, and what to publish next. All of it can be read from the rows again."""
+    """A process has advanced: the events to publish, and the next step command. All of it can be read from the rows again."""
 
     process_id: UUID
     workflow: str
@@ -210,7 +210,7 @@ M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message) -> bytes:
-    """The message's body."""
+    """Return the body of a message."""
     return message.model_dump_json(exclude_none=False).encode()
 
 
@@ -218,7 +218,7 @@ def decode(model: type[M], body: bytes) -> M:
     """Read a body.
 
     Raises:
-        MessageError: it is not such a message; the text says what is wrong, without repeating the body.
+        MessageError: the body is not such a message; the text names the fields, without repeating the body.
     """
     try:
         return model.model_validate_json(body)

@@ -18,7 +18,7 @@ _instances: dict[str, LazyWorkflowInstance] = {}
 
 
 class LazyWorkflowInstance:
-    """Tells the engine where a workflow lives, without importing it.
+    """Names the module in which a workflow lives, without importing it.
 
     Args:
         package: the module that holds the workflow, for example ``"network.workflows.create_node"``.
@@ -59,10 +59,10 @@ class LazyWorkflowInstance:
         try:
             module = importlib.import_module(self.package)
         except DefinitionError as error:
-            # It names what is wrong in the module, which may be another workflow than this one.
+            # The error names the defect in the module, which may be in another workflow than this one.
             raise DefinitionError(f"the module {self.package!r} cannot be used: {error}{place(error)}") from error
         except (Exception, SystemExit) as error:
-            # Whatever a user's module raises while it is imported is a defect of that module, to be named, not ours.
+            # Whatever a user's module raises while it is imported is a defect of that module: the error names the module.
             raise DefinitionError(
                 f"the module {self.package!r} cannot be imported: {words_and_place(error)}"
             ) from error
@@ -80,12 +80,12 @@ class LazyWorkflowInstance:
 
 
 def known_workflows() -> Iterator[str]:
-    """The names of all workflows that the code has registered, sorted."""
+    """Return the names of all workflows that the code has registered, sorted."""
     return iter(sorted(_instances))
 
 
 def plan_of(workflow: str) -> Plan:
-    """The plan of a workflow by name.
+    """Return the plan of a workflow by name.
 
     Raises:
         NotFoundError: the code has registered no workflow of that name.
@@ -95,7 +95,7 @@ def plan_of(workflow: str) -> Plan:
 
 
 def queue_of(workflow: str, step: str | None) -> str | None:
-    """The step queue of a step; ``None`` when this program's code does not have it, or it is broken."""
+    """Return the step queue of a step; ``None`` when this program's code does not have the step, or is broken."""
     try:
         plan = plan_of(workflow)
     except (NotFoundError, DefinitionError):
@@ -105,7 +105,7 @@ def queue_of(workflow: str, step: str | None) -> str | None:
 
 
 def step_queues() -> set[str]:
-    """All step queues that the workflows of the code name, except broken ones, which run nowhere."""
+    """Return all step queues that the workflows of the code name, except broken ones, which run nowhere."""
     found: set[str] = set()
     for workflow in known_workflows():
         with contextlib.suppress(DefinitionError):
@@ -114,7 +114,7 @@ def step_queues() -> set[str]:
 
 
 def products_of(workflow: str) -> tuple[str, ...]:
-    """The products that a workflow's registration in the code names; empty when it leaves them to migrations.
+    """Return the products that a workflow's registration in the code names; none when it leaves them to migrations.
 
     Raises:
         NotFoundError: the code has registered no workflow of that name.
@@ -123,7 +123,7 @@ def products_of(workflow: str) -> tuple[str, ...]:
 
 
 def ships_with_engine(workflow: str) -> bool:
-    """Whether the code of a workflow is the engine's own, whose migrations register it.
+    """Return whether a workflow ships with the engine, whose own migrations register it.
 
     Raises:
         NotFoundError: the code has registered no workflow of that name.
@@ -143,7 +143,7 @@ def import_modules(modules: Iterable[str]) -> None:
         except DefinitionError as error:
             raise DefinitionError(f"{error}{place(error)}") from error
         except (Exception, SystemExit) as error:
-            # As above: the user's module is at fault, whatever it raised.
+            # As above: whatever it raised, the defect is in the user's module.
             raise DefinitionError(
                 f"the module {module!r} of ORCHESTRATOR_WORKFLOWS cannot be imported: {words_and_place(error)}"
             ) from error

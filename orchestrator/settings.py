@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     """Bytes above which a step fails."""
 
     heartbeat_interval: Seconds = 2.0
-    """How often a consumer says that it lives."""
+    """How often a consumer reports that it is alive."""
     presumed_dead_after: Seconds = 10.0
     """How long a consumer may be silent before its steps are given to others: five heartbeats."""
     reconcile_interval: Seconds = 1.0
@@ -128,9 +128,9 @@ def load_settings() -> Settings:
     """Read the settings.
 
     Raises:
-        ConfigurationError: a variable is missing or wrong; the text names each.
+        ConfigurationError: a variable is missing or invalid; the text names each.
     """
-    # Whatever an author's models find wrong is printed and logged: without a link to pydantic's documentation for each field.
+    # The errors of authors' models are printed and logged: without a link to pydantic's documentation for each field.
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
     try:
         return Settings()
@@ -148,8 +148,8 @@ def load_settings() -> Settings:
 
 
 def variable_of(field: str) -> str:
-    """The environment variable of a setting, by the name of its field."""
-    # What is wrong with a setting that has an alias is reported under the alias, which is the field's name in capitals.
+    """Return the environment variable of a setting, by the name of its field."""
+    # An error in a setting that has an alias is reported under the alias, which is the field's name in capitals.
     setting = Settings.model_fields.get(field.lower())
     alias = None if setting is None else setting.validation_alias
     return alias if isinstance(alias, str) else f"ORCHESTRATOR_{field}".upper()

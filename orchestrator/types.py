@@ -1,4 +1,4 @@
-"""Plain types that every layer shares. Imports nothing of ours.
+"""Plain types that every layer shares. Imports nothing of the engine.
 
 The status strings are part of the public contract: user interfaces, event consumers and operators' queries rely on them.
 """
@@ -34,12 +34,12 @@ class ProcessStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can ever change this process again."""
+        """Return whether nothing can ever change this process again."""
         return self in {ProcessStatus.COMPLETED, ProcessStatus.ABORTED}
 
     @property
     def is_failure(self) -> bool:
-        """Whether the process stopped because something went wrong and somebody may retry it."""
+        """Return whether the process stopped because of a failure and can be retried."""
         return self in {ProcessStatus.FAILED, ProcessStatus.API_UNAVAILABLE, ProcessStatus.INCONSISTENT_DATA}
 
 

@@ -85,7 +85,7 @@ class Arguments:
         return cls(what, frozenset(engine), tuple(parameters), tuple(stored))
 
     def references(self, state: State) -> dict[str, UUID | list[UUID]]:
-        """What must be loaded from the database for one call, by the parameters' names.
+        """Return what must be loaded from the database for one call, by the parameters' names.
 
         Raises:
             MissingArgumentError: the state holds no reference where there must be one.
@@ -100,7 +100,7 @@ class Arguments:
     def fill(
         self, state: State, engine: Mapping[str, object], loaded: Mapping[str, Stored | list[Stored]] | None = None
     ) -> dict[str, Any]:
-        """The keyword arguments for one call. The function gets copies: it cannot change the state in place.
+        """Return the keyword arguments for one call. The function gets copies: it cannot change the state in place.
 
         Args:
             loaded: what :meth:`references` named.
@@ -143,7 +143,7 @@ class Arguments:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling ``function`` gives something to await; anything else runs in a thread."""
+    """Return whether calling ``function`` gives something to await; anything else runs in a thread."""
     while isinstance(function, functools.partial):
         function = function.func
     # The function itself before what it wraps: an async wrapper may wrap a plain function.
@@ -192,7 +192,7 @@ def _parameter(function: Callable[..., Any], parameter: inspect.Parameter, what:
 
 
 def _resolve(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> Any:
-    """The parameter's annotation as a type.
+    """Return the parameter's annotation as a type.
 
     Each is resolved alone: names imported for type checkers only may stand elsewhere.
     """

@@ -49,7 +49,7 @@ NOC = "NOC"
 
 
 def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision:
-    """Judge an event.
+    """Decide what an event does to a process.
 
     Raises:
         IllegalTransitionError: the event does not fit the process's status or position; nothing changes.
@@ -104,7 +104,7 @@ def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision
 
 
 class _Draft:
-    """A decision in the making. Lives for one call of :func:`decide` and is seen by nobody else."""
+    """A decision in the making. It lives for one call of :func:`decide` and never leaves it."""
 
     def __init__(self, plan: Plan, process: Process, stamp: Stamp) -> None:
         self.plan, self.before, self.process, self.stamp = plan, process, process, stamp
@@ -317,7 +317,7 @@ def _retry(draft: _Draft, event: events.Retried) -> None:
     if start is not leaf:
         draft.change(rewinds=draft.process.rewinds + 1)
     draft.change(position=start.position, step=start.step.name)
-    # An input step can have failed only because it was gone from the code for a while: it suspends once more.
+    # An input step can have failed only because it was missing from the code for a while: it suspends once more.
     if draft.enter(start):
         draft.arrive(start.position + 1)
 
@@ -327,7 +327,7 @@ def _abort(draft: _Draft, event: events.Aborted) -> None:
     try:
         leaf = draft.plan.locate(draft.process)
     except WorkflowChangedError:
-        pass  # the step is gone from the code; an operator can end the process all the same
+        pass  # the code no longer has the step; an operator can abort the process all the same
     else:
         draft.log_step(leaf, StepStatus.ABORT, note=event.reason)
     draft.log_process("aborted", note=event.reason)
@@ -363,7 +363,7 @@ def _waiting_leaf(plan: Plan, process: Process, position: int) -> Leaf:
 
 
 def _first_refusal(leaf: Leaf, state: State) -> int | None:
-    """The end of the first guard that says no, or ``None`` when all agree."""
+    """Return the end of the first guard that refuses, or ``None`` when all agree."""
     return next((guard.end for guard in leaf.guards if not _ask(guard.predicate, state)), None)
 
 

@@ -12,7 +12,7 @@ from orchestrator.types import ProcessStatus, State, StepStatus
 
 
 class EntryKind(StrEnum):
-    """What a log entry tells of."""
+    """What a log entry is about."""
 
     STEP = "step"
     PROCESS = "process"
@@ -28,7 +28,7 @@ class Entry:
         name: the step's name, or for a process entry what happened to it.
         position: the step's position; ``None`` for a process entry.
         status: a step status, or for a process entry the process's status from here on.
-        ran: whether this tells of an attempt that ran, so that it began when the attempt was claimed.
+        ran: whether the entry is about an attempt that ran, which began when the attempt was claimed.
     """
 
     sequence: int
@@ -72,12 +72,12 @@ class OpenCallback:
 
 @dataclass(frozen=True, slots=True)
 class ParkCallback:
-    """The action has committed: forget the token's plaintext, start the clock, look for an early answer."""
+    """The action has committed: delete the token's plaintext, set the deadline, look for an early answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseCallback:
-    """The token is worth nothing any more; ``outcome`` says why: used, failed or superseded."""
+    """The token is no longer valid; ``outcome`` says why: used, failed or superseded."""
 
     outcome: str
 

@@ -1,4 +1,4 @@
-"""What can happen to a process. Events are values: the facts that :func:`orchestrator.engine.decide.decide` judges."""
+"""What can happen to a process. Events are values: the input of :func:`orchestrator.engine.decide.decide`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Failure:
 
     Args:
         type: the error's class.
-        message: for the operator, in words.
+        message: the text for the operator.
         traceback: where it happened; empty for failures that have none.
         details: what the author attached.
         status: the process status it leads to when nothing tries again by itself.
@@ -73,8 +73,8 @@ class AttemptLost:
     Args:
         given_back: the consumer stopped in good order; this does not count.
         limit: how many attempts of one step in a row may be lost before it is failed.
-        counted: whether this step is under suspicion; a bystander's loss is logged but not held against it.
-        because: what became of the consumer, in words that follow its name.
+        counted: whether this step is under suspicion; the loss of a bystander is logged but not counted.
+        because: what became of the consumer; a predicate that follows the consumer's name.
     """
 
     attempt: int
@@ -108,7 +108,7 @@ class CallbackFailed:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """Somebody filled in the form of an input step."""
+    """A user filled in the form of an input step."""
 
     user: str
     delta: State
@@ -116,14 +116,14 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Somebody asked for another try."""
+    """A user asked for another try."""
 
     user: str
 
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """Somebody ended the process."""
+    """A user ended the process."""
 
     user: str
     reason: str | None = None
@@ -141,7 +141,7 @@ class Patched:
 
 @dataclass(frozen=True, slots=True)
 class StepSkipped:
-    """An operator decided that the failed step shall not run."""
+    """An operator decided that the failed step is not to run."""
 
     user: str
     reason: str

@@ -76,7 +76,7 @@ class Plan:
         return cls(workflow, leaves, form, {leaf.step.name: leaf.position for leaf in leaves})
 
     def locate(self, process: Process) -> Leaf:
-        """The leaf at which a process stands.
+        """Return the leaf at which a process stands.
 
         The step's name decides: when the code has changed and the name stands elsewhere, that is the place.
 
@@ -110,7 +110,7 @@ class Plan:
                 return own or whole.retry_auth_callback or whole.authorize_callback
 
     def skipped_by(self, leaf: Leaf) -> int:
-        """The position after ``leaf`` and after whatever cannot be run without it (the rest of its callback step)."""
+        """Return the position after ``leaf`` and after whatever cannot run without it (the rest of its callback step)."""
         end = leaf.position + 1
         while end < len(self.leaves) and self.leaves[end].restart < end and self.leaves[end].restart <= leaf.position:
             end += 1

@@ -21,7 +21,7 @@ class Process:
         entered: whether the conditions of this position have been decided.
         attempt: raised by one each time a step is claimed; never falls. The fencing token.
         sequence: of the newest log entry; counts from 1 without gaps.
-        failures: failed tries of the present step since somebody last retried it.
+        failures: failed tries of the present step since an operator last retried it.
         lost: consumers in a row that died while running the present step.
         rewinds: how often a retry has gone back to the action of a callback step.
         state: what the process knows.
@@ -47,7 +47,7 @@ class Process:
     assignee: str = SYSTEM
 
     def idempotency_key(self, step: str) -> str:
-        """A UUID that names this step of this process to external systems: the same on every attempt.
+        """Return a UUID that names this step of this process to external systems: the same on every attempt.
 
         Only a retry that goes back to the action of a callback step asks for new external work, and gets a new key.
         """

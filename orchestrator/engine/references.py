@@ -43,7 +43,7 @@ class StoredParameter:
     default: Any = None
 
     def read(self, state: State, what: str) -> UUID | list[UUID] | None:
-        """The id, or ids, that the state holds for it; ``None`` when it may be and is missing.
+        """Return the id, or ids, that the state holds for it; ``None`` when it is optional and missing.
 
         A single subscription that is not in the state under the parameter's own name is looked for under
         ``subscription_id``, where the workflow types put it.
@@ -116,7 +116,7 @@ def stored_parameter(
 
 
 def subscription_ids(state: State) -> list[UUID]:
-    """The subscriptions that a state refers to, in a stable order: for events and logs."""
+    """Return the subscriptions that a state refers to, in a stable order: for events and logs."""
     found: dict[UUID, None] = {}
     for key, value in state.items():
         if key == SUBSCRIPTION_ID:

@@ -12,7 +12,7 @@ from orchestrator.types import State
 
 
 def canonical(returned: object, what: str) -> State:
-    """The JSON object that a returned value stands for, as Python values.
+    """Return the JSON object that a returned value stands for, as Python values.
 
     Dates, UUIDs, enums, dataclasses and pydantic models are written as pydantic writes them.
 
@@ -64,7 +64,7 @@ def check_size(state: State, *, soft: int, hard: int) -> str | None:
 
 
 def has_null_character(value: object) -> bool:
-    """Whether a text in a JSON value, a key included, has the one character that PostgreSQL cannot hold."""
+    """Return whether a text in a JSON value, a key included, has the one character that PostgreSQL cannot store."""
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, dict):

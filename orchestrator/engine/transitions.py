@@ -1,7 +1,7 @@
 """The transition table, as data: which event is allowed in which status, and where it may lead.
 
 The documentation's table is generated from it, :func:`orchestrator.engine.decide.decide` checks against it before it
-judges, and the property tests check every decision's outcome against it.
+decides, and the property tests check every decision's outcome against it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _ADVICE: Mapping[ProcessStatus, str] = {
 
 
 def refusal(event: type, status: ProcessStatus) -> str:
-    """Why an event is refused in a status, and what could be done instead."""
+    """Return why an event is refused in a status, and what can be done instead."""
     text = f"a process that is {status.value} cannot be {_VERBS.get(event, 'changed like this')}"
     if status.is_final:
         return f"{text}: it is final"
@@ -70,7 +70,7 @@ def refusal(event: type, status: ProcessStatus) -> str:
 
 
 def as_markdown() -> str:
-    """The table as the documentation shows it."""
+    """Return the table as the documentation shows it."""
     lines = ["| event | allowed in | leads to |", "| --- | --- | --- |"]
     for event, rows in TRANSITIONS.items():
         grouped: dict[tuple[str, ...], list[str]] = {}
@@ -85,7 +85,7 @@ def as_markdown() -> str:
 
 
 def as_mermaid() -> str:
-    """The table as a Mermaid state diagram."""
+    """Return the table as a Mermaid state diagram."""
     edges: dict[tuple[str, str], list[str]] = {}
     for event, rows in TRANSITIONS.items():
         for status, outcomes in rows.items():
@@ -98,7 +98,7 @@ def as_mermaid() -> str:
 
 
 def as_document() -> str:
-    """The whole of ``docs/transitions.md``."""
+    """Return the whole of ``docs/transitions.md``."""
     return (
         "# Transitions\n\n"
         "<!-- Generated, do not edit: python -m orchestrator.engine.transitions > docs/transitions.md -->\n\n"

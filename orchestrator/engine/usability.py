@@ -1,6 +1,6 @@
-"""May this workflow run on this subscription? Facts and rules in, reasons out: pure, and the same on every door.
+"""May this workflow run on this subscription? Facts and rules in, reasons out: pure, and the same on every way in.
 
-A subscription that is out of sync is being changed by somebody, or was left half changed. Its neighbours – subscriptions that
+A subscription that is out of sync is being changed by a process, or was left half changed. Its neighbours – subscriptions that
 use a block of it, or whose blocks it uses – must hold still as well. Only tasks, which look rather than change, workflows
 that reconcile, and what the project has listed as harmless run all the same.
 """
@@ -31,7 +31,7 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionFacts:
-    """What must be known of a subscription to judge which workflows may run on it.
+    """What must be known of a subscription to decide which workflows may run on it.
 
     Args:
         locked_by: the process that holds it, if it is out of sync and that is known.
@@ -67,14 +67,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a workflow may not run: a stable key for programs, the ids and words concerned, and a sentence for people."""
+    """Why a workflow may not run: a stable key for programs, the values concerned, and a sentence for people."""
 
     key: str
     words: str
     details: Mapping[str, JSON] = field(default_factory=dict)
 
     def document(self) -> dict[str, JSON]:
-        """The reason for programs."""
+        """Return the reason as a JSON object."""
         return {"key": self.key, **self.details}
 
 
@@ -84,7 +84,7 @@ class Usability:
 
     Args:
         reasons: all that speaks against it; empty when it may run.
-        dangerous: it may run, but somebody else may be changing the same things, and only the project's list allows it.
+        dangerous: it may run, but another process may be changing the same things, and only the project's list allows it.
     """
 
     reasons: tuple[Reason, ...]
@@ -92,12 +92,12 @@ class Usability:
 
     @property
     def usable(self) -> bool:
-        """Whether the workflow may run."""
+        """Return whether the workflow may run."""
         return not self.reasons
 
 
 def usability(name: str, target: Target, is_task: bool, facts: SubscriptionFacts, rules: Rules) -> Usability:
-    """Judge one workflow on one subscription.
+    """Decide whether one workflow may run on one subscription.
 
     Args:
         name: of the workflow, as in the rules.
@@ -114,7 +114,7 @@ def usability(name: str, target: Target, is_task: bool, facts: SubscriptionFacts
 
 
 def not_of_product(product: str) -> Reason:
-    """The reason when a workflow is not linked to the subscription's product."""
+    """Return the reason for a workflow that is not linked to the subscription's product."""
     return Reason(NOT_OF_PRODUCT, f"it does not belong to the subscription's product {product!r}", {"product": product})
 
 

@@ -49,7 +49,7 @@ def step(
     queue: str | None = None,
     retry_auth_callback: AuthCallback | None = None,
 ) -> Callable[[StepFunction], Step]:
-    """Turn a function into a step that runs once and, if it raises, waits for somebody to retry it.
+    """Turn a function into a step that runs once and, if it raises, waits until an operator retries it.
 
     Args:
         name: unique within a workflow; shown to people and stored with every running process.
@@ -104,7 +104,7 @@ def inputstep(
     resume_auth_callback: AuthCallback | None = None,
     retry_auth_callback: AuthCallback | None = None,
 ) -> Callable[[FormFunction], Step]:
-    """Turn a form into a step that suspends the process until somebody has filled it in.
+    """Turn a form into a step that suspends the process until the form is filled in.
 
     The function only makes the form – it may be called any number of times and must have no side effects. What the form
     returns is merged over the state.
@@ -195,13 +195,13 @@ def callback_step(
     *,
     retry_auth_callback: AuthCallback | None = None,
 ) -> Block:
-    """Start an external job, hold nothing while it works, and judge its answer.
+    """Start an external job, hold nothing while it runs, and validate its answer.
 
     Args:
         name: of the waiting part, as it appears in the log.
         action_step: starts the job. It may ask for ``callback_token``, ``callback_exchange`` and ``callback_route`` and
             hands them to the external system.
-        validate_step: judges the answer, which it finds in the state under ``result_key``; raising fails the process, and
+        validate_step: validates the answer, which it finds in the state under ``result_key``; raising fails the process, and
             a retry then starts again at the action with a new token.
         result_key: the state key for the answer.
         callback_route_key: the name of the action's parameter for the HTTP path.
@@ -239,9 +239,9 @@ def workflow(
         initial_input_form: the form to fill in to start it.
         target: what it is for.
         is_task: whether it is a task.
-        authorize_callback: who may start it and, unless the next two say otherwise, resume and retry it; default everybody.
+        authorize_callback: who may start it and, unless the next two say otherwise, resume and retry it; by default everyone.
         resume_auth_callback, retry_auth_callback: for all steps that have none of their own.
-        run_predicate: asked before a start: ``True``, or ``False`` or the reason against it in words.
+        run_predicate: asked before a start: ``True``, or ``False`` or a text with the reason.
 
     Raises:
         DefinitionError: the function does not return steps, two steps have one name, or the form is no function.

@@ -26,7 +26,7 @@ FormFunction = Callable[..., Any]
 """Makes a form: an async or plain generator of pages, or a function that returns one page class."""
 
 RunPredicate = Callable[..., Awaitable[bool | str]] | Callable[..., bool | str]
-"""Decides whether a workflow may run now, whoever asks: ``True``, or ``False`` or the reason against it in words.
+"""Decides whether a workflow may run now, whoever asks: ``True``, or ``False`` or a text with the reason.
 
 It asks by name for any of ``user``, ``workflow`` and ``session``.
 """
@@ -60,7 +60,7 @@ class StepKind(StrEnum):
     AWAIT = "await"
     """Parks until the external system answers."""
     INPUT = "input"
-    """Parks until somebody fills in a form."""
+    """Parks until a form is filled in."""
     START = "start"
     """A marker: free."""
     DONE = "done"

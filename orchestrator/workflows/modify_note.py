@@ -29,7 +29,7 @@ async def note_form(subscription: SubscriptionModel) -> AsyncFormGenerator:
 
 @step("Store the note")
 async def store_note(subscription: SubscriptionModel, note: str | None) -> dict[str, Any]:
-    """An empty note is none."""
+    """Return the note; ``None`` for an empty one."""
     subscription.note = note or None
     return {"subscription": subscription}
 

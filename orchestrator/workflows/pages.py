@@ -1,6 +1,6 @@
 """The first pages of the workflow types' forms, and choices for authors' own pages.
 
-A page of ours is followed by the pages of the author's form, which sees what was filled in so far: by name, like a step.
+The engine's page is followed by the pages of the author's form, which sees what was filled in so far: by name, like a step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NAMED_CHOICES = 5
 """Choices that a refusal names: an example of what an id looks like, and most of a short list."""
 
 MAX_CHOICES = 1000
-"""A choice with more options helps nobody, and its page would be a large message."""
+"""A longer list of options is of no use to people, and its page would be a large message."""
 
 
 class SubscriptionPage(FormPage):
@@ -53,7 +53,7 @@ class SubscriptionVersionPage(SubscriptionPage):
 
 
 async def product_choice(session: AsyncSession, workflow: str) -> type[Choice]:
-    """The products that have a workflow, as a type for a field of a page.
+    """Return the products that have a workflow, as a type for a field of a page.
 
     Raises:
         WorkflowNotUsableError: there is none.
@@ -97,7 +97,7 @@ async def subscription_choice(
 
 
 def product_first(workflow: str, form: FormFunction | None) -> FormFunction:
-    """A form that asks for the product, and goes on with the author's."""
+    """Return a form that asks for the product and continues with the author's form."""
 
     async def make(session: AsyncSession) -> type[FormPage]:
         options = await product_choice(session, workflow)
@@ -117,11 +117,11 @@ def subscription_first(
     *,
     takes_version: bool,
 ) -> FormFunction:
-    """A form that asks for the subscription, makes sure that the workflow may run on it, and goes on with the author's.
+    """Return a form that asks for the subscription, checks that the workflow may run on it, and continues with the author's.
 
     Args:
-        check: raises if the workflow may not run on the subscription. Asked before the next page is, because nobody shall
-            fill in a form that leads nowhere; a start asks once more.
+        check: raises if the workflow may not run on the subscription. Called before the next page is shown, so that no form is
+            filled in for nothing; the start calls it again.
     """
 
     async def make(_: AsyncSession) -> type[FormPage]:
@@ -134,7 +134,7 @@ def subscription_first(
         if isinstance(filled, SubscriptionVersionPage) and filled.version is not None:
             found = await read_version(session, filled.subscription_id)
             require_version(filled.subscription_id, filled.version, found)
-            # For the locking step, which compares again: in between the subscription is anybody's.
+            # For the locking step, which compares again: until it runs, another process may change the subscription.
             state[SUBSCRIPTION_VERSION] = filled.version
         return state
 
@@ -184,7 +184,7 @@ def _first_page(
 
 
 class _ById(Choice):
-    """Choices whose values are ids: who writes something else, a label for example, is told the ids with their labels."""
+    """Choices whose values are ids. The error for any other value, a label for example, lists the ids with their labels."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -1,7 +1,7 @@
 """The steps that the workflow types are made of; authors may use them in workflows of their own.
 
 The lock of a subscription is held from ``unsync`` to ``resync``, across failures and retries. A process releases only what it
-holds: a workflow that was allowed to run while somebody else has the lock leaves it to them.
+holds: a workflow that was allowed to run while another process has the lock leaves the lock alone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class StoreProcessSubscription(Step):
     __slots__ = ()
 
     def __call__(self, workflow_target: Target | None = None) -> Step:  # noqa: ARG002 - the process knows its workflow
-        """The step itself."""
+        """Return the step itself."""
         return self
 
 
@@ -59,7 +59,7 @@ store_process_subscription = StoreProcessSubscription(
 
 
 def set_status(status: SubscriptionLifecycle | str) -> Step:
-    """A step that moves the subscription to another lifecycle; its model must be valid there.
+    """Return a step that moves the subscription to another lifecycle; its model must be valid there.
 
     Becoming active sets ``start_date`` if there is none; being terminated sets ``end_date``.
     """
@@ -130,7 +130,7 @@ async def _require_still(session: AsyncSession, process_id: UUID, subscription_i
 
 
 async def _require_subject(session: AsyncSession, process_id: UUID, subscription_id: UUID, state: State) -> None:
-    """A step of the author's may have returned another subscription under our key; that is not ours to change."""
+    """Check that the subscription in the state is the process's own: an author's step may have returned another under its key."""
     about = state.get(SUBSCRIPTION_ID)
     if about is None or str(about) == str(subscription_id):
         return
@@ -155,7 +155,7 @@ def _subject(state: State, name: str) -> UUID:
 
 
 async def _keep(session: AsyncSession, subscription_id: UUID, state: State) -> State:
-    # Read after the lock was taken: taking it may have waited for somebody who has changed something.
+    # Read after the lock was taken: taking it may have waited for another process that has changed something.
     shown = await show(session, subscription_id)
     # Everything it is, but not its lock, which is this process's now, nor who uses it: that may be thousands of others.
     document = {**asdict(shown.summary), "blocks": [asdict(block) for block in shown.blocks]}
