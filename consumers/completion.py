@@ -17,7 +17,7 @@ from consumers.batching import Batches
 from consumers.metrics import Metrics
 from orchestrator.broker.outgoing import Outgoing, look, step_result
 from orchestrator.broker.publisher import Publisher
-from orchestrator.db.processes.advance import Advance, advance, advance_many, committed
+from orchestrator.db.processes.advance import Advance, advance, advance_many, is_committed
 from orchestrator.db.processes.claims import Claim
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
 from orchestrator.db.step_session import StepSession
@@ -145,7 +145,7 @@ class Finisher:
 
     async def _was_committed(self, held: Held) -> bool:
         async with self._database.pool.acquire() as connection:
-            return await committed(connection, held.claim.process.process_id, held.claim.process.attempt)
+            return await is_committed(connection, held.claim.process.process_id, held.claim.process.attempt)
 
     async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
         """Repeat while the database is away: the outcome is kept in memory, and nothing else can store it."""

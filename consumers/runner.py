@@ -18,7 +18,7 @@ from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.callbacks import read_token
-from orchestrator.db.processes.claims import Claim, Wanted, claim_many, has_moved_on, list_claims
+from orchestrator.db.processes.claims import Claim, ClaimRequest, claim_many, has_moved_on, list_claims
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, StepFailed
 from orchestrator.engine.plan import Leaf, Plan
@@ -175,7 +175,7 @@ class Runner:
             await self._finisher.give_back(Held(one_claim, plan), "does not know of it")
 
     async def _claim(self, command: StepCommand, plan: Plan) -> asyncio.Task[None] | None:
-        wanted = Wanted(command.process_id, command.position, command.attempt, command.announced)
+        wanted = ClaimRequest(command.process_id, command.position, command.attempt, command.announced)
         claimed = await self._claims(wanted)
         if claimed is None:
             await self._drop(command)
@@ -186,7 +186,7 @@ class Runner:
         running.task.add_done_callback(lambda task: self._forget(running, task))
         return running.task
 
-    async def _claim_many(self, wanted: list[Wanted]) -> list[Claim | None]:
+    async def _claim_many(self, wanted: list[ClaimRequest]) -> list[Claim | None]:
         async with self._database.pool.acquire() as connection:
             return await claim_many(
                 connection, wanted, consumer_id=self._heartbeat.consumer_id, consumer=self._heartbeat.name

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import connection_of
+from orchestrator.db.session import get_connection
 
 Undo = Callable[[], None]
 
@@ -22,12 +22,12 @@ _RELEASED = re.compile(rf"release\s+(?:savepoint\s+)?{_NAME}", re.IGNORECASE)
 _BACK = re.compile(rf"rollback\s+(?:(?:work|transaction)\s+)?to\s+(?:savepoint\s+)?{_NAME}", re.IGNORECASE)
 
 
-async def if_rolled_back(session: AsyncSession, undo: Undo) -> None:
+async def undo_on_rollback(session: AsyncSession, undo: Undo) -> None:
     """Call something when what the session has sent until now is rolled back: all of it, or by a savepoint.
 
     It does not matter who sets the savepoint: the session, its connection or SQL text.
     """
-    connection = (await connection_of(session)).sync_connection
+    connection = (await get_connection(session)).sync_connection
     assert connection is not None  # noqa: S101 - tells the type checker: the session has just begun with it
     savepoints = session.info.get(_KEY)
     if savepoints is None or savepoints.connection is not connection:
@@ -35,7 +35,7 @@ async def if_rolled_back(session: AsyncSession, undo: Undo) -> None:
     savepoints.add(undo)
 
 
-def forget_savepoints(session: AsyncSession) -> None:
+def forget_undo(session: AsyncSession) -> None:
     """What the session has sent stays, whatever it rolls back from now on."""
     savepoints = session.info.pop(_KEY, None)
     if savepoints is not None:

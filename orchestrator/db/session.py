@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import (
@@ -133,7 +134,7 @@ class Database:
         )
 
     async def require_tables(self) -> None:
-        """Make sure that the migrations have been run.
+        """Check that the migrations have been run.
 
         Raises:
             ConfigurationError: they have not.
@@ -155,7 +156,10 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session in a transaction that commits when the block ends and rolls back when it raises: for edges only."""
+        """Open a session in a transaction that commits when the block ends and rolls back when it raises.
+
+        For entry points only: use cases never commit.
+        """
         async with self._sessions.begin() as session:
             yield session
 
@@ -175,17 +179,23 @@ def to_jsonb(value: object) -> str:
     return to_json(value).decode()
 
 
-async def driver(session: AsyncSession) -> Driver:
-    """The asyncpg connection under a session, inside the session's transaction.
+async def read_time(session: AsyncSession) -> datetime:
+    """Return the time by the database's clock: the one that deadlines are compared with."""
+    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return now
+
+
+async def get_driver(session: AsyncSession) -> Driver:
+    """Return the asyncpg connection under a session, inside the session's transaction.
 
     SQLAlchemy begins its transaction with the first statement that it sends itself, so one must have been sent.
     """
-    raw = await (await connection_of(session)).get_raw_connection()
+    raw = await (await get_connection(session)).get_raw_connection()
     return cast("Driver", raw.driver_connection)
 
 
-async def connection_of(session: AsyncSession) -> AsyncConnection:
-    """The connection under a session, for the engine's own statements.
+async def get_connection(session: AsyncSession) -> AsyncConnection:
+    """Return the connection under a session, for the engine's own statements.
 
     A step's session takes note when its author asks it for the connection; this is round it.
     """

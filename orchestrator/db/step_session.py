@@ -29,8 +29,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from orchestrator.db.rollback_hooks import forget_savepoints, without_comments
-from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, driver
+from orchestrator.db.rollback_hooks import forget_undo, without_comments
+from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, get_driver
 from orchestrator.errors import CommitNotAllowedError, ConcurrentSessionError, SessionEndedError
 
 logger = structlog.get_logger(__name__)
@@ -69,7 +69,7 @@ _ILLEGAL_STATE = "isce"
 """SQLAlchemy's code for errors of a session that several tasks use at once."""
 
 
-class Guard:
+class SessionGuard:
     """Who may do what with the connections of one step."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Guard:
 class GuardedSession(Session):
     """The synchronous half of a step's session."""
 
-    guard: Guard
+    guard: SessionGuard
 
     def commit(self) -> None:
         self.guard.refuse("commit")
@@ -154,7 +154,7 @@ class GuardedSession(Session):
         super().add(instance, _warn=_warn)
 
     def connection(self, *arguments: Any, **options: Any) -> Connection:
-        """For authors; the engine's own modules use :func:`orchestrator.db.session.connection_of`."""
+        """For authors; the engine's own modules use :func:`orchestrator.db.session.get_connection`."""
         connection = super().connection(*arguments, **options)
         connection.info[_SPOILT] = True
         return connection
@@ -184,7 +184,7 @@ class StepSession(AsyncSession):
     sync_session_class = GuardedSession
 
     def __init__(self, engine: AsyncEngine, process_id: UUID | None = None, *, passes_locks: bool = False) -> None:
-        self.guard = Guard()
+        self.guard = SessionGuard()
         super().__init__(
             engine.execution_options(**{_OPTION: self.guard}),
             expire_on_commit=False,
@@ -214,7 +214,7 @@ class StepSession(AsyncSession):
         if self.guard.violation is not None:
             raise self.guard.violation
         await self.flush()
-        connection = await driver(self)
+        connection = await get_driver(self)
         if self.guard.violation is not None:
             raise self.guard.violation
         if self.guard.is_sending:
@@ -223,12 +223,12 @@ class StepSession(AsyncSession):
             )
         self.guard.end()
         # What SQLAlchemy rolls back from now on is nothing, or all.
-        forget_savepoints(self)
+        forget_undo(self)
         return connection
 
     async def mark_is_intact(self) -> bool:
         """Whether the transaction is still the one that the step began in."""
-        intact: bool | None = await (await driver(self)).fetchval(
+        intact: bool | None = await (await get_driver(self)).fetchval(
             "SELECT current_setting($1, true) = $2", MARK_SETTING, self.guard.mark
         )
         return bool(intact)
@@ -304,9 +304,9 @@ def install_guards(engine: AsyncEngine) -> None:
     event.listen(sync, "checkin", _close_spoilt)
 
 
-def _guard(connection: Connection | None) -> Guard | None:
+def _guard(connection: Connection | None) -> SessionGuard | None:
     guard = None if connection is None else connection.get_execution_options().get(_OPTION)
-    return guard if isinstance(guard, Guard) else None
+    return guard if isinstance(guard, SessionGuard) else None
 
 
 def _refuse_connection(connection: Connection) -> None:

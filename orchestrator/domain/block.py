@@ -102,11 +102,11 @@ class ProductBlockModel(Block):
 
     async def in_use_by(self, session: AsyncSession) -> list[BlockReference]:
         """The blocks that have this one in a field, as the database has it."""
-        return await rows.blocks_using(session, self.subscription_instance_id)
+        return await rows.list_blocks_using(session, self.subscription_instance_id)
 
     async def depends_on(self, session: AsyncSession) -> list[BlockReference]:
         """The blocks that this one has in its fields, as the database has it."""
-        return await rows.blocks_used_by(session, self.subscription_instance_id)
+        return await rows.list_blocks_used_by(session, self.subscription_instance_id)
 
 
 def loaded_block(

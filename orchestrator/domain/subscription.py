@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as rows
-from orchestrator.db.rollback_hooks import if_rolled_back
+from orchestrator.db.rollback_hooks import undo_on_rollback
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference, read_neighbours
 from orchestrator.domain.difference import flat_rows
 from orchestrator.domain.empty import check_blocks_can_start_empty, filled
@@ -227,7 +227,7 @@ class SubscriptionModel(Subscription):
                 one.mark_as_stored(row)
 
         new_version = await rows.store(session, found)
-        await if_rolled_back(session, undo)
+        await undo_on_rollback(session, undo)
         self.mark_as_stored(now, new_version)
         for one in mine:
             one.mark_as_stored(now.blocks[one.subscription_instance_id])

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db import callbacks
 from orchestrator.db.callbacks import StoredCallback
 from orchestrator.db.processes.advance import store_decision
-from orchestrator.db.processes.due import database_time, make_due
+from orchestrator.db.processes.due import make_due
 from orchestrator.db.processes.rows import load_process
+from orchestrator.db.session import read_time
 from orchestrator.engine.events import CallbackCompleted, CallbackFailed, Event, Failure
 from orchestrator.engine.process import Process
 from orchestrator.engine.state import canonical, check_size
@@ -62,7 +63,7 @@ async def receive(
         payload = canonical(payload, "the callback")
     except InvalidResultError as error:
         raise InvalidInputError(str(error)) from error
-    if callback.deadline is not None and callback.deadline <= await database_time(session):
+    if callback.deadline is not None and callback.deadline <= await read_time(session):
         raise CallbackRefusedError("expired", _REFUSALS["expired"])
     await callbacks.store_answer(session, callback, outcome, payload)
     if process.status is not ProcessStatus.AWAITING_CALLBACK or callback.status != "parked":

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.authorization import Action, Attempted
 from orchestrator.db.engine_lock import is_paused
 from orchestrator.db.processes.advance import store_decision
-from orchestrator.db.processes.idempotency import Command, is_repeated, remember
+from orchestrator.db.processes.idempotency import Command, is_repeated, record_command
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.subscriptions.locks import list_locked
 from orchestrator.engine.decide import decide
@@ -216,7 +216,7 @@ async def _apply(
         raise ConflictError("the process has moved meanwhile: look at it again")
     at = await store_decision(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     if command is not None:
-        await remember(session, command, process.sequence + 1)
+        await record_command(session, command, process.sequence + 1)
     return await caught_up(session, plan, decision, at)
 
 

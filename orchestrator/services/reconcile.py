@@ -11,9 +11,10 @@ from orchestrator.db import callbacks
 from orchestrator.db.engine_lock import is_paused
 from orchestrator.db.processes.advance import store_decision
 from orchestrator.db.processes.claims import Claim
-from orchestrator.db.processes.due import database_time, lock_scheduled, schedule
-from orchestrator.db.processes.outbox import unannounced
+from orchestrator.db.processes.due import lock_scheduled, schedule
+from orchestrator.db.processes.outbox import list_unannounced
 from orchestrator.db.processes.rows import load_process
+from orchestrator.db.session import read_time
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.events import AttemptLost, CallbackFailed, Failure, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
@@ -37,14 +38,14 @@ async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> 
     if found is None:
         return None
     process, claimed = found.process, found.is_claimed
-    now = await database_time(session)
+    now = await read_time(session)
     plan = plan_of(process.workflow)
     paused = await is_paused(session)
     moved = None if paused or claimed else await _do_due(session, plan, process, found.due_at, now, limits)
     if moved is not None:
         process = moved
         claimed = False
-    entries = [LoggedEntry.model_validate(row) for row in await unannounced(session, process_id)]
+    entries = [LoggedEntry.model_validate(row) for row in await list_unannounced(session, process_id)]
     running = process.status is ProcessStatus.RUNNING and not claimed and not paused
     leaf = _place(plan, process) if running else None
     return describe(plan, process, now, entries, None if leaf is None else _next(process, leaf))

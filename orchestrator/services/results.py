@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes.outbox import unannounced
+from orchestrator.db.processes.outbox import list_unannounced
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import CodeChanged, Event, Failure, Stamp
 from orchestrator.engine.plan import Plan
@@ -74,7 +74,7 @@ async def caught_up(session: AsyncSession, plan: Plan, decision: Decision, at: d
 
     A result whose message was lost is otherwise passed over: the next step's claim marks everything up to this decision.
     """
-    entries = [LoggedEntry.model_validate(row) for row in await unannounced(session, decision.process.process_id)]
+    entries = [LoggedEntry.model_validate(row) for row in await list_unannounced(session, decision.process.process_id)]
     return advanced(plan, decision, at).model_copy(update={"entries": entries})
 
 

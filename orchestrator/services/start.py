@@ -91,7 +91,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
         EnginePausedError: the engine is paused.
         ConflictError: the key was used for a different request.
     """
-    facts = await starts.start_facts(session, request.workflow, request.key)
+    facts = await starts.read_start_facts(session, request.workflow, request.key)
     if facts.process_id is not None:
         return _repeated(request, facts)
     plan = _registered(request.workflow, facts.workflow_id)
@@ -107,7 +107,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
         await require_usable(session, workflow, subscription_id)
     process = Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
     decision = decide(plan, process, Started(state), new_stamp())
-    at = await starts.insert(
+    at = await starts.insert_process(
         session,
         decision,
         workflow_id=facts.workflow_id,
@@ -118,7 +118,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
     )
     if at is None:
         # Somebody else has just used the key: the database decided who was first.
-        return _repeated(request, await starts.start_facts(session, request.workflow, request.key))
+        return _repeated(request, await starts.read_start_facts(session, request.workflow, request.key))
     if subscription_id is not None:
         await link_subscriptions(session, process.process_id, [subscription_id])
     return StartOutcome(process.process_id, advanced(plan, decision, at))

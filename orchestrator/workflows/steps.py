@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.subscriptions import locks
-from orchestrator.db.subscriptions.queries import show
+from orchestrator.db.subscriptions.queries import read_tree
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID, SUBSCRIPTION_VERSION, subscription_ids
 from orchestrator.engine.usability import IN_USE, INVALID_STATUS
@@ -156,9 +156,9 @@ def _subject(state: State, name: str) -> UUID:
 
 async def _keep(session: AsyncSession, subscription_id: UUID, state: State) -> State:
     # Read after the lock was taken: taking it may have waited for another process that has changed something.
-    shown = await show(session, subscription_id)
+    found = await read_tree(session, subscription_id)
     # Everything it is, but not its lock, which is this process's now, nor who uses it: that may be thousands of others.
-    document = {**asdict(shown.summary), "blocks": [asdict(block) for block in shown.blocks]}
+    document = {**asdict(found.summary), "blocks": [asdict(block) for block in found.blocks]}
     del document["insync"], document["locked_by"]
     known = state.get(OLD_SUBSCRIPTIONS, {})
     if len(to_json(document)) + len(to_json(known)) > MAX_COPY:

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from orchestrator.db.callbacks import hash_token, read_token
-from orchestrator.db.processes.advance import Advance, advance, advance_many, committed
-from orchestrator.db.processes.claims import Claim, Wanted, claim_many
-from orchestrator.db.processes.insert import insert
+from orchestrator.db.processes.advance import Advance, advance, advance_many, is_committed
+from orchestrator.db.processes.claims import Claim, ClaimRequest, claim_many
+from orchestrator.db.processes.insert import insert_process
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import Database
 from orchestrator.engine.decide import Decision, decide
@@ -66,7 +66,7 @@ class Bench:
         process = Process(uuid4(), plan.workflow.name, ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me")
         decision = decide(plan, process, Started(state or {}), STAMP)
         async with self.database.transaction() as session:
-            await insert(
+            await insert_process(
                 session,
                 decision,
                 workflow_id=self.workflow_id,
@@ -79,7 +79,7 @@ class Bench:
 
     async def claim(self, process: Process, attempt: int | None = None, consumer: UUID | None = None) -> Claim | None:
         async with self.database.pool.acquire() as connection:
-            wanted = Wanted(process.process_id, process.position, process.attempt if attempt is None else attempt)
+            wanted = ClaimRequest(process.process_id, process.position, process.attempt if attempt is None else attempt)
             (claimed,) = await claim_many(connection, [wanted], consumer_id=consumer or self.consumer, consumer="test")
             return claimed
 
@@ -131,8 +131,8 @@ async def test_a_step_is_committed_with_its_log_row_position_and_state(bench: Be
     decision = decide(PLAN, held.process, StepSucceeded(1, {"b": "ü"}), STAMP)
     async with bench.database.pool.acquire() as connection:
         assert await advance(connection, Advance(held.process, decision, 5, held)) is not None
-        assert await committed(connection, process.process_id, 1)
-        assert not await committed(connection, process.process_id, 2)
+        assert await is_committed(connection, process.process_id, 1)
+        assert not await is_committed(connection, process.process_id, 2)
     async with bench.database.transaction() as session:
         now = await load_process(session, process.process_id)
     assert (now.position, now.step, now.state, now.attempt) == (2, "second", {"a": 1, "b": "ü"}, 1)
@@ -225,7 +225,7 @@ async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Be
         process = await bench.start(PLAN)
         sent: list[str] = []
         connection.add_query_logger(lambda record: sent.append(record.query))
-        wanted = Wanted(process.process_id, process.position, 0)
+        wanted = ClaimRequest(process.process_id, process.position, 0)
         (held,) = await claim_many(connection, [wanted], consumer_id=bench.consumer, consumer="test")
         assert held is not None
         assert await connection.fetchval("SHOW synchronous_commit") == "on", (
@@ -248,8 +248,8 @@ def _nothing() -> tuple[Process, Decision]:
 async def test_many_steps_share_a_statement_and_are_fenced_one_by_one(bench: Bench) -> None:
     """A stale command or an overtaken attempt among them is refused alone; two commands for one step give one claim."""
     processes = [await bench.start(PLAN, {"n": n}) for n in range(5)]
-    wanted = [Wanted(one.process_id, one.position, 0) for one in processes]
-    stale = Wanted(processes[0].process_id, processes[0].position, 7)
+    wanted = [ClaimRequest(one.process_id, one.position, 0) for one in processes]
+    stale = ClaimRequest(processes[0].process_id, processes[0].position, 7)
     async with bench.database.pool.acquire() as connection:
         claims = await claim_many(connection, [stale, *wanted, wanted[1]], consumer_id=bench.consumer, consumer="test")
         assert [one is not None for one in claims] == [False, True, True, True, True, True, False]

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
 from orchestrator.db.processes.claims import Claim
-from orchestrator.db.session import Driver, driver, to_jsonb
+from orchestrator.db.session import Driver, get_driver, to_jsonb
 from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decision import Decision, Entry
 from orchestrator.engine.events import Failure
@@ -111,7 +111,7 @@ async def advance_many(
     ordered = sorted(advances, key=lambda one: one.before.process_id)
     decisions = zip(*(_row(one) for one in ordered), strict=True)
     entries = zip(
-        *(log_row(one.before.process_id, entry) for one in ordered for entry in one.decision.entries), strict=True
+        *(build_log_row(one.before.process_id, entry) for one in ordered for entry in one.decision.entries), strict=True
     )
     consumer = next((one.claim.consumer for one in ordered if one.claim is not None), None)
     rows = await connection.fetch(_ADVANCE, *map(list, decisions), *map(list, entries), consumer, mark)
@@ -134,7 +134,7 @@ async def advance(connection: Driver, one: Advance, *, mark: str | None = None) 
     return at
 
 
-async def committed(connection: Driver, process_id: UUID, attempt: int) -> bool:
+async def is_committed(connection: Driver, process_id: UUID, attempt: int) -> bool:
     """Whether an attempt's outcome is in the log: the answer when a commit's own answer was lost."""
     found: bool = await connection.fetchval(
         "SELECT EXISTS (SELECT FROM process_steps WHERE process_id = $1 AND attempt = $2 AND consumer IS NOT NULL)",
@@ -152,7 +152,7 @@ async def store_decision(
     Returns:
         The database's time.
     """
-    at = await advance(await driver(session), Advance(before, decision, due_in))
+    at = await advance(await get_driver(session), Advance(before, decision, due_in))
     assert at is not None, "the process was locked"  # noqa: S101 - a programming error, not a user's
     return at
 
@@ -186,7 +186,7 @@ def _row(one: Advance) -> tuple[object, ...]:
     )
 
 
-def log_row(process_id: UUID, entry: Entry) -> tuple[object, ...]:
+def build_log_row(process_id: UUID, entry: Entry) -> tuple[object, ...]:
     """A log entry as the statements above and in ``starts`` unnest it."""
     return (
         process_id,
@@ -198,14 +198,14 @@ def log_row(process_id: UUID, entry: Entry) -> tuple[object, ...]:
         entry.status.value,
         to_jsonb(entry.delta) if entry.delta else "{}",
         to_jsonb(list(entry.removed)) if entry.removed else None,
-        None if entry.failure is None else to_jsonb(failure_document(entry.failure)),
+        None if entry.failure is None else to_jsonb(serialize_failure(entry.failure)),
         entry.note,
         entry.author,
         entry.ran,
     )
 
 
-def failure_document(failure: Failure) -> dict[str, JSON]:
+def serialize_failure(failure: Failure) -> dict[str, JSON]:
     """A failure as it is stored and shown."""
     return {
         "type": failure.type,

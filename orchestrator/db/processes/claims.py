@@ -54,7 +54,7 @@ _LOCK_LOST = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ClaimRequest:
     """A step that a command asks for.
 
     Args:
@@ -78,7 +78,7 @@ class Claim:
 
 
 async def claim_many(
-    connection: Driver, wanted: Sequence[Wanted], *, consumer_id: UUID, consumer: str
+    connection: Driver, wanted: Sequence[ClaimRequest], *, consumer_id: UUID, consumer: str
 ) -> list[Claim | None]:
     """Fence steps: raise their attempts and mark who runs them, all in one statement.
 

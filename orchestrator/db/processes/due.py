@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.rows import COLUMNS, build_process
@@ -99,12 +99,6 @@ class Due:
     step: str | None
     status: str
     waited: float
-
-
-async def database_time(session: AsyncSession) -> datetime:
-    """The time by the one clock that deadlines are compared with."""
-    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
-    return now
 
 
 async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled | None:

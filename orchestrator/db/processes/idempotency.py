@@ -52,7 +52,7 @@ async def is_repeated(session: AsyncSession, command: Command) -> bool:
     return digest is not None
 
 
-async def remember(session: AsyncSession, command: Command, sequence: int) -> None:
+async def record_command(session: AsyncSession, command: Command, sequence: int) -> None:
     """Write down, in the transaction that carries the command out, that ``sequence`` is its first log entry."""
     if command.key is not None:
         row = CommandRow(process_id=command.process_id, key=command.key, digest=command.digest(), sequence=sequence)

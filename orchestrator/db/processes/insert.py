@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
 from orchestrator.db.engine_lock import IS_PAUSED
-from orchestrator.db.processes.advance import log_row, wake_expression
-from orchestrator.db.session import driver, to_jsonb
+from orchestrator.db.processes.advance import build_log_row, wake_expression
+from orchestrator.db.session import get_driver, to_jsonb
 from orchestrator.engine.decide import Decision
 
 _START_FACTS = text(
@@ -55,13 +55,13 @@ class StartFacts:
     request_digest: bytes | None
 
 
-async def start_facts(session: AsyncSession, workflow: str, request_key: str | None) -> StartFacts:
+async def read_start_facts(session: AsyncSession, workflow: str, request_key: str | None) -> StartFacts:
     """Ask all that a start needs to know in one round trip."""
     row = (await session.execute(_START_FACTS, {"workflow": workflow, "key": request_key})).one()
     return StartFacts(row.workflow_id, bool(row.paused), row.process_id, row.request_digest)
 
 
-async def insert(
+async def insert_process(
     session: AsyncSession,
     decision: Decision,
     *,
@@ -77,7 +77,7 @@ async def insert(
         The database's time, or ``None`` when another process has the same ``request_key``; then nothing is stored.
     """
     process = decision.process
-    connection = await driver(session)
+    connection = await get_driver(session)
     at: datetime | None = await connection.fetchval(
         _INSERT,
         process.process_id,
@@ -95,7 +95,7 @@ async def insert(
         process.started_by,
         request_key,
         request_digest,
-        *map(list, zip(*(log_row(process.process_id, entry)[1:] for entry in decision.entries), strict=True)),
+        *map(list, zip(*(build_log_row(process.process_id, entry)[1:] for entry in decision.entries), strict=True)),
         process.assignee,
     )
     if at is not None and decision.callback is not None:

@@ -31,7 +31,7 @@ async def mark_announced(pool: DriverPool, marks: Mapping[UUID, int]) -> None:
     await pool.execute(_MARK, list(marks.keys()), list(marks.values()))
 
 
-async def unannounced(session: AsyncSession, process_id: UUID) -> Sequence[Mapping[str, Any]]:
+async def list_unannounced(session: AsyncSession, process_id: UUID) -> Sequence[Mapping[str, Any]]:
     """The log entries of a process whose events are not known to have been published, in order."""
     announced = select(ProcessRow.announced).where(ProcessRow.process_id == process_id).scalar_subquery()
     query = (

@@ -23,13 +23,13 @@ _LOAD_ONLY = text(_LOAD)
 _LOAD_AND_LOCK = text(f"{_LOAD} FOR NO KEY UPDATE")
 
 
-class Columns(Protocol):
+class RowByName(Protocol):
     """A row by its columns' names, from whichever library."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def build_process(row: Columns) -> Process:
+def build_process(row: RowByName) -> Process:
     """Return the process in a row that has :data:`COLUMNS`."""
     return Process(
         process_id=row["process_id"],

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from orchestrator.db.subscriptions.blocks import (
     BlockReference,
-    blocks_used_by,
-    blocks_using,
+    list_blocks_used_by,
+    list_blocks_using,
 )
 from orchestrator.db.subscriptions.load import load, load_block, load_product
 from orchestrator.db.subscriptions.rows import (
@@ -33,8 +33,8 @@ __all__ = [
     "StoredBlock",
     "StoredProduct",
     "StoredSubscription",
-    "blocks_used_by",
-    "blocks_using",
+    "list_blocks_used_by",
+    "list_blocks_using",
     "load",
     "load_block",
     "load_product",

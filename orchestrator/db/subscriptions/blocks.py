@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import connection_of
+from orchestrator.db.session import get_connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ SELECT DISTINCT i.subscription_instance_id, b.name, i.label, i.subscription_id A
 """
 
 
-async def blocks_using(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
+async def list_blocks_using(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
     """The blocks that have this one in a field."""
     return await _block_references(
         session, _BLOCK_RELATIONS.format(other="in_use_by_id", this="depends_on_id"), block_id
     )
 
 
-async def blocks_used_by(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
+async def list_blocks_used_by(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
     """The blocks that this one has in its fields."""
     return await _block_references(
         session, _BLOCK_RELATIONS.format(other="depends_on_id", this="in_use_by_id"), block_id
@@ -45,7 +45,7 @@ async def blocks_used_by(session: AsyncSession, block_id: UUID) -> list[BlockRef
 
 
 async def _block_references(session: AsyncSession, statement: str, block_id: UUID) -> list[BlockReference]:
-    rows = await (await connection_of(session)).exec_driver_sql(statement, (block_id,))
+    rows = await (await get_connection(session)).exec_driver_sql(statement, (block_id,))
     return [
         BlockReference(row.subscription_instance_id, row.name, row.label, row.owner_subscription_id) for row in rows
     ]

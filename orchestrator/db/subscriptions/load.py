@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import connection_of
+from orchestrator.db.session import get_connection
 from orchestrator.db.subscriptions.rows import (
     Columns,
     FoundBlock,
@@ -122,7 +122,7 @@ def _uuid(value: UUID | str, what: str) -> UUID:
 
 async def _row(session: AsyncSession, statement: str, *parameters: object) -> Row[Any] | None:
     # As the driver speaks it: types come from the casts in the statement, and a plan is kept per connection.
-    connection = await connection_of(session)
+    connection = await get_connection(session)
     return (await connection.exec_driver_sql(statement, parameters)).one_or_none()
 
 

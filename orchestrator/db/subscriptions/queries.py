@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import Row, TextClause, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -138,6 +138,14 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class SubscriptionTree:
+    """One subscription with its blocks as they stand in its fields."""
+
+    summary: SubscriptionSummary
+    blocks: tuple[ShownBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ShownSubscription:
     """One subscription with everything it is, and its neighbours."""
 
@@ -206,9 +214,7 @@ async def show(session: AsyncSession, subscription_id: UUID) -> ShownSubscriptio
     Raises:
         NotFoundError: there is none.
     """
-    row = (await session.execute(_SHOW, {"subscription_id": subscription_id})).one_or_none()
-    if row is None:
-        raise NotFoundError(f"there is no subscription {subscription_id}")
+    row = await _read(session, subscription_id)
     return ShownSubscription(
         summary=_summary(row),
         product_id=row.product_id,
@@ -219,6 +225,16 @@ async def show(session: AsyncSession, subscription_id: UUID) -> ShownSubscriptio
         blocks=_Blocks(subscription_id, row.blocks, row.relations).tree(row.roots),
         neighbours=await read_neighbours(session, subscription_id),
     )
+
+
+async def read_tree(session: AsyncSession, subscription_id: UUID) -> SubscriptionTree:
+    """Return one subscription with its tree of blocks, read by one statement.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    row = await _read(session, subscription_id)
+    return SubscriptionTree(_summary(row), _Blocks(subscription_id, row.blocks, row.relations).tree(row.roots))
 
 
 async def list_choices(
@@ -247,8 +263,15 @@ async def read_version(session: AsyncSession, subscription_id: UUID) -> int | No
     return found
 
 
+async def _read(session: AsyncSession, subscription_id: UUID) -> Row[Any]:
+    row = (await session.execute(_SHOW, {"subscription_id": subscription_id})).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no subscription {subscription_id}")
+    return row
+
+
 def _page(conditions: Sequence[str], statuses: Iterable[str]) -> TextClause:
-    """The statement of one page.
+    """Return the statement of one page.
 
     Each status is a page of its own from the index, of which the newest are taken: an index does not have the rows of
     several statuses in order.

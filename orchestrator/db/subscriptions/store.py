@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, connection_of
+from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, get_connection
 from orchestrator.db.subscriptions.rows import Difference
 from orchestrator.errors import ConcurrentChangeError, ModelError, SubscriptionLockedError
 
@@ -167,7 +167,7 @@ async def store(session: AsyncSession, difference: Difference) -> int:
             f"{subscription} cannot be saved with this session: subscriptions change only in a process, by the session that its"
             f" step receives (it carries the process's id as session.info[{PROCESS_ID!r}])"
         )
-    connection = await connection_of(session)
+    connection = await get_connection(session)
     try:
         parameters = (*_change_parameters(difference, process_id), bool(session.info.get(PASSES_LOCKS)))
         answer = (await connection.exec_driver_sql(_CHANGE, parameters)).one()
@@ -267,7 +267,7 @@ async def _refusal(session: AsyncSession, difference: Difference, answer: Row[An
             " use it since it was loaded"
         )
     # Asked again, because what the refused statement saw may be older than what it was refused for.
-    connection = await connection_of(session)
+    connection = await get_connection(session)
     row = (await connection.exec_driver_sql(_VERSION, (difference.subscription_id,))).one_or_none()
     if difference.version is None:
         return ModelError(f"{subscription} exists already: load it with from_subscription(...) and change that")
