@@ -238,7 +238,7 @@ class StepTimeoutError(StepError):
 
 
 class ConcurrentChangeError(StepError):
-    """A subscription was changed by somebody else between load and save; the retry loads it anew."""
+    """A subscription was changed between load and save; the retry loads it anew."""
 
 
 class SubscriptionLockedError(StepError):

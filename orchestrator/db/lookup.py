@@ -1,4 +1,4 @@
-"""Finding a row by its id, or by as much of the beginning of the id as people care to type."""
+"""Find a process or a subscription by its id, or by the first characters of the id."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from orchestrator.db.tables import ProcessRow, SubscriptionRow
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 
 MIN_PREFIX = 8
-"""Characters of an id that must be given."""
+"""The fewest characters of an id that are accepted."""
 
 _UUID_DIGITS = 32
 
 
 async def find_process(session: AsyncSession, written: str) -> UUID:
-    """The process that somebody means by an id or by the beginning of one.
+    """Return the process with this id, or the only one whose id begins with these characters.
 
     Raises:
-        InvalidInputError: it is too short, or no part of an id.
-        NotFoundError, ConflictError: no process has it, or several have.
+        InvalidInputError: the text is too short, or cannot be part of an id.
+        NotFoundError: no process fits.
+        ConflictError: several processes fit.
     """
     return await _find(session, ProcessRow.process_id, written, "process", "processes")
 
 
 async def find_subscription(session: AsyncSession, written: str) -> UUID:
-    """The subscription that somebody means by an id or by the beginning of one.
+    """Return the subscription with this id, or the only one whose id begins with these characters.
 
     Raises:
-        InvalidInputError: it is too short, or no part of an id.
-        NotFoundError, ConflictError: no subscription has it, or several have.
+        InvalidInputError: the text is too short, or cannot be part of an id.
+        NotFoundError: no subscription fits.
+        ConflictError: several subscriptions fit.
     """
     return await _find(session, SubscriptionRow.subscription_id, written, "subscription", "subscriptions")
 
@@ -51,6 +53,6 @@ async def _find(
     if not found:
         raise NotFoundError(f"there is no {one} {written}")
     if len(found) > 1:
-        # Two or three of them, of perhaps many.
+        # There may be more: at most three were read.
         raise ConflictError(f"several {several} begin with {written}: {', '.join(map(str, found))}…")
     return found[0]

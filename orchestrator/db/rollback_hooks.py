@@ -1,4 +1,7 @@
-"""What objects remember of the database, when what they remember is rolled back."""
+"""Run undo callbacks when a savepoint or the transaction is rolled back.
+
+Savepoints in SQL text count as well: SQLAlchemy has no events for those, so the statements themselves are read.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ _BACK = re.compile(rf"rollback\s+(?:(?:work|transaction)\s+)?to\s+(?:savepoint\s
 
 
 async def undo_on_rollback(session: AsyncSession, undo: Undo) -> None:
-    """Call something when what the session has sent until now is rolled back: all of it, or by a savepoint.
+    """Call ``undo`` when what the session has sent until now is rolled back: with the transaction, or to a savepoint.
 
-    It does not matter who sets the savepoint: the session, its connection or SQL text.
+    It does not matter what sets the savepoint: the session, its connection or SQL text.
     """
     connection = (await get_connection(session)).sync_connection
     assert connection is not None  # noqa: S101 - tells the type checker: the session has just begun with it
@@ -36,14 +39,14 @@ async def undo_on_rollback(session: AsyncSession, undo: Undo) -> None:
 
 
 def forget_undo(session: AsyncSession) -> None:
-    """What the session has sent stays, whatever it rolls back from now on."""
+    """Drop all undo callbacks of a session: what it has sent will be committed, or lost together with its objects."""
     savepoints = session.info.pop(_KEY, None)
     if savepoints is not None:
         savepoints.clear()
 
 
 def without_comments(statement: str) -> str:
-    """The statement as PostgreSQL reads it, up to its first string: block comments nest there."""
+    """Return the statement without comments, up to its first string; in PostgreSQL block comments nest."""
     kept, position, depth = [], 0, 0
     while (found := (_IN_COMMENT if depth else _COMMENT).search(statement, position)) is not None:
         if not depth:
@@ -57,7 +60,7 @@ def without_comments(statement: str) -> str:
 
 
 class _Savepoints:
-    """The savepoints of a connection's transaction, and what is to be undone, in their order."""
+    """The savepoints of a connection's transaction and the undo callbacks, in their order."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -82,17 +85,17 @@ class _Savepoints:
             self._release(_folded(found["name"]))
 
     def _release(self, name: str) -> None:
-        """It goes with all that were set after it; what was sent since then now hangs on the one around it."""
+        """Remove a savepoint and all set after it; their undo callbacks now belong to the savepoint around it."""
         if name in self._stack:
             since = len(self._stack) - 1 - self._stack[::-1].index(name)
             self._stack[since:] = [one for one in self._stack[since:] if not isinstance(one, str)]
 
     def _back_to(self, name: str) -> None:
-        # One that was set before anybody listened is not in the stack, and all of that came after it.
+        # A savepoint from before the first callback is not in the stack, and every callback came after it.
         while self._stack:
             last = self._stack.pop()
             if last == name:
-                self._stack.append(last)  # it stays, and can be gone back to again
+                self._stack.append(last)  # the savepoint stays set
                 return
             if not isinstance(last, str):
                 last()
@@ -108,5 +111,5 @@ class _Savepoints:
 
 
 def _folded(name: str) -> str:
-    """A name as PostgreSQL compares it."""
+    """Return a name as PostgreSQL compares it."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()

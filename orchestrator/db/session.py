@@ -125,7 +125,7 @@ class Database:
         self._pool = await asyncpg.create_pool(
             **self._connect_options(),
             # With a floor, asyncpg restores it by itself: in an outage one more attempt, and a traceback in the log, for each
-            # of ours that fails. Ours tell of the outage, and connect again.
+            # of ours that fails. Ours log the outage, and connect again.
             min_size=0,
             max_size=ENGINE_CONNECTIONS,
             # Our statements leave no session state behind, and asyncpg's reset would be one more round trip per statement.
@@ -197,7 +197,7 @@ async def get_driver(session: AsyncSession) -> Driver:
 async def get_connection(session: AsyncSession) -> AsyncConnection:
     """Return the connection under a session, for the engine's own statements.
 
-    A step's session takes note when its author asks it for the connection; this is round it.
+    A step's session records when its author asks for the connection; this function asks without being recorded.
     """
     connection = await session.run_sync(Session.connection)
     return AsyncConnection(AsyncEngine(connection.engine), connection)
@@ -223,7 +223,7 @@ CONNECTION_ERRORS = (
 
 
 def is_connection_error(error: BaseException) -> bool:
-    """Whether an error means that the database is away, rather than that a statement was wrong."""
+    """Return whether an error means that the database is away, rather than that a statement was wrong."""
     if isinstance(error, DBAPIError):
         original = error.orig
         cause = original.__cause__ if original is not None else None
@@ -232,7 +232,7 @@ def is_connection_error(error: BaseException) -> bool:
 
 
 def is_database_loss(error: BaseException) -> bool:
-    """Whether an error that came out of an author's step means that the step's own database connection was lost.
+    """Return whether an error that came out of an author's step means that the step's own database connection was lost.
 
     An author's code may lose connections to other systems as well, and other databases by the same libraries; only what was
     raised by a connection of ours counts, which our engine has marked.
@@ -257,7 +257,7 @@ _OURS = "orchestrator_own"
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether an error was raised by a connection of ours, or when it was made; asyncpg's own, once connected, aside."""
+    """Return whether a connection of ours, or the attempt to open one, raised an error; asyncpg's own, once connected, aside."""
     return bool(getattr(error, _OURS, False))
 
 

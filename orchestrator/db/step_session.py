@@ -4,13 +4,13 @@ The transaction belongs to the engine, which commits the author's writes togethe
 the session's own methods refuse; SQL text that would end the transaction is refused before it is sent; and a mark set
 inside the transaction is checked in the engine's last statement, so that whatever slips through is found and not committed.
 
-A step may leave something behind: a task that it has not awaited, or itself, when it ignores its cancellation. From the end of
-the step on, everything is refused but to the engine's own task, and takes no connection.
+A step may leave a task that it has not awaited, or go on after its cancellation. Once the step has ended, the session refuses
+every task but the engine's own, and takes no connection.
 
 What a step changes in the connection itself (settings, locks, temporary tables) must not reach the next step on it: a
 connection that was sent such a statement is closed instead of given back to the pool. So is one that the step has asked for,
-because it may have kept what lies below. What escapes: a function or procedure in the database that changes a setting for its
-session.
+because it may have kept the driver's connection. What escapes: a function or procedure in the database that changes a setting
+for its session.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _OUTLIVES_TRANSACTION_WITHIN = re.compile(
     r"|\b(?:create|replace|into|local|global)\s+temp(?:orary)?\b",
     re.IGNORECASE,
 )
-"""Rather one too many: it costs a new connection, and a setting that stays behind costs somebody else's data."""
+"""A false match costs a new connection; a missed one leaves a setting behind that may corrupt the next step's data."""
 
 _REFUSED = (
     "a step may not {what}: the engine commits the step's writes together with its log row (savepoints are allowed)"
@@ -64,13 +64,13 @@ _ONE_TASK = (
     "a session is for one task at a time (await one use of it before the next, instead of gather or create_task)"
 )
 _OPTION = "orchestrator_guard"
-_SPOILT = "orchestrator_spoilt"
+_NOT_REUSABLE = "orchestrator_not_reusable"
 _ILLEGAL_STATE = "isce"
 """SQLAlchemy's code for errors of a session that several tasks use at once."""
 
 
 class SessionGuard:
-    """Who may do what with the connections of one step."""
+    """What one step's code, and what the engine, may do with the connections of that step."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -82,17 +82,17 @@ class SessionGuard:
         self._senders: set[asyncio.Task[Any] | None] = set()
 
     def end(self) -> None:
-        """From here on the task that calls this is the engine's, and nobody else may do anything."""
+        """End the step: from here on only the calling task, the engine's, may use the connections."""
         self.ended = True
         self._engine = asyncio.current_task()
 
     @property
     def by_engine(self) -> bool:
-        """Whether it is the engine that wants something, after the step has ended."""
+        """Whether the current task is the engine's, after the step has ended."""
         return self.ended and asyncio.current_task() is self._engine
 
     def refuse(self, what: str) -> None:
-        """Raise unless it is the engine; remember it, so that a step which swallows the error fails all the same."""
+        """Raise unless the engine asks; keep the error, so that a step that swallows it fails all the same."""
         if self.by_engine:
             return
         self.require_step()
@@ -104,12 +104,12 @@ class SessionGuard:
         if self.ended and not self.by_engine:
             raise SessionEndedError(_ENDED)
 
-    def sends(self) -> None:
-        """The task has begun to send a statement."""
+    def begin_statement(self) -> None:
+        """Record that the current task has begun to send a statement."""
         self._senders.add(asyncio.current_task())
 
-    def has_sent(self) -> None:
-        """It has its answer."""
+    def end_statement(self) -> None:
+        """Record that the current task has the answer to its statement."""
         self._senders.discard(asyncio.current_task())
 
     @property
@@ -154,18 +154,18 @@ class GuardedSession(Session):
         super().add(instance, _warn=_warn)
 
     def connection(self, *arguments: Any, **options: Any) -> Connection:
-        """For authors; the engine's own modules use :func:`orchestrator.db.session.get_connection`."""
+        """Return the connection, for authors; the engine's own modules use :func:`orchestrator.db.session.get_connection`."""
         connection = super().connection(*arguments, **options)
-        connection.info[_SPOILT] = True
+        connection.info[_NOT_REUSABLE] = True
         return connection
 
     def get_bind(self, *arguments: Any, **options: Any) -> Any:
-        """Whatever needs the database asks this first."""
+        """Return the engine; everything that needs the database calls this first."""
         self.guard.require_step()
         return super().get_bind(*arguments, **options)
 
     def flush(self, objects: Sequence[Any] | None = None) -> None:
-        # A flush that fails rolls back by itself; that is not the step's doing and must not hide the real error.
+        # A flush that fails rolls back by itself. That must not be refused: the refusal would hide the real error.
         self.guard.flushing = True
         try:
             super().flush(objects)
@@ -205,11 +205,11 @@ class StepSession(AsyncSession):
         return self.in_transaction() or bool(self.new or self.dirty or self.deleted or self.guard.violation)
 
     async def hand_over(self) -> Driver:
-        """Send what is pending and give the engine the connection; from here on the step is out.
+        """Send what is pending, end the step and give the engine the connection.
 
         Raises:
             CommitNotAllowedError: the step has tried to end the transaction, and swallowed the refusal.
-            ConcurrentSessionError: something that the step has left behind is sending a statement.
+            ConcurrentSessionError: a task that the step has not awaited is sending a statement.
         """
         if self.guard.violation is not None:
             raise self.guard.violation
@@ -222,7 +222,7 @@ class StepSession(AsyncSession):
                 f"the step has ended while a task of its own still uses its session: {_ONE_TASK}"
             )
         self.guard.end()
-        # What SQLAlchemy rolls back from now on is nothing, or all.
+        # From now on the transaction commits or is lost as a whole.
         forget_undo(self)
         return connection
 
@@ -234,18 +234,18 @@ class StepSession(AsyncSession):
         return bool(intact)
 
     async def conclude(self) -> None:
-        """Commit what was handed over, and let the connection go.
+        """Commit what was handed over, and release the connection.
 
         A cancellation on the way must not leave the outcome unknown, so it waits for the answer first.
         """
         await _to_the_end(self._conclude())
 
     async def discard(self) -> None:
-        """Roll back whatever was not committed and let the connection go, whatever the step has left behind; never raises."""
+        """Roll back what was not committed and release the connection, even while a task still uses it; never raises."""
         await _to_the_end(self._discard())
 
     def explained(self, error: Exception) -> Exception:
-        """The error with words to it, when the session's text alone does not tell an author what to do."""
+        """Return the error, with advice when its own text does not say what an author should do."""
         if getattr(error, "code", None) != _ILLEGAL_STATE:
             return error
         explained = ConcurrentSessionError(f"{error}: {_ONE_TASK}")
@@ -262,8 +262,8 @@ class StepSession(AsyncSession):
         try:
             await self.close()
         except Exception as error:
-            # A task that was left behind is in the middle of something. One that waits for its connection finds out when it
-            # gets it; else the connection is closed under it.
+            # A task that the step did not await is using the session. If it waits for a connection, the guard refuses it then;
+            # else its connection is closed under it.
             logger.warning("the session was in use when its step ended", reason=str(error))
             try:
                 await self.run_sync(self._sever)
@@ -283,7 +283,7 @@ class StepSession(AsyncSession):
 
 
 async def _to_the_end(action: Coroutine[Any, Any, None]) -> None:
-    """Await it; if that is cancelled, await it all the same and then be cancelled."""
+    """Await an action to its end even when cancelled meanwhile, and then be cancelled."""
     task = asyncio.ensure_future(action)
     try:
         await asyncio.shield(task)
@@ -301,7 +301,7 @@ def install_guards(engine: AsyncEngine) -> None:
     event.listen(sync, "handle_error", _see_error)
     event.listen(sync, "commit", _refuse_commit)
     event.listen(sync, "rollback", _refuse_rollback)
-    event.listen(sync, "checkin", _close_spoilt)
+    event.listen(sync, "checkin", _close_changed)
 
 
 def _guard(connection: Connection | None) -> SessionGuard | None:
@@ -332,19 +332,19 @@ def _refuse_sql(
     if _ENDS_TRANSACTION.match(words):
         guard.refuse(f"send {words.split()[0].upper()}")
     if _OUTLIVES_TRANSACTION.match(words) or _OUTLIVES_TRANSACTION_WITHIN.search(statement):
-        connection.info[_SPOILT] = True
+        connection.info[_NOT_REUSABLE] = True
     if connection is guard.connection:
-        guard.sends()
+        guard.begin_statement()
 
 
 def _see_answer(connection: Connection, *_: object) -> None:
     if (guard := _guard(connection)) is not None:
-        guard.has_sent()
+        guard.end_statement()
 
 
 def _see_error(context: ExceptionContext) -> None:
     if (guard := _guard(context.connection)) is not None:
-        guard.has_sent()
+        guard.end_statement()
 
 
 def _refuse_commit(connection: Connection) -> None:
@@ -360,6 +360,6 @@ def _refuse_rollback(connection: Connection) -> None:
         guard.refuse("roll back its connection")
 
 
-def _close_spoilt(_: object, entry: ConnectionPoolEntry) -> None:
-    if entry.info.pop(_SPOILT, False):
+def _close_changed(_: object, entry: ConnectionPoolEntry) -> None:
+    if entry.info.pop(_NOT_REUSABLE, False):
         entry.invalidate()

@@ -40,7 +40,7 @@ async def test_a_subscription_that_somebody_else_has_changed_is_not_saved(bench:
 
     second.note = "second"
     second.node.tags.append("lost")  # type: ignore[attr-defined]
-    words = f"{node.subscription_id} was changed by somebody else since it was loaded: version 1 then, 2 now; retry the step"
+    words = f"{node.subscription_id} was changed since it was loaded: version 1 then, 2 now; retry the step"
     with pytest.raises(ConcurrentChangeError, match=words):
         await bench.save(second)
 
@@ -112,7 +112,7 @@ async def test_a_block_that_is_taken_into_use_at_the_same_moment_is_not_given_up
         await bench.somebody_waits()
 
     with pytest.raises(
-        ModelError, match=r"what it refers to, or gives up, was changed by somebody else.*retry the step"
+        ModelError, match=r"what it refers to, or gives up, was changed at the same time.*retry the step"
     ):
         await waiting
 

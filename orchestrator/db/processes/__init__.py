@@ -1,1 +1,1 @@
-"""The process rows and their log: one module per kind of statement."""
+"""The process rows and their log: one module for each kind of statement."""

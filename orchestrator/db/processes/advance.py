@@ -1,8 +1,8 @@
-"""Storing decisions: the statement that ends every step, written for one round trip.
+"""Store decisions: the statement that ends every step, written for one round trip.
 
-A decision – position, status, state, log rows, callback – is stored if and only if nobody else has moved the process since.
-The statement takes many decisions about different processes at once; each is fenced on its own. It runs on a plain
-connection, in a transaction of its own, or on the connection of a session, inside that transaction.
+A decision – position, status, state, log rows, callback – is stored if and only if the process has not moved since the
+decision was made. The statement takes many decisions about different processes at once; each is fenced on its own. It runs on
+a plain connection, in a transaction of its own, or on the connection of a session, inside that transaction.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from orchestrator.engine.process import Process
 from orchestrator.types import JSON, State
 
 ANNOUNCE_AFTER = 5
-"""Seconds after which a process at rest is looked at if it is not known by then that its events were published."""
+"""Seconds after which the reconciler looks at a process at rest whose events are not known to have been published."""
 
 
-# What is at rest is woken by the indexed column wake_at; what runs is found through its status, so that a step changes no
-# indexed column. statement_timestamp(), not now(): a step's transaction may have begun long before its outcome is stored.
+# The reconciler finds processes at rest by the indexed column wake_at, and running ones by their status, so that a step changes
+# no indexed column. statement_timestamp(), not now(): a step's transaction may have begun long before its outcome is stored.
 def wake_expression(status: str, due_in: str) -> str:
-    """SQL for ``wake_at``, given the parameters that hold the status and the seconds until the process is due."""
+    """Return the SQL for ``wake_at``, given the SQL for the status and for the seconds until the process is due."""
     due = f"statement_timestamp() + {due_in}::float8 * interval '1 second'"
     soon = f"statement_timestamp() + interval '{ANNOUNCE_AFTER} seconds'"
     return f"CASE WHEN {status}::text <> 'running' THEN LEAST({soon}, {due}) END"
@@ -85,9 +85,9 @@ class Advance:
     """A decision to store.
 
     Args:
-        before: the process as it was when the decision was made; if anybody has moved it since, nothing is stored.
-        due_in: seconds until somebody must look again; ``None`` for never.
-        claim: given by a consumer: it must still hold the process.
+        before: the process as it was when the decision was made; if it has moved since, nothing is stored.
+        due_in: seconds until the reconciler must look again; ``None`` for never.
+        claim: the claim of the consumer that stores the decision; if it was lost, nothing is stored.
     """
 
     before: Process
@@ -102,12 +102,12 @@ async def advance_many(
     """Store decisions about different processes that change no callbacks, in one statement.
 
     Args:
-        mark: given with a step's session: the transaction must still be the one that the mark was set in.
+        mark: the mark of a step's session; nothing is stored unless the transaction is the one in which the mark was set.
 
     Returns:
-        For each the database's time, or ``None`` when the process was moved by somebody else.
+        For each the database's time, or ``None`` when the process has moved since.
     """
-    # In one order everywhere, so that two programs which store about the same processes do not wait for each other.
+    # In one order everywhere, so that two programs that store decisions about the same processes cannot deadlock.
     ordered = sorted(advances, key=lambda one: one.before.process_id)
     decisions = zip(*(_row(one) for one in ordered), strict=True)
     entries = zip(
@@ -123,7 +123,7 @@ async def advance(connection: Driver, one: Advance, *, mark: str | None = None) 
     """Store a decision in the connection's transaction, or in one of its own when there is none.
 
     Returns:
-        The database's time, or ``None`` when the process was moved by somebody else: then roll back.
+        The database's time, or ``None`` when the process has moved since: then roll back.
     """
     if one.decision.callback is None:
         return (await advance_many(connection, [one], mark=mark))[0]
@@ -135,7 +135,7 @@ async def advance(connection: Driver, one: Advance, *, mark: str | None = None) 
 
 
 async def is_committed(connection: Driver, process_id: UUID, attempt: int) -> bool:
-    """Whether an attempt's outcome is in the log: the answer when a commit's own answer was lost."""
+    """Return whether an attempt's outcome is in the log: for when the answer to the commit was lost."""
     found: bool = await connection.fetchval(
         "SELECT EXISTS (SELECT FROM process_steps WHERE process_id = $1 AND attempt = $2 AND consumer IS NOT NULL)",
         process_id,
@@ -187,7 +187,7 @@ def _row(one: Advance) -> tuple[object, ...]:
 
 
 def build_log_row(process_id: UUID, entry: Entry) -> tuple[object, ...]:
-    """A log entry as the statements above and in ``starts`` unnest it."""
+    """Return a log entry as the statements here and in ``insert`` unnest it."""
     return (
         process_id,
         entry.sequence,
@@ -206,7 +206,7 @@ def build_log_row(process_id: UUID, entry: Entry) -> tuple[object, ...]:
 
 
 def serialize_failure(failure: Failure) -> dict[str, JSON]:
-    """A failure as it is stored and shown."""
+    """Return a failure as it is stored and shown."""
     return {
         "type": failure.type,
         "message": failure.message,

@@ -1,4 +1,4 @@
-"""Claiming steps: the statement that fences a step and fetches what is needed to run it, for many steps at once."""
+"""Claim steps: the statement that fences a step and fetches what is needed to run it, for many steps at once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ClaimRequest:
     """A step that a command asks for.
 
     Args:
-        announced: up to which log entry events have been published; written down on the way.
+        announced: the last log entry whose events have been published; recorded with the claim.
     """
 
     process_id: UUID
@@ -69,7 +69,7 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A step that this consumer, and nobody else, may commit."""
+    """A step that this consumer, and no other, may commit."""
 
     process: Process
     consumer_id: UUID
@@ -86,7 +86,7 @@ async def claim_many(
         For each wanted step a claim, or ``None`` when the command is stale or the engine is paused. Of two commands for
         one step the first gets it.
     """
-    # In one order everywhere, so that two consumers which want the same steps do not wait for each other.
+    # In one order everywhere, so that two consumers that want the same steps cannot deadlock.
     ordered = sorted(wanted, key=lambda one: one.process_id)
     rows = await connection.fetch(
         _CLAIM,

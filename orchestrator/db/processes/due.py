@@ -1,4 +1,4 @@
-"""Finding what is due: by the database's clock, in batches, without two coordinators getting in each other's way."""
+"""Find processes that are due, by the database's clock and in batches; several coordinators may do so at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIND = text(
     """
 )
 
-# Taken for this round by moving its due_at on, so that no other coordinator takes it as well. The interval doubles with
+# Moving due_at on takes a process for this round, so that no other coordinator takes it as well. The interval doubles with
 # each round and is spread by a fifth either way, or a thousand commands that were lost together would come back together.
 _TAKE_RUNNING = text(
     """
@@ -92,7 +92,7 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A process that somebody must look at; ``waited`` is the seconds since it last moved."""
+    """A process that the reconciler must look at; ``waited`` is the seconds since it last moved."""
 
     process_id: UUID
     workflow: str
@@ -108,24 +108,24 @@ async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled |
 
 
 async def find_due(session: AsyncSession, batch: int) -> list[Due]:
-    """What is due, without taking it."""
+    """Return processes that are due, without taking them."""
     rows = await session.execute(_FIND, {"batch": batch})
     return [Due(*row) for row in rows]
 
 
 async def take_running(session: AsyncSession, ids: list[UUID], first: float) -> list[UUID]:
-    """Of these running processes, take those that are still due for publishing their command again."""
+    """Take those of these running processes that are still due, and return them: their commands must be published again."""
     rows = await session.scalars(_TAKE_RUNNING, {"first": first, "most": MAX_INTERVAL, "ids": ids})
     return list(rows)
 
 
 async def postpone(session: AsyncSession, ids: list[UUID], seconds: float) -> None:
-    """Look at these processes again later: their commands wait in a queue."""
+    """Let these running processes be due later: their commands wait in a queue."""
     await session.execute(_POSTPONE, {"ids": ids, "seconds": seconds})
 
 
 async def look_later(session: AsyncSession, process_id: UUID, seconds: float) -> None:
-    """Leave a process alone for a while that this program cannot do anything for."""
+    """Let a process be due later that this program cannot help now."""
     await session.execute(_LOOK_LATER, {"process_id": process_id, "seconds": seconds})
 
 

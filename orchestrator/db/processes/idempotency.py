@@ -1,4 +1,4 @@
-"""Which commands about a process were carried out: the same one, sent or delivered again, is not carried out twice."""
+"""Record which commands about a process were carried out, so that one that is delivered twice takes effect once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from orchestrator.types import JSON
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Something that is asked of a process.
+    """A command about a process.
 
     Args:
         key: repeated commands with the same key count once; ``None`` makes each one count.
-        wants: the kind of command and what came with it: tells a repeated command from a different one under the same key.
+        wants: the kind of command and its arguments; by these a repeated command differs from another one under the same key.
     """
 
     process_id: UUID
@@ -30,12 +30,12 @@ class Command:
     wants: Sequence[JSON]
 
     def digest(self) -> bytes:
-        """What is kept of ``wants``."""
+        """Return what the database keeps of ``wants``."""
         return sha256(to_json(self.wants)).digest()
 
 
 async def is_repeated(session: AsyncSession, command: Command) -> bool:
-    """Whether the command was carried out before. While the process is locked, nobody else can carry it out.
+    """Return whether the command was carried out before. While the process is locked, no other transaction can do so.
 
     Raises:
         ConflictError: its key was used for a different command.
@@ -53,7 +53,7 @@ async def is_repeated(session: AsyncSession, command: Command) -> bool:
 
 
 async def record_command(session: AsyncSession, command: Command, sequence: int) -> None:
-    """Write down, in the transaction that carries the command out, that ``sequence`` is its first log entry."""
+    """Record, in the transaction that carries the command out, that ``sequence`` is its first log entry."""
     if command.key is not None:
         row = CommandRow(process_id=command.process_id, key=command.key, digest=command.digest(), sequence=sequence)
         session.add(row)

@@ -1,4 +1,4 @@
-"""Storing new processes: one question and one statement each."""
+"""Store new processes: one statement that asks, and one that inserts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SELECT now() FROM made
 
 @dataclass(frozen=True, slots=True)
 class StartFacts:
-    """What the database knows before a start: the workflow's row, whether we are paused, and who has the key already."""
+    """What the database knows before a start: the workflow's row, whether the engine is paused, and which process has the key."""
 
     workflow_id: UUID | None
     paused: bool
@@ -56,7 +56,7 @@ class StartFacts:
 
 
 async def read_start_facts(session: AsyncSession, workflow: str, request_key: str | None) -> StartFacts:
-    """Ask all that a start needs to know in one round trip."""
+    """Return all that a start needs to know, in one round trip."""
     row = (await session.execute(_START_FACTS, {"workflow": workflow, "key": request_key})).one()
     return StartFacts(row.workflow_id, bool(row.paused), row.process_id, row.request_digest)
 

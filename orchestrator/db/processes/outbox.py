@@ -1,4 +1,4 @@
-"""Up to which log entry the events of a process have been published."""
+"""Record up to which log entry the events of a process have been published."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.session import DriverPool
 from orchestrator.db.tables import LogRow, ProcessRow
 
-# Only ever raised, so marks may be written late and in any order. The rows are locked in one order everywhere, or two
-# coordinators that mark the same processes could wait for each other.
+# Marks only rise, so they may be written late and in any order. The rows are locked in one order everywhere, or two
+# coordinators that mark the same processes could deadlock.
 _MARK = """
 UPDATE processes
    SET announced = m.sequence,
@@ -27,12 +27,12 @@ UPDATE processes
 
 
 async def mark_announced(pool: DriverPool, marks: Mapping[UUID, int]) -> None:
-    """Write down that events were published."""
+    """Record that events were published."""
     await pool.execute(_MARK, list(marks.keys()), list(marks.values()))
 
 
 async def list_unannounced(session: AsyncSession, process_id: UUID) -> Sequence[Mapping[str, Any]]:
-    """The log entries of a process whose events are not known to have been published, in order."""
+    """Return the log entries of a process whose events are not known to have been published, in order."""
     announced = select(ProcessRow.announced).where(ProcessRow.process_id == process_id).scalar_subquery()
     query = (
         select(LogRow.sequence, LogRow.kind, LogRow.name, LogRow.status, LogRow.attempt, LogRow.author, LogRow.position)

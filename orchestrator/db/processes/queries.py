@@ -127,7 +127,7 @@ async def read_logs(session: AsyncSession, process_ids: Sequence[UUID]) -> dict[
 
 
 async def list_unclaimed(session: AsyncSession, after: float) -> list[Unclaimed]:
-    """Return the steps that nobody has claimed for ``after`` seconds, those first that have waited longest."""
+    """Return the steps that no consumer has claimed for ``after`` seconds, the longest wait first."""
     waited = func.extract("epoch", func.now() - ProcessRow.updated_at)
     longest = func.max(waited)
     query = (

@@ -1,4 +1,4 @@
-"""Which blocks use each other, directly. Which subscriptions do is told by :mod:`orchestrator.db.subscriptions.neighbours`."""
+"""Read which blocks use a block directly. For subscriptions see :mod:`orchestrator.db.subscriptions.neighbours`."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SELECT DISTINCT i.subscription_instance_id, b.name, i.label, i.subscription_id A
 
 
 async def list_blocks_using(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
-    """The blocks that have this one in a field."""
+    """Return the blocks that have this one in a field."""
     return await _block_references(
         session, _BLOCK_RELATIONS.format(other="in_use_by_id", this="depends_on_id"), block_id
     )
 
 
 async def list_blocks_used_by(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
-    """The blocks that this one has in its fields."""
+    """Return the blocks that this one has in its fields."""
     return await _block_references(
         session, _BLOCK_RELATIONS.format(other="depends_on_id", this="in_use_by_id"), block_id
     )

@@ -1,4 +1,4 @@
-"""Reading everything that one model is made of, in one statement and so of one moment."""
+"""Read everything that one model is made of, in one statement and so of one moment."""
 
 from __future__ import annotations
 

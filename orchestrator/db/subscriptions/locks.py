@@ -1,4 +1,4 @@
-"""The lock of a subscription – ``insync = false`` and who holds it – and which processes have touched it.
+"""The lock of a subscription – ``insync = false`` and the process that holds it – and which processes have touched it.
 
 Each of these is one statement, so of two processes that want the lock at the same instant the database lets one have it:
 the second waits for the first one's commit and then finds ``insync`` false.

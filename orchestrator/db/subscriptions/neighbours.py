@@ -1,4 +1,4 @@
-"""What must be known of a subscription and its neighbours before a workflow may run on it.
+"""Read what decides whether a workflow may run on a subscription: its own facts, and its neighbours.
 
 "B uses A" when a field of B, or of a block that B owns, holds a block that A owns. A neighbour's own neighbours do not count.
 
@@ -107,7 +107,7 @@ class LinkedWorkflow:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that is needed to judge workflows on a subscription, as it was at one moment.
+    """All that decides which workflows may run on a subscription, as it was at one moment.
 
     Args:
         product: the name of the subscription's product.
@@ -139,7 +139,7 @@ class Neighbours:
 
 
 async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
-    """The facts about a subscription and its product's workflows, in one statement.
+    """Return the facts about a subscription and its product's workflows, in one statement.
 
     Raises:
         NotFoundError: there is no such subscription.
@@ -161,7 +161,7 @@ async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
 
 
 async def read_neighbours(session: AsyncSession, subscription_id: UUID) -> Neighbours:
-    """The subscriptions that a subscription uses and that use it, in one statement."""
+    """Return the subscriptions that a subscription uses and that use it, in one statement."""
     rows = (await session.execute(_RELATED, {"subscription_id": subscription_id})).all()
     return Neighbours(
         uses=tuple(_related(row) for row in rows if not row.uses_it),

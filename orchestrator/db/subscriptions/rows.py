@@ -42,8 +42,8 @@ class StoredSubscription:
     """A subscription as rows hold it, with the blocks that belong to it.
 
     Args:
-        lists: the fields that hold lists of blocks, each with the name of its block, ``None`` for the subscription. Rows do not
-            tell a list of one from a single block; models do, and add it.
+        lists: the fields that hold lists of blocks, each with the name of its block, ``None`` for the subscription. In rows
+            a list of one block looks like a single block; models know, and add it.
     """
 
     subscription_id: UUID

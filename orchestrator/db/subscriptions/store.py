@@ -1,4 +1,4 @@
-"""Writing what is different about a subscription: one statement, and one more when blocks or relations differ."""
+"""Write what is different about a subscription: one statement, and one more when blocks or relations differ."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, get_connection
 from orchestrator.db.subscriptions.rows import Difference
 from orchestrator.errors import ConcurrentChangeError, ModelError, SubscriptionLockedError
 
-# The row of the subscription, its entry in the audit trail and the link to the process. Nothing is written unless the version is
-# the one that was loaded, no other process holds the lock, everything named is registered, nobody who is not terminated uses what
-# is removed, nobody whose blocks it begins to use is terminated, and no block comes to stand below itself by way of somebody
-# else's, which may have changed since it was loaded; the answer says which it was. Those whose blocks it begins to use are locked
-# until the commit: a process that terminates one of them waits, and then asks again who uses it.
+# The row of the subscription, its entry in the audit trail and the link to the process. Nothing is written unless
+# - the version is the one that was loaded, and no other process holds the lock;
+# - everything named is registered;
+# - no subscription that is not terminated uses what is removed;
+# - no subscription is terminated whose blocks it begins to use;
+# - no block comes to stand below itself by way of another subscription's, which may have changed since it was loaded.
+# The answer says which of these failed. The subscriptions whose blocks it begins to use are locked until the commit: a process
+# that terminates one of them waits, and then asks again which subscriptions use it.
 _CHANGE = """
 WITH RECURSIVE process AS (
     SELECT process_id, actor, step, attempt FROM processes WHERE process_id = $2
@@ -140,7 +143,7 @@ DELETE FROM subscription_instance_relations AS r
 
 
 _UNIQUE_VIOLATION = "23505"
-"""PostgreSQL's code for it: a block's id is taken, and a retry would find it so again."""
+"""PostgreSQL's code for a block's id that is taken; a retry would fail again."""
 
 _VERSION = """
 SELECT s.version, s.locked_by, p.workflow, p.status
@@ -182,7 +185,7 @@ async def store(session: AsyncSession, difference: Difference) -> int:
         if getattr(said, "sqlstate", None) == _UNIQUE_VIOLATION:
             raise ModelError(f"{subscription} cannot be saved: {detail}") from error
         raise ModelError(
-            f"{subscription} cannot be saved: what it refers to, or gives up, was changed by somebody else: {detail};"
+            f"{subscription} cannot be saved: what it refers to, or gives up, was changed at the same time: {detail};"
             " retry the step"
         ) from error
     version: int = answer.version
@@ -266,7 +269,7 @@ async def _refusal(session: AsyncSession, difference: Difference, answer: Row[An
             f"{subscription} cannot be saved: the block {blocks} would stand below itself, because what it is to use has come to"
             " use it since it was loaded"
         )
-    # Asked again, because what the refused statement saw may be older than what it was refused for.
+    # Read again, because the snapshot of the refused statement may be older than the change it was refused for.
     connection = await get_connection(session)
     row = (await connection.exec_driver_sql(_VERSION, (difference.subscription_id,))).one_or_none()
     if difference.version is None:
@@ -277,9 +280,7 @@ async def _refusal(session: AsyncSession, difference: Difference, answer: Row[An
             " Retry when it is in sync again."
         )
     now = "it is gone" if row is None else f"version {difference.version} then, {row.version} now"
-    return ConcurrentChangeError(
-        f"{subscription} was changed by somebody else since it was loaded: {now}; retry the step"
-    )
+    return ConcurrentChangeError(f"{subscription} was changed since it was loaded: {now}; retry the step")
 
 
 def _missing_text(block: str, resource_type: str | None) -> str:

@@ -51,7 +51,7 @@ class ProcessRow(Base):
         attempt: the fencing token; every claim raises it.
         assignee: who is to act on the process now; ``SYSTEM`` for the engine itself.
         claimed_by: the consumer that runs the present step; only it may commit it.
-        due_at: when somebody must look again, by the database's clock; ``NULL`` for never.
+        due_at: when the reconciler must look again, by the database's clock; ``NULL`` for never.
         wake_at: for processes at rest: ``due_at``, or earlier while it is not known that their events were published.
         dispatches: how often the present command was published again, for growing intervals.
         announced: up to which log entry events have been published.
@@ -175,7 +175,7 @@ class CallbackRow(Base):
 
 
 class ConsumerRow(Base):
-    """A step consumer and when it last said that it lives."""
+    """A step consumer and the time of its last heartbeat."""
 
     __tablename__ = "consumers"
 

@@ -17,7 +17,7 @@ class SubscriptionRow(Base):
 
     Columns that need a word:
         insync: whether no workflow is changing it: the lock. See ``locked_by``.
-        locked_by: the process that has taken the lock; ``NULL`` when it is free, or was taken by nobody who is known.
+        locked_by: the process that has taken the lock; ``NULL`` when no process holds it.
         version: raised by every change of what the subscription *is* – not by locking and unlocking it.
     """
 
