@@ -289,3 +289,30 @@ def test_a_page_is_short_enough_to_read() -> None:
     long = {name_of(page): len(page.read_text().splitlines()) for page in PAGES if page != REPOSITORY / "CHANGELOG.md"}
     assert {name: lines for name, lines in long.items() if lines > 150} == {}
     assert long["README.md"] <= 125
+
+
+QUOTED = (
+    "is the engine's own",
+    "callback refused",
+    "attempt lost",
+    "given back",
+    "attempt overtaken",
+    "attempt not finished",
+    "message could not be processed",
+    "reconciler round failed",
+    "internal error: ",
+    "unknown message version",
+    "the form is not complete: send the next page as well",
+    "was not filled in correctly",
+    "may not run on subscription",
+    "other subscriptions that are not terminated use it",
+)
+"""What pages quote of the texts of errors, log lines and log entries."""
+
+
+def test_texts_that_pages_quote_are_those_of_the_programs() -> None:
+    written = " ".join(page.read_text() for page in PAGES)
+    code = " ".join(
+        path.read_text() for folder in ("orchestrator", "consumers") for path in (REPOSITORY / folder).rglob("*.py")
+    )
+    assert [text for text in QUOTED if text not in written or text not in code] == []
