@@ -7,7 +7,7 @@ from uuid import UUID
 from orchestrator.db.session import Database, is_database_loss
 from orchestrator.db.step_session import StepSession
 from orchestrator.engine.arguments import Arguments
-from orchestrator.services.injection import Loaded, load_arguments, save_models
+from orchestrator.services.injection import Loaded, ReturnedModels, load_arguments, save_models
 from orchestrator.types import State
 
 
@@ -36,7 +36,7 @@ class Work:
         async with self._database.transaction() as session:
             return await load_arguments(session, arguments, state)
 
-    async def save(self, returned: object) -> object:
+    async def save(self, returned: ReturnedModels) -> object:
         """Save models in the step's transaction."""
         return await save_models(self.open(), returned)
 

@@ -15,9 +15,9 @@ from orchestrator.cli.output import clean
 from orchestrator.db.registration.autogenerate import catalogue_calls
 from orchestrator.db.registration.catalogue import Block, Catalogue, Product, stored_catalogue
 from orchestrator.db.registration.usage import Holdings, Kind, stored_holdings
-from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, definition_of
-from orchestrator.domain.definition import FixedInputDefinition, ProductDefinition
-from orchestrator.domain.product import misfit
+from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
+from orchestrator.domain.fixed_inputs import explain_mismatch
+from orchestrator.domain.schema import FixedInputDefinition, ProductDefinition
 from orchestrator.errors import ConfigurationError
 from orchestrator.services.model_drift import Finding, unloadable
 
@@ -63,7 +63,9 @@ def migrate_domain_models(
     async def body(context: CliContext) -> int:
         require_modules(context)
         context.learn_workflows()
-        definitions = [definition_of(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
+        definitions = [
+            describe_product(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY
+        ]
         async with context.database() as database:
             await require_applied(context, database)
             async with database.transaction() as session:
@@ -172,7 +174,7 @@ def _problem(
     if possible is not None and value not in possible:
         return f"{name!r} of the product {product.name!r} cannot be {value!r}{choice}: {option}"
     for one in product.base.__family__.classes:
-        why = misfit(one.model_fields[name], value)
+        why = explain_mismatch(one.model_fields[name], value)
         if why is not None:
             return (
                 f"{name!r} of the product {product.name!r} cannot be {value!r}, says {one.__name__} ({why}): {option}"

@@ -9,8 +9,8 @@ import structlog
 from orchestrator.cli.context import CliContext
 from orchestrator.db.registration.catalogue import Catalogue, stored_catalogue
 from orchestrator.db.session import Database
-from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, definition_of
-from orchestrator.domain.definition import BlockDefinition
+from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
+from orchestrator.domain.schema import BlockDefinition
 from orchestrator.errors import ConfigurationError
 
 logger = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ async def _is_up_to_date(context: CliContext, database: Database) -> bool:
 
 def _unknown(stored: Catalogue) -> list[str]:
     """What the code has and the database lacks, so that it could not be saved."""
-    definitions = [definition_of(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
+    definitions = [describe_product(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
     found = [f"the product {one.name}" for one in definitions if one.name not in stored.products]
     blocks: dict[str, BlockDefinition] = {}
     for one in definitions:

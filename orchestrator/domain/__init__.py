@@ -1,15 +1,15 @@
-"""What a subscription is made of: models that authors write, loaded and saved through the database layer."""
+"""Subscriptions and their product blocks: models that authors write, loaded and saved through the database layer."""
 
 from __future__ import annotations
 
 from orchestrator.db.subscriptions import BlockReference
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference
 from orchestrator.domain.block import ProductBlockModel
-from orchestrator.domain.definition import definition_of
-from orchestrator.domain.difference import explain
+from orchestrator.domain.definition import SUBSCRIPTION_MODEL_REGISTRY
+from orchestrator.domain.diff import explain
 from orchestrator.domain.loading import load_stored
 from orchestrator.domain.model import ProductModel
-from orchestrator.domain.registry import SUBSCRIPTION_MODEL_REGISTRY
+from orchestrator.domain.schema import describe_product
 from orchestrator.domain.subscription import SubscriptionModel, flat
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "ProductModel",
     "SubscriptionModel",
     "SubscriptionReference",
-    "definition_of",
+    "describe_product",
     "explain",
     "flat",
     "load_stored",

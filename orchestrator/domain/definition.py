@@ -1,80 +1,276 @@
-"""What the database must know of a product's model: a pure description, for the command that writes migrations."""
+"""Define models: check each new class, give it its place in its family, and register families and products by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from orchestrator.domain.model import Block, DomainModel, Subscription
-from orchestrator.domain.product import choices, default_text
+from pydantic import PydanticUndefinedAnnotation
 
+from orchestrator.domain.annotations import read_shape
+from orchestrator.domain.model import BlockField, DomainModel, Family, Shape, Subscription, is_same_definition
+from orchestrator.errors import DefinitionError, ModelError
+from orchestrator.types import SubscriptionLifecycle
 
-@dataclass(frozen=True, slots=True)
-class BlockDefinition:
-    """A product block: its base class, the names of its values, and the blocks that may stand in its fields."""
+Check = Callable[[type[DomainModel]], None]
 
-    base: type[Block]
-    resource_types: tuple[str, ...]
-    depends_on: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FixedInputDefinition:
-    """A fixed input, as text: what it can be, if the annotation lists that, and its default, if it has one."""
-
-    values: tuple[str, ...] | None
-    default: str | None
+_families: dict[str, Family[Any]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ProductDefinition:
-    """A product: the base class of its model, its fixed inputs, the blocks in its own fields, and all that can be reached.
+class SubscriptionModelRegistry(dict[str, type[Subscription]]):
+    """A dict from the names of products to their models, any class of the model's family; it checks each entry.
 
-    All names are sorted, and each covers the classes of all lifecycles.
+    Raises:
+        DefinitionError: the value is no subscription model, or the product has another one already.
     """
 
-    name: str
-    base: type[Subscription]
-    fixed_inputs: Mapping[str, FixedInputDefinition]
-    root_blocks: tuple[str, ...]
-    blocks: Mapping[str, BlockDefinition]
+    def __setitem__(self, product: str, model: type[Subscription]) -> None:
+        if not isinstance(product, str) or not product:
+            raise DefinitionError(
+                f"SUBSCRIPTION_MODEL_REGISTRY maps names of products to their models, not {product!r}"
+            )
+        what = f"SUBSCRIPTION_MODEL_REGISTRY[{product!r}]"
+        if not (isinstance(model, type) and issubclass(model, Subscription) and hasattr(model, "__family__")):
+            raise DefinitionError(f"{what} is {model!r}: put in a class that derives from SubscriptionModel")
+        known = self.get(product)
+        if known is not None and not is_same_definition(known.__family__.base, model.__family__.base):
+            raise DefinitionError(f"{what} is {known.__name__} already, and cannot be {model.__name__} as well")
+        super().__setitem__(product, model)
+
+    def update(self, *models: Any, **more: Any) -> None:
+        for product, model in dict(*models, **more).items():
+            self[product] = model
+
+    def setdefault(self, product: str, model: Any = None) -> Any:
+        if product not in self:
+            self[product] = model
+        return self[product]
+
+    def __ior__(self, models: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Any:  # type: ignore[override,misc]
+        self.update(models)
+        return self
 
 
-def definition_of(product_name: str, cls: type[Subscription]) -> ProductDefinition:
-    """Describe the model that a product has in the code.
+SUBSCRIPTION_MODEL_REGISTRY = SubscriptionModelRegistry()
+"""The model of each product, by the product's name. Projects fill it where they define their models."""
+
+
+def find_model(product: str, status: SubscriptionLifecycle | str) -> type[Subscription]:
+    """Return the class of a product's subscriptions of this status.
+
+    Raises:
+        ModelError: no model is registered for the product.
+    """
+    registered = SUBSCRIPTION_MODEL_REGISTRY.get(product)
+    if registered is None:
+        known = ", ".join(sorted(SUBSCRIPTION_MODEL_REGISTRY)) or "none"
+        raise ModelError(
+            f"no model is registered for the product {product!r}: add it to SUBSCRIPTION_MODEL_REGISTRY in a module of"
+            f" ORCHESTRATOR_WORKFLOWS (registered: {known})"
+        )
+    return registered.__family__.class_for(status)
+
+
+def find_family(product_block_name: str) -> Family[Any] | None:
+    """Return the classes of a product block; ``None`` when no class of that name is defined."""
+    return _families.get(product_block_name)
+
+
+def register_family(family: Family[Any]) -> None:
+    """Make the classes of a product block known by its name.
+
+    Raises:
+        DefinitionError: another base class has the name.
+    """
+    known = _families.get(family.name)
+    if known is not None and not is_same_definition(known.base, family.base):
+        raise DefinitionError(
+            f"{family.base.__name__} and {known.base.__name__} are both the product block {family.name!r}: name each"
+            " product block once, and derive its other classes from its base with lifecycle=[...]"
+        )
+    _families[family.name] = family
+
+
+def check_names(cls: type[DomainModel], engine: type[DomainModel]) -> None:
+    """Check that a class does not redefine what the engine's base class has.
+
+    Raises:
+        DefinitionError: it does.
+    """
+    for one in cls.__mro__:
+        if one in engine.__mro__:
+            continue
+        for name in (*inspect.get_annotations(one), *(name for name in vars(one) if name in engine.model_fields)):
+            if name.startswith("_") or not (name in engine.model_fields or hasattr(engine, name)):
+                continue
+            if one is cls:
+                raise DefinitionError(
+                    f"{cls.__name__}.{name}: the name {name!r} is the engine's own; choose another one"
+                )
+            if name != "model_config":
+                raise DefinitionError(
+                    f"{cls.__name__} derives from {one.__name__}, which has {name!r}: that name is the engine's own; choose"
+                    " another one there"
+                )
+
+
+def define_class(
+    cls: type[DomainModel],
+    engine: type[DomainModel],
+    lifecycle: Iterable[SubscriptionLifecycle | str] | None,
+    *,
+    name: str | None,
+    keyword: str,
+    check_base: Check,
+    check: Check | None = None,
+) -> None:
+    """Give a new class its place in its family.
 
     Args:
-        cls: any class of the model's family.
+        engine: the engine's class that it derives from.
+        lifecycle: the lifecycles that it claims.
+        name: of the family that it founds, if it does.
+        keyword: with which a class founds a family, for error texts.
+        check_base: an additional check for the base of a family.
+        check: an additional check for every class.
+
+    Raises:
+        DefinitionError: the class cannot work; the text names class and field.
     """
-    base: type[Subscription] = cls.__family__.base
-    found: dict[str, BlockDefinition] = {}
-    roots = _blocks_of(base, found)
-    return ProductDefinition(
-        name=product_name,
-        base=base,
-        fixed_inputs={name: _fixed_input(base, name) for name in sorted(base.__shape__.values)},
-        root_blocks=tuple(roots),
-        blocks=dict(sorted(found.items())),
+    base = next((one for one in cls.__mro__[1:] if "__family__" in one.__dict__), None)
+    if name is None and (base is None or lifecycle is None):
+        raise DefinitionError(
+            f"{cls.__name__} does not say when it is used: write {keyword} for the first class of a family, and"
+            " lifecycle=[...] for a class derived from that"
+        )
+    if name is not None:
+        if base is not None:
+            raise DefinitionError(
+                f"{cls.__name__} has {keyword} but derives from {base.__name__}, which has it already: derive from"
+                f" {engine.__name__}, and share fields by a plain pydantic class beside it"
+            )
+        cls.__family__ = Family(name, cls)
+    _set_shape(cls, engine)
+    family, lifecycle = cls.__family__, lifecycle or ()
+    try:
+        # First, because a block may hold blocks of its own kind.
+        family.claim(cls, lifecycle)
+        if family.base is cls:
+            check_base(cls)
+        else:
+            _check_against_base(cls, family.base)
+        _check_fallbacks(cls)
+        if check is not None:
+            check(cls)
+        served = {SubscriptionLifecycle.INITIAL} & {*family.lifecycles_of(cls)}
+        _check_lifecycles(cls, {*map(SubscriptionLifecycle, lifecycle), *served})
+    except DefinitionError:
+        family.forget(cls)
+        raise
+
+
+def _set_shape(cls: type[DomainModel], engine: type[DomainModel]) -> None:
+    try:
+        cls.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise DefinitionError(
+            f"an annotation of {cls.__name__} names something that is not defined yet: {error.name!r}; define blocks before the"
+            " classes that hold them, and import what annotations name at run time, too"
+        ) from error
+    if cls.model_config.get("extra") == "allow":
+        raise DefinitionError(
+            f"{cls.__name__} has extra='allow', but only fields are stored: leave that out, and declare a field for each value"
+        )
+    if cls.model_config.get("revalidate_instances", "never") != "never":
+        raise DefinitionError(
+            f"{cls.__name__} has revalidate_instances, with which models in fields would be copies: leave that out;"
+            " everything is validated when it is saved"
+        )
+    serializers = cls.__pydantic_decorators__.model_serializers
+    if serializers:
+        raise DefinitionError(
+            f"{cls.__name__}.{next(iter(serializers))} is a model_serializer, but values are stored field by field: write a"
+            " field_serializer for the field that needs one"
+        )
+    cls.__shape__ = read_shape(cls, frozenset(engine.model_fields))
+
+
+def _check_against_base(cls: type[DomainModel], base: type[DomainModel]) -> None:
+    """Check that the base of the family has every field of a class, as a field of the same kind."""
+    mine, its = cls.__shape__, base.__shape__
+    for name in (*mine.values, *mine.blocks):
+        if name not in its.values and name not in its.blocks:
+            raise DefinitionError(
+                f"{cls.__name__}.{name}: the base {base.__name__} has no such field, and the base names all of them: add"
+                f" '{name}' there, so that it may be empty"
+            )
+        if _name_kind(mine, name) != _name_kind(its, name):
+            raise DefinitionError(
+                f"{cls.__name__}.{name} is {_name_kind(mine, name)}, but {base.__name__}.{name} is {_name_kind(its, name)}"
+            )
+
+
+def _name_kind(shape: Shape, name: str) -> str:
+    field = shape.blocks.get(name)
+    if field is None:
+        return "a value"
+    return "a list of blocks" if field.many else "a block"
+
+
+def _check_fallbacks(cls: type[DomainModel]) -> None:
+    """Check that every block allowed here is also allowed in the classes a subscription can fall back to.
+
+    These are the base class, and the class for ``terminated``. What a later lifecycle requires is filled in before a subscription
+    gets there; on the way back nothing is taken out.
+    """
+    family = cls.__family__
+    active, terminated = (
+        family.class_for(status) for status in (SubscriptionLifecycle.ACTIVE, SubscriptionLifecycle.TERMINATED)
     )
+    for one, other in ((cls, family.base), (active, terminated)):
+        if one is other or cls not in (one, other) or one is family.base:
+            continue  # as long as the base serves what is active, a class for that may be made yet
+        for name, field in one.__shape__.blocks.items():
+            wrong = _compare_fields(field, other.__shape__.blocks[name])
+            if wrong is not None:
+                back = ", ".join(status.value for status in family.lifecycles_of(other))
+                raise DefinitionError(
+                    f"{one.__name__}.{name} {wrong[0]}, but {other.__name__}.{name} {wrong[1]}, so that a subscription could not"
+                    f" become {back} with it: let {other.__name__} take whatever {one.__name__} takes"
+                )
 
 
-def _blocks_of(base: type[DomainModel], found: dict[str, BlockDefinition]) -> list[str]:
-    # The other classes of a family name no other product blocks than the base does.
-    blocks = [block for field in base.__shape__.blocks.values() for block in field.classes]
-    for block in blocks:
-        _add(block.__family__.base, found)
-    return sorted({block.product_block_name for block in blocks})
+def _compare_fields(field: BlockField, other: BlockField) -> tuple[str, str] | None:
+    """Return what a field takes and another one does not, each as a phrase; ``None`` if the other takes everything."""
+    names, known = ([one.__family__.name for one in each.classes] for each in (field, other))
+    for name in names:
+        if name not in known:
+            return f"takes a block {name!r}", f"takes {' or '.join(map(repr, known))} only"
+    if field.optional and not other.optional:
+        return "may be None", "must hold a block"
+    if field.minimum < other.minimum:
+        return f"may hold {field.minimum or 'no'} blocks", f"must hold {other.minimum} at least"
+    if other.maximum is not None and (field.maximum is None or field.maximum > other.maximum):
+        many = "any number of" if field.maximum is None else field.maximum
+        return f"may hold {many} blocks", f"holds {other.maximum} at most"
+    return None
 
 
-def _add(base: type[Block], found: dict[str, BlockDefinition]) -> None:
-    name = base.product_block_name
-    if name in found:
-        return
-    values = tuple(sorted(base.__shape__.values))
-    found[name] = BlockDefinition(base, values, ())
-    found[name] = BlockDefinition(base, values, tuple(_blocks_of(base, found)))
-
-
-def _fixed_input(base: type[Subscription], name: str) -> FixedInputDefinition:
-    field = base.model_fields[name]
-    return FixedInputDefinition(tuple(choices(field)) or None, default_text(field))
+def _check_lifecycles(cls: type[DomainModel], lifecycles: Iterable[SubscriptionLifecycle]) -> None:
+    """Check that the blocks in a class's fields, as each lifecycle has them, are of the classes that it names."""
+    for field in cls.__shape__.blocks.values():
+        named = {one.__family__.name: one for one in field.classes}
+        if len(named) < len(field.classes):
+            names = [one.__family__.name for one in field.classes]
+            twice = min(name for name in names if names.count(name) > 1)
+            raise DefinitionError(f"{cls.__name__}.{field.name} names two classes of the product block {twice!r}")
+        for status in lifecycles:
+            for name, one in named.items():
+                expected = one.__family__.class_for(status)
+                if not issubclass(expected, one):
+                    raise DefinitionError(
+                        f"{cls.__name__}.{field.name} names {one.__name__}, but in the lifecycle {status.name}, which"
+                        f" {cls.__name__} serves, a block {name!r} is {expected.__name__}: name {expected.__name__}, or let a"
+                        f" class with lifecycle=[SubscriptionLifecycle.{status.name}] derive from {one.__name__}"
+                    )

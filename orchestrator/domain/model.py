@@ -1,4 +1,7 @@
-"""What subscriptions and their blocks are, as values: fields, families of classes, and what a model remembers of its rows."""
+"""Subscriptions and product blocks as values: their fields, their families of classes, and the rows they were read from.
+
+Nothing here needs a session: the classes that authors derive from stand on top, in ``block`` and ``subscription``.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,17 @@ from orchestrator.db.subscriptions import StoredBlock, StoredSubscription
 from orchestrator.errors import DefinitionError
 from orchestrator.types import JSON, Stored, SubscriptionLifecycle
 
-BLOCK_KEY = "subscription_instance_id"
-"""Where a reference to a block has its id; it tells the classes of blocks from those of subscriptions."""
+Model = TypeVar("Model", bound="DomainModel")
 
 
 @dataclass(frozen=True, slots=True)
 class BlockField:
-    """A field in which one block stands, or a list of them.
+    """A field that holds a block, or a list of blocks.
 
     Args:
         classes: what the annotation names: one class, or the members of a union.
         many: whether it is a list; ``minimum`` and ``maximum`` are how many blocks it must and may have.
-        optional: whether ``None`` may stand there.
+        optional: whether it may be ``None``.
     """
 
     name: str
@@ -37,7 +39,7 @@ class BlockField:
 
     @property
     def starts_with(self) -> int:
-        """How many new blocks a new model has here: those that cannot be left out."""
+        """How many blocks a new model needs here."""
         if self.many:
             return self.minimum
         return 0 if self.optional else 1
@@ -45,11 +47,11 @@ class BlockField:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The fields that authors have given a model.
+    """The fields that an author has given a model.
 
     Args:
-        values: fields with values of their own; ``nullable`` are those of them in which ``None`` may stand.
-        blocks: fields in which blocks stand.
+        values: fields with values of their own; ``nullable`` are those of them that may be ``None``.
+        blocks: fields that hold blocks.
     """
 
     values: tuple[str, ...]
@@ -57,11 +59,8 @@ class Shape:
     blocks: Mapping[str, BlockField]
 
 
-Model = TypeVar("Model", bound="DomainModel")
-
-
 class Family(Generic[Model]):
-    """All classes of one product block or of one subscription model, by the lifecycle that each serves.
+    """All classes of one product block or subscription model, by the lifecycles that each serves.
 
     Args:
         name: the name of the product block; of a subscription model that of its base class.
@@ -78,7 +77,7 @@ class Family(Generic[Model]):
         return f"<the classes of {self.name}>"
 
     def class_for(self, status: SubscriptionLifecycle | str) -> type[Model]:
-        """The class that a subscription of this status, or a block of such a one, is an instance of."""
+        """Return the class for a subscription of this status, or for a block of such a subscription."""
         return self._claims.get(SubscriptionLifecycle(status), self.base)
 
     @property
@@ -86,19 +85,15 @@ class Family(Generic[Model]):
         """All classes, the base first."""
         return tuple(dict.fromkeys([self.base, *self._claims.values()]))
 
-    def served_by(self, cls: type[Model]) -> tuple[SubscriptionLifecycle, ...]:
-        """The lifecycles that a class serves."""
+    def lifecycles_of(self, cls: type[Model]) -> tuple[SubscriptionLifecycle, ...]:
+        """Return the lifecycles that a class serves."""
         return tuple(status for status in SubscriptionLifecycle if self.class_for(status) is cls)
 
-    def starts_as(self, cls: type[Model]) -> tuple[SubscriptionLifecycle, ...]:
-        """The lifecycle of everything new, if the class serves that."""
-        return tuple({SubscriptionLifecycle.INITIAL} & set(self.served_by(cls)))
-
     def stores_none(self, name: str) -> bool:
-        """Whether ``None`` in a field must be written: for some class of the family its absence would mean something else."""
+        """Return whether ``None`` in a field must be written: some class of the family would read its absence as a default."""
         if name not in self._stores_none:
             self._stores_none[name] = any(
-                name in cls.__shape__.nullable and not (field.is_required() or _is_none_by_default(field))
+                name in cls.__shape__.nullable and not (field.is_required() or _defaults_to_none(field))
                 for cls in self.classes
                 for field in [cls.model_fields[name]]
             )
@@ -108,7 +103,7 @@ class Family(Generic[Model]):
         """Let a class serve some lifecycles.
 
         Raises:
-            DefinitionError: there is no such lifecycle, or another class has claimed it.
+            DefinitionError: a lifecycle does not exist, or another class has claimed it.
         """
         if isinstance(lifecycle, str):
             raise DefinitionError(
@@ -119,9 +114,11 @@ class Family(Generic[Model]):
                 status = SubscriptionLifecycle(word)
             except ValueError as error:
                 known = ", ".join(one.name for one in SubscriptionLifecycle)
-                raise DefinitionError(f"{cls.__name__} claims the lifecycle {word!r}: there are {known}") from error
+                raise DefinitionError(
+                    f"{cls.__name__} claims the lifecycle {word!r}, which does not exist: use one of {known}"
+                ) from error
             other = self._claims.get(status)
-            if other is not None and not is_same_place(other, cls):
+            if other is not None and not is_same_definition(other, cls):
                 raise DefinitionError(
                     f"{cls.__name__} claims the lifecycle {status.name}, which {other.__name__} has claimed already: a"
                     " lifecycle is served by one class of a family"
@@ -130,13 +127,18 @@ class Family(Generic[Model]):
         self._stores_none.clear()
 
     def forget(self, cls: type[Model]) -> None:
-        """Take back what a class has claimed: it turned out to be wrong."""
+        """Drop the claims of a class that was refused."""
         self._claims = {status: one for status, one in self._claims.items() if one is not cls}
         self._stores_none.clear()
 
 
-def _is_none_by_default(field: FieldInfo) -> bool:
+def _defaults_to_none(field: FieldInfo) -> bool:
     return field.default_factory is None and field.default is None
+
+
+def is_same_definition(one: type, other: type) -> bool:
+    """Return whether two classes are one definition, executed twice because its module was imported again."""
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 class DomainModel(BaseModel, Stored):
@@ -155,15 +157,10 @@ class DomainModel(BaseModel, Stored):
     __family__: ClassVar[Family[Any]]
 
     def __eq__(self, other: object) -> bool:
-        # What a model remembers of its rows says nothing about what it is.
+        # The rows that a model was read from are no part of its value.
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def is_same_place(one: type, other: type) -> bool:
-    """Whether two classes are one definition, made twice because its module was imported again."""
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 class ProductModel(BaseModel):
@@ -182,7 +179,7 @@ class ProductModel(BaseModel):
 class Block(DomainModel):
     """A product block as a value. Authors derive from :class:`orchestrator.domain.ProductBlockModel`."""
 
-    reference_key: ClassVar[str] = BLOCK_KEY
+    reference_key: ClassVar[str] = "subscription_instance_id"
     product_block_name: ClassVar[str]
 
     subscription_instance_id: UUID = Field(default_factory=uuid4, frozen=True)
@@ -192,7 +189,7 @@ class Block(DomainModel):
     _stored: StoredBlock | None = PrivateAttr(default=None)
 
     def reference(self) -> dict[str, JSON]:
-        """What the state of a process holds of the block."""
+        """Return what the state of a process holds of the block."""
         return {
             "subscription_instance_id": str(self.subscription_instance_id),
             "owner_subscription_id": str(self.owner_subscription_id),
@@ -201,11 +198,11 @@ class Block(DomainModel):
 
     @property
     def as_stored(self) -> StoredBlock | None:
-        """What the block was when it was read from the database or saved; ``None`` for a new one."""
+        """The block's rows when it was read or saved last; ``None`` for a new one."""
         return self._stored
 
     def mark_as_stored(self, row: StoredBlock | None) -> None:
-        """Remember that the database has this. Only for the engine."""
+        """Remember what the database has of the block. Only for the engine."""
         self._stored = row
 
 
@@ -228,7 +225,7 @@ class Subscription(DomainModel):
     _stored: StoredSubscription | None = PrivateAttr(default=None)
 
     def reference(self) -> dict[str, JSON]:
-        """What the state of a process holds of the subscription."""
+        """Return what the state of a process holds of the subscription."""
         return {
             "subscription_id": str(self.subscription_id),
             "product": self.product.name,
@@ -239,10 +236,22 @@ class Subscription(DomainModel):
 
     @property
     def as_stored(self) -> StoredSubscription | None:
-        """What the subscription was when it was read from the database or saved; ``None`` for a new one."""
+        """The subscription's rows when it was read or saved last; ``None`` for a new one."""
         return self._stored
 
     def mark_as_stored(self, now: StoredSubscription | None, version: int) -> None:
-        """Remember that the database has this. Only for the engine."""
+        """Remember what the database has of the subscription. Only for the engine."""
         self._stored = now
         self.__dict__["version"] = version
+
+
+def is_block(annotation: object) -> bool:
+    """Return whether an annotation is the class of a product block."""
+    return isinstance(annotation, type) and issubclass(annotation, Block)
+
+
+def describe(model: DomainModel) -> str:
+    """Name a model in an error text."""
+    if isinstance(model, Block):
+        return f"the block {type(model).__family__.name} {model.subscription_instance_id}"
+    return f"the subscription {getattr(model, model.reference_key)}"

@@ -8,19 +8,19 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db import subscriptions as rows
-from orchestrator.db.rollback_hooks import undo_on_rollback
+from orchestrator.db import subscriptions as db
+from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference, read_neighbours
-from orchestrator.domain.difference import flat_rows
-from orchestrator.domain.empty import check_blocks_can_start_empty, filled
-from orchestrator.domain.family import refuse_reserved_names, settle
-from orchestrator.domain.making import active_product, dates, in_lifecycle, loaded, of_product
-from orchestrator.domain.model import Family, Subscription
-from orchestrator.domain.product import check_fixed_inputs, fixed_inputs
-from orchestrator.domain.registry import model_of
-from orchestrator.domain.rows import reachable, subscription_rows
-from orchestrator.domain.saving import judged
-from orchestrator.errors import DefinitionError, ModelError
+from orchestrator.domain.conversion import choose_dates, convert_lifecycle, convert_product
+from orchestrator.domain.defaults import build_new, check_defaults
+from orchestrator.domain.definition import check_names, define_class, find_model
+from orchestrator.domain.diff import flatten
+from orchestrator.domain.fixed_inputs import check_fixed_inputs, read_fixed_inputs
+from orchestrator.domain.loading import load_subscription
+from orchestrator.domain.model import ProductModel, Subscription
+from orchestrator.domain.rows import build_rows, walk_blocks
+from orchestrator.domain.saving import prepare_save
+from orchestrator.errors import ModelError
 from orchestrator.types import JSON, SubscriptionLifecycle
 
 _NOT_ASSIGNED = {
@@ -59,7 +59,7 @@ class SubscriptionModel(Subscription):
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
-        refuse_reserved_names(cls, SubscriptionModel)
+        check_names(cls, SubscriptionModel)
 
     @classmethod
     def __pydantic_init_subclass__(
@@ -70,20 +70,15 @@ class SubscriptionModel(Subscription):
         **options: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**options)
-        base = next((one for one in cls.__mro__[1:] if "__family__" in one.__dict__), None)
-        if is_base:
-            if base is not None:
-                raise DefinitionError(
-                    f"{cls.__name__} has is_base=True but derives from {base.__name__}, another base: derive from"
-                    " SubscriptionModel, and share fields by a plain pydantic class beside it"
-                )
-            cls.__family__ = Family(cls.__name__, cls)
-        elif base is None or lifecycle is None:
-            raise DefinitionError(
-                f"{cls.__name__} does not say when it is used: write is_base=True for the first class of a model, and"
-                " lifecycle=[...] for a class derived from that"
-            )
-        settle(cls, SubscriptionModel, lifecycle or (), check_blocks_can_start_empty, check_fixed_inputs)
+        define_class(
+            cls,
+            SubscriptionModel,
+            lifecycle,
+            name=cls.__name__ if is_base else None,
+            keyword="is_base=True",
+            check_base=check_defaults,
+            check=check_fixed_inputs,
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _NOT_ASSIGNED:
@@ -107,14 +102,13 @@ class SubscriptionModel(Subscription):
         note: str | None = None,
         subscription_id: UUID | None = None,
     ) -> Self:
-        """A new subscription, which is not saved yet. Blocks that must be there are made, with nothing in them.
+        """Make a new subscription, not saved yet, with the blocks that it needs, which are empty.
 
         Args:
-            product_id: of what the customer wants; the product must be active.
-            customer_id: whose it is.
+            product_id: the product must be active.
             status: must be one that this class serves.
-            description: for people; default the product's name.
-            insync: whether it is free for other processes as soon as it is saved; by default the process that saves it keeps it.
+            description: default the product's name.
+            insync: whether the lock is free as soon as it is saved; by default the process that saves it keeps it.
             subscription_id: default a new one.
 
         Raises:
@@ -122,9 +116,8 @@ class SubscriptionModel(Subscription):
             ModelError: the product is not active or has another model, or the class does not serve the status.
         """
         status = SubscriptionLifecycle(status)
-        found = await rows.load_product(session, product_id)
-        product = active_product(found)
-        model = model_of(product.name, status)
+        product, found = await _load_active_product(session, product_id)
+        model = find_model(product.name, status)
         if cls not in (model, SubscriptionModel):
             raise ModelError(
                 f"a new subscription of the product {product.name!r} with status {status.value} is {model.__name__}, not"
@@ -139,24 +132,23 @@ class SubscriptionModel(Subscription):
             "status": status,
             "insync": insync,
             "note": note,
-            **dates(status),
+            **choose_dates(status),
         }
-        return cast("Self", filled(model, own, key, fixed_inputs(model, found), status))
+        return cast("Self", build_new(model, own, key, read_fixed_inputs(model, found), status))
 
     @classmethod
     async def from_subscription(cls, session: AsyncSession, subscription_id: UUID | str) -> Self:
-        """Read a subscription, as the class that its product and status ask for.
+        """Read a subscription, as the class for its product and status.
 
         Raises:
             NotFoundError: there is none.
             ModelError: it is not one of this class, or what is stored does not fit the class.
         """
-        found = await rows.load(session, subscription_id)
-        return cast("Self", loaded(found, (cls,)))
+        return cast("Self", await load_subscription(session, (cls,), subscription_id))
 
     @classmethod
     def from_other_lifecycle(cls, other: SubscriptionModel, status: SubscriptionLifecycle) -> Self:
-        """The same subscription with another status, and thereby of another class. Not saved yet.
+        """Return the same subscription with another status, and thereby of another class. Not saved yet.
 
         When it becomes active and has no ``start_date`` it gets one, and when it is terminated its ``end_date``.
 
@@ -169,7 +161,7 @@ class SubscriptionModel(Subscription):
                 f"the subscription {other.subscription_id} with status {SubscriptionLifecycle(status).value} is"
                 f" {model.__name__}, not {cls.__name__}: write {model.__name__}.from_other_lifecycle(...)"
             )
-        return cast("Self", in_lifecycle(other, SubscriptionLifecycle(status)))
+        return cast("Self", convert_lifecycle(other, SubscriptionLifecycle(status)))
 
     @classmethod
     async def from_other_product(
@@ -180,7 +172,7 @@ class SubscriptionModel(Subscription):
         *,
         new_root: Mapping[str, object] | None = None,
     ) -> Self:
-        """The same subscription moved to another product. Not saved yet.
+        """Return the same subscription moved to another product. Not saved yet.
 
         Blocks in its fields stay, with all that is in them, if the new product has a field for the same product block; others
         are new. Fixed inputs come from the new product.
@@ -194,50 +186,33 @@ class SubscriptionModel(Subscription):
             ModelError: the product is not active, its model for the present status is not this class, something that must
                 be there is missing, or there is no place for all blocks of a kind.
         """
-        found = await rows.load_product(session, new_product_id)
-        product = active_product(found)
-        model = model_of(product.name, other.status)
+        product, found = await _load_active_product(session, new_product_id)
+        model = find_model(product.name, other.status)
         if not issubclass(model, cls):
             raise ModelError(
                 f"the subscription {other.subscription_id} with status {other.status.value} is {model.__name__} as the product"
                 f" {product.name!r}, not {cls.__name__}: write {model.__name__}.from_other_product(...)"
             )
-        return cast("Self", of_product(other, model, found, new_root or {}))
+        return cast("Self", convert_product(other, model, found, new_root or {}))
 
     async def save(self, session: AsyncSession) -> None:
-        """Write what is different from what was loaded, in the transaction of a step's session; nothing else is sent.
+        """Write what differs from what was loaded, in the transaction of a step's session; without a difference, nothing.
 
-        When that is rolled back, also by a savepoint, the model knows it, and the next save writes it again.
+        When that is rolled back, or a savepoint in it, the next save writes the difference again.
 
         Raises:
             ModelError: something does not fit its field, is not registered in the database, belongs to another subscription,
                 or is in use by one; or no process is behind the session.
-            ConcurrentChangeError: somebody else has changed the subscription since it was loaded.
+            ConcurrentChangeError: the subscription was changed since it was loaded.
         """
-        found, now = judged(self)
-        if found is None:
-            return
-        mine = [one for one in reachable(self).values() if one.owner_subscription_id == self.subscription_id]
-        stored, version = self._stored, self.version
-        before = [(one, one.as_stored) for one in mine]
-
-        def undo() -> None:
-            self.mark_as_stored(stored, version)
-            for one, row in before:
-                one.mark_as_stored(row)
-
-        new_version = await rows.store(session, found)
-        await undo_on_rollback(session, undo)
-        self.mark_as_stored(now, new_version)
-        for one in mine:
-            one.mark_as_stored(now.blocks[one.subscription_instance_id])
+        await prepare_save(self).store(session)
 
     async def in_use_by(self, session: AsyncSession) -> list[SubscriptionReference]:
-        """The other subscriptions that refer directly to a block of this one, whatever their status, as the database has it."""
+        """Read the other subscriptions that refer directly to a block of this one, whatever their status."""
         return list((await read_neighbours(session, self.subscription_id)).in_use_by)
 
     async def depends_on(self, session: AsyncSession) -> list[SubscriptionReference]:
-        """The other subscriptions to whose blocks this one refers directly, whatever their status, as the database has it."""
+        """Read the other subscriptions to whose blocks this one refers directly, whatever their status."""
         return list((await read_neighbours(session, self.subscription_id)).uses)
 
 
@@ -246,4 +221,12 @@ def flat(subscription: SubscriptionModel) -> dict[str, JSON]:
 
     What is ``None`` has no entry.
     """
-    return flat_rows(subscription_rows(subscription))
+    return flatten(build_rows(subscription, walk_blocks(subscription)))
+
+
+async def _load_active_product(session: AsyncSession, product_id: UUID | str) -> tuple[ProductModel, StoredProduct]:
+    found = await db.load_product(session, product_id)
+    product = ProductModel.model_validate(found.product)
+    if product.status != "active":
+        raise ModelError(f"the product {product.name!r} is {product.status!r}, not active: nothing new can be of it")
+    return product, found

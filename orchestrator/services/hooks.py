@@ -16,7 +16,7 @@ from orchestrator.db.session import is_database_loss
 from orchestrator.engine.arguments import is_async
 from orchestrator.errors import DefinitionError, ForbiddenError, PredicateFailedError
 from orchestrator.forms import fill_form
-from orchestrator.services.injection import has_models
+from orchestrator.services.injection import take_models
 from orchestrator.types import State
 from orchestrator.user_code import ask
 from orchestrator.workflow import Workflow
@@ -82,6 +82,6 @@ async def fill(form: Callable[..., Any], arguments: Mapping[str, Any], pages: Se
     filling = functools.partial(fill_form, form, arguments, pages, what)
     filled = await ask(filling, what, is_async=True, is_outage=is_database_loss)
     assert isinstance(filled, Mapping)  # noqa: S101 - it is what fill_form returns
-    if has_models(filled):
+    if take_models(filled) is not None:
         raise DefinitionError(f"{what} ended with a model: a form changes nothing, so give its id to a step that does")
     return dict(filled)

@@ -1,9 +1,9 @@
-"""Domain models on their way into steps and forms, and back: loaded fresh before, saved in the same commit after."""
+"""Inject domain models into steps and forms, and save those that a step returns in the step's transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from graphlib import CycleError, TopologicalSorter
 from uuid import UUID
 
@@ -11,31 +11,29 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, load_stored
-from orchestrator.domain.rows import block_row, reachable
-from orchestrator.domain.saving import judged
+from orchestrator.domain.rows import build_block_row
+from orchestrator.domain.saving import Save, prepare_save
 from orchestrator.engine.arguments import Arguments
 from orchestrator.errors import InvalidResultError, ModelError
-from orchestrator.types import State, Stored
-
-_SEVERAL = (list, tuple, set, frozenset)
+from orchestrator.types import JSON, State, Stored
 
 Loaded = dict[str, Stored | list[Stored]]
-"""Models by the names of the parameters that asked for them."""
+"""Models by the names of the parameters that request them."""
 
 
 async def load_arguments(session: AsyncSession, arguments: Arguments, state: State) -> Loaded:
-    """Load what a function asks for; one model that several parameters mean is one object, so that no change gets lost.
+    """Load the models that a function requests; parameters that mean the same one get one object, so that no change is lost.
 
     Raises:
-        MissingArgumentError: the state holds no reference to it.
-        NotFoundError, ModelError: there is none, or it is something else than the function asks for.
+        MissingArgumentError: the state holds no reference to a model.
+        NotFoundError, ModelError: a model does not exist, or is of another class than the function requests.
     """
     known: dict[UUID, Stored] = {}
 
     async def load(classes: tuple[type[Stored], ...], reference: UUID) -> Stored:
         found = known.get(reference)
         if found is None or not isinstance(found, classes):
-            # Of another class than what was loaded before: loading says so in words.
+            # Of another class than what was loaded before: loading raises the error that says so.
             found = known[reference] = await load_stored(session, classes, reference)
         return found
 
@@ -50,119 +48,142 @@ async def load_arguments(session: AsyncSession, arguments: Arguments, state: Sta
     return loaded
 
 
-def has_models(returned: object) -> bool:
-    """Whether something that a step returned holds models.
+@dataclass(slots=True)
+class ReturnedModels:
+    """What a step returned, with the models in it taken out.
+
+    Args:
+        value: a copy with a reference in place of each model; references are filled in when the models are saved.
+        subscriptions: the objects for each subscription, by its id.
+        references: each with its model.
+    """
+
+    value: object = None
+    subscriptions: dict[UUID, list[SubscriptionModel]] = field(default_factory=dict)
+    blocks: list[ProductBlockModel] = field(default_factory=list)
+    references: list[tuple[dict[str, JSON], SubscriptionModel | ProductBlockModel]] = field(default_factory=list)
+
+    def refer_to(self, model: Stored) -> object:
+        """Take a model, and return what stands in its place."""
+        if isinstance(model, SubscriptionModel):
+            copies = self.subscriptions.setdefault(model.subscription_id, [])
+            if not any(model is one for one in copies):
+                copies.append(model)
+        elif isinstance(model, ProductBlockModel):
+            self.blocks.append(model)
+        else:
+            return model
+        reference: dict[str, JSON] = {}
+        self.references.append((reference, model))
+        return reference
+
+
+def take_models(returned: object) -> ReturnedModels | None:
+    """Take the models out of what a step returned; ``None`` when there are none.
 
     Raises:
-        InvalidResultError: one stands inside an object, where nobody could put a reference in its place.
+        InvalidResultError: a model stands inside an object, where no reference can take its place.
     """
-    # Without recursion: what contains itself, or is too deep, is refused later and in words, because it is no JSON.
-    seen: set[int] = set()
-    waiting: list[tuple[object, str | None]] = [(returned, None)]
-    found = False
-    while waiting:
-        one, inside = waiting.pop()
+    found = ReturnedModels()
+    copies: dict[tuple[int, str | None], tuple[object, object]] = {}
+
+    def copy(one: object, inside: str | None) -> object:
         if isinstance(one, Stored):
             if inside is not None:
                 raise InvalidResultError(
                     f"the step returned a {inside} with a {type(one).__name__} in it, which would not be saved: return the"
                     " model in a dict or a list"
                 )
-            found = True
-            continue
-        holds, name = _held(one, inside)
-        if holds and id(one) not in seen:
-            seen.add(id(one))
-            waiting.extend((each, name) for each in holds)
-    return found
+            return found.refer_to(one)
+        if isinstance(one, str | bytes | int | float | None):
+            return one
+        known = copies.get((id(one), inside))
+        if known is not None:
+            return known[1]
+        made = one
+        if isinstance(one, Mapping):
+            made = {key: copy(each, inside) for key, each in one.items()}
+        elif isinstance(one, list | tuple | set | frozenset):
+            made = [copy(each, inside) for each in one]
+        elif isinstance(one, BaseModel):
+            for each in one.__dict__.values():
+                copy(each, type(one).__name__)
+        elif is_dataclass(one) and not isinstance(one, type):
+            for each in fields(one):
+                copy(getattr(one, each.name, None), type(one).__name__)
+        # With the original, so that its id stays taken.
+        copies[id(one), inside] = one, made
+        return made
+
+    try:
+        found.value = copy(returned, None)
+    except RecursionError:
+        # It contains itself or is too deep, and so is no JSON; models in it are not reached by what refuses it.
+        return None
+    return found if found.references else None
 
 
-def _held(one: object, inside: str | None) -> tuple[Collection[object], str | None]:
-    """What stands in something, and in an object of which class that is."""
-    if isinstance(one, Mapping):
-        return one.values(), inside
-    if isinstance(one, _SEVERAL):
-        return one, inside
-    if isinstance(one, BaseModel):
-        return one.__dict__.values(), type(one).__name__
-    if is_dataclass(one) and not isinstance(one, type):
-        return [getattr(one, field.name, None) for field in fields(one)], type(one).__name__
-    return (), inside
-
-
-async def save_models(session: AsyncSession, returned: object) -> object:
-    """Save the models in what a step returned, and put references in their places.
+async def save_models(session: AsyncSession, returned: ReturnedModels) -> object:
+    """Save the models that a step returned, and return what it returned with references in their places.
 
     Raises:
         ModelError: a model is not valid as it is, or a block was changed whose subscription was not saved.
-        ConcurrentChangeError: somebody else has changed the subscription since it was loaded.
-        InvalidResultError: what was returned contains itself, or is too deep.
+        ConcurrentChangeError: a subscription was changed since it was loaded.
+        InvalidResultError: a model contains itself, or is too deep.
     """
-    subscriptions: dict[UUID, SubscriptionModel] = {}
-    blocks: list[ProductBlockModel] = []
+    saved: dict[UUID, Save] = {}
     try:
-        _collect(returned, subscriptions, blocks)
-        for subscription in _owners_first(subscriptions):
-            await subscription.save(session)
-        replaced = _replaced(returned, subscriptions)
+        for key, copies in returned.subscriptions.items():
+            saved[key] = _prepare_changed(key, copies)
+        for save in _sort_owners_first(saved):
+            model = save.subscription
+            if isinstance(model, SubscriptionModel) and type(model).save is not SubscriptionModel.save:
+                await model.save(session)  # the author's own, which may change the model first
+            else:
+                await save.store(session)
     except RecursionError as error:
         raise InvalidResultError(
             "the step returned something that is not JSON: it contains itself or is too deep"
         ) from error
-    for block in blocks:
-        _require_saved(block)
-    return replaced
+    for block in returned.blocks:
+        if block.as_stored != build_block_row(block):
+            raise ModelError(
+                f"the step returned the block {block.product_block_name} {block.subscription_instance_id}, which was made or"
+                f" changed but not saved: return its subscription {block.owner_subscription_id} as well, with the block in it"
+            )
+    for reference, one in returned.references:
+        of = saved[one.subscription_id].subscription if isinstance(one, SubscriptionModel) else one
+        reference.update(of.reference())
+    return returned.value
 
 
-def _collect(returned: object, subscriptions: dict[UUID, SubscriptionModel], blocks: list[ProductBlockModel]) -> None:
-    if isinstance(returned, SubscriptionModel):
-        known = subscriptions.setdefault(returned.subscription_id, returned)
-        if known is not returned:
-            subscriptions[returned.subscription_id] = _the_changed_one(known, returned)
-    elif isinstance(returned, ProductBlockModel):
-        blocks.append(returned)
-    elif isinstance(returned, (Mapping, *_SEVERAL)):
-        for one in returned.values() if isinstance(returned, Mapping) else returned:
-            _collect(one, subscriptions, blocks)
+def _prepare_changed(key: UUID, copies: Sequence[SubscriptionModel]) -> Save:
+    """Prepare the copy of a subscription that was changed, if any was."""
+    saves = [prepare_save(one) for one in copies]
+    changed = [save for save in saves if save.difference is not None]
+    if len(changed) > 1:
+        raise ModelError(
+            f"the step returned two copies of the subscription {key}, both of them changed: change one object"
+        )
+    return (changed or saves)[0]
 
 
-def _the_changed_one(one: SubscriptionModel, other: SubscriptionModel) -> SubscriptionModel:
-    """Of two copies of a subscription, the one to save."""
-    if not _is_changed(other):
-        return one
-    if not _is_changed(one):
-        return other
-    raise ModelError(
-        f"the step returned two copies of the subscription {one.subscription_id}, both of them changed: change one object"
-    )
+def _sort_owners_first(saves: Mapping[UUID, Save]) -> Iterator[Save]:
+    """Yield saves in an order in which each block is stored before those who use it.
 
-
-def _is_changed(subscription: SubscriptionModel) -> bool:
-    found, _ = judged(subscription)
-    return found is not None
-
-
-def _owners_first(subscriptions: Mapping[UUID, SubscriptionModel]) -> Iterator[SubscriptionModel]:
-    """An order in which each block is stored before those who use it.
-
-    Else it is always the same order, so that two steps which save the same subscriptions wait for each other rather than end
-    in a deadlock.
+    Apart from that it is always the same order, so that two steps which save the same subscriptions wait for each other rather
+    than end in a deadlock.
 
     Raises:
-        ModelError: they use new or changed blocks of each other, so that neither can be the first.
+        ModelError: subscriptions use new or changed blocks of each other, so that neither can be the first.
     """
-    if len(subscriptions) == 1:
-        yield from subscriptions.values()
+    if len(saves) == 1:
+        yield from saves.values()
         return
     # What is stored as it is needs no order: two subscriptions may well use blocks of each other.
     owners = {
-        key: {
-            block.owner_subscription_id
-            for block in reachable(one).values()
-            if block.owner_subscription_id != key and block.as_stored != block_row(block)
-        }
-        & subscriptions.keys()
-        for key, one in subscriptions.items()
+        key: {block.owner_subscription_id for block in save.find_unsaved()} & saves.keys()
+        for key, save in saves.items()
     }
     order = TopologicalSorter(owners)
     try:
@@ -175,27 +196,5 @@ def _owners_first(subscriptions: Mapping[UUID, SubscriptionModel]) -> Iterator[S
     while order.is_active():
         ready = order.get_ready()
         for key in sorted(ready):
-            yield subscriptions[key]
+            yield saves[key]
         order.done(*ready)
-
-
-def _replaced(returned: object, saved: Mapping[UUID, SubscriptionModel]) -> object:
-    if isinstance(returned, SubscriptionModel):
-        return saved[returned.subscription_id].reference()
-    if isinstance(returned, ProductBlockModel):
-        return returned.reference()
-    if isinstance(returned, Mapping):
-        return {key: _replaced(one, saved) for key, one in returned.items()}
-    if isinstance(returned, _SEVERAL):
-        return [_replaced(one, saved) for one in returned]
-    return returned
-
-
-def _require_saved(block: ProductBlockModel) -> None:
-    """A block is saved with its subscription only: what a step has changed and not returned must not be lost in silence."""
-    if block.as_stored == block_row(block):
-        return
-    raise ModelError(
-        f"the step returned the block {block.product_block_name} {block.subscription_instance_id}, which was made or changed but"
-        f" not saved: return its subscription {block.owner_subscription_id} as well, with the block in it"
-    )

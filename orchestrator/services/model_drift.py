@@ -13,8 +13,8 @@ from textwrap import wrap
 
 from orchestrator.db.registration.catalogue import Catalogue
 from orchestrator.db.registration.usage import Filled, Holdings, Kind
-from orchestrator.domain.definition import ProductDefinition
 from orchestrator.domain.model import BlockField, DomainModel
+from orchestrator.domain.schema import ProductDefinition
 from orchestrator.types import SubscriptionLifecycle
 
 _CONNECTION = "op.get_bind()"

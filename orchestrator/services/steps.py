@@ -25,7 +25,7 @@ from orchestrator.errors import (
     ProcessFailureError,
     StepTimeoutError,
 )
-from orchestrator.services.injection import Loaded, has_models
+from orchestrator.services.injection import Loaded, ReturnedModels, take_models
 from orchestrator.text import message_of, shortened, storable, traceback_of
 from orchestrator.types import JSON, ProcessStatus, State, Stored
 
@@ -51,7 +51,7 @@ class Models(Protocol):
         """Load what the step asks for, and let go of the connection."""
         ...
 
-    async def save(self, returned: object) -> object:
+    async def save(self, returned: ReturnedModels) -> object:
         """Save the models in what it returned, in the transaction that its outcome is stored in."""
         ...
 
@@ -104,10 +104,10 @@ async def execute(
             raise InvalidResultError(
                 f"{what} returned {type(returned).__name__}: return a dict that has it under a key"
             )
-        if models is not None and has_models(returned):
+        if models is not None and (taken := take_models(returned)) is not None:
             # Somebody else may have locked the rows for as long as they like; that must not cost us a connection meanwhile.
             async with deadline.during("while its models were saved"):
-                returned = await models.save(returned)
+                returned = await models.save(taken)
         if models is not None:
             # Now, within the step's time and as its failure, not when the outcome is stored.
             async with deadline.during("while what it had written was sent"):

@@ -41,7 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder from which modules can be imported, and of which nothing is left afterwards."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("orchestrator.registry._instances", {})
-    monkeypatch.setattr("orchestrator.domain.family._families", {})
+    monkeypatch.setattr("orchestrator.domain.definition._families", {})
     changed: list[dict[str, Any]] = [SUBSCRIPTION_MODEL_REGISTRY, WF_USABLE_MAP, WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS]
     originals, listed = [dict(one) for one in changed], list(WF_USABLE_WHILE_OUT_OF_SYNC)
     SUBSCRIPTION_MODEL_REGISTRY.clear()

@@ -17,7 +17,7 @@ from orchestrator.domain import (
     flat,
     load_stored,
 )
-from orchestrator.domain.difference import is_same
+from orchestrator.domain.diff import is_same
 from orchestrator.errors import DefinitionError, ModelError, NotFoundError
 from orchestrator.types import Stored, SubscriptionLifecycle
 from tests.integration.model_bench import TABLES, Bench, make_bench

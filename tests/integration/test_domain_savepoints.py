@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.session import Database
 from orchestrator.db.step_session import StepSession, install_guards
 from orchestrator.domain import SubscriptionModel, explain, flat
-from orchestrator.domain.difference import is_same
+from orchestrator.domain.diff import is_same
 from tests.integration.model_bench import Bench, make_bench
 from tests.unit.models import FolderBlockInactive, FolderInactive, Node
 

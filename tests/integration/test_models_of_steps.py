@@ -11,13 +11,14 @@ from itertools import permutations
 import pytest
 from pydantic import BaseModel
 from pydantic_core import to_json
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions.queries import show
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.arguments import Arguments
 from orchestrator.errors import InvalidResultError, ModelError
-from orchestrator.services.injection import has_models, load_arguments, save_models
+from orchestrator.services.injection import load_arguments, save_models, take_models
 from orchestrator.types import SubscriptionLifecycle
 from orchestrator.workflows.steps import unsync_unchecked
 from tests.integration.model_bench import Bench, make_bench
@@ -38,6 +39,12 @@ ACTIVE = SubscriptionLifecycle.ACTIVE
 @pytest.fixture
 async def bench(database: Database) -> Bench:
     return await make_bench(database)
+
+
+async def save_returned(session: AsyncSession, returned: object) -> object:
+    taken = take_models(returned)
+    assert taken is not None
+    return await save_models(session, taken)
 
 
 async def new_node(bench: Bench) -> Node:
@@ -92,7 +99,7 @@ async def test_new_owners_are_stored_before_those_who_use_their_blocks(bench: Be
     link = await new_link(bench, *nodes)
     models = [nodes[0], link, nodes[1]]
     async with bench.session() as session:
-        replaced = await save_models(session, {str(index): models[index] for index in order})
+        replaced = await save_returned(session, {str(index): models[index] for index in order})
     assert replaced == {str(index): models[index].reference() for index in order}
     stored = await bench.load(link.subscription_id)
     assert [port.node.subscription_instance_id for port in stored.ports] == [  # type: ignore[attr-defined]
@@ -110,7 +117,7 @@ async def test_subscriptions_that_use_each_other_in_a_circle_are_refused(bench: 
     other.top.folders.append(one.top)
     async with bench.session() as session:
         with pytest.raises(ModelError, match=r"in a circle|below itself"):
-            await save_models(session, folders)
+            await save_returned(session, folders)
     assert await bench.count("subscriptions") == 0
 
 
@@ -120,7 +127,7 @@ async def test_two_subscriptions_may_use_blocks_of_each_other(bench: Bench) -> N
     one.top.folders.append(other.top.folders[0])
     other.top.folders.append(one.top.folders[0])
     async with bench.session() as session:
-        await save_models(session, [one, other])
+        await save_returned(session, [one, other])
     for folders in (one, other):
         assert await bench.load(folders.subscription_id) == folders
 
@@ -131,7 +138,7 @@ async def test_of_two_copies_the_changed_one_is_saved_wherever_it_stands(bench: 
         untouched, changed = await bench.load(node.subscription_id), await bench.load(node.subscription_id)
         changed.note = f"changed {turn}"
         async with bench.session() as session:
-            replaced = await save_models(session, [untouched, changed][::turn])
+            replaced = await save_returned(session, [untouched, changed][::turn])
         assert replaced == [changed.reference()] * 2
         assert (await bench.load(node.subscription_id)).note == f"changed {turn}"
 
@@ -144,7 +151,7 @@ async def test_two_changed_copies_of_one_subscription_are_refused_in_words(bench
     words = f"the step returned two copies of the subscription {node.subscription_id}, both of them changed"
     async with bench.session() as session:
         with pytest.raises(ModelError, match=words):
-            await save_models(session, {"one": one, "other": [other]})
+            await save_returned(session, {"one": one, "other": [other]})
     assert (await bench.load(node.subscription_id)).note is None
 
 
@@ -165,12 +172,12 @@ async def test_a_model_inside_an_object_is_refused_rather_than_copied_into_the_s
     node = await bench.node()
     for returned in ({"box": Boxed(node)}, [Page(node=[node])], {"box": Boxed({"deep": Page(node=node)})}):
         with pytest.raises(InvalidResultError, match=re.escape("with a Node in it, which would not be saved")):
-            has_models(returned)
-    assert not has_models({"box": Boxed(1), "page": Page(node=None), "type": Boxed})
-    assert has_models({"box": Boxed(1), "node": [node]})
+            take_models(returned)
+    assert take_models({"box": Boxed(1), "page": Page(node=None), "type": Boxed}) is None
+    assert take_models({"box": Boxed(1), "node": [node]}) is not None
     block: NodeBlock = node.node
     with pytest.raises(InvalidResultError, match="a Boxed with a NodeBlock in it"):
-        has_models({"box": Boxed(block)})
+        take_models({"box": Boxed(block)})
 
 
 async def test_the_copy_of_a_very_large_subscription_leaves_out_its_blocks(bench: Bench) -> None:

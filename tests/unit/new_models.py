@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.db.subscriptions import Difference
 from orchestrator.domain import ProductModel, SubscriptionModel
-from orchestrator.domain.rows import reachable
-from orchestrator.domain.saving import judged
+from orchestrator.domain.saving import Save, prepare_save
 from orchestrator.types import SubscriptionLifecycle
 from tests.unit.models import (
     FolderBlockInactive,
@@ -63,15 +62,21 @@ def new_folders() -> FolderInactive:
 def saved(*subscriptions: SubscriptionModel) -> None:
     """As if the database had them."""
     for one in subscriptions:
-        _, now = judged(one)
-        one.mark_as_stored(now, one.version + 1)
-        for key, block in reachable(one).items():
-            if key in now.blocks:
-                block.mark_as_stored(now.blocks[key])
+        save = prepare_save(one)
+        one.mark_as_stored(save.rows, one.version + 1)
+        for block in save.own:
+            block.mark_as_stored(save.rows.blocks[block.subscription_instance_id])
+
+
+def prepare(subscription: SubscriptionModel) -> Save:
+    """Check everything that can be checked without a database."""
+    save = prepare_save(subscription)
+    save.check_shared()
+    return save
 
 
 def found_in(subscription: SubscriptionModel) -> Difference:
-    found, _ = judged(subscription)
+    found = prepare(subscription).difference
     assert found is not None
     return found
 

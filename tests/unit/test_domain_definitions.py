@@ -14,10 +14,10 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypeAliasType
 
 from orchestrator.db.subscriptions import StoredProduct
-from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, ProductBlockModel, SubscriptionModel, definition_of
-from orchestrator.domain.definition import BlockDefinition, FixedInputDefinition
-from orchestrator.domain.product import fixed_inputs, misfit
-from orchestrator.domain.registry import SubscriptionModelRegistry
+from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, ProductBlockModel, SubscriptionModel, describe_product
+from orchestrator.domain.definition import SubscriptionModelRegistry
+from orchestrator.domain.fixed_inputs import explain_mismatch, read_fixed_inputs
+from orchestrator.domain.schema import BlockDefinition, FixedInputDefinition
 from orchestrator.errors import DefinitionError
 from orchestrator.types import SubscriptionLifecycle
 from tests.unit.models import (
@@ -165,7 +165,7 @@ def test_only_models_of_subscriptions_are_registered(registry: SubscriptionModel
 
 
 def test_a_definition_names_everything_that_the_database_must_know() -> None:
-    found = definition_of("Link", Link)
+    found = describe_product("Link", Link)
 
     assert (found.name, found.base, found.root_blocks) == ("Link", LinkInactive, ("Fibre", "Port"))
     assert found.fixed_inputs == {"speed": FixedInputDefinition(("1000", "10000"), None)}
@@ -174,8 +174,8 @@ def test_a_definition_names_everything_that_the_database_must_know() -> None:
         "Node": BlockDefinition(NodeBlockInactive, ("ims_id", "node_name", "tags"), ()),
         "Port": BlockDefinition(PortBlockInactive, ("speed", "vlan"), ("Node",)),
     }
-    assert definition_of("Link", LinkInactive) == found
-    assert definition_of("Node P", Node).fixed_inputs["role"].values == ("P", "PE")
+    assert describe_product("Link", LinkInactive) == found
+    assert describe_product("Node P", Node).fixed_inputs["role"].values == ("P", "PE")
 
 
 class Colour(Enum):
@@ -193,7 +193,7 @@ def test_a_fixed_input_is_described_as_the_text_that_it_is_read_from() -> None:
         redundant: bool = True
         nothing: int | None = None
 
-    found = definition_of("Fixed", FixedInactive).fixed_inputs
+    found = describe_product("Fixed", FixedInactive).fixed_inputs
     assert found == {
         "colour": FixedInputDefinition(("red", "blue"), "red"),
         "speed": FixedInputDefinition(("1", "10"), None),
@@ -205,7 +205,7 @@ def test_a_fixed_input_is_described_as_the_text_that_it_is_read_from() -> None:
     }
     texts = {name: one.default or "10" for name, one in found.items()}
     for name, text in texts.items():
-        assert misfit(FixedInactive.model_fields[name], text) is None
+        assert explain_mismatch(FixedInactive.model_fields[name], text) is None
     made = FixedInactive.model_validate(
         {
             "product": {
@@ -214,7 +214,7 @@ def test_a_fixed_input_is_described_as_the_text_that_it_is_read_from() -> None:
             },
             "customer_id": "",
             "description": "",
-            **fixed_inputs(FixedInactive, StoredProduct({"name": "F"}, texts)),
+            **read_fixed_inputs(FixedInactive, StoredProduct({"name": "F"}, texts)),
         }
     )
     assert (made.colour, made.speed, made.free, made.redundant) == (Colour.RED, 10, 7, True)
@@ -226,8 +226,8 @@ def test_why_a_text_cannot_be_a_fixed_input_is_told() -> None:
         speed: Annotated[int, Field(le=10)]
         colour: Colour
 
-    assert "less than or equal to 10" in (misfit(LimitedInactive.model_fields["speed"], "11") or "")
-    assert "'red' or 'blue'" in (misfit(LimitedInactive.model_fields["colour"], "green") or "")
+    assert "less than or equal to 10" in (explain_mismatch(LimitedInactive.model_fields["speed"], "11") or "")
+    assert "'red' or 'blue'" in (explain_mismatch(LimitedInactive.model_fields["colour"], "green") or "")
 
 
 def test_a_later_class_may_take_less_and_the_end_less_than_the_base() -> None:

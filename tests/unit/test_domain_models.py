@@ -12,10 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, flat
+from orchestrator.domain.fixed_inputs import read_fixed_inputs
 from orchestrator.domain.model import DomainModel
-from orchestrator.domain.product import fixed_inputs
-from orchestrator.domain.rows import block_row
-from orchestrator.domain.saving import judged
+from orchestrator.domain.rows import build_block_row
 from orchestrator.errors import ModelError
 from orchestrator.types import SubscriptionLifecycle
 from tests.unit.models import (
@@ -31,7 +30,7 @@ from tests.unit.models import (
     PortBlockInactive,
     Role,
 )
-from tests.unit.new_models import folders_of, new_link, new_node, product, saved
+from tests.unit.new_models import folders_of, new_link, new_node, prepare, product, saved
 
 ACTIVE, INITIAL = SubscriptionLifecycle.ACTIVE, SubscriptionLifecycle.INITIAL
 PROVISIONING, TERMINATED = SubscriptionLifecycle.PROVISIONING, SubscriptionLifecycle.TERMINATED
@@ -230,7 +229,7 @@ def test_none_stays_none_in_a_lifecycle_with_another_default() -> None:
     metric = Metric.from_other_lifecycle(made, ACTIVE)
 
     assert metric.block.metric is None
-    assert block_row(metric.block).values == block_row(made.block).values == {"metric": None}
+    assert build_block_row(metric.block).values == build_block_row(made.block).values == {"metric": None}
     assert MetricBlock.new(made.subscription_id).metric == 100
 
 
@@ -242,11 +241,11 @@ def test_somebody_elses_block_that_no_one_has_changed_can_be_saved_with_its_user
 
     metric = Metric.from_other_lifecycle(made, ACTIVE)
     assert type(metric.other) is MetricBlock
-    judged(metric)
+    prepare(metric)
 
     owner.block.metric = 7
     with pytest.raises(ModelError, match=f"was changed, but it belongs to the subscription {owner.subscription_id}"):
-        judged(Metric.from_other_lifecycle(made, ACTIVE))
+        prepare(Metric.from_other_lifecycle(made, ACTIVE))
 
 
 def test_what_would_not_come_back_is_not_lost_on_the_way_to_another_lifecycle() -> None:
@@ -258,7 +257,7 @@ def test_what_would_not_come_back_is_not_lost_on_the_way_to_another_lifecycle() 
     assert metric.block.end == made.block.end
     assert metric.block.end is not made.block.end
     with pytest.raises(ModelError, match=r"MetricBlock.end would be Endpoint"):
-        judged(metric)
+        prepare(metric)
 
 
 def test_somebody_elses_blocks_stay_the_objects_they_are() -> None:
@@ -276,10 +275,10 @@ def test_somebody_elses_blocks_stay_the_objects_they_are() -> None:
 def test_a_fixed_input_is_read_as_its_type() -> None:
     stored = StoredProduct({"name": "X"}, {"speed": "10000", "role": "PE", "unknown": "x"})
 
-    assert fixed_inputs(LinkInactive, stored) == {"speed": 10000}
-    assert fixed_inputs(NodeInactive, stored) == {"role": Role.PE}
+    assert read_fixed_inputs(LinkInactive, stored) == {"speed": 10000}
+    assert read_fixed_inputs(NodeInactive, stored) == {"role": Role.PE}
     with pytest.raises(ModelError, match="the product 'X' has no fixed input 'role', which NodeInactive asks for"):
-        fixed_inputs(NodeInactive, StoredProduct({"name": "X"}, {}))
+        read_fixed_inputs(NodeInactive, StoredProduct({"name": "X"}, {}))
 
 
 def test_models_are_equal_if_they_say_the_same_whatever_they_remember() -> None:

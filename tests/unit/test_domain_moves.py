@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.domain import SubscriptionModel
-from orchestrator.domain.making import of_product
+from orchestrator.domain.conversion import convert_product
 from orchestrator.errors import ModelError
 from tests.unit.models import FibreBlockInactive, PortBlockInactive
 from tests.unit.new_models import product
@@ -44,7 +44,7 @@ def many(count: int) -> ManyInactive:
 
 def moved(other: SubscriptionModel, model: type[SubscriptionModel], **new_root: object) -> SubscriptionModel:
     to = StoredProduct(product("Another").model_dump(mode="json"), {})
-    return cast("SubscriptionModel", of_product(other, model, to, new_root))
+    return cast("SubscriptionModel", convert_product(other, model, to, new_root))
 
 
 def test_blocks_stay_where_there_is_a_place_for_all_of_their_kind() -> None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from pydantic import Field, PlainSerializer, computed_field
 
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, flat
-from orchestrator.domain.rows import MAX_DEPTH, block_row
-from orchestrator.domain.saving import judged
+from orchestrator.domain.rows import MAX_DEPTH, build_block_row
 from orchestrator.errors import ModelError
 from orchestrator.types import SubscriptionLifecycle
 from tests.unit.models import (
@@ -22,7 +21,7 @@ from tests.unit.models import (
     NodeBlockInactive,
     PortBlockInactive,
 )
-from tests.unit.new_models import folders_of, found_in, new_folders, new_link, new_node, product, saved
+from tests.unit.new_models import folders_of, found_in, new_folders, new_link, new_node, prepare, product, saved
 
 ACTIVE, INITIAL = SubscriptionLifecycle.ACTIVE, SubscriptionLifecycle.INITIAL
 PROVISIONING, TERMINATED = SubscriptionLifecycle.PROVISIONING, SubscriptionLifecycle.TERMINATED
@@ -32,8 +31,8 @@ def test_nothing_is_to_be_saved_twice() -> None:
     node = new_node()
     saved(node)
 
-    assert judged(node)[0] is None
-    assert judged(SubscriptionModel.from_other_lifecycle(node, INITIAL))[0] is None
+    assert prepare(node).difference is None
+    assert prepare(SubscriptionModel.from_other_lifecycle(node, INITIAL)).difference is None
 
 
 def test_a_list_changed_in_place_is_noticed() -> None:
@@ -50,7 +49,7 @@ def test_a_list_changed_in_place_is_validated_before_it_is_saved() -> None:
     node.node.tags.append(7)  # type: ignore[arg-type]
 
     with pytest.raises(ModelError, match=rf"Node {node.node.subscription_instance_id} cannot be saved.*tags.0: "):
-        judged(node)
+        prepare(node)
 
 
 def test_what_pydantic_makes_of_a_value_is_what_is_kept() -> None:
@@ -69,7 +68,7 @@ def test_blocks_put_into_a_list_in_place_are_validated_before_they_are_saved() -
     with pytest.raises(
         ModelError, match=r"the subscription .* cannot be saved as LinkInactive: ports: List should have at most 2"
     ):
-        judged(link)
+        prepare(link)
 
 
 def test_a_block_of_the_wrong_lifecycle_is_not_saved() -> None:
@@ -79,7 +78,7 @@ def test_a_block_of_the_wrong_lifecycle_is_not_saved() -> None:
     with pytest.raises(
         ModelError, match="is NodeBlockInactive, but in a subscription that is active it must be NodeBlock"
     ):
-        judged(node)
+        prepare(node)
 
 
 def test_a_model_whose_status_is_another_classes_is_not_saved() -> None:
@@ -87,7 +86,7 @@ def test_a_model_whose_status_is_another_classes_is_not_saved() -> None:
     node.__dict__["status"] = ACTIVE
 
     with pytest.raises(ModelError, match="is active, and so Node, but the model is NodeInactive"):
-        judged(node)
+        prepare(node)
 
 
 def test_a_block_below_itself_is_not_saved() -> None:
@@ -97,7 +96,7 @@ def test_a_block_below_itself_is_not_saved() -> None:
     inner.folders.append(folders.top)
 
     with pytest.raises(ModelError, match=r"stands below itself, by way of FolderBlockInactive.folders"):
-        judged(folders)
+        prepare(folders)
 
 
 def test_a_block_may_stand_in_several_places_but_only_as_one_object() -> None:
@@ -108,7 +107,7 @@ def test_a_block_may_stand_in_several_places_but_only_as_one_object() -> None:
 
     folders.top.folders[1] = inner.model_copy(update={"title": "another"})
     with pytest.raises(ModelError, match="stands in two places with different values"):
-        judged(folders)
+        prepare(folders)
 
 
 def test_blocks_do_not_go_deeper_than_can_be_loaded() -> None:
@@ -121,7 +120,7 @@ def test_blocks_do_not_go_deeper_than_can_be_loaded() -> None:
 
     at.folders.append(FolderBlockInactive.new(folders.subscription_id))
     with pytest.raises(ModelError, match=f"stands deeper than {MAX_DEPTH} blocks"):
-        judged(folders)
+        prepare(folders)
 
 
 def test_somebody_elses_block_is_only_used() -> None:
@@ -130,7 +129,7 @@ def test_somebody_elses_block_is_only_used() -> None:
     with pytest.raises(
         ModelError, match=f"belongs to the subscription {node.subscription_id}, which has not been saved"
     ):
-        judged(link)
+        prepare(link)
     saved(node)
     assert set(found_in(link).made) == {port.subscription_instance_id for port in link.ports}
 
@@ -138,9 +137,9 @@ def test_somebody_elses_block_is_only_used() -> None:
     with pytest.raises(
         ModelError, match=f"was changed, but it belongs to the subscription {node.subscription_id}, not"
     ):
-        judged(link)
+        prepare(link)
     saved(node)
-    judged(link)
+    prepare(link)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "nul\0", {"nul\0": 1}, ["nul\0"], object(), "\ud800"])
@@ -149,7 +148,7 @@ def test_what_the_database_cannot_hold_is_refused_by_name(value: object) -> None
     folders.top.anything = value
 
     with pytest.raises(ModelError, match=f"Folder {folders.top.subscription_instance_id} "):
-        judged(folders)
+        prepare(folders)
 
 
 def test_a_number_that_json_does_not_have_is_told_with_its_field() -> None:
@@ -157,7 +156,7 @@ def test_a_number_that_json_does_not_have_is_told_with_its_field() -> None:
     folders.top.ratio, folders.top.title = float("nan"), "NaN"
 
     with pytest.raises(ModelError, match=r"holds something that JSON cannot hold, in ratio: "):
-        judged(folders)
+        prepare(folders)
 
 
 @pytest.mark.parametrize("name", ["customer_id", "description", "note"])
@@ -166,7 +165,7 @@ def test_a_text_of_the_subscription_that_the_database_cannot_hold_is_refused(nam
     setattr(node, name, "nul\0")
 
     with pytest.raises(ModelError, match=rf"{name} of the subscription .*null character"):
-        judged(node)
+        prepare(node)
 
 
 def test_a_label_that_the_database_cannot_hold_is_refused() -> None:
@@ -174,7 +173,7 @@ def test_a_label_that_the_database_cannot_hold_is_refused() -> None:
     node.node.label = "nul\0"
 
     with pytest.raises(ModelError, match=r"label of the block Node .*null character"):
-        judged(node)
+        prepare(node)
 
 
 def test_what_could_not_be_loaded_again_is_not_saved() -> None:
@@ -188,18 +187,18 @@ def test_what_could_not_be_loaded_again_is_not_saved() -> None:
     key = uuid4()
     block = Even.new(key)
     made = EvenInactive(subscription_id=key, product=product("S"), customer_id="c", description="", block=block)
-    judged(made)
+    prepare(made)
 
     block.number = 2
     with pytest.raises(
         ModelError, match="what JSON makes of it does not fit Even any more: number: Input should be a multiple of 2"
     ):
-        judged(made)
+        prepare(made)
     block.number, block.other = None, IPv4Address("10.0.0.1")
     with pytest.raises(
         ModelError, match=r"Even.other would be '10.0.0.1', not IPv4Address\('10.0.0.1'\): JSON does not"
     ):
-        judged(made)
+        prepare(made)
 
 
 @pytest.mark.parametrize("wrong", ["x", None, {}, PortBlockInactive, 7])
@@ -208,7 +207,7 @@ def test_something_else_than_a_block_in_a_list_is_told_in_words(wrong: Any) -> N
     link.ports.append(wrong)
 
     with pytest.raises(ModelError, match=rf"ports.2 of the subscription {link.subscription_id} must be a block, not "):
-        judged(link)
+        prepare(link)
 
 
 def test_something_else_than_a_list_of_blocks_is_told_in_words() -> None:
@@ -216,7 +215,7 @@ def test_something_else_than_a_list_of_blocks_is_told_in_words() -> None:
     folders.top.__dict__["folders"] = None
 
     with pytest.raises(ModelError, match=r"folders of the block Folder .* must be a list of blocks, not None"):
-        judged(folders)
+        prepare(folders)
 
 
 def test_a_subscription_in_a_list_of_blocks_is_told_in_words() -> None:
@@ -224,7 +223,7 @@ def test_a_subscription_in_a_list_of_blocks_is_told_in_words() -> None:
     link.ports.append(new_node())  # type: ignore[arg-type]
 
     with pytest.raises(ModelError, match=r"ports.2 of the subscription .* must be a block, not NodeInactive"):
-        judged(link)
+        prepare(link)
 
 
 def test_a_computed_field_is_not_asked_when_its_block_is_saved() -> None:
@@ -236,21 +235,21 @@ def test_a_computed_field_is_not_asked_when_its_block_is_saved() -> None:
         def half(self) -> float:
             return self.size / 2  # type: ignore[operator]
 
-    assert block_row(Computing.new(uuid4())).values == {}
+    assert build_block_row(Computing.new(uuid4())).values == {}
 
 
 def test_sets_are_stored_in_one_order() -> None:
     folders = new_folders()
     folders.top.words |= {"b", "a", "c"}
 
-    assert block_row(folders.top).values["words"] == ["a", "b", "c"]
+    assert build_block_row(folders.top).values["words"] == ["a", "b", "c"]
 
 
 def test_none_is_stored_only_where_it_would_not_come_back_by_itself() -> None:
     folders = new_folders()
     folders.top.title = folders.top.size = None
 
-    assert block_row(folders.top).values == {"words": [], "size": None, "ratio": 1.0}
+    assert build_block_row(folders.top).values == {"words": [], "size": None, "ratio": 1.0}
     assert f"{folders.top.subscription_instance_id}.size" not in flat(folders)
 
 

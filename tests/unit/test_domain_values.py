@@ -51,9 +51,8 @@ from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
 from orchestrator.domain import ProductBlockModel
-from orchestrator.domain.checking import check, check_comes_back
-from orchestrator.domain.rows import block_row
-from orchestrator.domain.values import read, with_none
+from orchestrator.domain.rows import build_block_row
+from orchestrator.domain.serialization import check_round_trip, check_values, read, restore_none
 from orchestrator.errors import ModelError
 
 
@@ -152,13 +151,13 @@ def block_of(annotation: Any, value: object, **options: Any) -> ProductBlockMode
 
 def stored_and_loaded(block: ProductBlockModel) -> Any:
     """What the value is when it was saved and loaded again."""
-    check(block)
-    row = block_row(block)
-    check_comes_back(block, row)
+    check_values(block)
+    row = build_block_row(block)
+    check_round_trip(block, row)
     own = {"owner_subscription_id": block.owner_subscription_id}
     stored = from_json(to_json(row.values))
-    back = read(type(block), {**own, **with_none(type(block), stored)})
-    assert block_row(back).values == row.values, "a save of what was loaded has nothing to do"
+    back = read(type(block), {**own, **restore_none(type(block), stored)})
+    assert build_block_row(back).values == row.values, "a save of what was loaded has nothing to do"
     return back.value  # type: ignore[attr-defined]
 
 
@@ -263,8 +262,8 @@ def test_what_is_none_comes_back_as_none() -> None:
         word: Literal["a"] | None = "a"
 
     made = Defaults.new(uuid4(), number=None, many=None, word=None)
-    check_comes_back(made, block_row(made))
-    assert block_row(made).values == {"number": None, "many": None, "word": None}
+    check_round_trip(made, build_block_row(made))
+    assert build_block_row(made).values == {"number": None, "many": None, "word": None}
 
 
 @pytest.mark.parametrize(
@@ -319,14 +318,14 @@ def test_a_validator_that_reads_something_else_than_was_written_is_noticed() -> 
             return parts.split(",") if isinstance(parts, str) else parts
 
     made = Rounding.new(uuid4(), ratio=0.5, parts=["a", "b"])
-    assert block_row(made).values == {"ratio": 0.5, "parts": "a,b"}
-    check_comes_back(made, block_row(made))
+    assert build_block_row(made).values == {"ratio": 0.5, "parts": "a,b"}
+    check_round_trip(made, build_block_row(made))
 
     made.ratio, made.parts = 0.25, ["a,b"]
     with pytest.raises(
         ModelError, match=r"Rounding.ratio would be 0.2, not 0.25: .*; Rounding.parts would be \['a', 'b'"
     ):
-        check_comes_back(made, block_row(made))
+        check_round_trip(made, build_block_row(made))
 
 
 def test_fields_are_stored_by_their_names() -> None:
@@ -338,9 +337,9 @@ def test_fields_are_stored_by_their_names() -> None:
 
     made = Aliased.new(uuid4(), vlanId=7, end=Strict(vlanId=8))
 
-    check(made)
-    assert block_row(made).values == {"vlan": 7, "end": {"host": "", "vlan": 8, "seen": None}}
-    check_comes_back(made, block_row(made))
+    check_values(made)
+    assert build_block_row(made).values == {"vlan": 7, "end": {"host": "", "vlan": 8, "seen": None}}
+    check_round_trip(made, build_block_row(made))
 
 
 SETS = """
@@ -356,7 +355,7 @@ for annotation, value in (
     (Place, Place("a", {hash(word) % 7 - 3 for word in ()} | set(range(-9, 99, 7)))),
     (Annotated[set[str], "annotated"], words),
 ):
-    print(to_json(block_row(block_of(annotation, value)).values).decode())
+    print(to_json(build_block_row(block_of(annotation, value)).values).decode())
 """
 
 

@@ -15,7 +15,13 @@ import pytest
 from pydantic_forms.validators import Choice
 
 from orchestrator import registry
-from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, ProductModel, SubscriptionModel, definition_of, family
+from orchestrator.domain import (
+    SUBSCRIPTION_MODEL_REGISTRY,
+    ProductModel,
+    SubscriptionModel,
+    definition,
+    describe_product,
+)
 from orchestrator.engine.usability import IN_USE, INVALID_STATUS, NOT_IN_SYNC, SubscriptionFacts, usability
 from orchestrator.errors import InvalidInputError, ModelError
 from orchestrator.forms import fill_form, walk
@@ -49,7 +55,7 @@ AFTER_THE_AUTHORS = {
 @pytest.fixture(scope="module", autouse=True)
 def _a_program_of_its_own() -> Iterator[None]:
     """The example is another project than those of other tests: what projects register is exchanged while its tests run."""
-    held: list[Any] = [family._families, registry._instances, SUBSCRIPTION_MODEL_REGISTRY, *RULES]
+    held: list[Any] = [definition._families, registry._instances, SUBSCRIPTION_MODEL_REGISTRY, *RULES]
     before = [one.copy() for one in held]
     for one in held:
         one.clear()
@@ -154,7 +160,7 @@ def empty(kind: str) -> SubscriptionModel:
 def test_every_product_has_a_model_and_every_model_a_product() -> None:
     everything = example("products").EVERYTHING
     assert sorted(SUBSCRIPTION_MODEL_REGISTRY) == sorted(everything)
-    kinds = {definition_of(name, SUBSCRIPTION_MODEL_REGISTRY[name]).root_blocks for name in everything}
+    kinds = {describe_product(name, SUBSCRIPTION_MODEL_REGISTRY[name]).root_blocks for name in everything}
     assert kinds == {("Node",), ("Port",), ("Core link",), ("Circuit",)}
 
 

@@ -10,13 +10,13 @@ from pydantic import model_validator
 from orchestrator.cli.domain_models import coded_catalogue, sparing
 from orchestrator.db.registration.catalogue import Block, Catalogue, Product
 from orchestrator.db.registration.usage import Filled, Holdings, Kind
-from orchestrator.domain import ProductBlockModel, SubscriptionModel, definition_of
+from orchestrator.domain import ProductBlockModel, SubscriptionModel, describe_product
 from orchestrator.services.model_drift import unloadable
 from orchestrator.types import SubscriptionLifecycle
 from tests.unit.models import Link, Node
 
 ACTIVE, INITIAL, TERMINATED = "active", "initial", "terminated"
-DEFINITIONS = [definition_of("Node P", Node), definition_of("Node PE", Node), definition_of("Link", Link)]
+DEFINITIONS = [describe_product("Node P", Node), describe_product("Node PE", Node), describe_product("Link", Link)]
 STORED = Catalogue(
     {name: Product(name, "T", blocks=frozenset({"Node"})) for name in ("Node P", "Node PE", "Link")},
     {"Node": Block("Node", resource_types=frozenset({"ims_id", "node_name", "tags"}))},
@@ -228,7 +228,7 @@ class Completed(SubscriptionModel, is_base=True):
 
 def test_a_class_that_completes_itself_lacks_nothing() -> None:
     holdings = Holdings({Kind("Completed"): {ACTIVE: 3}})
-    assert unloadable([definition_of("Completed", Completed)], Catalogue(), holdings) == []
+    assert unloadable([describe_product("Completed", Completed)], Catalogue(), holdings) == []
 
 
 # what is spared

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic_core import from_json, to_json
 
 from orchestrator.db.subscriptions import Columns, Difference, StoredBlock, StoredSubscription
-from orchestrator.domain.difference import diff_keys, difference, explain, flat_rows, is_same
+from orchestrator.domain.diff import diff_keys, diff_rows, explain, flatten, is_same
 from orchestrator.types import JSON
 
 MINE = UUID(int=100)
@@ -90,7 +90,7 @@ class Rows:
 def test_writing_each_difference_leaves_what_the_last_form_says(history: list[StoredSubscription]) -> None:
     rows, before = Rows(), None
     for after in history:
-        found = difference(before, after, version=1, insync=False)
+        found = diff_rows(before, after, version=1, insync=False)
         if found is not None:
             rows.apply(found)
         before = after
@@ -111,24 +111,24 @@ def test_writing_each_difference_leaves_what_the_last_form_says(history: list[St
 def test_a_history_explains_every_value(history: list[StoredSubscription]) -> None:
     changes, before = [], None
     for after in history:
-        found = difference(before, after, version=1, insync=False)
+        found = diff_rows(before, after, version=1, insync=False)
         if found is not None:
             changes.append(from_json(to_json(found.changes)))
         before = after
 
-    assert is_same(explain(changes), flat_rows(history[-1]))
+    assert is_same(explain(changes), flatten(history[-1]))
 
 
 @given(subscriptions())
 def test_nothing_differs_from_itself(rows: StoredSubscription) -> None:
-    assert difference(rows, rows, version=1, insync=False) is None
+    assert diff_rows(rows, rows, version=1, insync=False) is None
 
 
 @given(subscriptions(), subscriptions())
 def test_there_is_no_difference_only_where_there_is_none(before: StoredSubscription, after: StoredSubscription) -> None:
-    if difference(before, after, version=1, insync=False) is None:
-        assert flat_rows(before).keys() == flat_rows(after).keys()
-        assert diff_keys(flat_rows(before), flat_rows(after)) == {}
+    if diff_rows(before, after, version=1, insync=False) is None:
+        assert flatten(before).keys() == flatten(after).keys()
+        assert diff_keys(flatten(before), flatten(after)) == {}
 
 
 def block(*, links: dict[tuple[str, int], UUID] | None = None, **values: JSON) -> StoredBlock:
@@ -148,7 +148,7 @@ def test_keys_name_blocks_by_their_ids() -> None:
         frozenset({("A", "ports")}),
     )
 
-    assert flat_rows(rows) == {
+    assert flatten(rows) == {
         "product_id": str(IDS[0]),
         "customer_id": "customer",
         "description": "words",
@@ -164,21 +164,21 @@ def test_keys_name_blocks_by_their_ids() -> None:
 def test_only_the_place_of_another_subscriptions_block_is_part_of_a_subscription() -> None:
     rows = StoredSubscription(MINE, COLUMNS, {("node", 0): IDS[0]}, {})
 
-    assert flat_rows(rows)["/node"] == str(IDS[0])
-    assert not any(key.startswith(str(IDS[0])) for key in flat_rows(rows))
+    assert flatten(rows)["/node"] == str(IDS[0])
+    assert not any(key.startswith(str(IDS[0])) for key in flatten(rows))
 
 
 def test_a_block_below_another_subscriptions_is_part_of_its_own_subscription() -> None:
     rows = StoredSubscription(MINE, COLUMNS, {("node", 0): IDS[0]}, {IDS[1]: block(vlan=7)})
 
-    assert flat_rows(rows)[f"{IDS[1]}.vlan"] == 7
+    assert flatten(rows)[f"{IDS[1]}.vlan"] == 7
 
 
 def test_a_change_has_the_old_value_and_the_new() -> None:
     before = StoredSubscription(MINE, COLUMNS, {("node", 0): IDS[0]}, {IDS[0]: block(vlan=7, old=1)})
     after = replace(before, columns=replace(COLUMNS, note="moved"), blocks={IDS[0]: block(vlan=8, new=[1])})
 
-    found = difference(before, after, version=3, insync=True)
+    found = diff_rows(before, after, version=3, insync=True)
 
     assert found is not None
     assert found.changes == {
@@ -216,8 +216,8 @@ def test_a_time_is_the_same_in_every_zone() -> None:
     there = datetime.fromisoformat("2026-01-02T01:00:00+01:00")
     rows = StoredSubscription(MINE, replace(COLUMNS, start_date=there), {}, {})
 
-    assert flat_rows(rows)["start_date"] == "2026-01-02T00:00:00Z"
-    assert difference(replace(rows, columns=COLUMNS), rows, version=1, insync=True) is None
+    assert flatten(rows)["start_date"] == "2026-01-02T00:00:00Z"
+    assert diff_rows(replace(rows, columns=COLUMNS), rows, version=1, insync=True) is None
 
 
 def test_a_persons_word_that_a_subscription_is_in_sync_is_no_part_of_what_it_is() -> None:

@@ -1,4 +1,4 @@
-"""What is different between two forms of a subscription, for the rows and for people. Pure."""
+"""Compare two forms of a subscription: for the rows to write, and for its history. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from uuid import UUID
 
 from pydantic_core import to_jsonable_python
 
-from orchestrator.db.subscriptions import Columns, Difference, Links, StoredBlock, StoredSubscription
+from orchestrator.db.subscriptions import Difference, Links, StoredBlock, StoredSubscription
 from orchestrator.db.subscriptions.change_keys import link_key, value_key
 from orchestrator.types import JSON
 
-Changes = Mapping[str, tuple[JSON, JSON]]
+IN_SYNC = "insync"
+"""The key of an entry that says who has set a subscription in sync by hand."""
 
 
-def difference(
+def diff_rows(
     before: StoredSubscription | None, after: StoredSubscription, *, version: int | None, insync: bool
 ) -> Difference | None:
-    """What must be written so that the rows say ``after``; ``None`` when they say it already."""
+    """Return what must be written so that the rows say ``after``; ``None`` when they say it already."""
     old: Mapping[UUID, StoredBlock] = {} if before is None else before.blocks
-    places_then = {} if before is None else _places(before)
-    places_now = _places(after)
+    places_then = {} if before is None else _map_places(before)
+    places_now = _map_places(after)
     linked = [(*place, block) for place, block in places_now.items() if places_then.get(place) != block]
     found = Difference(
         subscription_id=after.subscription_id,
@@ -39,35 +40,50 @@ def difference(
         removed=[key for key in old if key not in after.blocks],
         linked=linked,
         foreign=frozenset(block for _, _, _, block in linked if block not in after.blocks),
-        # Those of a block that goes as well: left to the foreign key they would go too late for other blocks that go.
+        # Those of a removed block as well: left to the foreign key they would go too late for other blocks that go.
         unlinked=[place for place in places_then if place not in places_now],
     )
     if before is not None and before.columns == after.columns and not found.touches_blocks:
         return None
-    return replace(found, changes=diff_keys({} if before is None else flat_rows(before), flat_rows(after)))
+    return replace(found, changes=diff_keys({} if before is None else flatten(before), flatten(after)))
 
 
-def flat_rows(rows: StoredSubscription) -> dict[str, JSON]:
+def _map_places(rows: StoredSubscription) -> dict[tuple[UUID | None, str, int], UUID]:
+    places: dict[tuple[UUID | None, str, int], UUID] = {(None, *place): block for place, block in rows.links.items()}
+    for key, one in rows.blocks.items():
+        places |= {(key, *place): block for place, block in one.links.items()}
+    return places
+
+
+def flatten(rows: StoredSubscription) -> dict[str, JSON]:
     """Return everything that a subscription is, by the keys of :mod:`orchestrator.db.subscriptions.change_keys`.
 
     What is ``None`` has no entry. The values of a block that belongs to another subscription are not part of this one.
     """
-    found = _flat_columns(rows.columns) | _flat_links(rows, None, None, rows.links)
+    found: dict[str, JSON] = {}
+    for field in fields(rows.columns):
+        value = getattr(rows.columns, field.name)
+        if value is not None:
+            found[field.name] = to_jsonable_python(value.astimezone(UTC) if isinstance(value, datetime) else value)
+    found |= _flatten_links(rows, None, None, rows.links)
     for key, block in rows.blocks.items():
         values = {"label": block.label, **block.values}
         found |= {value_key(key, name): value for name, value in values.items() if value is not None}
-        found |= _flat_links(rows, block.name, key, block.links)
+        found |= _flatten_links(rows, block.name, key, block.links)
     return found
+
+
+def _flatten_links(rows: StoredSubscription, name: str | None, holder: UUID | None, links: Links) -> dict[str, JSON]:
+    return {
+        link_key(holder, field, position if (name, field) in rows.lists else None): str(block)
+        for (field, position), block in links.items()
+    }
 
 
 def diff_keys(before: Mapping[str, JSON], after: Mapping[str, JSON]) -> dict[str, tuple[JSON, JSON]]:
     """Return the old and the new value of each key whose value differs."""
     keys = dict.fromkeys([*after, *before])
     return {key: (before.get(key), after.get(key)) for key in keys if not is_same(before.get(key), after.get(key))}
-
-
-IN_SYNC = "insync"
-"""The key of an entry that says who has set a subscription in sync by hand."""
 
 
 def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
@@ -86,47 +102,16 @@ def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
 
 
 def is_same(one: JSON, other: JSON) -> bool:
-    """Whether two JSON values are the same to the database, which knows numbers but not how Python keeps them."""
+    """Return whether two JSON values are the same to the database, which does not tell 1 from 1.0."""
     if type(one) is type(other) and not isinstance(one, dict | list):
         return one == other
-    if isinstance(one, bool) or isinstance(other, bool):
-        return False
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(is_same(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(is_same, one, other))
-    if (
-        isinstance(one, float) != isinstance(other, float)
-        and isinstance(one, int | float)
-        and isinstance(other, int | float)
-    ):
+    if {type(one), type(other)} == {int, float}:
         try:
-            return float(one) == float(other)
+            return float(one) == float(other)  # type: ignore[arg-type]
         except OverflowError:
-            return False
+            pass
     return False
-
-
-def _places(rows: StoredSubscription) -> dict[tuple[UUID | None, str, int], UUID]:
-    places: dict[tuple[UUID | None, str, int], UUID] = {(None, *place): block for place, block in rows.links.items()}
-    for key, one in rows.blocks.items():
-        places |= {(key, *place): block for place, block in one.links.items()}
-    return places
-
-
-def _flat_columns(columns: Columns) -> dict[str, JSON]:
-    found: dict[str, JSON] = {}
-    for field in fields(columns):
-        value = getattr(columns, field.name)
-        if isinstance(value, datetime):
-            value = value.astimezone(UTC)
-        if value is not None:
-            found[field.name] = to_jsonable_python(value)
-    return found
-
-
-def _flat_links(rows: StoredSubscription, name: str | None, holder: UUID | None, links: Links) -> dict[str, JSON]:
-    return {
-        link_key(holder, field, position if (name, field) in rows.lists else None): str(block)
-        for (field, position), block in links.items()
-    }
