@@ -7,6 +7,7 @@ import sys
 
 from orchestrator.engine.transitions import as_document, as_markdown
 from tests.architecture.repository import ROOT, text
+from tests.architecture.test_public_names import AUTHORING
 
 
 def test_the_page_about_transitions_is_up_to_date() -> None:
@@ -22,3 +23,8 @@ def test_the_page_is_made_by_the_command_that_it_names() -> None:
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert printed.stdout == text("docs/transitions.md")
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = text("docs/reference.md")
+    assert [name for names in AUTHORING.values() for name in names if f"[`{name}`]" not in reference] == []
