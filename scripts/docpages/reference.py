@@ -193,8 +193,8 @@ def _prose(docstring: str) -> list[str]:
         title = re.fullmatch(r"(Args|Raises|Returns|Yields):", line.strip())
         if title:
             section = title.group(1)
-            if lines and lines[-1].startswith(("*", "  ")):
-                lines.pop()
+            if len(lines) > 1 and lines[-2].startswith(("*", "  ")):
+                lines.pop()  # one list, without a blank line between arguments and errors
         elif section and re.match(r" {4}\S", line):
             name, _, rest = line.strip().partition(":")
             names = ", ".join(f"`{one}`" for one in name.split(", "))
