@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.engine import registration_of
 from orchestrator.cli.migrations import (
+    report_written,
     require_applied,
     require_modules,
-    tell_written,
     write,
     write_calls,
     write_merge,
@@ -24,7 +24,7 @@ from orchestrator.cli.output import clean
 from orchestrator.db import migrations
 from orchestrator.db.migrations import list_applied
 from orchestrator.db.registration.autogenerate import Linked, refuse_second_workflows, workflow_calls
-from orchestrator.db.registration.catalogue import stored_catalogue, stored_links
+from orchestrator.db.registration.catalogue import read_catalogue, read_links
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.db.workflows import list_workflows
 from orchestrator.errors import ConfigurationError
@@ -113,7 +113,7 @@ def merge(message: Message, as_json: AsJson = False) -> None:
     async def body(context: CliContext) -> None:
         path = write_merge(context.project, message)
         context.output.document({"path": path})
-        tell_written(context, path)
+        report_written(context, path)
 
     execute(body, as_json=as_json)
 
@@ -154,7 +154,7 @@ def migrate_workflows(message: Message = "register workflows", as_json: AsJson =
             for word, links in (("links", after[name].products - old), ("unlinks", old - after[name].products)):
                 if links:
                     context.output.line(f"{word} {clean(name)}: {', '.join(map(clean, sorted(links)))}")
-        tell_written(context, path)
+        report_written(context, path)
 
     execute(body, as_json=as_json)
 
@@ -180,9 +180,9 @@ def status(as_json: AsJson = False) -> None:
 async def _stored_workflows(database: Database) -> tuple[dict[str, Linked], set[str]]:
     """The workflows in the database with their products, and the names of all products."""
     async with database.transaction() as session:
-        links = await stored_links(session)
+        links = await read_links(session)
         stored = {one.name: Linked(one, links.get(one.name, frozenset())) for one in await list_workflows(session)}
-        return stored, set((await stored_catalogue(session)).products)
+        return stored, set((await read_catalogue(session)).products)
 
 
 def _coded_workflows(stored: Mapping[str, Linked], products: set[str], defaults: tuple[str, ...]) -> dict[str, Linked]:

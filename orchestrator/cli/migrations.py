@@ -97,7 +97,7 @@ def _quietly(project: Path) -> Iterator[None]:
         raise ConfigurationError(f"cannot write into {project} (ORCHESTRATOR_MIGRATIONS): {error}") from error
 
 
-def tell_written(context: CliContext, path: Path) -> None:
+def report_written(context: CliContext, path: Path) -> None:
     """Say where the revision is, and what to do with it."""
     context.output.line(f"written: {clean(path)}")
     context.output.line(("review it, then apply it with: orchestrator db upgrade", "dim"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import structlog
 
 from orchestrator.cli.context import CliContext
-from orchestrator.db.registration.catalogue import Catalogue, stored_catalogue
+from orchestrator.db.registration.catalogue import Catalogue, read_catalogue
 from orchestrator.db.session import Database
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
 from orchestrator.domain.schema import BlockDefinition
@@ -25,7 +25,7 @@ async def give_notice(context: CliContext, database: Database) -> None:
         logger.warning("ORCHESTRATOR_WORKFLOWS is not set: this program knows the engine's own workflows only")
     if await _is_up_to_date(context, database):
         async with database.transaction() as session:
-            unknown = _unknown(await stored_catalogue(session))
+            unknown = _unknown(await read_catalogue(session))
         if unknown:
             logger.warning(
                 "the models have what the database does not know: run 'orchestrator db migrate-domain-models', then"

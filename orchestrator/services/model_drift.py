@@ -1,23 +1,20 @@
-"""What subscriptions have that the models of the code cannot load, in words that say what to write. Pure.
+"""What subscriptions have that the models of the code cannot load: where, what, how many, and the helper that corrects it. Pure.
 
 The catalogue has the names of products, blocks and values. Which fields blocks stand in, and which values are missing, only
-the subscriptions themselves tell.
+the subscriptions themselves say.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 from orchestrator.db.registration.catalogue import Catalogue
-from orchestrator.db.registration.usage import Filled, Holdings, Kind
+from orchestrator.db.registration.usage import FilledField, Kind, Usage
 from orchestrator.domain.model import BlockField, DomainModel
 from orchestrator.domain.schema import ProductDefinition
 from orchestrator.types import SubscriptionLifecycle
-
-_CONNECTION = "op.get_bind()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,280 +22,208 @@ class Finding:
     """Why subscriptions cannot be loaded.
 
     Args:
-        what: the reason.
-        advice: what mends it; its first word follows the reason.
-        calls: those of helpers for migrations that the advice names, as Python; one of them mends it.
-        swaps: what to do if something that is about to be registered is only a new name.
+        count: of the subscriptions or blocks concerned.
+        calls: of helpers for migrations, as Python; ``…`` is for the author to complete. One of them corrects it.
+        otherwise: what corrects it besides.
     """
 
+    where: str
     what: str
-    advice: str
+    count: int
     calls: tuple[str, ...] = ()
-    swaps: tuple[str, ...] = ()
+    otherwise: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what}{self.advice}"
+        return f"{self.place}: {' or '.join(filter(None, [*self.calls, self.otherwise]))}"
+
+    @property
+    def place(self) -> str:
+        """Where, what and how many."""
+        return f"{self.where}: {self.what} ({self.count})"
 
     @property
     def helpers(self) -> set[str]:
         """The names of the functions that are called."""
         return {call.partition("(")[0] for call in self.calls}
 
-    @property
-    def remarks(self) -> list[str]:
-        """As comments in a migration: the calls need no more than to be completed and let out."""
-        return [*wrap(self.what, _WIDTH), *self.calls, *(line for swap in self.swaps for line in wrap(swap, _WIDTH))]
 
-
-_WIDTH = 110
-"""Characters of a comment."""
-
-
-def unloadable(
+def find_drift(
     definitions: Sequence[ProductDefinition],
     stored: Catalogue,
-    holdings: Holdings,
+    usage: Usage,
     dropped: Collection[tuple[str, str]] = frozenset(),
 ) -> list[Finding]:
-    """Why subscriptions cannot be loaded by this code, and what mends it; empty when none of these reasons applies.
+    """Return why subscriptions cannot be loaded by this code; empty when none of these reasons applies.
 
     Args:
         dropped: pairs of block and resource type whose values are about to go.
     """
-    found = list(_without_model(definitions, stored, holdings))
-    for one in _models(definitions):
-        found += _wrong_fields(one, stored, holdings)
-        if not one.of_products:
-            (block,) = one.kinds
-            found += _unknown_values(one, block.name, stored, holdings, dropped)
-            found += _missing_values(one, block.name, holdings)
+    products: dict[type[DomainModel], list[Kind]] = defaultdict(list)
+    blocks: dict[str, type[DomainModel]] = {}
+    for one in definitions:
+        products[one.base].append(Kind(one.name, is_product=True))
+        blocks |= {name: block.base for name, block in one.blocks.items()}
+    found = list(_products_without_model(definitions, stored, usage))
+    for base, kinds in products.items():
+        found += _fields(_Model(base, tuple(kinds)), usage)
+    for name, base in sorted(blocks.items()):
+        model = _Model(base, (Kind(name),))
+        found += _fields(model, usage)
+        found += _unknown_values(base, name, usage, dropped)
+        found += _missing_values(model, name, usage)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """The classes of one product block, or of all products that share a model.
-
-    Args:
-        base: of the family.
-    """
+    """The classes of one product block, or of all products that share a model; ``base`` is that of the family."""
 
     base: type[DomainModel]
     kinds: tuple[Kind, ...]
 
-    @property
-    def of_products(self) -> bool:
-        return self.kinds[0].is_product
+    def field(self, name: str) -> str:
+        return f"the field {name} of {', '.join(kind.name for kind in self.kinds)}"
 
     @property
-    def names(self) -> str:
-        return ", ".join(kind.name for kind in self.kinds)
+    def owner(self) -> str:
+        """The argument by which helpers for migrations know whose field it is."""
+        names = [kind.name for kind in self.kinds]
+        return f"products={names!r}" if self.kinds[0].is_product else f"block={names[0]!r}"
 
-    @property
-    def argument(self) -> str:
-        """How helpers of migrations are told whose field it is."""
-        return (
-            f"products={[kind.name for kind in self.kinds]!r}" if self.of_products else f"block={self.kinds[0].name!r}"
-        )
-
-    def class_for(self, status: str) -> type[DomainModel]:
-        found: type[DomainModel] = self.base.__family__.class_for(status)
-        return found
-
-    def present(self, holdings: Holdings) -> Iterator[tuple[str, type[DomainModel], int]]:
-        """The statuses in which there are some: with their class, and how many."""
+    def incomplete(self, usage: Usage) -> Iterator[tuple[str, type[DomainModel], int]]:
+        """The statuses in which there are some that must have all that their class needs: with the class, and how many."""
         for status in SubscriptionLifecycle:
-            count = sum(holdings.totals.get(kind, {}).get(status, 0) for kind in self.kinds)
-            if count:
-                yield status.value, self.class_for(status), count
+            cls: type[DomainModel] = self.base.__family__.class_for(status)
+            count = sum(usage.totals.get(kind, {}).get(status, 0) for kind in self.kinds)
+            # A validator that runs before pydantic looks may add what is missing.
+            completes_itself = any(
+                one.info.mode != "after" for one in cls.__pydantic_decorators__.model_validators.values()
+            )
+            if count and not completes_itself:
+                yield status.value, cls, count
 
 
-@dataclass(frozen=True, slots=True)
-class _Renaming:
-    """That something may only have got another name.
-
-    Args:
-        heirs: what it may be called now; without any there is nothing to be said.
-        more: arguments behind the names.
-    """
-
-    function: str
-    old: str
-    heirs: Sequence[str]
-    more: str = ""
-
-    @property
-    def calls(self) -> tuple[str, ...]:
-        new = self.heirs[0] if len(self.heirs) == 1 else "…"
-        return (f"{self.function}({_CONNECTION}, {self.old!r}, {new!r}{self.more})",) if self.heirs else ()
-
-    @property
-    def swaps(self) -> tuple[str, ...]:
-        return tuple(
-            f"if {' or '.join(self.heirs)} is only the new name of {self.old}: write {call} in place of all lines of upgrade()"
-            " that name one of the two, and the way back in place of those of downgrade()"
-            for call in self.calls
-        )
-
-    def advice(self, what: str) -> str:
-        perhaps = f" (perhaps {' or '.join(self.heirs)})" if len(self.heirs) > 1 else ""
-        return "".join(f". If {what} only got another name{perhaps}: {call}" for call in self.calls)
+def _call(helper: str, *arguments: str) -> str:
+    return f"{helper}({', '.join(['op.get_bind()', *arguments])})"
 
 
-def _models(definitions: Iterable[ProductDefinition]) -> list[_Model]:
-    products: dict[type[DomainModel], list[Kind]] = {}
-    blocks: dict[str, type[DomainModel]] = {}
-    for one in definitions:
-        products.setdefault(one.base, []).append(Kind(one.name, is_product=True))
-        blocks |= {name: block.base for name, block in one.blocks.items()}
-    return [
-        *(_Model(base, tuple(kinds)) for base, kinds in products.items()),
-        *(_Model(base, (Kind(name),)) for name, base in sorted(blocks.items())),
-    ]
-
-
-def _without_model(
-    definitions: Iterable[ProductDefinition], stored: Catalogue, holdings: Holdings
+def _products_without_model(
+    definitions: Iterable[ProductDefinition], stored: Catalogue, usage: Usage
 ) -> Iterator[Finding]:
-    known = {one.name for one in definitions}
-    for name in sorted(stored.products.keys() - known):
-        totals = holdings.totals.get(Kind(name, is_product=True), {})
+    for name in sorted(stored.products.keys() - {one.name for one in definitions}):
+        totals = usage.totals.get(Kind(name, is_product=True), {})
         living = sum(totals.values()) - totals.get(SubscriptionLifecycle.TERMINATED.value, 0)
         if living:
-            retire = f"retire_product({_CONNECTION}, {name!r})"
-            rename = _Renaming("rename_product", name, sorted(known - stored.products.keys()))
             yield Finding(
-                f"the product {name}: the code has no model for it, but subscriptions of it have not ended ({living}), and"
-                " without one none of them can be changed or terminated",
-                f": keep the model in SUBSCRIPTION_MODEL_REGISTRY until the last has ended, and write {retire}, so that there are"
-                f" no new ones{rename.advice('it')}",
-                (retire, *rename.calls),
-                rename.swaps,
+                f"the product {name}",
+                "the code has no model for it, but subscriptions of it have not ended",
+                living,
+                (_call("rename_product", repr(name), "'…'"),),
+                f"put the model back until the last has ended, and {_call('retire_product', repr(name))}",
             )
 
 
-def _wrong_fields(model: _Model, stored: Catalogue, holdings: Holdings) -> Iterator[Finding]:
-    filled: dict[str, list[Filled]] = {}
-    for one in holdings.fields:
+def _fields(model: _Model, usage: Usage) -> Iterator[Finding]:
+    filled: dict[str, list[FilledField]] = defaultdict(list)
+    for one in usage.fields:
         if one.holder in model.kinds:
-            filled.setdefault(one.field, []).append(one)
-    fields: Mapping[str, BlockField] = model.base.__shape__.blocks
-    empty = {name: field for name, field in fields.items() if name not in filled}
-    perhaps_renamed: set[str] = set()
-    for name, some in sorted(filled.items()):
-        if name in fields:
-            yield from _misfits(model, name, some, stored)
-            continue
-        kinds = {kind for one in some for kind in one.kinds}
-        heirs = sorted(heir for heir, field in empty.items() if kinds <= _allowed(field))
-        perhaps_renamed.update(heirs)
-        rename = _Renaming("rename_block_field", name, heirs, f", {model.argument}")
-        drop = f"drop_block_field({_CONNECTION}, {name!r}, {model.argument}, values='drop')"
+            filled[one.field].append(one)
+    fields = model.base.__shape__.blocks
+    unknown = sorted(filled.keys() - fields.keys())
+    for name in unknown:
+        blocks = sorted({block for one in filled[name] for block in one.blocks})
         yield Finding(
-            f"the field {name} of {model.names}: the code has no such field of blocks, but blocks stand there"
-            f" ({', '.join(sorted(kinds))}; in {_sum(some)})",
-            f"{rename.advice('it')}. To delete the blocks: {drop}",
-            (*rename.calls, drop),
+            model.field(name),
+            f"the code has no such field, but blocks stand there: {', '.join(blocks)}",
+            sum(one.count for one in filled[name]),
+            (
+                _call("rename_block_field", repr(name), "'…'", model.owner),
+                _call("drop_block_field", repr(name), model.owner, "values='drop'"),
+            ),
         )
     for name in fields:
-        if name not in perhaps_renamed:
-            yield from _too_few(model, name, filled.get(name, ()), holdings)
+        yield from _misfits(model, name, filled.get(name, ()))
+        # What is missing in an empty field may stand in one of the unknown: that must be answered first.
+        if name in filled or not unknown:
+            yield from _too_few(model, name, filled.get(name, ()), usage)
 
 
-def _misfits(model: _Model, name: str, filled: Iterable[Filled], stored: Catalogue) -> Iterator[Finding]:
-    """Blocks of another kind than a class of the code expects, or more than it takes."""
+def _misfits(model: _Model, name: str, filled: Iterable[FilledField]) -> Iterator[Finding]:
+    """Find blocks of another kind than a class of the code expects, and more blocks than it takes."""
     strange: Counter[str] = Counter()
     crowded: Counter[str] = Counter()
     for one in filled:
-        cls = model.class_for(one.status)
+        cls = model.base.__family__.class_for(one.status)
         field = cls.__shape__.blocks[name]
-        strange.update(dict.fromkeys(one.kinds - _allowed(field), one.count))
+        strange.update(dict.fromkeys(one.blocks - _allowed(field), one.count))
         most = field.maximum if field.many else 1
         if most is not None and one.length > most:
             crowded[f"{cls.__name__} takes {most}"] += one.count
-    for kind, count in sorted(strange.items()):
-        expected = sorted(_allowed(model.base.__shape__.blocks[name]))
-        heirs = [one for one in expected if one not in stored.blocks]
-        rename = _Renaming("rename_product_block", kind, heirs)
+    expected = " or ".join(sorted(_allowed(model.base.__shape__.blocks[name])))
+    for block, count in sorted(strange.items()):
         yield Finding(
-            f"the field {name} of {model.names}: blocks {kind} stand there (in {count}), where the code expects"
-            f" {' or '.join(expected)}",
-            f"{rename.advice('the block')}. {'Else let' if heirs else 'Let'} a workflow take them out while the code still knows"
-            " them",
-            rename.calls,
-            rename.swaps,
+            model.field(name),
+            f"the code expects {expected}, but blocks {block} stand there",
+            count,
+            (_call("rename_product_block", repr(block), "'…'"),),
+            "a workflow that takes them out while the code still knows them",
         )
     for limit, count in sorted(crowded.items()):
         yield Finding(
-            f"the field {name} of {model.names}: {limit}, but there are more (in {count})",
-            ": let a workflow take the others out while the code still has room for them",
+            model.field(name),
+            f"{limit}, but there are more",
+            count,
+            otherwise="a workflow that takes the others out while the code still has room for them",
         )
 
 
-def _too_few(model: _Model, name: str, filled: Collection[Filled], holdings: Holdings) -> Iterator[Finding]:
+def _too_few(model: _Model, name: str, filled: Collection[FilledField], usage: Usage) -> Iterator[Finding]:
     lacking: Counter[str] = Counter()
-    for status, cls, count in model.present(holdings):
+    for status, cls, count in model.incomplete(usage):
         needed = cls.__shape__.blocks[name].starts_with
         enough = sum(one.count for one in filled if one.status == status and one.length >= needed)
-        if needed and not _completes_itself(cls):
+        if needed and count > enough:
             lacking[f"{cls.__name__} needs {needed}"] += count - enough
     for need, count in sorted(lacking.items()):
-        if count:
-            yield Finding(
-                f"the field {name} of {model.names}: {need}, but there are fewer (in {count})",
-                ": let the field be empty in the code until a workflow has filled it",
-            )
+        yield Finding(
+            model.field(name),
+            f"{need}, but there are fewer",
+            count,
+            otherwise="a workflow that fills it while the field may be empty in the code",
+        )
 
 
 def _unknown_values(
-    model: _Model, block: str, stored: Catalogue, holdings: Holdings, dropped: Collection[tuple[str, str]]
+    base: type[DomainModel], block: str, usage: Usage, dropped: Collection[tuple[str, str]]
 ) -> Iterator[Finding]:
-    coded = set(model.base.__shape__.values)
-    held = holdings.values.get(block, {}).keys()
-    known = stored.blocks[block].resource_types if block in stored.blocks else frozenset()
-    # What is new in the code; or what an upgrade has registered since, instead of renaming.
-    heirs = sorted(coded - held - known or coded - held)
-    for name in sorted(held - coded):
+    for name in sorted(usage.values.get(block, {}).keys() - set(base.__shape__.values)):
         if (block, name) not in dropped:
-            # Of this block only: in others the code may well have the old name.
-            rename = _Renaming("rename_resource_type", name, heirs, f", block={block!r}")
             yield Finding(
-                f"the resource type {name} of {block}: the code has no such value, but subscriptions hold some"
-                f" ({holdings.count_values(block, name)})",
-                f"; it is left as it is{rename.advice('it')}. --drop-values deletes the values",
-                rename.calls,
+                f"the resource type {name} of {block}",
+                "the code has no such value, but subscriptions hold some",
+                usage.count_values(block, name),
+                (_call("rename_resource_type", repr(name), "'…'", f"block={block!r}"),),
+                "--drop-values",
             )
 
 
-def _missing_values(model: _Model, block: str, holdings: Holdings) -> Iterator[Finding]:
-    lacking: dict[str, Counter[str]] = {}
-    for status, cls, count in model.present(holdings):
-        if _completes_itself(cls):
-            continue
+def _missing_values(model: _Model, block: str, usage: Usage) -> Iterator[Finding]:
+    lacking: Counter[tuple[str, str]] = Counter()
+    for status, cls, count in model.incomplete(usage):
         for name in cls.__shape__.values:
             if cls.model_fields[name].is_required() and name not in cls.__shape__.nullable:
-                missing = count - holdings.values.get(block, {}).get(name, {}).get(status, 0)
-                lacking.setdefault(name, Counter())[cls.__name__] += missing
-    for name, classes in sorted(lacking.items()):
-        for cls_name, count in sorted(classes.items()):
-            if count:
-                fill = f"fill_values({_CONNECTION}, {block!r}, {{{name!r}: …}})"
-                yield Finding(
-                    f"the resource type {name} of {block}: {cls_name} needs a value, but there is none (in {count})",
-                    f": {fill}",
-                    (fill,),
-                )
+                missing = count - usage.values.get(block, {}).get(name, {}).get(status, 0)
+                lacking[name, cls.__name__] += missing
+    for (name, cls_name), count in sorted(lacking.items()):
+        if count:
+            yield Finding(
+                f"the resource type {name} of {block}",
+                f"{cls_name} needs a value, but there is none",
+                count,
+                (_call("fill_values", repr(block), f"{{{name!r}: …}}"),),
+            )
 
 
 def _allowed(field: BlockField) -> set[str]:
-    """The names of the product blocks that may stand in a field."""
+    """Return the names of the product blocks that may stand in a field."""
     return {one.product_block_name for one in field.classes}
-
-
-def _completes_itself(cls: type[DomainModel]) -> bool:
-    """Whether a class has validators that may add what is missing before pydantic looks."""
-    return any(one.info.mode != "after" for one in cls.__pydantic_decorators__.model_validators.values())
-
-
-def _sum(filled: Iterable[Filled]) -> int:
-    return sum(one.count for one in filled)

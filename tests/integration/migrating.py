@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from orchestrator.db import registration as register
-from orchestrator.db.registration.catalogue import stored_links
+from orchestrator.db.registration.catalogue import read_links
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions.change_keys import link_key, value_key
 from orchestrator.errors import ConfigurationError
@@ -107,4 +107,4 @@ async def with_products(database: Database) -> Migration:
 
 async def links_of(migration: Migration) -> dict[str, set[str]]:
     async with migration.database.transaction() as session:
-        return {workflow: set(products) for workflow, products in (await stored_links(session)).items()}
+        return {workflow: set(products) for workflow, products in (await read_links(session)).items()}

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from orchestrator.db import registration as register
-from orchestrator.db.registration.catalogue import Block, Product, stored_catalogue
+from orchestrator.db.registration.catalogue import CatalogueBlock, CatalogueProduct, read_catalogue
 from orchestrator.db.session import Database
 from tests.integration.migrating import Migration, subscribe, with_products
 
@@ -23,8 +23,8 @@ async def migration(database: Database) -> Migration:
 
 async def test_what_is_registered_is_what_the_database_has(migration: Migration) -> None:
     async with migration.database.transaction() as session:
-        found = await stored_catalogue(session)
-    assert found.products["Node P"] == Product(
+        found = await read_catalogue(session)
+    assert found.products["Node P"] == CatalogueProduct(
         "Node P",
         "Node",
         "A provider's router",
@@ -33,8 +33,10 @@ async def test_what_is_registered_is_what_the_database_has(migration: Migration)
         frozenset({"Node"}),
     )
     assert found.blocks == {
-        "Port": Block("Port", "", "", frozenset({"speed", "vlan"})),
-        "Node": Block("Node", "A router", "NODE", frozenset({"node_name", "ims_id"}), frozenset({"Port", "Node"})),
+        "Port": CatalogueBlock("Port", "", "", frozenset({"speed", "vlan"})),
+        "Node": CatalogueBlock(
+            "Node", "A router", "NODE", frozenset({"node_name", "ims_id"}), frozenset({"Port", "Node"})
+        ),
     }
     assert found.idle_types == {}
 
@@ -188,12 +190,12 @@ WRONG: dict[str, tuple[Call, str]] = {
 async def test_what_cannot_be_is_refused_in_words_and_changes_nothing(migration: Migration, case: str) -> None:
     call, told = WRONG[case]
     async with migration.database.transaction() as session:
-        before = await stored_catalogue(session)
+        before = await read_catalogue(session)
 
     assert told in await migration.refused(call)
 
     async with migration.database.transaction() as session:
-        assert await stored_catalogue(session) == before
+        assert await read_catalogue(session) == before
 
 
 async def test_a_product_changes_over_its_life(migration: Migration) -> None:
@@ -208,8 +210,8 @@ async def test_a_product_changes_over_its_life(migration: Migration) -> None:
         lambda c: register.remove_block_relations(c, "Node", ["Node"]),
     )
     async with migration.database.transaction() as session:
-        found = await stored_catalogue(session)
-    assert found.products["Router"] == Product(
+        found = await read_catalogue(session)
+    assert found.products["Router"] == CatalogueProduct(
         "Router",
         "Node",
         "A provider's router",

@@ -65,9 +65,7 @@ async def test_a_value_that_has_become_mandatory_is_missed_until_it_is_filled_in
     strict = MODELS.replace("    node_name: str\n", "    node_name: str\n    ims_id: int\n")
     (cli.folder / "flows.py").write_text(strict)
     shown = cli("db", "migrate-domain-models", code=1).stdout
-    assert (
-        "ims_id of Node: NodeBlock needs a value, but there is none (in 1): fill_values(op.get_bind(), 'Node'" in shown
-    )
+    assert "ims_id of Node: NodeBlock needs a value, but there is none (1): fill_values(op.get_bind(), 'Node'" in shown
     write_revision(cli, "fill_values(op.get_bind(), 'Node', {'ims_id': 0})", "pass")
     cli("db", "upgrade")
     assert "nothing to do" in cli("db", "migrate-domain-models").stdout
@@ -124,7 +122,7 @@ async def test_a_field_of_blocks_that_has_another_name_is_told_and_mended(cli: C
     )
     assert "NodeBlock holds one block there" in loaded(code=1)
     (told,) = cli.json("db", "migrate-domain-models", code=1)["unloadable"]
-    assert told.startswith("the field ports of Node: NodeBlock takes 1, but there are more (in 1)")
+    assert told.startswith("the field ports of Node: NodeBlock takes 1, but there are more (1)")
 
     (cli.folder / "flows.py").write_text(
         MODELS.replace("    ports: list[PortBlockInactive]\n", "").replace("    ports: list[PortBlock]\n", "")
@@ -139,8 +137,8 @@ async def test_a_field_of_blocks_that_has_another_name_is_told_and_mended(cli: C
     assert "node.ports: 2 blocks are stored, but NodeBlock has no such field of blocks" in loaded(code=1)
     shown = cli("db", "migrate-domain-models", code=1).stdout
     assert (
-        "  • the field ports of Node: the code has no such field of blocks, but blocks stand there (Port; in 1). If it only got"
-        " another name: rename_block_field(op.get_bind(), 'ports', 'members', block='Node')."
+        "  • the field ports of Node: the code has no such field, but blocks stand there: Port (1):"
+        " rename_block_field(op.get_bind(), 'ports', '…', block='Node') or drop_block_field("
     ) in shown
     write_revision(
         cli,

@@ -9,7 +9,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.db.registration.catalogue import Block, Catalogue, Product, stored_catalogue, stored_links
+from orchestrator.db.registration.catalogue import (
+    Catalogue,
+    CatalogueBlock,
+    CatalogueProduct,
+    read_catalogue,
+    read_links,
+)
 from orchestrator.db.session import Database
 from tests.integration.cli_servers import Cli, project
 
@@ -87,12 +93,12 @@ def cli(database_url: str, amqp_url: str, tmp_path: Path) -> Cli:
 
 async def stored(database: Database) -> Catalogue:
     async with database.transaction() as session:
-        return await stored_catalogue(session)
+        return await read_catalogue(session)
 
 
 async def links(database: Database) -> dict[str, set[str]]:
     async with database.transaction() as session:
-        return {name: set(products) for name, products in (await stored_links(session)).items()}
+        return {name: set(products) for name, products in (await read_links(session)).items()}
 
 
 async def subscribe(
@@ -171,16 +177,18 @@ async def test_what_is_written_is_what_the_models_say(cli: Cli, database: Databa
     link = frozenset({"modify_note"})
     assert found == Catalogue(
         {
-            "Node P": Product(
+            "Node P": CatalogueProduct(
                 "Node P", "Node", "A router of ours.", "NODE", inputs | {"role": "P"}, frozenset({"Node"}), link
             ),
-            "Node PE": Product(
+            "Node PE": CatalogueProduct(
                 "Node PE", "Node", "A router of ours.", "NODE", inputs | {"role": "PE"}, frozenset({"Node"}), link
             ),
         },
         {
-            "Node": Block("Node", "A router.", "NODE", frozenset({"node_name", "ims_id"}), frozenset({"Port"})),
-            "Port": Block("Port", "Where a cable goes in.", "PORT", frozenset({"speed"})),
+            "Node": CatalogueBlock(
+                "Node", "A router.", "NODE", frozenset({"node_name", "ims_id"}), frozenset({"Port"})
+            ),
+            "Port": CatalogueBlock("Port", "Where a cable goes in.", "PORT", frozenset({"speed"})),
         },
     )
     cli("db", "downgrade", "project@base")
@@ -260,9 +268,7 @@ async def test_what_subscriptions_hold_is_dropped_only_when_that_is_said(cli: Cl
     written = migrate(cli, code=1)
     assert written["removed"] == ["the product Node PE"]
     (told,) = written["unloadable"]
-    assert told.startswith(
-        "the field node of Node P, Core: blocks Node stand there (in 1), where the code expects Router"
-    )
+    assert told.startswith("the field node of Node P, Core: the code expects Router, but blocks Node stand there (1)")
     assert written["left_out"] == ["the product block Node: subscriptions have 1, terminated ones included"]
 
 

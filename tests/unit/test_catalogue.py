@@ -19,14 +19,16 @@ from orchestrator.db.registration.autogenerate import (
     revision_code,
     workflow_calls,
 )
-from orchestrator.db.registration.catalogue import Block, Catalogue, Product
+from orchestrator.db.registration.catalogue import Catalogue, CatalogueBlock, CatalogueProduct
 from orchestrator.db.workflows import Registration
 from orchestrator.errors import ConfigurationError
 
 EMPTY = Catalogue()
-PORT = Block("Port", resource_types=frozenset({"speed"}))
-NODE = Block("Node", "A router", "NODE", frozenset({"name", "ims_id"}), frozenset({"Port"}))
-PRODUCT = Product("Node P", "Node", "A router", "NODE", {"role": "P"}, frozenset({"Node"}), frozenset({"create_node"}))
+PORT = CatalogueBlock("Port", resource_types=frozenset({"speed"}))
+NODE = CatalogueBlock("Node", "A router", "NODE", frozenset({"name", "ims_id"}), frozenset({"Port"}))
+PRODUCT = CatalogueProduct(
+    "Node P", "Node", "A router", "NODE", {"role": "P"}, frozenset({"Node"}), frozenset({"create_node"})
+)
 FULL = Catalogue({"Node P": PRODUCT}, {"Node": NODE, "Port": PORT})
 
 
@@ -83,7 +85,7 @@ def test_what_people_have_written_about_things_is_left_alone() -> None:
 
 
 def test_blocks_that_refer_to_each_other_in_a_circle_are_made_and_removed() -> None:
-    one, other = Block("A", depends_on=frozenset({"A", "B"})), Block("B", depends_on=frozenset({"A"}))
+    one, other = CatalogueBlock("A", depends_on=frozenset({"A", "B"})), CatalogueBlock("B", depends_on=frozenset({"A"}))
     circle = Catalogue({}, {"A": one, "B": other})
 
     made, removed = catalogue_calls(EMPTY, circle), catalogue_calls(circle, EMPTY)
@@ -178,7 +180,8 @@ BLOCKS = st.dictionaries(
 def catalogues(draw: st.DrawFn) -> Catalogue:
     """Any catalogue whose blocks refer to blocks that there are."""
     blocks = {
-        name: Block(name, resource_types=types, depends_on=others) for name, (types, others) in draw(BLOCKS).items()
+        name: CatalogueBlock(name, resource_types=types, depends_on=others)
+        for name, (types, others) in draw(BLOCKS).items()
     }
     blocks = {name: replace(one, depends_on=one.depends_on & frozenset(blocks)) for name, one in blocks.items()}
     products = draw(
@@ -195,7 +198,7 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
     idle = {name: "" for name in draw(st.frozensets(st.sampled_from(["x", "y", "w"]))) if name not in held}
     return Catalogue(
         {
-            name: Product(
+            name: CatalogueProduct(
                 name, "T", fixed_inputs=inputs, blocks=used & frozenset(blocks), retired=retired, for_good=for_good
             )
             for name, (inputs, used, (retired, for_good)) in products.items()
@@ -242,7 +245,7 @@ class Pretended:
     ) -> None:
         if name in self.blocks:
             raise KeyError(name)
-        self.blocks[name] = Block(name, description, tag)
+        self.blocks[name] = CatalogueBlock(name, description, tag)
         self.add_resource_types(name, resource_types)
         self.add_block_relations(name, depends_on)
 
@@ -276,7 +279,7 @@ class Pretended:
     ) -> None:
         if texts["name"] in self.products:
             raise KeyError(texts)
-        self.products[texts["name"]] = Product(
+        self.products[texts["name"]] = CatalogueProduct(
             fixed_inputs=dict(fixed_inputs or {}), blocks=self._need(product_blocks), **texts
         )
 

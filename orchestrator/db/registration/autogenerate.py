@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TypeVar
 
-from orchestrator.db.registration.catalogue import Block, Catalogue, Product
+from orchestrator.db.registration.catalogue import Catalogue, CatalogueBlock, CatalogueProduct
 from orchestrator.db.registration.workflows import second_workflow_text
 from orchestrator.db.tables import SINGLE_TARGETS
 from orchestrator.db.workflows import Registration
@@ -161,7 +161,7 @@ def _new_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
     return calls + later
 
 
-def _register_block(block: Block, depends_on: Collection[str]) -> Call:
+def _register_block(block: CatalogueBlock, depends_on: Collection[str]) -> Call:
     options: dict[str, object] = {"name": block.name, "description": block.description, "tag": block.tag}
     options["resource_types"] = sorted(block.resource_types)
     if depends_on:
@@ -202,11 +202,11 @@ def _products(before: Catalogue, after: Catalogue) -> list[Call]:
     return calls + gone
 
 
-def _retire(product: Product) -> Call:
+def _retire(product: CatalogueProduct) -> Call:
     return Call("retire_product", (product.name,), {} if product.for_good else {"for_good": False})
 
 
-def _register_product(product: Product) -> Call:
+def _register_product(product: CatalogueProduct) -> Call:
     options: dict[str, object] = {
         "name": product.name,
         "product_type": product.product_type,

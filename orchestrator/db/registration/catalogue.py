@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from orchestrator.db.registration.products import ACTIVE, NOT_IN_CODE
 from orchestrator.db.tables import (
@@ -24,13 +27,13 @@ from orchestrator.db.tables import (
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class CatalogueProduct:
     """A product.
 
     Args:
         blocks: those in fields of the subscription itself.
         retired: nobody can subscribe to it.
-        for_good: retired by somebody's decision, rather than because the code lacks it.
+        for_good: retired by a person's decision, rather than because the code lacks it.
     """
 
     name: str
@@ -45,7 +48,7 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class CatalogueBlock:
     """A product block: the values that it holds, and the blocks in its fields."""
 
     name: str
@@ -59,12 +62,12 @@ class Block:
 class Catalogue:
     """Products and blocks by name, and the resource types that no block holds, with their descriptions."""
 
-    products: Mapping[str, Product] = field(default_factory=dict)
-    blocks: Mapping[str, Block] = field(default_factory=dict)
+    products: Mapping[str, CatalogueProduct] = field(default_factory=dict)
+    blocks: Mapping[str, CatalogueBlock] = field(default_factory=dict)
     idle_types: Mapping[str, str] = field(default_factory=dict)
 
     def reachable(self, names: Iterable[str]) -> set[str]:
-        """The blocks of these names, and all that stand in their fields."""
+        """Return the blocks of these names, and all that stand in their fields."""
         found: set[str] = set()
         waiting = [name for name in names if name in self.blocks]
         while waiting:
@@ -75,41 +78,22 @@ class Catalogue:
         return found
 
 
-async def stored_catalogue(session: AsyncSession) -> Catalogue:
-    """What the database has."""
+async def read_catalogue(session: AsyncSession) -> Catalogue:
+    """Read what the database has."""
     product, block, held = ProductRow, ProductBlockRow, ResourceTypeRow
-    inputs: dict[UUID, dict[str, str]] = {}
+    inputs: dict[UUID, dict[str, str]] = defaultdict(dict)
     for owner, name, value in await session.execute(
         select(FixedInputRow.product_id, FixedInputRow.name, FixedInputRow.value)
     ):
-        inputs.setdefault(owner, {})[name] = value
-    roots = _grouped(
-        await session.execute(
-            select(ProductProductBlockRow.product_id, block.name).join(
-                block, block.product_block_id == ProductProductBlockRow.product_block_id
-            )
-        )
-    )
-    workflows = _grouped(
-        await session.execute(
-            select(ProductWorkflowRow.product_id, WorkflowRow.name).join(
-                WorkflowRow, WorkflowRow.workflow_id == ProductWorkflowRow.workflow_id
-            )
-        )
-    )
-    types = _grouped(
-        await session.execute(
-            select(ProductBlockResourceTypeRow.product_block_id, held.resource_type).join(
-                held, held.resource_type_id == ProductBlockResourceTypeRow.resource_type_id
-            )
-        )
-    )
-    relations = _grouped(
-        await session.execute(
-            select(ProductBlockRelationRow.in_use_by_id, block.name).join(
-                block, block.product_block_id == ProductBlockRelationRow.depends_on_id
-            )
-        )
+        inputs[owner][name] = value
+    roots = await _read_names(session, ProductProductBlockRow.product_id, block.name)
+    workflows = await _read_names(session, ProductWorkflowRow.product_id, WorkflowRow.name)
+    types = await _read_names(session, ProductBlockResourceTypeRow.product_block_id, held.resource_type)
+    relations = await _read_names(
+        session,
+        ProductBlockRelationRow.in_use_by_id,
+        block.name,
+        block.product_block_id == ProductBlockRelationRow.depends_on_id,
     )
     products = await session.execute(
         select(product.product_id, product.name, product.product_type, product.description, product.tag, product.status)
@@ -119,42 +103,56 @@ async def stored_catalogue(session: AsyncSession) -> Catalogue:
     busy = {name for names in types.values() for name in names}
     return Catalogue(
         {
-            name: Product(
+            name: CatalogueProduct(
                 name,
                 product_type,
                 description,
                 tag,
-                inputs.get(identity, {}),
-                roots.get(identity, frozenset()),
-                workflows.get(identity, frozenset()),
+                inputs[identity],
+                roots[identity],
+                workflows[identity],
                 retired=status != ACTIVE,
                 for_good=status != NOT_IN_CODE,
             )
             for identity, name, product_type, description, tag, status in products
         },
         {
-            name: Block(name, description, tag, types.get(identity, frozenset()), relations.get(identity, frozenset()))
+            name: CatalogueBlock(name, description, tag, types[identity], relations[identity])
             for identity, name, description, tag in blocks
         },
         {name: description for name, description in all_types if name not in busy},
     )
 
 
-async def stored_links(session: AsyncSession) -> dict[str, frozenset[str]]:
-    """Workflow -> the products that have it; only of workflows that can be started."""
-    found: dict[str, set[str]] = {}
-    for workflow, product in await session.execute(
+async def read_links(session: AsyncSession) -> dict[str, frozenset[str]]:
+    """Read the products that each workflow has; only of workflows that can be started."""
+    query = (
         select(WorkflowRow.name, ProductRow.name)
         .join(ProductWorkflowRow, ProductWorkflowRow.workflow_id == WorkflowRow.workflow_id)
         .join(ProductRow, ProductRow.product_id == ProductWorkflowRow.product_id)
         .where(WorkflowRow.deleted_at.is_(None))
-    ):
-        found.setdefault(workflow, set()).add(product)
-    return {workflow: frozenset(products) for workflow, products in found.items()}
+    )
+    return dict(_grouped(await session.execute(query)))
 
 
-def _grouped(rows: Iterable[Row[UUID, str]]) -> dict[UUID, frozenset[str]]:
-    found: dict[UUID, set[str]] = {}
+async def _read_names(
+    session: AsyncSession,
+    owner: InstrumentedAttribute[UUID],
+    name: InstrumentedAttribute[str],
+    condition: ColumnElement[bool] | None = None,
+) -> dict[UUID, frozenset[str]]:
+    """Read the names that a table of pairs gives to each owner.
+
+    Args:
+        condition: joins the table with that of the names, where foreign keys leave a choice.
+    """
+    query = select(owner, name).select_from(owner.class_)
+    query = query.join(name.class_) if condition is None else query.join(name.class_, condition)
+    return _grouped(await session.execute(query))
+
+
+def _grouped(rows: Iterable[Row[Any, str]]) -> defaultdict[Any, frozenset[str]]:
+    found: defaultdict[Any, frozenset[str]] = defaultdict(frozenset)
     for owner, name in rows:
-        found.setdefault(owner, set()).add(name)
-    return {owner: frozenset(names) for owner, names in found.items()}
+        found[owner] |= {name}
+    return found

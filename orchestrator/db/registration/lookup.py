@@ -18,7 +18,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Named:
     """What a name may stand for, and how to get one."""
 
     word: str
@@ -28,12 +28,12 @@ class Kind:
     condition: tuple[ColumnElement[bool], ...] = ()
 
 
-PRODUCT = Kind("product", ProductRow.product_id, ProductRow.name, "register_product")
-BLOCK = Kind("product block", ProductBlockRow.product_block_id, ProductBlockRow.name, "register_product_block")
-RESOURCE_TYPE = Kind(
+PRODUCT = Named("product", ProductRow.product_id, ProductRow.name, "register_product")
+BLOCK = Named("product block", ProductBlockRow.product_block_id, ProductBlockRow.name, "register_product_block")
+RESOURCE_TYPE = Named(
     "resource type", ResourceTypeRow.resource_type_id, ResourceTypeRow.resource_type, "register_resource_type"
 )
-WORKFLOW = Kind(
+WORKFLOW = Named(
     "workflow", WorkflowRow.workflow_id, WorkflowRow.name, "register_workflow", (WorkflowRow.deleted_at.is_(None),)
 )
 
@@ -90,7 +90,7 @@ def has_catalogue(connection: Connection) -> bool:
     return bool(connection.scalar(text("SELECT to_regclass('products_workflows') IS NOT NULL")))
 
 
-def id_of(connection: Connection, kind: Kind, name: str) -> UUID:
+def id_of(connection: Connection, kind: Named, name: str) -> UUID:
     """The id behind a name.
 
     Raises:
@@ -99,7 +99,7 @@ def id_of(connection: Connection, kind: Kind, name: str) -> UUID:
     return ids_of(connection, kind, [one_name(kind.word, name)])[name]
 
 
-def ids_of(connection: Connection, kind: Kind, names: Iterable[str]) -> dict[str, UUID]:
+def ids_of(connection: Connection, kind: Named, names: Iterable[str]) -> dict[str, UUID]:
     """The ids behind names.
 
     Raises:
@@ -121,7 +121,7 @@ def ids_of(connection: Connection, kind: Kind, names: Iterable[str]) -> dict[str
     return found
 
 
-def require_free(connection: Connection, kind: Kind, name: str) -> str:
+def require_free(connection: Connection, kind: Named, name: str) -> str:
     """A name that is still free.
 
     Raises:

@@ -32,8 +32,8 @@ _VALUES = text(
 )
 _FIELDS = text(
     """
-    SELECT of_product, name, status, field, kinds, length, count(*) AS count
-      FROM (SELECT true AS of_product, p.name, s.status, r.field, array_agg(DISTINCT b.name) AS kinds, count(*) AS length
+    SELECT of_product, name, status, field, blocks, length, count(*) AS count
+      FROM (SELECT true AS of_product, p.name, s.status, r.field, array_agg(DISTINCT b.name) AS blocks, count(*) AS length
               FROM subscription_roots r JOIN subscriptions s USING (subscription_id) JOIN products p USING (product_id)
                    JOIN subscription_instances i ON i.subscription_instance_id = r.depends_on_id
                    JOIN product_blocks b USING (product_block_id)
@@ -47,7 +47,7 @@ _FIELDS = text(
                    JOIN subscription_instances i ON i.subscription_instance_id = r.depends_on_id
                    JOIN product_blocks b ON b.product_block_id = i.product_block_id
              GROUP BY r.in_use_by_id, r.field, h.name, s.status) filled
-     GROUP BY of_product, name, status, field, kinds, length
+     GROUP BY of_product, name, status, field, blocks, length
     """
 )
 
@@ -61,49 +61,49 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
-    """Blocks in a field of so many subscriptions or blocks of one kind, in subscriptions of one status.
+class FilledField:
+    """A field with blocks, of so many subscriptions or blocks of one kind, in subscriptions of one status.
 
     Args:
-        kinds: the names of the product blocks that stand there.
+        blocks: the names of the product blocks in it.
         length: how many blocks each has there.
     """
 
     holder: Kind
     status: str
     field: str
-    kinds: frozenset[str]
+    blocks: frozenset[str]
     length: int
     count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class Usage:
     """What subscriptions have.
 
     Args:
-        totals: kind -> status -> how many subscriptions or blocks there are.
-        values: product block -> resource type -> status -> how many blocks have a value of it; ``null`` is none.
+        totals: kind → status → how many subscriptions or blocks there are.
+        values: product block → resource type → status → how many blocks have a value of it; ``null`` is none.
     """
 
     totals: Mapping[Kind, Mapping[str, int]] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
-    fields: Sequence[Filled] = ()
+    fields: Sequence[FilledField] = ()
 
     def count(self, kind: Kind) -> int:
-        """How many there are of a kind, of whatever status."""
+        """Return how many there are of a kind, of whatever status."""
         return sum(self.totals.get(kind, {}).values())
 
     def count_values(self, block: str, resource_type: str) -> int:
-        """How many blocks of a name have a value of a resource type."""
+        """Return how many blocks of a name have a value of a resource type."""
         return sum(self.values.get(block, {}).get(resource_type, {}).values())
 
-    def standing_in(self, holder: Kind) -> frozenset[str]:
-        """The product blocks that stand in fields of a kind."""
-        return frozenset(kind for one in self.fields if one.holder == holder for kind in one.kinds)
+    def blocks_in(self, holder: Kind) -> frozenset[str]:
+        """Return the product blocks that stand in fields of a kind."""
+        return frozenset(block for one in self.fields if one.holder == holder for block in one.blocks)
 
 
-async def stored_holdings(session: AsyncSession) -> Holdings:
+async def count_usage(session: AsyncSession) -> Usage:
     """Count what all subscriptions have, with three statements."""
     totals: dict[Kind, dict[str, int]] = {}
     for of_product, name, status, count in await session.execute(_TOTALS):
@@ -112,7 +112,7 @@ async def stored_holdings(session: AsyncSession) -> Holdings:
     for name, status, resource_type, count in await session.execute(_VALUES):
         values.setdefault(name, {}).setdefault(resource_type, {})[status] = count
     fields = [
-        Filled(Kind(name, of_product), status, place, frozenset(kinds), length, count)
-        for of_product, name, status, place, kinds, length, count in await session.execute(_FIELDS)
+        FilledField(Kind(name, of_product), status, place, frozenset(blocks), length, count)
+        for of_product, name, status, place, blocks, length, count in await session.execute(_FIELDS)
     ]
-    return Holdings(totals, values, fields)
+    return Usage(totals, values, fields)
