@@ -1,59 +1,85 @@
-"""What one attempt has of the database: short reads before the step, and the transaction that its writes go into."""
+"""An attempt that this consumer has claimed, with its part of the database."""
 
 from __future__ import annotations
 
-from uuid import UUID
+import asyncio
 
+from orchestrator.broker.topology import Exchanges
+from orchestrator.db.callbacks import read_token
+from orchestrator.db.processes.claims import Claim
 from orchestrator.db.session import Database, is_database_loss
 from orchestrator.db.step_session import StepSession
-from orchestrator.engine.arguments import Arguments
+from orchestrator.engine.plan import Plan
 from orchestrator.services.injection import Loaded, ReturnedModels, load_arguments, save_models
-from orchestrator.types import State
+from orchestrator.services.steps import Attempt
+from orchestrator.services.subscriptions import passes_locks
+from orchestrator.workflow import StepKind
 
 
-class Work:
-    """The database's part in one attempt. Its session exists only if the step asks for it or returns models."""
+class ClaimedAttempt(Attempt):
+    """One attempt of one step: the claim, what the step uses of the database, and the task that runs it.
 
-    def __init__(self, database: Database, process_id: UUID, *, passes_locks: bool = False) -> None:
-        self._database = database
-        self._process_id = process_id
-        self._passes_locks = passes_locks
-        self._has_loaded = False
+    The session exists only if the step requests it or returns models.
+    """
+
+    task: asyncio.Task[None]
+
+    def __init__(self, database: Database, claim: Claim, plan: Plan) -> None:
+        super().__init__(claim.process, plan)
+        self.claim = claim
         self.session: StepSession | None = None
+        self._database = database
+        self._has_loaded = False
 
-    def open(self) -> StepSession:
-        """The step's session; it takes a connection when it is first used."""
-        if self.session is None:
-            self.session = StepSession(self._database.engine, self._process_id, passes_locks=self._passes_locks)
-        return self.session
+    async def read_token(self) -> None:
+        """Read the callback token from the database, if the step is the action of a callback step."""
+        if self.leaf.step.kind is StepKind.ACTION:
+            async with self._database.pool.acquire() as connection:
+                self.token = await read_token(connection, self.process.process_id)
 
-    async def load(self, arguments: Arguments, state: State) -> Loaded:
-        """Load models in a transaction of its own, so that no connection is held while the step talks to the network.
+    def engine_arguments(self) -> dict[str, object]:
+        arguments = super().engine_arguments()
+        if "session" in self.leaf.arguments.engine:
+            arguments["session"] = self._open_session()
+        callback = self.leaf.step.callback
+        if self.token is not None and callback is not None:
+            arguments["callback_token"] = self.token
+            arguments["callback_exchange"] = Exchanges.CALLBACKS.value
+            arguments[callback.route_key] = f"/api/processes/{self.process.process_id}/callback/{self.token}"
+        return arguments
 
-        What changes in between is noticed when the model is saved: by its version.
+    async def load_models(self) -> Loaded:
+        """Load models in a transaction of its own, so that no connection is held while the step runs.
+
+        A change that another process makes in between is found when the model is saved, by its version.
         """
         self._has_loaded = True
         async with self._database.transaction() as session:
-            return await load_arguments(session, arguments, state)
+            return await load_arguments(session, self.leaf.arguments, self.process.state)
 
-    async def save(self, returned: ReturnedModels) -> object:
-        """Save models in the step's transaction."""
-        return await save_models(self.open(), returned)
+    async def save_models(self, returned: ReturnedModels) -> object:
+        return await save_models(self._open_session(), returned)
 
-    async def send(self) -> None:
-        """Send what the step has left pending in its session, if it has used it."""
+    async def flush(self) -> None:
         if self.session is not None and self.session.used:
             await self.session.flush()
 
-    def is_outage(self, error: BaseException) -> bool:
-        """Whether an error means that our database went away under the attempt, if it has used it at all."""
+    def is_outage(self, error: Exception) -> bool:
         return (self.session is not None or self._has_loaded) and is_database_loss(error)
 
-    def explained(self, error: Exception) -> Exception:
-        """The error with words to it, if it says too little of the session's use."""
+    def explain(self, error: Exception) -> Exception:
         return error if self.session is None else self.session.explained(error)
 
     async def discard(self) -> None:
-        """Undo whatever was not committed; never raises."""
+        """Roll back whatever was not committed; never raises."""
         if self.session is not None:
             await self.session.discard()
+
+    def _open_session(self) -> StepSession:
+        """Return the step's session, which takes a connection when it is first used."""
+        if self.session is None:
+            workflow = self.plan.workflow
+            self.session = StepSession(
+                self._database.engine, self.process.process_id, passes_locks=passes_locks(workflow)
+            )
+        return self.session

@@ -1,7 +1,7 @@
-"""Sends what has gathered while the last statement was under way in one statement.
+"""Send the calls that have gathered while a statement was in progress in one statement.
 
-On an idle system every call is sent at once and alone; the busier it is, the more share a round trip and a disk sync. There
-is no timer and no wait.
+On an idle system every call is sent at once and alone; the busier it is, the more calls share a round trip and a disk sync.
+There is no timer and no wait.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Batches(Generic[T, R]):
-    """Turns single calls into calls for many.
+class Batcher(Generic[T, R]):
+    """Collects single calls into batches.
 
     Args:
-        run: sends many, and returns an answer for each, in order.
-        at_once: how many statements may be under way; with few, more gathers for each.
-        largest: how many one statement may carry.
+        run: sends a batch and returns a result for each item, in order.
+        at_once: how many statements may be in progress; with fewer, more items gather for each.
+        largest: how many items one statement may carry.
     """
 
     def __init__(self, run: Callable[[list[T]], Awaitable[list[R]]], *, at_once: int, largest: int) -> None:
@@ -31,16 +31,16 @@ class Batches(Generic[T, R]):
         self._at_once = at_once
         self._largest = largest
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        # Counted by the senders themselves, not by their tasks' ends: between a sender's last look at what is waiting and
-        # its decrement nothing else can run, so nothing can be left waiting without a sender.
+        # Counted by the senders themselves, not when their tasks end: between a sender's last look at the waiting items and
+        # its decrement nothing else can run, so no item is left without a sender.
         self._sending = 0
         self._senders: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: T) -> R:
-        """Send ``item`` with whatever else is waiting, and return its answer.
+        """Send ``item`` with whatever else is waiting, and return its result.
 
         Raises:
-            whatever sending it alone raises. A connection error reaches everybody in the batch.
+            whatever sending it alone raises. A connection error is raised for every item of the batch.
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
@@ -60,17 +60,17 @@ class Batches(Generic[T, R]):
 
     async def _send_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
-            answers = await self._run([item for item, _ in batch])
+            results = await self._run([item for item, _ in batch])
         except Exception as error:
             if len(batch) == 1 or is_connection_error(error):
                 for _, answer in batch:
                     if not answer.done():
                         answer.set_exception(error)
             else:
-                # One of them is at fault, and only that one shall hear of it.
+                # One item is at fault, and only that one must fail.
                 await self._send_alone(batch)
         else:
-            for (_, answer), result in zip(batch, answers, strict=True):
+            for (_, answer), result in zip(batch, results, strict=True):
                 if not answer.done():
                     answer.set_result(result)
 
@@ -79,7 +79,7 @@ class Batches(Generic[T, R]):
             try:
                 (result,) = await self._run([item])
             except Exception as error:
-                # Not ours to judge: it goes to whoever waits for this answer.
+                # It belongs to the caller that waits for this result.
                 if not answer.done():
                     answer.set_exception(error)
             else:

@@ -15,6 +15,7 @@ from orchestrator.db.consumers import record_heartbeat, remove_consumer
 from orchestrator.db.processes.claims import list_claim_times
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
 from orchestrator.stopping import wait_or_stop
+from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -78,7 +79,7 @@ class Heartbeat:
                 now = await self.register()
                 return now, await list_claim_times(self._pool, self.consumer_id)
         except CONNECTION_ERRORS as error:
-            logger.warning("heartbeat failed", error=str(error) or type(error).__name__)
+            logger.warning("heartbeat failed", error=format_message(error))
             return None
 
     async def stop(self) -> None:
@@ -88,11 +89,11 @@ class Heartbeat:
             async with asyncio.timeout(self._timeout):
                 await remove_consumer(self._pool, self.consumer_id)
         except CONNECTION_ERRORS as error:
-            logger.warning("consumer row not removed", error=str(error) or type(error).__name__)
+            logger.warning("consumer row not removed", error=format_message(error))
 
 
 async def _quietly(on_beat: Callable[[datetime, Claims], Awaitable[None]], now: datetime, claims: Claims) -> None:
     try:
         await on_beat(now, claims)
     except CONNECTION_ERRORS as error:
-        logger.warning("claims not compared", error=str(error) or type(error).__name__)
+        logger.warning("claims not compared", error=format_message(error))

@@ -1,4 +1,4 @@
-"""What a consumer counts, for Prometheus and whatever else reads its text format."""
+"""Count steps for Prometheus and other readers of its text format."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class Metrics:
         )
         self._running = Gauge("orchestrator_steps_running", "Steps that run at this moment.", registry=self.registry)
 
-    def watch(self, running: Callable[[], int]) -> None:
-        """Report how many steps run whenever somebody asks."""
+    def observe_running(self, running: Callable[[], int]) -> None:
+        """Report the result of ``running`` at every scrape."""
         self._running.set_function(running)
 
-    def ended(self, process: Process, entry: Entry) -> None:
-        """Count an attempt that was stored."""
+    def count(self, process: Process, entry: Entry) -> None:
+        """Count an attempt whose outcome was stored."""
         self._attempts.labels(process.workflow, entry.name, entry.status.value).inc()
         if entry.status is StepStatus.SUCCESS and entry.note is not None:
             self._warnings.labels(process.workflow, entry.name).inc()
 
     @contextmanager
     def served(self, address: str | None) -> Iterator[None]:
-        """Answer ``GET /metrics`` at ``host:port`` while the block runs; without an address do nothing.
+        """Serve ``GET /metrics`` at ``host:port`` in the body; without an address do nothing.
 
         Raises:
-            ConfigurationError: nobody can listen there.
+            ConfigurationError: the address cannot be bound.
         """
         if address is None:
             yield

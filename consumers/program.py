@@ -1,4 +1,4 @@
-"""The consumer program: wiring, start and graceful end."""
+"""The consumer program: its parts, its start and its graceful stop."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from consumers.completion import Finisher
+from consumers.completion import Completion
 from consumers.heartbeat import Heartbeat
 from consumers.metrics import Metrics
 from consumers.runner import Runner
-from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.deliveries import Deliveries
-from orchestrator.broker.publisher import Publisher
-from orchestrator.broker.topology import Topology, step_queue
-from orchestrator.db.session import Database, is_connection_error
+from orchestrator.broker.topology import step_queue
+from orchestrator.db.session import is_connection_error
 from orchestrator.db.step_session import install_guards
-from orchestrator.services.steps import StepLimits
+from orchestrator.runtime import open_servers
 from orchestrator.settings import Settings
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
@@ -27,10 +25,10 @@ from orchestrator.workflows.shipped import load_workflows
 logger = structlog.get_logger(__name__)
 
 DEFAULT_CONCURRENCY = 1000
-"""Steps at once. An async step that waits costs a few kilobytes, so the limit is there to bound memory, not work."""
+"""Steps at once. An async step that waits costs a few kilobytes, so the limit bounds memory, not work."""
 
 MAX_PREFETCH = 250
-"""Commands that wait here for a claim. More would only hide them from other consumers."""
+"""Commands that wait here for a claim. A larger number would only withhold them from other consumers."""
 
 
 async def run_consumer(
@@ -46,25 +44,14 @@ async def run_consumer(
         queues: the step queues to read; default ``default`` and ``tasks``.
 
     Raises:
-        DefinitionError, ConfigurationError, ServerUnavailableError: at start-up, each one line.
+        DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
     load_workflows(settings.workflows)
     names = list(queues) or [DEFAULT_QUEUE, TASK_QUEUE]
-    topology = Topology.of(settings.queue_type, names)
-    address = BrokerAddress(settings.amqp_url.get_secret_value(), "orchestrator consumer", settings.connect_timeout)
-    database = Database(
-        settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool_size,
-        connect_timeout=settings.connect_timeout,
-        application_name="orchestrator-consumer",
-    )
-    install_guards(database.engine)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(database.close)
-        await database.open()
-        await database.require_tables()
-        publisher = Publisher(address, topology, settings.publish_timeout)
-        await publisher.check()
+        servers = await stack.enter_async_context(open_servers(settings, "consumer", names))
+        database, publisher = servers.database, servers.publisher
+        install_guards(database.engine)
         threads = ThreadPoolExecutor(settings.step_threads, thread_name_prefix="step")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         heartbeat = Heartbeat(
@@ -77,7 +64,7 @@ async def run_consumer(
         await heartbeat.register()
         metrics = Metrics()
         stack.enter_context(metrics.served(settings.metrics_address))
-        finisher = Finisher(
+        completion = Completion(
             database,
             publisher,
             metrics,
@@ -86,18 +73,18 @@ async def run_consumer(
         )
         runner = Runner(
             database,
-            finisher,
+            completion,
             heartbeat,
-            StepLimits(settings.step_timeout, settings.state_soft_limit, settings.state_hard_limit),
+            settings.limits,
             threads,
             concurrency=concurrency,
             max_lost_attempts=settings.max_lost_attempts,
             probation_time=settings.presumed_dead_after,
         )
-        metrics.watch(lambda: runner.running)
+        metrics.observe_running(lambda: runner.running)
         deliveries = Deliveries(
-            address,
-            topology,
+            servers.address,
+            servers.topology,
             {step_queue(name): runner.take for name in names},
             prefetch=min(MAX_PREFETCH, concurrency + concurrency // 5 + 1),
             max_bytes=settings.max_message_bytes,

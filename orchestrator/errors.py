@@ -44,13 +44,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from orchestrator.text import format_problem
 from orchestrator.types import JSON
-
-
-def told_by(problem: Mapping[str, Any]) -> str:
-    """What pydantic says of one field, without the class of the error before a validator's own words."""
-    said = str(problem.get("msg", ""))
-    return said.removeprefix("Value error, ") or said
 
 
 class OrchestratorError(Exception):
@@ -97,7 +92,7 @@ class InvalidInputError(RequestError):
             {
                 "key": "form.invalid",
                 "loc": [str(part) for part in error.get("loc", ())],
-                "msg": told_by(error),
+                "msg": format_problem(error),
             }
             for error in errors
         ]

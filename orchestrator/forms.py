@@ -17,9 +17,10 @@ from pydantic_forms.core import FormPage
 from pydantic_forms.core import asynchronous as async_forms
 from pydantic_forms.exceptions import FormNotCompleteError, FormOverflowError, FormValidationError
 
-from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError, told_by
+from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
+from orchestrator.text import format_problem
 from orchestrator.types import State
-from orchestrator.user_code import Raised, as_error, in_thread
+from orchestrator.user_code import run_in_thread, unwrap
 
 __all__ = ["FormPage", "fill_form", "walk"]
 
@@ -61,7 +62,7 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
 
 
 def _wrongly_filled(what: str, problems: Sequence[Mapping[str, Any]]) -> InvalidInputError:
-    wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {told_by(one)}" for one in problems)
+    wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {format_problem(one)}" for one in problems)
     return InvalidInputError(f"{what} was not filled in correctly: {wrong}", problems)
 
 
@@ -106,10 +107,7 @@ class _Returned:
 
 
 async def _in_thread(function: Callable[[], object]) -> object:
-    outcome = await in_thread(function)
-    if isinstance(outcome, Raised):
-        raise as_error(outcome, "the form")
-    return outcome
+    return unwrap(await run_in_thread(function), "the form")
 
 
 async def _turn(generator: FormGenerator, filled: FormPage | None) -> type[FormPage] | _Returned:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, Protocol
+from uuid import UUID
 
 import structlog
 from structlog.types import EventDict, WrappedLogger
@@ -14,15 +15,33 @@ _SECRETS = frozenset(
 )
 
 
+class OfProcess(Protocol):
+    """Whatever belongs to a step of a process: a process, a claim's process, a command."""
+
+    @property
+    def process_id(self) -> UUID: ...
+    @property
+    def workflow(self) -> str: ...
+    @property
+    def step(self) -> str | None: ...
+
+
+def log_fields(one: OfProcess) -> dict[str, object]:
+    """Return the fields by which a log line names a process, its step and, if there is one, the attempt."""
+    fields: dict[str, object] = {"process_id": str(one.process_id), "workflow": one.workflow, "step": one.step}
+    attempt = getattr(one, "attempt", None)
+    return fields if attempt is None else {**fields, "attempt": attempt}
+
+
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """The last line of defence: whatever a caller passes, values under these names are not written."""
+    """Remove values under secret names, whatever a caller passes: the last line of defence."""
     for name in _SECRETS & event.keys():
         event[name] = "[redacted]"
     return event
 
 
 def configure_logging(fmt: Literal["console", "json"], level: str) -> None:
-    """Set up structlog, and let the standard library's loggers (of the client libraries) speak through it."""
+    """Set up structlog, and route the standard library's loggers (of the client libraries) through it."""
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -49,7 +68,7 @@ def configure_logging(fmt: Literal["console", "json"], level: str) -> None:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # The client libraries report every broken connection with a traceback; ours say it in a line.
+    # The client libraries log every broken connection with a traceback; the engine logs it in one line.
     root.setLevel(max(number, logging.WARNING))
     for noisy in ("aio_pika", "aiormq", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)

@@ -9,9 +9,9 @@ import contextlib
 import importlib
 from collections.abc import Iterable, Iterator
 
+from orchestrator.diagnostics import describe, locate
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, NotFoundError
-from orchestrator.user_code import place, words_and_place
 from orchestrator.workflow import Workflow
 
 _instances: dict[str, LazyWorkflowInstance] = {}
@@ -60,12 +60,10 @@ class LazyWorkflowInstance:
             module = importlib.import_module(self.package)
         except DefinitionError as error:
             # The error names the defect in the module, which may be in another workflow than this one.
-            raise DefinitionError(f"the module {self.package!r} cannot be used: {error}{place(error)}") from error
+            raise DefinitionError(f"the module {self.package!r} cannot be used: {error}{locate(error)}") from error
         except (Exception, SystemExit) as error:
             # Whatever a user's module raises while it is imported is a defect of that module: the error names the module.
-            raise DefinitionError(
-                f"the module {self.package!r} cannot be imported: {words_and_place(error)}"
-            ) from error
+            raise DefinitionError(f"the module {self.package!r} cannot be imported: {describe(error)}") from error
         found = getattr(module, self.function, None)
         if not isinstance(found, Workflow):
             raise DefinitionError(
@@ -141,11 +139,11 @@ def import_modules(modules: Iterable[str]) -> None:
         try:
             importlib.import_module(module)
         except DefinitionError as error:
-            raise DefinitionError(f"{error}{place(error)}") from error
+            raise DefinitionError(f"{error}{locate(error)}") from error
         except (Exception, SystemExit) as error:
             # As above: whatever it raised, the defect is in the user's module.
             raise DefinitionError(
-                f"the module {module!r} of ORCHESTRATOR_WORKFLOWS cannot be imported: {words_and_place(error)}"
+                f"the module {module!r} of ORCHESTRATOR_WORKFLOWS cannot be imported: {describe(error)}"
             ) from error
 
 

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal, Self
 
 from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from orchestrator.errors import ConfigurationError, told_by
+from orchestrator.errors import ConfigurationError
+from orchestrator.text import format_problem
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The settings that use cases and steps need; see :class:`Settings`."""
+
+    redispatch_after: float
+    step_timeout: float
+    state_soft_limit: int
+    state_hard_limit: int
 
 
 class Settings(BaseSettings):
@@ -76,6 +88,11 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @property
+    def limits(self) -> Limits:
+        """The settings that use cases and steps need."""
+        return Limits(**{one.name: getattr(self, one.name) for one in fields(Limits)})
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.presumed_dead_after < 2 * self.heartbeat_interval:
@@ -138,10 +155,10 @@ def load_settings() -> Settings:
         wrong = []
         for problem in error.errors(include_input=False, include_url=False):
             if not problem["loc"]:
-                wrong.append(told_by(problem))
+                wrong.append(format_problem(problem))
                 continue
             name = variable_of(str(problem["loc"][0]))
-            text = told_by(problem)
+            text = format_problem(problem)
             wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {text}")
         hint = " ('scripts/services env' prints the two server URLs)" if "is not set" in "".join(wrong) else ""
         raise ConfigurationError("wrong configuration: " + "; ".join(wrong) + hint) from None

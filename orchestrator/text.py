@@ -1,44 +1,52 @@
-"""What others have said, as text that everything of ours can hold: the database, messages, the broker's headers."""
+"""Make foreign text safe for everything that the engine writes to: the database, messages, the broker's headers."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 MAX_TEXT = 16_000
-"""Characters of an error's message, and of its traceback, that are kept in the log. Every attempt writes them again, lists and
-messages carry them, and a person reads the beginning and the end: an error may quote the whole answer of a device."""
+"""Characters of an error's message, and of its traceback, that are kept in the log. Each attempt stores them again, and lists
+and messages carry them. An error may quote the whole answer of a device, of which an operator reads the beginning and the end."""
 
 
-def storable(text: str) -> str:
-    """The text without what PostgreSQL or UTF-8 cannot hold: null characters, and halves of surrogate pairs."""
+def sanitise(text: str) -> str:
+    """Replace what PostgreSQL or UTF-8 cannot hold: null characters and halves of surrogate pairs."""
     return text.replace("\0", "\\0").encode("utf-8", "replace").decode()
 
 
-def message_of(error: BaseException) -> str:
-    """What an error says; its class when that is nothing."""
+def shorten(text: str) -> str:
+    """Cut the middle out of a text that is longer than :data:`MAX_TEXT`."""
+    if len(text) <= MAX_TEXT:
+        return text
+    # What is kept leaves room for the note between.
+    kept = MAX_TEXT // 2 - 50
+    return f"{text[:kept]}\n[… {len(text) - 2 * kept} characters left out …]\n{text[-kept:]}"
+
+
+def format_message(error: BaseException) -> str:
+    """Return an error's message, or its class when it has none."""
     try:
         text = str(error)
     except Exception:
-        # An exception of an author's own, whose text cannot be made.
+        # An author's exception class whose text cannot be built.
         text = ""
-    return storable(text or type(error).__name__)
+    return sanitise(text or type(error).__name__)
 
 
-def class_and_message(error: BaseException) -> str:
-    """An error with its class, in one text."""
-    name, message = type(error).__name__, message_of(error)
+def format_error(error: BaseException) -> str:
+    """Return an error's class and message."""
+    name, message = type(error).__name__, format_message(error)
     return name if message == name else f"{name}: {message}"
 
 
-def traceback_of(error: BaseException) -> str:
-    """Where an error happened, in full; whoever keeps it takes what is :func:`shortened`."""
-    return storable("".join(traceback.format_exception(error)))
+def format_traceback(error: BaseException) -> str:
+    """Return the whole traceback; :func:`shorten` it before it is stored."""
+    return sanitise("".join(traceback.format_exception(error)))
 
 
-def shortened(text: str) -> str:
-    """The text as it is kept in the log: beginning and end, if it is longer than :data:`MAX_TEXT`."""
-    if len(text) <= MAX_TEXT:
-        return text
-    # What is kept leaves room for the words between.
-    kept = MAX_TEXT // 2 - 50
-    return f"{text[:kept]}\n[… {len(text) - 2 * kept} characters left out …]\n{text[-kept:]}"
+def format_problem(problem: Mapping[str, Any]) -> str:
+    """Return pydantic's message about one field, without the error class that it puts before a validator's message."""
+    message = str(problem.get("msg", ""))
+    return message.removeprefix("Value error, ") or message

@@ -25,10 +25,12 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from orchestrator.broker.incoming import tolerate_unreadable_properties
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
+from orchestrator.diagnostics import comes_from
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
 from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.settings import Settings
 from orchestrator.stopping import wait_or_stop
-from orchestrator.text import message_of
+from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -37,6 +39,8 @@ BROKER_ERRORS = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
 
 DECLARE_TIMEOUT = 10.0
 """Seconds for one declaration. A broker that has just started answers slowly; one in alarm does not answer."""
+
+_CLIENT = {"aio_pika", "aiormq", "pamqp"}
 
 STABLE_AFTER = 30.0
 """Seconds of connection after which the back-off starts again with a short pause."""
@@ -56,9 +60,19 @@ class BrokerAddress:
     name: str
     connect_timeout: float
 
+    @classmethod
+    def of(cls, settings: Settings, name: str) -> BrokerAddress:
+        """Return the address in the settings."""
+        return cls(settings.amqp_url.get_secret_value(), name, settings.connect_timeout)
+
     def __str__(self) -> str:
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.username or 'guest'}@{parts.hostname}:{parts.port or 5672}{parts.path}"
+
+
+def is_broker_outage(error: BaseException) -> bool:
+    """Return whether an error means that RabbitMQ is down or refuses us, not that the engine's or a user's code is wrong."""
+    return isinstance(error, BROKER_ERRORS) and comes_from(error, "orchestrator.broker", _CLIENT)
 
 
 async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
@@ -79,7 +93,7 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
             # Otherwise the client library closes it when it is garbage-collected, in a task that nothing awaits.
             with contextlib.suppress(*BROKER_ERRORS):
                 await connection.close()
-        reason = message_of(error)
+        reason = format_message(error)
         if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in reason:
             # The broker closed the connection because of the virtual host; the client library drops its message.
             reason = "the virtual host does not exist, or this user may not use it"
@@ -168,7 +182,7 @@ async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: as
         try:
             await once()
         except (ServerUnavailableError, ConfigurationError, *BROKER_ERRORS) as error:
-            logger.warning("broker connection lost", loop=name, error=message_of(error))
+            logger.warning("broker connection lost", loop=name, error=format_message(error))
         if loop.time() - began > STABLE_AFTER:
             failures = 0
         failures += 1

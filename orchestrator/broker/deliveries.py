@@ -35,7 +35,7 @@ from orchestrator.broker.topology import Topology
 from orchestrator.errors import MessageError, PublishError
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.stopping import wait_or_stop
-from orchestrator.text import class_and_message, message_of
+from orchestrator.text import format_error, format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -206,7 +206,7 @@ class Deliveries:
             return
         except BROKER_ERRORS as error:
             # The channel is closed: the broker delivers the message again, which every handler tolerates.
-            logger.info("message not acknowledged", queue=queue, error=message_of(error))
+            logger.info("message not acknowledged", queue=queue, error=format_message(error))
         except Exception:
             # A defect of ours in dead-lettering. Unacknowledged, the message would stay here until the program ends.
             logger.exception("message requeued", queue=queue)
@@ -237,10 +237,10 @@ class Deliveries:
                 if not (isinstance(error, PublishError) or self._is_transient(error)):
                     # A defect of ours. The message must neither be delivered for ever nor be lost.
                     logger.exception("message could not be processed", queue=delivery.queue)
-                    raise MessageError(f"internal error: {class_and_message(error)}") from error
+                    raise MessageError(f"internal error: {format_error(error)}") from error
                 tries += 1
                 logger.warning(
-                    "server unavailable; message kept", queue=delivery.queue, error=message_of(error), tries=tries
+                    "server unavailable; message kept", queue=delivery.queue, error=format_message(error), tries=tries
                 )
                 if await wait_or_stop(backoff(SERVER_AWAY, tries), self._stopping) or channel.is_closed:
                     raise RequeueError from error

@@ -19,7 +19,7 @@ from orchestrator.messages import (
     StepEvent,
     encode,
 )
-from orchestrator.text import storable
+from orchestrator.text import sanitise
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def dead_letter(delivery: Delivery, reason: str) -> Outgoing:
         # A callback's correlation id is its token, which operators who read the dead-letter queue must not see.
         None if delivery.queue == Exchanges.CALLBACKS else delivery.correlation_id,
         {
-            "x-reason": storable(reason)[:MAX_HEADER],
+            "x-reason": sanitise(reason)[:MAX_HEADER],
             "x-queue": delivery.queue,
             "x-routing-key": delivery.routing_key,
             **delivery.trace,

@@ -22,7 +22,7 @@ from orchestrator.broker.connection import (
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
 from orchestrator.errors import ConfigurationError, PublishError, UnroutableError
-from orchestrator.text import message_of
+from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -119,7 +119,9 @@ class Publisher:
                 f"no confirm for {message.type} to '{message.exchange}' within {self._timeout} s"
             ) from error
         except BROKER_ERRORS as error:
-            raise PublishError(f"{message.type} to '{message.exchange}' was not taken: {message_of(error)}") from error
+            raise PublishError(
+                f"{message.type} to '{message.exchange}' was not taken: {format_message(error)}"
+            ) from error
 
     async def _send(self, message: Outgoing) -> None:
         channel = self._channel

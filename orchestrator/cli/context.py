@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from orchestrator.broker.publisher import Publisher
     from orchestrator.db.session import Database
     from orchestrator.messages import Advanced
-    from orchestrator.services.start import StartLimits
 
 REFUSED, INTERRUPTED = 1, 130
 """Exit codes: refused or failed; ended by Ctrl-C."""
@@ -46,20 +45,16 @@ class CliContext:
     output: Output
 
     @property
-    def limits(self) -> StartLimits:
+    def limits(self) -> Limits:
         """The settings that use cases need."""
-        from orchestrator.services.start import StartLimits
-
-        settings = self.settings
-        return StartLimits(settings.redispatch_after, settings.state_soft_limit, settings.state_hard_limit)
+        return self.settings.limits
 
     @property
     def address(self) -> BrokerAddress:
         """Where RabbitMQ is."""
         from orchestrator.broker.connection import BrokerAddress
 
-        url = self.settings.amqp_url.get_secret_value()
-        return BrokerAddress(url, "orchestrator command line", self.settings.connect_timeout)
+        return BrokerAddress.of(self.settings, "orchestrator command line")
 
     @property
     def project(self) -> Path:
@@ -81,12 +76,7 @@ class CliContext:
         """PostgreSQL, known to answer."""
         from orchestrator.db.session import Database
 
-        database = Database(
-            self.settings.database_url.get_secret_value(),
-            pool_size=2,
-            connect_timeout=self.settings.connect_timeout,
-            application_name="orchestrator-cli",
-        )
+        database = Database.of(self.settings, "orchestrator-cli", pool_size=2)
         try:
             await database.check()
             yield database
@@ -201,16 +191,16 @@ def explain(error: BaseException) -> list[str] | None:
 def _explain_foreign(error: BaseException) -> list[str] | None:
     from sqlalchemy.exc import DBAPIError
 
-    from orchestrator.cli.origins import is_of_broker, is_of_database
-    from orchestrator.db.session import is_not_migrated
+    from orchestrator.broker.connection import is_broker_outage
+    from orchestrator.db.session import is_database_outage, is_not_migrated
 
     if is_not_migrated(error):
         return [_NOT_MIGRATED]
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _PERMISSION_DENIED:
         return [f"PostgreSQL refuses the user of ORCHESTRATOR_DATABASE_URL: {_one_line(error.orig)}"]
-    if is_of_database(error):
+    if is_database_outage(error):
         return [f"PostgreSQL went away: {_one_line(error.orig if isinstance(error, DBAPIError) else error)}"]
-    if is_of_broker(error):
+    if is_broker_outage(error):
         return [f"RabbitMQ went away: {_one_line(error)}"]
     return None
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.text import storable
+from orchestrator.text import sanitise
 from orchestrator.types import JSON, State
 
 MAX_NAME = 200
@@ -24,7 +24,7 @@ def checked_text(written: str | list[str] | None) -> str | list[str] | None:
     For every argument that reaches the database or a file as it is written.
     """
     for text in [written] if isinstance(written, str) else written or ():
-        if storable(text) != text:
+        if sanitise(text) != text:
             raise typer.BadParameter(f"{text!r} is no text: it has bytes that are no UTF-8, or a null character")
     return written
 

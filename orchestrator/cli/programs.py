@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import logging
-import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-import structlog
 import typer
 
 from orchestrator.cli.context import INTERRUPTED, REFUSED, CliContext, prepare, refuse
@@ -20,18 +13,13 @@ from orchestrator.cli.output import Output
 from orchestrator.cli.startup_checks import give_notice
 from orchestrator.log import configure_logging
 from orchestrator.registry import step_queues
+from orchestrator.runtime import leave, run_program
 from orchestrator.services.pause import engine_status
 from orchestrator.settings import Settings
 from orchestrator.workflow import DEFAULT_QUEUE, MAX_NAME_LENGTH, TASK_QUEUE
-from orchestrator.workflows.shipped import load_workflows
-
-logger = structlog.get_logger(__name__)
 
 Program = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 """Runs until the event is set, then finishes what has begun."""
-
-THREADS_END = 1.0
-"""Seconds that the event loop's threads get to end; those that run nothing need none."""
 
 DEFAULT_CONCURRENCY = 1000
 """As in the consumer itself, which is imported only when it runs."""
@@ -92,7 +80,6 @@ def dev(queue: Queues = None, concurrency: Concurrency = DEFAULT_CONCURRENCY) ->
     from orchestrator.coordinator.program import run_coordinator
 
     async def program(settings: Settings, stopping: asyncio.Event) -> None:
-        load_workflows(settings.workflows)
         queues = queue or sorted({DEFAULT_QUEUE, TASK_QUEUE, *step_queues()})
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_coordinator(settings, stopping))
@@ -108,13 +95,7 @@ def run(program: Program) -> None:
     try:
         settings = prepare()
         configure_logging(settings.log_format, settings.log_level)
-        runner = asyncio.Runner(loop_factory=_loop_factory())
-        try:
-            runner.run(_until_signalled(program, CliContext(settings, output)))
-        finally:
-            # Closing the loop waits for its threads, a form that never ends among them.
-            if runner.run(_threads_end()):
-                runner.close()
+        run_program(lambda stopping: _check_and_run(program, CliContext(settings, output), stopping))
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
@@ -122,55 +103,16 @@ def run(program: Program) -> None:
         if not refuse(output, error):
             raise
         code = REFUSED
-    _leave(code)
-
-
-async def _until_signalled(program: Program, context: CliContext) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop(number: signal.Signals) -> None:
-        if stopping.is_set():
-            os._exit(128 + number)
-        logger.info("stopping; once more ends at once", signal=number.name)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        async with context.database() as database:
-            async with database.transaction() as session:
-                await engine_status(session)  # says in one line when the database was never migrated
-            context.learn_workflows()
-            await give_notice(context, database)
-        await program(context.settings, stopping)
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-async def _threads_end() -> bool:
-    """Tell the threads of the event loop to end; whether they do so in time."""
-    # Not with wait_for: cancelled, it waits for its threads all the same.
-    ending = asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor())
-    await asyncio.wait({ending}, timeout=THREADS_END)
-    return ending.done()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where there is one."""
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
-
-
-def _leave(code: int) -> None:
-    """End, even if a plain step that outran the drain still sits in its thread: the interpreter would wait for it."""
-    if any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate()):
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    leave(code)
     raise typer.Exit(code)
+
+
+async def _check_and_run(program: Program, context: CliContext, stopping: asyncio.Event) -> None:
+    async with context.database() as database:
+        async with database.transaction() as session:
+            await engine_status(
+                session
+            )  # raises an error that is explained in one line when the database was never migrated
+        context.learn_workflows()
+        await give_notice(context, database)
+    await program(context.settings, stopping)

@@ -15,6 +15,7 @@ from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced
 from orchestrator.services.results import events_of
 from orchestrator.stopping import wait_or_stop
+from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -88,7 +89,7 @@ class Dispatcher:
             # again together with the next ones.
             for process_id, sequence in marks.items():
                 self._announced[process_id] = max(sequence, self._announced.get(process_id, 0))
-            words = str(error) or type(error).__name__
+            words = format_message(error)
             if is_connection_error(error):
                 logger.warning("marks not written yet; events may be published twice", error=words)
             else:

@@ -42,22 +42,23 @@ from orchestrator.messages import (
 from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_progress
 from orchestrator.services.control import abort, resume
 from orchestrator.services.reconcile import early_answer, look
-from orchestrator.services.start import StartLimits, StartRequest, start
-from orchestrator.text import storable
+from orchestrator.services.start import StartRequest, start
+from orchestrator.settings import Limits
+from orchestrator.text import sanitise
 
 logger = structlog.get_logger(__name__)
 
 
-class Receiver:
+class Handlers:
     """The coordinator's handlers, one for each queue."""
 
-    def __init__(self, database: Database, publisher: Publisher, dispatcher: Dispatcher, limits: StartLimits) -> None:
+    def __init__(self, database: Database, publisher: Publisher, dispatcher: Dispatcher, limits: Limits) -> None:
         self._database = database
         self._publisher = publisher
         self._dispatcher = dispatcher
         self._limits = limits
 
-    async def result(self, delivery: Delivery) -> None:
+    async def take_result(self, delivery: Delivery) -> None:
         """A step's result, or a nudge to look at a process. No database on the first path."""
         if delivery.type == MessageType.STEP_RESULT:
             message = decode(Advanced, delivery.body)
@@ -70,7 +71,7 @@ class Receiver:
         else:
             raise MessageError(f"the results queue takes no messages of type {delivery.type!r}")
 
-    async def command(self, delivery: Delivery) -> None:
+    async def take_command(self, delivery: Delivery) -> None:
         """A command from another service. The sender hears the outcome if it said where; refusals are never silent."""
         commands: dict[str, Callable[[Delivery], Awaitable[tuple[MessageType, Message, Advanced | None]]]] = {
             MessageType.START.value: self._start,
@@ -90,7 +91,7 @@ class Receiver:
             await self._dispatcher.act_quietly(message)
         await self._reply(delivery, kind, answer)
 
-    async def callback(self, delivery: Delivery) -> None:
+    async def take_callback(self, delivery: Delivery) -> None:
         """A completion message from an external system."""
         token = delivery.correlation_id
         if not token:
@@ -183,7 +184,7 @@ class Receiver:
         """
         refusal = Refused(
             error=type(error).__name__,
-            detail=storable(str(error)),
+            detail=sanitise(str(error)),
             reasons=error.reasons if isinstance(error, RequestError) else [],
             form=error.form if isinstance(error, FormIncompleteError) else None,
         )

@@ -1,76 +1,60 @@
-"""The coordinator program: wiring, start and graceful end."""
+"""The coordinator program: its parts, its start and its graceful stop."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import structlog
 
-from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.deliveries import Deliveries
-from orchestrator.broker.publisher import Publisher
-from orchestrator.broker.topology import Queues, Topology
+from orchestrator.broker.topology import Queues
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.coordinator.handlers import Receiver
+from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.reconciler import Reconciler
-from orchestrator.db.session import Database, is_connection_error
-from orchestrator.services.start import StartLimits
+from orchestrator.db.session import is_connection_error
+from orchestrator.runtime import open_servers
 from orchestrator.settings import Settings
 from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
 
 PREFETCH = 200
-"""Messages of each queue under way at once; results wait only for confirms, so many are needed to keep busy."""
+"""Messages of each queue in progress at once; results wait for confirms only, so throughput needs many."""
 
 
 async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
-    """Coordinate until ``stopping`` is set, then finish what has begun.
+    """Coordinate until ``stopping`` is set, then finish the messages in progress.
 
     Raises:
-        DefinitionError, ConfigurationError, ServerUnavailableError: at start-up, each one line.
+        DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
     load_workflows(settings.workflows)
-    topology = Topology.of(settings.queue_type)
-    address = BrokerAddress(settings.amqp_url.get_secret_value(), "orchestrator coordinator", settings.connect_timeout)
-    database = Database(
-        settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool_size,
-        connect_timeout=settings.connect_timeout,
-        application_name="orchestrator-coordinator",
-    )
-    limits = StartLimits(settings.redispatch_after, settings.state_soft_limit, settings.state_hard_limit)
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(database.close)
-        await database.open()
-        await database.require_tables()
-        publisher = Publisher(address, topology, settings.publish_timeout)
-        await publisher.check()
+    async with open_servers(settings, "coordinator") as servers:
+        database, publisher = servers.database, servers.publisher
         dispatcher = Dispatcher(publisher, database.pool)
-        receiver = Receiver(database, publisher, dispatcher, limits)
+        handlers = Handlers(database, publisher, dispatcher, settings.limits)
         reconciler = Reconciler(
             database,
             dispatcher,
-            address,
-            limits,
+            servers.address,
+            settings.limits,
             interval=settings.reconcile_interval,
             presumed_dead_after=settings.presumed_dead_after,
             max_lost_attempts=settings.max_lost_attempts,
         )
         deliveries = Deliveries(
-            address,
-            topology,
+            servers.address,
+            servers.topology,
             {
-                Queues.RESULTS.value: receiver.result,
-                Queues.COMMANDS.value: receiver.command,
-                Queues.CALLBACKS.value: receiver.callback,
+                Queues.RESULTS.value: handlers.take_result,
+                Queues.COMMANDS.value: handlers.take_command,
+                Queues.CALLBACKS.value: handlers.take_callback,
             },
             prefetch=PREFETCH,
             max_bytes=settings.max_message_bytes,
             is_transient=is_connection_error,
             publisher=publisher,
-            refuse={Queues.COMMANDS.value: receiver.refuse},
+            refuse={Queues.COMMANDS.value: handlers.refuse},
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())

@@ -32,8 +32,9 @@ from orchestrator.errors import (
 )
 from orchestrator.registry import queue_of
 from orchestrator.services.reconcile import look, lost
-from orchestrator.services.start import StartLimits
+from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
+from orchestrator.text import format_message
 from orchestrator.types import ProcessStatus
 
 logger = structlog.get_logger(__name__)
@@ -70,7 +71,7 @@ class Reconciler:
         database: Database,
         dispatcher: Dispatcher,
         address: BrokerAddress,
-        limits: StartLimits,
+        limits: Limits,
         *,
         interval: float,
         presumed_dead_after: float,
@@ -96,7 +97,7 @@ class Reconciler:
             except Exception as error:
                 self._seeing_since = None
                 if is_connection_error(error):
-                    logger.warning("the database is away; looking again", error=str(error) or type(error).__name__)
+                    logger.warning("the database is away; looking again", error=format_message(error))
                 else:
                     # A defect of ours, in one round. The next rounds still help every other process.
                     logger.exception("reconciler round failed")
@@ -175,7 +176,7 @@ class Reconciler:
         try:
             return {queue: await measure(connection, step_queue(queue)) for queue in queues}
         except BROKER_ERRORS as error:
-            raise PublishError(str(error) or type(error).__name__) from error
+            raise PublishError(format_message(error)) from error
         finally:
             await connection.close()
 

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from orchestrator.db.registration import link_default_workflows
 from orchestrator.db.session import is_connection_error, is_database_loss
 from orchestrator.errors import ConfigurationError
-from orchestrator.text import class_and_message
+from orchestrator.text import format_error
 
 # Two programs that start at once must not migrate at once. The number is arbitrary; it only has to be always the same.
 _ADVISORY_LOCK = 7_261_944_031
@@ -220,7 +220,7 @@ def _reason(error: BaseException, project: Path) -> str:
         return f"{type(error).__name__}: {error.msg}"
     if not isinstance(error, DBAPIError) or error.orig is None:
         known = isinstance(error, CommandError | RevisionError | SQLAlchemyError | ConfigurationError)
-        return " ".join((str(error) if known else class_and_message(error)).split()) + _advice(error, project)
+        return " ".join((str(error) if known else format_error(error)).split()) + _advice(error, project)
     words_of_database = " ".join(str(error.orig.__cause__ or error.orig).split())
     state = str(getattr(error.orig, "sqlstate", None))
     return f"{words_of_database}; nothing has changed: run it again" if state.startswith(_PASSES) else words_of_database

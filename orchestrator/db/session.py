@@ -25,7 +25,9 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
+from orchestrator.diagnostics import is_own, mark_own
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
+from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -86,6 +88,16 @@ class Database:
         self._connect_timeout = connect_timeout
         self._application_name = application_name
         self._pool: DriverPool | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, application_name: str, pool_size: int | None = None) -> Database:
+        """Build the connections that the settings ask for."""
+        return cls(
+            settings.database_url.get_secret_value(),
+            pool_size=settings.database_pool_size if pool_size is None else pool_size,
+            connect_timeout=settings.connect_timeout,
+            application_name=application_name,
+        )
 
     @property
     def engine(self) -> AsyncEngine:
@@ -237,7 +249,7 @@ def is_database_loss(error: BaseException) -> bool:
     An author's code may lose connections to other systems as well, and other databases by the same libraries; only what was
     raised by a connection of ours counts, which our engine has marked.
     """
-    if not is_ours(error):
+    if not is_own(error):
         return False
     if isinstance(error, DBAPIError):
         cause = None if error.orig is None else error.orig.__cause__
@@ -253,26 +265,25 @@ def is_not_migrated(error: BaseException) -> bool:
 
 
 _MISSING_TABLE, _MISSING_COLUMN = "42P01", "42703"
-_OURS = "orchestrator_own"
 
 
-def is_ours(error: BaseException) -> bool:
-    """Return whether a connection of ours, or the attempt to open one, raised an error; asyncpg's own, once connected, aside."""
-    return bool(getattr(error, _OURS, False))
+def is_database_outage(error: BaseException) -> bool:
+    """Return whether an error means that PostgreSQL is down, and not a file or another server of a user's code."""
+    return is_connection_error(error) and (not isinstance(error, OSError) or is_own(error))
 
 
 async def _connect(*arguments: Any, **options: Any) -> Any:
     try:
         return await asyncpg.connect(*arguments, **options)
     except Exception as error:
-        setattr(error, _OURS, True)
+        mark_own(error)
         raise
 
 
 def _mark(context: ExceptionContext) -> None:
     for error in (context.original_exception, context.sqlalchemy_exception):
         if error is not None:
-            setattr(error, _OURS, True)
+            mark_own(error)
 
 
 async def _no_reset(_: Driver) -> None:

@@ -20,7 +20,8 @@ from orchestrator.db.subscriptions import StoredBlock
 from orchestrator.domain.annotations import has_union
 from orchestrator.domain.model import Block, DomainModel, describe
 from orchestrator.engine.state import has_null_character
-from orchestrator.errors import ModelError, told_by
+from orchestrator.errors import ModelError
+from orchestrator.text import format_problem
 from orchestrator.types import JSON
 
 Model = TypeVar("Model", bound=DomainModel)
@@ -37,7 +38,7 @@ _MISSING = object()
 def list_problems(error: ValidationError, path: str = "", known: Collection[str] = ()) -> list[str]:
     """Format pydantic's errors, one text per field, each with its path; fields in ``known`` are left out."""
     return [
-        f"{'.'.join([*filter(None, [path]), *map(str, one['loc'])]) or 'all of it'}: {told_by(one)}"
+        f"{'.'.join([*filter(None, [path]), *map(str, one['loc'])]) or 'all of it'}: {format_problem(one)}"
         for one in error.errors(include_url=False, include_context=False, include_input=False)
         if not (one["loc"] and one["loc"][0] in known)
     ]

@@ -27,7 +27,7 @@ from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import SYSTEM, Process
 from orchestrator.engine.transitions import TRANSITIONS, refusal
 from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
-from orchestrator.text import class_and_message, shortened, traceback_of
+from orchestrator.text import format_error, format_traceback, shorten
 from orchestrator.types import ProcessStatus, State, StepStatus
 from orchestrator.workflow import Predicate, StepKind
 
@@ -186,8 +186,8 @@ class _Draft:
             except (Exception, SystemExit) as error:
                 # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
                 # same. A retry asks it again, because the position was not entered.
-                message = shortened(f"the condition of this step raised {class_and_message(error)}")
-                self.fail(leaf, Failure(type(error).__name__, message, shortened(traceback_of(error))))
+                message = shorten(f"the condition of this step raised {format_error(error)}")
+                self.fail(leaf, Failure(type(error).__name__, message, shorten(format_traceback(error))))
                 return
             if end is not None:
                 for skipped in self.plan.leaves[position:end]:

@@ -26,7 +26,7 @@ from orchestrator.errors import (
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.results import caught_up, due_in, judge
-from orchestrator.services.start import StartLimits
+from orchestrator.settings import Limits
 from orchestrator.types import JSON, ProcessStatus, State
 
 logger = structlog.get_logger(__name__)
@@ -42,9 +42,7 @@ _REFUSALS = {
 }
 
 
-async def receive(
-    session: AsyncSession, token: str, outcome: str, payload: State, limits: StartLimits
-) -> Advanced | None:
+async def receive(session: AsyncSession, token: str, outcome: str, payload: State, limits: Limits) -> Advanced | None:
     """Take an external system's answer.
 
     Returns:
@@ -93,9 +91,7 @@ async def report_progress(session: AsyncSession, token: str, progress: State) ->
     await callbacks.store_progress(session, callback, progress)
 
 
-async def apply_answer(
-    session: AsyncSession, process: Process, callback: StoredCallback, limits: StartLimits
-) -> Advanced:
+async def apply_answer(session: AsyncSession, process: Process, callback: StoredCallback, limits: Limits) -> Advanced:
     """Let a parked process go on with the answer in its callback; both are locked."""
     plan = plan_of(process.workflow)
     event: Event

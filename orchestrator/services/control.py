@@ -31,11 +31,11 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.hooks import fill, require
+from orchestrator.services.hooks import authorize, run_form
 from orchestrator.services.injection import load_arguments
 from orchestrator.services.reconcile import look
 from orchestrator.services.results import caught_up, due_in, new_stamp
-from orchestrator.services.start import StartLimits
+from orchestrator.settings import Limits
 from orchestrator.types import JSON, ProcessStatus, State
 from orchestrator.workflow import StepKind
 
@@ -45,7 +45,7 @@ async def resume(
     process_id: UUID,
     inputs: Sequence[State],
     user: str,
-    limits: StartLimits,
+    limits: Limits,
     *,
     key: str | None = None,
     seen: int | None = None,
@@ -80,7 +80,7 @@ async def resume(
 
 
 async def retry(
-    session: AsyncSession, process_id: UUID, user: str, limits: StartLimits, *, seen: int | None = None
+    session: AsyncSession, process_id: UUID, user: str, limits: Limits, *, seen: int | None = None
 ) -> Advanced:
     """Try a failed or waiting process again, from the state after its last successful step.
 
@@ -99,7 +99,7 @@ async def abort(
     session: AsyncSession,
     process_id: UUID,
     user: str,
-    limits: StartLimits,
+    limits: Limits,
     reason: str | None = None,
     *,
     key: str | None = None,
@@ -135,7 +135,7 @@ async def patch(
     reason: str,
     changes: Mapping[str, JSON],
     removed: Sequence[str],
-    limits: StartLimits,
+    limits: Limits,
     *,
     seen: int | None = None,
 ) -> Advanced:
@@ -166,7 +166,7 @@ async def patch(
 
 
 async def skip(
-    session: AsyncSession, process_id: UUID, user: str, reason: str, limits: StartLimits, *, seen: int | None = None
+    session: AsyncSession, process_id: UUID, user: str, reason: str, limits: Limits, *, seen: int | None = None
 ) -> Advanced:
     """Leave out the step at which a process has failed and go on after it.
 
@@ -199,7 +199,7 @@ async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
 
 
 async def _apply(
-    session: AsyncSession, process: Process, event: Event, limits: StartLimits, command: Command | None = None
+    session: AsyncSession, process: Process, event: Event, limits: Limits, command: Command | None = None
 ) -> Advanced:
     plan = plan_of(process.workflow)
     # Only now is the row locked: authors' forms and authorisation callbacks were asked before, and may have taken their time.
@@ -220,7 +220,7 @@ async def _apply(
     return await caught_up(session, plan, decision, at)
 
 
-async def _as_it_is(session: AsyncSession, process_id: UUID, limits: StartLimits) -> Advanced:
+async def _as_it_is(session: AsyncSession, process_id: UUID, limits: Limits) -> Advanced:
     """The answer to a repeated command: looks again, because whoever carried it out may have died before it published."""
     message = await look(session, process_id, limits)
     if message is None:
@@ -243,10 +243,10 @@ async def _authorize(process: Process, user: str, action: Action) -> None:
         leaf = plan.locate(process)
     except WorkflowChangedError:
         leaf = None  # the step is gone from the code, and its callback with it: the workflow's decides
-    await require(plan.authorizer(action, leaf), Attempted(user, process.workflow, process.step, action))
+    await authorize(plan.authorizer(action, leaf), Attempted(user, process.workflow, process.step, action))
 
 
-async def _submitted(session: AsyncSession, process: Process, inputs: Sequence[State], limits: StartLimits) -> State:
+async def _submitted(session: AsyncSession, process: Process, inputs: Sequence[State], limits: Limits) -> State:
     try:
         delta = canonical(await _fill(session, process, inputs), f"the form of {process.step!r}")
         check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
@@ -277,7 +277,7 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
         arguments = leaf.arguments.fill(process.state, engine, loaded)
     except StepError as error:
         raise ConflictError(f"{what} cannot be made: {error}") from error
-    return await fill(leaf.step.form, arguments, inputs, what)
+    return await run_form(leaf.step.form, arguments, inputs, what)
 
 
 async def _refuse_when_paused(session: AsyncSession) -> None:

@@ -24,11 +24,11 @@ from orchestrator.messages import Advanced, LoggedEntry, NextStep
 from orchestrator.registry import plan_of
 from orchestrator.services.callbacks import apply_answer
 from orchestrator.services.results import caught_up, describe, due_in, judge
-from orchestrator.services.start import StartLimits
+from orchestrator.settings import Limits
 from orchestrator.types import ProcessStatus
 
 
-async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> Advanced | None:
+async def look(session: AsyncSession, process_id: UUID, limits: Limits) -> Advanced | None:
     """Do what is due for a process and say what must be published: its unpublished events and its next command.
 
     Returns:
@@ -51,7 +51,7 @@ async def look(session: AsyncSession, process_id: UUID, limits: StartLimits) -> 
     return describe(plan, process, now, entries, None if leaf is None else _next(process, leaf))
 
 
-async def early_answer(session: AsyncSession, process_id: UUID, limits: StartLimits) -> Advanced | None:
+async def early_answer(session: AsyncSession, process_id: UUID, limits: Limits) -> Advanced | None:
     """Let a process that has just parked go on, if its callback was answered before it did."""
     if not await callbacks.has_answer(session, process_id):
         return None
@@ -62,9 +62,7 @@ async def early_answer(session: AsyncSession, process_id: UUID, limits: StartLim
     return await apply_answer(session, process, callback, limits)
 
 
-async def lost(
-    session: AsyncSession, claim: Claim, limit: int, limits: StartLimits, *, counted: bool = True
-) -> Advanced:
+async def lost(session: AsyncSession, claim: Claim, limit: int, limits: Limits, *, counted: bool = True) -> Advanced:
     """Give back the claim of a consumer that is presumed dead. The row is locked; ``counted`` as in ``AttemptLost``."""
     process = claim.process
     plan = plan_of(process.workflow)
@@ -74,7 +72,7 @@ async def lost(
 
 
 async def _do_due(
-    session: AsyncSession, plan: Plan, process: Process, due_at: datetime | None, now: datetime, limits: StartLimits
+    session: AsyncSession, plan: Plan, process: Process, due_at: datetime | None, now: datetime, limits: Limits
 ) -> Process | None:
     is_due = due_at is not None and due_at <= now
     if process.status is ProcessStatus.WAITING and is_due:
@@ -99,7 +97,7 @@ async def _do_due(
     return None
 
 
-async def _store(session: AsyncSession, process: Process, decision: Decision, limits: StartLimits) -> Process:
+async def _store(session: AsyncSession, process: Process, decision: Decision, limits: Limits) -> Process:
     await store_decision(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
     return decision.process
 

@@ -28,9 +28,10 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.hooks import fill, require, require_predicate
+from orchestrator.services.hooks import authorize, check_predicate, run_form
 from orchestrator.services.results import advanced, due_in, new_stamp
 from orchestrator.services.subscriptions import require_usable
+from orchestrator.settings import Limits
 from orchestrator.targets import Target
 from orchestrator.types import ProcessStatus, State
 from orchestrator.workflow import Workflow
@@ -56,15 +57,6 @@ class StartRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class StartLimits:
-    """The settings that a start needs."""
-
-    redispatch_after: float
-    state_soft_limit: int
-    state_hard_limit: int
-
-
-@dataclass(frozen=True, slots=True)
 class StartOutcome:
     """The process; ``message`` is ``None`` when it was there already."""
 
@@ -77,7 +69,7 @@ class StartOutcome:
         return self.message is not None
 
 
-async def start(session: AsyncSession, request: StartRequest, limits: StartLimits) -> StartOutcome:
+async def start(session: AsyncSession, request: StartRequest, limits: Limits) -> StartOutcome:
     """Start a process.
 
     Raises:
@@ -96,11 +88,11 @@ async def start(session: AsyncSession, request: StartRequest, limits: StartLimit
         return _repeated(request, facts)
     plan = _registered(request.workflow, facts.workflow_id)
     workflow = plan.workflow
-    await require(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
+    await authorize(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
     assert facts.workflow_id is not None  # noqa: S101 - _registered has just made sure
     if facts.paused:
         raise EnginePausedError("the engine is paused: nothing new is started until somebody unpauses it")
-    await require_predicate(session, workflow, request.user)
+    await check_predicate(session, workflow, request.user)
     state = await _first_state(session, plan, request, limits)
     subscription_id = _subject(workflow, state)
     if subscription_id is not None:
@@ -161,7 +153,7 @@ def _subject(workflow: Workflow, state: State) -> UUID | None:
         raise InvalidInputError(f"{SUBSCRIPTION_ID!r} must be a UUID, not {state[SUBSCRIPTION_ID]!r:.100}") from error
 
 
-async def _first_state(session: AsyncSession, plan: Plan, request: StartRequest, limits: StartLimits) -> State:
+async def _first_state(session: AsyncSession, plan: Plan, request: StartRequest, limits: Limits) -> State:
     what = f"the form of {request.workflow!r}"
     form = plan.workflow.initial_input_form
     if form is None:
@@ -169,7 +161,7 @@ async def _first_state(session: AsyncSession, plan: Plan, request: StartRequest,
             raise InvalidInputError(f"the workflow {request.workflow!r} has no form, but input was sent")
         return {}
     arguments = plan.form.fill({}, {"state": {}, "session": session})
-    filled = await fill(form, arguments, request.inputs, what)
+    filled = await run_form(form, arguments, request.inputs, what)
     try:
         state = canonical(filled, what)
         check_size(state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)

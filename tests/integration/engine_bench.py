@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from consumers.completion import Finisher
+from consumers.completion import Completion
 from consumers.heartbeat import Heartbeat
 from consumers.metrics import Metrics
 from consumers.runner import Runner
@@ -22,18 +22,17 @@ from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.coordinator.handlers import Receiver
+from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database
 from orchestrator.db.step_session import install_guards
 from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encode
-from orchestrator.services.start import StartLimits, StartRequest, start
-from orchestrator.services.steps import StepLimits
+from orchestrator.services.start import StartRequest, start
+from orchestrator.settings import Limits
 from orchestrator.workflow import Workflow
 from tests.integration.waiting import until
 
-LIMITS = StartLimits(5, 64_000, 1_000_000)
-STEP_LIMITS = StepLimits(60, 64_000, 1_000_000)
+LIMITS = Limits(redispatch_after=5, step_timeout=60, state_soft_limit=64_000, state_hard_limit=1_000_000)
 
 
 def delivery(routing_key: str, body: bytes, *, kind: str | None = None, token: str | None = None) -> Delivery:
@@ -49,7 +48,7 @@ class Bench:
         self.address = BrokerAddress(amqp_url, "test", 3)
         self.publisher = Publisher(self.address, Topology.of("classic"), 5)
         self.dispatcher = Dispatcher(self.publisher, database.pool)
-        self.receiver = Receiver(database, self.publisher, self.dispatcher, LIMITS)
+        self.handlers = Handlers(database, self.publisher, self.dispatcher, LIMITS)
         self.threads = ThreadPoolExecutor(1)  # makes its thread when a plain step comes
 
     async def start(self, workflow: str) -> UUID:
@@ -70,14 +69,14 @@ class Bench:
         self.heartbeat = Heartbeat(self.database.pool, ["default"], 100, interval=interval, timeout=presumed_dead_after)
         await self.heartbeat.register()
         used = database or self.database
-        finisher = Finisher(
+        completion = Completion(
             used, publisher or self.publisher, Metrics(), redispatch_after=LIMITS.redispatch_after, max_lost_attempts=5
         )
         return Runner(
             used,
-            finisher,
+            completion,
             self.heartbeat,
-            STEP_LIMITS,
+            LIMITS,
             self.threads,
             concurrency=100,
             max_lost_attempts=5,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from structlog.testing import capture_logs
 from tenacity import wait_fixed
 
-from orchestrator import user_code as authored
+from orchestrator import user_code
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
@@ -174,7 +174,7 @@ async def test_a_step_that_ignores_its_timeout_cannot_commit_any_more(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B5: nothing of a step that has failed is stored, however long it goes on."""
-    monkeypatch.setattr(authored, "CANCEL_GRACE", 0.1)
+    monkeypatch.setattr(user_code, "CANCEL_GRACE", 0.1)
     process_id = await bench.run("goes_on")
     assert "it ran longer than its timeout of 0.1 s" in await bench.failure(process_id)
     EVENTS["gate"].set()
@@ -259,7 +259,7 @@ async def test_a_retry_that_waits_for_its_authorisation_does_not_hold_up_the_com
     others = [await bench.start("plain") for _ in range(20)]
     for one in (held, *others):
         await runner.take(await bench.command(one))
-    asking = asyncio.create_task(bench.receiver.command(resume(held)))
+    asking = asyncio.create_task(bench.handlers.take_command(resume(held)))
     await asyncio.wait_for(EVENTS["asked"].wait(), 60)
     EVENTS["gate"].set()
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.db.callbacks import hash_token, read_token
 from orchestrator.db.processes.advance import Advance, advance, advance_many, is_committed
-from orchestrator.db.processes.claims import Claim, ClaimRequest, claim_many
+from orchestrator.db.processes.claims import Claim, claim_many
 from orchestrator.db.processes.insert import insert_process
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import Database
@@ -19,6 +19,7 @@ from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.events import Aborted, AttemptLost, Patched, Stamp, Started, StepSucceeded
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
+from orchestrator.messages import StepCommand
 from orchestrator.types import ProcessStatus, State
 from orchestrator.workflow import StepList, begin, callback_step, done, init, step, workflow
 
@@ -79,9 +80,15 @@ class Bench:
 
     async def claim(self, process: Process, attempt: int | None = None, consumer: UUID | None = None) -> Claim | None:
         async with self.database.pool.acquire() as connection:
-            wanted = ClaimRequest(process.process_id, process.position, process.attempt if attempt is None else attempt)
+            wanted = command_for(process, process.attempt if attempt is None else attempt)
             (claimed,) = await claim_many(connection, [wanted], consumer_id=consumer or self.consumer, consumer="test")
             return claimed
+
+
+def command_for(process: Process, attempt: int = 0) -> StepCommand:
+    return StepCommand(
+        process_id=process.process_id, workflow="two_steps", step="a", position=process.position, attempt=attempt
+    )
 
 
 @pytest.fixture
@@ -225,7 +232,7 @@ async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Be
         process = await bench.start(PLAN)
         sent: list[str] = []
         connection.add_query_logger(lambda record: sent.append(record.query))
-        wanted = ClaimRequest(process.process_id, process.position, 0)
+        wanted = command_for(process)
         (held,) = await claim_many(connection, [wanted], consumer_id=bench.consumer, consumer="test")
         assert held is not None
         assert await connection.fetchval("SHOW synchronous_commit") == "on", (
@@ -248,8 +255,8 @@ def _nothing() -> tuple[Process, Decision]:
 async def test_many_steps_share_a_statement_and_are_fenced_one_by_one(bench: Bench) -> None:
     """A stale command or an overtaken attempt among them is refused alone; two commands for one step give one claim."""
     processes = [await bench.start(PLAN, {"n": n}) for n in range(5)]
-    wanted = [ClaimRequest(one.process_id, one.position, 0) for one in processes]
-    stale = ClaimRequest(processes[0].process_id, processes[0].position, 7)
+    wanted = [command_for(one) for one in processes]
+    stale = command_for(processes[0], 7)
     async with bench.database.pool.acquire() as connection:
         claims = await claim_many(connection, [stale, *wanted, wanted[1]], consumer_id=bench.consumer, consumer="test")
         assert [one is not None for one in claims] == [False, True, True, True, True, True, False]

@@ -26,7 +26,7 @@ async def test_draining_ends_although_the_database_is_away(
     database: Database, database_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot be given back is found by a coordinator: the consumer is going to be silent."""
-    monkeypatch.setattr(runners, "GIVE_BACK_TIME", 0.5)
+    monkeypatch.setattr(runners, "RELEASE_TIMEOUT", 0.5)
     own = Database(database_url, pool_size=2, connect_timeout=1, application_name="a consumer")
     await own.open()
     async with bench_of(database, amqp_url, monkeypatch, __name__, sleeps) as bench:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.session import Database
 from orchestrator.errors import DefinitionError, InvalidInputError
 from orchestrator.forms import FormPage
-from orchestrator.services.hooks import fill
+from orchestrator.services.hooks import run_form
 from orchestrator.workflows.pages import product_first, subscription_first
 from tests.integration.model_bench import Bench, make_bench
 from tests.unit.models import Node
@@ -39,7 +39,7 @@ async def test_a_form_that_cannot_show_what_is_stored_is_not_blamed_on_the_calle
     pages = subscription_first("modify_node", form, may_run, takes_version=False)
     async with bench.session() as session:
         with pytest.raises(DefinitionError) as refused:
-            await fill(pages, {"session": session}, [{"subscription_id": str(node.subscription_id)}], "the form")
+            await run_form(pages, {"session": session}, [{"subscription_id": str(node.subscription_id)}], "the form")
     assert str(refused.value) == (
         f"the form of 'modify_node' cannot be made: the subscription {node.subscription_id} (Node P, active) does not fit Node:"
         " node.ims_id: Field required (in NodeBlock); run 'orchestrator db migrate-domain-models' to see what a migration must"
@@ -52,6 +52,8 @@ async def test_whoever_names_a_product_by_its_label_is_told_the_ids(bench: Bench
     await bench.database.pool.execute(LINK)
     async with bench.session() as session:
         with pytest.raises(InvalidInputError) as refused:
-            await fill(product_first("create_node", None), {"session": session}, [{"product": "Node P"}], "the form")
+            await run_form(
+                product_first("create_node", None), {"session": session}, [{"product": "Node P"}], "the form"
+            )
     told = f"choose one by its id: {bench.products['Node P']} (Node P)"
     assert refused.value.reasons == [{"key": "form.invalid", "loc": ["product"], "msg": told}]

@@ -94,9 +94,9 @@ async def test_entries_whose_message_was_lost_are_told_by_whoever_moves_the_proc
         await bench.run_step(process_id, dying, "suspended" if name == "approvals" else "awaiting_callback")
         if name == "approvals":
             for _ in range(2):
-                await bench.receiver.command(resume(process_id, {"approved": True}))
+                await bench.handlers.take_command(resume(process_id, {"approved": True}))
         else:
-            await bench.receiver.callback(delivery("callback.completed", b"{}", token=TOKENS[-1]))
+            await bench.handlers.take_callback(delivery("callback.completed", b"{}", token=TOKENS[-1]))
 
         # The claim of the step that follows writes the mark up to which all has been told.
         await bench.run_step(process_id, await bench.runner(), "completed")

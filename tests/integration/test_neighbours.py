@@ -125,10 +125,10 @@ async def test_a_result_that_the_database_cannot_hold_is_a_dead_letter_and_the_n
     )
     huge = encode(message).replace(b'"sequence":1', b'"sequence":1099511627776')
     with pytest.raises(MessageError, match="sequence: Input should be less than 2147483648"):
-        await bench.receiver.result(delivery("result", huge, kind="step.result"))
+        await bench.handlers.take_result(delivery("result", huge, kind="step.result"))
 
     good = message.model_copy(update={"process_id": process_id, "sequence": 2})
-    await bench.receiver.result(delivery("result", encode(good), kind="step.result"))
+    await bench.handlers.take_result(delivery("result", encode(good), kind="step.result"))
     stopping = asyncio.Event()
     running = asyncio.create_task(bench.dispatcher.run(stopping))
 

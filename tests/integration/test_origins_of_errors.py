@@ -10,9 +10,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from orchestrator.broker.connection import BrokerAddress, connect, measure, one_channel
+from orchestrator.broker.connection import BrokerAddress, connect, is_broker_outage, measure, one_channel
 from orchestrator.cli.context import explain
-from orchestrator.cli.origins import is_of_broker
 from orchestrator.db.lookup import find_process
 from orchestrator.db.session import Database
 
@@ -40,7 +39,7 @@ async def test_what_the_client_raises_after_a_connection_was_lost_is_blamed_on_r
     with pytest.raises(Exception, match=r".") as lost:
         await measure(connection, "any")
     assert isinstance(lost.value, RuntimeError)
-    assert is_of_broker(lost.value)
+    assert is_broker_outage(lost.value)
     lines = explain(lost.value)
     assert lines is not None
     assert lines[0].startswith("RabbitMQ went away: ")

@@ -15,7 +15,7 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database
 from orchestrator.messages import Advanced
-from orchestrator.services.start import StartLimits
+from orchestrator.settings import Limits
 
 INSERT = """
 INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, entered, attempt, sequence, failures,
@@ -36,7 +36,7 @@ async def test_a_process_that_cannot_be_looked_at_does_not_keep_the_others_from_
     await database.pool.execute(INSERT, healthy, workflow, 10)
     looked: list[UUID] = []
 
-    async def look(_: AsyncSession, process_id: UUID, __: StartLimits) -> Advanced | None:
+    async def look(_: AsyncSession, process_id: UUID, __: Limits) -> Advanced | None:
         looked.append(process_id)
         if process_id == broken:
             raise ZeroDivisionError
@@ -48,7 +48,7 @@ async def test_a_process_that_cannot_be_looked_at_does_not_keep_the_others_from_
         database,
         Dispatcher(Publisher(address, Topology(), 5), database.pool),
         address,
-        StartLimits(5, 1000, 1000),
+        Limits(redispatch_after=5, step_timeout=60, state_soft_limit=1000, state_hard_limit=1000),
         interval=1,
         presumed_dead_after=10,
         max_lost_attempts=5,

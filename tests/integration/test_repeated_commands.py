@@ -18,16 +18,17 @@ from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.coordinator.handlers import Receiver
+from orchestrator.coordinator.handlers import Handlers
 from orchestrator.db.session import Database
 from orchestrator.errors import PublishError
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.messages import Advanced
 from orchestrator.services.pause import set_paused
-from orchestrator.services.start import StartLimits, StartRequest, start
+from orchestrator.services.start import StartRequest, start
+from orchestrator.settings import Limits
 from orchestrator.workflow import StepList, begin, conditional, done, init, inputstep, step, workflow
 
-LIMITS = StartLimits(5, 64_000, 1_000_000)
+LIMITS = Limits(redispatch_after=5, step_timeout=60, state_soft_limit=64_000, state_hard_limit=1_000_000)
 YES = {"approved": True}
 
 
@@ -79,7 +80,7 @@ class Bench:
     ) -> None:
         self.database, self.channel, self.replies = database, channel, replies
         self.dispatcher = Dispatcher(publisher, database.pool)
-        self.receiver = Receiver(database, publisher, self.dispatcher, LIMITS)
+        self.handlers = Handlers(database, publisher, self.dispatcher, LIMITS)
 
     async def start(self, workflow: str) -> UUID:
         async with self.database.transaction() as session:
@@ -87,7 +88,7 @@ class Bench:
 
     async def deliver(self, kind: str, process_id: UUID, message_id: str | None = None, **body: Any) -> None:
         raw = json.dumps({"process_id": str(process_id), **body}).encode()
-        await self.receiver.command(
+        await self.handlers.take_command(
             Delivery("orchestrator.commands", raw, None, kind, message_id, None, self.replies.name, redelivered=False)
         )
 

@@ -15,7 +15,7 @@ from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Exchanges, Queues, Topology
 from orchestrator.coordinator.dispatcher import Dispatcher
-from orchestrator.coordinator.handlers import Receiver
+from orchestrator.coordinator.handlers import Handlers
 from orchestrator.db.session import Database
 from tests.integration.engine_bench import LIMITS
 from tests.integration.test_broker import address, consuming, letters, ready
@@ -102,8 +102,8 @@ async def test_the_message_itself_and_those_behind_it_are_handled(
 async def test_a_message_that_needs_what_cannot_be_read_is_a_dead_letter_that_says_so(
     amqp_url: str, database: Database, publisher: Publisher, exchange: str, key: str, body: bytes, reason: str
 ) -> None:
-    receiver = Receiver(database, publisher, Dispatcher(publisher, database.pool), LIMITS)
-    handler = receiver.callback if exchange == Exchanges.CALLBACKS else receiver.command
+    handlers = Handlers(database, publisher, Dispatcher(publisher, database.pool), LIMITS)
+    handler = handlers.take_callback if exchange == Exchanges.CALLBACKS else handlers.take_command
     properties = {"correlation_id": "a token", "message_id": "of this start", **UNREADABLE["a header's name"]}
     await send(amqp_url, exchange, key, (body, properties))
 
@@ -120,14 +120,14 @@ async def test_a_message_that_needs_what_cannot_be_read_is_a_dead_letter_that_sa
 async def test_a_start_with_its_key_in_the_body_needs_no_properties(
     amqp_url: str, database: Database, publisher: Publisher
 ) -> None:
-    receiver = Receiver(database, publisher, Dispatcher(publisher, database.pool), LIMITS)
+    handlers = Handlers(database, publisher, Dispatcher(publisher, database.pool), LIMITS)
     body = b'{"workflow": "unheard_of", "idempotency_key": "k"}'
     await send(amqp_url, Exchanges.COMMANDS, "workflow.start", (body, UNREADABLE["a header's name"]))
 
     async def buried() -> bool:
         return await ready(amqp_url, Queues.DEAD) == 1
 
-    async with consuming(amqp_url, publisher, Queues.COMMANDS, receiver.command):
+    async with consuming(amqp_url, publisher, Queues.COMMANDS, handlers.take_command):
         await until(buried, "the message is a dead letter")
     (letter,) = await letters(amqp_url)
     assert "NotFoundError" in str(letter.headers["x-reason"])

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.authorization import Action, Attempted, given
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, ForbiddenError
-from orchestrator.services.hooks import require
+from orchestrator.services.hooks import authorize
 from orchestrator.workflow import (
     Step,
     StepList,
@@ -62,13 +62,13 @@ class Office:
 
 @pytest.mark.parametrize("callback", [asynchronous, plain, everything, nothing, optional, Office(), None])
 async def test_a_callback_of_any_style_is_asked_for_what_it_names(callback: Callable[..., Any] | None) -> None:
-    await require(callback, ASKED)
+    await authorize(callback, ASKED)
 
 
 @pytest.mark.parametrize("said", [False, None, 0, ""])
 async def test_anything_but_yes_is_no(said: object) -> None:
     with pytest.raises(ForbiddenError, match="'ann' may not retry the step 'Reserve' of the workflow 'create_node'"):
-        await require(lambda: said, ASKED)  # type: ignore[arg-type]
+        await authorize(lambda: said, ASKED)  # type: ignore[arg-type]
 
 
 async def test_a_callback_that_raises_allows_nothing() -> None:
@@ -76,7 +76,7 @@ async def test_a_callback_that_raises_allows_nothing() -> None:
         raise ConnectionError("the directory is away")
 
     with pytest.raises(ForbiddenError, match=r"could not be decided .* ConnectionError: the directory is away"):
-        await require(broken, ASKED)
+        await authorize(broken, ASKED)
 
 
 async def test_a_callback_may_refuse_in_words_of_its_own() -> None:
@@ -84,7 +84,7 @@ async def test_a_callback_may_refuse_in_words_of_its_own() -> None:
         raise ForbiddenError("only during office hours")
 
     with pytest.raises(ForbiddenError, match=r"^only during office hours$"):
-        await require(strict, ASKED)
+        await authorize(strict, ASKED)
 
 
 def test_an_answer_is_given_only_what_the_function_names() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from consumers.batching import Batches
+from consumers.batching import Batcher
 
 
 class Statement:
@@ -31,14 +31,14 @@ class Statement:
 async def test_on_an_idle_system_a_call_is_sent_at_once_and_alone() -> None:
     statement = Statement()
     statement.may_answer.set()
-    batches = Batches(statement, at_once=1, largest=10)
+    batches = Batcher(statement, at_once=1, largest=10)
     assert [await batches(1), await batches(2)] == [2, 4]
     assert statement.sent == [[1], [2]]
 
 
 async def test_what_gathers_shares_the_next_statement_up_to_the_largest() -> None:
     statement = Statement()
-    batches = Batches(statement, at_once=1, largest=3)
+    batches = Batcher(statement, at_once=1, largest=3)
     calls = [asyncio.create_task(batches(number)) for number in range(1, 9)]
     await statement.called.wait()
     statement.may_answer.set()
@@ -50,7 +50,7 @@ async def test_what_gathers_shares_the_next_statement_up_to_the_largest() -> Non
 async def test_only_the_one_at_fault_hears_of_an_error() -> None:
     statement = Statement()
     statement.may_answer.set()
-    batches = Batches(statement, at_once=1, largest=10)
+    batches = Batcher(statement, at_once=1, largest=10)
     answers = await asyncio.gather(*(batches(number) for number in (1, 13, 2)), return_exceptions=True)
     assert answers[0] == 2
     assert isinstance(answers[1], ValueError)
@@ -60,7 +60,7 @@ async def test_only_the_one_at_fault_hears_of_an_error() -> None:
 async def test_a_lost_connection_is_everybodys_and_is_not_repeated_here() -> None:
     statement = Statement()
     statement.may_answer.set()
-    batches = Batches(statement, at_once=1, largest=10)
+    batches = Batcher(statement, at_once=1, largest=10)
     answers = await asyncio.gather(*(batches(number) for number in (1, 0, 2)), return_exceptions=True)
     assert all(isinstance(answer, ConnectionResetError) for answer in answers)
     assert statement.sent == [[1, 0, 2]]
@@ -68,7 +68,7 @@ async def test_a_lost_connection_is_everybodys_and_is_not_repeated_here() -> Non
 
 async def test_a_caller_that_gives_up_does_not_disturb_the_others() -> None:
     statement = Statement()
-    batches = Batches(statement, at_once=1, largest=10)
+    batches = Batcher(statement, at_once=1, largest=10)
     first, second = asyncio.create_task(batches(1)), asyncio.create_task(batches(2))
     await statement.called.wait()
     first.cancel()

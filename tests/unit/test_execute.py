@@ -16,13 +16,12 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import user_code as authored
+from orchestrator import user_code
 from orchestrator.engine.events import StepFailed, StepSucceeded
-from orchestrator.services.steps import StepLimits, execute
-from orchestrator.types import ProcessStatus
+from orchestrator.services.steps import execute
 from orchestrator.workflow import step
-from tests.unit.attempts import LIMITS, attempt, failure
-from tests.unit.walk import PROCESS_ID, blank, plan_of
+from tests.unit.attempts import LIMITS, Bare, attempt, failure
+from tests.unit.walk import PROCESS_ID
 
 
 class Port(BaseModel):
@@ -224,7 +223,7 @@ async def test_a_step_that_runs_too_long_is_cancelled_and_fails(*, own: bool) ->
             cancelled.set()
             raise
 
-    limits = LIMITS if own else replace(LIMITS, timeout=0.01)
+    limits = LIMITS if own else replace(LIMITS, step_timeout=0.01)
     outcome = await failure(step("s", timeout=0.01 if own else None)(author), limits=limits)
 
     assert cancelled.is_set()
@@ -243,7 +242,7 @@ async def test_a_step_that_cleans_up_after_its_cancellation_may_raise_there() ->
 
 
 async def test_a_step_that_ignores_its_cancellation_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authored, "CANCEL_GRACE", 0.01)
+    monkeypatch.setattr(user_code, "CANCEL_GRACE", 0.01)
     release, ended = asyncio.Event(), asyncio.Event()
 
     async def author() -> None:
@@ -263,13 +262,12 @@ async def test_a_step_that_ignores_its_cancellation_is_left_behind(monkeypatch: 
 
 
 async def test_a_plain_step_that_runs_too_long_is_left_behind_in_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authored, "CANCEL_GRACE", 0.01)
+    monkeypatch.setattr(user_code, "CANCEL_GRACE", 0.01)
     release = threading.Event()
-    leaf = plan_of(step("s", timeout=0.01)(lambda: {"released": release.wait(20)})).leaves[0]
-    process = replace(blank(ProcessStatus.RUNNING), step="s")
+    author = step("s", timeout=0.01)(lambda: {"released": release.wait(20)})
 
     with ThreadPoolExecutor(1) as threads:
-        outcome = await execute(leaf, process, {}, LIMITS, threads)
+        outcome = await execute(Bare(author), LIMITS, threads)
         release.set()
 
     assert isinstance(outcome, StepFailed)
@@ -299,15 +297,15 @@ async def test_a_cancellation_from_outside_goes_through_after_the_step_was_cance
 async def test_an_outage_of_our_own_servers_goes_through() -> None:
     """It is not the step's fault, so it is not the step's failure."""
 
+    class Connected(Bare):
+        def is_outage(self, error: Exception) -> bool:
+            return isinstance(error, ConnectionError)
+
     def author() -> None:
         raise ConnectionError("the database is away")
 
-    leaf = plan_of(step("s")(author)).leaves[0]
-    process = replace(blank(ProcessStatus.RUNNING), step="s")
-    limits = StepLimits(30, 1000, 2000)
-
     with ThreadPoolExecutor(1) as threads:
         with pytest.raises(ConnectionError):
-            await execute(leaf, process, {}, limits, threads, is_outage=lambda e: isinstance(e, ConnectionError))
-        outcome = await execute(leaf, process, {}, limits, threads, is_outage=lambda e: isinstance(e, KeyError))
+            await execute(Connected(author), LIMITS, threads)
+        outcome = await execute(Bare(author), LIMITS, threads)
     assert isinstance(outcome, StepFailed)

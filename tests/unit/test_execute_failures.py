@@ -224,7 +224,7 @@ def leaking(how: str) -> Callable[..., Any]:
 @pytest.mark.parametrize("how", ["message", "details", "details that are not JSON", "cause", "value", "key", "cut"])
 async def test_the_callback_token_reaches_neither_state_nor_log(how: str) -> None:
     """B36, B40."""
-    outcome = await failure(leaking(how), {"callback_token": TOKEN}, secret=TOKEN)
+    outcome = await failure(leaking(how), {"callback_token": TOKEN}, token=TOKEN)
 
     text = repr(outcome)
     assert TOKEN not in text

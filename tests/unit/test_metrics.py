@@ -30,9 +30,9 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def test_attempts_are_counted_by_how_they_ended() -> None:
     metrics = Metrics()
 
-    metrics.ended(process(), entry(StepStatus.SUCCESS))
-    metrics.ended(process(), entry(StepStatus.FAILED))
-    metrics.ended(process(), entry(StepStatus.FAILED))
+    metrics.count(process(), entry(StepStatus.SUCCESS))
+    metrics.count(process(), entry(StepStatus.FAILED))
+    metrics.count(process(), entry(StepStatus.FAILED))
 
     name, labels = "orchestrator_step_attempts_total", {"workflow": "create_node", "step": "Reserve"}
     assert value(metrics, name, status="success", **labels) == 1
@@ -42,8 +42,8 @@ def test_attempts_are_counted_by_how_they_ended() -> None:
 def test_a_state_above_the_soft_limit_is_counted() -> None:
     metrics = Metrics()
 
-    metrics.ended(process(), entry(StepStatus.SUCCESS))
-    metrics.ended(process(), entry(StepStatus.SUCCESS, "the state has 70000 bytes, more than the soft limit"))
+    metrics.count(process(), entry(StepStatus.SUCCESS))
+    metrics.count(process(), entry(StepStatus.SUCCESS, "the state has 70000 bytes, more than the soft limit"))
 
     assert value(metrics, "orchestrator_state_warnings_total", workflow="create_node", step="Reserve") == 1
 
@@ -51,7 +51,7 @@ def test_a_state_above_the_soft_limit_is_counted() -> None:
 def test_two_consumers_in_one_program_count_apart() -> None:
     first, second = Metrics(), Metrics()
 
-    first.ended(process(), entry(StepStatus.SUCCESS))
+    first.count(process(), entry(StepStatus.SUCCESS))
 
     labels = {"workflow": "create_node", "step": "Reserve", "status": "success"}
     assert value(second, "orchestrator_step_attempts_total", **labels) is None
@@ -62,7 +62,7 @@ def test_the_numbers_can_be_fetched_and_the_port_is_free_afterwards() -> None:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     metrics = Metrics()
-    metrics.watch(lambda: 3)
+    metrics.observe_running(lambda: 3)
     for _ in range(2):
         with metrics.served(address), urllib.request.urlopen(f"http://{address}/metrics") as answer:
             assert "orchestrator_steps_running 3.0" in answer.read().decode()

@@ -7,22 +7,22 @@ import threading
 
 import pytest
 
-from orchestrator.cli import programs
+from orchestrator import runtime
 
 
 async def test_idle_threads_of_the_event_loop_end_and_let_it_be_closed() -> None:
     await asyncio.to_thread(threading.get_ident)
 
-    assert await programs._threads_end()
+    assert await runtime._end_threads()
 
 
 async def test_a_thread_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "THREADS_END", 0.1)
+    monkeypatch.setattr(runtime, "THREADS_GRACE", 0.1)
     ending = threading.Event()
     waiting = asyncio.get_running_loop().run_in_executor(None, ending.wait)
 
     try:
-        assert not await programs._threads_end()
+        assert not await runtime._end_threads()
     finally:
         ending.set()  # or the test's own loop would wait for the thread
         await waiting

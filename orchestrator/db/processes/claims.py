@@ -15,6 +15,7 @@ from orchestrator.db.engine_lock import IS_PAUSED
 from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.db.session import Driver, DriverPool
 from orchestrator.engine.process import Process
+from orchestrator.messages import StepCommand
 
 # A claim need not survive a crash of the server: losing it only means that the command is published again, and a commit is
 # fenced by the claiming consumer's id as well as by the attempt. So it may skip the wait for the disk. The setting is made
@@ -54,20 +55,6 @@ _LOCK_LOST = text(
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimRequest:
-    """A step that a command asks for.
-
-    Args:
-        announced: the last log entry whose events have been published; recorded with the claim.
-    """
-
-    process_id: UUID
-    position: int
-    attempt: int
-    announced: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """A step that this consumer, and no other, may commit."""
 
@@ -78,16 +65,16 @@ class Claim:
 
 
 async def claim_many(
-    connection: Driver, wanted: Sequence[ClaimRequest], *, consumer_id: UUID, consumer: str
+    connection: Driver, commands: Sequence[StepCommand], *, consumer_id: UUID, consumer: str
 ) -> list[Claim | None]:
-    """Fence steps: raise their attempts and mark who runs them, all in one statement.
+    """Fence the steps of these commands: raise their attempts and mark who runs them, all in one statement.
 
     Returns:
-        For each wanted step a claim, or ``None`` when the command is stale or the engine is paused. Of two commands for
+        For each command a claim, or ``None`` when the command is stale or the engine is paused. Of two commands for
         one step the first gets it.
     """
     # In one order everywhere, so that two consumers that want the same steps cannot deadlock.
-    ordered = sorted(wanted, key=lambda one: one.process_id)
+    ordered = sorted(commands, key=lambda one: one.process_id)
     rows = await connection.fetch(
         _CLAIM,
         consumer_id,
@@ -98,7 +85,7 @@ async def claim_many(
     )
     found = {row["process_id"]: Claim(build_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows}
     claims: list[Claim | None] = []
-    for one in wanted:
+    for one in commands:
         claimed = found.get(one.process_id)
         # The row was claimed for one command; another for the same process may have asked for another attempt.
         fits = (

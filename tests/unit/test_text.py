@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.text import class_and_message, message_of, storable, traceback_of
+from orchestrator.text import format_error, format_message, format_traceback, sanitise
 
 
 class WordlessError(Exception):
@@ -17,8 +17,8 @@ class WordlessError(Exception):
     [("café 🦆", "café 🦆"), ("a\0b", "a\\0b"), ("caf\udce9", "caf?"), ("\ud83e and \udd86", "? and ?"), ("", "")],
 )
 def test_a_text_loses_only_what_nothing_can_hold(text: str, stored: str) -> None:
-    assert storable(text) == stored
-    assert storable(stored) == stored
+    assert sanitise(text) == stored
+    assert sanitise(stored) == stored
 
 
 @pytest.mark.parametrize(
@@ -31,5 +31,5 @@ def test_a_text_loses_only_what_nothing_can_hold(text: str, stored: str) -> None
     ],
 )
 def test_an_error_says_something_in_any_case(error: BaseException, message: str, both: str) -> None:
-    assert (message_of(error), class_and_message(error)) == (message, both)
-    assert type(error).__name__ in traceback_of(error)
+    assert (format_message(error), format_error(error)) == (message, both)
+    assert type(error).__name__ in format_traceback(error)

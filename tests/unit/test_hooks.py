@@ -1,4 +1,4 @@
-"""Whatever a form, a run predicate or an authorisation callback does ends in words for who asked, and nowhere else."""
+"""Whatever a form, a run predicate or an authorization callback does ends in words for who asked, and nowhere else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import field_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
-from orchestrator import user_code as authored
+from orchestrator import user_code
 from orchestrator.authorization import Action, Attempted
 from orchestrator.errors import (
     DefinitionError,
@@ -26,12 +26,12 @@ from orchestrator.errors import (
     WorkflowNotUsableError,
 )
 from orchestrator.forms import AsyncFormGenerator, FormGenerator, FormPage
-from orchestrator.services.hooks import fill, require, require_predicate
+from orchestrator.services.hooks import authorize, check_predicate, run_form
 from orchestrator.workflow import RunPredicate, StepList, done, init, workflow
 from tests.unit.models import FolderBlockInactive
 
 ASKED = Attempted("ann", "create_node", None, Action.START)
-DEADLINE = authored.DOOR_TIMEOUT
+DEADLINE = user_code.HOOK_TIMEOUT
 WHAT = "the form of 'w'"
 
 
@@ -130,21 +130,21 @@ async def test_a_callback_that_raises_whatever_it_is_allows_nothing(kind: Any, e
     with pytest.raises(
         ForbiddenError, match=r"could not be decided whether 'ann' may start the workflow 'create_node'"
     ):
-        await require(kind(error), ASKED)
+        await authorize(kind(error), ASKED)
 
 
 @pytest.mark.parametrize("kind", [plain, asynchronous])
 @pytest.mark.parametrize("error", ERRORS, ids=named)
 async def test_a_predicate_that_raises_whatever_it_is_refuses_the_start(kind: Any, error: BaseException) -> None:
     with pytest.raises(PredicateFailedError, match=r"could not be decided whether the workflow 'made' may run now"):
-        await require_predicate(AsyncSession(), guarded(kind(error)), "ann")
+        await check_predicate(AsyncSession(), guarded(kind(error)), "ann")
 
 
 @pytest.mark.parametrize("kind", [plain, asynchronous, generator, async_generator, validator])
 @pytest.mark.parametrize("error", ERRORS, ids=named)
 async def test_a_form_that_raises_whatever_it_is_is_told_as_broken(kind: Any, error: BaseException) -> None:
     with pytest.raises(DefinitionError, match=f"^{re.escape(WHAT)} ") as refused:
-        await fill(kind(error), {}, [{}], WHAT)
+        await run_form(kind(error), {}, [{}], WHAT)
     if isinstance(error, RuntimeError | KeyError | OSError):
         assert type(error).__name__ in str(refused.value)
         assert "gone" in str(refused.value)
@@ -154,7 +154,7 @@ async def test_a_form_that_raises_whatever_it_is_is_told_as_broken(kind: Any, er
 @pytest.mark.parametrize("kind", [plain, asynchronous, generator, async_generator])
 async def test_a_form_may_refuse_in_words_of_its_own(kind: Any, refusal: Exception) -> None:
     with pytest.raises(type(refusal), match=f"^{refusal}$"):
-        await fill(kind(refusal), {}, [{}], WHAT)
+        await run_form(kind(refusal), {}, [{}], WHAT)
 
 
 async def test_a_form_that_yields_something_else_than_a_page_is_told_as_broken() -> None:
@@ -162,7 +162,7 @@ async def test_a_form_that_yields_something_else_than_a_page_is_told_as_broken()
         yield 42
 
     with pytest.raises(DefinitionError, match="the form of 'w' yielded 42: pages are classes derived from FormPage"):
-        await fill(wrong, {}, [], WHAT)
+        await run_form(wrong, {}, [], WHAT)
 
 
 async def test_a_form_that_ends_with_a_model_is_told_as_broken() -> None:
@@ -174,14 +174,14 @@ async def test_a_form_that_ends_with_a_model_is_told_as_broken() -> None:
         yield {"folder": [block]}
 
     with pytest.raises(DefinitionError, match="ended with a model"):
-        await fill(form, {}, [{}], WHAT)
+        await run_form(form, {}, [{}], WHAT)
 
 
 @pytest.mark.parametrize("blocks", [False, True])
 async def test_what_never_ends_is_given_up_after_its_time(blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody waits for the answer, and a connection is held for it."""
-    monkeypatch.setattr(authored, "DOOR_TIMEOUT", 0.05)
-    monkeypatch.setattr(authored, "CANCEL_GRACE", 0.05)
+    monkeypatch.setattr(user_code, "HOOK_TIMEOUT", 0.05)
+    monkeypatch.setattr(user_code, "CANCEL_GRACE", 0.05)
     released = threading.Event()
 
     def blocking() -> FormGenerator:
@@ -195,7 +195,7 @@ async def test_what_never_ends_is_given_up_after_its_time(blocks: bool, monkeypa
 
     try:
         with pytest.raises(DefinitionError, match=r"was cancelled: it ran longer than 0\.05 s"):
-            await fill(blocking if blocks else waiting, {}, [], WHAT)
+            await run_form(blocking if blocks else waiting, {}, [], WHAT)
     finally:
         released.set()
 
@@ -209,7 +209,7 @@ async def test_who_asks_may_be_cancelled_meanwhile() -> None:
         await asyncio.Event().wait()
         yield FormPage
 
-    asking = asyncio.create_task(fill(form, {}, [], WHAT))
+    asking = asyncio.create_task(run_form(form, {}, [], WHAT))
     await begun.wait()
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -225,14 +225,14 @@ async def test_plain_functions_are_asked_in_a_thread_of_their_own() -> None:
         seen.append(threading.get_ident())
         return True
 
-    await require(callback, ASKED)
-    await require_predicate(AsyncSession(), guarded(callback), "ann")
+    await authorize(callback, ASKED)
+    await check_predicate(AsyncSession(), guarded(callback), "ann")
     with pytest.raises(FormIncompleteError):
-        await fill(lambda: (callback(), FormPage)[1], {}, [], WHAT)
+        await run_form(lambda: (callback(), FormPage)[1], {}, [], WHAT)
     assert len(seen) == 3
     assert here not in seen
 
 
 async def test_a_predicate_without_words_gets_ours() -> None:
     with pytest.raises(PredicateFailedError, match="may not run now: its run predicate is against it"):
-        await require_predicate(AsyncSession(), guarded(lambda: ""), "ann")
+        await check_predicate(AsyncSession(), guarded(lambda: ""), "ann")

@@ -1,0 +1,117 @@
+"""Run a program: open its servers, stop on signals, and leave although a thread still runs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from orchestrator.broker.connection import BrokerAddress
+from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.topology import Topology
+from orchestrator.db.session import Database
+from orchestrator.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+Program = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""Runs until the event is set, then finishes what has begun."""
+
+THREADS_GRACE = 1.0
+"""Seconds that the event loop's threads get to end; idle ones need none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers of one program, known to work."""
+
+    address: BrokerAddress
+    topology: Topology
+    database: Database
+    publisher: Publisher
+
+
+@asynccontextmanager
+async def open_servers(settings: Settings, name: str, step_queues: Iterable[str] = ()) -> AsyncIterator[Servers]:
+    """Open the servers of a long-running program; the caller runs the publisher.
+
+    Raises:
+        ConfigurationError, ServerUnavailableError: one of them cannot be used; the text is one line.
+    """
+    address = BrokerAddress.of(settings, f"orchestrator {name}")
+    topology = Topology.of(settings.queue_type, step_queues)
+    database = Database.of(settings, f"orchestrator-{name}")
+    try:
+        await database.open()
+        await database.require_tables()
+        publisher = Publisher(address, topology, settings.publish_timeout)
+        await publisher.check()
+        yield Servers(address, topology, database, publisher)
+    finally:
+        await database.close()
+
+
+def run_program(program: Program) -> None:
+    """Run a program on an event loop of its own until SIGTERM or SIGINT; a second signal ends the process at once."""
+    runner = asyncio.Runner(loop_factory=_find_loop_factory())
+    try:
+        runner.run(_run_until_signalled(program))
+    finally:
+        # Closing the loop waits for its threads, one with a form that never ends among them.
+        if runner.run(_end_threads()):
+            runner.close()
+
+
+def leave(code: int) -> None:
+    """End the process with this code at once if a thread still runs, because the interpreter would wait for it."""
+    if any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+async def _run_until_signalled(program: Program) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        logger.info("stopping; a second signal ends the program at once", signal=number.name)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await program(stopping)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _end_threads() -> bool:
+    """Make the threads of the event loop end; return whether they do so in time."""
+    # Not with wait_for: when it is cancelled, the shutdown waits for its threads all the same.
+    ending = asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor())
+    await asyncio.wait({ending}, timeout=THREADS_GRACE)
+    return ending.done()
+
+
+def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, where it is installed."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
