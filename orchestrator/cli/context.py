@@ -20,7 +20,7 @@ import typer
 from orchestrator.cli.output import Output, clean
 from orchestrator.errors import FormIncompleteError, OrchestratorError, PublishError, RequestError
 from orchestrator.log import configure_logging
-from orchestrator.settings import Settings, load_settings
+from orchestrator.settings import Limits, Settings, load_settings
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
