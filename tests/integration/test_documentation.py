@@ -100,7 +100,7 @@ def unknown_words(command: str) -> list[str]:
         here = here.commands[words.pop(0)]
         here = here.load() if isinstance(here, LazyCommand) else here
     options = {option for parameter in here.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    return [word for word in words if re.match(r"--?[a-z]", word) and word not in {*options, "--help", "-h"}]
+    return [word for word in words if re.match(r"--?[a-z]", word) and word not in {*options, "--help", "-h", "--version"}]
 
 
 def test_every_command_exists_with_its_options() -> None:
