@@ -18,7 +18,8 @@ from orchestrator.cli.render import compact, entry_line, fields_of, process_docu
 from orchestrator.db.lookup import find_process, find_subscription
 from orchestrator.db.subscriptions.history import PAGE, ProcessHistory, SubscriptionChange
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference
-from orchestrator.db.subscriptions.queries import ShownBlock, ShownSubscription
+from orchestrator.db.subscriptions.queries import ShownSubscription
+from orchestrator.db.subscriptions.tree import ShownBlock
 from orchestrator.engine.log import count_tries
 from orchestrator.registry import known_workflows
 from orchestrator.services import subscriptions
@@ -138,7 +139,7 @@ def history(
         async with context.database() as database, database.transaction() as session:
             subscription_id = await find_subscription(session, subscription)
             end = None if before is None else await _named(session, before)
-            found = await subscriptions.history(session, subscription_id, limit=limit, before=end)
+            found = await subscriptions.read_history(session, subscription_id, limit=limit, before=end)
         context.output.document(
             {
                 "subscription_id": found.subscription_id,

@@ -111,7 +111,7 @@ async def read_token(connection: Driver, process_id: UUID) -> str | None:
     return token
 
 
-async def find_process(session: AsyncSession, token: str) -> UUID | None:
+async def find_process_by_token(session: AsyncSession, token: str) -> UUID | None:
     """Return the process that a token belongs to, without locking anything; ``None`` for an unknown token."""
     process_id: UUID | None = await session.scalar(_PROCESS, {"token_hash": hash_token(token)})
     return process_id

@@ -126,7 +126,7 @@ def _failure(payload: JSON) -> Failure:
 
 async def _lock(session: AsyncSession, token: str) -> tuple[StoredCallback, Process]:
     """Lock the process that a token belongs to, then the callback: everybody keeps to this order."""
-    process_id = await callbacks.find_process(session, token)
+    process_id = await callbacks.find_process_by_token(session, token)
     if process_id is None:
         raise CallbackRefusedError("unknown", "there is no such callback token")
     process = await load_process(session, process_id, lock=True)

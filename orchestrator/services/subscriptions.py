@@ -17,7 +17,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.subscriptions.history import history
+from orchestrator.db.subscriptions.history import read_history
 from orchestrator.db.subscriptions.locks import LockState, lock_subscription, mark_in_sync, read_lock
 from orchestrator.db.subscriptions.neighbours import Case, read_case
 from orchestrator.db.subscriptions.queries import list_subscriptions, show
@@ -33,8 +33,8 @@ __all__ = [
     "WF_USABLE_WHILE_OUT_OF_SYNC",
     "Offer",
     "check_rules",
-    "history",
     "list_subscriptions",
+    "read_history",
     "require_usable",
     "rules",
     "set_in_sync",

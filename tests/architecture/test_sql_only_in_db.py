@@ -16,6 +16,9 @@ ALLOWED = {"sqlalchemy.ext.asyncio.AsyncSession", "sqlalchemy.exc"}
 ROWS = "orchestrator.db.tables"
 """The tables' classes belong to the modules that read and write them."""
 
+DRIVER = {"fetch", "fetchrow", "fetchval", "executemany", "exec_driver_sql", "scalar", "scalars", "get_one"}
+"""Methods of sessions, connections and pools that send statements."""
+
 SQL = re.compile(
     r"\s*(?:(?:SELECT|INSERT|UPDATE|DELETE|WITH|MERGE|TRUNCATE|ALTER|CREATE|DROP|LOCK)\s"
     r"|(?i:select\b.*\bfrom\b|insert\s+into\b|update\s+\w+\s+set\b|delete\s+from\b|with\s+\w+\s+as\s*\())",
@@ -48,6 +51,8 @@ def find_sql(module: ast.Module) -> list[str]:
             is_query = _is_in(name, "sqlalchemy") and not any(_is_in(name, allowed) for allowed in ALLOWED)
             if is_query or _is_in(name, ROWS):
                 found.append(f"line {getattr(node, 'lineno', 0)}: imports {name}")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in DRIVER:
+            found.append(f"line {node.lineno}: calls {node.func.attr}()")
         if (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
@@ -77,6 +82,8 @@ def find_sql(module: ast.Module) -> list[str]:
         "query = 'with found as (select 1) select * from found'",
         "query = 'select status from processes'",
         "query = 'UPDATE processes ' 'SET status = $1'",
+        "async def f(session): return await session.scalar(QUERY)",
+        "async def f(pool): return await pool.fetchval(QUERY)",
     ],
 )
 def test_planted_sql_is_found(planted: str) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import registration as register
 from orchestrator.db.session import PROCESS_ID, Database
-from orchestrator.db.subscriptions.history import ProcessHistory, history
+from orchestrator.db.subscriptions.history import ProcessHistory, read_history
 from orchestrator.domain import explain, flat
 from orchestrator.errors import ModelError
 from tests.integration.migrating import Migration
@@ -90,7 +90,7 @@ class Shelf:
     async def shown(self, subscription: UUID) -> list[tuple[int, set[str]]]:
         """The paths of each change but the first, as people see them."""
         async with self.session() as session:
-            changes = (await history(session, subscription)).timeline()
+            changes = (await read_history(session, subscription)).timeline()
         found = [*chain(*(one.changes if isinstance(one, ProcessHistory) else [one] for one in changes))]
         return [(one.version, set(one.changes)) for one in sorted(found, key=lambda one: one.version)][1:]
 

@@ -17,7 +17,7 @@ from orchestrator.db import registration as register
 from orchestrator.db.migrations import downgrade, upgrade
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions.change_keys import Places
-from orchestrator.db.subscriptions.history import SubscriptionChange, history
+from orchestrator.db.subscriptions.history import SubscriptionChange, read_history
 from orchestrator.domain import explain
 from tests.integration.migrating import Migration
 
@@ -50,7 +50,7 @@ async def read(migration: Migration, subscription: str) -> list[Entry]:
 
 async def shown(database: Database, subscription: str) -> list[SubscriptionChange]:
     async with database.transaction() as session:
-        return list((await history(session, UUID(subscription))).other_changes)
+        return list((await read_history(session, UUID(subscription))).other_changes)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from orchestrator.services.subscriptions import (
     WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS,
     WF_USABLE_MAP,
     WF_USABLE_WHILE_OUT_OF_SYNC,
-    history,
+    read_history,
     require_usable,
     set_in_sync,
     show,
@@ -223,7 +223,7 @@ async def test_a_subscription_that_does_not_exist_is_said_not_to_exist(database:
             workflows_for(session, uuid4()),
             set_in_sync(session, uuid4(), "bob", "why not"),
             show(session, uuid4()),
-            history(session, uuid4()),
+            read_history(session, uuid4()),
         ):
             with pytest.raises(NotFoundError, match="there is no subscription"):
                 await question
@@ -328,7 +328,7 @@ async def test_setting_in_sync_is_refused_while_an_unfinished_process_holds_the_
     async with database.transaction() as session:
         assert await set_in_sync(session, node, "bob", "again") is False
         shown = await show(session, node)
-        (change,) = (await history(session, node)).other_changes
+        (change,) = (await read_history(session, node)).other_changes
     assert (shown.summary.insync, shown.summary.locked_by, shown.summary.version) == (True, None, 1)
     assert (change.author, change.note, change.version, change.process_id) == ("bob", "looked at it", 1, None)
     assert dict(change.changes) == {"insync": (False, True)}

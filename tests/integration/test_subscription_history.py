@@ -12,7 +12,7 @@ from orchestrator.db.lookup import find_process, find_subscription
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions.history import ProcessHistory
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
-from orchestrator.services.subscriptions import history
+from orchestrator.services.subscriptions import read_history
 from tests.integration.subscription_rows import Rows
 
 
@@ -39,7 +39,7 @@ async def test_the_history_tells_of_every_process_step_and_change(database: Data
     await rows.change(node, 2, {"note": [None, "x"]}, process=uuid4(), step="Gone")
 
     async with database.transaction() as session:
-        found = await history(session, node)
+        found = await read_history(session, node)
 
     first, second = found.processes
     assert (first.process.process_id, first.process.started_by, first.process.status) == (made, "alice", "completed")
@@ -90,7 +90,7 @@ async def test_pages_of_a_history_together_are_all_of_it_and_each_once(database:
             told: list[tuple[datetime, bool, int]] = []
             before: UUID | int | None = None
             while True:
-                page = await history(session, node, limit=size, before=before)
+                page = await read_history(session, node, limit=size, before=before)
                 timeline = [
                     (one.process.started_at, False, one.process.process_id.int)
                     if isinstance(one, ProcessHistory)
@@ -106,9 +106,9 @@ async def test_pages_of_a_history_together_are_all_of_it_and_each_once(database:
             assert told == sorted(expected), size
         for nothing in (uuid4(), 10**12):
             with pytest.raises(NotFoundError, match="is no part of the history"):
-                await history(session, another, before=nothing)
+                await read_history(session, another, before=nothing)
         with pytest.raises(NotFoundError, match="is no part of the history"):
-            await history(session, another, before=expected[-1][2])
+            await read_history(session, another, before=expected[-1][2])
 
 
 async def test_a_page_of_a_long_history_is_as_short_as_any(database: Database, rows: Rows) -> None:
@@ -120,9 +120,9 @@ async def test_a_page_of_a_long_history_is_as_short_as_any(database: Database, r
         node,
     )
     async with database.transaction() as session:
-        page = await history(session, node)
+        page = await read_history(session, node)
         assert [one.version for one in page.other_changes] == list(range(9971, 10001))
-        earlier = await history(session, node, before=page.before)
+        earlier = await read_history(session, node, before=page.before)
         assert [one.version for one in earlier.other_changes] == list(range(9941, 9971))
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions.neighbours import read_case
 from orchestrator.errors import NotFoundError
-from orchestrator.services.subscriptions import history, list_subscriptions, require_usable, show, workflows_for
+from orchestrator.services.subscriptions import list_subscriptions, read_history, require_usable, show, workflows_for
 from orchestrator.targets import Target
 from orchestrator.workflow import Workflow, begin
 from tests.integration.subscription_rows import Rows
@@ -238,7 +238,7 @@ async def test_no_question_reads_a_whole_table(database: Database, crowd: tuple[
         for one in crowd:
             await workflows_for(session, one)
             await show(session, one)
-            await history(session, one)
+            await read_history(session, one)
         await require_usable(session, Workflow("check", "", begin, Target.SYSTEM), hub)
         for filters in PAGES:
             await list_subscriptions(session, limit=20, **filters)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ColumnElement, Row, select, text
@@ -20,6 +19,7 @@ from orchestrator.db.tables import (
     ProcessSubscriptionRow,
     SubscriptionChangeRow,
     SubscriptionRow,
+    columns_of,
 )
 from orchestrator.engine.log import LogEntry
 from orchestrator.errors import NotFoundError
@@ -97,7 +97,7 @@ class SubscriptionHistory:
     Args:
         other_changes: made by no process, or by one that has been deleted since.
         before: the first of this page, if more has happened before it: a process, or the number of one of the other changes.
-            Given to :func:`history`, it is where the page before this one ends.
+            Given to :func:`read_history`, it is where the page before this one ends.
     """
 
     subscription_id: UUID
@@ -106,14 +106,14 @@ class SubscriptionHistory:
     before: UUID | int | None = None
 
     def timeline(self) -> list[ProcessHistory | SubscriptionChange]:
-        """Processes and other changes in one, in the order in which they began."""
+        """Return processes and other changes in one list, in the order in which they began."""
         return sorted([*self.processes, *self.other_changes], key=_place)
 
 
-async def history(
+async def read_history(
     session: AsyncSession, subscription_id: UUID, *, limit: int = PAGE, before: UUID | int | None = None
 ) -> SubscriptionHistory:
-    """The last things that have happened to a subscription.
+    """Return the last page of what has happened to a subscription.
 
     What is read is one page: ``limit`` processes and other changes, each process with its whole log.
 
@@ -126,7 +126,7 @@ async def history(
     exists = select(SubscriptionRow.subscription_id).where(SubscriptionRow.subscription_id == subscription_id)
     if await session.scalar(exists) is None:
         raise NotFoundError(f"there is no subscription {subscription_id}")
-    # One more than is shown tells whether there are more.
+    # One more than is shown, to know whether there are more.
     found = await _page(session, subscription_id, before, limit + 1)
     shown = found[:limit]
     process_ids = [row.process_id for row in shown if row.process_id is not None]
@@ -151,7 +151,7 @@ async def history(
 
 
 def _place(one: ProcessHistory | SubscriptionChange) -> tuple[datetime, bool, int]:
-    """As :data:`_PAGE` has them in order."""
+    """Return the key by which :data:`_PAGE` sorts."""
     if isinstance(one, ProcessHistory):
         return one.process.started_at, False, one.process.process_id.int
     return one.at, True, one.change_id
@@ -160,7 +160,7 @@ def _place(one: ProcessHistory | SubscriptionChange) -> tuple[datetime, bool, in
 async def _page(
     session: AsyncSession, subscription_id: UUID, before: UUID | int | None, limit: int
 ) -> Sequence[Row[tuple[UUID | None, int | None]]]:
-    """(process, ``None``) and (``None``, change) by the moment when they began, the last first."""
+    """Return (process, ``None``) and (``None``, change) by the moment when they began, the last first."""
     older_process = older_change = "true"
     values: dict[str, object] = {"subscription_id": subscription_id, "limit": limit}
     if before is not None:
@@ -195,8 +195,9 @@ async def _changes(
 ) -> list[SubscriptionChange]:
     """Return changes of a subscription by path: as its blocks stood then."""
     row = SubscriptionChangeRow
-    query = select(row).where(row.subscription_id == subscription_id, which).order_by(row.change_id)
-    shown = {one.change_id: one for one in await session.scalars(query)}
+    query = select(*columns_of(row, SubscriptionChange)).where(row.subscription_id == subscription_id, which)
+    rows = await session.execute(query.order_by(row.change_id))
+    shown = {one.change_id: one for one in (SubscriptionChange(*values) for values in rows)}
     links: dict[int, Changes] = {}
     if any("/" in key or "." in key for one in shown.values() for key in one.changes):
         given = {"subscription_id": subscription_id, "last": max(shown)}
@@ -207,6 +208,5 @@ async def _changes(
             places.apply(links[change_id])
             continue
         one = shown[change_id]
-        fields: dict[str, Any] = {name: getattr(one, name) for name in SubscriptionChange.__dataclass_fields__}
-        found.append(SubscriptionChange(**fields | {"changes": places.show(one.changes)}))
+        found.append(replace(one, changes=places.show(one.changes)))
     return found

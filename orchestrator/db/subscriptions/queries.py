@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,9 +13,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.subscriptions.neighbours import Neighbours, read_neighbours
+from orchestrator.db.subscriptions.tree import ShownBlock, build_tree
 from orchestrator.db.tables import ProductRow, SubscriptionRow
 from orchestrator.errors import NotFoundError
-from orchestrator.types import JSON
 
 _SHOW = text(
     """
@@ -104,28 +104,6 @@ class SubscriptionSummary:
     created_at: datetime
     updated_at: datetime
     locked_by: UUID | None
-
-
-@dataclass(frozen=True, slots=True)
-class ShownBlock:
-    """A block as its rows have it, in one place of a tree.
-
-    Args:
-        field, position: where it stands; ``field`` is empty for a block of the subscription that stands nowhere.
-        owner_subscription_id: the subscription it belongs to.
-        blocks: what stands in its fields; nothing for blocks of other subscriptions.
-        is_repeated: it stands elsewhere before, and what stands in its fields is shown there only.
-    """
-
-    field: str
-    position: int
-    name: str
-    subscription_instance_id: UUID
-    owner_subscription_id: UUID
-    label: str | None
-    resources: Mapping[str, JSON]
-    blocks: tuple[ShownBlock, ...] = ()
-    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +200,7 @@ async def show(session: AsyncSession, subscription_id: UUID) -> ShownSubscriptio
         product_tag=row.tag,
         fixed_inputs=row.fixed_inputs,
         holder=None if row.locked_by is None else Holder(row.locked_by, row.workflow, row.holder_status),
-        blocks=_Blocks(subscription_id, row.blocks, row.relations).tree(row.roots),
+        blocks=build_tree(subscription_id, row.blocks, row.relations, row.roots),
         neighbours=await read_neighbours(session, subscription_id),
     )
 
@@ -234,7 +212,7 @@ async def read_tree(session: AsyncSession, subscription_id: UUID) -> Subscriptio
         NotFoundError: there is none.
     """
     row = await _read(session, subscription_id)
-    return SubscriptionTree(_summary(row), _Blocks(subscription_id, row.blocks, row.relations).tree(row.roots))
+    return SubscriptionTree(_summary(row), build_tree(subscription_id, row.blocks, row.relations, row.roots))
 
 
 async def list_choices(
@@ -290,44 +268,3 @@ def _page(conditions: Sequence[str], statuses: Iterable[str]) -> TextClause:
 
 def _summary(row: Any) -> SubscriptionSummary:
     return SubscriptionSummary(*(getattr(row, name) for name in SubscriptionSummary.__dataclass_fields__))
-
-
-@dataclass
-class _Blocks:
-    """Puts rows together to a tree."""
-
-    subscription_id: UUID
-    rows: Sequence[Sequence[Any]]
-    relations: Sequence[Sequence[Any]]
-    placed: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.by_id = {row[0]: row for row in self.rows}
-        self.inside: dict[str, list[Sequence[Any]]] = {}
-        for block, *place in self.relations:
-            self.inside.setdefault(block, []).append(place)
-
-    def tree(self, roots: Sequence[Sequence[Any]]) -> tuple[ShownBlock, ...]:
-        found = [self.block(*place) for place in roots]
-        ours = str(self.subscription_id)
-        found += [self.block("", 0, row[0]) for row in self.rows if row[1] == ours and row[0] not in self.placed]
-        return tuple(found)
-
-    def block(self, field: str, position: int, block_id: str) -> ShownBlock:
-        # In its first place only: where blocks stand in two places each, a tree of all places doubles with each level.
-        is_repeated = block_id in self.placed
-        self.placed.add(block_id)
-        _, owner, name, label, resources = self.by_id[block_id]
-        inside = [] if is_repeated else self.inside.get(block_id, [])
-        blocks = tuple(self.block(*place) for place in inside)
-        return ShownBlock(
-            field,
-            position,
-            name,
-            UUID(block_id),
-            UUID(owner),
-            label,
-            resources,
-            blocks,
-            is_repeated and block_id in self.inside,
-        )
