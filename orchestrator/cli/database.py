@@ -22,9 +22,9 @@ from orchestrator.cli.migrations import (
 from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
 from orchestrator.db import migrations
-from orchestrator.db.migrations import list_applied
 from orchestrator.db.registration.autogenerate import Linked, refuse_second_workflows, workflow_calls
 from orchestrator.db.registration.catalogue import read_catalogue, read_links
+from orchestrator.db.revisions import list_applied
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.db.workflows import list_workflows
 from orchestrator.errors import ConfigurationError

@@ -8,6 +8,7 @@ import structlog
 
 from orchestrator.cli.context import CliContext
 from orchestrator.db.registration.catalogue import Catalogue, read_catalogue
+from orchestrator.db.revisions import is_up_to_date, list_applied
 from orchestrator.db.session import Database
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
 from orchestrator.domain.schema import BlockDefinition
@@ -38,6 +39,9 @@ async def _is_up_to_date(context: CliContext, database: Database) -> bool:
     if not context.project.is_dir():
         # Programs run without the project's migrations, too; only who upgrades needs them.
         return True
+    async with database.transaction() as session:
+        if is_up_to_date(context.project, await list_applied(session)):
+            return True
     from orchestrator.db import migrations
 
     try:

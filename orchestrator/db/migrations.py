@@ -21,9 +21,10 @@ from alembic.script.revision import ResolutionError, RevisionError
 from alembic.util import CommandError, rev_id
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from orchestrator.db.registration import link_default_workflows
+from orchestrator.db.revisions import engine_migrations
 from orchestrator.db.session import is_connection_error, is_database_loss
 from orchestrator.errors import ConfigurationError
 from orchestrator.text import format_error
@@ -33,15 +34,6 @@ _ADVISORY_LOCK = 7_261_944_031
 
 _PASSES = ("40", "55P03")
 """What SQLSTATEs begin with when others were in the way: deadlocks, serialization failures, locks that are not to be had."""
-
-
-def engine_migrations() -> Path:
-    """The folder of the engine's migrations: inside an installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "migrations", package.parent / "migrations"):
-        if (folder / "env.py").is_file():
-            return folder
-    raise ConfigurationError(f"the migrations are missing beside {package}: the installation is not complete")
 
 
 def alembic_config(project: Path) -> Config:
@@ -264,10 +256,3 @@ def _is_unreadable(error: BaseException, folders: Collection[Path]) -> TypeGuard
         and error.filename is not None
         and Path(error.filename).resolve().parent in folders
     )
-
-
-async def list_applied(session: AsyncSession) -> list[str]:
-    """Return the revisions in force; none in a database that was never migrated."""
-    if await session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
-        return []
-    return sorted(str(one) for one in await session.scalars(text("SELECT version_num FROM alembic_version")))

@@ -136,6 +136,10 @@ def test_a_program_says_at_its_start_what_was_probably_forgotten(cli: Cli) -> No
     assert "some migrations are not applied: run 'orchestrator db upgrade'" in started()
     cli("db", "upgrade")
     assert "warning" not in started()
+    imported = started(PYTHONPROFILEIMPORTTIME="1")
+    assert "sqlalchemy" in imported
+    assert "alembic" not in imported, "Alembic is imported by a program that has nothing to migrate"
+    cli.environment.pop("PYTHONPROFILEIMPORTTIME")
     (cli.folder / "flows.py").write_text(LOADED)
     told = started()
     assert "the models have what the database does not know: run 'orchestrator db migrate-domain-models'" in told
