@@ -10,11 +10,11 @@ from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.options import AsJson, Process, Timeout, checked_text
 from orchestrator.cli.output import clean, coloured
 from orchestrator.cli.render import (
+    fields_of,
     header,
     log_table,
     process_document,
     state_lines,
-    summary_document,
     when,
 )
 from orchestrator.db.callbacks import read_progress
@@ -56,7 +56,7 @@ def list_command(
             )
             if workflow is not None and not found:
                 await require_workflow(session, workflow)
-        context.output.document([summary_document(one) for one in found])
+        context.output.document([fields_of(one) for one in found])
         context.output.table(
             ("id", "workflow", "status", "step", "started", "by"),
             [

@@ -1,4 +1,4 @@
-"""How processes and their logs look to people, and as JSON documents."""
+"""Show processes and their logs to people, and as JSON documents."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ _VALUE, _CHANGES = 48, 160
 
 
 def short(process_id: UUID) -> str:
-    """The beginning of an id, enough to name the process in a command."""
+    """Return the beginning of an id, enough to name the process in a command."""
     return str(process_id)[:8]
 
 
 def when(moment: datetime) -> str:
-    """A time as the operator's clock shows it."""
+    """Return a time as the operator's clock shows it."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def took(entry: LogEntry) -> str:
-    """How long an entry's function ran."""
+    """Return how long an entry's function ran; empty if none ran."""
     return "" if entry.consumer is None else seconds((entry.finished_at - entry.started_at).total_seconds())
 
 
 def seconds(span: float) -> str:
-    """A duration."""
+    """Return a duration as people write it."""
     if span < 10:  # noqa: PLR2004 - below ten seconds the milliseconds matter
         return f"{span:.3f} s"
     minutes, rest = divmod(round(span), 60)
@@ -57,14 +57,14 @@ def seconds(span: float) -> str:
 
 
 def changes(entry: LogEntry) -> str:
-    """What an entry changed in the state, in one line; what the engine keeps there for itself is left out."""
-    found = [f"{key}={_told(value)}" for key, value in entry.delta.items() if key not in _OWN]
+    """Return what an entry changed in the state, in one line, without the keys that the engine keeps there for itself."""
+    found = [f"{key}={_compact_reference(value)}" for key, value in entry.delta.items() if key not in _OWN]
     found += [f"-{key}" for key in entry.removed if key not in _OWN]
     return clean(" ".join(found), limit=_CHANGES)
 
 
-def _told(value: JSON) -> str:
-    """A value in a few characters: of a reference to a model what a person knows it by."""
+def _compact_reference(value: JSON) -> str:
+    """Return a value in a few characters; for a reference to a model what a person knows the model by."""
     if isinstance(value, dict) and value.keys() >= _SUBSCRIPTION:
         return f"subscription {str(value[SUBSCRIPTION_ID])[:8]} ({value['product']}, {value['status']})"
     if isinstance(value, dict) and value.keys() >= _BLOCK:
@@ -73,47 +73,42 @@ def _told(value: JSON) -> str:
 
 
 def compact(value: JSON) -> str:
-    """A value in a few characters."""
+    """Return a value as JSON in a few characters."""
     written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return written if len(written) <= _VALUE else f"{written[: _VALUE - 1]}…"
 
 
 def failure_line(failure: Mapping[str, JSON]) -> str:
-    """An error's type and message."""
+    """Return an error's type and message."""
     return clean(f"{failure.get('type') or 'error'}: {failure.get('message') or ''}")
 
 
 def subject(entry: LogEntry) -> Text:
-    """The step's name, or what was done to the process."""
+    """Return the step's name, or what was done to the process."""
     return Text(clean(entry.name), style="" if entry.kind == "step" else "italic cyan")
 
 
 def entry_line(entry: LogEntry, number: int | None) -> Text:
-    """An entry in one line, for following a process.
+    """Return an entry as one line, for following a process.
 
     Args:
         number: which try of its step it is.
     """
-    line = Text.assemble(
-        (f"{entry.sequence:>4}  ", "dim"), (entry.finished_at.astimezone().strftime("%H:%M:%S"), "dim")
-    )
-    line.append("  ")
-    line.append_text(subject(entry))
+    parts: list[Text | tuple[str, str]] = [
+        (f"{entry.sequence:>4}", "dim"),
+        (entry.finished_at.astimezone().strftime("%H:%M:%S"), "dim"),
+        subject(entry),
+    ]
     if entry.name.replace(" ", "_") != entry.status:
-        line.append("  ")
-        line.append_text(coloured(entry.status))
+        parts.append(coloured(entry.status))
     if number is not None and (number > 1 or entry.failure is not None):
-        line.append(f"  try {number}", style="dim")
-    if span := took(entry):
-        line.append(f"  {span}", style="dim")
-    line.append(f"  by {clean(entry.author)}", style="dim")
-    if changed := changes(entry):
-        line.append(f"  {changed}")
+        parts.append((f"try {number}", "dim"))
+    parts += [(took(entry), "dim"), (f"by {clean(entry.author)}", "dim"), (changes(entry), "")]
     if entry.failure is not None:
-        line.append(f"  {failure_line(entry.failure)}", style="red")
+        parts.append((failure_line(entry.failure), "red"))
     if entry.note:
-        line.append(f"  ({clean(entry.note)})", style="dim")
-    return line
+        parts.append((f"({clean(entry.note)})", "dim"))
+    return Text("  ").join([text for part in parts if (text := Text.assemble(part))])
 
 
 def header(
@@ -128,42 +123,43 @@ def header(
     Args:
         queue: the step queue in which it waits for a consumer.
     """
-    output.line(("process   ", "dim"), str(process.process_id))
-    output.line(("workflow  ", "dim"), clean(process.workflow), ("  (task)" if process.is_task else "", "dim"))
     place = f"  at '{clean(process.step)}'" if process.step is not None else ""
-    author = entries[-1].author if entries else process.actor
     runs = "  (a consumer runs it)" if process.claimed else ""
     if queue is not None:
         runs = f"  (waits for a consumer of the queue '{queue}')"
-    output.line(("status    ", "dim"), coloured(process.status), place, (runs, "dim"))
+    author = entries[-1].author if entries else process.actor
+    lines: dict[str, tuple[str | Text | tuple[str, str], ...]] = {
+        "process": (str(process.process_id),),
+        "workflow": (clean(process.workflow), ("  (task)" if process.is_task else "", "dim")),
+        "status": (coloured(process.status), place, (runs, "dim")),
+    }
     if process.assignee != "SYSTEM":
-        output.line(("assignee  ", "dim"), clean(process.assignee))
-    output.line(("started   ", "dim"), f"{when(process.started_at)} by {clean(process.started_by)}")
-    output.line(("changed   ", "dim"), f"{when(process.updated_at)} by {clean(author)}")
+        lines["assignee"] = (clean(process.assignee),)
+    lines["started"] = (f"{when(process.started_at)} by {clean(process.started_by)}",)
+    lines["changed"] = (f"{when(process.updated_at)} by {clean(author)}",)
     if process.due_at is not None and process.status == "waiting":
-        output.line(("next try  ", "dim"), when(process.due_at))
+        lines["next try"] = (when(process.due_at),)
     if callback is not None:
         deadline = "no deadline" if callback.deadline is None else f"until {when(callback.deadline)}"
-        output.line(("callback  ", "dim"), f"'{clean(callback.step)}', {deadline}")
+        lines["callback"] = (f"'{clean(callback.step)}', {deadline}",)
         if callback.progress is not None:
-            output.line(("progress  ", "dim"), clean(json.dumps(callback.progress, ensure_ascii=False)))
+            lines["progress"] = (clean(json.dumps(callback.progress, ensure_ascii=False)),)
+    for label, parts in lines.items():
+        output.line((f"{label:<10}", "dim"), *parts)
 
 
 def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -> None:
     """Print a process's log: a table, or line by line in a narrow terminal."""
     numbers = count_tries(entries)
-    rows = []
-    for entry in entries:
-        if output.console.width < _WIDE:
+    if output.console.width < _WIDE:
+        for entry in entries:
             output.prose(entry_line(entry, numbers.get(entry.sequence)))
-            if traceback and entry.failure is not None and entry.failure.get("traceback"):
-                output.line((clean(str(entry.failure["traceback"]).rstrip(), lines=True), "dim"))
-            continue
-        told = Text(changes(entry))
-        for text, style in _remarks(entry, traceback=traceback):
-            told = told if not told.plain else told.append("\n")
-            told.append(text, style=style)
-        rows.append(
+            if traceback and (frames := _traceback(entry)):
+                output.line((frames, "dim"))
+        return
+    output.table(
+        ("#", "time", "step / process", "status", "try", "took", "by", "changes"),
+        [
             (
                 Text(str(entry.sequence), style="dim"),
                 when(entry.finished_at),
@@ -172,24 +168,30 @@ def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -
                 str(numbers.get(entry.sequence, "")),
                 took(entry),
                 clean(entry.author),
-                told,
+                _details(entry, traceback=traceback),
             )
-        )
-    output.table(("#", "time", "step / process", "status", "try", "took", "by", "changes"), rows, prose="changes")
+            for entry in entries
+        ],
+        prose="changes",
+    )
 
 
-def _remarks(entry: LogEntry, *, traceback: bool) -> list[tuple[str, str]]:
-    found = []
+def _details(entry: LogEntry, *, traceback: bool) -> Text:
+    """Return what an entry changed, why it failed, and its note: a line for each."""
+    parts = [(changes(entry), "")]
     if entry.failure is not None:
-        found.append((failure_line(entry.failure), "red"))
-        details = entry.failure.get("details")
-        if details is not None:
-            found.append((clean(f"details: {json.dumps(details, ensure_ascii=False)}"), "red"))
-        if traceback and entry.failure.get("traceback"):
-            found.append((clean(str(entry.failure["traceback"]).rstrip(), lines=True), "dim"))
+        parts.append((failure_line(entry.failure), "red"))
+        if entry.failure.get("details") is not None:
+            parts.append((clean(f"details: {json.dumps(entry.failure['details'], ensure_ascii=False)}"), "red"))
+        parts.append((_traceback(entry) if traceback else "", "dim"))
     if entry.note:
-        found.append((f"({clean(entry.note)})", "dim"))
-    return found
+        parts.append((f"({clean(entry.note)})", "dim"))
+    return Text("\n").join([Text(*part) for part in parts if part[0]])
+
+
+def _traceback(entry: LogEntry) -> str:
+    found = None if entry.failure is None else entry.failure.get("traceback")
+    return clean(str(found).rstrip(), lines=True) if found else ""
 
 
 def state_lines(output: Output, state: State, title: str) -> None:
@@ -201,10 +203,10 @@ def state_lines(output: Output, state: State, title: str) -> None:
 def process_document(
     process: ProcessSummary, entries: Sequence[LogEntry], callback: CallbackProgress | None = None
 ) -> dict[str, Any]:
-    """A process with its log, as JSON."""
+    """Return a process with its log, as JSON."""
     numbers = count_tries(entries)
     return {
-        **summary_document(process),
+        **fields_of(process),
         "callback": None if callback is None else fields_of(callback),
         "log": [
             fields_of(entry)
@@ -217,17 +219,12 @@ def process_document(
     }
 
 
-def summary_document(process: ProcessSummary) -> dict[str, Any]:
-    """A process without its log, as JSON."""
-    return fields_of(process)
-
-
 def fields_of(value: Any) -> dict[str, Any]:
-    """A dataclass's fields by name, values untouched."""
+    """Return a dataclass's fields by name, values untouched."""
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def engine_line(status: EngineStatus) -> str:
-    """The engine's status in words."""
+    """Return a line with the engine's status."""
     steps = "1 step runs" if status.running == 1 else f"{status.running} steps run"
     return f"{status.word}: {steps} at this moment"

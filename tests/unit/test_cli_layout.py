@@ -44,7 +44,7 @@ def test_a_table_never_breaks_a_word_and_shows_each_once(width: int, rows: list[
     assert sorted(word for word in told if word not in columns) == sorted(
         word for row in rows for cell in row for word in cell.split()
     )
-    assert [line.split()[0] for line in lines if line[0] != " "] == ["(id)", *(row[0] for row in rows)]
+    assert [line.split()[0] for line in lines if line[0] not in " ("] == [row[0] for row in rows]
 
 
 @given(width=st.integers(28, 200), text=CELLS, indent=st.integers(0, 8))
@@ -63,7 +63,7 @@ def test_a_table_that_fits_is_a_table() -> None:
     ]
 
 
-def test_in_a_narrow_terminal_prose_gives_way_first_and_then_the_columns_from_the_last_on() -> None:
+def test_a_narrow_terminal_gets_one_record_per_block() -> None:
     rows = [(IDS[0], "Port", "active", "2030-01-01 12:00:00", "acme", "the port of acme in the far north")]
     columns = ("id", "product", "status", "created", "customer", "description")
 
@@ -71,16 +71,12 @@ def test_in_a_narrow_terminal_prose_gives_way_first_and_then_the_columns_from_th
         return printed(width, lambda output: output.table(columns, rows, prose="description"))
 
     assert len(shown(200)) == 2
-    assert shown(100)[1:] == [
-        f"{IDS[0]}  Port     active  2030-01-01 12:00:00  acme",
+    assert shown(80) == [
+        IDS[0],
+        "    product Port  status active  created 2030-01-01 12:00:00  customer acme",
         "    the port of acme in the far north",
     ]
-    assert shown(80)[1:] == [
-        f"{IDS[0]}  Port     active  2030-01-01 12:00:00",
-        "    customer acme",
-        "    the port of acme in the far north",
-    ]
-    assert shown(40)[1:] == [
+    assert shown(40) == [
         IDS[0],
         "    product Port  status active",
         "        created 2030-01-01 12:00:00",
