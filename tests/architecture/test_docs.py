@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 from orchestrator.engine.transitions import as_document, as_markdown
-from tests.architecture.repository import ROOT, text
+from tests.architecture.repository import ROOT, files, text
 from tests.architecture.test_public_names import AUTHORING
 
 
@@ -28,3 +29,12 @@ def test_the_page_is_made_by_the_command_that_it_names() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     reference = text("docs/reference.md")
     assert [name for names in AUTHORING.values() for name in names if f"[`{name}`]" not in reference] == []
+
+
+def test_pages_use_the_terms_of_the_field() -> None:
+    """See the glossary. These words were ours: each stands for a term that a reader already knows."""
+    private = re.compile(
+        r"\b(told|mend(s|ed)?|doors?|burial|buried|heirs?|strays?|spoilt|somebody|in words|judged?)\b", re.IGNORECASE
+    )
+    pages = [name for name in files() if name.endswith(".md")]
+    assert {name: found for name in pages if (found := sorted({one[0] for one in private.findall(text(name))}))} == {}
