@@ -118,7 +118,7 @@ class _Converter(Builder):
 def _choose_links(
     other: Subscription, tree: Tree, model: type[Subscription], taken: Mapping[str, object]
 ) -> dict[tuple[str, int], UUID]:
-    """Choose which blocks of a subscription stand in which fields of its new model: by field, else by product block.
+    """Choose the fields of the new model for the blocks of a subscription: by field name, else by product block.
 
     Raises:
         ModelError: there is a field for a block, but not for all of its kind: only the author can say which ones stay.
@@ -144,7 +144,7 @@ def _choose_links(
         if places and block.subscription_instance_id not in kept.values():
             raise ModelError(
                 f"the subscription {other.subscription_id} has the block {block.product_block_name}"
-                f" {block.subscription_instance_id} in {name!r}, for which {model.__name__} has no place left: say which"
-                f" blocks stand in {' and '.join(map(repr, places))} by new_root={{{places[0]!r}: ...}}; others go"
+                f" {block.subscription_instance_id} in {name!r}, for which {model.__name__} has no place left: choose"
+                f" the blocks for {' and '.join(map(repr, places))} with new_root={{{places[0]!r}: ...}}; others are removed"
             )
     return kept

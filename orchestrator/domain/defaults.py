@@ -99,9 +99,9 @@ def check_defaults(cls: type[DomainModel]) -> None:
         if len(field.classes) > 1:
             fix = "let the list be empty in the base class" if field.many else "add '| None' in the base class"
             raise DefinitionError(
-                f"{cls.__name__}.{name} must hold a block of several kinds, and a new one is of neither: {fix}"
+                f"{cls.__name__}.{name} must hold a block, but names several kinds, of which the engine cannot choose one: {fix}"
             )
         if field.classes[0] is cls:
             raise DefinitionError(
-                f"{cls.__name__}.{name} must hold a block of its own kind, which must hold one, without end: add '| None'"
+                f"{cls.__name__}.{name} must hold a block of its own kind, which must hold another one, endlessly: add '| None'"
             )

@@ -89,7 +89,7 @@ def diff_keys(before: Mapping[str, JSON], after: Mapping[str, JSON]) -> dict[str
 def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
     """Return what a history adds up to: the last value of each key of its changes, the oldest change first.
 
-    That a person has set a subscription in sync stands in its history, but is no part of what it is.
+    That a person has set a subscription in sync is an entry of its history, but no part of what it is.
     """
     values: dict[str, JSON] = {}
     for change in changes:

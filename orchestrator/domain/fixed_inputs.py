@@ -33,8 +33,8 @@ def read_fixed_inputs(cls: type[DomainModel], product: StoredProduct) -> dict[st
             values[name] = list_choices(field).get(text, text)
         elif field.is_required():
             raise ModelError(
-                f"the product {product.product['name']!r} has no fixed input {name!r}, which {cls.__name__} asks for: a"
-                " migration must set it"
+                f"the product {product.product['name']!r} has no fixed input {name!r}, which {cls.__name__} requires: set"
+                " it in a migration"
             )
     return values
 

@@ -53,7 +53,7 @@ class Builder:
         return model
 
     def build_root(self, block_id: UUID) -> Block | None:
-        """Build a block that stands in no field, as the class for its owner's status; ``None`` when something is wrong."""
+        """Build a block that is in no field, as the class for its owner's status; ``None`` when something is wrong."""
         row = self._rows[block_id]
         family = find_family(row.stored.name)
         if family is None:
@@ -110,7 +110,7 @@ class Builder:
         return None if failed else made
 
     def _place_block(self, block_id: UUID, field: BlockField, path: str) -> Block | None:
-        """Build the block that stands in a field: as the class for its owner's status, else as the field names it."""
+        """Build the block in a field: as the class for its owner's status, else as the field names it."""
         row = self._rows[block_id]
         family = find_family(row.stored.name)
         if family is not None:
@@ -120,7 +120,7 @@ class Builder:
                 if cls.__family__ is family:
                     return self._build_block(block_id, cls, path)
         names = " or ".join(one.__name__ for one in field.classes)
-        self._problems.append(f"{path}: a block {row.stored.name!r} stands where {names} is expected")
+        self._problems.append(f"{path}: a block {row.stored.name!r} is stored, but {names} is expected")
         return None
 
     def _build_block(self, block_id: UUID, cls: type[Block], path: str) -> Block | None:
@@ -128,10 +128,10 @@ class Builder:
         if (block_id, cls) in self._built:
             return self._built[block_id, cls]
         if block_id in self._above:
-            self._problems.append(f"{path}: the block {row.name} {block_id} stands below itself")
+            self._problems.append(f"{path}: the block {row.name} {block_id} contains itself")
             return None
         if len(self._above) > MAX_DEPTH:
-            self._problems.append(f"{path}: blocks stand deeper than {MAX_DEPTH} within blocks")
+            self._problems.append(f"{path}: blocks are nested deeper than {MAX_DEPTH}")
             return None
         self._above.append(block_id)
         values, failed = self._build_fields(cls, row.links, path)

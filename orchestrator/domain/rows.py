@@ -13,7 +13,7 @@ from orchestrator.domain.serialization import check_null_characters, serialize
 from orchestrator.errors import ModelError
 
 MAX_DEPTH = 100
-"""Of blocks within blocks, over all subscriptions: more is a mistake, and would end in Python's recursion limit."""
+"""Of blocks within blocks, over all subscriptions: more is a mistake, and would exceed Python's recursion limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Tree:
     """Every block below a model, found by one walk.
 
     Args:
-        blocks: by id.
-        links: of each block by its id, and of the model itself.
+        links: the blocks in the fields of the model itself.
+        links_below: those in the fields of each block, by its id.
     """
 
     links: Links
@@ -45,18 +45,20 @@ def walk_blocks(model: DomainModel) -> Tree:
             key = block.subscription_instance_id
             if key in above:
                 raise ModelError(
-                    f"{describe(block)} stands below itself, by way of {type(one).__name__}.{name}: a block may stand in"
-                    " several places but never below itself"
+                    f"{describe(block)} contains itself, by way of {type(one).__name__}.{name}: a block may be in several"
+                    " fields, but not in a field below itself"
                 )
             known = blocks.get(key)
             if known is None:
                 if len(above) == MAX_DEPTH:
-                    raise ModelError(f"{describe(block)} stands deeper than {MAX_DEPTH} blocks within blocks")
+                    raise ModelError(
+                        f"{describe(block)} is nested deeper than {MAX_DEPTH} blocks: keep the tree flatter"
+                    )
                 blocks[key] = block
                 below[key] = walk(block, (*above, key))
             elif known is not block and build_block_row(known) != build_block_row(block):
                 raise ModelError(
-                    f"{describe(block)} stands in two places with different values: put one and the same object into both"
+                    f"{describe(block)} is in two fields with different values: put the same object into both"
                 )
         return {place: block.subscription_instance_id for place, block in held.items()}
 
@@ -84,7 +86,7 @@ def build_block_row(block: Block, links: Links | None = None) -> StoredBlock:
     """Build the row of one block.
 
     Args:
-        links: which blocks stand in its fields, if that is known.
+        links: the blocks in its fields; default read from the block.
 
     Raises:
         ModelError: a value cannot be written as JSON.

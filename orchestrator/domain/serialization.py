@@ -1,7 +1,7 @@
 """Write the values of a block as JSON, read them again, and check that they come back as they are.
 
-All writing and all reading goes through here, in one mode: fields stand under their names, whatever aliases they have, also in
-models within values. Strictness is for people who assign: JSON has no UUIDs, sets or dates.
+All writing and all reading goes through here, in one mode: fields are written under their names, whatever aliases they have,
+also in models within values. Reading is lenient, because JSON has no UUIDs, sets or dates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MISSING = object()
 def list_problems(error: ValidationError, path: str = "", known: Collection[str] = ()) -> list[str]:
     """Format pydantic's errors, one text per field, each with its path; fields in ``known`` are left out."""
     return [
-        f"{'.'.join([*filter(None, [path]), *map(str, one['loc'])]) or 'all of it'}: {format_problem(one)}"
+        f"{'.'.join([*filter(None, [path]), *map(str, one['loc'])]) or 'the whole model'}: {format_problem(one)}"
         for one in error.errors(include_url=False, include_context=False, include_input=False)
         if not (one["loc"] and one["loc"][0] in known)
     ]
@@ -62,7 +62,7 @@ def serialize(block: Block) -> dict[str, JSON]:
     except PydanticSerializationError as error:
         raise ModelError(f"{describe(block)} holds something that JSON cannot hold: {error}") from error
     except ValueError as error:
-        # NaN and infinity can be written, but not read again; the reader tells no more than a column of the text.
+        # NaN and infinity can be written, but not read again; the reader names no more than a column of the text.
         wrong = ", ".join(name for name in names if not _is_readable(_to_json(block, name)))
         raise ModelError(f"{describe(block)} holds something that JSON cannot hold, in {wrong}: {error}") from error
     if b"\\u0000" in text:
@@ -171,7 +171,7 @@ def check_round_trip(block: Block, row: StoredBlock) -> None:
     except ValidationError as error:
         wrong = "; ".join(list_problems(error))
         raise ModelError(
-            f"{describe(block)} cannot be saved: what JSON makes of it does not fit {cls.__name__} any more: {wrong}"
+            f"{describe(block)} cannot be saved: what is stored of it would not fit {cls.__name__}: {wrong}"
         ) from error
     pairs = ((name, block.__dict__[name], back.__dict__[name]) for name in cls.__shape__.values)
     losses = [loss for pair in pairs if (loss := _find_loss(*pair))]
@@ -271,7 +271,7 @@ def _advise(cls: type[DomainModel], loss: _Loss) -> str:
             "JSON does not tell which member of the union it is: put the narrower type first and add"
             " Field(union_mode='left_to_right'), use a discriminator, or give each type a field of its own"
         )
-    return f"the annotation does not tell that it is {now.__name__}: name that type"
+    return f"the annotation does not say that it is {now.__name__}: name that type"
 
 
 def _shorten(value: object) -> str:

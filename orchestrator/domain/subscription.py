@@ -27,8 +27,8 @@ _NOT_ASSIGNED = {
     "subscription_id": "it never changes",
     "product": "from_other_product(...) moves a subscription to another product",
     "status": "from_other_lifecycle(...) changes it, and the model's class with it",
-    "insync": "steps of their own take the lock and give it back",
-    "version": "saving counts it",
+    "insync": "only steps that take or release the lock change it",
+    "version": "saving increments it",
 }
 
 
@@ -228,5 +228,7 @@ async def _load_active_product(session: AsyncSession, product_id: UUID | str) ->
     found = await db.load_product(session, product_id)
     product = ProductModel.model_validate(found.product)
     if product.status != "active":
-        raise ModelError(f"the product {product.name!r} is {product.status!r}, not active: nothing new can be of it")
+        raise ModelError(
+            f"the product {product.name!r} is {product.status!r}, not active: only active products can be subscribed to"
+        )
     return product, found

@@ -20,6 +20,8 @@ from orchestrator.types import JSON, State, Stored
 Loaded = dict[str, Stored | list[Stored]]
 """Models by the names of the parameters that request them."""
 
+_NOT_JSON = "the step returned something that is not JSON: it contains itself or is too deep"
+
 
 async def load_arguments(session: AsyncSession, arguments: Arguments, state: State) -> Loaded:
     """Load the models that a function requests; parameters that mean the same one get one object, so that no change is lost.
@@ -64,7 +66,7 @@ class ReturnedModels:
     references: list[tuple[dict[str, JSON], SubscriptionModel | ProductBlockModel]] = field(default_factory=list)
 
     def refer_to(self, model: Stored) -> object:
-        """Take a model, and return what stands in its place."""
+        """Take a model, and return what takes its place."""
         if isinstance(model, SubscriptionModel):
             copies = self.subscriptions.setdefault(model.subscription_id, [])
             if not any(model is one for one in copies):
@@ -82,7 +84,8 @@ def take_models(returned: object) -> ReturnedModels | None:
     """Take the models out of what a step returned; ``None`` when there are none.
 
     Raises:
-        InvalidResultError: a model stands inside an object, where no reference can take its place.
+        InvalidResultError: a model is inside an object, where no reference can take its place, or in something that contains
+            itself.
     """
     found = ReturnedModels()
     copies: dict[tuple[int, str | None], tuple[object, object]] = {}
@@ -117,9 +120,10 @@ def take_models(returned: object) -> ReturnedModels | None:
 
     try:
         found.value = copy(returned, None)
-    except RecursionError:
-        # It contains itself or is too deep, and so is no JSON; models in it are not reached by what refuses it.
-        return None
+    except RecursionError as error:
+        if found.references:
+            raise InvalidResultError(_NOT_JSON) from error
+        return None  # without models, whatever stores the value refuses it
     return found if found.references else None
 
 
@@ -142,9 +146,7 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
             else:
                 await save.store(session)
     except RecursionError as error:
-        raise InvalidResultError(
-            "the step returned something that is not JSON: it contains itself or is too deep"
-        ) from error
+        raise InvalidResultError(_NOT_JSON) from error
     for block in returned.blocks:
         if block.as_stored != build_block_row(block):
             raise ModelError(

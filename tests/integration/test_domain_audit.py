@@ -169,7 +169,7 @@ async def test_relations_that_no_longer_fit_are_told_by_their_place(bench: Bench
     await bench.database.pool.execute(
         "UPDATE subscription_roots SET depends_on_id = $1 WHERE subscription_id = $2", port, node.subscription_id
     )
-    with pytest.raises(ModelError, match="node: a block 'Port' stands where NodeBlock is expected"):
+    with pytest.raises(ModelError, match="node: a block 'Port' is stored, but NodeBlock is expected"):
         await bench.load(node.subscription_id)
 
     await bench.database.pool.execute(

@@ -138,7 +138,7 @@ async def test_a_block_does_not_come_to_stand_below_itself_by_way_of_others(benc
     await bench.save(two)
 
     one.top.folders.append(stale)
-    with pytest.raises(ModelError, match=f"the block {one.top.subscription_instance_id} would stand below itself"):
+    with pytest.raises(ModelError, match=f"the block {one.top.subscription_instance_id} would contain itself"):
         await bench.save(one)
     assert isinstance(await bench.load(one.subscription_id), FolderInactive)
 

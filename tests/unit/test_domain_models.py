@@ -77,8 +77,8 @@ def test_a_wrong_value_is_refused_when_it_is_assigned() -> None:
     [
         ("status", "from_other_lifecycle"),
         ("product", "from_other_product"),
-        ("version", "saving counts it"),
-        ("insync", "steps of their own"),
+        ("version", "saving increments it"),
+        ("insync", "only steps that take or release the lock change it"),
         ("subscription_id", "it never changes"),
         ("role", "fixed input, whose value belongs to the product 'Node P'"),
     ],
@@ -277,7 +277,7 @@ def test_a_fixed_input_is_read_as_its_type() -> None:
 
     assert read_fixed_inputs(LinkInactive, stored) == {"speed": 10000}
     assert read_fixed_inputs(NodeInactive, stored) == {"role": Role.PE}
-    with pytest.raises(ModelError, match="the product 'X' has no fixed input 'role', which NodeInactive asks for"):
+    with pytest.raises(ModelError, match="the product 'X' has no fixed input 'role', which NodeInactive requires"):
         read_fixed_inputs(NodeInactive, StoredProduct({"name": "X"}, {}))
 
 

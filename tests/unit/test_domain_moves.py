@@ -72,7 +72,7 @@ def test_blocks_for_which_there_is_no_place_are_not_given_up_without_a_word(
         moved(other, model)
     left = other.ports[2 if model is TwoInactive else 1].subscription_instance_id
     assert f"has the block Port {left} in 'ports', for which {model.__name__} has no place left" in str(raised.value)
-    assert f"say which blocks stand in '{field}' by new_root={{'{first}': ...}}" in str(raised.value)
+    assert f"choose the blocks for '{field}' with new_root={{'{first}': ...}}" in str(raised.value)
 
     kept = moved(other, model, **{first: other.ports[2]}, **({"second": None} if model is TwoInactive else {}))
     assert getattr(kept, first) == other.ports[2]

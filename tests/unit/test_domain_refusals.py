@@ -344,8 +344,11 @@ def not_defined_yet() -> None:
             required_value_in_a_base,
             "Full.rack must have a value, but a new block has none: write 'rack: .* None = None'",
         ),
-        (required_union_in_a_base, r"Union.way must hold a block of several kinds.*add '\| None'"),
-        (required_list_of_unions_in_a_base, "Union.ways must hold a block of several kinds.*let the list be empty"),
+        (required_union_in_a_base, r"Union.way must hold a block, but names several kinds.*add '\| None'"),
+        (
+            required_list_of_unions_in_a_base,
+            "Union.ways must hold a block, but names several kinds.*let the list be empty",
+        ),
         (endless, "Endless.inner must hold a block of its own kind"),
         (wrong_lifecycle, "Early.node names NodeBlock, but in the lifecycle MIGRATING.*NodeBlockInactive"),
         (wrong_lifecycle_in_a_base, "Early.node names NodeBlock, but in the lifecycle INITIAL.*name NodeBlockInactive"),

@@ -95,7 +95,7 @@ def test_a_block_below_itself_is_not_saved() -> None:
     folders.top.folders.append(inner)
     inner.folders.append(folders.top)
 
-    with pytest.raises(ModelError, match=r"stands below itself, by way of FolderBlockInactive.folders"):
+    with pytest.raises(ModelError, match=r"contains itself, by way of FolderBlockInactive.folders"):
         prepare(folders)
 
 
@@ -106,7 +106,7 @@ def test_a_block_may_stand_in_several_places_but_only_as_one_object() -> None:
     assert len(found_in(folders).made) == 2
 
     folders.top.folders[1] = inner.model_copy(update={"title": "another"})
-    with pytest.raises(ModelError, match="stands in two places with different values"):
+    with pytest.raises(ModelError, match="is in two fields with different values"):
         prepare(folders)
 
 
@@ -119,7 +119,7 @@ def test_blocks_do_not_go_deeper_than_can_be_loaded() -> None:
     assert len(found_in(folders).made) == MAX_DEPTH
 
     at.folders.append(FolderBlockInactive.new(folders.subscription_id))
-    with pytest.raises(ModelError, match=f"stands deeper than {MAX_DEPTH} blocks"):
+    with pytest.raises(ModelError, match=f"is nested deeper than {MAX_DEPTH} blocks"):
         prepare(folders)
 
 
@@ -191,7 +191,7 @@ def test_what_could_not_be_loaded_again_is_not_saved() -> None:
 
     block.number = 2
     with pytest.raises(
-        ModelError, match="what JSON makes of it does not fit Even any more: number: Input should be a multiple of 2"
+        ModelError, match="what is stored of it would not fit Even: number: Input should be a multiple of 2"
     ):
         prepare(made)
     block.number, block.other = None, IPv4Address("10.0.0.1")

@@ -266,7 +266,7 @@ async def _refusal(session: AsyncSession, difference: Difference, answer: Row[An
     if answer.loops is not None:
         blocks = ", ".join(from_json(answer.loops))
         return ModelError(
-            f"{subscription} cannot be saved: the block {blocks} would stand below itself, because what it is to use has come to"
+            f"{subscription} cannot be saved: the block {blocks} would contain itself, because what it is to use has come to"
             " use it since it was loaded"
         )
     # Read again, because the snapshot of the refused statement may be older than the change it was refused for.
