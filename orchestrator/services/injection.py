@@ -108,14 +108,16 @@ def take_models(returned: object) -> ReturnedModels | None:
             made = {key: copy(each, inside) for key, each in one.items()}
         elif isinstance(one, list | tuple | set | frozenset):
             made = [copy(each, inside) for each in one]
-        elif isinstance(one, BaseModel):
+        # With the original, so that its id stays taken; of an object before what it holds, which may refer to it.
+        copies[id(one), inside] = one, made
+        if made is not one:
+            return made
+        if isinstance(one, BaseModel):
             for each in one.__dict__.values():
                 copy(each, type(one).__name__)
         elif is_dataclass(one) and not isinstance(one, type):
-            for each in fields(one):
-                copy(getattr(one, each.name, None), type(one).__name__)
-        # With the original, so that its id stays taken.
-        copies[id(one), inside] = one, made
+            for part in fields(one):
+                copy(getattr(one, part.name, None), type(one).__name__)
         return made
 
     try:
