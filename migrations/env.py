@@ -45,7 +45,7 @@ def run_and_link(connection: Connection, settings: Settings) -> None:
 
 
 async def run_alone() -> None:
-    """As above, on a connection of our own."""
+    """Run as above, on a connection of our own."""
     settings = load_settings()
     engine = create_async_engine(settings.database_url.get_secret_value())
     async with engine.begin() as connection:

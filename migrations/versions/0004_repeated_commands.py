@@ -37,5 +37,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it: from then on a command that comes twice is judged twice."""
+    """Drop it: from then on a command that comes twice is carried out twice, where it can be."""
     op.drop_table("process_commands")

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.engine import registration_of
@@ -22,10 +21,10 @@ from orchestrator.cli.migrations import (
 from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
 from orchestrator.db import migrations
-from orchestrator.db.registration.autogenerate import Linked, refuse_second_workflows, workflow_calls
+from orchestrator.db.registration.autogenerate import Linked, diff_workflows, refuse_second_workflows
 from orchestrator.db.registration.catalogue import read_catalogue, read_links
 from orchestrator.db.revisions import list_applied
-from orchestrator.db.session import Database, is_connection_error
+from orchestrator.db.session import Database
 from orchestrator.db.workflows import list_workflows
 from orchestrator.errors import ConfigurationError
 from orchestrator.registry import known_workflows, products_of, ships_with_engine
@@ -45,10 +44,7 @@ def upgrade(as_json: AsJson = False) -> None:
     async def body(context: CliContext) -> None:
         defaults = context.settings.default_product_workflows
         async with context.database() as database:
-            try:
-                heads = await migrations.upgrade(database.engine, context.project, defaults)
-            except SQLAlchemyError as error:
-                raise _translated(error) from error
+            heads = await migrations.upgrade(database.engine, context.project, defaults)
             async with database.transaction() as session:
                 known = {one.name for one in await list_workflows(session)}
         unknown = [name for name in defaults if name not in known]
@@ -81,10 +77,7 @@ def downgrade(
 
     async def body(context: CliContext) -> None:
         async with context.database() as database:
-            try:
-                heads = await migrations.downgrade(database.engine, context.project, revision)
-            except SQLAlchemyError as error:
-                raise _translated(error) from error
+            heads = await migrations.downgrade(database.engine, context.project, revision)
         context.output.line(f"in force now: {', '.join(heads) or 'nothing'}")
         context.output.document({"heads": heads})
 
@@ -131,13 +124,13 @@ def migrate_workflows(message: Message = "register workflows", as_json: AsJson =
         context.learn_workflows()
         defaults = context.settings.default_product_workflows
         async with context.database() as database:
-            before, products = await _stored_workflows(database)
+            before, products = await _read_workflows(database)
             await require_applied(context, database)
-        after = _coded_workflows(before, products, defaults)
+        after = _collect_workflows(before, products, defaults)
         shipped = {name: one for name, one in before.items() if _is_shipped(name)}
-        refuse_second_workflows(_with_defaults(shipped | after, products, defaults))
+        refuse_second_workflows(_add_defaults(shipped | after, products, defaults))
         before = {name: one for name, one in before.items() if not _is_shipped(name)}
-        path = write_calls(context.project, message, workflow_calls(before, after), workflow_calls(after, before))
+        path = write_calls(context.project, message, diff_workflows(before, after), diff_workflows(after, before))
         added = [name for name in sorted(after) if name not in before]
         removed = [name for name in sorted(before) if name not in after]
         changed = [name for name in sorted(after) if name in before and after[name] != before[name]]
@@ -166,7 +159,7 @@ def status(as_json: AsJson = False) -> None:
         async with context.database() as database:
             async with database.transaction() as session:
                 applied = await list_applied(session)
-            missing = await migrations.pending(database.engine, context.project)
+            missing = await migrations.list_pending(database.engine, context.project)
         context.output.line(f"applied: {', '.join(applied) or 'nothing'}")
         context.output.line(f"pending: {', '.join(missing) or 'nothing'}")
         if missing:
@@ -177,16 +170,18 @@ def status(as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
-async def _stored_workflows(database: Database) -> tuple[dict[str, Linked], set[str]]:
-    """The workflows in the database with their products, and the names of all products."""
+async def _read_workflows(database: Database) -> tuple[dict[str, Linked], set[str]]:
+    """Return the workflows in the database with their products, and the names of all products."""
     async with database.transaction() as session:
         links = await read_links(session)
         stored = {one.name: Linked(one, links.get(one.name, frozenset())) for one in await list_workflows(session)}
         return stored, set((await read_catalogue(session)).products)
 
 
-def _coded_workflows(stored: Mapping[str, Linked], products: set[str], defaults: tuple[str, ...]) -> dict[str, Linked]:
-    """The workflows of the code, with the products that each shall have."""
+def _collect_workflows(
+    stored: Mapping[str, Linked], products: set[str], defaults: tuple[str, ...]
+) -> dict[str, Linked]:
+    """Return the workflows of the code, each with the products that it is to have."""
     coded: dict[str, Linked] = {}
     for name in known_workflows():
         if _is_shipped(name):
@@ -203,28 +198,20 @@ def _coded_workflows(stored: Mapping[str, Linked], products: set[str], defaults:
         if unknown:
             raise ConfigurationError(
                 f"the LazyWorkflowInstance of {name!r} names the product {unknown[0]!r}, which the database does not have:"
-                " run 'orchestrator db migrate-domain-models' and 'orchestrator db upgrade' first, or mend the name"
+                " run 'orchestrator db migrate-domain-models' and 'orchestrator db upgrade' first, or correct the name"
             )
         # Default workflows are linked to all products by each upgrade, whatever else names products.
         coded[name] = Linked(registration, declared | kept if name in defaults or not declared else declared)
     return coded
 
 
-def _with_defaults(workflows: Mapping[str, Linked], products: set[str], defaults: tuple[str, ...]) -> dict[str, Linked]:
-    """The workflows as the next upgrade leaves them."""
+def _add_defaults(workflows: Mapping[str, Linked], products: set[str], defaults: tuple[str, ...]) -> dict[str, Linked]:
+    """Return the workflows as the next upgrade leaves them."""
     return {
         name: replace(one, products=frozenset(products)) if name in defaults else one for name, one in workflows.items()
     }
 
 
 def _is_shipped(name: str) -> bool:
-    """Whether the engine's own migrations register it, so that a project's do not touch it."""
+    """Return whether the engine's own migrations register it, so that a project's do not touch it."""
     return name in known_workflows() and ships_with_engine(name)
-
-
-def _translated(error: SQLAlchemyError) -> Exception:
-    """A migration that the database refuses is its author's to mend; an outage is not."""
-    if is_connection_error(error):
-        return error
-    reason = error.orig if isinstance(error, DBAPIError) else error
-    return ConfigurationError(f"the database cannot be migrated: {reason}")

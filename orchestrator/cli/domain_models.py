@@ -10,7 +10,7 @@ from orchestrator.cli.context import REFUSED, CliContext, execute
 from orchestrator.cli.migrations import report_written, require_applied, require_modules, write_calls
 from orchestrator.cli.options import AsJson, checked_text
 from orchestrator.cli.output import clean
-from orchestrator.db.registration.autogenerate import catalogue_calls
+from orchestrator.db.registration.autogenerate import diff_catalogues
 from orchestrator.db.registration.catalogue import Catalogue, read_catalogue
 from orchestrator.db.registration.usage import count_usage
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
@@ -95,8 +95,8 @@ def _write(context: CliContext, message: str, stored: Catalogue, plan: Catalogue
     path = write_calls(
         context.project,
         message,
-        catalogue_calls(stored, after, plan.dropped),
-        catalogue_calls(after, stored),
+        diff_catalogues(stored, after, plan.dropped),
+        diff_catalogues(after, stored),
         [_DRIFT, *remarks] if remarks else (),
         helpers,
     )

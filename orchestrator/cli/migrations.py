@@ -10,13 +10,13 @@ from pathlib import Path
 from orchestrator.cli.context import CliContext
 from orchestrator.cli.output import clean
 from orchestrator.db import migrations
-from orchestrator.db.registration.autogenerate import Call, revision_code
+from orchestrator.db.registration.autogenerate import Call, render_revision
 from orchestrator.db.session import Database
 from orchestrator.errors import ConfigurationError, ConflictError
 
 
 def require_modules(context: CliContext) -> None:
-    """Make sure that there is code to compare with: without any, all that the database knows would seem to be gone.
+    """Check that there is code to compare with: without any, all that the database knows would seem to be gone.
 
     Raises:
         ConfigurationError: there is none.
@@ -29,12 +29,12 @@ def require_modules(context: CliContext) -> None:
 
 
 async def require_applied(context: CliContext, database: Database) -> None:
-    """Make sure that the database has all revisions, or a second call would write once more what one of them does already.
+    """Check that the database has all revisions, or a second call would write once more what one of them does already.
 
     Raises:
         ConflictError: it lacks some.
     """
-    missing = await migrations.pending(database.engine, context.project)
+    missing = await migrations.list_pending(database.engine, context.project)
     if missing:
         raise ConflictError(f"{', '.join(missing)} is not applied yet: run 'orchestrator db upgrade' first")
 
@@ -51,7 +51,7 @@ def write_calls(
 
     Args:
         remarks: comments in the upgrade.
-        named: helpers of which these tell.
+        named: helpers that these call.
 
     Raises:
         ConfigurationError: the project's folder cannot be written.
@@ -59,7 +59,7 @@ def write_calls(
     calls, back = list(upgrade), list(downgrade)
     if not calls and not back:
         return None
-    upgrades, downgrades, imports = revision_code(calls, back, remarks, named)
+    upgrades, downgrades, imports = render_revision(calls, back, remarks, named)
     return write(project, message, upgrades, downgrades, imports)
 
 

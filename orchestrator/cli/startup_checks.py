@@ -45,7 +45,7 @@ async def _is_up_to_date(context: CliContext, database: Database) -> bool:
     from orchestrator.db import migrations
 
     try:
-        pending = await migrations.pending(database.engine, context.project, alone=False)
+        pending = await migrations.list_pending(database.engine, context.project, alone=False)
     except ConfigurationError as error:
         logger.warning("the project's migrations cannot be compared with the database", error=str(error))
         return True

@@ -33,7 +33,7 @@ from orchestrator.text import format_error
 _ADVISORY_LOCK = 7_261_944_031
 
 _PASSES = ("40", "55P03")
-"""What SQLSTATEs begin with when others were in the way: deadlocks, serialization failures, locks that are not to be had."""
+"""What SQLSTATEs begin with when others were in the way: deadlocks, serialization failures, locks that are not available."""
 
 
 def alembic_config(project: Path) -> Config:
@@ -80,8 +80,8 @@ async def downgrade(engine: AsyncEngine, project: Path, revision: str) -> list[s
     return await _run(engine, project, apply)
 
 
-async def pending(engine: AsyncEngine, project: Path, *, alone: bool = True) -> list[str]:
-    """The heads that the database does not have yet; empty when it is up to date.
+async def list_pending(engine: AsyncEngine, project: Path, *, alone: bool = True) -> list[str]:
+    """Return the heads that the database does not have yet; empty when it is up to date.
 
     Args:
         alone: wait for the end of an upgrade that is under way.
@@ -105,7 +105,7 @@ def write_revision(project: Path, message: str, *, upgrades: str = "", downgrade
         ConfigurationError: the project's migrations cannot be read, or the last of them is not one but several.
     """
     project.mkdir(parents=True, exist_ok=True)
-    with _told(project, "no migration can be written"):
+    with _translate_errors(project, "no migration can be written"):
         scripts = ScriptDirectory.from_config(alembic_config(project))
         heads = _project_heads(scripts, project)
         if len(heads) > 1:
@@ -137,7 +137,7 @@ def write_merge(project: Path, message: str) -> Path:
     Raises:
         ConfigurationError: the project's migrations cannot be read, or have one end only.
     """
-    with _told(project, "no migration can be written"):
+    with _translate_errors(project, "no migration can be written"):
         scripts = ScriptDirectory.from_config(alembic_config(project))
         heads = _project_heads(scripts, project)
         if len(heads) < 2:  # noqa: PLR2004 - one is joined with another
@@ -180,46 +180,46 @@ async def _run(
         config.attributes["connection"] = connection
         return action(connection, config)
 
-    with _told(project, "the database cannot be migrated"):
+    with _translate_errors(project, "the database cannot be migrated"):
         async with engine.begin() as connection:
             return await connection.run_sync(run)
 
 
 @contextmanager
-def _told(project: Path, what: str) -> Iterator[None]:
-    """Put into words what migrations raise, and what is wrong with how they are written.
+def _translate_errors(project: Path, what: str) -> Iterator[None]:
+    """Translate what migrations raise, and what is wrong with how they are written.
 
     Raises:
-        ConfigurationError: that.
+        ConfigurationError: with the migration and its line.
     """
     try:
         yield
     except (CommandError, RevisionError, SQLAlchemyError, ConfigurationError) as error:
         if is_connection_error(error):
             raise
-        raise ConfigurationError(f"{what}: {_place(error, project)}{_reason(error, project)}") from error
+        raise ConfigurationError(f"{what}: {_locate(error, project)}{_explain(error, project)}") from error
     except (Exception, SystemExit) as error:
-        # Whatever a project's migration raises, or its file while it is read, is its author's to mend, not ours.
-        place = _place(error, project, ours=False)
+        # What a project's migration raises, or its file while it is read, is for its author to fix.
+        place = _locate(error, project, ours=False)
         if not place or is_database_loss(error):
             raise
-        raise ConfigurationError(f"{what}: {place}{_reason(error, project)}") from error
+        raise ConfigurationError(f"{what}: {place}{_explain(error, project)}") from error
 
 
-def _reason(error: BaseException, project: Path) -> str:
-    """What went wrong, in one line: of the database's own errors its words, without the statement."""
+def _explain(error: BaseException, project: Path) -> str:
+    """Return what went wrong in one line: of an error of the database its text, without the statement."""
     if _is_unreadable(error, {project.resolve()}):
         return f"{type(error).__name__}: {error.msg}"
     if not isinstance(error, DBAPIError) or error.orig is None:
         known = isinstance(error, CommandError | RevisionError | SQLAlchemyError | ConfigurationError)
-        return " ".join((str(error) if known else format_error(error)).split()) + _advice(error, project)
-    words_of_database = " ".join(str(error.orig.__cause__ or error.orig).split())
+        return " ".join((str(error) if known else format_error(error)).split()) + _suggest(error, project)
+    said = " ".join(str(error.orig.__cause__ or error.orig).split())
     state = str(getattr(error.orig, "sqlstate", None))
-    return f"{words_of_database}; nothing has changed: run it again" if state.startswith(_PASSES) else words_of_database
+    return f"{said}; nothing has changed: run it again" if state.startswith(_PASSES) else said
 
 
-def _advice(error: BaseException, project: Path) -> str:
-    """What usually is wrong, and where it was looked for, of what Alembic finds in the order of migrations."""
+def _suggest(error: BaseException, project: Path) -> str:
+    """Return the usual cause of what Alembic finds wrong in the order of migrations, and where it searched."""
     if str(error).startswith("Branch name 'project'"):
         return (
             ": both are first migrations, written side by side; let one build on the other, with down_revision = its name and"
@@ -235,8 +235,8 @@ def _advice(error: BaseException, project: Path) -> str:
     )
 
 
-def _place(error: BaseException, project: Path, *, ours: bool = True) -> str:
-    """The migration that has raised an error, for its text; nothing when none has.
+def _locate(error: BaseException, project: Path, *, ours: bool = True) -> str:
+    """Return the migration that has raised an error and its line, for the error's text; nothing when none has.
 
     Args:
         ours: whether it may also be one of the engine's.
@@ -250,7 +250,7 @@ def _place(error: BaseException, project: Path, *, ours: bool = True) -> str:
 
 
 def _is_unreadable(error: BaseException, folders: Collection[Path]) -> TypeGuard[SyntaxError]:
-    """Whether a file in one of the folders is no Python."""
+    """Return whether the error is that a file in one of the folders is no Python."""
     return (
         isinstance(error, SyntaxError)
         and error.filename is not None

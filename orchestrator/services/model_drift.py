@@ -38,12 +38,12 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """Where, what and how many."""
+        """Return where, what and how many."""
         return f"{self.where}: {self.what} ({self.count})"
 
     @property
     def helpers(self) -> set[str]:
-        """The names of the functions that are called."""
+        """Return the names of the functions that are called."""
         return {call.partition("(")[0] for call in self.calls}
 
 
@@ -86,12 +86,12 @@ class _Model:
 
     @property
     def owner(self) -> str:
-        """The argument by which helpers for migrations know whose field it is."""
+        """Return the argument by which helpers for migrations know whose field it is."""
         names = [kind.name for kind in self.kinds]
         return f"products={names!r}" if self.kinds[0].is_product else f"block={names[0]!r}"
 
     def incomplete(self, usage: Usage) -> Iterator[tuple[str, type[DomainModel], int]]:
-        """The statuses in which there are some that must have all that their class needs: with the class, and how many."""
+        """Yield the statuses in which there are some that must have all that their class needs: with the class, and how many."""
         for status in SubscriptionLifecycle:
             cls: type[DomainModel] = self.base.__family__.class_for(status)
             count = sum(usage.totals.get(kind, {}).get(status, 0) for kind in self.kinds)

@@ -16,8 +16,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
-from orchestrator.db.migrations import downgrade, pending, upgrade, write_merge, write_revision
-from orchestrator.db.registration.autogenerate import Linked, revision_code, workflow_calls
+from orchestrator.db.migrations import downgrade, list_pending, upgrade, write_merge, write_revision
+from orchestrator.db.registration.autogenerate import Linked, diff_workflows, render_revision
 from orchestrator.db.session import Database
 from orchestrator.db.tables import Base
 from orchestrator.db.workflows import Registration, list_workflows
@@ -41,9 +41,9 @@ async def test_every_migration_can_be_undone_and_done_again(database: Database) 
     assert await downgrade(database.engine, NOWHERE, "base") == []
     tables = await database.pool.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
     assert tables == 1, "only Alembic's own table is left"
-    assert await pending(database.engine, NOWHERE) == ["0005"]
+    assert await list_pending(database.engine, NOWHERE) == ["0005"]
     assert await upgrade(database.engine, NOWHERE) == ["0005"]
-    assert await pending(database.engine, NOWHERE) == []
+    assert await list_pending(database.engine, NOWHERE) == []
     async with database.engine.connect() as connection:
         assert await connection.run_sync(_differences) == []
 
@@ -76,7 +76,7 @@ async def test_a_written_revision_registers_and_removes_workflows(database: Data
 
 
 def _write(project: Path, message: str, before: dict[str, Linked], after: dict[str, Linked]) -> str:
-    code = revision_code(workflow_calls(before, after), workflow_calls(after, before))
+    code = render_revision(diff_workflows(before, after), diff_workflows(after, before))
     path = write_revision(project, message, upgrades=code[0], downgrades=code[1], imports=code[2])
     return path.name.split("_")[0]
 
@@ -213,7 +213,7 @@ async def test_whatever_a_projects_migration_raises_is_one_line_with_its_place(
         await upgrade(database.engine, project)
     assert str(caught.value) == f"the database cannot be migrated: {path.name}, line {line}: {told}"
     if old == "from alembic":
-        for message in (await _refused(pending(database.engine, project)), _refused_write(project)):
+        for message in (await _refused(list_pending(database.engine, project)), _refused_write(project)):
             assert message.endswith(f": {path.name}, line {line}: {told}")
 
 
@@ -240,7 +240,7 @@ async def test_a_revision_that_is_not_found_is_told_with_the_folder_that_was_sea
     for folder, note in ((tmp_path, ""), (tmp_path / "typo", ", a folder that does not exist,")):
         told = f"Can't locate revision identified by '{name}' in {folder}{note} or among the engine's own: is"
         assert told in await _refused(upgrade(database.engine, folder))
-        assert told in await _refused(pending(database.engine, folder))
+        assert told in await _refused(list_pending(database.engine, folder))
     told = await _refused(downgrade(database.engine, project, "nonsense"))
     assert f"Can't locate revision identified by 'nonsense' in {project} or " in told
 
@@ -277,7 +277,7 @@ async def test_two_first_migrations_are_one_line_that_says_how_to_put_them_in_or
     other = write_revision(project, "other")
     aside.rename(one)
     for told in (
-        await _refused(pending(database.engine, project)),
+        await _refused(list_pending(database.engine, project)),
         await _refused(upgrade(database.engine, project)),
         _refused_write(project),
     ):

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from orchestrator.db.registration.autogenerate import (
     Call,
     Linked,
-    catalogue_calls,
+    diff_catalogues,
+    diff_workflows,
     refuse_second_workflows,
-    revision_code,
-    workflow_calls,
+    render_revision,
 )
 from orchestrator.db.registration.catalogue import Catalogue, CatalogueBlock, CatalogueProduct
 from orchestrator.db.workflows import Registration
@@ -38,7 +38,7 @@ def told(calls: list[Call]) -> list[tuple[object, ...]]:
 
 
 def test_new_things_come_in_the_order_in_which_they_need_each_other() -> None:
-    calls = catalogue_calls(EMPTY, FULL)
+    calls = diff_catalogues(EMPTY, FULL)
 
     assert told(calls) == [
         ("register_product_block", "Port"),
@@ -64,7 +64,7 @@ def test_new_things_come_in_the_order_in_which_they_need_each_other() -> None:
 
 
 def test_the_way_back_goes_the_other_way_round() -> None:
-    assert told(catalogue_calls(FULL, EMPTY)) == [
+    assert told(diff_catalogues(FULL, EMPTY)) == [
         ("remove_product", "Node P"),
         ("remove_product_block", "Node"),
         ("remove_product_block", "Port"),
@@ -72,7 +72,7 @@ def test_the_way_back_goes_the_other_way_round() -> None:
 
 
 def test_where_nothing_is_different_nothing_is_called() -> None:
-    assert catalogue_calls(FULL, FULL) == []
+    assert diff_catalogues(FULL, FULL) == []
 
 
 def test_what_people_have_written_about_things_is_left_alone() -> None:
@@ -81,14 +81,14 @@ def test_what_people_have_written_about_things_is_left_alone() -> None:
         {"Node": replace(NODE, description="Mine", tag="MINE"), "Port": PORT},
     )
 
-    assert catalogue_calls(FULL, other) == []
+    assert diff_catalogues(FULL, other) == []
 
 
 def test_blocks_that_refer_to_each_other_in_a_circle_are_made_and_removed() -> None:
     one, other = CatalogueBlock("A", depends_on=frozenset({"A", "B"})), CatalogueBlock("B", depends_on=frozenset({"A"}))
     circle = Catalogue({}, {"A": one, "B": other})
 
-    made, removed = catalogue_calls(EMPTY, circle), catalogue_calls(circle, EMPTY)
+    made, removed = diff_catalogues(EMPTY, circle), diff_catalogues(circle, EMPTY)
 
     assert told(made) == [
         ("register_product_block", "B"),
@@ -112,7 +112,7 @@ def test_changes_of_what_exists_are_the_least_that_is_needed() -> None:
         },
     )
 
-    assert told(catalogue_calls(FULL, after)) == [
+    assert told(diff_catalogues(FULL, after)) == [
         ("add_resource_types", "Node", ["site"]),
         ("add_block_relations", "Node", ["Node"]),
         ("add_product_blocks", "Node P", ["Port"]),
@@ -123,26 +123,26 @@ def test_changes_of_what_exists_are_the_least_that_is_needed() -> None:
         ("remove_block_relations", "Node", ["Port"]),
         ("remove_resource_types", "Node", ["ims_id"]),
     ]
-    assert ("reinstate_product", "Node P") in told(catalogue_calls(after, FULL))
+    assert ("reinstate_product", "Node P") in told(diff_catalogues(after, FULL))
 
 
 def test_what_is_retired_because_the_code_lacks_it_is_told_from_what_people_have_retired() -> None:
     decided = Catalogue({"Node P": replace(PRODUCT, retired=True)}, FULL.blocks)
     lacking = Catalogue({"Node P": replace(PRODUCT, retired=True, for_good=False)}, FULL.blocks)
 
-    (call,) = catalogue_calls(FULL, lacking)
+    (call,) = diff_catalogues(FULL, lacking)
 
-    assert call.code() == "retire_product(\n        op.get_bind(),\n        'Node P',\n        for_good=False,\n    )"
-    assert catalogue_calls(lacking, FULL) == [Call("reinstate_product", ("Node P",))]
-    assert catalogue_calls(lacking, decided) == [Call("retire_product", ("Node P",))]
+    assert call.render() == "retire_product(\n        op.get_bind(),\n        'Node P',\n        for_good=False,\n    )"
+    assert diff_catalogues(lacking, FULL) == [Call("reinstate_product", ("Node P",))]
+    assert diff_catalogues(lacking, decided) == [Call("retire_product", ("Node P",))]
 
 
 def test_values_are_dropped_where_that_was_asked_for_only() -> None:
     after = Catalogue(FULL.products, {"Node": replace(NODE, resource_types=frozenset()), "Port": PORT})
 
-    calls = catalogue_calls(FULL, after, {("Node", "ims_id"), ("Port", "name")})
+    calls = diff_catalogues(FULL, after, {("Node", "ims_id"), ("Port", "name")})
 
-    assert [call.code() for call in calls] == [
+    assert [call.render() for call in calls] == [
         "remove_resource_types(op.get_bind(), 'Node', ['name'])",
         "remove_resource_types(\n        op.get_bind(),\n        'Node',\n        ['ims_id'],\n        values='drop',\n    )",
     ]
@@ -151,23 +151,23 @@ def test_values_are_dropped_where_that_was_asked_for_only() -> None:
 def test_a_resource_type_that_no_block_holds_any_more_goes_by_itself_and_one_that_none_ever_held_is_removed() -> None:
     idle = replace(FULL, idle_types={"comment": "What people say"})
 
-    assert told(catalogue_calls(idle, FULL)) == [("remove_resource_type", "comment")]
-    assert told(catalogue_calls(FULL, idle)) == [("register_resource_type", "comment", "What people say")]
+    assert told(diff_catalogues(idle, FULL)) == [("remove_resource_type", "comment")]
+    assert told(diff_catalogues(FULL, idle)) == [("register_resource_type", "comment", "What people say")]
     used = Catalogue(
         FULL.products, {"Node": NODE, "Port": replace(PORT, resource_types=frozenset({"speed", "comment"}))}
     )
-    assert told(catalogue_calls(idle, used)) == [("add_resource_types", "Port", ["comment"])]
+    assert told(diff_catalogues(idle, used)) == [("add_resource_types", "Port", ["comment"])]
 
 
 def test_the_code_of_a_revision_is_python_that_imports_what_it_calls() -> None:
-    upgrades, downgrades, imports = revision_code(catalogue_calls(EMPTY, FULL), catalogue_calls(FULL, EMPTY))
+    upgrades, downgrades, imports = render_revision(diff_catalogues(EMPTY, FULL), diff_catalogues(FULL, EMPTY))
 
     tree = ast.parse(f"{imports}\ndef upgrade():\n    {upgrades}\ndef downgrade():\n    {downgrades}\n")
 
     (imported,) = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert {alias.name for alias in imported.names} == called
-    assert revision_code([], []) == ("", "", "")
+    assert render_revision([], []) == ("", "", "")
 
 
 NAMES = st.sampled_from(["A", "B", "C", "D"])
@@ -323,7 +323,7 @@ def test_the_calls_lead_from_any_catalogue_to_any_other(before: Catalogue, after
     """None of them asks for what is not there yet, or removes what is still in use."""
     database = Pretended(before)
 
-    for call in catalogue_calls(before, after):
+    for call in diff_catalogues(before, after):
         database.call(call)
 
     assert database.catalogue() == after
@@ -342,7 +342,7 @@ def test_workflows_end_before_others_begin() -> None:
     after = linked("create_a", "CREATE", "Q", "R") | linked("new", "TERMINATE", "P")
     after |= linked("text", "MODIFY", "P", description="other")
 
-    calls = workflow_calls(before, after)
+    calls = diff_workflows(before, after)
 
     assert told(calls) == [
         ("unlink_workflow", "create_a", ["P"]),
@@ -353,7 +353,7 @@ def test_workflows_end_before_others_begin() -> None:
         ("register_workflow", "text"),
     ]
     assert calls[-1].options["products"] == ["P"]
-    assert workflow_calls(after, after) == []
+    assert diff_workflows(after, after) == []
 
 
 def test_two_workflows_of_a_kind_for_one_product_are_refused_by_name() -> None:

@@ -1,8 +1,8 @@
 """For migrations: registering products, product blocks, resource types and workflows in the database.
 
-Synchronous, because Alembic's migrations are; the first argument is ``op.get_bind()``. Each function checks what it is given and
-raises ``ConfigurationError`` in words. They name the columns that they use, so that a project's old migrations still run when a
-later version of the engine has added columns.
+Synchronous, because Alembic's migrations are; the first argument is ``op.get_bind()``. Each function checks its arguments and
+raises ``ConfigurationError`` with what to do. Functions name the columns that they use, so that a project's old migrations
+still run when a later version of the engine has added columns.
 """
 
 from __future__ import annotations

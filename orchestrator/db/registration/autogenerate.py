@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import TypeVar
 
 from orchestrator.db.registration.catalogue import Catalogue, CatalogueBlock, CatalogueProduct
-from orchestrator.db.registration.workflows import second_workflow_text
+from orchestrator.db.registration.workflows import describe_second_workflow
 from orchestrator.db.tables import SINGLE_TARGETS
 from orchestrator.db.workflows import Registration
 from orchestrator.errors import ConfigurationError
@@ -36,8 +36,8 @@ class Call:
     arguments: tuple[object, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
 
-    def code(self) -> str:
-        """As Python, to stand in a function's body."""
+    def render(self) -> str:
+        """Return the call as Python, for a function's body."""
         written = [
             "op.get_bind()",
             *map(repr, self.arguments),
@@ -53,14 +53,14 @@ _LINE = 110
 """Characters of a call, behind its indentation."""
 
 
-def revision_code(
+def render_revision(
     upgrade: Iterable[Call], downgrade: Iterable[Call], remarks: Iterable[str] = (), named: Collection[str] = ()
 ) -> tuple[str, str, str]:
-    """The upgrade, downgrade and imports of a revision that makes these calls.
+    """Return the upgrade, downgrade and imports of a revision that makes these calls.
 
     Args:
         remarks: comments below the calls of the upgrade.
-        named: functions of which the comments tell, so that their calls need no more than to be let out of these.
+        named: functions that the comments call; the revision imports them, so that removing the ``#`` is enough.
     """
     up, down = list(upgrade), list(downgrade)
     called = {call.function for call in (*up, *down)}
@@ -69,12 +69,12 @@ def revision_code(
         for name in sorted({*called, *named})
     )
     imports = f"from orchestrator.db.registration import (\n{inside})" if inside else ""
-    lines = [*(call.code() for call in up), *(f"# {line}" for line in remarks)]
-    return "\n    ".join(lines), "\n    ".join(call.code() for call in down), imports
+    lines = [*(call.render() for call in up), *(f"# {line}" for line in remarks)]
+    return "\n    ".join(lines), "\n    ".join(call.render() for call in down), imports
 
 
-def workflow_calls(before: Mapping[str, Linked], after: Mapping[str, Linked]) -> list[Call]:
-    """The calls that register, remove, link and unlink workflows.
+def diff_workflows(before: Mapping[str, Linked], after: Mapping[str, Linked]) -> list[Call]:
+    """Return the calls that register, remove, link and unlink workflows.
 
     What ends comes before what begins: a name, and a product's only workflow of a kind, may stand only once.
     """
@@ -93,7 +93,7 @@ def workflow_calls(before: Mapping[str, Linked], after: Mapping[str, Linked]) ->
 
 
 def refuse_second_workflows(workflows: Mapping[str, Linked]) -> None:
-    """Make sure that no product would have two workflows of a kind of which it may have one.
+    """Check that no product would have two workflows of a kind of which it may have one.
 
     Raises:
         ConfigurationError: one would; the text names the product and both workflows.
@@ -103,16 +103,16 @@ def refuse_second_workflows(workflows: Mapping[str, Linked]) -> None:
         target = one.registration.target
         if target in SINGLE_TARGETS and target == other.registration.target:
             for product in sorted(one.products & other.products):
-                raise ConfigurationError(second_workflow_text(product, target, first, second))
+                raise ConfigurationError(describe_second_workflow(product, target, first, second))
 
 
-def catalogue_calls(before: Catalogue, after: Catalogue, drop: Collection[tuple[str, str]] = frozenset()) -> list[Call]:
-    """The calls that make ``after`` out of ``before``; new things in the order in which they need each other.
+def diff_catalogues(before: Catalogue, after: Catalogue, drop: Collection[tuple[str, str]] = frozenset()) -> list[Call]:
+    """Return the calls that make ``after`` out of ``before``; new things in the order in which they need each other.
 
     Descriptions, tags and types of what exists already are left as they are: they belong to people.
 
     Args:
-        before, after: what there is, and what there shall be.
+        before, after: what there is, and what must be there.
         drop: pairs of block and resource type whose values are dropped with their place.
     """
     return [
@@ -250,7 +250,7 @@ def _gone_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
 
 
 def _users_last(catalogue: Catalogue, names: Iterable[str]) -> list[str]:
-    """Blocks in such an order that those in a block's fields come before it, as far as there are no circles."""
+    """Return blocks in such an order that those in a block's fields come before it, as far as there are no circles."""
     wanted = set(names)
     ordered: list[str] = []
     seen: set[str] = set()

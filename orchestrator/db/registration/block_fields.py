@@ -12,15 +12,15 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 from sqlalchemy import text as sql
 
-from orchestrator.db.registration.history import change_subscriptions, hold_still
+from orchestrator.db.registration.history import change_subscriptions, lock_subscriptions
 from orchestrator.db.registration.lookup import (
     BLOCK,
     PRODUCT,
-    id_of,
-    ids_of,
-    one_name,
+    check_name,
+    check_names,
+    find_id,
+    find_ids,
     require_catalogue,
-    several_names,
 )
 from orchestrator.db.registration.orphans import delete_orphans
 from orchestrator.db.registration.resource_values import Values, check_choice
@@ -47,11 +47,11 @@ def rename_block_field(
 
     Raises:
         ConfigurationError: the block or a product is not known, there are blocks in the field ``new`` already, or several where
-            one shall stand.
+            one must stand.
     """
     field = _field(connection, old, block, products)
-    hold_still(connection)
-    if one_name("field", new) != old:
+    lock_subscriptions(connection)
+    if check_name("field", new) != old:
         taken = field.count(connection, new)
         if taken:
             raise ConfigurationError(
@@ -95,7 +95,7 @@ def drop_block_field(
     """
     field = _field(connection, name, block, products)
     check_choice(values)
-    hold_still(connection)
+    lock_subscriptions(connection)
     count = field.count(connection, name)
     if count and values == "refuse":
         raise ConfigurationError(
@@ -224,14 +224,14 @@ class _Field:
 
 def _field(connection: Connection, name: str, block: str | None, products: Iterable[str] | None) -> _Field:
     require_catalogue(connection)
-    one_name("field", name)
+    check_name("field", name)
     if (block is None) == (products is None):
         raise ConfigurationError(
             f"the field {name!r} is either of a product block, block=..., or of subscriptions, products=[...]"
         )
     if block is not None:
-        return _Field(block, name, [id_of(connection, BLOCK, block)], _OF_BLOCKS)
-    names = several_names("products", products or ())
+        return _Field(block, name, [find_id(connection, BLOCK, block)], _OF_BLOCKS)
+    names = check_names("products", products or ())
     if not names:
         raise ConfigurationError(f"products is empty: the field {name!r} is of no subscription then")
-    return _Field(", ".join(names), name, ids_of(connection, PRODUCT, names).values(), _OF_SUBSCRIPTIONS)
+    return _Field(", ".join(names), name, find_ids(connection, PRODUCT, names).values(), _OF_SUBSCRIPTIONS)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute
 
-from orchestrator.db.registration.lookup import BLOCK, ids_of, several_names
+from orchestrator.db.registration.lookup import BLOCK, check_names, find_ids
 from orchestrator.db.tables import ProductBlockRelationRow, ProductProductBlockRow
 from orchestrator.errors import ConfigurationError
 
@@ -32,26 +32,26 @@ class BlockLinks:
     missing: str
 
     def add(self, connection: Connection, holder: UUID, names: Iterable[str]) -> None:
-        """Let it have these blocks; what it has already stays.
+        """Let the holder have these blocks; those that it has already stay.
 
         Raises:
             ConfigurationError: one of the blocks is not known.
         """
-        blocks = ids_of(connection, BLOCK, several_names(self.parameter, names))
+        blocks = find_ids(connection, BLOCK, check_names(self.parameter, names))
         rows = [{self.holder.key: holder, self.block.key: block} for block in blocks.values()]
         if rows:
             connection.execute(insert(self.holder.class_).on_conflict_do_nothing(), rows)
 
     def remove(self, connection: Connection, holder: UUID, name: str, names: Iterable[str]) -> None:
-        """Let it no longer have these blocks.
+        """Let the holder no longer have these blocks.
 
         Args:
             name: of the holder, for the error text.
 
         Raises:
-            ConfigurationError: one of the blocks is not known, or it does not have it.
+            ConfigurationError: one of the blocks is not known, or the holder does not have it.
         """
-        blocks = ids_of(connection, BLOCK, several_names(self.parameter, names))
+        blocks = find_ids(connection, BLOCK, check_names(self.parameter, names))
         unwanted = delete(self.holder.class_).where(self.holder == holder, self.block.in_(blocks.values()))
         gone = set(connection.scalars(unwanted.returning(self.block)))
         missing = [block for block, identity in blocks.items() if identity not in gone]

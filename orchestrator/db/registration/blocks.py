@@ -9,16 +9,16 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
 from orchestrator.db.registration.block_links import IN_BLOCKS
-from orchestrator.db.registration.history import hold_still
+from orchestrator.db.registration.history import lock_subscriptions
 from orchestrator.db.registration.lookup import (
     BLOCK,
     RESOURCE_TYPE,
-    id_of,
-    ids_of,
-    one_name,
+    check_name,
+    check_names,
+    find_id,
+    find_ids,
     require_catalogue,
     require_free,
-    several_names,
 )
 from orchestrator.db.registration.resource_values import (
     Values,
@@ -93,7 +93,7 @@ def rename_product_block(connection: Connection, old: str, new: str) -> None:
     """
     block = _block(connection, old)
     require_free(connection, BLOCK, new)
-    hold_still(connection)
+    lock_subscriptions(connection)
     connection.execute(update(ProductBlockRow).where(ProductBlockRow.product_block_id == block).values(name=new))
 
 
@@ -105,7 +105,7 @@ def remove_product_block(connection: Connection, name: str) -> None:
             taking these out is a workflow's task.
     """
     block = _block(connection, name)
-    hold_still(connection)
+    lock_subscriptions(connection)
     users = [
         *connection.scalars(
             select(ProductRow.name)
@@ -144,7 +144,7 @@ def add_resource_types(connection: Connection, block: str, resource_types: Itera
         ConfigurationError: the block is not known.
     """
     identity = _block(connection, block)
-    names = several_names("resource_types", resource_types)
+    names = check_names("resource_types", resource_types)
     if not names:
         return
     connection.execute(
@@ -155,7 +155,7 @@ def add_resource_types(connection: Connection, block: str, resource_types: Itera
         insert_or_not(ProductBlockResourceTypeRow).on_conflict_do_nothing(),
         [
             {"product_block_id": identity, "resource_type_id": resource_type}
-            for resource_type in ids_of(connection, RESOURCE_TYPE, names).values()
+            for resource_type in find_ids(connection, RESOURCE_TYPE, names).values()
         ],
     )
 
@@ -174,13 +174,13 @@ def remove_resource_types(
     """
     identity = _block(connection, block)
     check_choice(values)
-    names = several_names("resource_types", resource_types)
+    names = check_names("resource_types", resource_types)
     held = set(_types_of(connection, identity))
     for name in names:
         if name not in held:
             raise ConfigurationError(f"the product block {block!r} has no resource type {name!r}")
         _let_go(connection, name, [identity], values)
-    unwanted = ids_of(connection, RESOURCE_TYPE, names).values()
+    unwanted = find_ids(connection, RESOURCE_TYPE, names).values()
     connection.execute(
         delete(ProductBlockResourceTypeRow).where(
             ProductBlockResourceTypeRow.product_block_id == identity,
@@ -277,24 +277,24 @@ def remove_block_relations(connection: Connection, block: str, depends_on: Itera
 
 def _block(connection: Connection, name: str) -> UUID:
     require_catalogue(connection)
-    return id_of(connection, BLOCK, name)
+    return find_id(connection, BLOCK, name)
 
 
 def _resource_type(connection: Connection, name: str) -> UUID:
     require_catalogue(connection)
-    return id_of(connection, RESOURCE_TYPE, one_name("resource type", name))
+    return find_id(connection, RESOURCE_TYPE, check_name("resource type", name))
 
 
 def _rename_in_block(connection: Connection, old: str, new: str, block: str) -> None:
     identity = _block(connection, block)
     held = set(_types_of(connection, identity))
-    if one_name("resource type", old) not in held:
+    if check_name("resource type", old) not in held:
         raise ConfigurationError(
             f"the product block {block!r} has no resource type {old!r} (it has {', '.join(sorted(held)) or 'none'})"
         )
-    if one_name("resource type", new) == old:
+    if check_name("resource type", new) == old:
         raise ConfigurationError(f"the resource type {old!r} has that name already")
-    hold_still(connection)
+    lock_subscriptions(connection)
     count = count_values(connection, [identity], new)
     if count:
         raise ConfigurationError(
@@ -336,7 +336,7 @@ def _blocks_with(connection: Connection, resource_type: UUID) -> list[UUID]:
 
 
 def _let_go(connection: Connection, name: str, blocks: list[UUID], values: Values) -> None:
-    hold_still(connection)
+    lock_subscriptions(connection)
     count = count_values(connection, blocks, name)
     if count and values == "refuse":
         raise ConfigurationError(

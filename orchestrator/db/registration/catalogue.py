@@ -32,7 +32,7 @@ class CatalogueProduct:
 
     Args:
         blocks: those in fields of the subscription itself.
-        retired: nobody can subscribe to it.
+        retired: new subscriptions of it are refused.
         for_good: retired by a person's decision, rather than because the code lacks it.
     """
 

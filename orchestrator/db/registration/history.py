@@ -29,8 +29,8 @@ SELECT subscription_id, version, :author, coalesce(changes, '{}'), :note FROM ra
 """
 
 
-def hold_still(connection: Connection) -> None:
-    """Let no step lock or save a subscription until the migration has committed: what it reads must be what it changes.
+def lock_subscriptions(connection: Connection) -> None:
+    """Keep steps from locking and saving subscriptions until the migration has committed: it must change what it has read.
 
     Steps lock rows of the first table before those of all others, the catalogue's last. So a helper calls this before it locks
     a row that a step may need; and the lock is one that rows locked by a mere ``SELECT`` have to wait for, too.

@@ -1,4 +1,4 @@
-"""Finding rows by the names that migrations use, and saying in words when there is none."""
+"""Find rows by the names that migrations use; the error for an unknown name lists the known ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a name may stand for, and how to get one."""
+    """What a name may stand for: where it is stored, and the helper that registers it."""
 
     word: str
     identity: InstrumentedAttribute[UUID]
@@ -38,8 +38,8 @@ WORKFLOW = Named(
 )
 
 
-def one_name(what: str, name: str) -> str:
-    """A name as it is, if it can be one.
+def check_name(what: str, name: str) -> str:
+    """Return a name, if it can be one.
 
     Raises:
         ConfigurationError: it is empty, not printable, or no text.
@@ -49,19 +49,19 @@ def one_name(what: str, name: str) -> str:
     return name
 
 
-def several_names(parameter: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Names, each once, in their order.
+def check_names(parameter: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names, each once, in their order.
 
     Raises:
         ConfigurationError: it is one text instead of a list, or one of them is no name.
     """
     if isinstance(names, str | bytes | Mapping) or not isinstance(names, Iterable):
         raise ConfigurationError(f'{parameter} is a list of names, such as {parameter}=["one"], not {names!r}')
-    return tuple(dict.fromkeys(one_name(f"name in {parameter}", name) for name in names))
+    return tuple(dict.fromkeys(check_name(f"name in {parameter}", name) for name in names))
 
 
-def value_text(what: str, value: object) -> str:
-    """A fixed input's value as the database keeps it.
+def format_value(what: str, value: object) -> str:
+    """Return a fixed input's value as the database keeps it.
 
     Raises:
         ConfigurationError: it is neither a text, a number, a truth value nor a member of an enum.
@@ -73,7 +73,7 @@ def value_text(what: str, value: object) -> str:
 
 
 def require_catalogue(connection: Connection) -> None:
-    """Make sure that the tables exist: a migration may run before the engine's own that make them.
+    """Check that the tables exist: a migration may run before the engine's own that make them.
 
     Raises:
         ConfigurationError: they do not.
@@ -86,21 +86,21 @@ def require_catalogue(connection: Connection) -> None:
 
 
 def has_catalogue(connection: Connection) -> bool:
-    """Whether the tables exist."""
+    """Return whether the tables exist."""
     return bool(connection.scalar(text("SELECT to_regclass('products_workflows') IS NOT NULL")))
 
 
-def id_of(connection: Connection, kind: Named, name: str) -> UUID:
-    """The id behind a name.
+def find_id(connection: Connection, kind: Named, name: str) -> UUID:
+    """Return the id behind a name.
 
     Raises:
         ConfigurationError: there is none of that name.
     """
-    return ids_of(connection, kind, [one_name(kind.word, name)])[name]
+    return find_ids(connection, kind, [check_name(kind.word, name)])[name]
 
 
-def ids_of(connection: Connection, kind: Named, names: Iterable[str]) -> dict[str, UUID]:
-    """The ids behind names.
+def find_ids(connection: Connection, kind: Named, names: Iterable[str]) -> dict[str, UUID]:
+    """Return the ids behind names.
 
     Raises:
         ConfigurationError: there is none for one of them.
@@ -122,12 +122,12 @@ def ids_of(connection: Connection, kind: Named, names: Iterable[str]) -> dict[st
 
 
 def require_free(connection: Connection, kind: Named, name: str) -> str:
-    """A name that is still free.
+    """Return a name that is still free.
 
     Raises:
         ConfigurationError: it is taken.
     """
-    taken = select(kind.identity).where(kind.name == one_name(kind.word, name), *kind.condition)
+    taken = select(kind.identity).where(kind.name == check_name(kind.word, name), *kind.condition)
     if connection.scalar(taken) is not None:
         raise ConfigurationError(f"the database has a {kind.word} {name!r} already: a name stands for one only")
     return name

@@ -9,17 +9,17 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
 from orchestrator.db.registration.block_links import IN_PRODUCTS
-from orchestrator.db.registration.history import hold_still
+from orchestrator.db.registration.history import lock_subscriptions
 from orchestrator.db.registration.lookup import (
     BLOCK,
     PRODUCT,
-    id_of,
-    ids_of,
-    one_name,
+    check_name,
+    check_names,
+    find_id,
+    find_ids,
+    format_value,
     require_catalogue,
     require_free,
-    several_names,
-    value_text,
 )
 from orchestrator.db.registration.workflows import link_workflow
 from orchestrator.db.tables import FixedInputRow, ProductRow, SubscriptionRow
@@ -46,8 +46,8 @@ def register_product(
         connection: ``op.get_bind()`` in a migration.
         name: as in ``SUBSCRIPTION_MODEL_REGISTRY``.
         product_type: what it has in common with the products of the same model, for example ``"Node"``.
-        fixed_inputs: what tells it from these: name -> value, as text.
-        product_blocks: the blocks in fields of the subscription itself; blocks inside blocks are the blocks' affair.
+        fixed_inputs: what distinguishes it from these: name → value, as text.
+        product_blocks: the blocks in fields of the subscription itself, without the blocks inside these.
         workflows: the workflows that it has, besides the default ones.
 
     Raises:
@@ -57,17 +57,17 @@ def register_product(
     require_catalogue(connection)
     values = {
         "name": require_free(connection, PRODUCT, name),
-        "product_type": one_name("product type", product_type),
+        "product_type": check_name("product type", product_type),
         "description": description,
         "tag": tag,
     }
     inputs = _fixed_inputs(name, fixed_inputs or {})
-    blocks = several_names("product_blocks", product_blocks)
-    ids_of(connection, BLOCK, blocks)
+    blocks = check_names("product_blocks", product_blocks)
+    find_ids(connection, BLOCK, blocks)
     product: UUID = connection.execute(insert(ProductRow).values(values).returning(ProductRow.product_id)).scalar_one()
     set_fixed_inputs(connection, name, inputs)
     add_product_blocks(connection, name, blocks)
-    for workflow in several_names("workflows", workflows):
+    for workflow in check_names("workflows", workflows):
         link_workflow(connection, workflow, [name])
     return product
 
@@ -112,7 +112,7 @@ def rename_product(connection: Connection, old: str, new: str) -> None:
     """
     product = _product(connection, old)
     require_free(connection, PRODUCT, new)
-    hold_still(connection)
+    lock_subscriptions(connection)
     connection.execute(update(ProductRow).where(ProductRow.product_id == product).values(name=new))
 
 
@@ -123,7 +123,7 @@ def remove_product(connection: Connection, name: str) -> None:
         ConfigurationError: there is none of that name, or there are subscriptions.
     """
     product = _product(connection, name)
-    hold_still(connection)
+    lock_subscriptions(connection)
     count = connection.scalar(
         select(func.count()).select_from(SubscriptionRow).where(SubscriptionRow.product_id == product)
     )
@@ -163,7 +163,7 @@ def remove_fixed_inputs(connection: Connection, product: str, names: Iterable[st
         ConfigurationError: the product is not known, or lacks one of them.
     """
     identity = _product(connection, product)
-    unwanted = several_names("names", names)
+    unwanted = check_names("names", names)
     gone = connection.scalars(
         delete(FixedInputRow)
         .where(FixedInputRow.product_id == identity, FixedInputRow.name.in_(unwanted))
@@ -194,7 +194,7 @@ def remove_product_blocks(connection: Connection, product: str, product_blocks: 
 
 def _product(connection: Connection, name: str) -> UUID:
     require_catalogue(connection)
-    return id_of(connection, PRODUCT, name)
+    return find_id(connection, PRODUCT, name)
 
 
 def _fixed_inputs(product: str, fixed_inputs: Mapping[str, object]) -> dict[str, str]:
@@ -204,6 +204,6 @@ def _fixed_inputs(product: str, fixed_inputs: Mapping[str, object]) -> dict[str,
             f" not {fixed_inputs!r}"
         )
     return {
-        one_name("fixed input", name): value_text(f"the fixed input {name!r} of {product!r}", value)
+        check_name("fixed input", name): format_value(f"the fixed input {name!r} of {product!r}", value)
         for name, value in fixed_inputs.items()
     }

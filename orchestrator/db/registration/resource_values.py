@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy import text as sql
 
-from orchestrator.db.registration.history import change_subscriptions, hold_still
+from orchestrator.db.registration.history import change_subscriptions, lock_subscriptions
 from orchestrator.errors import ConfigurationError
 from orchestrator.types import JSON
 
@@ -116,7 +116,7 @@ def _change(
     condition: str,
     note: str,
 ) -> None:
-    hold_still(connection)
+    lock_subscriptions(connection)
     statement = _CHANGE.format(resources=resources, condition=condition)
     parameters = {"blocks": list(blocks), "name": name, "new_name": new_name, "value": to_json(value).decode()}
     change_subscriptions(connection, statement, parameters, note)

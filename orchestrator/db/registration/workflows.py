@@ -11,13 +11,13 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_not
 from orchestrator.db.registration.lookup import (
     PRODUCT,
     WORKFLOW,
+    check_name,
+    check_names,
+    find_id,
+    find_ids,
     has_catalogue,
-    id_of,
-    ids_of,
-    one_name,
     require_catalogue,
     require_free,
-    several_names,
 )
 from orchestrator.db.tables import SINGLE_TARGETS, ProductRow, ProductWorkflowRow, WorkflowRow
 from orchestrator.errors import ConfigurationError
@@ -98,7 +98,7 @@ def remove_workflow(connection: Connection, name: str) -> None:
     Raises:
         ConfigurationError: there is none of that name.
     """
-    identity = id_of(connection, WORKFLOW, name)
+    identity = find_id(connection, WORKFLOW, name)
     # A project's first migration may run before the engine's that makes the links' table; then there are none.
     if has_catalogue(connection):
         connection.execute(delete(ProductWorkflowRow).where(ProductWorkflowRow.workflow_id == identity))
@@ -113,8 +113,8 @@ def link_workflow(connection: Connection, workflow: str, products: Iterable[str]
             its kind, of which it may have one only; the text names both.
     """
     require_catalogue(connection)
-    wanted = ids_of(connection, PRODUCT, several_names("products", products))
-    identity = id_of(connection, WORKFLOW, workflow)
+    wanted = find_ids(connection, PRODUCT, check_names("products", products))
+    identity = find_id(connection, WORKFLOW, workflow)
     target = connection.execute(select(WorkflowRow.target).where(WorkflowRow.workflow_id == identity)).scalar_one()
     if target == Target.SYSTEM.value:
         raise ConfigurationError(
@@ -137,10 +137,10 @@ def unlink_workflow(connection: Connection, workflow: str, products: Iterable[st
         ConfigurationError: the workflow or a product is not known.
     """
     require_catalogue(connection)
-    unwanted = ids_of(connection, PRODUCT, several_names("products", products))
+    unwanted = find_ids(connection, PRODUCT, check_names("products", products))
     connection.execute(
         delete(ProductWorkflowRow).where(
-            ProductWorkflowRow.workflow_id == id_of(connection, WORKFLOW, workflow),
+            ProductWorkflowRow.workflow_id == find_id(connection, WORKFLOW, workflow),
             ProductWorkflowRow.product_id.in_(unwanted.values()),
         )
     )
@@ -167,8 +167,8 @@ def link_default_workflows(connection: Connection, workflows: Iterable[str]) -> 
                 raise ConfigurationError(f"DEFAULT_PRODUCT_WORKFLOWS names {name!r}, but {error}") from error
 
 
-def second_workflow_text(product: str, target: str, first: str, second: str) -> str:
-    """Why a product cannot have two workflows of a kind."""
+def describe_second_workflow(product: str, target: str, first: str, second: str) -> str:
+    """Return why a product cannot have two workflows of a kind."""
     return (
         f"the product {product!r} would have two {target} workflows, {first!r} and {second!r}, but may have one at most:"
         " unlink or remove one of them first"
@@ -191,7 +191,7 @@ def _refuse_second(
         .limit(1)
     ).first()
     if other is not None:
-        raise ConfigurationError(second_workflow_text(other[0], target, other[1], workflow))
+        raise ConfigurationError(describe_second_workflow(other[0], target, other[1], workflow))
 
 
 def _target(workflow: str, target: Target | str) -> Target:
@@ -207,12 +207,12 @@ def _products(
     connection: Connection, workflow: str, products: Iterable[str] | None, product_type: str | None
 ) -> tuple[str, ...]:
     if product_type is None:
-        return () if products is None else several_names("products", products)
+        return () if products is None else check_names("products", products)
     if products is not None:
         raise ConfigurationError(f"the workflow {workflow!r} gets either products or a product_type, not both")
     require_catalogue(connection)
     of_type = connection.scalars(
-        select(ProductRow.name).where(ProductRow.product_type == one_name("product type", product_type))
+        select(ProductRow.name).where(ProductRow.product_type == check_name("product type", product_type))
     ).all()
     if not of_type:
         types = connection.scalars(select(ProductRow.product_type).distinct().order_by(ProductRow.product_type)).all()

@@ -10,7 +10,7 @@ A key names a block by its id, so that moving the block, or renaming a field abo
 ``<block>/ports/0``    the block in a field of another block
 =====================  ====================================================================
 
-A path tells where that stands: ``node.ports.0.vlan``. It is made when it is shown, from where the blocks stood at the moment of
+A path says where that stands: ``node.ports.0.vlan``. It is made when it is shown, from where the blocks stood at the moment of
 the change.
 """
 

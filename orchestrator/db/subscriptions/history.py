@@ -107,7 +107,7 @@ class SubscriptionHistory:
 
     def timeline(self) -> list[ProcessHistory | SubscriptionChange]:
         """Return processes and other changes in one list, in the order in which they began."""
-        return sorted([*self.processes, *self.other_changes], key=_place)
+        return sorted([*self.processes, *self.other_changes], key=_sort_key)
 
 
 async def read_history(
@@ -126,15 +126,17 @@ async def read_history(
     exists = select(SubscriptionRow.subscription_id).where(SubscriptionRow.subscription_id == subscription_id)
     if await session.scalar(exists) is None:
         raise NotFoundError(f"there is no subscription {subscription_id}")
-    # One more than is shown, to know whether there are more.
-    found = await _page(session, subscription_id, before, limit + 1)
+    # If one more than is shown exists, there is an earlier page.
+    found = await _read_page(session, subscription_id, before, limit + 1)
     shown = found[:limit]
     process_ids = [row.process_id for row in shown if row.process_id is not None]
     change_ids = [row.change_id for row in shown if row.process_id is None]
     processes = await read_processes(session, process_ids)
     logs = await read_logs(session, process_ids)
     row = SubscriptionChangeRow
-    changes = await _changes(session, subscription_id, row.process_id.in_(process_ids) | row.change_id.in_(change_ids))
+    changes = await _read_changes(
+        session, subscription_id, row.process_id.in_(process_ids) | row.change_id.in_(change_ids)
+    )
     others = [change for change in changes if change.change_id in change_ids]
     by_process: dict[UUID | None, list[SubscriptionChange]] = defaultdict(list)
     for change in changes:
@@ -150,21 +152,21 @@ async def read_history(
     )
 
 
-def _place(one: ProcessHistory | SubscriptionChange) -> tuple[datetime, bool, int]:
-    """Return the key by which :data:`_PAGE` sorts."""
+def _sort_key(one: ProcessHistory | SubscriptionChange) -> tuple[datetime, bool, int]:
+    """Return the place in the order of :data:`_PAGE`."""
     if isinstance(one, ProcessHistory):
         return one.process.started_at, False, one.process.process_id.int
     return one.at, True, one.change_id
 
 
-async def _page(
+async def _read_page(
     session: AsyncSession, subscription_id: UUID, before: UUID | int | None, limit: int
 ) -> Sequence[Row[tuple[UUID | None, int | None]]]:
     """Return (process, ``None``) and (``None``, change) by the moment when they began, the last first."""
     older_process = older_change = "true"
     values: dict[str, object] = {"subscription_id": subscription_id, "limit": limit}
     if before is not None:
-        values |= {"before": before, "moment": await _moment(session, subscription_id, before)}
+        values |= {"before": before, "moment": await _find_moment(session, subscription_id, before)}
         # Of one moment, processes stand before changes.
         if isinstance(before, UUID):
             older_process = "(process.started_at, process.process_id) < (:moment, :before)"
@@ -176,7 +178,7 @@ async def _page(
     return (await session.execute(page, values)).all()
 
 
-async def _moment(session: AsyncSession, subscription_id: UUID, before: UUID | int) -> datetime:
+async def _find_moment(session: AsyncSession, subscription_id: UUID, before: UUID | int) -> datetime:
     links, changes = ProcessSubscriptionRow, SubscriptionChangeRow
     if isinstance(before, UUID):
         query = select(ProcessRow.started_at).join(links, links.process_id == ProcessRow.process_id)
@@ -190,7 +192,7 @@ async def _moment(session: AsyncSession, subscription_id: UUID, before: UUID | i
     return moment
 
 
-async def _changes(
+async def _read_changes(
     session: AsyncSession, subscription_id: UUID, which: ColumnElement[bool]
 ) -> list[SubscriptionChange]:
     """Return changes of a subscription by path: as its blocks stood then."""
