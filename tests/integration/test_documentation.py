@@ -316,3 +316,15 @@ def test_texts_that_pages_quote_are_those_of_the_programs() -> None:
         path.read_text() for folder in ("orchestrator", "consumers") for path in (REPOSITORY / folder).rglob("*.py")
     )
     assert [text for text in QUOTED if text not in written or text not in code] == []
+
+
+def test_the_readme_counts_test_functions() -> None:
+    """Roughly, so that it need not be changed with every test."""
+    shown = re.search(r"some (\d),(\d)00 test functions", (REPOSITORY / "README.md").read_text())
+    assert shown is not None
+    functions = [
+        name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in re.findall(r"^ *(?:async )?def test_\w+", path.read_text(), re.MULTILINE)
+    ]
+    assert abs(len(functions) - int("".join(shown.groups()) + "00")) < 100
