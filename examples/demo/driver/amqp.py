@@ -1,4 +1,4 @@
-"""The demo's two ends of AMQP: another service that orders lines by bare messages, and a watcher of the engine's events."""
+"""The demo's two ends of AMQP: another service that starts workflows by bare messages, and a watcher of the engine's events."""
 
 from __future__ import annotations
 
@@ -12,40 +12,32 @@ from uuid import uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
-from aio_pika.exceptions import AMQPError
 from aiormq.exceptions import ChannelAccessRefused
 
-from .errors import DemoError
 from .patience import Patience
-
-SECONDS = 60
-"""For one answer of the broker."""
 
 REPLIES = "svc.crm.replies"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the engine answers to a start."""
+    """The engine's answer to a start."""
 
     type: str
     body: dict[str, Any]
 
 
 class OtherService:
-    """A CRM, say: it has an account that may send commands, and a queue for the answers. It imports nothing of the engine."""
+    """A CRM, for example: its account may send commands and has a queue for the answers. It imports nothing of the engine."""
 
     def __init__(self, commands: AbstractExchange, patience: Patience) -> None:
-        self._commands = commands
-        self._patience = patience
+        self._commands, self._patience = commands, patience
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
 
     async def start(self, workflow: str, *pages: dict[str, Any], message_id: str | None = None) -> Answer:
-        """Start a workflow and wait for the answer. The same ``message_id`` again gives the same process.
+        """Start a workflow with the pages of its form, and wait for the answer.
 
-        Args:
-            pages: of its form, filled in.
-            message_id: default a new one.
+        The same ``message_id`` again gives the same process.
         """
         question = uuid4().hex
         message = aio_pika.Message(
@@ -56,20 +48,16 @@ class OtherService:
             correlation_id=question,
             reply_to=REPLIES,
         )
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[question] = answer
-        try:
-            with self._patience.awaiting(f"the answer to the message that starts {workflow}"):
-                await self._commands.publish(message, "workflow.start", mandatory=True)
-                return await answer
-        finally:
-            del self._waiting[question]
+        self._waiting[question] = asyncio.get_running_loop().create_future()
+        with self._patience.awaiting(f"the answer to the message that starts {workflow}"):
+            await self._commands.publish(message, "workflow.start", mandatory=True)
+            return await self._waiting[question]
 
     async def receive(self, message: AbstractIncomingMessage) -> None:
-        """An answer."""
+        """Hand an answer to whoever waits for it."""
         async with message.process():
-            waiting = self._waiting.get(message.correlation_id or "")
-            if waiting is not None and not waiting.done():
+            waiting = self._waiting[message.correlation_id or ""]
+            if not waiting.done():
                 waiting.set_result(Answer(message.type or "", json.loads(message.body)))
 
 
@@ -78,14 +66,13 @@ async def other_service(url: str, patience: Patience) -> AsyncIterator[OtherServ
     """Connect as another service."""
     async with _channel(url, "demo: another service") as channel:
         service = OtherService(await channel.get_exchange("orchestrator.commands", ensure=False), patience)
-        replies = await channel.declare_queue(REPLIES, exclusive=True)
-        await replies.consume(service.receive)
+        await (await channel.declare_queue(REPLIES, exclusive=True)).consume(service.receive)
         yield service
 
 
 @asynccontextmanager
 async def watching(url: str, see: Callable[[dict[str, Any]], Awaitable[None]]) -> AsyncIterator[None]:
-    """Show ``see`` every event of the engine."""
+    """Call ``see`` with every event of the engine."""
 
     async def receive(message: AbstractIncomingMessage) -> None:
         async with message.process():
@@ -100,21 +87,20 @@ async def watching(url: str, see: Callable[[dict[str, Any]], Awaitable[None]]) -
 
 
 async def read_dead_letters(url: str) -> list[str]:
-    """The reasons of all dead letters. They are put back: an operator may want to see them."""
+    """Return the reasons of all dead letters. They are put back: an operator may want to see them."""
     reasons = []
     async with _channel(url, "demo: looks at dead letters") as channel:
         queue = await channel.declare_queue("orchestrator.dead", passive=True)
-        while (message := await queue.get(fail=False, timeout=SECONDS)) is not None:
+        while (message := await queue.get(fail=False)) is not None:
             reasons.append(str(message.headers.get("x-reason", "no reason")))
     return reasons
 
 
 async def may_publish(url: str, exchange: str, key: str) -> bool:
-    """Whether the broker lets an account write to an exchange."""
+    """Return whether the broker lets an account write to an exchange."""
     async with _channel(url, "demo: tries what it may not do") as channel:
         try:
-            target = await channel.get_exchange(exchange, ensure=False)
-            await target.publish(aio_pika.Message(b"{}"), key, timeout=SECONDS)
+            await (await channel.get_exchange(exchange, ensure=False)).publish(aio_pika.Message(b"{}"), key)
         except ChannelAccessRefused:
             return False
         return True
@@ -122,9 +108,5 @@ async def may_publish(url: str, exchange: str, key: str) -> bool:
 
 @asynccontextmanager
 async def _channel(url: str, name: str) -> AsyncIterator[AbstractChannel]:
-    try:
-        connection = await aio_pika.connect(url, timeout=SECONDS, client_properties={"connection_name": name})
-    except (OSError, TimeoutError, AMQPError) as error:
-        raise DemoError(f"RabbitMQ cannot be used ({name}): {str(error) or type(error).__name__}") from error
-    async with connection:
+    async with await aio_pika.connect(url, client_properties={"connection_name": name}) as connection:
         yield await connection.channel(publisher_confirms=True, on_return_raises=True)

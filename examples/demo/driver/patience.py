@@ -41,9 +41,10 @@ class Patience:
 
     def sign(self) -> None:
         """Note a sign of life."""
-        now = asyncio.get_running_loop().time()
-        if self._limit is not None and now < (self._limit.when() or 0):  # past the limit the run is being cancelled
-            self._limit.reschedule(now + self._silence)
+        if self._limit is not None:
+            now = asyncio.get_running_loop().time()
+            if now < (self._limit.when() or 0):  # past the limit the run is being cancelled
+                self._limit.reschedule(now + self._silence)
 
     @contextmanager
     def awaiting(self, what: str) -> Iterator[None]:

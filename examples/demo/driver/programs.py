@@ -1,13 +1,12 @@
-"""The programs under the demo: started, watched, and stopped by their process ids whatever happens."""
+"""The programs of the demo: started, watched, and stopped by their process ids whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -18,9 +17,7 @@ from .patience import Patience
 REPOSITORY = Path(__file__).resolve().parents[3]
 FOLDER = REPOSITORY / "examples" / "demo" / ".run"
 ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
-
 STOP_SECONDS = 60
-LOG_LINES = 15
 
 Found = TypeVar("Found")
 
@@ -40,42 +37,27 @@ class Program:
     def check(self) -> None:
         """Raise if it has ended although it should not have."""
         if self.expected_to_run and self.process.returncode is not None:
-            code = self.process.returncode
-            raise DemoError(
-                f"{self.name} has ended with exit code {code}. Its log, {self.log}, ends so:\n{self.last_words()}"
-            )
+            end = "\n".join(f"    {line}" for line in self.log.read_text(errors="replace").splitlines()[-15:])
+            raise DemoError(f"{self.name} has ended with exit code {self.process.returncode}. Its log ends so:\n{end}")
 
-    def last_words(self) -> str:
-        """The end of its log."""
-        lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        return "\n".join(f"    {line}" for line in lines)
-
-    def kill(self) -> None:
-        """SIGKILL: no goodbye, nothing given back."""
+    async def kill(self) -> None:
+        """End it by SIGKILL: nothing is given back."""
         self.expected_to_run = False
-        self.process.send_signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM; SIGKILL if that does not help."""
+        """End it by SIGTERM, or by SIGKILL if that does not help."""
         self.expected_to_run = False
-        if self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.terminate()
+        with suppress(ProcessLookupError):
+            self.process.terminate()
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.process.wait()
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                self.process.kill()
-            await self.process.wait()
+            await self.kill()
             raise DemoError(f"{self.name} does not end on SIGTERM; it was killed") from None
-
-
-def forget_old_runs() -> None:
-    """Remove the logs of earlier demos."""
-    FOLDER.mkdir(exist_ok=True)
-    for old in FOLDER.glob("*.log"):
-        old.unlink()
 
 
 class Programs:
@@ -88,9 +70,9 @@ class Programs:
     """
 
     def __init__(self, environment: Mapping[str, str], story: str, patience: Patience) -> None:
-        self._patience = patience
         self._environment = {**os.environ, **environment}
         self._story = story
+        self._patience = patience
         self._running: list[Program] = []
 
     async def __aenter__(self) -> Self:
@@ -103,65 +85,41 @@ class Programs:
         if failures and kind is None:
             raise failures[0]
 
-    async def start(
-        self, name: str, command: Sequence[str | Path], variables: Mapping[str, str] | None = None
-    ) -> Program:
-        """Start a program. In a session of its own, so that Ctrl-C reaches only us and we end it in an orderly way."""
+    async def _spawn(
+        self, *command: str | Path, stdout: Any, stderr: int, **variables: str
+    ) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            env={**self._environment, **variables},
+            cwd=REPOSITORY,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C reaches only us, and we end the programs in an orderly way
+        )
+
+    async def start(self, name: str, *command: str | Path, says: str, **variables: str) -> tuple[Program, str]:
+        """Start a program; return it and the first line that contains ``says``, by which it is known to be ready."""
         log = FOLDER / f"{self._story}-{name}.log"
         with log.open("wb") as file:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env={**self._environment, **(variables or {})},
-                cwd=REPOSITORY,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=file,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
+            process = await self._spawn(*command, stdout=file, stderr=asyncio.subprocess.STDOUT, **variables)
         program = Program(name, process, log)
         self._running.append(program)
-        return program
 
-    async def start_talking(
-        self, name: str, command: Sequence[str | Path], variables: Mapping[str, str] | None = None
-    ) -> tuple[Program, str]:
-        """Start a program that prints a line when it is ready; return the line, too."""
-        program = await self.start(name, command, variables)
+        async def ready() -> str | None:
+            lines = (await asyncio.to_thread(log.read_text)).splitlines(keepends=True)
+            return next((line.strip() for line in lines if says in line and line.endswith("\n")), None)
 
-        async def first_line() -> str:
-            text = await asyncio.to_thread(program.log.read_text)
-            return text.partition("\n")[0] if "\n" in text else ""
-
-        return program, await self.until(f"{name} says that it is ready", first_line)
-
-    async def start_engine(self, variables: Mapping[str, str]) -> tuple[Program, list[Program]]:
-        """Start a coordinator and two consumers; who is ready has said so in its log."""
-        coordinator = await self.start("coordinator", [ORCHESTRATOR, "coordinator"], variables)
-        consumers = [await self.start(f"consumer-{n}", [ORCHESTRATOR, "consumer"], variables) for n in (1, 2)]
-        for program in (coordinator, *consumers):
-
-            async def consuming(log: Path = program.log) -> bool:
-                return "consuming" in await asyncio.to_thread(log.read_text)
-
-            await self.until(f"{program.name} reads its queues", consuming)
-        return coordinator, consumers
+        return program, await self.until(f"{name} is ready", ready)
 
     async def command(self, *arguments: str) -> Any:
-        """Run ``orchestrator …`` to its end and return its JSON answer.
+        """Run ``orchestrator …`` to its end; return what it prints, with ``--json`` decoded.
 
         Raises:
             DemoError: it failed.
         """
-        process = await asyncio.create_subprocess_exec(
-            ORCHESTRATOR,
-            *arguments,
-            env=self._environment,
-            cwd=REPOSITORY,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        pipe = asyncio.subprocess.PIPE
+        process = await self._spawn(ORCHESTRATOR, *arguments, stdout=pipe, stderr=pipe)
         said = f"orchestrator {' '.join(arguments)}"
         try:
             with self._patience.awaiting(f"the end of '{said}'"):
@@ -173,13 +131,7 @@ class Programs:
         if process.returncode != 0:
             words = (errors or output).decode(errors="replace").strip()
             raise DemoError(f"'{said}' has failed with exit code {process.returncode}: {words}")
-        text = output.decode()
-        if "--json" not in arguments:
-            return text
-        try:
-            return json.loads(text)
-        except ValueError:
-            raise DemoError(f"'{said}' has not printed JSON but: {text[:200]!r}") from None
+        return json.loads(output) if "--json" in arguments else output.decode()
 
     async def until(self, what: str, condition: Callable[[], Awaitable[Found | None]]) -> Found:
         """Wait for a condition; return what it found.

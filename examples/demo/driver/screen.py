@@ -1,14 +1,12 @@
-"""What people see: a line for everything that happens, and on a terminal the processes below, as they stand."""
+"""Print what happens, a line each, and what was checked."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -27,84 +25,58 @@ STYLES = {
 }
 
 
-@dataclass(slots=True)
-class Row:
-    """One process, as its events tell."""
-
-    customer: str
-    status: str = ""
-    step: str = ""
-    attempt: int = 0
-
-
 class Screen:
-    """Prints. On a terminal it keeps a table at the bottom."""
+    """The terminal, or a file. All that is printed is a sign of life."""
 
     def __init__(self) -> None:
-        self.patience = Patience()  # all that people see is a sign of life
+        self.patience = Patience()
         self.console = Console(highlight=False)
         if not self.console.is_terminal:
             self.console.width = 150  # nobody's window is too small for a file
+        self.checks = 0
+        self.failures: list[str] = []
         self._began = time.monotonic()
-        self._rows: dict[str, Row] = {}
-        self._live: Live | None = None
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._live = Live(console=self.console, auto_refresh=False, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end_live()
-
-    def end_live(self) -> None:
-        """Take the table away: from here on everything stays as printed."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
     def headline(self, text: str) -> None:
         """Begin a new chapter."""
-        self.patience.sign()
         self.console.print()
-        self.console.print(Text(text, style="bold"))
+        self._print(Text(text, style="bold"))
 
     def say(self, text: str, style: str = "") -> None:
-        """Something that happened, with the seconds since the beginning."""
-        self.patience.sign()
-        elapsed = time.monotonic() - self._began
-        line = Text.assemble((f"{elapsed:6.1f} s  ", "dim"), (text, style))
-        self.console.print(line, soft_wrap=True)
+        """Print something that happened, with the seconds since the beginning."""
+        self._print(Text.assemble((f"{time.monotonic() - self._began:6.1f} s  ", "dim"), (text, style)))
 
-    def plain(self, text: str) -> None:
+    def plain(self, title: str, text: str) -> None:
         """Print another program's output as it is."""
-        self.patience.sign()
-        self.console.print(Text(text.rstrip("\n")), soft_wrap=True)
+        self.headline(title)
+        self._print(Text(text.rstrip("\n")))
 
-    def event(self, customer: str, event: dict[str, Any]) -> None:
-        """One event of the engine."""
-        self.patience.sign()
-        row = self._rows.setdefault(event["process_id"], Row(customer))
-        row.attempt = max(row.attempt, event.get("attempt", 0))
-        if "step" in event:
-            row.step = event["step"]
-            self._tell_step(customer, event)
-        else:
-            row.status = event["status"]
-        if self._live is not None:
-            self._live.update(self._table(), refresh=True)
-
-    def _tell_step(self, customer: str, event: dict[str, Any]) -> None:
-        status = event["status"]
-        words = status.replace("_", " ")
-        self.say(f"{customer:<8} {event['step']}: {words}", STYLES.get(status, ""))
-
-    def _table(self) -> Table:
+    def table(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+        """Print some columns of rows."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("customer", "process", "status", "last step", "attempts"):
-            table.add_column(column)
-        for process_id, row in self._rows.items():
-            status = Text(row.status.replace("_", " "), style=STYLES.get(row.status, ""))
-            table.add_row(escape(row.customer), process_id[:8], status, escape(row.step), str(row.attempt))
-        return table
+        for column in columns:
+            table.add_column(column.replace("_", " "), justify="right" if column in _FIGURES else "left")
+        for row in rows:
+            table.add_row(*(Text(str(row[column]), STYLES.get(str(row[column]), "")) for column in columns))
+        self.console.print(table)
+
+    def expect_none(self, statement: str, wrong: Iterable[object], *, indent: int = 2) -> None:
+        """Check that nothing is wrong."""
+        words = ", ".join(map(str, wrong))
+        self.expect(statement, not words, words, indent=indent)
+
+    def expect(self, statement: str, holds: object, found: object = "", *, indent: int = 2) -> None:
+        """Check that a statement holds; ``found`` is printed if it does not."""
+        self.checks += 1
+        line = statement if holds else f"{statement}: {found}"
+        if not holds:
+            self.failures.append(line)
+        mark = ("yes  ", "green") if holds else ("no   ", "bold red")
+        self._print(Text.assemble(" " * indent, mark, line))
+
+    def _print(self, text: Text) -> None:
+        self.patience.sign()
+        self.console.print(text, soft_wrap=True)
+
+
+_FIGURES = {"steps", "skipped", "attempts", "tried_again", "lost", "seconds"}
