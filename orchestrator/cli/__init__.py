@@ -1,4 +1,4 @@
-"""The command line: ``orchestrator …``. Parses, opens transactions, calls the use cases, shows what came of it."""
+"""The command line: ``orchestrator …``. It parses, opens transactions, calls the use cases and shows the outcome."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ import typer
 
 from orchestrator import __version__
 from orchestrator.cli.commands import MARKUP, Root
+
+HELP = """
+A workflow engine on PostgreSQL and RabbitMQ.
+
+Settings come from the environment and from .env: ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL and
+ORCHESTRATOR_WORKFLOWS (the modules with your workflows; the current folder is searched, too).
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Every command that prints takes --json: one document on stdout.
+
+[bold]Begin with[/]:  orchestrator db upgrade;  orchestrator db migrate-workflows;  orchestrator db upgrade;
+orchestrator dev;  and in another terminal  orchestrator start my_workflow --wait
+"""
 
 app = typer.Typer(
     name="orchestrator",
@@ -27,22 +39,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=HELP)
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, metavar="", help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """A workflow engine on PostgreSQL and RabbitMQ.
-
-    Settings come from the environment and from .env: ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL and
-    ORCHESTRATOR_WORKFLOWS (the modules with your workflows; the current folder is searched, too).
-
-    Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Every command that prints takes --json: one document on stdout.
-
-    [bold]Begin with[/]:  orchestrator db upgrade;  orchestrator db migrate-workflows;  orchestrator db upgrade;
-    orchestrator dev;  and in another terminal  orchestrator start my_workflow --wait
-    """
+    """Read the options that stand before a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -36,7 +36,7 @@ COMMANDS = (
     Section(
         "programs",
         {
-            "coordinator": "Take commands, results and callbacks; look after what is due. Run one or more.",
+            "coordinator": "Take commands, results and callbacks, and dispatch what is due. Run one or more.",
             "consumer": "Run steps. Run one or more; the same as: python -m consumers.",
             "dev": "Run coordinator and consumer in one process, for development.",
         },

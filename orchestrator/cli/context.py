@@ -39,7 +39,7 @@ _PERMISSION_DENIED = "42501"
 
 @dataclass(frozen=True, slots=True)
 class CliContext:
-    """One command's way to the servers; everything it opens is closed before the command ends."""
+    """A command's settings, output and servers; everything it opens is closed before the command ends."""
 
     settings: Settings
     output: Output
@@ -61,8 +61,8 @@ class CliContext:
         """The folder of the user's own migrations."""
         return Path(self.settings.migrations)
 
-    def learn_workflows(self) -> None:
-        """Import the user's modules.
+    def load_workflows(self) -> None:
+        """Import the modules of ORCHESTRATOR_WORKFLOWS.
 
         Raises:
             DefinitionError: one of them cannot be imported.
@@ -73,7 +73,7 @@ class CliContext:
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
-        """PostgreSQL, known to answer."""
+        """Open PostgreSQL, once it has answered."""
         from orchestrator.db.session import Database
 
         database = Database.of(self.settings, "orchestrator-cli", pool_size=2)
@@ -85,7 +85,7 @@ class CliContext:
 
     @asynccontextmanager
     async def publisher(self) -> AsyncIterator[Publisher]:
-        """RabbitMQ, connected and declared. Open it before a commit, so that without it nothing is left behind."""
+        """Open RabbitMQ, connected and declared. Before a commit, so that nothing is stored when RabbitMQ is away."""
         from orchestrator.broker.publisher import Publisher
         from orchestrator.broker.topology import Topology
 
@@ -100,21 +100,22 @@ class CliContext:
     async def change(
         self, database: Database, publisher: Publisher, act: Callable[[AsyncSession], Awaitable[Advanced]]
     ) -> Advanced:
-        """Carry out a use case in a transaction of its own and, once committed, tell the coordinators to look."""
+        """Run a use case in a transaction of its own and, once it has committed, notify the coordinators."""
         async with database.transaction() as session:
             message = await act(session)
         await self.nudge(publisher, message.process_id, message.workflow)
         return message
 
     async def nudge(self, publisher: Publisher, process_id: UUID, workflow: str) -> None:
-        """Tell the coordinators that a process was changed. What is lost here is found by the reconciler."""
+        """Notify the coordinators that a process has changed. The reconciler finds what is lost here."""
         from orchestrator.broker.outgoing import look
 
         try:
             await publisher.publish(look(process_id, workflow))
         except PublishError as error:
             self.output.complain(
-                f"note: stored, but RabbitMQ was not told ({clean(error)}); a coordinator will find it"
+                f"warning: saved, but RabbitMQ could not be notified ({clean(error)}); the reconciler publishes it within"
+                " ORCHESTRATOR_REDISPATCH_AFTER"
             )
 
 
@@ -123,10 +124,10 @@ Body = Callable[[CliContext], Coroutine[Any, Any, int | None]]
 
 
 def execute(body: Body, *, as_json: bool = False) -> None:
-    """Run a command's work and leave with its exit code. Errors that people can act on become lines on stderr."""
+    """Run a command's work and exit with its code. Errors that people can act on become lines on stderr."""
     output = Output(as_json=as_json)
     try:
-        # Whatever a user's module prints while it is imported must not end up in our JSON.
+        # Whatever a user's module prints while it is imported must not end up in the command's JSON.
         with contextlib.redirect_stdout(sys.stderr):
             settings = prepare()
             configure_logging(settings.log_format, "debug" if settings.log_level == "debug" else "warning")
@@ -138,8 +139,8 @@ def execute(body: Body, *, as_json: bool = False) -> None:
         output.discard()
         code = REFUSED
     except Exception as error:
-        # Nearly anything can come out of two client libraries; what is not known to be somebody else's fault is ours,
-        # and is raised again with its traceback.
+        # Nearly anything can come out of two client libraries. What is not known to be an error of a server, of a project or
+        # of the user is a defect of the engine, and keeps its traceback.
         if not refuse(output, error):
             raise
         code = REFUSED
@@ -147,7 +148,7 @@ def execute(body: Body, *, as_json: bool = False) -> None:
 
 
 def prepare() -> Settings:
-    """The settings; user modules are looked for in the current folder, too, because that is where .env is read."""
+    """Read the settings; let user modules be imported from the current folder, too, because .env is read from there."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -155,7 +156,7 @@ def prepare() -> Settings:
 
 
 def refuse(output: Output, error: BaseException) -> bool:
-    """Say what went wrong, if it is something that people can act on."""
+    """Print an error, if it is one that people can act on; return whether it is."""
     lines = explain(error)
     if lines is None:
         return False
@@ -175,14 +176,14 @@ def refuse(output: Output, error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> list[str] | None:
-    """The lines that tell people what went wrong; ``None`` for a defect of ours, which needs its traceback."""
+    """Return the lines that explain an error to people; ``None`` for a defect of the engine, which needs its traceback."""
     if isinstance(error, BaseExceptionGroup):
         return _explain_all(error.exceptions)
     if isinstance(error, RequestError):
         text = _one_line(error)
-        # The error's own key alone is for programs (--json); the text has said it to people.
-        told = [_reason(reason) for reason in error.reasons if reason != {"key": error.key}]
-        return [text, *(f"  • {reason}" for reason in told if reason not in text)]
+        # A reason that is only the error's own key is for programs (--json): the text says the same to people.
+        reasons = [_reason(reason) for reason in error.reasons if reason != {"key": error.key}]
+        return [text, *(f"  • {reason}" for reason in reasons if reason not in text)]
     if isinstance(error, OrchestratorError):
         return [_one_line(error)]
     return _explain_foreign(error)
@@ -199,9 +200,11 @@ def _explain_foreign(error: BaseException) -> list[str] | None:
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _PERMISSION_DENIED:
         return [f"PostgreSQL refuses the user of ORCHESTRATOR_DATABASE_URL: {_one_line(error.orig)}"]
     if is_database_outage(error):
-        return [f"PostgreSQL went away: {_one_line(error.orig if isinstance(error, DBAPIError) else error)}"]
+        return [
+            f"the connection to PostgreSQL was lost: {_one_line(error.orig if isinstance(error, DBAPIError) else error)}"
+        ]
     if is_broker_outage(error):
-        return [f"RabbitMQ went away: {_one_line(error)}"]
+        return [f"the connection to RabbitMQ was lost: {_one_line(error)}"]
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.context import CliContext, execute
-from orchestrator.cli.engine import registration_of
+from orchestrator.cli.engine import describe_workflow
 from orchestrator.cli.migrations import (
     report_written,
     require_applied,
@@ -18,7 +18,7 @@ from orchestrator.cli.migrations import (
     write_calls,
     write_merge,
 )
-from orchestrator.cli.options import AsJson, checked_text
+from orchestrator.cli.options import AsJson, check_text
 from orchestrator.cli.output import clean
 from orchestrator.db import migrations
 from orchestrator.db.registration.autogenerate import Linked, diff_workflows, refuse_second_workflows
@@ -31,7 +31,7 @@ from orchestrator.registry import known_workflows, products_of, ships_with_engin
 from orchestrator.targets import Target
 
 Message = Annotated[
-    str, typer.Option("--message", "-m", metavar="TEXT", callback=checked_text, help="What the revision is for.")
+    str, typer.Option("--message", "-m", metavar="TEXT", callback=check_text, help="What the revision is for.")
 ]
 
 
@@ -64,9 +64,7 @@ def upgrade(as_json: AsJson = False) -> None:
 def downgrade(
     revision: Annotated[
         str,
-        typer.Argument(
-            metavar="REVISION", help="The revision to go back to; 'base' undoes all.", callback=checked_text
-        ),
+        typer.Argument(metavar="REVISION", help="The revision to go back to; 'base' undoes all.", callback=check_text),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -121,7 +119,7 @@ def migrate_workflows(message: Message = "register workflows", as_json: AsJson =
 
     async def body(context: CliContext) -> None:
         require_modules(context)
-        context.learn_workflows()
+        context.load_workflows()
         defaults = context.settings.default_product_workflows
         async with context.database() as database:
             before, products = await _read_workflows(database)
@@ -186,7 +184,7 @@ def _collect_workflows(
     for name in known_workflows():
         if _is_shipped(name):
             continue
-        registration = registration_of(name)
+        registration = describe_workflow(name)
         kept = stored[name].products if name in stored else frozenset()
         declared = frozenset(products_of(name))
         if declared and registration.target == Target.SYSTEM:

@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.cli.context import REFUSED, CliContext, execute
 from orchestrator.cli.migrations import report_written, require_applied, require_modules, write_calls
-from orchestrator.cli.options import AsJson, checked_text
+from orchestrator.cli.options import AsJson, check_text
 from orchestrator.cli.output import clean
 from orchestrator.db.registration.autogenerate import diff_catalogues
 from orchestrator.db.registration.catalogue import Catalogue, read_catalogue
@@ -30,13 +30,13 @@ _DRIFT = "These models cannot load all subscriptions that there are. Complete th
 
 def migrate_domain_models(
     message: Annotated[
-        str, typer.Option("--message", "-m", metavar="TEXT", callback=checked_text, help="What the revision is for.")
+        str, typer.Option("--message", "-m", metavar="TEXT", callback=check_text, help="What the revision is for.")
     ] = "domain models",
     fixed_input: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PRODUCT:NAME=VALUE",
-            callback=checked_text,
+            callback=check_text,
             help="A product's fixed input, where the code does not say what it is; repeat it for each.",
         ),
     ] = None,
@@ -63,7 +63,7 @@ def migrate_domain_models(
 
     async def body(context: CliContext) -> int:
         require_modules(context)
-        context.learn_workflows()
+        context.load_workflows()
         definitions = [
             describe_product(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY
         ]

@@ -1,4 +1,4 @@
-"""Commands that look at the engine itself: status and workflows."""
+"""Commands about the engine itself: status and workflows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def status(as_json: AsJson = False) -> None:
             engine = await engine_status(session)
             consumers = await list_consumers(session)
             unclaimed = await list_unclaimed(session, UNATTENDED_AFTER)
-        coded = queues_of_code(context)
+        coded = list_coded_queues(context)
         waiting = [Waiting(one, queue_of(one.workflow, one.step)) for one in unclaimed]
         needed = {DEFAULT_QUEUE, TASK_QUEUE, *(queue for one in consumers for queue in one.queues)}
         needed |= {one.queue for one in waiting if one.queue is not None}
@@ -85,8 +85,8 @@ def status(as_json: AsJson = False) -> None:
             output.table(
                 ("queue", "ready", "consumers"), [(name, *depth_cells(depth)) for name, depth in depths.items()]
             )
-            for told in advice(depths, waiting):
-                output.line((told, "red"))
+            for line in advise(depths, waiting):
+                output.line((line, "red"))
         else:
             for line in explain(problem) or ():
                 output.complain(line)
@@ -102,10 +102,10 @@ def workflows(as_json: AsJson = False) -> None:
     """
 
     async def body(context: CliContext) -> int:
-        context.learn_workflows()
+        context.load_workflows()
         async with context.database() as database, database.transaction() as session:
             stored = {one.name: one for one in await list_workflows(session)}
-        found = [_known(name, stored.get(name)) for name in sorted({*known_workflows(), *stored})]
+        found = [_compare(name, stored.get(name)) for name in sorted({*known_workflows(), *stored})]
         context.output.document([fields_of(one) for one in found])
         context.output.table(
             ("workflow", "target", "kind", "code", "database", "description"),
@@ -124,25 +124,25 @@ def workflows(as_json: AsJson = False) -> None:
             empty="no workflows: set ORCHESTRATOR_WORKFLOWS to the modules that register them",
         )
         # One broken module may hold many workflows.
-        wrong = list(dict.fromkeys(one.error for one in found if one.error))
-        for error in wrong:
+        broken = list(dict.fromkeys(one.error for one in found if one.error))
+        for error in broken:
             context.output.complain(f"broken: {clean(error)}")
         if any(one.in_code != one.in_database for one in found):
             context.output.line(("'orchestrator db migrate-workflows' writes the migration for the difference", "dim"))
-        return REFUSED if wrong else 0
+        return REFUSED if broken else 0
 
     execute(body, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Steps that nobody has claimed for a while; ``queue`` is ``None`` when this program does not know their workflow."""
+    """Steps that no consumer has claimed for a while; ``queue`` is ``None`` when this program does not know their workflow."""
 
     steps: Unclaimed
     queue: str | None
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as JSON."""
         return {**fields_of(self.steps), "queue": self.queue}
 
 
@@ -157,22 +157,22 @@ class _Known:
     error: str | None
 
 
-def _known(name: str, stored: Registration | None) -> _Known:
+def _compare(name: str, stored: Registration | None) -> _Known:
     error: str | None = None
     coded: Registration | None = None
     in_code = name in set(known_workflows())
     if in_code:
         try:
-            coded = registration_of(name)
-        except DefinitionError as wrong:
+            coded = describe_workflow(name)
+        except DefinitionError as broken:
             # One broken module must not hide the others.
-            error = " ".join(str(wrong).split())
+            error = " ".join(str(broken).split())
     shown = coded or stored or Registration(name, "", False, "")
     return _Known(name, shown.target, shown.is_task, shown.description, in_code, stored is not None, error)
 
 
-def registration_of(name: str) -> Registration:
-    """A workflow as the code knows it.
+def describe_workflow(name: str) -> Registration:
+    """Return a workflow as the code knows it.
 
     Raises:
         DefinitionError: its module is broken.
@@ -181,17 +181,17 @@ def registration_of(name: str) -> Registration:
     return Registration(name, workflow.target.value, workflow.is_task, workflow.description)
 
 
-def queues_of_code(context: CliContext) -> set[str]:
-    """The step queues that the workflows of this program name; a broken module is no reason to show nothing."""
+def list_coded_queues(context: CliContext) -> set[str]:
+    """Return the step queues that the workflows of this program name; a broken module only causes a note."""
     try:
-        context.learn_workflows()
+        context.load_workflows()
     except DefinitionError as error:
         context.output.complain(f"note: step queues may be missing: {clean(error)}")
     return step_queues()
 
 
 async def measure_all(context: CliContext, names: Collection[str]) -> dict[str, QueueDepth | None]:
-    """How much waits in each queue of the engine.
+    """Measure how much waits in each queue of the engine.
 
     Args:
         names: of the step queues.
@@ -210,37 +210,37 @@ async def measure_all(context: CliContext, names: Collection[str]) -> dict[str, 
 
 
 def depth_cells(depth: QueueDepth | None) -> tuple[Text, Text]:
-    """A queue's numbers. A missing queue is said to be missing, and nobody who reads what waits is red."""
+    """Return a queue's numbers as cells of a table: a missing queue, or one with messages and no reader, is red."""
     if depth is None:
         return Text("missing", style="red"), Text("")
     return Text(str(depth.ready)), Text(str(depth.consumers), style="red" if is_unread(depth) else "")
 
 
 def depth_document(depth: QueueDepth | None) -> dict[str, int | bool | None]:
-    """A queue's numbers, as JSON."""
+    """Return a queue's numbers, as JSON."""
     if depth is None:
         return {"exists": False, "ready": None, "consumers": None}
     return {"exists": True, "ready": depth.ready, "consumers": depth.consumers}
 
 
 def is_unread(depth: QueueDepth | None) -> bool:
-    """Whether something waits in a queue and nobody reads it."""
+    """Return whether messages wait in a queue that no program reads."""
     return depth is not None and depth.ready > 0 and depth.consumers == 0
 
 
-def advice(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) -> Iterator[str]:
-    """What is wrong with the queues, and what to start."""
+def advise(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) -> Iterator[str]:
+    """Yield what is wrong with the queues, and which program to start."""
     coordinated = {queue.name for queue in FIXED_QUEUES if queue.reader == "coordinator"}
     for name in sorted(coordinated):
         if is_unread(depths.get(name)):
-            yield f"nobody reads {name}: start 'orchestrator coordinator'"
+            yield f"no coordinator reads {name}: start 'orchestrator coordinator'"
     prefix = step_queue("")
     unread = {
         name.removeprefix(prefix) for name, depth in depths.items() if name.startswith(prefix) and is_unread(depth)
     }
     missed = {one.queue for one in waiting if one.queue is not None and not _is_read(depths.get(step_queue(one.queue)))}
     for queue in sorted(unread | missed):
-        yield f"nobody reads {step_queue(queue)}: start '{reader_of(queue)}'"
+        yield f"no consumer reads {step_queue(queue)}: start '{reader_of(queue)}'"
     for one in waiting:
         if one.queue is None:
             steps = one.steps

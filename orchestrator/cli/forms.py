@@ -1,4 +1,4 @@
-"""How a form's page looks to people: its fields, what they take, and what there is to choose from."""
+"""Show a form's page to people: its fields, their types, and the choices."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _CHOICES = 20
 """Choices that are shown to people; a form may offer thousands."""
 
 
-def form_table(output: Output, form: JSON) -> None:
-    """Print a form's page: its fields, what they take and whether they are needed."""
+def show_form(output: Output, form: JSON) -> None:
+    """Print a form's page: its fields, their types and whether they are required."""
     if not isinstance(form, dict):
         return
     title = form.get("title")
@@ -33,14 +33,14 @@ def form_table(output: Output, form: JSON) -> None:
     choosing: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, field in fields(form).items():
         choosing.setdefault(tuple(choices(field, form)), []).append(clean(name))
-        told = [str(field[key]) for key in ("title", "description") if field.get(key)]
+        texts = [str(field[key]) for key in ("title", "description") if field.get(key)]
         default = f"default {compact(field['default'])}" if field.get("default") is not None else ""
         rows.append(
             (
                 Text(clean(name), style="bold"),
                 clean(type_of(field, form), limit=_INLINE),
                 "required" if name in required else default or "optional",
-                clean(" – ".join(told)),
+                clean(" – ".join(texts)),
             )
         )
     output.table(("field", "type", "", "title"), rows, prose="title", empty="(the page has no fields: pass {})")
@@ -57,20 +57,20 @@ def form_table(output: Output, form: JSON) -> None:
 
 
 def fields(form: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The fields of a page with their schemas, references followed."""
+    """Return the fields of a page with their schemas, references resolved."""
     properties = form.get("properties")
     if not isinstance(properties, dict):
         return {}
-    return {str(name): _followed(field, form) for name, field in properties.items() if isinstance(field, dict)}
+    return {str(name): _resolve(field, form) for name, field in properties.items() if isinstance(field, dict)}
 
 
-def answer(process_id: UUID, sequence: int, form: JSON) -> str:
-    """The command line that fills in the form of a process at this log entry, and no other form that comes after it."""
+def resume_command(process_id: UUID, sequence: int, form: JSON) -> str:
+    """Return the line with the command that fills in this form of a process, and no form that comes after it."""
     return f"go on with: orchestrator resume {short(process_id)} --seen {sequence} --input '{example(form)}'"
 
 
 def example(form: JSON) -> str:
-    """A page to fill in, for a command line."""
+    """Return a page to fill in, for a command line."""
     if not isinstance(form, dict):
         return "{}"
     needed = form.get("required")
@@ -79,8 +79,8 @@ def example(form: JSON) -> str:
 
 
 def type_of(field: Mapping[str, Any], form: Mapping[str, Any]) -> str:
-    """What a field takes, in words."""
-    field = _followed(field, form)
+    """Return the type of a field as people read it."""
+    field = _resolve(field, form)
     if "const" in field:
         return compact(field["const"])
     if isinstance(field.get("enum"), list):
@@ -96,19 +96,19 @@ def type_of(field: Mapping[str, Any], form: Mapping[str, Any]) -> str:
 
 
 def choices(field: Mapping[str, Any], form: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a field, or each item of it, can be chosen from: (value, label); nothing when the table can say it.
+    """Return the choices for a field, or for each item of it, as (value, label); none when the table shows them.
 
     Forms have the labels as ``options``, beside the ``enum`` of the values.
     """
-    field = _followed(field, form)
+    field = _resolve(field, form)
     values = field.get("enum")
     if isinstance(values, list):
         options = field.get("options")
         if not isinstance(options, dict) and len(_values(values)) <= _INLINE:
             return []
         labels = options if isinstance(options, dict) else {}
-        told = [(one if isinstance(one, str) else compact(one), labels.get(str(one), "")) for one in values]
-        return [(value, "" if label == value else str(label)) for value, label in told]
+        offered = [(one if isinstance(one, str) else compact(one), labels.get(str(one), "")) for one in values]
+        return [(value, "" if label == value else str(label)) for value, label in offered]
     several = [field[key] for key in ("anyOf", "oneOf") if isinstance(field.get(key), list)]
     parts = [field.get("items"), *chain(*several)]
     return [one for part in parts if isinstance(part, dict) for one in choices(part, form)]
@@ -118,8 +118,8 @@ def _values(values: list[JSON]) -> str:
     return " | ".join(compact(one) for one in values)
 
 
-def _followed(field: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any]:
-    """A field's schema with ``$ref`` (alone, or within a single ``allOf``) replaced by what it refers to."""
+def _resolve(field: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a field's schema with ``$ref`` (alone, or within a single ``allOf``) replaced by what it refers to."""
     own = dict(field)
     parts = own.get("allOf")
     reference = own.pop("$ref", None)

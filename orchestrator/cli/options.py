@@ -18,8 +18,8 @@ MAX_NAME = 200
 """Characters of a user's name, as in messages."""
 
 
-def checked_text(written: str | list[str] | None) -> str | list[str] | None:
-    """Refuse bytes that are no text, which Python keeps as halves of characters, and null characters: nothing of ours holds them.
+def check_text(written: str | list[str] | None) -> str | list[str] | None:
+    """Refuse null characters, and bytes that are no text, which Python keeps as halves of characters: neither can be stored.
 
     For every argument that reaches the database or a file as it is written.
     """
@@ -47,30 +47,33 @@ Seen = Annotated[
         "--seen",
         min=0,
         metavar="SEQUENCE",
-        help="The newest log entry that you have seen: refused, if there is a newer one by then. 'show' tells it.",
+        help="The newest log entry that you have seen: refused, if there is a newer one by then. 'show' prints it.",
     ),
 ]
 Wait = Annotated[
-    bool, typer.Option("--wait", "-w", metavar="", help="Show each step until the process ends or needs somebody.")
+    bool,
+    typer.Option(
+        "--wait", "-w", metavar="", help="Show each step until the process ends or needs input or an operator."
+    ),
 ]
-Reason = Annotated[str, typer.Option(help="Why; goes into the process's log.", callback=checked_text)]
+Reason = Annotated[str, typer.Option(help="Why; goes into the process's log.", callback=check_text)]
 
 
 def user_name() -> str:
-    """Who acts, when ``--user`` does not say it: the operating system's user."""
+    """Return who acts when ``--user`` is not given: the operating system's user."""
     try:
         return getpass.getuser()[:MAX_NAME] or "cli"
     except (OSError, KeyError, ImportError):  # the last two up to Python 3.12
         return "cli"
 
 
-def _checked_name(name: str) -> str:
+def _check_name(name: str) -> str:
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
         raise typer.BadParameter(f"a name has 1 to {MAX_NAME} printable characters")
     return name
 
 
-def _checked_timeout(seconds: float | None) -> float | None:
+def _check_timeout(seconds: float | None) -> float | None:
     if seconds is not None and (seconds < 0 or not math.isfinite(seconds)):
         raise typer.BadParameter("not a number of seconds")
     return seconds
@@ -80,7 +83,7 @@ User = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        callback=_checked_name,
+        callback=_check_name,
         show_default="your user name",
         help="Who does this, for the audit trail.",
     ),
@@ -88,20 +91,20 @@ User = Annotated[
 Timeout = Annotated[
     float | None,
     typer.Option(
-        metavar="SECONDS", callback=_checked_timeout, help="How long to follow it; default for as long as it takes."
+        metavar="SECONDS", callback=_check_timeout, help="How long to follow it; default for as long as it takes."
     ),
 ]
 
 
 def read_pages(written: list[str] | None) -> list[State]:
-    """The pages of a form.
+    """Read the pages of a form.
 
     Raises:
         typer.BadParameter: one is not a JSON object, or its file cannot be read.
     """
     pages = []
     for number, text in enumerate(written or (), start=1):
-        page = _read_json(_contents(text), f"page {number}")
+        page = _read_json(_read_contents(text), f"page {number}")
         if not isinstance(page, dict):
             raise typer.BadParameter(
                 f'page {number} is not a JSON object; each --input is one page, such as --input \'{{"name": "value"}}\'',
@@ -112,7 +115,7 @@ def read_pages(written: list[str] | None) -> list[State]:
 
 
 def read_changes(written: list[str] | None) -> State:
-    """``KEY=JSON`` pairs.
+    """Read ``KEY=JSON`` pairs.
 
     Raises:
         typer.BadParameter: one is not of that form.
@@ -128,7 +131,7 @@ def read_changes(written: list[str] | None) -> State:
     return changes
 
 
-def _contents(text: str) -> str:
+def _read_contents(text: str) -> str:
     if not text.startswith("@"):
         return text
     try:

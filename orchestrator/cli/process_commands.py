@@ -1,4 +1,4 @@
-"""Commands that start processes and change them. Each commits first and then tells the coordinators to look."""
+"""Commands that start processes and change them. Each commits first and then notifies the coordinators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.context import REFUSED, CliContext, execute, refuse
-from orchestrator.cli.forms import example, form_table
+from orchestrator.cli.forms import example, show_form
 from orchestrator.cli.options import (
     AsJson,
     Pages,
@@ -21,25 +21,25 @@ from orchestrator.cli.options import (
     Timeout,
     User,
     Wait,
-    checked_text,
+    check_text,
     read_changes,
     read_pages,
     user_name,
 )
 from orchestrator.cli.output import clean, coloured
 from orchestrator.cli.render import engine_line, short
-from orchestrator.cli.watch import ask_for_input, follow, page_of
+from orchestrator.cli.watch import follow, read_form, show_input_request
 from orchestrator.db.lookup import find_process
 from orchestrator.errors import FormIncompleteError
 from orchestrator.messages import Advanced
-from orchestrator.services import control as change
+from orchestrator.services import control
 from orchestrator.services.pause import set_paused
 from orchestrator.services.start import StartRequest
 from orchestrator.services.start import start as start_process
 
 
 def start(
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.", callback=checked_text)],
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.", callback=check_text)],
     pages: Pages = None,
     user: User = user_name(),
     key: Annotated[
@@ -47,7 +47,7 @@ def start(
         typer.Option(
             "--key",
             metavar="KEY",
-            callback=checked_text,
+            callback=check_text,
             help="Makes repeating the command harmless: one process for one key.",
         ),
     ] = None,
@@ -66,7 +66,7 @@ def start(
         raise typer.BadParameter("an idempotency key has 1 to 255 characters", param_hint="--key")
 
     async def body(context: CliContext) -> int | None:
-        context.learn_workflows()
+        context.load_workflows()
         request = StartRequest(workflow, inputs, user, key)
         async with context.database() as database:
             async with context.publisher() as publisher:
@@ -75,11 +75,11 @@ def start(
                         outcome = await start_process(session, request, context.limits)
                 except FormIncompleteError as error:
                     command = f"orchestrator start {workflow}"
-                    return _next_page(context, error, command, pages or [])
+                    return _show_next_page(context, error, command, pages or [])
                 if outcome.created:
                     await context.nudge(publisher, outcome.process_id, workflow)
-            said = "started" if outcome.created else "was started before with this key"
-            context.output.line(f"process {outcome.process_id} of '{clean(workflow)}' {said}")
+            outcome_text = "started" if outcome.created else "was started before with this key"
+            context.output.line(f"process {outcome.process_id} of '{clean(workflow)}' {outcome_text}")
             if wait:
                 return await follow(context, database, outcome.process_id, patience=timeout, created=outcome.created)
             context.output.line((f"follow it: orchestrator watch {short(outcome.process_id)}", "dim"))
@@ -105,7 +105,7 @@ def resume(
     inputs = read_pages(pages)
 
     async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.resume(session, process_id, inputs, user, context.limits, seen=seen)
+        return await control.resume(session, process_id, inputs, user, context.limits, seen=seen)
 
     _change(process, act, "resumed", as_json=as_json, wait=wait, timeout=timeout, pages=pages)
 
@@ -121,21 +121,21 @@ def retry(
     """Try a failed or waiting process again, from the state after its last successful step."""
 
     async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.retry(session, process_id, user, context.limits, seen=seen)
+        return await control.retry(session, process_id, user, context.limits, seen=seen)
 
     _change(process, act, "retried", as_json=as_json, wait=wait, timeout=timeout)
 
 
 def abort(
     process: Process,
-    reason: Annotated[str | None, typer.Option(help="Why; goes into the process's log.", callback=checked_text)] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; goes into the process's log.", callback=check_text)] = None,
     user: User = user_name(),
     as_json: AsJson = False,
 ) -> None:
     """End a process at once. A step that runs at this moment leaves no trace in the database."""
 
     async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.abort(session, process_id, user, context.limits, reason)
+        return await control.abort(session, process_id, user, context.limits, reason)
 
     _change(process, act, "aborted", as_json=as_json)
 
@@ -145,11 +145,11 @@ def patch(
     reason: Reason,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=JSON", callback=checked_text, help="Set a key of the state; repeatable."),
+        typer.Option("--set", metavar="KEY=JSON", callback=check_text, help="Set a key of the state; repeatable."),
     ] = None,
     removed: Annotated[
         list[str] | None,
-        typer.Option("--remove", metavar="KEY", callback=checked_text, help="Remove a key of the state; repeatable."),
+        typer.Option("--remove", metavar="KEY", callback=check_text, help="Remove a key of the state; repeatable."),
     ] = None,
     seen: Seen = None,
     user: User = user_name(),
@@ -164,7 +164,7 @@ def patch(
         raise typer.BadParameter("nothing to do: give --set KEY=JSON or --remove KEY")
 
     async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.patch(session, process_id, user, reason, wanted, removed or (), context.limits, seen=seen)
+        return await control.patch(session, process_id, user, reason, wanted, removed or (), context.limits, seen=seen)
 
     _change(process, act, "patched", as_json=as_json)
 
@@ -181,7 +181,7 @@ def skip(
     """Leave out the step at which a process has failed, and go on after it. Logged with its reason."""
 
     async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
-        return await change.skip(session, process_id, user, reason, context.limits, seen=seen)
+        return await control.skip(session, process_id, user, reason, context.limits, seen=seen)
 
     _change(process, act, "skipped its step", as_json=as_json, wait=wait, timeout=timeout)
 
@@ -207,7 +207,7 @@ def _change(
     pages: list[str] | None = None,
 ) -> None:
     async def body(context: CliContext) -> int | None:
-        context.learn_workflows()
+        context.load_workflows()
         async with context.database() as database:
             async with context.publisher() as publisher:
                 async with database.transaction() as session:
@@ -218,7 +218,7 @@ def _change(
                     )
                 except FormIncompleteError as error:
                     command = f"orchestrator resume {short(process_id)} --seen {error.sequence}"
-                    return _next_page(context, error, command, pages or [])
+                    return _show_next_page(context, error, command, pages or [])
             if wait:
                 before = message.entries[0].sequence - 1 if message.entries else message.sequence
                 return await follow(context, database, process_id, after=before, patience=timeout)
@@ -226,9 +226,9 @@ def _change(
             context.output.line(f"process {process_id} {done}", now)
             form = None
             if message.status == "suspended":
-                form = await page_of(context, database, process_id)
+                form = await read_form(context, database, process_id)
                 step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
-                ask_for_input(context.output, process_id, step, message.sequence, form)
+                show_input_request(context.output, process_id, step, message.sequence, form)
             document = {"process_id": process_id, "status": message.status, "sequence": message.sequence, "form": form}
             context.output.document(document)
         return None
@@ -236,7 +236,7 @@ def _change(
     execute(body, as_json=as_json)
 
 
-def _next_page(context: CliContext, error: FormIncompleteError, command: str, pages: list[str]) -> int:
+def _show_next_page(context: CliContext, error: FormIncompleteError, command: str, pages: list[str]) -> int:
     """Show the page that is still missing and how to send it."""
     output = context.output
     if output.as_json:
@@ -244,13 +244,13 @@ def _next_page(context: CliContext, error: FormIncompleteError, command: str, pa
         return REFUSED
     number = len(pages) + 1
     output.complain(f"page {number} of the form is missing" if pages else "this needs input: fill in the form")
-    form_table(output, error.form)
-    given = "".join(f" --input {_quoted(page)}" for page in pages)
+    show_form(output, error.form)
+    given = "".join(f" --input {_quote(page)}" for page in pages)
     output.line(f"go on with: {command}{clean(given)} --input '{example(error.form)}'")
     return REFUSED
 
 
-def _quoted(page: str) -> str:
+def _quote(page: str) -> str:
     return "'" + page.replace("'", "'\\''") + "'"
 
 

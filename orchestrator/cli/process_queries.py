@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.context import CliContext, execute
-from orchestrator.cli.options import AsJson, Process, Timeout, checked_text
+from orchestrator.cli.options import AsJson, Process, Timeout, check_text
 from orchestrator.cli.output import clean, coloured
 from orchestrator.cli.render import (
     fields_of,
@@ -36,7 +36,7 @@ def list_command(
         list[ProcessStatus] | None, typer.Option(metavar="STATUS", help="Only processes in this status; repeatable.")
     ] = None,
     workflow: Annotated[
-        str | None, typer.Option(metavar="NAME", callback=checked_text, help="Only processes of this workflow.")
+        str | None, typer.Option(metavar="NAME", callback=check_text, help="Only processes of this workflow.")
     ] = None,
     task: Annotated[
         bool | None, typer.Option("--task/--no-task", metavar="", help="Only tasks, or only workflows.")
@@ -94,7 +94,7 @@ def show(
     """
 
     async def body(context: CliContext) -> None:
-        from orchestrator.cli.watch import ask_for_input, page_of, queue_waited_for
+        from orchestrator.cli.watch import find_awaited_queue, read_form, show_input_request
 
         async with context.database() as database:
             async with database.transaction() as session:
@@ -108,10 +108,10 @@ def show(
                 if at > newest:
                     raise NotFoundError(f"the log has no entry {at}: its newest is {newest}")
                 known = state_after(entries, at)
-            queue = queue_waited_for(context, summary)
+            queue = find_awaited_queue(context, summary)
             form: JSON = None
             if summary.status == ProcessStatus.SUSPENDED:
-                form = await page_of(context, database, process_id)
+                form = await read_form(context, database, process_id)
         document = process_document(summary, entries, callback) | {"form": form, "queue": queue}
         context.output.document(document if known is None else document | {"state": known})
         header(context.output, summary, entries, callback, queue)
@@ -122,7 +122,7 @@ def show(
             state_lines(context.output, known, "state" if at is None else f"state after entry {at}")
         if summary.status == ProcessStatus.SUSPENDED:
             context.output.line()
-            ask_for_input(context.output, process_id, summary.step, summary.sequence, form)
+            show_input_request(context.output, process_id, summary.step, summary.sequence, form)
 
     execute(body, as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""Running the programs: coordinator, consumer, or both in one process for development."""
+"""Commands that run the programs: coordinator, consumer, or both in one process for development."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.context import INTERRUPTED, REFUSED, CliContext, prepare, refuse
 from orchestrator.cli.output import Output
-from orchestrator.cli.startup_checks import give_notice
+from orchestrator.cli.startup_checks import warn_about_project
 from orchestrator.log import configure_logging
 from orchestrator.registry import step_queues
 from orchestrator.runtime import leave, run_program
@@ -25,7 +25,7 @@ DEFAULT_CONCURRENCY = 1000
 """As in the consumer itself, which is imported only when it runs."""
 
 
-def _checked_queues(names: list[str] | None) -> list[str] | None:
+def _check_queues(names: list[str] | None) -> list[str] | None:
     for name in names or ():
         if not name.replace("-", "").replace("_", "").isalnum() or len(name) > MAX_NAME_LENGTH:
             raise typer.BadParameter(f"a step queue's name holds letters, digits, '-' and '_' only, not {name!r}")
@@ -38,7 +38,7 @@ Queues = Annotated[
         "--queue",
         "-q",
         metavar="NAME",
-        callback=_checked_queues,
+        callback=_check_queues,
         help="A step queue to read; repeat it for several. Default: default and tasks.",
     ),
 ]
@@ -46,7 +46,7 @@ Concurrency = Annotated[int, typer.Option(min=1, metavar="N", help="Steps at onc
 
 
 def coordinator() -> None:
-    """Take commands, results and callbacks; look after what is due. Run one or more.
+    """Take commands, results and callbacks, and dispatch what is due. Run one or more.
 
     SIGTERM and Ctrl-C let it finish what has begun; a second one ends it at once.
     """
@@ -89,7 +89,7 @@ def dev(queue: Queues = None, concurrency: Concurrency = DEFAULT_CONCURRENCY) ->
 
 
 def run(program: Program) -> None:
-    """Run a program until a signal ends it; leaves with its exit code."""
+    """Run a program until a signal ends it, and exit with its code."""
     output = Output(as_json=False)
     code = 0
     try:
@@ -99,7 +99,7 @@ def run(program: Program) -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
-        # As in context.execute: what is not known to be somebody else's fault keeps its traceback.
+        # As in context.execute: a defect of the engine keeps its traceback.
         if not refuse(output, error):
             raise
         code = REFUSED
@@ -110,9 +110,7 @@ def run(program: Program) -> None:
 async def _check_and_run(program: Program, context: CliContext, stopping: asyncio.Event) -> None:
     async with context.database() as database:
         async with database.transaction() as session:
-            await engine_status(
-                session
-            )  # raises an error that is explained in one line when the database was never migrated
-        context.learn_workflows()
-        await give_notice(context, database)
+            await engine_status(session)  # in a database that was never migrated its error is explained in one line
+        context.load_workflows()
+        await warn_about_project(context, database)
     await program(context.settings, stopping)

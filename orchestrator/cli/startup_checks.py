@@ -1,4 +1,4 @@
-"""What a program says of its project when it starts: nothing that keeps it from working, but probably not meant so."""
+"""Warnings of a program that starts: about what does not keep it from working but was probably forgotten."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SHOWN = 5
 """Unknown things that a line names at most."""
 
 
-async def give_notice(context: CliContext, database: Database) -> None:
-    """Log a line for each thing that was probably forgotten. The user's modules must be imported by then."""
+async def warn_about_project(context: CliContext, database: Database) -> None:
+    """Log a line for each thing that was probably forgotten. The user's modules must have been imported."""
     if not context.settings.workflows:
         logger.warning("ORCHESTRATOR_WORKFLOWS is not set: this program knows the engine's own workflows only")
     if await _is_up_to_date(context, database):
         async with database.transaction() as session:
-            unknown = _unknown(await read_catalogue(session))
+            unknown = _list_unknown(await read_catalogue(session))
         if unknown:
             logger.warning(
                 "the models have what the database does not know: run 'orchestrator db migrate-domain-models', then"
@@ -54,17 +54,17 @@ async def _is_up_to_date(context: CliContext, database: Database) -> bool:
     return not pending
 
 
-def _unknown(stored: Catalogue) -> list[str]:
-    """What the code has and the database lacks, so that it could not be saved."""
+def _list_unknown(stored: Catalogue) -> list[str]:
+    """Return what the code has and the database lacks, so that it could not be saved."""
     definitions = [describe_product(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY]
     found = [f"the product {one.name}" for one in definitions if one.name not in stored.products]
     blocks: dict[str, BlockDefinition] = {}
     for one in definitions:
         blocks |= one.blocks
-    return sorted(found) + _unknown_of_blocks(blocks, stored)
+    return sorted(found) + _list_unknown_in_blocks(blocks, stored)
 
 
-def _unknown_of_blocks(blocks: Mapping[str, BlockDefinition], stored: Catalogue) -> list[str]:
+def _list_unknown_in_blocks(blocks: Mapping[str, BlockDefinition], stored: Catalogue) -> list[str]:
     found = []
     for name, block in sorted(blocks.items()):
         known = stored.blocks.get(name)

@@ -12,7 +12,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.context import CliContext, execute
-from orchestrator.cli.options import AsJson, User, checked_text, user_name
+from orchestrator.cli.options import AsJson, User, check_text, user_name
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
 from orchestrator.db.lookup import find_process, find_subscription
@@ -43,10 +43,10 @@ def list_command(
         typer.Option(metavar="STATUS", help="Only subscriptions in this status; repeatable."),
     ] = None,
     product: Annotated[
-        str | None, typer.Option(metavar="NAME", callback=checked_text, help="Only subscriptions of this product.")
+        str | None, typer.Option(metavar="NAME", callback=check_text, help="Only subscriptions of this product.")
     ] = None,
     customer: Annotated[
-        str | None, typer.Option(metavar="ID", callback=checked_text, help="Only subscriptions of this customer.")
+        str | None, typer.Option(metavar="ID", callback=check_text, help="Only subscriptions of this customer.")
     ] = None,
     out_of_sync: Annotated[
         bool | None,
@@ -82,7 +82,7 @@ def list_command(
                     str(one.subscription_id),
                     clean(one.product),
                     coloured(one.status),
-                    _sync(one.insync),
+                    _show_sync(one.insync),
                     when(one.created_at),
                     clean(one.customer_id),
                     clean(one.description, limit=80),
@@ -107,7 +107,7 @@ def show(subscription: Subscription, as_json: AsJson = False) -> None:
         context.output.document(_document(found))
         _header(context.output, found)
         context.output.line()
-        for block, place in _placed(found.blocks):
+        for block, place in _name_places(found.blocks):
             _block(context.output, block, found, place, depth=0)
         if not found.blocks:
             context.output.line(("no blocks", "dim"))
@@ -132,13 +132,13 @@ def history(
 ) -> None:
     """Show what has happened to a subscription: every process that touched it, step by step, and every change.
 
-    The last page comes first; its last line tells how to get what happened before.
+    The last page comes first; its last line has the command for the page before.
     """
 
     async def body(context: CliContext) -> None:
         async with context.database() as database, database.transaction() as session:
             subscription_id = await find_subscription(session, subscription)
-            end = None if before is None else await _named(session, before)
+            end = None if before is None else await _read_page_end(session, before)
             found = await subscriptions.read_history(session, subscription_id, limit=limit, before=end)
         context.output.document(
             {
@@ -171,7 +171,7 @@ def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
 
     async def body(context: CliContext) -> None:
         # The project's own rules are in its modules.
-        context.learn_workflows()
+        context.load_workflows()
         async with context.database() as database, database.transaction() as session:
             offers = await subscriptions.workflows_for(session, await find_subscription(session, subscription))
         context.output.document(
@@ -179,15 +179,15 @@ def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
         )
         context.output.table(
             ("workflow", "target", "usable", "description / why not"),
-            [(clean(one.name), one.target.value, *_verdict(one)) for one in offers],
+            [(clean(one.name), one.target.value, *_show_verdict(one)) for one in offers],
             prose="description / why not",
             empty="its product has no workflows",
         )
         unknown = sorted({one.name for one in offers} - set(known_workflows()))
         if unknown:
             context.output.complain(
-                f"note: this program does not know {', '.join(map(clean, unknown))}: rules of the project that stands in other"
-                " modules are missing here, too (ORCHESTRATOR_WORKFLOWS)"
+                f"note: this program does not know {', '.join(map(clean, unknown))}: set ORCHESTRATOR_WORKFLOWS to all modules of"
+                " the project, or rules in the missing ones are not applied here"
             )
 
     execute(body, as_json=as_json)
@@ -196,14 +196,14 @@ def workflows(subscription: Subscription, as_json: AsJson = False) -> None:
 def set_in_sync(
     subscription: Subscription,
     reason: Annotated[
-        str, typer.Option(metavar="TEXT", callback=checked_text, help="Why; goes into the subscription's history.")
+        str, typer.Option(metavar="TEXT", callback=check_text, help="Why; goes into the subscription's history.")
     ],
     user: User = user_name(),
     as_json: AsJson = False,
 ) -> None:
     """Mark a subscription as in sync, once you have made sure that it is. Refused while an unfinished process holds it."""
     if not reason.strip():
-        raise typer.BadParameter("say why, in words", param_hint="--reason")
+        raise typer.BadParameter("give a reason", param_hint="--reason")
 
     async def body(context: CliContext) -> None:
         async with context.database() as database, database.transaction() as session:
@@ -215,8 +215,8 @@ def set_in_sync(
     execute(body, as_json=as_json)
 
 
-async def _named(session: AsyncSession, written: str) -> UUID | int:
-    """A process, or the number of a change: ``change-17``, because digits alone may be the beginning of a process's id."""
+async def _read_page_end(session: AsyncSession, written: str) -> UUID | int:
+    """Read a process's id or the number of a change: ``change-17``, because digits alone may begin a process's id."""
     digits = written.removeprefix(_CHANGE)
     if digits != written and digits.isdecimal() and digits.isascii() and len(digits) <= _CHANGE_DIGITS:
         return int(digits)
@@ -227,11 +227,11 @@ def _name(one: UUID | int) -> str:
     return f"{_CHANGE}{one}" if isinstance(one, int) else str(one)
 
 
-def _sync(insync: bool) -> Text:
+def _show_sync(insync: bool) -> Text:
     return Text("yes") if insync else Text("no", style="yellow")
 
 
-def _verdict(offer: Offer) -> tuple[Text, Text]:
+def _show_verdict(offer: Offer) -> tuple[Text, Text]:
     if offer.dangerous:
         return Text("dangerous", style="yellow"), Text(f"{clean(offer.description)} – out of sync: use it with care")
     if offer.usable:
@@ -276,12 +276,12 @@ def _block(output: Output, block: ShownBlock, found: ShownSubscription, place: s
     output.prose(title, indent=2 * depth)
     for name, value in sorted(block.resources.items()):
         output.prose(f"{clean(name)} = {clean(compact(value))}", indent=2 * depth + 2)
-    for inner, name in _placed(block.blocks):
+    for inner, name in _name_places(block.blocks):
         _block(output, inner, found, name, depth=depth + 1)
 
 
-def _placed(blocks: Sequence[ShownBlock]) -> Iterable[tuple[ShownBlock, str]]:
-    """Blocks with the names of their places; rows do not tell a list of one block from a field with one block."""
+def _name_places(blocks: Sequence[ShownBlock]) -> Iterable[tuple[ShownBlock, str]]:
+    """Yield blocks with the names of their places; rows do not distinguish a list of one block from a field with one block."""
     many = {block.field for block in blocks if block.position}
     for block in blocks:
         yield block, f"{block.field}.{block.position}" if block.field in many else block.field
@@ -299,7 +299,7 @@ def _related(output: Output, title: str, related: Sequence[SubscriptionReference
                 str(one.subscription_id),
                 clean(one.product),
                 coloured(one.status),
-                _sync(one.insync),
+                _show_sync(one.insync),
                 clean(one.description, limit=80),
             )
             for one in related[:_NEIGHBOURS]
@@ -336,16 +336,16 @@ def _process(output: Output, one: ProcessHistory) -> None:
 
 def _other_change(output: Output, change: SubscriptionChange) -> None:
     by = f"  by {clean(change.author)}"
-    gone = "" if change.process_id is None else f"  process {change.process_id}, whose log is gone"
+    process = "" if change.process_id is None else f"  process {change.process_id}, whose log was deleted"
     note = f"  ({clean(change.note)})" if change.note else ""
-    output.prose((when(change.at), "dim"), ("  changed", "bold"), by, (gone, "dim"), (note, "dim"))
-    _changes(output, (change,), told=True)
+    output.prose((when(change.at), "dim"), ("  changed", "bold"), by, (process, "dim"), (note, "dim"))
+    _changes(output, (change,), with_note=False)
 
 
-def _changes(output: Output, changes: Iterable[SubscriptionChange], *, told: bool = False) -> None:
+def _changes(output: Output, changes: Iterable[SubscriptionChange], *, with_note: bool = True) -> None:
     for change in changes:
         for path, (old, new) in sorted(change.changes.items()):
             line = f"{clean(path)}: {clean(compact(old))} → {clean(compact(new))}"
             output.prose(line, (f"  version {change.version}", "dim"), indent=8)
-        if change.note and not told:
+        if change.note and with_note:
             output.prose((f"({clean(change.note)})", "dim"), indent=8)

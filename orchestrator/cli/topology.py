@@ -16,7 +16,7 @@ def declare_command(as_json: AsJson = False) -> None:
     """Declare all exchanges, queues and bindings. Programs do so themselves, if their user may; it can be repeated."""
 
     async def body(context: CliContext) -> None:
-        topology = _topology(context)
+        topology = _build_topology(context)
         connection = await connect(context.address, "declare")
         try:
             await declare(connection, topology)
@@ -38,7 +38,7 @@ def show_command(as_json: AsJson = False) -> None:
     """Show each exchange and who may write to it, each queue, who reads it, and how much waits in it."""
 
     async def body(context: CliContext) -> None:
-        topology = _topology(context)
+        topology = _build_topology(context)
         depths = await measure_all(context, set(topology.step_queues))
         context.output.document(
             {
@@ -76,9 +76,9 @@ def show_command(as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
-def _topology(context: CliContext) -> Topology:
-    """The topology with every step queue that the workflows of this program name."""
-    context.learn_workflows()
+def _build_topology(context: CliContext) -> Topology:
+    """Return the topology with every step queue that the workflows of this program name."""
+    context.load_workflows()
     broken: dict[str, None] = {}
     for workflow in known_workflows():
         try:

@@ -1,4 +1,4 @@
-"""Following a process in the database until it ends or needs somebody: its log is read on from the last entry seen."""
+"""Follow a process in the database until it ends or needs input or an operator, from the last log entry seen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from orchestrator.cli.context import REFUSED, CliContext
-from orchestrator.cli.forms import answer, form_table
+from orchestrator.cli.forms import resume_command, show_form
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
 from orchestrator.db.callbacks import read_progress
@@ -32,10 +32,10 @@ POLL_INTERVAL = 0.2
 """Seconds between two looks: quick enough for people, and two indexed reads each."""
 
 UNATTENDED_AFTER = 5.0
-"""Seconds without progress after which a missing consumer is worth a word."""
+"""Seconds without progress after which a missing consumer is reported."""
 
 OUTAGE = 30.0
-"""Seconds for which PostgreSQL may be away while somebody follows."""
+"""Seconds for which PostgreSQL may be away while a process is followed."""
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ async def follow(
                 break
             await _hint(context, database, seen)
             if spinner is not None:
-                spinner.update(_present(seen.process, loop.time() - seen.moved_at))
+                spinner.update(_describe_moment(seen.process, loop.time() - seen.moved_at))
             await asyncio.sleep(POLL_INTERVAL)
     return await _conclude(context, database, seen.process, seen.entries, patience, extra)
 
@@ -94,7 +94,7 @@ async def _catch_up(context: CliContext, database: Database, process_id: UUID, s
                 new = await read_log(session, process_id, after=known) if process.sequence > known else []
             break
         except Exception as error:
-            # Told apart below: an outage is waited for, everything else is not ours to keep.
+            # Of all errors only an outage is waited for.
             if not is_connection_error(error) or (since is not None and loop.time() - since > OUTAGE):
                 raise
             if since is None:
@@ -112,7 +112,7 @@ async def _catch_up(context: CliContext, database: Database, process_id: UUID, s
 
 
 async def _hint(context: CliContext, database: Database, seen: _Seen) -> None:
-    """Say so, once, when there seems to be nobody to run the step."""
+    """Print a note, once, when no consumer seems to run the step."""
     if seen.hinted or asyncio.get_running_loop().time() - seen.moved_at < UNATTENDED_AFTER:
         return
     seen.hinted = True
@@ -121,7 +121,7 @@ async def _hint(context: CliContext, database: Database, seen: _Seen) -> None:
     async with database.transaction() as session:
         consumers = await list_consumers(session)
     alive = [one for one in consumers if one.silent_for <= context.settings.presumed_dead_after]
-    queue = queue_waited_for(context, seen.process)
+    queue = find_awaited_queue(context, seen.process)
     if not alive:
         context.output.complain("note: no consumer is running; 'orchestrator dev' starts a coordinator and a consumer")
     elif queue is not None and not any(queue in one.queues for one in alive):
@@ -140,32 +140,32 @@ async def _conclude(
     status = ProcessStatus(process.status)
     form: JSON = None
     if status is ProcessStatus.SUSPENDED:
-        form = await page_of(context, database, process.process_id)
+        form = await read_form(context, database, process.process_id)
     async with database.transaction() as session:
         callback = await read_progress(session, process.process_id)
     output.document({**extra, **process_document(process, entries, callback), "form": form})
     if status is ProcessStatus.COMPLETED:
         return 0
     if status is ProcessStatus.SUSPENDED:
-        ask_for_input(output, process.process_id, process.step, process.sequence, form)
+        show_input_request(output, process.process_id, process.step, process.sequence, form)
         return 0
     if _has_stopped(process):
         last = next((one for one in reversed(entries) if one.failure is not None), None)
         why = f": {failure_line(last.failure)}" if status.is_failure and last and last.failure else ""
         output.complain(f"{status.value}{why}")
         if status.is_failure:
-            output.line(f"look: orchestrator show {name} --traceback; try again: orchestrator retry {name}")
+            output.line(f"details: orchestrator show {name} --traceback; try again: orchestrator retry {name}")
         return REFUSED
     output.complain(f"still {status.value} after {seconds(patience or 0)}; go on with: orchestrator watch {name}")
     return REFUSED
 
 
-async def page_of(context: CliContext, database: Database, process_id: UUID) -> JSON:
-    """The form that a suspended process waits for, if this program knows its workflow."""
+async def read_form(context: CliContext, database: Database, process_id: UUID) -> JSON:
+    """Return the form that a suspended process waits for, if this program knows its workflow."""
     from orchestrator.services.control import input_form
 
     try:
-        context.learn_workflows()
+        context.load_workflows()
         async with database.transaction() as session:
             return await input_form(session, process_id)
     except OrchestratorError as error:
@@ -173,13 +173,13 @@ async def page_of(context: CliContext, database: Database, process_id: UUID) -> 
         return None
 
 
-def ask_for_input(output: Output, process_id: UUID, step: str | None, sequence: int, form: JSON) -> None:
-    """Say what a suspended process waits for and how to give it; a form that cannot be shown cannot be filled in either."""
+def show_input_request(output: Output, process_id: UUID, step: str | None, sequence: int, form: JSON) -> None:
+    """Print what a suspended process waits for and the command that gives it; nothing when the form is not known."""
     if form is None:
         return
     output.line(f"needs input at '{clean(step)}':")
-    form_table(output, form)
-    output.line(answer(process_id, sequence, form))
+    show_form(output, form)
+    output.line(resume_command(process_id, sequence, form))
 
 
 def _has_stopped(process: ProcessSummary) -> bool:
@@ -187,7 +187,7 @@ def _has_stopped(process: ProcessSummary) -> bool:
     return status.is_final or status.is_failure or status is ProcessStatus.SUSPENDED
 
 
-def _present(process: ProcessSummary, since: float) -> str:
+def _describe_moment(process: ProcessSummary, since: float) -> str:
     step = f" '{clean(process.step)}'" if process.step is not None else ""
     word = "running" if process.claimed else process.status.replace("_", " ")
     # rich reads square brackets in a spinner's text as markup.
@@ -198,19 +198,19 @@ def _spinner(context: CliContext) -> AbstractContextManager[Status | None]:
     return context.output.console.status("…") if context.output.is_live else nullcontext()
 
 
-def queue_waited_for(context: CliContext, process: ProcessSummary) -> str | None:
-    """The step queue in which a process waits for a consumer, if it does and this program knows its workflow."""
+def find_awaited_queue(context: CliContext, process: ProcessSummary) -> str | None:
+    """Return the step queue in which a process waits for a consumer, if it does and this program knows its workflow."""
     if process.status != ProcessStatus.RUNNING or process.claimed:
         return None
     from orchestrator.registry import queue_of
 
     try:
-        context.learn_workflows()
+        context.load_workflows()
     except DefinitionError:
         return None
     return queue_of(process.workflow, process.step)
 
 
 def reader_of(queue: str) -> str:
-    """The command that reads a step queue."""
+    """Return the command that reads a step queue."""
     return "orchestrator consumer" if queue in {DEFAULT_QUEUE, TASK_QUEUE} else f"orchestrator consumer --queue {queue}"

@@ -42,7 +42,7 @@ async def test_what_the_client_raises_after_a_connection_was_lost_is_blamed_on_r
     assert is_broker_outage(lost.value)
     lines = explain(lost.value)
     assert lines is not None
-    assert lines[0].startswith("RabbitMQ went away: ")
+    assert lines[0].startswith("the connection to RabbitMQ was lost: ")
 
 
 async def test_a_refusal_of_the_broker_is_told_with_its_words(
@@ -56,7 +56,7 @@ async def test_a_refusal_of_the_broker_is_told_with_its_words(
     await other.close()
     lines = explain(refused.value)
     assert lines is not None
-    assert lines[0].startswith("RabbitMQ went away: RESOURCE_LOCKED")
+    assert lines[0].startswith("the connection to RabbitMQ was lost: RESOURCE_LOCKED")
 
 
 async def test_a_database_session_that_was_ended_is_blamed_on_postgresql(database: Database) -> None:
@@ -70,7 +70,7 @@ async def test_a_database_session_that_was_ended_is_blamed_on_postgresql(databas
         await lose()
     lines = explain(lost.value)
     assert lines is not None
-    assert lines[0].startswith("PostgreSQL went away: ")
+    assert lines[0].startswith("the connection to PostgreSQL was lost: ")
 
 
 async def test_a_database_that_is_gone_when_a_session_connects_is_blamed_on_postgresql() -> None:
@@ -81,7 +81,7 @@ async def test_a_database_that_is_gone_when_a_session_connects_is_blamed_on_post
             await find_process(session, str(uuid4()))
     lines = explain(lost.value)
     assert lines is not None
-    assert lines[0].startswith("PostgreSQL went away: ")
+    assert lines[0].startswith("the connection to PostgreSQL was lost: ")
 
 
 async def test_a_database_of_a_users_own_that_is_gone_is_not_blamed_on_ours() -> None:
@@ -103,4 +103,4 @@ async def test_a_database_that_is_gone_when_the_small_pool_connects_is_blamed_on
     await opened.close()
     lines = explain(lost.value)
     assert lines is not None
-    assert lines[0].startswith("PostgreSQL went away: ")
+    assert lines[0].startswith("the connection to PostgreSQL was lost: ")

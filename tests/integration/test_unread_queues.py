@@ -61,7 +61,7 @@ def test_a_queue_that_nobody_reads_is_shown_with_what_to_start(cli: Cli) -> None
             1,
         )
         told = cli("status").stdout
-        assert f"nobody reads {QUEUE}: start 'orchestrator consumer --queue configuration'" in told
+        assert f"no consumer reads {QUEUE}: start 'orchestrator consumer --queue configuration'" in told
         assert cli.json("show", process)["queue"] == "configuration"
         assert "waits for a consumer of the queue 'configuration'" in cli("show", process).stdout
 

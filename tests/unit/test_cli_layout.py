@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_forms.validators import Choice, choice_list
 
-from orchestrator.cli.forms import choices, fields, form_table, type_of
+from orchestrator.cli.forms import choices, fields, show_form, type_of
 from orchestrator.cli.output import Output
 from orchestrator.forms import FormPage
 
@@ -104,32 +104,32 @@ def page_with(annotation: Any) -> dict[str, Any]:
     [(offer(2), "choice"), (choice_list(offer(2)), "list of choice"), (offer(2) | None, "choice | null")],
 )
 def test_choices_are_shown_by_their_labels_and_can_be_copied(annotation: Any, kind: str) -> None:
-    lines = printed(80, lambda output: form_table(output, page_with(annotation)))
+    lines = printed(80, lambda output: show_form(output, page_with(annotation)))
     assert lines[1].startswith(f"node   {kind}  required")
     assert "SubscriptionChoice" not in "\n".join(lines)
     assert lines[3:] == ["node can be:", f"    node 0 ({UUID(int=0)})", f"    node 1 ({UUID(int=1)})", ""]
 
 
 def test_of_many_choices_some_are_shown_and_the_rest_is_counted() -> None:
-    lines = printed(80, lambda output: form_table(output, page_with(offer(25))))
+    lines = printed(80, lambda output: show_form(output, page_with(offer(25))))
     assert [line for line in lines if line.startswith("    node")] == [
         f"    node {n} ({UUID(int=n)})" for n in range(20)
     ]
     assert "    and 5 more: --json shows all" in lines
-    exactly = printed(80, lambda output: form_table(output, page_with(offer(20))))
+    exactly = printed(80, lambda output: show_form(output, page_with(offer(20))))
     assert not any("more" in line for line in exactly)
 
 
 def test_fields_with_the_same_choices_share_a_list() -> None:
     one = offer(2)
     made: type[FormPage] = type("Page", (FormPage,), {"__annotations__": {"left": one, "right": one | None}})
-    lines = printed(80, lambda output: form_table(output, made.model_json_schema()))
+    lines = printed(80, lambda output: show_form(output, made.model_json_schema()))
     assert lines[4:6] == ["left, right can be:", f"    node 0 ({UUID(int=0)})"]
     assert len(lines) == 8
 
 
 def test_a_single_choice_is_shown_like_several() -> None:
-    assert f"    node 0 ({UUID(int=0)})" in printed(80, lambda output: form_table(output, page_with(offer(1))))
+    assert f"    node 0 ({UUID(int=0)})" in printed(80, lambda output: show_form(output, page_with(offer(1))))
 
 
 def test_a_few_plain_values_stand_in_the_table_and_many_below_it() -> None:
@@ -137,13 +137,13 @@ def test_a_few_plain_values_stand_in_the_table_and_many_below_it() -> None:
     assert type_of(fields(few)["node"], few) == '"kind" | "gruff"'
     assert choices(fields(few)["node"], few) == []
     many = page_with(Literal[tuple(f"value {n}" for n in range(30))])
-    lines = printed(80, lambda output: form_table(output, many))
+    lines = printed(80, lambda output: show_form(output, many))
     assert "    value 19" in lines
     assert "    and 10 more: --json shows all" in lines
 
 
 def test_a_label_of_somebody_else_cannot_write_to_the_terminal() -> None:
     evil = Choice.__call__("Evil", {"a": ("x", "red \x1b[31m\nand [bold]")})
-    text = "\n".join(printed(80, lambda output: form_table(output, page_with(evil))))
+    text = "\n".join(printed(80, lambda output: show_form(output, page_with(evil))))
     assert "\x1b" not in text
     assert "    red �[31m and [bold] (x)" in text
