@@ -87,7 +87,9 @@ def engine(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
     """A running installation that tests share which do not disturb each other: one coordinator, one consumer."""
     with make_installations(databases, tmp_path_factory.mktemp) as make:
         installation = make()
+        installation.installed = True
         running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
+        installation.installed = False
         for program in running:
             program.ready()
         installation.client.listen()

@@ -14,8 +14,9 @@ from uuid import UUID
 
 import asyncpg
 
+from tests import forking
 from tests.acceptance.client import CALLBACKS, Client, Received
-from tests.acceptance.programs import ORCHESTRATOR, Program, program_environment
+from tests.acceptance.programs import Program, program_environment
 from tests.acceptance.waiting import PATIENCE, until
 from tests.background import Background
 
@@ -84,6 +85,8 @@ class Installation:
             | FAST
             | settings
         )
+        self.installed = False
+        """Whether to start the installed program, rather than to fork one."""
         self.programs: list[Program] = []
         self.background = Background()
         self.client = Client(self.background, amqp_url)
@@ -94,7 +97,7 @@ class Installation:
     def run(self, name: str, *arguments: str, **settings: str) -> Program:
         """Start a program; the caller waits until it is ready."""
         log = self.folder / "logs" / f"{len(self.programs):02}-{name}.log"
-        program = Program([*arguments], self.environment | settings, log, self.folder)
+        program = Program([*arguments], self.environment | settings, log, self.folder, installed=self.installed)
         self.programs.append(program)
         return program
 
@@ -112,14 +115,12 @@ class Installation:
 
     def command(self, *arguments: str, exit_code: int | None = 0, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run the command line and wait for its end."""
-        outcome = subprocess.run(
-            [ORCHESTRATOR, *arguments],
-            env=self.environment | settings,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+        outcome = forking.run(
+            arguments,
+            environment=self.environment | settings,
+            folder=self.folder,
+            seconds=PATIENCE,
+            installed=self.installed,
         )
         if exit_code is not None:
             text = f"orchestrator {' '.join(arguments)} → {outcome.returncode}\n{outcome.stdout}\n{outcome.stderr}"

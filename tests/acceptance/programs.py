@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests import forking
 from tests.acceptance.waiting import until
 
-ORCHESTRATOR = Path(sys.executable).parent / "orchestrator"
 START_SECONDS = 90.0
 
 
 class Program:
-    """A running coordinator or consumer."""
+    """A running coordinator or consumer.
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path) -> None:
+    Args:
+        installed: start the installed program, rather than fork one.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path, *, installed: bool = False
+    ) -> None:
         self.name = log.stem
         self.log = log
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [ORCHESTRATOR, *arguments],
-                env=dict(environment),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+            self._process = forking.start(
+                arguments,
+                environment=environment,
+                folder=cwd,
+                output=output.fileno(),
+                new_session=True,
+                installed=installed,
             )
 
     @property
@@ -63,7 +68,8 @@ class Program:
     def kill(self) -> None:
         """End it as a crash does: SIGKILL to its whole group."""
         if self.runs:
-            os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(10)
 
     def stop(self, seconds: float = 60) -> int:

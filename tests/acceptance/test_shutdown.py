@@ -11,6 +11,7 @@ from tests.acceptance.waiting import until
 def test_a_form_that_never_ends_does_not_keep_the_coordinator_from_ending(installations: MakeInstallation) -> None:
     """B32: it keeps its thread, and not the program."""
     engine = installations(ORCHESTRATOR_DRAIN_GRACE="1")
+    engine.installed = True
     coordinator = engine.coordinator().ready()
     engine.client.send("orchestrator.commands", "workflow.start", {"workflow": "asks_for_ever"})
     until((engine.lab / "asked for ever").exists, "the form is asked")

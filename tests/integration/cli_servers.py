@@ -6,15 +6,16 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import forking
+from tests.forking import Program
+
 PATIENCE = 60.0
-PROGRAM = (sys.executable, "-c", "from orchestrator.cli import main; main()")
 FLOWS = ("greet", "stumble", "ask", "sleep", "call")
 CODE = """
 import asyncio
@@ -97,16 +98,16 @@ class Cli:
 
     folder: Path
     environment: dict[str, str]
+    installed: bool = False
+    """Whether to start the installed program, rather than to fork one."""
 
     def __call__(self, *arguments: str | bytes, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*PROGRAM, *arguments],
-            cwd=self.folder,
-            env=self.environment | changes,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            check=False,
+        done = forking.run(
+            arguments,
+            environment=self.environment | changes,
+            folder=self.folder,
+            seconds=PATIENCE * 2,
+            installed=self.installed,
         )
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
@@ -123,11 +124,9 @@ class Cli:
         return str(self.json("start", *arguments)["process_id"])
 
     @contextlib.contextmanager
-    def program(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def program(self, *arguments: str) -> Iterator[Program]:
         with (self.folder / f"{arguments[0]}.log").open("a") as log:
-            started = subprocess.Popen(
-                [*PROGRAM, *arguments], cwd=self.folder, env=self.environment, stderr=log, text=True
-            )
+            started = forking.start(arguments, environment=self.environment, folder=self.folder, output=log.fileno())
             try:
                 yield started
             finally:

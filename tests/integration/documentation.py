@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import forking
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 EXAMPLES = REPOSITORY / "examples"
@@ -64,9 +66,13 @@ class Shell:
         }
 
     def run(self, *command: str, code: int = 0) -> str:
-        outcome = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=90
-        )
+        program, *arguments = command
+        if program == "orchestrator":
+            outcome = forking.run(arguments, environment=self.environment, folder=self.folder, seconds=90)
+        else:
+            outcome = subprocess.run(
+                command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=90
+            )
         assert outcome.returncode == code, f"{command}\n{outcome.stdout}\n{outcome.stderr}"
         return outcome.stdout
 

@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 
 from orchestrator.db.registration import register_workflow
 from orchestrator.db.session import Database
-from tests.integration.cli_servers import FLOWS, PATIENCE, PROGRAM, Cli, project
+from tests.forking import ORCHESTRATOR, Program
+from tests.integration.cli_servers import FLOWS, PATIENCE, Cli, project
 
 NO_DATABASE, NO_BROKER = "postgresql://u:hidden@127.0.0.1:1/x", "amqp://u:hidden@127.0.0.1:1/x"
 
@@ -37,7 +38,7 @@ def serverless(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
-def dev(cli: Cli) -> Iterator[subprocess.Popen[str]]:
+def dev(cli: Cli) -> Iterator[Program]:
     """A coordinator and a consumer in one process."""
     with cli.program("dev") as program:
         cli.until(cli.is_reading)
@@ -264,7 +265,7 @@ def test_the_first_signal_drains_and_the_second_ends_at_once(cli: Cli) -> None:
         assert consumer.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
-def test_running_steps_finish_after_the_first_signal(cli: Cli, dev: subprocess.Popen[str]) -> None:
+def test_running_steps_finish_after_the_first_signal(cli: Cli, dev: Program) -> None:
     process = cli.start("sleep")
     cli.until(lambda: bool(cli.json("show", process)["claimed"]))
     dev.send_signal(signal.SIGTERM)
@@ -277,7 +278,7 @@ def test_running_steps_finish_after_the_first_signal(cli: Cli, dev: subprocess.P
 def test_whoever_follows_may_leave_with_ctrl_c(cli: Cli) -> None:
     process = cli.start("sleep")
     with subprocess.Popen(
-        [*PROGRAM, "watch", process],
+        [ORCHESTRATOR, "watch", process],
         cwd=cli.folder,
         env=cli.environment | {"PYTHONUNBUFFERED": "1"},
         stdout=-1,
@@ -295,7 +296,7 @@ def test_whoever_follows_may_leave_with_ctrl_c(cli: Cli) -> None:
 def test_a_pipe_that_is_closed_early_is_no_news(cli: Cli) -> None:
     for arguments in (("workflows",), ("workflows", "--json")):
         with subprocess.Popen(
-            [*PROGRAM, *arguments], cwd=cli.folder, env=cli.environment, stdout=-1, stderr=-1, text=True
+            [ORCHESTRATOR, *arguments], cwd=cli.folder, env=cli.environment, stdout=-1, stderr=-1, text=True
         ) as reader:
             assert reader.stdout is not None
             assert reader.stderr is not None

@@ -25,7 +25,9 @@ def network(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
     """A running installation that tests share: one coordinator, one consumer. Each test makes subscriptions of its own."""
     with make_installations_of(Network, databases, tmp_path_factory.mktemp) as make:
         installation = make()
+        installation.installed = True
         running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
+        installation.installed = False
         for program in running:
             program.ready()
         installation.client.listen()
