@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -17,7 +16,6 @@ from orchestrator.cli.forms import example, fields, type_of
 from orchestrator.cli.options import read_changes, read_pages
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import changes, seconds
-from orchestrator.engine.log import LogEntry, count_tries, state_after
 from orchestrator.errors import (
     ConfigurationError,
     EnginePausedError,
@@ -26,65 +24,7 @@ from orchestrator.errors import (
     RequestError,
     WorkflowNotUsableError,
 )
-from orchestrator.types import State
-
-NOW = datetime(2026, 11, 23, tzinfo=UTC)
-
-
-def entry(
-    sequence: int, name: str, attempt: int, *, kind: str = "step", delta: State | None = None, removed: str = ""
-) -> LogEntry:
-    return LogEntry(
-        sequence=sequence,
-        kind=kind,
-        name=name,
-        position=None,
-        attempt=attempt,
-        status="success",
-        delta=delta or {},
-        removed=tuple(removed.split()),
-        failure=None,
-        note=None,
-        author="alice",
-        consumer="host:1",
-        started_at=NOW,
-        finished_at=NOW + timedelta(milliseconds=5),
-    )
-
-
-def test_a_state_at_an_entry_is_the_fold_of_the_log_up_to_it() -> None:
-    log = [
-        entry(1, "created", 0, kind="process", delta={"a": 1, "b": 1}),
-        entry(2, "One", 1, delta={"a": 2}),
-        entry(3, "patched", 1, kind="process", delta={"c": 3}, removed="b"),
-        entry(4, "Two", 2, delta={"b": 4}),
-    ]
-    assert [state_after(log, n) for n in range(5)] == [
-        {},
-        {"a": 1, "b": 1},
-        {"a": 2, "b": 1},
-        {"a": 2, "c": 3},
-        {"a": 2, "c": 3, "b": 4},
-    ]
-
-
-def test_tries_are_counted_for_each_step_and_only_for_entries_about_which_something_ran() -> None:
-    log = [
-        entry(1, "created", 0, kind="process"),
-        entry(2, "Start", 0),
-        entry(3, "One", 1),
-        entry(4, "Two", 2),
-        entry(5, "failed", 2, kind="process"),
-        entry(6, "retried", 2, kind="process"),
-        entry(7, "Two", 3),
-        entry(8, "Done", 3),
-    ]
-    assert count_tries(log) == {3: 1, 4: 1, 7: 2}
-
-
-def test_a_lost_attempt_counts_as_a_try_of_the_step_that_comes_next_in_the_log() -> None:
-    log = [entry(1, "One", 1), entry(2, "attempt lost", 2, kind="process"), entry(3, "Two", 3)]
-    assert count_tries(log) == {1: 1, 3: 2}
+from tests.unit.log_entries import entry
 
 
 @pytest.mark.parametrize("hidden", ["\x1b", "\x9b", "\u202e", "\x00", "\x7f", "\u2066", "\ud800"])
