@@ -227,7 +227,7 @@ class StepSession(AsyncSession):
         return connection
 
     async def mark_is_intact(self) -> bool:
-        """Whether the transaction is still the one that the step began in."""
+        """Return whether the transaction is still the one that the step began in."""
         intact: bool | None = await (await get_driver(self)).fetchval(
             "SELECT current_setting($1, true) = $2", MARK_SETTING, self.guard.mark
         )
