@@ -38,3 +38,17 @@ def test_pages_use_the_terms_of_the_field() -> None:
     )
     pages = [name for name in files() if name.endswith(".md")]
     assert {name: found for name in pages if (found := sorted({one[0] for one in private.findall(text(name))}))} == {}
+
+
+def test_the_page_about_the_architecture_shows_the_layers_that_are_enforced() -> None:
+    configured = re.search(r"^layers = \[\n(.*?)^\]", text("pyproject.toml"), re.MULTILINE | re.DOTALL)
+    assert configured is not None
+    layers = re.findall(r'"([^"]+)"', configured.group(1))
+    shown = re.sub(r"\s+", " ", text("docs/architecture.md"))
+    assert " > ".join(f"`{layer}`" for layer in layers) in shown
+
+
+def test_every_place_that_the_page_about_the_architecture_names_exists() -> None:
+    named = re.findall(r"`((?:orchestrator|consumers|tests)/[\w/.]*)", text("docs/architecture.md"))
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []

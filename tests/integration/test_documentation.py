@@ -224,16 +224,6 @@ def test_every_test_that_a_page_names_exists() -> None:
             assert (REPOSITORY / path).exists(), f"{name_of(page)}: {path}"
 
 
-def test_the_layers_are_those_that_are_enforced() -> None:
-    configured = re.search(
-        r"^layers = \[\n(.*?)^\]", (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
-    )
-    assert configured is not None
-    layers = re.findall(r'"([^"]+)"', configured.group(1))
-    shown = re.sub(r"\s+", " ", prose(DOCS / "architecture.md"))
-    assert " > ".join(f"`{layer}`" for layer in layers) in shown
-
-
 async def test_the_queries_for_operators_run(database: Database) -> None:
     statements = [
         part
