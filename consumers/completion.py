@@ -26,7 +26,7 @@ from orchestrator.engine.events import AttemptLost, Event, StepSucceeded
 from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, StepError, WorkflowChangedError
 from orchestrator.log import log_fields
 from orchestrator.retry import SERVER_AWAY
-from orchestrator.services.results import advanced, due_in, new_stamp
+from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
@@ -66,8 +66,8 @@ class Completion:
         Raises:
             FencedError: another attempt holds the process.
         """
-        decision = decide(attempt.plan, attempt.process, event, new_stamp())
-        advance = Advance(attempt.process, decision, due_in(decision, self._redispatch_after), attempt.claim)
+        decision = decide(attempt.plan, attempt.process, event, make_stamp())
+        advance = Advance(attempt.process, decision, compute_due_in(decision, self._redispatch_after), attempt.claim)
         session = attempt.session
         if session is not None and session.used and isinstance(event, StepSucceeded):
             await self._store_with_writes(attempt, session, advance)
@@ -159,7 +159,7 @@ class Completion:
         else:
             error = f"{entry.failure.type}: {entry.failure.message}"
             logger.warning("step failed", process_status=decision.process.status.value, error=error)
-        await self._publish(step_result(advanced(attempt.plan, decision, at), process.step))
+        await self._publish(step_result(describe_decision(attempt.plan, decision, at), process.step))
 
     async def _publish(self, message: Outgoing) -> None:
         try:

@@ -1,1 +1,1 @@
-"""The coordinator: takes commands, results and callbacks, publishes step commands and events, and looks again at what is due."""
+"""The coordinator: handles commands, results and callbacks, publishes step commands and events, reconciles what is due."""

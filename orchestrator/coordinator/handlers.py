@@ -1,4 +1,4 @@
-"""What the coordinator does with each kind of message. Handlers return when the message may be acknowledged."""
+"""Handle each kind of message that a coordinator receives. A handler returns when the message may be acknowledged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from orchestrator.messages import (
 )
 from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_progress
 from orchestrator.services.control import abort, resume
-from orchestrator.services.reconcile import early_answer, look
+from orchestrator.services.reconcile import apply_early_answer, look
 from orchestrator.services.start import StartRequest, start
 from orchestrator.settings import Limits
 from orchestrator.text import sanitise
@@ -59,44 +59,44 @@ class Handlers:
         self._limits = limits
 
     async def take_result(self, delivery: Delivery) -> None:
-        """A step's result, or a nudge to look at a process. No database on the first path."""
+        """Handle a step's result, or a request to look at a process. A result needs no database."""
         if delivery.type == MessageType.STEP_RESULT:
             message = decode(Advanced, delivery.body)
-            await self._dispatcher.act(message)
+            await self._dispatcher.publish(message)
             if message.status == "awaiting_callback":
-                # The answer may have come before the process parked; it then waits in the database.
-                await self._take_early_answer(message)
+                # The answer may have come before the process parked; then the database has it.
+                await self._apply_early_answer(message)
         elif delivery.type == MessageType.LOOK:
             await self._look(decode(Look, delivery.body))
         else:
             raise MessageError(f"the results queue takes no messages of type {delivery.type!r}")
 
     async def take_command(self, delivery: Delivery) -> None:
-        """A command from another service. The sender hears the outcome if it said where; refusals are never silent."""
+        """Handle a command from another service. The sender gets the outcome if it has set ``reply_to``."""
         commands: dict[str, Callable[[Delivery], Awaitable[tuple[MessageType, Message, Advanced | None]]]] = {
             MessageType.START.value: self._start,
             MessageType.RESUME.value: self._resume,
             MessageType.ABORT.value: self._abort,
         }
-        carry_out = commands.get(delivery.routing_key)
+        execute = commands.get(delivery.routing_key)
         try:
-            if carry_out is None:
+            if execute is None:
                 raise MessageError(f"there is no command {delivery.routing_key!r}; there are {', '.join(commands)}")
-            kind, answer, message = await carry_out(delivery)
+            kind, answer, message = await execute(delivery)
         except OrchestratorError as error:
             await self.refuse(delivery, error)
             return
         if message is not None:
-            # Committed: from here on nothing may make this command be carried out again.
-            await self._dispatcher.act_quietly(message)
+            # Committed: from here on nothing may make this command be executed again.
+            await self._dispatcher.try_publish(message)
         await self._reply(delivery, kind, answer)
 
     async def take_callback(self, delivery: Delivery) -> None:
-        """A completion message from an external system."""
+        """Handle a completion message from an external system."""
         token = delivery.correlation_id
         if not token:
             raise MessageError("the callback has no correlation_id: it must be the token that the job came with")
-        payload = _json_object(delivery.body)
+        payload = _parse_object(delivery.body)
         try:
             async with self._database.transaction() as session:
                 match delivery.routing_key:
@@ -111,7 +111,7 @@ class Handlers:
                         raise MessageError(f"there is no callback of kind {delivery.routing_key!r}")
         except CallbackRefusedError as error:
             if error.outcome == "used" and delivery.routing_key == MessageType.CALLBACK_PROGRESS:
-                # Messages are handled side by side, so the last report may come after the answer that followed it.
+                # Messages are handled concurrently, so the last report may come after the answer that followed it.
                 logger.info("late progress report dropped")
                 return
             raise MessageError(f"callback refused ({error.outcome}): {error}") from error
@@ -119,33 +119,33 @@ class Handlers:
             raise MessageError(f"callback refused: {error}") from error
         logger.info("callback received", kind=delivery.routing_key, early=message is None)
         if message is not None:
-            await self._dispatcher.act_quietly(message)
+            await self._dispatcher.try_publish(message)
 
     async def _look(self, message: Look) -> None:
         try:
             async with self._database.transaction() as session:
                 found = await look(session, message.process_id, self._limits)
         except (NotFoundError, DefinitionError) as error:
-            # A rolling deploy: another coordinator has the code, and finds the process when it is due.
-            logger.error("process not looked at", process_id=str(message.process_id), error=str(error))  # noqa: TRY400
+            # A rolling deploy: another coordinator has the code and finds the process when it is due.
+            logger.error("process not reconciled", process_id=str(message.process_id), error=str(error))  # noqa: TRY400
             return
         if found is not None:
-            await self._dispatcher.act(found)
+            await self._dispatcher.publish(found)
 
-    async def _take_early_answer(self, message: Advanced) -> None:
+    async def _apply_early_answer(self, message: Advanced) -> None:
         try:
             async with self._database.transaction() as session:
-                found = await early_answer(session, message.process_id, self._limits)
+                found = await apply_early_answer(session, message.process_id, self._limits)
         except (NotFoundError, DefinitionError) as error:
-            logger.error("process not looked at", **_names(message), error=str(error))  # noqa: TRY400
+            logger.error("process not reconciled", **_log_fields(message), error=str(error))  # noqa: TRY400
             return
         if found is not None:
-            await self._dispatcher.act_quietly(found)
+            await self._dispatcher.try_publish(found)
 
     async def _start(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
         command = decode(StartWorkflow, delivery.body)
         bind_contextvars(workflow=command.workflow, user=command.user)
-        request = StartRequest(command.workflow, command.inputs, command.user, _key(command, delivery))
+        request = StartRequest(command.workflow, command.inputs, command.user, _find_key(command, delivery))
         async with self._database.transaction() as session:
             outcome = await start(session, request, self._limits)
         logger.info("workflow started" if outcome.created else "start repeated", process_id=str(outcome.process_id))
@@ -162,7 +162,7 @@ class Handlers:
                 command.inputs,
                 command.user,
                 self._limits,
-                key=_key(command, delivery),
+                key=_find_key(command, delivery),
                 seen=command.seen,
             )
         return MessageType.RESUMED, Accepted(process_id=command.process_id, status=message.status), message
@@ -172,15 +172,20 @@ class Handlers:
         bind_contextvars(process_id=str(command.process_id), user=command.user)
         async with self._database.transaction() as session:
             message = await abort(
-                session, command.process_id, command.user, self._limits, command.reason, key=_key(command, delivery)
+                session,
+                command.process_id,
+                command.user,
+                self._limits,
+                command.reason,
+                key=_find_key(command, delivery),
             )
         return MessageType.ABORTED, Accepted(process_id=command.process_id, status=message.status), message
 
     async def refuse(self, delivery: Delivery, error: OrchestratorError) -> None:
-        """Tell the sender of a command; and the operators, when the sender cannot be told or has sent nonsense.
+        """Reply to the sender of a command with the refusal.
 
         Raises:
-            MessageError: for the operators.
+            MessageError: the command must also be dead-lettered, because the sender gets no reply or has sent an invalid one.
         """
         refusal = Refused(
             error=type(error).__name__,
@@ -189,8 +194,8 @@ class Handlers:
             form=error.form if isinstance(error, FormIncompleteError) else None,
         )
         logger.info("command refused", command=delivery.routing_key, error=refusal.error, detail=refusal.detail)
-        told = await self._reply(delivery, MessageType.REFUSED, refusal)
-        if not told or not isinstance(error, RequestError) or isinstance(error, NotFoundError):
+        replied = await self._reply(delivery, MessageType.REFUSED, refusal)
+        if not replied or not isinstance(error, RequestError) or isinstance(error, NotFoundError):
             raise MessageError(f"{refusal.error}: {refusal.detail}") from error
 
     async def _reply(self, delivery: Delivery, kind: MessageType, answer: Message) -> bool:
@@ -199,7 +204,7 @@ class Handlers:
         try:
             await self._publisher.publish(reply(delivery.reply_to, delivery.correlation_id, kind, answer))
         except UnroutableError:
-            logger.warning("the sender's reply queue is gone", type=kind.value)
+            logger.warning("reply queue does not exist", type=kind.value)
             return False
         except PublishError as error:
             logger.warning("reply not published", type=kind.value, error=str(error))
@@ -207,8 +212,8 @@ class Handlers:
         return True
 
 
-def _key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delivery) -> str | None:
-    """What makes a command that is sent or delivered again the same command."""
+def _find_key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delivery) -> str | None:
+    """Return the key by which a command that is sent or delivered again is recognised."""
     key = command.idempotency_key or delivery.message_id
     if key is None and delivery.unreadable is not None:
         raise MessageError("whether this command was sent before cannot be known: put an idempotency_key into its body")
@@ -217,12 +222,12 @@ def _key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delive
     return key
 
 
-def _names(message: Advanced) -> dict[str, object]:
+def _log_fields(message: Advanced) -> dict[str, object]:
     step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
     return {"process_id": str(message.process_id), "workflow": message.workflow, "step": step}
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Completion messages from external systems: accepted, kept because they are early, or refused with the reason."""
+"""Handle completion messages from external systems: accept them, keep early ones, or refuse them with a reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import callbacks
 from orchestrator.db.callbacks import StoredCallback
-from orchestrator.db.processes.advance import store_decision
 from orchestrator.db.processes.due import make_due
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
@@ -25,7 +24,7 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.results import caught_up, due_in, judge
+from orchestrator.services.results import decide_or_fail, store
 from orchestrator.settings import Limits
 from orchestrator.types import JSON, ProcessStatus, State
 
@@ -43,14 +42,14 @@ _REFUSALS = {
 
 
 async def receive(session: AsyncSession, token: str, outcome: str, payload: State, limits: Limits) -> Advanced | None:
-    """Take an external system's answer.
+    """Accept an external system's answer.
 
     Returns:
-        What to publish, or ``None`` when the answer came before the action's commit: it is kept, and consumed when the
-        process parks.
+        The message to publish, or ``None`` when the answer came before the action's commit: then it is kept, and applied
+        when the process parks.
 
     Raises:
-        CallbackRefusedError: the token is unknown, or its answer is not wanted (any more).
+        CallbackRefusedError: the token is unknown, or its callback is closed.
         InvalidInputError: the payload cannot enter a state.
     """
     callback, process = await _lock(session, token)
@@ -69,7 +68,7 @@ async def receive(session: AsyncSession, token: str, outcome: str, payload: Stat
     try:
         plan_of(process.workflow)
     except (NotFoundError, DefinitionError) as error:
-        # A rolling deploy: another coordinator has the code, and finds the answer when it looks.
+        # A rolling deploy: another coordinator has the code and finds the answer, because the process is due.
         logger.error("answer kept: this coordinator lacks the workflow", error=str(error))  # noqa: TRY400
         await make_due(session, process.process_id)
         return None
@@ -77,7 +76,7 @@ async def receive(session: AsyncSession, token: str, outcome: str, payload: Stat
 
 
 async def report_progress(session: AsyncSession, token: str, progress: State) -> None:
-    """Keep the newest progress report of an external job, for people to see.
+    """Store the newest progress report of an external job, for operators to see.
 
     Raises:
         CallbackRefusedError, InvalidInputError: as :func:`receive`.
@@ -92,23 +91,22 @@ async def report_progress(session: AsyncSession, token: str, progress: State) ->
 
 
 async def apply_answer(session: AsyncSession, process: Process, callback: StoredCallback, limits: Limits) -> Advanced:
-    """Let a parked process go on with the answer in its callback; both are locked."""
+    """Let a parked process continue with the answer in its callback; both are locked."""
     plan = plan_of(process.workflow)
     event: Event
     if callback.outcome == COMPLETED:
         event = CallbackCompleted(callback.position, callback.payload)
     else:
         event = CallbackFailed(callback.position, _failure(callback.payload))
-    decision = judge(plan, process, event)
+    decision = decide_or_fail(plan, process, event)
     try:
         if callback.outcome == COMPLETED:
             check_size(decision.process.state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except InvalidResultError as error:
-        # The answer is used up: its sender cannot give a smaller one, and a process that waited on would wait for ever.
+        # The token is used: the sender cannot send a smaller answer, and a process that kept waiting would wait for ever.
         failure = Failure(type(error).__name__, f"the callback's answer cannot be taken: {error}")
-        decision = judge(plan, process, CallbackFailed(callback.position, failure))
-    at = await store_decision(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
-    return await caught_up(session, plan, decision, at)
+        decision = decide_or_fail(plan, process, CallbackFailed(callback.position, failure))
+    return await store(session, plan, process, decision, limits)
 
 
 def _require_open(callback: StoredCallback) -> None:
@@ -120,17 +118,17 @@ def _require_open(callback: StoredCallback) -> None:
 
 def _failure(payload: JSON) -> Failure:
     text = payload.get("error") if isinstance(payload, dict) else None
-    words = text if isinstance(text, str) and text else "the external system gave no reason"
-    return Failure("CallbackFailedError", f"the external system reports failure: {words}", details=payload)
+    reason = text if isinstance(text, str) and text else "the external system gave no reason"
+    return Failure("CallbackFailedError", f"the external system reports failure: {reason}", details=payload)
 
 
 async def _lock(session: AsyncSession, token: str) -> tuple[StoredCallback, Process]:
-    """Lock the process that a token belongs to, then the callback: everybody keeps to this order."""
+    """Lock the process that a token belongs to, then the callback: all transactions lock in this order."""
     process_id = await callbacks.find_process_by_token(session, token)
     if process_id is None:
         raise CallbackRefusedError("unknown", "there is no such callback token")
     process = await load_process(session, process_id, lock=True)
-    # For whatever is logged about this message from here on, by whoever received it.
+    # For every log line about this message from here on.
     structlog.contextvars.bind_contextvars(process_id=str(process_id), workflow=process.workflow, step=process.step)
     callback = await callbacks.lock_by_token(session, token)
     if callback is None:

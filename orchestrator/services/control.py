@@ -1,4 +1,4 @@
-"""What people and other services do to a process that exists: resume, retry, abort, patch, skip."""
+"""Control a process that exists: resume, retry, abort, patch, skip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
 from orchestrator.db.engine_lock import is_paused
-from orchestrator.db.processes.advance import store_decision
 from orchestrator.db.processes.idempotency import Command, is_repeated, record_command
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.subscriptions.locks import list_locked
@@ -34,7 +33,7 @@ from orchestrator.registry import plan_of
 from orchestrator.services.hooks import authorize, run_form
 from orchestrator.services.injection import load_arguments
 from orchestrator.services.reconcile import look
-from orchestrator.services.results import caught_up, due_in, new_stamp
+from orchestrator.services.results import make_stamp, store
 from orchestrator.settings import Limits
 from orchestrator.types import JSON, ProcessStatus, State
 from orchestrator.workflow import StepKind
@@ -50,32 +49,32 @@ async def resume(
     key: str | None = None,
     seen: int | None = None,
 ) -> Advanced:
-    """Give a suspended process its input; a failed or waiting one is retried.
+    """Give a suspended process its input; retry a failed or waiting one.
 
     Args:
-        key: repeating the command with the same key changes nothing and gives the process as it is then.
-        seen: the newest log entry that the caller knows of; ``None`` is never out of date. So with everything below.
+        key: a repeated command with the same key changes nothing and returns the process as it is then.
+        seen: the newest log entry that the caller knows of, ``None`` for no check. So with the functions below.
 
     Raises:
         NotFoundError, InvalidInputError, FormIncompleteError, EnginePausedError.
-        ForbiddenError: the user may not (so with everything below, aborting aside).
-        ConflictError: the process waits for no input and has not failed, or somebody else was faster; the key was used
+        ForbiddenError: the user may not do this (so with the functions below, except abort).
+        ConflictError: the process waits for no input and has not failed, or another request was faster; the key was used
             for a different command.
     """
     process = await load_process(session, process_id)
     command = Command(process_id, key, ("resume", list(inputs), seen))
-    # After the process was read: whoever has moved it with this key has made both known in one commit.
+    # After the process was read: a request that moved it with this key has committed both together.
     if await is_repeated(session, command):
-        return await _as_it_is(session, process_id, limits)
-    _refuse_when_moved(process, seen)
-    await _refuse_when_paused(session)
+        return await _answer_repeated(session, process_id, limits)
+    _refuse_if_moved(process, seen)
+    await _refuse_if_paused(session)
     if process.status is not ProcessStatus.SUSPENDED:
         if any(inputs):
             raise IllegalTransitionError(f"a process that is {process.status.value} takes no input")
         await _authorize(process, user, Action.RETRY)
         return await _apply(session, process, Retried(user), limits, command)
     await _authorize(process, user, Action.RESUME)
-    delta = await _submitted(session, process, inputs, limits)
+    delta = await _collect_input(session, process, inputs, limits)
     return await _apply(session, process, Submitted(user, delta), limits, command)
 
 
@@ -86,11 +85,11 @@ async def retry(
 
     Raises:
         NotFoundError, EnginePausedError.
-        ConflictError: it is neither failed nor waiting, or somebody else was faster.
+        ConflictError: it is neither failed nor waiting, or another request was faster.
     """
     process = await load_process(session, process_id)
-    _refuse_when_moved(process, seen)
-    await _refuse_when_paused(session)
+    _refuse_if_moved(process, seen)
+    await _refuse_if_paused(session)
     await _authorize(process, user, Action.RETRY)
     return await _apply(session, process, Retried(user), limits)
 
@@ -104,10 +103,10 @@ async def abort(
     *,
     key: str | None = None,
 ) -> Advanced:
-    """End a process at once; a step that runs at this moment leaves no trace.
+    """End a process at once; the writes of a step that is running are rolled back.
 
-    Subscriptions whose locks it holds stay out of sync, because nobody knows how far its work outside has come; the log
-    names them.
+    Subscriptions that it holds stay out of sync, because the engine does not know how far its external work has come; the
+    log names them.
 
     Args:
         key: as in :func:`resume`.
@@ -119,7 +118,7 @@ async def abort(
     process = await load_process(session, process_id, lock=True)
     command = Command(process_id, key, ("abort", reason))
     if await is_repeated(session, command):
-        return await _as_it_is(session, process_id, limits)
+        return await _answer_repeated(session, process_id, limits)
     left = await list_locked(session, process_id)
     if left:
         names = ", ".join(map(str, left))
@@ -139,15 +138,15 @@ async def patch(
     *,
     seen: int | None = None,
 ) -> Advanced:
-    """Correct the state of a failed or suspended process; the change is a log row of its own.
+    """Correct the state of a failed or suspended process; the log records the change in an entry of its own.
 
     Raises:
         NotFoundError, InvalidInputError.
         ConflictError: the process is in another status.
     """
-    _need_reason(reason)
+    _require_reason(reason)
     process = await load_process(session, process_id)
-    _refuse_when_moved(process, seen)
+    _refuse_if_moved(process, seen)
     await _authorize(process, user, Action.PATCH)
     try:
         delta = canonical(dict(changes), "the patch")
@@ -168,22 +167,22 @@ async def patch(
 async def skip(
     session: AsyncSession, process_id: UUID, user: str, reason: str, limits: Limits, *, seen: int | None = None
 ) -> Advanced:
-    """Leave out the step at which a process has failed and go on after it.
+    """Skip the step at which a process has failed and continue after it.
 
     Raises:
         NotFoundError, InvalidInputError, EnginePausedError.
         ConflictError: the process has not failed.
     """
-    _need_reason(reason)
+    _require_reason(reason)
     process = await load_process(session, process_id)
-    _refuse_when_moved(process, seen)
-    await _refuse_when_paused(session)
+    _refuse_if_moved(process, seen)
+    await _refuse_if_paused(session)
     await _authorize(process, user, Action.SKIP)
     return await _apply(session, process, StepSkipped(user, reason), limits)
 
 
 async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
-    """The JSON schema of the first page that a suspended process waits for; ``None`` when it waits for none.
+    """Return the JSON schema of the first page that a suspended process waits for; ``None`` when it waits for none.
 
     Raises:
         NotFoundError.
@@ -202,33 +201,33 @@ async def _apply(
     session: AsyncSession, process: Process, event: Event, limits: Limits, command: Command | None = None
 ) -> Advanced:
     plan = plan_of(process.workflow)
-    # Only now is the row locked: authors' forms and authorisation callbacks were asked before, and may have taken their time.
-    # A lock held for so long would stop whoever aborts, and a whole batch of other steps' commits.
+    # The row is locked only now: forms and authorization callbacks ran before, and may have taken long. A lock held for so
+    # long would block an abort, and a whole batch of other steps' commits.
     now = await load_process(session, process.process_id, lock=True)
     if command is not None and await is_repeated(session, command):
-        # Delivered twice side by side: the other one has just been carried out, so this one fits no longer.
-        return await _as_it_is(session, process.process_id, limits)
+        # Delivered twice at the same time: the other delivery has just been carried out.
+        return await _answer_repeated(session, process.process_id, limits)
     try:
-        decision = decide(plan, now, event, new_stamp())
+        decision = decide(plan, now, event, make_stamp())
     except WorkflowChangedError as error:
         raise ConflictError(str(error)) from error
     if (now.sequence, now.attempt) != (process.sequence, process.attempt):
-        raise ConflictError("the process has moved meanwhile: look at it again")
-    at = await store_decision(session, process, decision, due_in=due_in(decision, limits.redispatch_after))
+        raise ConflictError("the process has changed in the meantime: look at it again")
+    message = await store(session, plan, process, decision, limits)
     if command is not None:
         await record_command(session, command, process.sequence + 1)
-    return await caught_up(session, plan, decision, at)
+    return message
 
 
-async def _as_it_is(session: AsyncSession, process_id: UUID, limits: Limits) -> Advanced:
-    """The answer to a repeated command: looks again, because whoever carried it out may have died before it published."""
+async def _answer_repeated(session: AsyncSession, process_id: UUID, limits: Limits) -> Advanced:
+    """Answer a repeated command with what is due, because the program that carried it out may have died before it published."""
     message = await look(session, process_id, limits)
     if message is None:
         raise NotFoundError(f"there is no process {process_id}")
     return message
 
 
-def _refuse_when_moved(process: Process, seen: int | None) -> None:
+def _refuse_if_moved(process: Process, seen: int | None) -> None:
     if seen is not None and seen != process.sequence:
         raise ConflictError(
             f"the process is at entry {process.sequence} of its log, and you have seen entry {seen}: look at it again,"
@@ -242,11 +241,11 @@ async def _authorize(process: Process, user: str, action: Action) -> None:
     try:
         leaf = plan.locate(process)
     except WorkflowChangedError:
-        leaf = None  # the step is gone from the code, and its callback with it: the workflow's decides
+        leaf = None  # the code no longer has the step and its callback: the workflow's callback decides
     await authorize(plan.authorizer(action, leaf), Attempted(user, process.workflow, process.step, action))
 
 
-async def _submitted(session: AsyncSession, process: Process, inputs: Sequence[State], limits: Limits) -> State:
+async def _collect_input(session: AsyncSession, process: Process, inputs: Sequence[State], limits: Limits) -> State:
     try:
         delta = canonical(await _fill(session, process, inputs), f"the form of {process.step!r}")
         check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
@@ -276,15 +275,15 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
         loaded = await load_arguments(session, leaf.arguments, process.state)
         arguments = leaf.arguments.fill(process.state, engine, loaded)
     except StepError as error:
-        raise ConflictError(f"{what} cannot be made: {error}") from error
+        raise ConflictError(f"{what} cannot be built: {error}") from error
     return await run_form(leaf.step.form, arguments, inputs, what)
 
 
-async def _refuse_when_paused(session: AsyncSession) -> None:
+async def _refuse_if_paused(session: AsyncSession) -> None:
     if await is_paused(session):
-        raise EnginePausedError("the engine is paused: nothing is resumed until somebody unpauses it")
+        raise EnginePausedError("the engine is paused: no process is resumed until it is unpaused")
 
 
-def _need_reason(reason: str) -> None:
+def _require_reason(reason: str) -> None:
     if not reason.strip():
         raise InvalidInputError("give a reason: it goes into the process's log")

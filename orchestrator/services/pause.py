@@ -1,4 +1,4 @@
-"""Pausing the engine: nothing is claimed or dispatched; running steps finish. Safe at any moment, any number of times."""
+"""Pause the engine: nothing is claimed or dispatched, running steps finish. Safe at any moment, any number of times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.db.processes.due import make_running_due
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Whether the engine is paused, and how many steps run at this moment."""
+    """Whether the engine is paused, and how many steps run."""
 
     paused: bool
     running: int

@@ -1,4 +1,4 @@
-"""What an edge publishes after it has committed a decision."""
+"""Decide about a process, store the decision, and build the message that an entry point publishes after the commit."""
 
 from __future__ import annotations
 
@@ -9,96 +9,75 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.advance import store_decision
 from orchestrator.db.processes.outbox import list_unannounced
 from orchestrator.engine.decide import Decision, decide
+from orchestrator.engine.decision import Dispatch
 from orchestrator.engine.events import CodeChanged, Event, Failure, Stamp
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.engine.references import subscription_ids
 from orchestrator.errors import WorkflowChangedError
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent
+from orchestrator.settings import Limits
 
 FIRST_LOOK = 2.0
-"""Seconds after which a process that has just begun to wait for a callback is looked at, in case its answer came early
-and the message that says so was lost."""
+"""Seconds after which the reconciler looks at a process that has just begun to wait for a callback, in case the answer came
+early and the message that says so was lost."""
 
 
-def new_stamp() -> Stamp:
-    """Time and chance for one decision."""
+def make_stamp() -> Stamp:
+    """Return the time and the random token for one decision."""
     # 32 bytes: nobody guesses a callback token.
     return Stamp(datetime.now(UTC), token_urlsafe(32))
 
 
-def judge(plan: Plan, process: Process, event: Event) -> Decision:
-    """The decision, or – when the code no longer has the step – the decision to fail for that reason."""
+def decide_or_fail(plan: Plan, process: Process, event: Event) -> Decision:
+    """Decide about an event, or, when the code no longer has the step, decide to fail the process for that reason."""
     try:
         plan.locate(process)
     except WorkflowChangedError as error:
         event = CodeChanged(Failure(type(error).__name__, str(error)))
-    return decide(plan, process, event, new_stamp())
+    return decide(plan, process, event, make_stamp())
 
 
-def advanced(plan: Plan, decision: Decision, at: datetime) -> Advanced:
-    """The message about a stored decision."""
-    process, dispatch = decision.process, decision.dispatch
-    return describe(
-        plan,
-        process,
-        at,
-        [
-            LoggedEntry(
-                sequence=entry.sequence,
-                kind=entry.kind.value,
-                name=entry.name,
-                status=entry.status.value,
-                attempt=entry.attempt,
-                author=entry.author,
-                position=entry.position,
-            )
-            for entry in decision.entries
-        ],
-        None
-        if dispatch is None
-        else NextStep(
-            position=dispatch.position,
-            attempt=dispatch.attempt,
-            queue=dispatch.queue,
-            step=dispatch.step,
-            lost=dispatch.lost,
-        ),
-    )
+async def store(session: AsyncSession, plan: Plan, process: Process, decision: Decision, limits: Limits) -> Advanced:
+    """Store a decision about a process that is locked in this session; return the message about it.
 
-
-async def caught_up(session: AsyncSession, plan: Plan, decision: Decision, at: datetime) -> Advanced:
-    """The message about a decision stored in this session, with all entries before it that may not have been told yet.
-
-    A result whose message was lost is otherwise passed over: the next step's claim marks everything up to this decision.
+    The message has all entries whose events may not have been published, those of earlier decisions included: the claim of the
+    next step marks everything up to this decision as published.
     """
-    entries = [LoggedEntry.model_validate(row) for row in await list_unannounced(session, decision.process.process_id)]
-    return advanced(plan, decision, at).model_copy(update={"entries": entries})
+    at = await store_decision(session, process, decision, due_in=compute_due_in(decision, limits.redispatch_after))
+    return await describe_unannounced(session, plan, decision.process, at, _next_step(decision.dispatch))
 
 
-def describe(
-    plan: Plan, process: Process, at: datetime, entries: Sequence[LoggedEntry], next_step: NextStep | None
+def describe_decision(plan: Plan, decision: Decision, at: datetime) -> Advanced:
+    """Build the message about a stored decision."""
+    entries = [
+        LoggedEntry(
+            sequence=entry.sequence,
+            kind=entry.kind.value,
+            name=entry.name,
+            status=entry.status.value,
+            attempt=entry.attempt,
+            author=entry.author,
+            position=entry.position,
+        )
+        for entry in decision.entries
+    ]
+    return _describe(plan, decision.process, at, entries, _next_step(decision.dispatch))
+
+
+async def describe_unannounced(
+    session: AsyncSession, plan: Plan, process: Process, at: datetime, next_step: NextStep | None
 ) -> Advanced:
-    """The message about a process and these entries of its log."""
-    return Advanced(
-        process_id=process.process_id,
-        workflow=process.workflow,
-        target=plan.workflow.target.value,
-        is_task=plan.workflow.is_task,
-        status=process.status.value,
-        sequence=process.sequence,
-        user=process.actor,
-        subscription_ids=subscription_ids(process.state),
-        at=at,
-        entries=list(entries),
-        next=next_step,
-    )
+    """Build the message about a process and all entries of its log whose events may not have been published."""
+    entries = [LoggedEntry.model_validate(row) for row in await list_unannounced(session, process.process_id)]
+    return _describe(plan, process, at, entries, next_step)
 
 
-def due_in(decision: Decision, redispatch_after: float) -> float | None:
-    """Seconds until somebody must look at the process again, whatever is lost on the way; ``None`` for never."""
+def compute_due_in(decision: Decision, redispatch_after: float) -> float | None:
+    """Return the seconds until the reconciler must look at the process, if messages are lost; ``None`` for never."""
     if decision.dispatch is not None:
         return redispatch_after
     if decision.retry_in is not None:
@@ -106,9 +85,9 @@ def due_in(decision: Decision, redispatch_after: float) -> float | None:
     return FIRST_LOOK if decision.process.status.value == "awaiting_callback" else None
 
 
-def events_of(message: Advanced) -> list[tuple[str, ProcessEvent]]:
-    """The events for the outside with their routing keys, in order: one for each entry of the log."""
-    found: list[tuple[str, ProcessEvent]] = []
+def build_events(message: Advanced) -> list[tuple[str, ProcessEvent]]:
+    """Build the public events with their routing keys, in order: one for each entry of the log."""
+    events: list[tuple[str, ProcessEvent]] = []
     for entry in message.entries:
         common: dict[str, Any] = {
             "process_id": message.process_id,
@@ -128,5 +107,35 @@ def events_of(message: Advanced) -> list[tuple[str, ProcessEvent]]:
             )
         else:
             event = ProcessEvent.model_construct(**common)
-        found.append((f"{entry.kind}.{message.workflow}.{entry.status}", event))
-    return found
+        events.append((f"{entry.kind}.{message.workflow}.{entry.status}", event))
+    return events
+
+
+def _describe(
+    plan: Plan, process: Process, at: datetime, entries: Sequence[LoggedEntry], next_step: NextStep | None
+) -> Advanced:
+    return Advanced(
+        process_id=process.process_id,
+        workflow=process.workflow,
+        target=plan.workflow.target.value,
+        is_task=plan.workflow.is_task,
+        status=process.status.value,
+        sequence=process.sequence,
+        user=process.actor,
+        subscription_ids=subscription_ids(process.state),
+        at=at,
+        entries=list(entries),
+        next=next_step,
+    )
+
+
+def _next_step(dispatch: Dispatch | None) -> NextStep | None:
+    if dispatch is None:
+        return None
+    return NextStep(
+        position=dispatch.position,
+        attempt=dispatch.attempt,
+        queue=dispatch.queue,
+        step=dispatch.step,
+        lost=dispatch.lost,
+    )

@@ -1,4 +1,4 @@
-"""Starting a process: the same checks on every door, all of them before a row or a message exists."""
+"""Start a process: the same checks at every entry point, all of them before a row or a message exists."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from orchestrator.errors import (
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.hooks import authorize, check_predicate, run_form
-from orchestrator.services.results import advanced, due_in, new_stamp
+from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.settings import Limits
 from orchestrator.targets import Target
@@ -39,11 +39,11 @@ from orchestrator.workflow import Workflow
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """What a caller asks for.
+    """The start of a process that a caller requests.
 
     Args:
         inputs: the pages of the workflow's form, in order.
-        key: repeated requests with the same key give the same process; ``None`` makes each one a process of its own.
+        key: repeated requests with the same key return the same process; without a key each request starts a process.
     """
 
     workflow: str
@@ -52,20 +52,20 @@ class StartRequest:
     key: str | None = None
 
     def digest(self) -> bytes:
-        """Tells a repeated request from a different one under the same key."""
+        """Return what tells a repeated request from a different one under the same key."""
         return sha256(to_json([self.workflow, list(self.inputs)])).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class StartOutcome:
-    """The process; ``message`` is ``None`` when it was there already."""
+    """The process; ``message`` is ``None`` when an earlier request has started it."""
 
     process_id: UUID
     message: Advanced | None
 
     @property
     def created(self) -> bool:
-        """Whether this request made the process."""
+        """Whether this request has started the process."""
         return self.message is not None
 
 
@@ -76,8 +76,8 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         NotFoundError: the workflow is not registered, in code or in the database; the text says which. Or there is no
             such subscription.
         ForbiddenError: the user may not start it.
-        PredicateFailedError: its run predicate is against it.
-        WorkflowNotUsableError: it may not run on this subscription now; with the reasons.
+        PredicateFailedError: its run predicate refuses.
+        WorkflowNotUsableError: it may not run on this subscription now; the error has the reasons.
         DefinitionError: its module or its form is broken.
         InvalidInputError, FormIncompleteError: the pages do not fit its form.
         EnginePausedError: the engine is paused.
@@ -85,20 +85,20 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
     """
     facts = await starts.read_start_facts(session, request.workflow, request.key)
     if facts.process_id is not None:
-        return _repeated(request, facts)
-    plan = _registered(request.workflow, facts.workflow_id)
+        return _answer_repeated(request, facts)
+    plan = _find_plan(request.workflow, facts.workflow_id)
     workflow = plan.workflow
     await authorize(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
-    assert facts.workflow_id is not None  # noqa: S101 - _registered has just made sure
+    assert facts.workflow_id is not None  # noqa: S101 - _find_plan has checked it
     if facts.paused:
-        raise EnginePausedError("the engine is paused: nothing new is started until somebody unpauses it")
+        raise EnginePausedError("the engine is paused: no process is started until it is unpaused")
     await check_predicate(session, workflow, request.user)
-    state = await _first_state(session, plan, request, limits)
-    subscription_id = _subject(workflow, state)
+    state = await _run_initial_form(session, plan, request, limits)
+    subscription_id = _find_subject(workflow, state)
     if subscription_id is not None:
         await require_usable(session, workflow, subscription_id)
     process = Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
-    decision = decide(plan, process, Started(state), new_stamp())
+    decision = decide(plan, process, Started(state), make_stamp())
     at = await starts.insert_process(
         session,
         decision,
@@ -106,18 +106,18 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         is_task=plan.workflow.is_task,
         request_key=request.key,
         request_digest=request.digest() if request.key is not None else None,
-        due_in=due_in(decision, limits.redispatch_after),
+        due_in=compute_due_in(decision, limits.redispatch_after),
     )
     if at is None:
-        # Somebody else has just used the key: the database decided who was first.
-        return _repeated(request, await starts.read_start_facts(session, request.workflow, request.key))
+        # Another request has just used the key: the database decided which was first.
+        return _answer_repeated(request, await starts.read_start_facts(session, request.workflow, request.key))
     if subscription_id is not None:
         await link_subscriptions(session, process.process_id, [subscription_id])
-    return StartOutcome(process.process_id, advanced(plan, decision, at))
+    return StartOutcome(process.process_id, describe_decision(plan, decision, at))
 
 
-def _repeated(request: StartRequest, facts: starts.StartFacts) -> StartOutcome:
-    assert facts.process_id is not None  # noqa: S101 - the callers have looked
+def _answer_repeated(request: StartRequest, facts: starts.StartFacts) -> StartOutcome:
+    assert facts.process_id is not None  # noqa: S101 - the callers have checked
     if facts.request_digest != request.digest():
         raise ConflictError(
             f"the idempotency key {request.key!r} was already used for another request (process {facts.process_id})"
@@ -125,8 +125,8 @@ def _repeated(request: StartRequest, facts: starts.StartFacts) -> StartOutcome:
     return StartOutcome(facts.process_id, None)
 
 
-def _registered(name: str, workflow_id: UUID | None) -> Plan:
-    """The plan of a workflow that is registered on both sides; else the error says which half is missing."""
+def _find_plan(name: str, workflow_id: UUID | None) -> Plan:
+    """Return the plan of a workflow that is registered in code and database; otherwise the error says where it is missing."""
     try:
         plan = plan_of(name)
     except NotFoundError as error:
@@ -143,8 +143,8 @@ def _registered(name: str, workflow_id: UUID | None) -> Plan:
     return plan
 
 
-def _subject(workflow: Workflow, state: State) -> UUID | None:
-    """The subscription that a workflow is to run on; a create workflow makes its own."""
+def _find_subject(workflow: Workflow, state: State) -> UUID | None:
+    """Return the subscription that a workflow is to run on; a create workflow has none yet."""
     if workflow.target is Target.CREATE or SUBSCRIPTION_ID not in state:
         return None
     try:
@@ -153,7 +153,7 @@ def _subject(workflow: Workflow, state: State) -> UUID | None:
         raise InvalidInputError(f"{SUBSCRIPTION_ID!r} must be a UUID, not {state[SUBSCRIPTION_ID]!r:.100}") from error
 
 
-async def _first_state(session: AsyncSession, plan: Plan, request: StartRequest, limits: Limits) -> State:
+async def _run_initial_form(session: AsyncSession, plan: Plan, request: StartRequest, limits: Limits) -> State:
     what = f"the form of {request.workflow!r}"
     form = plan.workflow.initial_input_form
     if form is None:

@@ -86,7 +86,7 @@ async def test_entries_whose_message_was_lost_are_told_by_whoever_moves_the_proc
         async with bench.database.transaction() as session:
             started = await look(session, process_id, LIMITS)
         assert started is not None
-        await bench.dispatcher.act(started)
+        await bench.dispatcher.publish(started)
 
         # Never opened: all that it publishes is lost.
         silent = Publisher(bench.address, Topology.of("classic"), 0.1)
@@ -101,7 +101,7 @@ async def test_entries_whose_message_was_lost_are_told_by_whoever_moves_the_proc
         # The claim of the step that follows writes the mark up to which all has been told.
         await bench.run_step(process_id, await bench.runner(), "completed")
         await bench.database.pool.execute("UPDATE processes SET wake_at = now() WHERE process_id = $1", process_id)
-        await bench.reconciler().look_once()
+        await bench.reconciler().run_once()
         sequences = await told(queue)
 
     newest = (await bench.row(process_id))["sequence"]
@@ -119,7 +119,7 @@ async def test_marks_that_cannot_be_written_are_kept_and_the_dispatcher_lives_on
     stopping = asyncio.Event()
     running = asyncio.create_task(bench.dispatcher.run(stopping))
     await bench.database.pool.execute("ALTER TABLE processes RENAME COLUMN announced TO gone")
-    await bench.dispatcher.act(resting)
+    await bench.dispatcher.publish(resting)
     await bench.dispatcher.flush()
     await bench.database.pool.execute("ALTER TABLE processes RENAME COLUMN gone TO announced")
     stopping.set()

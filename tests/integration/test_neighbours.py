@@ -100,7 +100,7 @@ async def test_a_step_queue_that_cannot_be_declared_does_not_keep_others_from_be
                 process_id,
                 seconds,
             )
-        await bench.reconciler().look_once()
+        await bench.reconciler().run_once()
         queue = await channel.get_queue(step_queue("default"))
         command = await queue.get(no_ack=True)
     assert command is not None

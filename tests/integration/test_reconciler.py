@@ -53,6 +53,6 @@ async def test_a_process_that_cannot_be_looked_at_does_not_keep_the_others_from_
         presumed_dead_after=10,
         max_lost_attempts=5,
     )
-    await made.look_once()
+    await made.run_once()
     assert looked == [broken, healthy]
     assert await database.pool.fetchval("SELECT wake_at > now() FROM processes WHERE process_id = $1", broken)

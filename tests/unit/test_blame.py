@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from orchestrator.coordinator.reconciler import _bystanders
+from orchestrator.coordinator.reconciler import _find_bystanders
 from orchestrator.db.processes.claims import Claim
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import AttemptLost, Stamp
@@ -24,21 +24,21 @@ def claim(number: int, lost: int, claimed: int, consumer: int = 1) -> Claim:
 
 
 def test_before_the_last_chance_every_loss_counts() -> None:
-    assert _bystanders([claim(1, 0, 0), claim(2, 1, 1), claim(3, 3, 2)], 5) == set()
+    assert _find_bystanders([claim(1, 0, 0), claim(2, 1, 1), claim(3, 3, 2)], 5) == set()
 
 
 def test_of_those_on_their_last_chance_only_the_one_claimed_last_is_blamed() -> None:
     claims = [claim(1, 4, 0), claim(2, 4, 9), claim(3, 4, 5), claim(4, 0, 20)]
-    assert _bystanders(claims, 5) == {UUID(int=1), UUID(int=3)}
+    assert _find_bystanders(claims, 5) == {UUID(int=1), UUID(int=3)}
 
 
 def test_each_consumer_has_its_own_culprit() -> None:
     claims = [claim(1, 4, 0), claim(2, 4, 9), claim(3, 4, 5, consumer=2)]
-    assert _bystanders(claims, 5) == {UUID(int=1)}
+    assert _find_bystanders(claims, 5) == {UUID(int=1)}
 
 
 def test_one_that_died_alone_is_to_blame() -> None:
-    assert _bystanders([claim(1, 4, 0)], 5) == set()
+    assert _find_bystanders([claim(1, 4, 0)], 5) == set()
 
 
 @step("only")
@@ -51,7 +51,7 @@ def one_step() -> StepList:
     return begin >> only
 
 
-def test_a_bystanders_loss_is_logged_but_not_held_against_it() -> None:
+def test_a_find_bystanders_loss_is_logged_but_not_held_against_it() -> None:
     """B8: neighbours of a deadly step complete."""
     process = Process(UUID(int=1), "one_step", ProcessStatus.RUNNING, 0, "only", 3, 9, {}, "me", "me", lost=2)
     event = AttemptLost(3, "host:1", limit=3, counted=False)

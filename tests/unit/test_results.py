@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.engine.events import Aborted, CallbackCompleted, Patched, StepSucceeded
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, StepEvent, decode, encode
-from orchestrator.services.results import FIRST_LOOK, advanced, due_in, events_of
+from orchestrator.services.results import FIRST_LOOK, build_events, compute_due_in, describe_decision
 from orchestrator.workflow import done, init
 from tests.unit.walk import PROCESS_ID, Walk, external, patient, question, work
 
@@ -20,14 +20,14 @@ a, b = work("a"), work("b", queue="ims")
 
 def published(walk: Walk) -> list[tuple[str, dict[str, Any]]]:
     """The events of the last decision, as they arrive at whoever listens."""
-    message = decode(Advanced, encode(advanced(walk.plan, walk.decision, AT)))
-    return [(key, json.loads(encode(event))) for key, event in events_of(message)]
+    message = decode(Advanced, encode(describe_decision(walk.plan, walk.decision, AT)))
+    return [(key, json.loads(encode(event))) for key, event in build_events(message)]
 
 
 def test_the_message_about_a_decision_says_what_to_publish() -> None:
     walk = Walk(a, b).start().succeed(vlan=142)
 
-    message = advanced(walk.plan, walk.decision, AT)
+    message = describe_decision(walk.plan, walk.decision, AT)
 
     assert message == Advanced(
         process_id=PROCESS_ID,
@@ -46,7 +46,7 @@ def test_the_message_about_a_decision_says_what_to_publish() -> None:
 def test_a_process_that_rests_has_no_next_command() -> None:
     walk = Walk(a).start().fail()
 
-    assert advanced(walk.plan, walk.decision, AT).next is None
+    assert describe_decision(walk.plan, walk.decision, AT).next is None
 
 
 def test_every_entry_of_the_log_is_one_event_in_order() -> None:
@@ -103,7 +103,7 @@ def test_the_fields_of_a_step_event_are_those_of_the_contract() -> None:
 def test_events_carry_neither_state_nor_error_text() -> None:
     walk = Walk(a, b).start(password="hunter2").succeed(token="hunter3").fail()
 
-    message = advanced(walk.plan, walk.decision, AT)
+    message = describe_decision(walk.plan, walk.decision, AT)
 
     text = message.model_dump_json() + json.dumps(published(walk))
     assert "hunter" not in text
@@ -148,7 +148,7 @@ def test_step_events_keep_their_own_type() -> None:
     walk = Walk(a).start()
     walk.claim().apply(StepSucceeded(1, {}))
 
-    kinds = [type(event) for _, event in events_of(advanced(walk.plan, walk.decision, AT))]
+    kinds = [type(event) for _, event in build_events(describe_decision(walk.plan, walk.decision, AT))]
 
     assert kinds[0] is StepEvent
     assert kinds[1] is not StepEvent
@@ -167,11 +167,11 @@ def test_step_events_keep_their_own_type() -> None:
     ],
 )
 def test_somebody_looks_again_at_whatever_may_get_lost(make: Any, expected: float | None) -> None:
-    assert due_in(make().decision, 5.0) == expected
+    assert compute_due_in(make().decision, 5.0) == expected
 
 
 def test_a_process_that_has_its_answer_is_due_like_any_that_runs() -> None:
     walk = Walk(external("job")).start().succeed()
     walk.apply(CallbackCompleted(1, {}))
 
-    assert due_in(walk.decision, 5.0) == 5.0
+    assert compute_due_in(walk.decision, 5.0) == 5.0
