@@ -37,7 +37,7 @@ class Dispatcher:
         self._marks: dict[UUID, int] = {}
         self._has_marks = asyncio.Event()
         self.paused = False
-        """Whether the engine was paused in the reconciler's last round. The claim refuses a command that is published too late."""
+        """Whether the engine was paused in the reconciler's last round; the claim refuses a command that is late."""
 
     async def publish(self, message: Advanced) -> None:
         """Publish events and the next command, and wait for the broker's confirms.
