@@ -275,7 +275,7 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
         loaded = await load_arguments(session, leaf.arguments, process.state)
         arguments = leaf.arguments.fill(process.state, engine, loaded)
     except StepError as error:
-        raise ConflictError(f"{what} cannot be built: {error}") from error
+        raise ConflictError(f"{what} cannot be made: {error}") from error
     return await run_form(leaf.step.form, arguments, inputs, what)
 
 

@@ -41,7 +41,7 @@ async def test_a_form_that_cannot_show_what_is_stored_is_not_blamed_on_the_calle
         with pytest.raises(DefinitionError) as refused:
             await run_form(pages, {"session": session}, [{"subscription_id": str(node.subscription_id)}], "the form")
     assert str(refused.value) == (
-        f"the form of 'modify_node' cannot be built: the subscription {node.subscription_id} (Node P, active) does not fit Node:"
+        f"the form of 'modify_node' cannot be made: the subscription {node.subscription_id} (Node P, active) does not fit Node:"
         " node.ims_id: Field required (in NodeBlock); run 'orchestrator db migrate-domain-models' to see what a migration must"
         " change"
     )

@@ -229,7 +229,7 @@ async def test_a_repeated_command_publishes_what_the_first_could_not_and_is_answ
         raise PublishError("dead by now")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.dispatcher, "act", nothing)
+        patch.setattr(bench.dispatcher, "publish", nothing)
         await bench.resume(process_id, "once", inputs=[YES])
     assert await events.get(no_ack=True, fail=False) is None
     await bench.resume(process_id, "once", inputs=[YES])
