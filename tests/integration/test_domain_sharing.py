@@ -151,7 +151,7 @@ async def test_blocks_that_stand_below_themselves_in_the_database_end_in_words(b
     )
 
     with pytest.raises(
-        ModelError, match=rf"does not fit FolderInactive: top.folders.0.folders.0: .* {top} stands below"
+        ModelError, match=rf"does not fit FolderInactive: top.folders.0.folders.0: .* {top} contains itself"
     ):
         await bench.load(folders.subscription_id)
 
