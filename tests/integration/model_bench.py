@@ -112,10 +112,10 @@ class Bench:
         )
         return [json.loads(row["changes"]) for row in rows]
 
-    async def somebody_waits(self) -> None:
-        """Until a statement of another connection waits for a lock."""
+    async def wait_until_blocked(self) -> None:
+        """Wait until a statement of another connection waits for a lock."""
         async with asyncio.timeout(60):
-            while not await self.count(  # noqa: ASYNC110 - nothing here hears of what another connection waits for
+            while not await self.count(  # noqa: ASYNC110 - nothing signals what another connection waits for
                 "pg_stat_activity", "datname = current_database() AND wait_event_type = 'Lock'"
             ):
                 await asyncio.sleep(0.01)

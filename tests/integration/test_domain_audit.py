@@ -116,7 +116,7 @@ async def test_what_no_migration_has_registered_is_refused_by_name(bench: Bench)
     assert (await bench.load(node.subscription_id)).version == 1
 
     node = await bench.load(node.subscription_id)  # type: ignore[assignment]
-    link = await bench.link(node, node)  # values of somebody else's blocks are not looked at
+    link = await bench.link(node, node)  # values of another subscription's blocks are not looked at
     await bench.database.pool.execute("UPDATE product_blocks SET name = 'Copper' WHERE name = 'Fibre'")
     link.way = FibreBlock.new(link.subscription_id, colour="red", ends=[])
     with pytest.raises(ModelError, match="does not know the product block 'Fibre'"):
@@ -138,7 +138,7 @@ async def test_what_no_migration_has_registered_is_refused_by_name(bench: Bench)
         ('{"node_name": "ams", "ims_id": 7, "tags": [1]}', "node.tags.0: Input should be a valid string"),
     ],
 )
-async def test_a_value_that_no_longer_fits_is_told_by_its_place(bench: Bench, values: str, words: str) -> None:
+async def test_a_value_that_no_longer_fits_is_reported_with_its_path(bench: Bench, values: str, words: str) -> None:
     node = await bench.node()
     await bench.database.pool.execute("UPDATE subscription_instances SET resources = $1", values)
 
@@ -153,7 +153,7 @@ async def test_a_value_that_no_longer_fits_is_told_by_its_place(bench: Bench, va
             await NodeBlock.from_db(session, node.node.subscription_instance_id)
 
 
-async def test_a_fixed_input_that_no_longer_fits_is_told_by_its_name(bench: Bench) -> None:
+async def test_a_fixed_input_that_no_longer_fits_is_reported_with_its_name(bench: Bench) -> None:
     node = await bench.node()
     await bench.database.pool.execute("UPDATE fixed_inputs SET value = 'Q' WHERE name = 'role'")
 
@@ -163,7 +163,7 @@ async def test_a_fixed_input_that_no_longer_fits_is_told_by_its_name(bench: Benc
         await bench.load(node.subscription_id)
 
 
-async def test_relations_that_no_longer_fit_are_told_by_their_place(bench: Bench) -> None:
+async def test_relations_that_no_longer_fit_are_reported_with_their_path(bench: Bench) -> None:
     node, link = await bench.node(), await bench.link(await bench.node(), await bench.node())
     port = link.ports[0].subscription_instance_id
     await bench.database.pool.execute(
@@ -184,7 +184,7 @@ async def test_relations_that_no_longer_fit_are_told_by_their_place(bench: Bench
         await bench.load(link.subscription_id)
 
 
-async def test_a_product_without_a_model_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_product_without_a_model_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     node = await bench.node()
     monkeypatch.delitem(SUBSCRIPTION_MODEL_REGISTRY, "Node P")
 

@@ -340,7 +340,7 @@ async def test_a_new_subscription_is_asked_of_the_class_that_serves_its_status(b
             await NodeInactive.from_product_id(session, product, "customer")
 
 
-async def test_a_product_that_lacks_a_fixed_input_is_told(bench: Bench) -> None:
+async def test_a_product_that_lacks_a_fixed_input_is_reported(bench: Bench) -> None:
     await bench.database.pool.execute("DELETE FROM fixed_inputs")
     async with bench.session() as session:
         with pytest.raises(ModelError, match="the product 'Node P' has no fixed input 'role'"):

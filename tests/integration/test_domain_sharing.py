@@ -32,7 +32,7 @@ async def bench(database: Database) -> Bench:
     return await make_bench(database)
 
 
-async def test_a_subscription_that_somebody_else_has_changed_is_not_saved(bench: Bench) -> None:
+async def test_a_subscription_that_another_process_has_changed_is_not_saved(bench: Bench) -> None:
     node = await bench.node()
     first, second = await bench.load(node.subscription_id), await bench.load(node.subscription_id)
     first.note = "first"
@@ -56,7 +56,7 @@ async def test_of_two_that_save_at_once_one_waits_and_is_refused(bench: Bench) -
     async with bench.session() as session:
         await first.save(session)
         waiting = asyncio.create_task(bench.save(second))
-        await bench.somebody_waits()
+        await bench.wait_until_blocked()
 
     with pytest.raises(ConcurrentChangeError, match="version 1 then, 2 now"):
         await waiting
@@ -109,7 +109,7 @@ async def test_a_block_that_is_taken_into_use_at_the_same_moment_is_not_given_up
     async with bench.session() as session:
         await user.save(session)
         waiting = asyncio.create_task(bench.save(folders))
-        await bench.somebody_waits()
+        await bench.wait_until_blocked()
 
     with pytest.raises(
         ModelError, match=r"what it refers to, or gives up, was changed at the same time.*retry the step"
@@ -117,7 +117,7 @@ async def test_a_block_that_is_taken_into_use_at_the_same_moment_is_not_given_up
         await waiting
 
 
-async def test_a_block_of_somebody_elses_is_not_changed(bench: Bench) -> None:
+async def test_a_block_of_another_subscription_is_not_changed(bench: Bench) -> None:
     node = await bench.node()
     link = await bench.link(node, node)
     again = await bench.load(link.subscription_id)
@@ -143,7 +143,7 @@ async def test_a_block_does_not_come_to_stand_below_itself_by_way_of_others(benc
     assert isinstance(await bench.load(one.subscription_id), FolderInactive)
 
 
-async def test_blocks_that_stand_below_themselves_in_the_database_end_in_words(bench: Bench) -> None:
+async def test_blocks_that_contain_themselves_in_the_database_are_refused(bench: Bench) -> None:
     folders = await bench.folders(1)
     top, inner = folders.top.subscription_instance_id, folders.top.folders[0].subscription_instance_id
     await bench.database.pool.execute(
@@ -156,7 +156,7 @@ async def test_blocks_that_stand_below_themselves_in_the_database_end_in_words(b
         await bench.load(folders.subscription_id)
 
 
-async def test_somebody_elses_block_is_of_its_owners_lifecycle_if_that_fits(bench: Bench) -> None:
+async def test_a_block_of_another_subscription_is_of_its_owners_lifecycle_if_that_fits(bench: Bench) -> None:
     async with bench.session() as session:
         made = await NodeInactive.from_product_id(session, bench.products["Node P"], "customer")
         await made.save(session)
@@ -175,7 +175,9 @@ async def test_somebody_elses_block_is_of_its_owners_lifecycle_if_that_fits(benc
     await bench.save(again)
 
 
-async def test_somebody_elses_block_is_of_the_named_class_if_its_owners_lifecycle_does_not_fit(bench: Bench) -> None:
+async def test_a_block_of_another_subscription_is_of_the_named_class_if_its_owners_lifecycle_does_not_fit(
+    bench: Bench,
+) -> None:
     node = await bench.node()
     link = await bench.link(node, await bench.node())
     ended = SubscriptionModel.from_other_lifecycle(node, TERMINATED)
@@ -193,7 +195,7 @@ async def test_somebody_elses_block_is_of_the_named_class_if_its_owners_lifecycl
         await bench.load(link.subscription_id)
 
 
-async def test_relations_are_told_both_ways(bench: Bench) -> None:
+async def test_relations_are_read_both_ways(bench: Bench) -> None:
     one, two = await bench.node("ams"), await bench.node("ber")
     link = await bench.link(one, two)
     async with bench.session() as session:

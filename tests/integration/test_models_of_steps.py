@@ -65,7 +65,7 @@ async def new_link(bench: Bench, *nodes: Node) -> Link:
 
 
 async def test_one_subscription_under_several_names_is_one_object(bench: Bench) -> None:
-    """B32: else of two changes in one step one would be lost, or refused as somebody else's."""
+    """B32: otherwise one of two changes in one step would be lost, or refused as a concurrent one."""
     node = await bench.node()
 
     def ask(one: Node, other: SubscriptionModel, third: NodeProvisioning | Node, several: list[NodeInactive]) -> None:
@@ -143,8 +143,8 @@ async def test_of_two_copies_the_changed_one_is_saved_wherever_it_stands(bench: 
         assert (await bench.load(node.subscription_id)).note == f"changed {turn}"
 
 
-async def test_two_changed_copies_of_one_subscription_are_refused_in_words(bench: Bench) -> None:
-    """Rather than as a change by somebody else, which a retry would mend."""
+async def test_two_changed_copies_of_one_subscription_are_refused(bench: Bench) -> None:
+    """Not as a concurrent change, which a retry would resolve."""
     node = await bench.node()
     one, other = await bench.load(node.subscription_id), await bench.load(node.subscription_id)
     one.note, other.note = "one", "other"

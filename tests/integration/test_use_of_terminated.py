@@ -78,7 +78,7 @@ async def test_who_terminates_waits_for_who_takes_into_use_and_then_sees_it(benc
     async with bench.session() as session:
         await link.save(session)
         waiting = asyncio.create_task(terminate())
-        await bench.somebody_waits()
+        await bench.wait_until_blocked()
         await ended(bench, other)  # what nobody takes into use does not wait
     await waiting
     assert users == [(link.subscription_id,)]
@@ -92,7 +92,7 @@ async def test_who_takes_into_use_waits_for_who_terminates_and_is_refused(bench:
     async with bench.session() as session:
         await SubscriptionModel.from_other_lifecycle(node, TERMINATED).save(session)
         waiting = asyncio.create_task(bench.save(link))
-        await bench.somebody_waits()
+        await bench.wait_until_blocked()
     with pytest.raises(ModelError, match=f"of the subscription {node.subscription_id}: that is terminated"):
         await waiting
 

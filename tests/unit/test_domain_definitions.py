@@ -221,7 +221,7 @@ def test_a_fixed_input_is_described_as_the_text_that_it_is_read_from() -> None:
     assert made.address == IPv4Address("10.0.0.1")
 
 
-def test_why_a_text_cannot_be_a_fixed_input_is_told() -> None:
+def test_why_a_text_cannot_be_a_fixed_input_is_explained() -> None:
     class LimitedInactive(SubscriptionModel, is_base=True):
         speed: Annotated[int, Field(le=10)]
         colour: Colour

@@ -1,4 +1,4 @@
-"""What is different between two forms of a subscription: written as rows, told as a history."""
+"""What is different between two forms of a subscription: written as rows, and as a history."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ columns = st.builds(
 
 @st.composite
 def subscriptions(draw: st.DrawFn) -> StoredSubscription:
-    """Any tree: each block refers only to later ones; some belong to somebody else; what cannot be reached is not there."""
+    """Any tree: each block refers only to later ones; some belong to other subscriptions; what cannot be reached is not there."""
 
     def links(start: int) -> dict[tuple[str, int], UUID]:
         later = IDS[start:]

@@ -111,7 +111,7 @@ def test_the_next_lifecycle_is_the_same_subscription_of_another_class() -> None:
     assert (made.status, type(made.node)) == (INITIAL, NodeBlockInactive)
 
 
-def test_all_that_is_missing_for_a_lifecycle_is_told_at_once() -> None:
+def test_all_that_is_missing_for_a_lifecycle_is_reported_at_once() -> None:
     link = new_link()
     link.ports[0].vlan = None
     link.way = FibreBlockInactive.new(link.subscription_id, ends=[PortBlockInactive.new(link.subscription_id)])
@@ -124,7 +124,7 @@ def test_all_that_is_missing_for_a_lifecycle_is_told_at_once() -> None:
     for path in ("ports.0.vlan", "ports.0.node", "ports.1.node", "way.colour", "way.ends.0.vlan", "way.ends.0.node"):
         assert f"{path}: Field required" in text
     assert "ports.1.vlan" not in text
-    assert "ports: " not in text, "what is wrong is told where it is, and not once more above"
+    assert "ports: " not in text, "what is wrong is reported where it is, and not once more above"
 
 
 class RackBlockInactive(ProductBlockModel, product_block_name="Rack of its own lifecycle"):
@@ -144,7 +144,7 @@ class Rack(RackInactive, lifecycle=[ACTIVE]):
 
 
 def test_a_block_is_of_the_class_of_its_own_lifecycle_also_where_a_wider_one_is_named() -> None:
-    """And what it lacks is told with that class: the field does not name it."""
+    """And what it lacks is reported with that class: the field does not name it."""
     key = uuid4()
     made = RackInactive(
         subscription_id=key,
@@ -233,7 +233,7 @@ def test_none_stays_none_in_a_lifecycle_with_another_default() -> None:
     assert MetricBlock.new(made.subscription_id).metric == 100
 
 
-def test_somebody_elses_block_that_no_one_has_changed_can_be_saved_with_its_user() -> None:
+def test_an_unchanged_block_of_another_subscription_can_be_saved_with_its_user() -> None:
     """Made anew as another class, it may say the same in another way."""
     owner, made = new_metric(), new_metric()
     saved(owner)
@@ -260,7 +260,7 @@ def test_what_would_not_come_back_is_not_lost_on_the_way_to_another_lifecycle() 
         prepare(metric)
 
 
-def test_somebody_elses_blocks_stay_the_objects_they_are() -> None:
+def test_blocks_of_another_subscription_stay_the_objects_they_are() -> None:
     node = Node.from_other_lifecycle(new_node(), ACTIVE)
     saved(node)
     made = new_link()

@@ -1,4 +1,4 @@
-"""Subscriptions that move to another product: which blocks stay, and which nobody may lose without a word."""
+"""Subscriptions that move to another product: which blocks stay, and which are not dropped silently."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_blocks_stay_where_there_is_a_place_for_all_of_their_kind() -> None:
 @pytest.mark.parametrize(
     ("model", "field"), [(OneInactive, "port"), (OneOfTheSameInactive, "ports"), (TwoInactive, "first' and 'second")]
 )
-def test_blocks_for_which_there_is_no_place_are_not_given_up_without_a_word(
+def test_blocks_for_which_there_is_no_place_are_not_dropped_silently(
     model: type[SubscriptionModel], field: str
 ) -> None:
     other = many(3)

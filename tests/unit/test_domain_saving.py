@@ -123,7 +123,7 @@ def test_blocks_do_not_go_deeper_than_can_be_loaded() -> None:
         prepare(folders)
 
 
-def test_somebody_elses_block_is_only_used() -> None:
+def test_a_block_of_another_subscription_is_only_used() -> None:
     node, link = Node.from_other_lifecycle(new_node(), ACTIVE), new_link()
     link.ports[0].node = node.node
     with pytest.raises(
@@ -151,7 +151,7 @@ def test_what_the_database_cannot_hold_is_refused_by_name(value: object) -> None
         prepare(folders)
 
 
-def test_a_number_that_json_does_not_have_is_told_with_its_field() -> None:
+def test_a_number_that_json_does_not_have_is_reported_with_its_field() -> None:
     folders = new_folders()
     folders.top.ratio, folders.top.title = float("nan"), "NaN"
 
@@ -202,7 +202,7 @@ def test_what_could_not_be_loaded_again_is_not_saved() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["x", None, {}, PortBlockInactive, 7])
-def test_something_else_than_a_block_in_a_list_is_told_in_words(wrong: Any) -> None:
+def test_something_else_than_a_block_in_a_list_is_refused(wrong: Any) -> None:
     link = new_link()
     link.ports.append(wrong)
 
@@ -210,7 +210,7 @@ def test_something_else_than_a_block_in_a_list_is_told_in_words(wrong: Any) -> N
         prepare(link)
 
 
-def test_something_else_than_a_list_of_blocks_is_told_in_words() -> None:
+def test_something_else_than_a_list_of_blocks_is_refused() -> None:
     folders = new_folders()
     folders.top.__dict__["folders"] = None
 
@@ -218,7 +218,7 @@ def test_something_else_than_a_list_of_blocks_is_told_in_words() -> None:
         prepare(folders)
 
 
-def test_a_subscription_in_a_list_of_blocks_is_told_in_words() -> None:
+def test_a_subscription_in_a_list_of_blocks_is_refused() -> None:
     link = new_link()
     link.ports.append(new_node())  # type: ignore[arg-type]
 
@@ -254,7 +254,7 @@ def test_none_is_stored_only_where_it_would_not_come_back_by_itself() -> None:
 
 
 @given(st.data())
-def test_a_new_subscription_is_told_value_by_value(data: st.DataObject) -> None:
+def test_the_difference_of_a_new_subscription_has_every_value(data: st.DataObject) -> None:
     folders = folders_of(data)
 
     assert {path: new for path, (_, new) in found_in(folders).changes.items()} == flat(folders)

@@ -124,7 +124,7 @@ class Words(RootModel[frozenset[str]]):
 
 
 class Opaque:
-    """A class of somebody's, which says nothing of what is equal."""
+    """An author's class that does not define equality."""
 
     def __init__(self, text: str) -> None:
         self.text = text
