@@ -172,34 +172,32 @@ def _register_block(block: CatalogueBlock, depends_on: Collection[str]) -> Call:
 def _more_in_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
     calls = []
     for name, old, new in _in_both(before.blocks, after.blocks):
-        if new.resource_types - old.resource_types:
-            calls.append(Call("add_resource_types", (name, sorted(new.resource_types - old.resource_types))))
-        if new.depends_on - old.depends_on:
-            calls.append(Call("add_block_relations", (name, sorted(new.depends_on - old.depends_on))))
+        calls += _call_about("add_resource_types", name, new.resource_types - old.resource_types)
+        calls += _call_about("add_block_relations", name, new.depends_on - old.depends_on)
     return calls
 
 
 def _products(before: Catalogue, after: Catalogue) -> list[Call]:
-    calls = [_register_product(after.products[name]) for name in sorted(after.products) if name not in before.products]
+    made = [after.products[name] for name in sorted(after.products) if name not in before.products]
+    calls = [_register_product(product) for product in made]
     for name, old, new in _in_both(before.products, after.products):
-        if new.blocks - old.blocks:
-            calls.append(Call("add_product_blocks", (name, sorted(new.blocks - old.blocks))))
-        if old.blocks - new.blocks:
-            calls.append(Call("remove_product_blocks", (name, sorted(old.blocks - new.blocks))))
+        calls += _call_about("add_product_blocks", name, new.blocks - old.blocks)
+        calls += _call_about("remove_product_blocks", name, old.blocks - new.blocks)
         changed = {key: value for key, value in sorted(new.fixed_inputs.items()) if old.fixed_inputs.get(key) != value}
         if changed:
             calls.append(Call("set_fixed_inputs", (name, changed)))
-        if set(old.fixed_inputs) - set(new.fixed_inputs):
-            calls.append(Call("remove_fixed_inputs", (name, sorted(set(old.fixed_inputs) - set(new.fixed_inputs)))))
+        calls += _call_about("remove_fixed_inputs", name, old.fixed_inputs.keys() - new.fixed_inputs.keys())
         if new.retired and (new.for_good != old.for_good or not old.retired):
             calls.append(_retire(new))
         elif old.retired and not new.retired:
             calls.append(Call("reinstate_product", (name,)))
-    calls.extend(
-        _retire(new) for name, new in sorted(after.products.items()) if name not in before.products and new.retired
-    )
-    gone = [Call("remove_product", (name,)) for name in sorted(before.products) if name not in after.products]
-    return calls + gone
+    calls += [_retire(product) for product in made if product.retired]
+    return calls + [Call("remove_product", (name,)) for name in sorted(before.products) if name not in after.products]
+
+
+def _call_about(function: str, name: str, some: Collection[str]) -> list[Call]:
+    """Return the call for some names; none without any."""
+    return [Call(function, (name, sorted(some)))] if some else []
 
 
 def _retire(product: CatalogueProduct) -> Call:
@@ -224,15 +222,12 @@ def _register_product(product: CatalogueProduct) -> Call:
 def _less_in_blocks(before: Catalogue, after: Catalogue, drop: Collection[tuple[str, str]]) -> list[Call]:
     calls = []
     for name, old, new in _in_both(before.blocks, after.blocks):
-        if old.depends_on - new.depends_on:
-            calls.append(Call("remove_block_relations", (name, sorted(old.depends_on - new.depends_on))))
+        calls += _call_about("remove_block_relations", name, old.depends_on - new.depends_on)
         gone = old.resource_types - new.resource_types
-        dropped = sorted(one for one in gone if (name, one) in drop)
-        kept = sorted(one for one in gone if (name, one) not in drop)
-        if kept:
-            calls.append(Call("remove_resource_types", (name, kept)))
+        dropped = {one for one in gone if (name, one) in drop}
+        calls += _call_about("remove_resource_types", name, gone - dropped)
         if dropped:
-            calls.append(Call("remove_resource_types", (name, dropped), {"values": "drop"}))
+            calls.append(Call("remove_resource_types", (name, sorted(dropped)), {"values": "drop"}))
     return calls
 
 

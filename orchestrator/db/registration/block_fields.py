@@ -6,10 +6,11 @@ The catalogue does not know these fields, only rows of subscriptions do, and the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, CursorResult
 from sqlalchemy import text as sql
 
 from orchestrator.db.registration.history import change_subscriptions, lock_subscriptions
@@ -49,7 +50,7 @@ def rename_block_field(
         ConfigurationError: the block or a product is not known, there are blocks in the field ``new`` already, or several where
             one must stand.
     """
-    field = _field(connection, old, block, products)
+    field = _find_field(connection, old, block, products)
     lock_subscriptions(connection)
     if check_name("field", new) != old:
         taken = field.count(connection, new)
@@ -66,7 +67,9 @@ def rename_block_field(
             f"the field {old!r} of {field} cannot hold one block: there are several in it ({crowded}); take the others out first,"
             " with a workflow"
         )
-    field.rename(connection, new, many, f"a migration has renamed the field {old} of {field} to {new}")
+    parameters = field.parameters(new=new, many=many)
+    note = f"a migration has renamed the field {old} of {field} to {new}"
+    change_subscriptions(connection, _RENAME.format(**field.rows), parameters, note)
 
 
 def drop_block_field(
@@ -93,7 +96,7 @@ def drop_block_field(
         ConfigurationError: the block or a product is not known, subscriptions have blocks in the field, or one that would be
             deleted is used by another subscription.
     """
-    field = _field(connection, name, block, products)
+    field = _find_field(connection, name, block, products)
     check_choice(values)
     lock_subscriptions(connection)
     count = field.count(connection, name)
@@ -102,14 +105,13 @@ def drop_block_field(
             f"subscriptions have blocks in the field {name!r} of {field} ({count}): values='drop' deletes these, for good; if it"
             " only got another name, use rename_block_field"
         )
-    links = field.empty(connection)
+    links = field.execute(connection, _DELETE).all()
     orphans = delete_orphans(connection, {link.depends_on_id for link in links})
+    users = [link.subscription_id for link in links]
     parameters = {
-        "field": name,
-        "users": [link.subscription_id for link in links],
-        "holders": [link.holder for link in links],
-        "owners": list(orphans.values()),
-        "orphans": [str(one) for one in orphans],
+        "users": users,
+        "subscriptions": [*users, *orphans.values()],
+        "prefixes": [*(link.prefix for link in links), *map(str, orphans)],
     }
     change_subscriptions(connection, _FORGET, parameters, f"a migration has dropped the field {name} of {field}")
 
@@ -117,7 +119,7 @@ def drop_block_field(
 _OF_BLOCKS = {
     "links": "subscription_instance_relations",
     "key": "in_use_by_id",
-    "holder": "CAST(r.in_use_by_id AS text)",
+    "prefix": "r.in_use_by_id || '/' || CAST(:field AS text)",
     "holders": "subscription_instances",
     "id": "subscription_instance_id",
     "kind": "product_block_id",
@@ -125,7 +127,7 @@ _OF_BLOCKS = {
 _OF_SUBSCRIPTIONS = {
     "links": "subscription_roots",
     "key": "subscription_id",
-    "holder": "''",
+    "prefix": "'/' || CAST(:field AS text)",
     "holders": "subscriptions",
     "id": "subscription_id",
     "kind": "product_id",
@@ -136,60 +138,56 @@ SELECT count(*)
   FROM (SELECT FROM {{links}} r JOIN {{holders}} h ON {_HERE} GROUP BY r.{{key}} HAVING count(*) >= :length) crowded
 """  # noqa: S608 - built from constants
 _DELETE = f"""
-DELETE FROM {{links}} r USING {{holders}} h WHERE {_HERE}
-RETURNING h.subscription_id, {{holder}} AS holder, r.depends_on_id
+DELETE FROM {{links}} r USING {{holders}} h WHERE {_HERE} RETURNING h.subscription_id, {{prefix}} AS prefix, r.depends_on_id
 """  # noqa: S608 - built from constants
 
-# What a history says of the blocks in fields, by its keys: holder/field, or holder/field/position in a list. A field that becomes
-# a list or a single block gets or loses the position.
+# The last values that histories have for all keys of some blocks, or of some fields of blocks: <holder>/<field>, and in a list
+# <holder>/<field>/<position>.
+_KNOWN = """
+known AS (
+    SELECT DISTINCT ON (c.subscription_id, e.key) c.subscription_id, e.key, nullif(e.value -> 1, 'null') AS value
+      FROM subscription_changes c CROSS JOIN LATERAL jsonb_each(c.changes) e
+     WHERE c.subscription_id IN (SELECT subscription_id FROM moved)
+       AND ((c.subscription_id, left(e.key, 36)) IN (SELECT subscription_id, prefix FROM moved)
+            OR (c.subscription_id, substring(e.key FROM '^[^/]*/[^/]*')) IN (SELECT subscription_id, prefix FROM moved))
+     ORDER BY c.subscription_id, e.key, c.change_id DESC
+)
+"""
+
+# A field that becomes a list or a single block gets or loses the position.
 _RENAME = f"""
 WITH moved AS (
     UPDATE {{links}} r SET field = :new, position = CASE WHEN CAST(:many AS boolean) IS FALSE THEN 0 ELSE r.position END
       FROM {{holders}} h WHERE {_HERE}
-    RETURNING h.subscription_id, {{holder}} AS holder
+    RETURNING h.subscription_id, {{prefix}} AS prefix
 ), touched AS (
     SELECT DISTINCT subscription_id FROM moved
-), known AS (
-    SELECT DISTINCT ON (c.subscription_id, e.key) c.subscription_id, e.key, nullif(e.value -> 1, 'null') AS block
-      FROM subscription_changes c CROSS JOIN LATERAL jsonb_each(c.changes) e
-     WHERE c.subscription_id IN (SELECT subscription_id FROM touched) AND split_part(e.key, '/', 2) = :field
-       AND (c.subscription_id, split_part(e.key, '/', 1)) IN (SELECT subscription_id, holder FROM moved)
-     ORDER BY c.subscription_id, e.key, c.change_id DESC
-), keys AS (
-    SELECT subscription_id, block, key AS old_key, split_part(key, '/', 1) || '/' || :new
+), {_KNOWN}, keys AS (
+    SELECT subscription_id, value, key AS old_key, split_part(key, '/', 1) || '/' || :new
            || CASE WHEN CAST(:many AS boolean) IS FALSE OR CAST(:many AS boolean) IS NULL AND position = '' THEN ''
                    ELSE '/' || coalesce(nullif(position, ''), '0') END AS new_key
       FROM known CROSS JOIN LATERAL split_part(key, '/', 3) AS position
-     WHERE block IS NOT NULL
+     WHERE value IS NOT NULL
 ), entries AS (
-    SELECT subscription_id, old_key AS key, block AS old, NULL AS new FROM keys WHERE old_key <> new_key
+    SELECT subscription_id, old_key AS key, value AS old, NULL AS new FROM keys WHERE old_key <> new_key
     UNION ALL
-    SELECT subscription_id, new_key, NULL, block FROM keys WHERE old_key <> new_key
+    SELECT subscription_id, new_key, NULL, value FROM keys WHERE old_key <> new_key
 )
 """  # noqa: S608 - built from constants
 
 # A subscription that only loses blocks that its history does not name has not changed.
-_FORGET = """
-WITH used AS (
-    SELECT * FROM unnest(CAST(:users AS uuid[]), CAST(:holders AS text[])) AS used (subscription_id, holder)
-), owned AS (
-    SELECT * FROM unnest(CAST(:owners AS uuid[]), CAST(:orphans AS text[])) AS owned (subscription_id, orphan)
-), known AS (
-    SELECT DISTINCT ON (c.subscription_id, e.key) c.subscription_id, e.key, nullif(e.value -> 1, 'null') AS value
-      FROM subscription_changes c CROSS JOIN LATERAL jsonb_each(c.changes) e
-     WHERE c.subscription_id IN (SELECT subscription_id FROM used UNION SELECT subscription_id FROM owned)
-       AND (split_part(e.key, '/', 2) = :field
-            AND (c.subscription_id, split_part(e.key, '/', 1)) IN (SELECT subscription_id, holder FROM used)
-            OR (c.subscription_id, left(e.key, 36)) IN (SELECT subscription_id, orphan FROM owned))
-     ORDER BY c.subscription_id, e.key, c.change_id DESC
-), entries AS (
+_FORGET = f"""
+WITH moved AS (
+    SELECT * FROM unnest(CAST(:subscriptions AS uuid[]), CAST(:prefixes AS text[])) AS moved (subscription_id, prefix)
+), {_KNOWN}, entries AS (
     SELECT subscription_id, key, value AS old, CAST(NULL AS jsonb) AS new FROM known WHERE value IS NOT NULL
 ), touched AS (
-    SELECT subscription_id FROM used UNION SELECT subscription_id FROM entries
+    SELECT unnest(CAST(:users AS uuid[])) AS subscription_id UNION SELECT subscription_id FROM entries
 )
-"""
+"""  # noqa: S608 - built from constants
 
 
+@dataclass(frozen=True, slots=True)
 class _Field:
     """A field of a product block, or of the subscriptions of some products, and the blocks in it.
 
@@ -199,30 +197,28 @@ class _Field:
         rows: the names of tables and columns, which the statements are made of.
     """
 
-    def __init__(self, holder: str, name: str, kinds: Iterable[UUID], rows: Mapping[str, str]) -> None:
-        self._holder = holder
-        self._parameters: Mapping[str, object] = {"kinds": list(kinds), "field": name}
-        self._rows = rows
+    holder: str
+    name: str
+    kinds: Sequence[UUID]
+    rows: Mapping[str, str]
 
     def __str__(self) -> str:
-        return self._holder
+        return self.holder
+
+    def parameters(self, **more: object) -> dict[str, object]:
+        """Return the parameters of a statement."""
+        return {"kinds": self.kinds, "field": self.name, **more}
+
+    def execute(self, connection: Connection, statement: str, **more: object) -> CursorResult[Any]:
+        """Execute a statement about the field."""
+        return connection.execute(sql(statement.format(**self.rows)), self.parameters(**more))
 
     def count(self, connection: Connection, name: str, *, length: int = 1) -> int:
         """Count the holders that have at least so many blocks in a field of this name."""
-        parameters = {**self._parameters, "field": name, "length": length}
-        return connection.scalar(sql(_COUNT.format(**self._rows)), parameters) or 0
-
-    def rename(self, connection: Connection, new: str, many: bool | None, note: str) -> None:
-        """Move the blocks to another field, in rows and histories."""
-        parameters = {**self._parameters, "new": new, "many": many}
-        change_subscriptions(connection, _RENAME.format(**self._rows), parameters, note)
-
-    def empty(self, connection: Connection) -> Sequence[Row[Any]]:
-        """Take all blocks out of the field; return which were in it, each with its subscription and holder."""
-        return connection.execute(sql(_DELETE.format(**self._rows)), self._parameters).all()
+        return int(self.execute(connection, _COUNT, field=name, length=length).scalar_one())
 
 
-def _field(connection: Connection, name: str, block: str | None, products: Iterable[str] | None) -> _Field:
+def _find_field(connection: Connection, name: str, block: str | None, products: Iterable[str] | None) -> _Field:
     require_catalogue(connection)
     check_name("field", name)
     if (block is None) == (products is None):
@@ -234,4 +230,4 @@ def _field(connection: Connection, name: str, block: str | None, products: Itera
     names = check_names("products", products or ())
     if not names:
         raise ConfigurationError(f"products is empty: the field {name!r} is of no subscription then")
-    return _Field(", ".join(names), name, find_ids(connection, PRODUCT, names).values(), _OF_SUBSCRIPTIONS)
+    return _Field(", ".join(names), name, [*find_ids(connection, PRODUCT, names).values()], _OF_SUBSCRIPTIONS)
