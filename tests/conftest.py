@@ -25,7 +25,7 @@ def interruptible() -> None:
 
 @pytest.fixture(scope="session")
 def servers() -> Servers:
-    """The servers that ``scripts/test`` has started, or that somebody has named."""
+    """Provide the servers that ``scripts/test`` has started, or that the environment names."""
     try:
         return Servers.from_environment()
     except NoServersError as error:
@@ -34,7 +34,7 @@ def servers() -> Servers:
 
 @pytest.fixture(scope="session")
 def databases(servers: Servers) -> Iterator[Databases]:
-    """The databases of this session."""
+    """Provide the databases of this session."""
     made = Databases(servers)
     yield made
     made.close()
@@ -53,7 +53,7 @@ def migrate(url: str) -> None:
 
 @pytest.fixture
 def database_url(databases: Databases) -> Iterator[str]:
-    """The URL of a migrated database in which there is nothing."""
+    """Provide the URL of a migrated database in which there is nothing."""
     url = databases.take(databases.template("engine", migrate))
     yield url
     databases.give_back(url)
@@ -61,7 +61,7 @@ def database_url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 async def amqp_url(servers: Servers) -> AsyncIterator[str]:
-    """The URL of a fresh virtual host."""
+    """Provide the URL of a fresh virtual host."""
     name = f"test-{uuid4().hex[:12]}"
     await asyncio.to_thread(make_vhost, servers, name)
     yield servers.amqp_url(name)
@@ -70,7 +70,7 @@ async def amqp_url(servers: Servers) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """An open database."""
+    """Provide an open database."""
     opened = Database(database_url, pool_size=5, connect_timeout=5, application_name="tests")
     await opened.open()
     yield opened

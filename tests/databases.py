@@ -174,7 +174,7 @@ class Databases:
         return self._background.run(call, 120)
 
     async def _connection(self) -> Connection:
-        """The only connection that creates and drops databases; made again when the server has restarted."""
+        """Return the only connection that creates and drops databases; made again when the server has restarted."""
         if self._admin is None or self._admin.is_closed():
             self._admin = await asyncpg.connect(self.servers.dsn())
         return self._admin

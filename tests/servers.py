@@ -41,7 +41,7 @@ class Servers:
         return cls(*(os.environ[name] for name in names))
 
     def dsn(self) -> str:
-        """The given database, for asyncpg."""
+        """Return the given database, for asyncpg."""
         return self.database.replace("+asyncpg", "")
 
     def database_url(self, name: str) -> str:

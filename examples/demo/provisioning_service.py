@@ -48,13 +48,13 @@ class Orders:
             return HTTPStatus.CREATED, {"configuration": order.configuration}
 
     def all(self) -> dict[str, object]:
-        """What has become of each."""
+        """Return the outcome of each."""
         with self._lock:
             return {key: asdict(order) for key, order in self._orders.items()}
 
 
 def answering_for(orders: Orders) -> type[BaseHTTPRequestHandler]:
-    """The HTTP side."""
+    """Return the HTTP application."""
 
     class Answering(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:

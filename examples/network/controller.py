@@ -33,7 +33,7 @@ def put(service: UUID, configuration: Configuration, idempotency_key: str) -> in
 
 
 def read(service: UUID) -> Configuration | None:
-    """What the network does for a service; ``None`` if nothing.
+    """Return what the network does for a service; ``None`` if nothing.
 
     Raises:
         ProcessFailureError: it does not say.

@@ -65,7 +65,7 @@ class Network:
 
 
 def answering_for(network: Network) -> type[BaseHTTPRequestHandler]:
-    """The HTTP side."""
+    """Return the HTTP application."""
 
     class Answering(BaseHTTPRequestHandler):
         def _answer(self) -> None:

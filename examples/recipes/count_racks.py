@@ -13,7 +13,7 @@ from orchestrator.workflows.utils import task
 
 @step("Count the free racks")
 async def count(session: AsyncSession) -> State:
-    """A failed ``assert`` gives a task the status ``inconsistent_data`` and the assignee ``NOC``."""
+    """Count the racks. A failed ``assert`` gives the task the status ``inconsistent_data`` and the assignee ``NOC``."""
     lowest, total = (await session.execute(select(func.min(Site.free_racks), func.sum(Site.free_racks)))).one()
     assert lowest is None or lowest >= 0, "a site has less than no free racks"  # noqa: S101
     return {"free_racks": total or 0}
@@ -21,5 +21,5 @@ async def count(session: AsyncSession) -> State:
 
 @task("Count the free racks")
 def count_free_racks() -> StepList:
-    """The task's steps."""
+    """Return the task's steps."""
     return begin >> count

@@ -45,7 +45,7 @@ class Received:
 
 
 def received(message: AbstractIncomingMessage) -> Received:
-    """What the tests look at."""
+    """Return what the tests look at."""
     return Received(
         key=message.routing_key or "",
         type=message.type,
@@ -135,7 +135,7 @@ class Client:
         return self.dead
 
     def events_of(self, process_id: object) -> list[Received]:
-        """The events of one process, in the order in which they came."""
+        """Return the events of one process, in the order in which they came."""
         return [event for event in self.events if event.correlation_id == str(process_id)]
 
     async def _publish(self, exchange: str, key: str, message: aio_pika.Message, wants_reply: bool) -> None:

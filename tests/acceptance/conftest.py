@@ -77,14 +77,14 @@ def make_installations(
 
 @pytest.fixture
 def installations(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeInstallation]:
-    """Makes installations without programs, for tests that stop, kill or pause."""
+    """Provide a factory of installations without programs, for tests that stop, kill or pause."""
     with make_installations(databases, tmp_path_factory.mktemp) as make:
         yield make
 
 
 @pytest.fixture(scope="session")
 def engine(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A running installation that tests share which do not disturb each other: one coordinator, one consumer."""
+    """Provide a running installation that tests share which do not disturb each other: one coordinator, one consumer."""
     with make_installations(databases, tmp_path_factory.mktemp) as make:
         installation = make()
         installation.installed = True
@@ -99,7 +99,7 @@ def engine(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def own(installations: MakeInstallation) -> Installation:
-    """A running installation of the test's own: one coordinator, one consumer."""
+    """Provide a running installation of the test's own: one coordinator, one consumer."""
     installation = installations()
     for program in [installation.coordinator(), installation.consumer()]:
         program.ready()

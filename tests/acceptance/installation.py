@@ -145,7 +145,7 @@ class Installation:
         self.background.close()
 
     def logs(self) -> str:
-        """The output of all programs."""
+        """Return the output of all programs."""
         return "\n".join(f"── {program.name}\n{program.output()}" for program in self.programs)
 
     def defects(self) -> list[str]:
@@ -194,7 +194,7 @@ class Installation:
         (self.lab / "gates" / str(name)).unlink(missing_ok=True)
 
     def journal(self, process_id: object = None, what: str | None = None) -> list[dict[str, Any]]:
-        """What the steps did, committed or not: one line each, in order."""
+        """Return what the steps did, committed or not: one line each, in order."""
         path = self.lab / "journal"
         lines = path.read_text().splitlines() if path.exists() else []
         found = [json.loads(line) for line in lines]
@@ -205,7 +205,7 @@ class Installation:
         ]
 
     def token(self, process_id: UUID, number: int = 1) -> str:
-        """The callback token that the action of a process gave to the external system for the n-th time."""
+        """Return the callback token that the action of a process gave to the external system for the n-th time."""
         path = self.lab / f"tokens-{process_id}"
 
         def given() -> str:
@@ -225,16 +225,16 @@ class Installation:
         return self.query(statement, *arguments)[0][0]
 
     def status(self, process_id: UUID) -> str:
-        """The status of a process."""
+        """Return the status of a process."""
         return str(self.value("SELECT status FROM processes WHERE process_id = $1", process_id))
 
     def state(self, process_id: UUID) -> dict[str, Any]:
-        """The state of a process."""
+        """Return the state of a process."""
         found: dict[str, Any] = self.value("SELECT state FROM processes WHERE process_id = $1", process_id)
         return found
 
     def log(self, process_id: UUID, name: str | None = None, kind: str | None = None) -> list[LogEntry]:
-        """The log of a process, or the entries of one step."""
+        """Return the log of a process, or the entries of one step."""
         rows = self.query(
             """SELECT sequence, kind, name, position, attempt, status, delta, failure, note, author, consumer, started_at,
                       finished_at FROM process_steps WHERE process_id = $1 ORDER BY sequence""",
@@ -244,7 +244,7 @@ class Installation:
         return [row for row in found if name in (None, row.name) and kind in (None, row.kind)]
 
     def effects(self, process_id: UUID) -> list[str]:
-        """What the steps of a process have written into a table of their own, in order."""
+        """Return what the steps of a process have written into a table of their own, in order."""
         rows = self.query("SELECT step FROM effects WHERE process_id = $1 ORDER BY effect_id", process_id)
         return [row["step"] for row in rows]
 

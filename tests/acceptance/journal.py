@@ -11,7 +11,7 @@ from uuid import UUID
 
 
 def lab() -> Path:
-    """The folder that steps and tests share."""
+    """Return the folder that steps and tests share."""
     return Path(os.environ["LAB"])
 
 

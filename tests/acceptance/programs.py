@@ -87,7 +87,7 @@ class Program:
 
 
 def program_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without settings of the engine, and with these."""
+    """Return this process's environment without settings of the engine, and with these."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "PYTEST_"))}
     repository = str(Path(__file__).resolve().parents[2])
     return {**own, "PYTHONPATH": repository, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **variables}

@@ -19,17 +19,17 @@ def files() -> list[str]:
 
 
 def modules(*packages: str) -> list[str]:
-    """The Python files of these packages, or all."""
+    """Return the Python files of these packages, or all."""
     prefixes = tuple(f"{package}/" for package in packages)
     return [name for name in files() if name.endswith(".py") and (not packages or name.startswith(prefixes))]
 
 
 def text(name: str) -> str:
-    """What is in a file."""
+    """Return what is in a file."""
     return (ROOT / name).read_text()
 
 
 @cache
 def tree(name: str) -> ast.Module:
-    """A module's syntax."""
+    """Return a module's syntax."""
     return ast.parse(text(name))

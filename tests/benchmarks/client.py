@@ -81,7 +81,7 @@ class Client:
                 self._programs.check()
 
     async def heard(self, _: AbstractIncomingMessage) -> None:
-        """A completion event."""
+        """Handle a completion event."""
         self._completed += 1
         if self._completed == self._wanted:
             self._enough.set()
@@ -89,7 +89,7 @@ class Client:
 
 @asynccontextmanager
 async def client_of(programs: Programs, amqp_url: str) -> AsyncIterator[Client]:
-    """A client of a system, once all its programs read their queues."""
+    """Provide a client of a system, once all its programs read their queues."""
     system = programs.system
     connection = await aio_pika.connect(amqp_url)
     async with connection:

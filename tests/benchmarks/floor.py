@@ -76,7 +76,7 @@ async def five_rounds(connection: Connection, process_id: int, step: int, status
 
 
 async def one_round(connection: Connection, process_id: int, step: int, status: str, state: str) -> None:
-    """The same in one statement."""
+    """Do the same in one statement."""
     await connection.execute(_SINGLE, process_id, step, f"step {step}", status, state)
 
 

@@ -12,7 +12,7 @@ import psutil
 
 
 def servers_from_environment() -> dict[str, int]:
-    """The servers' process ids, if ``scripts/services env`` has named them: only then is their CPU known."""
+    """Return the servers' process ids, if ``scripts/services env`` has named them: only then is their CPU known."""
     named = (item.partition("=") for item in os.environ.get("ORCHESTRATOR_SERVICES_PIDS", "").split(",") if item)
     return {name.strip(): int(pid) for name, _, pid in named}
 
@@ -31,7 +31,7 @@ def cpu_seconds(root: int) -> float:
 
 
 def peak_memory(pid: int) -> float:
-    """The most memory that a process has had resident, in MiB."""
+    """Return the most memory that a process has had resident, in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -39,7 +39,7 @@ def peak_memory(pid: int) -> float:
 
 
 def resident_memory(pid: int) -> float:
-    """The memory that a process has resident now, in MiB."""
+    """Return the memory that a process has resident now, in MiB."""
     return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 
@@ -93,11 +93,11 @@ class Meter:
 
 
 def percentile(values: Sequence[float], fraction: float) -> float:
-    """The value below which ``fraction`` of the values lie."""
+    """Return the value below which ``fraction`` of the values lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, round(fraction * (len(ordered) - 1)))]
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """The rise per unit of the straight line nearest to the points."""
+    """Return the rise per unit of the straight line nearest to the points."""
     return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope

@@ -85,7 +85,7 @@ def tree(subscription: FolderInactive, size: int) -> list[FolderBlockInactive]:
 
 
 def blocks_of(block: FolderBlockInactive) -> list[FolderBlockInactive]:
-    """A block and all below it."""
+    """Return a block and all below it."""
     return [block, *(inner for one in block.folders for inner in blocks_of(one))]
 
 
@@ -146,7 +146,7 @@ async def measure(bench: Bench, make: Callable[[], Callable[[AsyncSession], Awai
 
 
 async def new(bench: Bench, size: int) -> FolderInactive:
-    """A new subscription of that many blocks, not saved."""
+    """Return a new subscription of that many blocks, not saved."""
     async with bench.session() as session:
         made = await FolderInactive.from_product_id(session, bench.products["Folder"], "customer")
     tree(made, size)
@@ -193,7 +193,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def renamed(subscription: FolderInactive) -> FolderInactive:
-    """A copy under other ids: a new subscription each time."""
+    """Return a copy under other ids: a new subscription each time."""
     key = uuid4()
     copy = subscription.model_copy(deep=True)
     copy.__dict__["subscription_id"] = key
@@ -203,7 +203,7 @@ def renamed(subscription: FolderInactive) -> FolderInactive:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Read the command line and run."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--others", type=int, default=5_000, help="subscriptions around (default 5000)")
     found.add_argument("--reps", type=int, default=100, help="repetitions of each measurement (default 100)")

@@ -68,7 +68,7 @@ async def _turn(corner: Corner, system: System, options: argparse.Namespace) -> 
 
 
 async def sleeping(corner: Corner, program: str) -> int:
-    """A thousand steps that sleep, on one consumer with ten database connections."""
+    """Run a thousand steps that sleep, on one consumer with ten database connections."""
     system = engine_system(program, workflow="bench_sleeping")
     pool = {"ORCHESTRATOR_DATABASE_POOL_SIZE": "10"}
     overrides = {"consumer": pool, "coordinator": pool}
@@ -86,7 +86,7 @@ async def sleeping(corner: Corner, program: str) -> int:
 
 
 async def count_statements(corner: Corner, systems: Sequence[System], processes: int) -> int:
-    """SQL per step, counted on the wire by program; disk syncs, counted by the server while one process runs at a time."""
+    """Count SQL per step, on the wire by program, and disk syncs, by the server while one process runs at a time."""
     print(f"{'per step':28} {'statements':>11} {'parsed':>8} {'round trips':>12} {'disk syncs':>11}")
     for system in systems:
         await clear(corner, system)

@@ -13,13 +13,13 @@ TOP = 40
 
 
 def sampler() -> str | None:
-    """The program py-spy, beside this Python or on the path."""
+    """Return the program py-spy, beside this Python or on the path."""
     beside = Path(sys.executable).with_name("py-spy")
     return str(beside) if beside.exists() else shutil.which("py-spy")
 
 
 def profiled(role: str, folder: Path) -> Sequence[str]:
-    """What to put before a program's command line."""
+    """Return what to put before a program's command line."""
     if (spy := sampler()) is not None:
         output = ("--output", str(folder / f"{role}.raw"), "--format", "raw")
         return (spy, "record", "--rate", "500", "--gil", *output, "--", sys.executable)

@@ -48,7 +48,7 @@ class Turn:
         return sum(value for key, value in self.cpu.items() if key.split()[0] == name) / self.steps * 1000
 
     def memory_of(self, name: str) -> float:
-        """The highest peak among the programs of this kind."""
+        """Return the highest peak among the programs of this kind."""
         return max(value for key, value in self.memory.items() if key.split()[0] == name)
 
     def document(self) -> dict[str, object]:

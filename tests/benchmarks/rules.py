@@ -78,7 +78,7 @@ SELECT own.subscription_instance_id, 'node', 0, block.subscription_instance_id
 
 @asynccontextmanager
 async def own_database(servers: Servers) -> AsyncIterator[Database]:
-    """A migrated database, dropped afterwards."""
+    """Provide a migrated database, dropped afterwards."""
     name = f"orchestrator_bench_{uuid4().hex[:12]}"
     connection = await asyncpg.connect(servers.dsn())
     try:
@@ -108,7 +108,7 @@ async def timed(database: Database, question: Question, repetitions: int) -> tup
 
 
 async def plan_of(database: Database, question: Question) -> str:
-    """The kinds of nodes in the plans of all its statements, scans with their tables."""
+    """Return the kinds of nodes in the plans of all its statements, scans with their tables."""
     sent: list[tuple[str, Any]] = []
 
     def keep(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
@@ -133,7 +133,7 @@ def _nodes(node: Mapping[str, Any]) -> Iterator[str]:
 
 
 def questions(middle: UUID) -> dict[str, Question]:
-    """What is asked; ``middle`` is a subscription in the middle of the lists."""
+    """Return the questions; ``middle`` is a subscription in the middle of the lists."""
     page: dict[str, dict[str, Any]] = {
         "page of all": {},
         "page of active": {"statuses": ["active"]},
@@ -185,7 +185,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Read the command line and run."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--users", type=int, default=1_000, help="subscriptions that use the one in question")
     found.add_argument("--reps", type=int, default=100, help="repetitions of each question (default 100)")

@@ -61,7 +61,7 @@ class System:
 
 
 def floor_system(sql: str) -> System:
-    """The floor; ``sql`` is ``rounds`` (five round trips a step) or ``single`` (one)."""
+    """Run the floor; ``sql`` is ``rounds`` (five round trips a step) or ``single`` (one)."""
     program = (sys.executable, floor.__file__)
     return System(
         name="floor",
@@ -79,7 +79,7 @@ def floor_system(sql: str) -> System:
 
 
 def engine_system(program: str, name: str = "engine", workflow: str = "bench") -> System:
-    """The engine, as the program ``orchestrator`` runs it."""
+    """Run the engine, as the program ``orchestrator`` runs it."""
     return System(
         name=name,
         coordinator=(program, "coordinator"),
@@ -113,7 +113,7 @@ class Corner:
         return self.database_url.replace("+asyncpg", "")
 
     def environment(self) -> dict[str, str]:
-        """What the programs need to find it."""
+        """Return what the programs need to find it."""
         return {
             "ORCHESTRATOR_DATABASE_URL": self.database_url,
             "ORCHESTRATOR_AMQP_URL": self.amqp_url,

@@ -57,7 +57,7 @@ def _named(program: str) -> tuple[str, str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Read the command line and run."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--processes", type=int, default=500, help="started at once (default 500)")
     found.add_argument("--idle", type=int, default=50, help="timed one after the other (default 50; 0 for none)")
@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """The program."""
+    """Run the program."""
     try:
         return uvloop.run(run(parser().parse_args()))
     except BenchmarkError as error:

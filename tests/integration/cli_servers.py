@@ -114,7 +114,7 @@ class Cli:
         return done
 
     def said(self, done: subprocess.CompletedProcess[str]) -> list[str]:
-        """The lines on stderr, without what the user's module prints."""
+        """Return the lines on stderr, without what the user's module prints."""
         return [line for line in done.stderr.splitlines() if line != "a module that prints"]
 
     def json(self, *arguments: str, code: int = 0) -> Any:

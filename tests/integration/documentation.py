@@ -87,7 +87,7 @@ class Shell:
         assert self.json("start", workflow, *inputs, *options, code=code)["status"] == status
 
     def choice(self, workflow: str, page: dict[str, str], label: str) -> str:
-        """What must be sent to choose ``label`` on the next page of a workflow's form."""
+        """Return what must be sent to choose ``label`` on the next page of a workflow's form."""
         given = ("--input", json.dumps(page)) if page else ()
         form = self.json("start", workflow, *given, code=1)["form"]
         (options,) = [one["options"] for one in form["$defs"].values() if "options" in one]
@@ -126,7 +126,7 @@ def blocks(page: Path, language: str) -> list[Block]:
 
 
 def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
+    """Return a page without its fenced blocks."""
     return FENCE.sub("", page.read_text())
 
 

@@ -36,7 +36,7 @@ LIMITS = Limits(redispatch_after=5, step_timeout=60, state_soft_limit=64_000, st
 
 
 def delivery(routing_key: str, body: bytes, *, kind: str | None = None, token: str | None = None) -> Delivery:
-    """A message as a handler sees it."""
+    """Return a message as a handler sees it."""
     return Delivery("a queue", body, kind, routing_key, None, token, None, redelivered=False)
 
 
@@ -64,7 +64,7 @@ class Bench:
         presumed_dead_after: float = 10,
         interval: float = 2,
     ) -> Runner:
-        """A consumer's, with a heartbeat that has beaten once."""
+        """Return a consumer's, with a heartbeat that was recorded once."""
         install_guards(self.database.engine)
         self.heartbeat = Heartbeat(self.database.pool, ["default"], 100, interval=interval, timeout=presumed_dead_after)
         await self.heartbeat.register()
@@ -96,13 +96,13 @@ class Bench:
         )
 
     async def row(self, process_id: UUID) -> asyncpg.Record:
-        """A process as it is stored."""
+        """Return a process as it is stored."""
         row = await self.database.pool.fetchrow("SELECT * FROM processes WHERE process_id = $1", process_id)
         assert row is not None
         return row
 
     async def command(self, process_id: UUID) -> Delivery:
-        """The command for the step at which a process stands."""
+        """Return the command for the step at which a process stands."""
         row = await self.row(process_id)
         command = StepCommand(
             process_id=process_id,
@@ -133,7 +133,7 @@ class Bench:
         return process_id
 
     async def failure(self, process_id: UUID, status: str = "failed") -> str:
-        """The only failure in a process's log, as JSON."""
+        """Return the only failure in a process's log, as JSON."""
         assert (await self.row(process_id))["status"] == status
         (found,) = await self.database.pool.fetch(
             "SELECT failure::text FROM process_steps WHERE process_id = $1 AND failure IS NOT NULL", process_id
@@ -142,7 +142,7 @@ class Bench:
 
 
 def resume(process_id: UUID, *pages: dict[str, Any]) -> Delivery:
-    """The message that gives a process its input, or tries it again."""
+    """Return the message that gives a process its input, or tries it again."""
     body = encode(ResumeProcess(process_id=process_id, inputs=list(pages), user="me"))
     return replace(delivery("process.resume", body), message_id=str(uuid4()))
 
@@ -151,7 +151,7 @@ def resume(process_id: UUID, *pages: dict[str, Any]) -> Delivery:
 async def bench_of(
     database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch, module: str, *workflows: Workflow
 ) -> AsyncIterator[Bench]:
-    """A bench that knows these workflows of a test's module, and whose publisher is open."""
+    """Provide a bench that knows these workflows of a test's module, and whose publisher is open."""
     monkeypatch.setattr(registry, "_instances", {})
     for one in workflows:
         registry.LazyWorkflowInstance(module, one.name)

@@ -44,7 +44,7 @@ class Migration:
 async def subscribe(
     migration: Migration, product: str, blocks: dict[str, dict[str, Any]] | None = None
 ) -> tuple[UUID, list[UUID]]:
-    """A subscription with blocks in its field ``nodes``, a list, and its history."""
+    """Store a subscription with blocks in its field ``nodes``, a list, and its history."""
     subscription, instances = uuid4(), []
     pool = migration.database.pool
     await pool.execute(
@@ -78,7 +78,7 @@ async def subscribe(
 
 
 async def with_products(database: Database) -> Migration:
-    """A database with two products of one type, and one of another."""
+    """Return a database with two products of one type, and one of another."""
     given = Migration(database)
     await given(
         lambda c: register.register_product_block(c, name="Port", resource_types=["speed", "vlan"]),

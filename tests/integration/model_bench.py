@@ -48,14 +48,14 @@ class Bench:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """A step's session, as far as models are concerned."""
+        """Provide a step's session, as far as models are concerned."""
         async with self.database.transaction() as session:
             session.info[PROCESS_ID] = self.process_id
             yield session
 
     @contextmanager
     def statements(self) -> Iterator[list[str]]:
-        """What is sent meanwhile."""
+        """Collect what is sent meanwhile."""
         sent: list[str] = []
 
         def note(_: object, __: object, statement: str, *___: object) -> None:
@@ -72,7 +72,7 @@ class Bench:
                 await one.save(session)
 
     async def node(self, name: str = "ams-1", ims_id: int = 7) -> Node:
-        """A new active node, saved."""
+        """Save and return a new active node."""
         async with self.session() as session:
             made = await NodeInactive.from_product_id(session, self.products["Node P"], "customer")
             made.node.node_name, made.node.ims_id = name, ims_id
@@ -81,7 +81,7 @@ class Bench:
         return node
 
     async def link(self, *nodes: Node) -> Link:
-        """A new active link between two nodes, saved."""
+        """Save and return a new active link between two nodes."""
         async with self.session() as session:
             made = await LinkInactive.from_product_id(session, self.products["Link"], "customer")
             for vlan, port, node in zip((1, 2), made.ports, nodes, strict=True):
@@ -91,7 +91,7 @@ class Bench:
         return link
 
     async def folders(self, size: int = 0) -> FolderInactive:
-        """A new folder with so many in it, saved."""
+        """Save and return a new folder with so many in it."""
         async with self.session() as session:
             made = await FolderInactive.from_product_id(session, self.products["Folder"], "customer")
             made.top.folders += [FolderBlockInactive.new(made.subscription_id, title=str(n)) for n in range(size)]

@@ -67,7 +67,7 @@ class Environment:
 
 
 def broken() -> bool:
-    """A condition that can never be decided."""
+    """Raise, as a condition that can never be decided."""
     raise RuntimeError("broken")
 
 
@@ -113,7 +113,7 @@ def _make(recipe: Recipe, numbers: Iterator[int]) -> Step | Block:
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """A plan of up to five items, nested or not."""
+    """Return a plan of up to five items, nested or not."""
     numbers = count()
     return plan_of(*[_make(recipe, numbers) for recipe in draw(st.lists(_recipes, min_size=1, max_size=5))])
 
@@ -149,7 +149,7 @@ class Happening:
     number: int
 
     def event(self, process: Process) -> Event:
-        """The event for this process."""
+        """Return the event for this process."""
         kinds = [kind for kind in TRANSITIONS if not self.fits or process.status in TRANSITIONS[kind]]
         kind = (kinds or list(TRANSITIONS))[self.choice % (len(kinds) or len(TRANSITIONS))]
         if kind is Aborted and self.number % 4:

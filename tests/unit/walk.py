@@ -27,27 +27,27 @@ def nothing() -> None:
 
 
 def work(name: str, *, queue: str | None = None) -> Step:
-    """A step that runs."""
+    """Return a step that runs."""
     return step(name, queue=queue)(nothing)
 
 
 def patient(name: str) -> Step:
-    """A step that is tried again by itself."""
+    """Return a step that is tried again by itself."""
     return retrystep(name)(nothing)
 
 
 def question(name: str) -> Step:
-    """A step that suspends."""
+    """Return a step that suspends."""
     return inputstep(name)(nothing)
 
 
 def external(name: str, timeout: float | None = None) -> Block:
-    """A callback step of the parts ``<name>: start``, ``<name>`` and ``<name>: check``."""
+    """Return a callback step of the parts ``<name>: start``, ``<name>`` and ``<name>: check``."""
     return callback_step(name, work(f"{name}: start"), work(f"{name}: check"), timeout=timeout)
 
 
 def plan_of(*items: Step | Block | StepList, is_task: bool = False) -> Plan:
-    """A plan of these steps."""
+    """Return a plan of these steps."""
     steps = StepList()
     for item in items:
         steps >>= item
@@ -55,7 +55,7 @@ def plan_of(*items: Step | Block | StepList, is_task: bool = False) -> Plan:
 
 
 def blank(status: ProcessStatus = ProcessStatus.CREATED) -> Process:
-    """A process as it is before its first event."""
+    """Return a process as it is before its first event."""
     return Process(PROCESS_ID, "flow", status, 0, None, 0, 0, {}, "ann", "ann")
 
 
@@ -79,7 +79,7 @@ class Walk:
         return self
 
     def claim(self) -> Walk:
-        """What the database does when a consumer takes the command."""
+        """Do what the database does when a consumer takes the command."""
         self.process = replace(self.process, attempt=self.process.attempt + 1)
         return self
 
@@ -114,7 +114,7 @@ class Walk:
 
 
 def fold(entries: list[Entry]) -> dict[str, Any]:
-    """The state that the log tells of."""
+    """Return the state that the log tells of."""
     state: dict[str, Any] = {}
     for entry in entries:
         state.update(entry.delta)

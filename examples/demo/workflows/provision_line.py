@@ -99,13 +99,13 @@ def configure_node(idempotency_key: str, node: str, port: int, bandwidth: int) -
 
 
 def wants_protection(state: dict[str, Any]) -> bool:
-    """A condition is asked once, when the process arrives at the step; it must be quick."""
+    """Return whether the step runs. A condition is evaluated once, when the process arrives at the step; it must be quick."""
     return bool(state["protection"])
 
 
 @step("Order DDoS protection")
 async def order_protection(session: AsyncSession, line_id: UUID) -> None:
-    """Runs only for customers who want it; for the others the log says ``skipped``."""
+    """Run only for customers who want it; for the others the log says ``skipped``."""
     line = await session.get_one(Line, line_id)
     line.protected = True
 
@@ -162,7 +162,7 @@ field_visit = callback_step("Wait for the field engineer", send_engineer, check_
 
 @step("Burn in the line", timeout=60)
 async def burn_in(session: AsyncSession, line_id: UUID) -> dict[str, Any]:
-    """A test of some seconds. If the consumer dies half-way, the row written at its start was never there."""
+    """Test the line for some seconds. If the consumer dies half-way, the row written at its start was never there."""
     test = BurnIn(line_id=line_id)
     session.add(test)
     await session.flush()
@@ -174,7 +174,7 @@ async def burn_in(session: AsyncSession, line_id: UUID) -> dict[str, Any]:
 
 @step("Put the line in service")
 async def put_in_service(session: AsyncSession, line_id: UUID) -> dict[str, Any]:
-    """The end of the story."""
+    """Put the line in service."""
     line = await session.get_one(Line, line_id)
     line.status = "in service"
     return {"status": line.status}
@@ -182,7 +182,7 @@ async def put_in_service(session: AsyncSession, line_id: UUID) -> dict[str, Any]
 
 @workflow("Provision a line", initial_input_form=order_form, target=Target.CREATE)
 def provision_line() -> StepList:
-    """The steps, in order."""
+    """Return the steps, in order."""
     return (
         init
         >> reserve_port
@@ -197,7 +197,7 @@ def provision_line() -> StepList:
 
 
 def _setting(name: str) -> str:
-    """A setting of this project; the engine's own are its own business."""
+    """Return a setting of this project; the engine reads its own."""
     try:
         return os.environ[name]
     except KeyError:

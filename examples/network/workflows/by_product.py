@@ -21,7 +21,7 @@ RootBlock = NodeBlockProvisioning | PortBlockProvisioning | CoreLinkBlockProvisi
 
 @singledispatch
 def description(subscription: SubscriptionModel) -> str:
-    """A subscription in a few words, for lists and choices."""
+    """Return a subscription in a few words, for lists and choices."""
     return subscription.product.name
 
 
@@ -48,7 +48,7 @@ def _(subscription: L2vpnProvisioning) -> str:
 
 @singledispatch
 def configuration(subscription: SubscriptionModel) -> Configuration:
-    """What the network controller shall make of a subscription."""
+    """Return what the network controller is to configure for a subscription."""
     raise NotImplementedError(f"nobody has said how {type(subscription).__name__} is configured: register it here")
 
 
@@ -89,7 +89,7 @@ def _(subscription: L2vpnProvisioning) -> Configuration:
 
 @singledispatch
 def root_block(subscription: SubscriptionModel) -> RootBlock:
-    """The block that has the number by which the controller knows the subscription."""
+    """Return the block that has the number by which the controller knows the subscription."""
     raise NotImplementedError(f"nobody has said where {type(subscription).__name__} keeps its number: register it here")
 
 

@@ -101,5 +101,5 @@ def validate_core_link() -> StepList:
 
 @terminate_workflow("Terminate a core link")
 def terminate_core_link() -> StepList:
-    """The ports are free again."""
+    """Free the ports."""
     return begin >> remove

@@ -71,7 +71,7 @@ def create_l2vpn() -> StepList:
 
 
 def modify_form(subscription: L2vpn) -> FormGenerator:
-    """A field for each end, which begins with the VLAN that it has."""
+    """Return a field for each end, which begins with the VLAN that it has."""
     fields: dict[str, Any] = {
         f"vlan_{number}": (Vlan, Field(one.vlan, title=f"VLAN at {place(one.port)}"))
         for number, one in enumerate(subscription.circuit.attachments, 1)
@@ -102,5 +102,5 @@ def validate_l2vpn() -> StepList:
 
 @terminate_workflow("Terminate an L2VPN")
 def terminate_l2vpn() -> StepList:
-    """The ports are free again."""
+    """Free the ports."""
     return begin >> remove

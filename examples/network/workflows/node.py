@@ -20,7 +20,7 @@ NodeName = Annotated[str, Field(pattern=r"^[a-z]{3}-\d+$", title="Name, for exam
 
 
 def create_form(product_name: str) -> FormGenerator:
-    """The page after the one that asks for the product."""
+    """Ask for the node's fields, after the page that asks for the product."""
 
     class NodeOrder(FormPage):
         model_config = ConfigDict(title=f"A new {product_name}")
@@ -58,7 +58,7 @@ def create_node() -> StepList:
 
 
 def modify_form(subscription: Node) -> FormGenerator:
-    """The page after the one that asks for the subscription; its field begins with what is there."""
+    """Ask for the new value, after the page that asks for the subscription; the field begins with the present one."""
 
     class NodeChange(FormPage):
         model_config = ConfigDict(title=f"Move {subscription.node.node_name}")
@@ -71,7 +71,7 @@ def modify_form(subscription: Node) -> FormGenerator:
 
 @inputstep("Approve the maintenance", assignee="NOC")
 def approve(subscription: Node, management_address: IPv6Address) -> FormGenerator:
-    """A node that moves is away for a moment: somebody must want that. Meanwhile the subscription is out of sync."""
+    """Ask for a confirmation: a node that moves is away for a moment. Meanwhile the subscription is out of sync."""
 
     class Approval(FormPage):
         approved_by: Annotated[

@@ -80,7 +80,7 @@ def modify_port() -> StepList:
 
 
 async def speed_form(session: AsyncSession, subscription: Port) -> AsyncFormGenerator:
-    """The products that ports can be of."""
+    """Return the products that ports can be of."""
     products = await product_choice(session, "create_port")
 
     class SpeedChange(FormPage):
@@ -94,7 +94,7 @@ async def speed_form(session: AsyncSession, subscription: Port) -> AsyncFormGene
 
 @step("Move to the other product")
 async def move(session: AsyncSession, subscription: Port, new_product: UUID) -> State:
-    """The blocks stay what they are; the speed, a fixed input, is the new product's."""
+    """Change the product; the blocks stay as they are, and the speed, a fixed input, is the new product's."""
     return {"subscription": await Port.from_other_product(session, subscription, new_product)}
 
 

@@ -36,5 +36,5 @@ async def compare_all_nodes(session: AsyncSession) -> State:
 
 @task("Compare all nodes with the network")
 def validate_all_nodes() -> StepList:
-    """A failed assertion is a finding for the NOC here, too."""
+    """Compare with the network; a failed assertion is a finding for the NOC here, too."""
     return begin >> compare_all_nodes

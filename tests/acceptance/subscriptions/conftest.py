@@ -15,14 +15,14 @@ MakeNetwork = Callable[..., Network]
 
 @pytest.fixture
 def networks(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeNetwork]:
-    """Makes installations without programs, for tests that stop, kill or count."""
+    """Provide a factory of installations without programs, for tests that stop, kill or count."""
     with make_installations_of(Network, databases, tmp_path_factory.mktemp) as make:
         yield make
 
 
 @pytest.fixture(scope="session")
 def network(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    """A running installation that tests share: one coordinator, one consumer. Each test makes subscriptions of its own."""
+    """Provide a running installation that tests share, each with subscriptions of its own: one coordinator, one consumer."""
     with make_installations_of(Network, databases, tmp_path_factory.mktemp) as make:
         installation = make()
         installation.installed = True

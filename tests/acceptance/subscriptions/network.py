@@ -33,15 +33,15 @@ class Network(Installation):
         )
 
     def product(self, name: str) -> str:
-        """The id of a product."""
+        """Return the id of a product."""
         return str(self.value("SELECT product_id FROM products WHERE name = $1", name))
 
     def row(self, subscription_id: UUID) -> asyncpg.Record:
-        """A subscription as its row has it."""
+        """Return a subscription as its row has it."""
         return self.query("SELECT * FROM subscriptions WHERE subscription_id = $1", subscription_id)[0]
 
     def block(self, subscription_id: UUID, name: str = "Node") -> dict[str, Any]:
-        """What the only block of a kind holds that a subscription owns."""
+        """Return what the only block of a kind holds that a subscription owns."""
         found: dict[str, Any] = self.value(
             "SELECT resources FROM subscription_instances JOIN product_blocks USING (product_block_id)"
             " WHERE subscription_id = $1 AND name = $2",
@@ -51,7 +51,7 @@ class Network(Installation):
         return found
 
     def subscription_of(self, process_id: UUID) -> UUID:
-        """The subscription that a process refers to."""
+        """Return the subscription that a process refers to."""
         return UUID(self.state(process_id)["subscription"]["subscription_id"])
 
     def is_free(self, subscription_id: UUID) -> bool:
@@ -79,15 +79,15 @@ class Network(Installation):
         return self.start(workflow, {"product": self.product(product)}, {"node_name": f"n-{uuid4().hex[:6]}"} | page)
 
     def node(self, product: str = "Node P", **page: Any) -> UUID:
-        """A new node that is active and in sync."""
+        """Return a new node that is active and in sync."""
         return self.subscription_of(self.finished(self.start_node(product, **page)))
 
     def enrolled(self, **page: Any) -> UUID:
-        """A new node that is in no service yet."""
+        """Return a new node that is in no service yet."""
         return self.subscription_of(self.finished(self.start_node("Node PE", "create_node_enrollment", **page)))
 
     def line(self, *nodes: UUID, product: str = "Line 1G") -> UUID:
-        """A new line that uses these nodes."""
+        """Return a new line that uses these nodes."""
         first, *others = map(str, nodes)
         return self.subscription_of(
             self.finish("create_line", {"product": self.product(product)}, {"first": first, "nodes": others})
@@ -120,7 +120,7 @@ class Network(Installation):
         return found
 
     def offers(self, subscription_id: UUID) -> dict[str, dict[str, Any]]:
-        """What the command line offers for a subscription, by workflow."""
+        """Return what the command line offers for a subscription, by workflow."""
         return {one["name"]: one for one in self.json("subscriptions", "workflows", str(subscription_id))}
 
     def held_at(self, what: str, workflow: str, subscription_id: UUID, page: Mapping[str, Any] | None = None) -> UUID:
@@ -152,7 +152,7 @@ class Network(Installation):
         return outcome.stdout
 
     def steps(self, process_id: UUID) -> list[str]:
-        """The names of a process's steps as its log has them, in order."""
+        """Return the names of a process's steps as its log has them, in order."""
         return [one.name for one in self.log(process_id, kind="step")]
 
     def failure(self, process_id: UUID) -> str:
@@ -171,6 +171,6 @@ class Network(Installation):
 
 
 def pages(subscription_id: UUID, page: Mapping[str, Any] | None = None) -> list[Mapping[str, Any]]:
-    """The form of a workflow on a subscription, filled in."""
+    """Return the form of a workflow on a subscription, filled in."""
     first = {"subscription_id": str(subscription_id)}
     return [first] if page is None else [first, page]

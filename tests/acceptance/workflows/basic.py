@@ -31,14 +31,14 @@ def name_form() -> FormGenerator:
 
 @step("First")
 def first(process_id: UUID) -> dict[str, int]:
-    """A plain function."""
+    """Run as a plain function."""
     note(process_id, "first")
     return {"first": 1}
 
 
 @step("Second")
 async def second(session: AsyncSession, process_id: UUID, first: int) -> dict[str, int]:
-    """Writes into our table."""
+    """Write into the tests' table."""
     note(process_id, "second")
     await effect(session, process_id, "Second")
     return {"second": first + 1}
@@ -46,7 +46,7 @@ async def second(session: AsyncSession, process_id: UUID, first: int) -> dict[st
 
 @step("Third")
 async def third(process_id: UUID, second: int) -> dict[str, int]:
-    """An async function without a session."""
+    """Run as an async function without a session."""
     note(process_id, "third")
     return {"third": second + 1}
 
@@ -77,7 +77,7 @@ def removed() -> StepList:
 
 
 def link(number: int) -> Step:
-    """A step factory: each link sees what its predecessors have committed."""
+    """Return a step: each link sees what its predecessors have committed."""
 
     @step(f"Link {number}")
     async def run(session: AsyncSession, process_id: UUID) -> dict[str, int]:
@@ -142,7 +142,7 @@ def mended() -> StepList:
 
 
 def holding(name: str, gate: Callable[[UUID], str]) -> Step:
-    """A step that writes, and then waits for the test."""
+    """Write, and then wait for the test."""
 
     @step(name)
     async def hold(session: AsyncSession, process_id: UUID) -> dict[str, str]:
@@ -180,7 +180,7 @@ def pauses_here() -> StepList:
 
 
 def steady_link(number: int) -> Step:
-    """A step without a session: its whole outcome is its log row."""
+    """Run without a session: the whole outcome is the log row."""
 
     @step(f"Beat {number}")
     async def run(process_id: UUID) -> dict[str, int]:

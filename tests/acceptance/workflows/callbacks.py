@@ -31,7 +31,7 @@ async def order(
     callback_route: str,
     callback_exchange: str,
 ) -> dict[str, Any]:
-    """Starts the job; holds on when the test wants to answer early."""
+    """Start the job; wait when the test wants to answer early."""
     note(process_id, "order", key=idempotency_key, exchange=callback_exchange)
     await effect(session, process_id, "Order")
     assert callback_route.endswith(callback_token)
@@ -110,7 +110,7 @@ def leaks_its_token() -> StepList:
 
 @step("Order and die")
 async def order_and_die(session: AsyncSession, process_id: UUID, callback_token: str, idempotency_key: str) -> None:
-    """The first consumer dies after the job was ordered and before the commit."""
+    """Start the job, and let the first consumer die before the commit."""
     note(process_id, "order", key=idempotency_key)
     await effect(session, process_id, "Order and die")
     hand_out(process_id, callback_token)

@@ -15,7 +15,7 @@ from tests.acceptance.workflows.lab import is_open, note
 
 
 def marked(name: str) -> Step:
-    """A step factory, shared by several workflows."""
+    """Return a step for several workflows."""
 
     @step(name)
     async def mark(process_id: UUID) -> dict[str, bool]:
@@ -95,7 +95,7 @@ class Copper(BaseModel):
 
 @singledispatch
 def describe(port: object) -> str:
-    """What an author writes to treat each kind of model in its own way."""
+    """Treat each kind of model in its own way."""
     raise TypeError(f"no description of {port!r}")
 
 

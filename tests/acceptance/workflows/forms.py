@@ -19,7 +19,7 @@ class NodePage(FormPage):
 
 
 def two_page_form() -> FormGenerator:
-    """The second page depends on the first."""
+    """Yield two pages, of which the second depends on the first."""
     first = yield NodePage
 
     class PortPage(FormPage):
@@ -48,7 +48,7 @@ async def offer() -> dict[str, list[str]]:
 
 @inputstep("Choose", assignee="NOC")
 async def choose(offers: list[str]) -> AsyncFormGenerator:
-    """An async form, filled from the state, of two pages."""
+    """Yield two pages of an async form, filled from the state."""
 
     class ChoicePage(FormPage):
         """A choice."""
@@ -79,7 +79,7 @@ class AmountPage(FormPage):
 
 @inputstep("How many")
 def how_many() -> type[FormPage]:
-    """A function that returns one page."""
+    """Return the only page."""
     return AmountPage
 
 

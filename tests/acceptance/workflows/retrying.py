@@ -14,7 +14,7 @@ from tests.acceptance.workflows.lab import effect, is_open, note
 
 
 def trying(name: str, policy: RetryPolicy | None) -> Step:
-    """A step that fails until the test opens its gate."""
+    """Return a step that fails until the test opens its gate."""
 
     @retrystep(name, retry=policy)
     async def attempt(session: AsyncSession, process_id: UUID, idempotency_key: str) -> dict[str, bool]:

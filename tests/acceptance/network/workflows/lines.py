@@ -19,7 +19,7 @@ from tests.acceptance.network.workflows.steps import look, obey
 
 
 async def line_form(session: AsyncSession, product_name: str) -> AsyncFormGenerator:
-    """The first node is chosen from all there are; more may be named."""
+    """Ask for nodes: the first is chosen from all there are; more may be named."""
     choice = await subscription_choice(session, product_types=["Node"], statuses=["active", "provisioning"])
 
     class LinePage(FormPage):
@@ -37,7 +37,7 @@ async def line_form(session: AsyncSession, product_name: str) -> AsyncFormGenera
 
 @step("Make the line")
 async def make_line(session: AsyncSession, product: UUID, nodes: list[Node | NodeProvisioning], vlan: int) -> State:
-    """A port for each node: its block is the line's own, the node's is the node's."""
+    """Make a port for each node: its block is the line's own, the node's is the node's."""
     line = await LineInactive.from_product_id(session, product, "acme", description=f"line of {len(nodes)}")
     for position, node in enumerate(nodes):
         line.ports.append(PortBlockInactive.new(line.subscription_id, vlan=vlan + position, node=node.node))

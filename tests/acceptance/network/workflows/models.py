@@ -48,7 +48,7 @@ async def ask_for_all(
 
 @step("Ask for a block in a thread")
 def ask_for_a_block(block: NodeBlockInactive, node: Node) -> State:
-    """A plain function; the state has a reference to a block by now."""
+    """Run as a plain function; the state has a reference to a block by now."""
     return {"block_name": block.node_name, "block_is_nodes": block.owner_subscription_id == node.subscription_id}
 
 
@@ -65,7 +65,7 @@ def _inside(result: State) -> State:
 
 @step("Change both")
 async def change_both(many: list[Node], process_id: UUID, tag: str, session: AsyncSession) -> State:
-    """Saves the first at once, in the step's transaction, and returns all of them."""
+    """Save the first at once, in the step's transaction, and return all of them."""
     for one in many:
         one.node.tags = [*one.node.tags, tag]
     await many[0].save(session)

@@ -37,7 +37,7 @@ class NodePage(TagPage):
 
 
 def node_form(product_name: str) -> FormGenerator:
-    """A plain generator that knows which product was chosen."""
+    """Yield pages, as a plain generator that knows which product was chosen."""
 
     class ChosenNodePage(NodePage):
         """The page, titled with the product."""
@@ -72,14 +72,14 @@ def create_node() -> StepList:
 
 
 async def rename_form(subscription: NodeInactive) -> AsyncFormGenerator:
-    """An async generator that knows the subscription."""
+    """Yield pages, as an async generator that knows the subscription."""
     filled = yield create_model("RenamePage", __base__=TagPage, node_name=(str, subscription.node.node_name))
     yield filled.model_dump()
 
 
 @step("Rename")
 async def rename(subscription: NodeInactive, process_id: UUID, node_name: str, tag: str) -> State:
-    """Changes the model, and only then waits or fails: what is not committed must not be seen."""
+    """Change the model, and only then wait or fail: what is not committed must not be seen."""
     subscription.node.node_name = node_name
     subscription.node.renamed += 1
     await obey(process_id, "rename", tag)
@@ -137,7 +137,7 @@ def terminate_node() -> StepList:
 
 @step("Compare with the network")
 async def compare(subscription: Node, process_id: UUID) -> State:
-    """Here the gates are named like the node: a validation takes no input but the subscription."""
+    """Wait at gates named like the node: a validation takes no input but the subscription."""
     await obey(process_id, "compare", str(subscription.node.node_name))
     wrong = is_open(f"wrong-{subscription.node.node_name}")
     assert not wrong, f"the network calls {subscription.node.node_name} something else"

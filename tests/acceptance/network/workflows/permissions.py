@@ -22,7 +22,7 @@ async def may_start(user: str, workflow: str, action: str) -> bool:
 
 
 def only_the_boss(user: str, step: str | None) -> bool:
-    """A plain function."""
+    """Run as a plain function."""
     return user == "boss" and step == "Approve"
 
 
@@ -32,7 +32,7 @@ async def only_the_mechanic(user: str) -> bool:
 
 @inputstep("Approve", assignee="BOSS", resume_auth_callback=only_the_boss)
 def approve(subscription: NodeInactive) -> type[FormPage]:
-    """A form that knows the subscription, as it is when the form is looked at."""
+    """Yield a form that knows the subscription, as it is when the form is read."""
 
     class ApprovalPage(FormPage):
         """A decision."""
@@ -55,7 +55,7 @@ async def finish(process_id: UUID, tag: str) -> None:
 
 
 def wanted(state: State) -> bool:
-    """Always so; what matters is that the condition stands around the steps."""
+    """Return true; what matters is that the condition stands around the steps."""
     return "tag" in state
 
 
@@ -75,7 +75,7 @@ async def in_season(user: str) -> bool | str:
 
 
 def harvest_form() -> FormGenerator:
-    """A form whose author did not think of everything."""
+    """Yield a form whose author did not think of everything."""
     if is_open("no-garden"):
         raise LookupError("the garden is gone")
     yield FormPage

@@ -28,7 +28,7 @@ async def obey(process_id: UUID, what: str, tag: str) -> None:
 
 @singledispatch
 def described(subscription: object) -> str:
-    """What kind of subscription it is, by the exact class for its lifecycle."""
+    """Return what kind of subscription it is, by the exact class for its lifecycle."""
     raise TypeError(f"{type(subscription).__name__} is nothing that is described")
 
 
@@ -60,6 +60,6 @@ async def tell_network(process_id: UUID, tag: str) -> None:
 
 @step("Look at it")
 async def look(subscription: NodeInactive | LineInactive, process_id: UUID) -> State:
-    """What the model is at this moment, for the journal; a plain value in the state does no harm."""
+    """Return what the model is at this moment, for the journal; a plain value in the state does no harm."""
     note(process_id, "looked", description=subscription.description, version=subscription.version)
     return {"seen": described(subscription)}
