@@ -126,7 +126,13 @@ class Cli:
     @contextlib.contextmanager
     def program(self, *arguments: str) -> Iterator[Program]:
         with (self.folder / f"{arguments[0]}.log").open("a") as log:
-            started = forking.start(arguments, environment=self.environment, folder=self.folder, output=log.fileno())
+            started = forking.start(
+                arguments,
+                environment=self.environment,
+                folder=self.folder,
+                output=log.fileno(),
+                installed=self.installed,
+            )
             try:
                 yield started
             finally:
