@@ -71,7 +71,7 @@ class Offer:
 
 
 def rules() -> Rules:
-    """The project's rules as they stand."""
+    """Return the project's rules as they stand."""
     return Rules(WF_USABLE_MAP, WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS, WF_USABLE_WHILE_OUT_OF_SYNC)
 
 
@@ -143,7 +143,7 @@ def require_version(subscription_id: UUID, seen: int, version: int | None) -> No
 
 
 async def workflows_for(session: AsyncSession, subscription_id: UUID) -> list[Offer]:
-    """The workflows of a subscription's product with whether each may run on it now, by target and name.
+    """Return the workflows of a subscription's product with whether each may run on it now, by target and name.
 
     Raises:
         NotFoundError: there is no such subscription.
