@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from pathlib import Path
 
 from .errors import ServicesError, say
 from .ports import free_port, is_free, wait_for_port
-from .processes import Account
+from .processes import own, switch, user_for
 
 
 @dataclass
@@ -132,14 +133,14 @@ class Folder:
 
     def new_record(self, server: str, ports: tuple[str, ...]) -> Record:
         """Choose a place, ports and a password for a server that this folder does not know yet."""
-        account = Account.for_server(server)
+        user = user_for(server)
         # RabbitMQ's shell scripts do not quote paths.
-        suits = not any(c.isspace() for c in str(self.path)) and account.can_enter(self.path)
+        suits = not any(c.isspace() for c in str(self.path)) and can_enter(user, self.path)
         data = (self.path if suits else self._make_elsewhere()) / server
         if data.exists():
             shutil.rmtree(data)  # nobody knows its password
         data.mkdir(mode=0o700)
-        account.own(data)
+        own(data, user)
         chosen: dict[str, int] = {}
         known = {port for record in self.records.values() for port in record.ports.values()}
         for name in ports:
@@ -178,6 +179,11 @@ class Folder:
         for place in (self._elsewhere, self.path):
             if place.is_dir() and not place.is_symlink() and place.stat().st_uid == os.geteuid():
                 shutil.rmtree(place)
+
+
+def can_enter(user: int, folder: Path) -> bool:
+    """Return whether a user may pass through a folder and those above it."""
+    return subprocess.run(["test", "-x", folder], cwd="/", check=False, **switch(user)).returncode == 0
 
 
 def write_private(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import ServicesError, say
 from .folder import write_private
-from .processes import start
+from .processes import own, start, switch
 from .server import Private
 
 
@@ -65,7 +65,7 @@ class Postgres(Private):
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return start(
             [self.programs / "postgres", "-D", self.data, *options],
-            account=self.account,
+            user=self.user,
             folder=self.place,
             environment=self._variables(),
             log=self.folder.log(self.name),
@@ -77,7 +77,7 @@ class Postgres(Private):
         shutil.rmtree(fresh, ignore_errors=True)
         password = self.place / "password"
         write_private(password, self.record.password + "\n")
-        self.account.own(password)
+        own(password, self.user)
         encoding = ["--encoding=UTF8", "--locale=C"]
         login = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={password}"]
         self._run(["initdb", "-D", fresh, *encoding, *login])
@@ -99,7 +99,7 @@ class Postgres(Private):
             capture_output=True,
             text=True,
             check=False,
-            **self.account.switch(),
+            **switch(self.user),
         )
         # Single-user mode reports a failed statement on stderr only.
         if outcome.returncode != 0 or "ERROR:" in outcome.stderr:

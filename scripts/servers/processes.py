@@ -13,9 +13,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from .errors import ServicesError
 
@@ -23,48 +22,25 @@ POLL = 0.05
 KILL_SECONDS = 60
 
 
-class Switch(TypedDict, total=False):
-    """The arguments of subprocess that change the child's user."""
+def user_for(server: str) -> int:
+    """Return the user for a new server: the current one, or for root the server's own or nobody. No server runs as root."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    known = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
+    return known.get(server, known["nobody"])
 
-    user: int
-    group: int
-    extra_groups: list[int]
+
+def own(path: Path, user: int) -> None:
+    """Give `path` to a user. Only root has to, and can."""
+    if os.geteuid() == 0:
+        os.chown(path, user, pwd.getpwuid(user).pw_gid)
 
 
-@dataclass(frozen=True)
-class Account:
-    """The user that a server runs as."""
-
-    name: str
-    uid: int
-    gid: int
-
-    @classmethod
-    def of(cls, uid: int) -> Account:
-        entry = pwd.getpwuid(uid)
-        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
-
-    @classmethod
-    def for_server(cls, preferred: str) -> Account:
-        """Return the user for a new server: the current one, or for root `preferred` or nobody. No server runs as root."""
-        if os.geteuid() != 0:
-            return cls.of(os.geteuid())
-        known = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
-        return cls.of(known[preferred if preferred in known else "nobody"])
-
-    def own(self, path: Path) -> None:
-        """Give `path` to this user. Only root has to, and can."""
-        if os.geteuid() == 0:
-            os.chown(path, self.uid, self.gid)
-
-    def can_enter(self, folder: Path) -> bool:
-        return subprocess.run(["test", "-x", folder], cwd="/", check=False, **self.switch()).returncode == 0
-
-    def switch(self) -> Switch:
-        """Return the arguments for subprocess that make the child this user."""
-        if os.geteuid() == self.uid:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+def switch(user: int) -> dict[str, Any]:
+    """Return the arguments for subprocess that make the child this user's."""
+    if os.geteuid() == user:
+        return {}
+    return {"user": user, "group": pwd.getpwuid(user).pw_gid, "extra_groups": []}
 
 
 def find(pattern: str) -> list[int]:
@@ -114,7 +90,7 @@ def kill_all(pattern: str) -> None:
 def start(
     command: Sequence[str | Path],
     *,
-    account: Account,
+    user: int,
     folder: Path,
     environment: Mapping[str, str],
     log: Path,
@@ -133,5 +109,5 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             umask=0o077,
-            **account.switch(),
+            **switch(user),
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from .errors import ServicesError, say
 from .folder import write_private
 from .ports import listens
-from .processes import start
+from .processes import own, start, switch
 from .server import Private
 
 LOOPBACK_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -90,13 +90,13 @@ log.file = false
             files[cookie.name] = secrets.token_hex(20)
         for name, text in files.items():
             write_private(self.place / name, text)
-            self.account.own(self.place / name)
+            own(self.place / name, self.user)
 
     def _start(self, command: list[str | Path], name: str | None = None) -> subprocess.Popen[bytes]:
         return start(
             command,
             name=name,
-            account=self.account,
+            user=self.user,
             folder=self.place,
             environment=self._variables(),
             log=self.folder.log(self.name),
@@ -125,5 +125,5 @@ log.file = false
     def control(self, arguments: list[str]) -> int:
         """Run rabbitmqctl on the node; return its exit code."""
         command = [str(self.programs / "rabbitmqctl"), *arguments]
-        user = self.account.switch()
-        return subprocess.run(command, cwd=self.place, env=self._variables(), check=False, **user).returncode
+        options = {"cwd": self.place, "env": self._variables(), **switch(self.user)}
+        return subprocess.run(command, check=False, **options).returncode

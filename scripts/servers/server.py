@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from .errors import ServicesError
 from .folder import Folder, Record
 from .packages import programs_of
-from .processes import Account, find, kill_all, send, wait_until
+from .processes import find, kill_all, send, wait_until
 
 START_SECONDS = 300
 STOP_SECONDS = 60
@@ -100,8 +100,8 @@ class Private(ABC):
         return programs_of(self.name)
 
     @property
-    def account(self) -> Account:
-        return Account.of(self.place.stat().st_uid)
+    def user(self) -> int:
+        return self.place.stat().st_uid
 
     def pid(self) -> int | None:
         """Return the process to kill to make it crash. A child that was just forked has the same command line."""
