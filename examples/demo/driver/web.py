@@ -33,5 +33,5 @@ async def ask(method: str, url: str, body: object = None, *, login: str = "") ->
 
     try:
         return await asyncio.to_thread(exchange)
-    except http.client.HTTPException as error:
-        raise OSError(f"{urlsplit(url).netloc} does not speak HTTP: {error!r}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(f"{urlsplit(url).netloc} does not answer as a web server: {error}") from error
