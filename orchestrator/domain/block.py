@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as db
 from orchestrator.db.subscriptions import BlockReference
-from orchestrator.domain.defaults import build_new, check_block_defaults
+from orchestrator.domain.defaults import build_new
 from orchestrator.domain.definition import check_names, define_class, register_family
 from orchestrator.domain.loading import load_block
 from orchestrator.domain.model import Block
@@ -54,14 +54,7 @@ class ProductBlockModel(Block):
         super().__pydantic_init_subclass__(**options)
         if product_block_name is not None:
             cls.product_block_name = product_block_name
-        define_class(
-            cls,
-            ProductBlockModel,
-            lifecycle,
-            name=product_block_name,
-            keyword="product_block_name='...'",
-            check_base=check_block_defaults,
-        )
+        define_class(cls, ProductBlockModel, lifecycle, name=product_block_name, keyword="product_block_name='...'")
         if product_block_name is not None:
             register_family(cls.__family__)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from orchestrator.domain.model import DomainModel
+from orchestrator.domain.model import Block, DomainModel
 from orchestrator.domain.serialization import list_problems
 from orchestrator.errors import DefinitionError, ModelError
 from orchestrator.types import SubscriptionLifecycle
@@ -72,27 +72,18 @@ def build_empty_blocks(
     return made
 
 
-def check_block_defaults(cls: type[DomainModel]) -> None:
-    """Check that a new block of a base class can be made before anything is known of it.
+def check_defaults(cls: type[DomainModel]) -> None:
+    """Check that a new model of a base class can be made before anything is known of it; fixed inputs come from the product.
 
     Raises:
         DefinitionError: a field must have a value from the beginning; the text says what to write instead.
     """
-    for name in cls.__shape__.values:
+    for name in cls.__shape__.values if issubclass(cls, Block) else ():
         if cls.model_fields[name].is_required() and name not in cls.__shape__.nullable:
             raise DefinitionError(
                 f"{cls.__name__}.{name} must have a value, but a new block has none: write '{name}: ... | None = None' in the"
                 " base class, and leave out the None in the classes for later lifecycles"
             )
-    check_defaults(cls)
-
-
-def check_defaults(cls: type[DomainModel]) -> None:
-    """Check that the blocks which a new model of a base class needs can be made.
-
-    Raises:
-        DefinitionError: they cannot; the text says what to write instead.
-    """
     for name, field in cls.__shape__.blocks.items():
         if not field.starts_with or not cls.model_fields[name].is_required():
             continue

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import PydanticUndefinedAnnotation
 
 from orchestrator.domain.annotations import read_shape
+from orchestrator.domain.defaults import check_defaults
+from orchestrator.domain.fixed_inputs import check_fixed_inputs
 from orchestrator.domain.model import BlockField, DomainModel, Family, Shape, Subscription, is_same_definition
 from orchestrator.errors import DefinitionError, ModelError
 from orchestrator.types import SubscriptionLifecycle
-
-Check = Callable[[type[DomainModel]], None]
 
 _families: dict[str, Family[Any]] = {}
 
@@ -122,8 +122,6 @@ def define_class(
     *,
     name: str | None,
     keyword: str,
-    check_base: Check,
-    check: Check | None = None,
 ) -> None:
     """Give a new class its place in its family.
 
@@ -132,8 +130,6 @@ def define_class(
         lifecycle: the lifecycles that it claims.
         name: of the family that it founds, if it does.
         keyword: with which a class founds a family, for error texts.
-        check_base: an additional check for the base of a family.
-        check: an additional check for every class.
 
     Raises:
         DefinitionError: the class cannot work; the text names class and field.
@@ -157,12 +153,12 @@ def define_class(
         # First, because a block may hold blocks of its own kind.
         family.claim(cls, lifecycle)
         if family.base is cls:
-            check_base(cls)
+            check_defaults(cls)
         else:
             _check_against_base(cls, family.base)
         _check_fallbacks(cls)
-        if check is not None:
-            check(cls)
+        if issubclass(cls, Subscription):
+            check_fixed_inputs(cls)
         served = {SubscriptionLifecycle.INITIAL} & {*family.lifecycles_of(cls)}
         _check_lifecycles(cls, {*map(SubscriptionLifecycle, lifecycle), *served})
     except DefinitionError:

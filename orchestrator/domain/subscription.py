@@ -12,10 +12,10 @@ from orchestrator.db import subscriptions as db
 from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference, read_neighbours
 from orchestrator.domain.conversion import choose_dates, convert_lifecycle, convert_product
-from orchestrator.domain.defaults import build_new, check_defaults
+from orchestrator.domain.defaults import build_new
 from orchestrator.domain.definition import check_names, define_class, find_model
 from orchestrator.domain.diff import flatten
-from orchestrator.domain.fixed_inputs import check_fixed_inputs, read_fixed_inputs
+from orchestrator.domain.fixed_inputs import read_fixed_inputs
 from orchestrator.domain.loading import load_subscription
 from orchestrator.domain.model import ProductModel, Subscription
 from orchestrator.domain.rows import build_rows, walk_blocks
@@ -70,15 +70,7 @@ class SubscriptionModel(Subscription):
         **options: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**options)
-        define_class(
-            cls,
-            SubscriptionModel,
-            lifecycle,
-            name=cls.__name__ if is_base else None,
-            keyword="is_base=True",
-            check_base=check_defaults,
-            check=check_fixed_inputs,
-        )
+        define_class(cls, SubscriptionModel, lifecycle, name=cls.__name__ if is_base else None, keyword="is_base=True")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _NOT_ASSIGNED:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from graphlib import CycleError, TopologicalSorter
 from uuid import UUID
 
@@ -50,34 +50,17 @@ async def load_arguments(session: AsyncSession, arguments: Arguments, state: Sta
     return loaded
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReturnedModels:
     """What a step returned, with the models in it taken out.
 
     Args:
-        value: a copy with a reference in place of each model; references are filled in when the models are saved.
-        subscriptions: the objects for each subscription, by its id.
-        references: each with its model.
+        value: a copy with an empty reference in place of each model.
+        references: each with its model; they are filled in when the models are saved.
     """
 
-    value: object = None
-    subscriptions: dict[UUID, list[SubscriptionModel]] = field(default_factory=dict)
-    blocks: list[ProductBlockModel] = field(default_factory=list)
-    references: list[tuple[dict[str, JSON], SubscriptionModel | ProductBlockModel]] = field(default_factory=list)
-
-    def refer_to(self, model: Stored) -> object:
-        """Take a model, and return what takes its place."""
-        if isinstance(model, SubscriptionModel):
-            copies = self.subscriptions.setdefault(model.subscription_id, [])
-            if not any(model is one for one in copies):
-                copies.append(model)
-        elif isinstance(model, ProductBlockModel):
-            self.blocks.append(model)
-        else:
-            return model
-        reference: dict[str, JSON] = {}
-        self.references.append((reference, model))
-        return reference
+    value: object
+    references: Sequence[tuple[dict[str, JSON], SubscriptionModel | ProductBlockModel]]
 
 
 def take_models(returned: object) -> ReturnedModels | None:
@@ -87,17 +70,18 @@ def take_models(returned: object) -> ReturnedModels | None:
         InvalidResultError: a model is inside an object, where no reference can take its place, or in something that contains
             itself.
     """
-    found = ReturnedModels()
+    references: list[tuple[dict[str, JSON], SubscriptionModel | ProductBlockModel]] = []
     copies: dict[tuple[int, str | None], tuple[object, object]] = {}
 
     def copy(one: object, inside: str | None) -> object:
-        if isinstance(one, Stored):
+        if isinstance(one, SubscriptionModel | ProductBlockModel):
             if inside is not None:
                 raise InvalidResultError(
                     f"the step returned a {inside} with a {type(one).__name__} in it, which would not be saved: return the"
                     " model in a dict or a list"
                 )
-            return found.refer_to(one)
+            references.append(({}, one))
+            return references[-1][0]
         if isinstance(one, str | bytes | int | float | None):
             return one
         known = copies.get((id(one), inside))
@@ -121,12 +105,12 @@ def take_models(returned: object) -> ReturnedModels | None:
         return made
 
     try:
-        found.value = copy(returned, None)
+        value = copy(returned, None)
     except RecursionError as error:
-        if found.references:
+        if references:
             raise InvalidResultError(_NOT_JSON) from error
         return None  # without models, whatever stores the value refuses it
-    return found if found.references else None
+    return ReturnedModels(value, references) if references else None
 
 
 async def save_models(session: AsyncSession, returned: ReturnedModels) -> object:
@@ -137,10 +121,12 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
         ConcurrentChangeError: a subscription was changed since it was loaded.
         InvalidResultError: a model contains itself, or is too deep.
     """
-    saved: dict[UUID, Save] = {}
+    copies: dict[UUID, dict[int, SubscriptionModel]] = {}
+    for _, one in returned.references:
+        if isinstance(one, SubscriptionModel):
+            copies.setdefault(one.subscription_id, {})[id(one)] = one
     try:
-        for key, copies in returned.subscriptions.items():
-            saved[key] = _prepare_changed(key, copies)
+        saved = {key: _prepare_changed(key, one.values()) for key, one in copies.items()}
         for save in _sort_owners_first(saved):
             model = save.subscription
             if isinstance(model, SubscriptionModel) and type(model).save is not SubscriptionModel.save:
@@ -149,19 +135,20 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
                 await save.store(session)
     except RecursionError as error:
         raise InvalidResultError(_NOT_JSON) from error
-    for block in returned.blocks:
-        if block.as_stored != build_block_row(block):
-            raise ModelError(
-                f"the step returned the block {block.product_block_name} {block.subscription_instance_id}, which was made or"
-                f" changed but not saved: return its subscription {block.owner_subscription_id} as well, with the block in it"
-            )
     for reference, one in returned.references:
-        of = saved[one.subscription_id].subscription if isinstance(one, SubscriptionModel) else one
-        reference.update(of.reference())
+        if isinstance(one, SubscriptionModel):
+            reference.update(saved[one.subscription_id].subscription.reference())
+        elif one.as_stored == build_block_row(one):
+            reference.update(one.reference())
+        else:
+            raise ModelError(
+                f"the step returned the block {one.product_block_name} {one.subscription_instance_id}, which was made or"
+                f" changed but not saved: return its subscription {one.owner_subscription_id} as well, with the block in it"
+            )
     return returned.value
 
 
-def _prepare_changed(key: UUID, copies: Sequence[SubscriptionModel]) -> Save:
+def _prepare_changed(key: UUID, copies: Iterable[SubscriptionModel]) -> Save:
     """Prepare the copy of a subscription that was changed, if any was."""
     saves = [prepare_save(one) for one in copies]
     changed = [save for save in saves if save.difference is not None]

@@ -22,8 +22,7 @@ def test_each_place_of_a_model_gets_a_reference_and_the_rest_stays() -> None:
 
     assert taken is not None
     assert taken.value == {"nodes": [{}, [{}]], "block": {}, "rest": {"peer": peer, "number": 1}}
-    assert taken.subscriptions == {node.subscription_id: [node]}
-    assert taken.blocks == [node.node]
+    assert [model for _, model in taken.references] == [node, node, node.node]
 
 
 def test_a_value_without_models_is_left_to_those_who_store_it() -> None:
