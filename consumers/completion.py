@@ -176,7 +176,7 @@ class Completion:
 
 def _log_outage(call: tenacity.RetryCallState) -> None:
     if call.attempt_number == 1 and call.outcome is not None and (error := call.outcome.exception()) is not None:
-        logger.warning("database unavailable; outcome kept", error=format_message(error))
+        logger.warning("the database is away; outcome kept", error=format_message(error))
 
 
 async def _explain(attempt: ClaimedAttempt, session: StepSession) -> None:

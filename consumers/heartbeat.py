@@ -1,4 +1,4 @@
-"""How a consumer says that it lives, and compares what it runs with what the database says it runs."""
+"""Record that a consumer is alive, and read its claims from the database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orchestrator.text import format_message
 logger = structlog.get_logger(__name__)
 
 Claims = dict[UUID, datetime]
-"""Processes claimed by this consumer → when, by the database's clock."""
+"""The processes that this consumer has claimed, and when by the database's clock."""
 
 
 class Heartbeat:
@@ -28,8 +28,7 @@ class Heartbeat:
 
     Args:
         interval: seconds between two beats.
-        timeout: seconds after which a beat is given up and tried again.
-        on_beat: called after each beat with the database's time and our claims as it sees them.
+        timeout: seconds after which a beat is cancelled.
     """
 
     def __init__(
@@ -51,11 +50,11 @@ class Heartbeat:
         self._stopping = asyncio.Event()
 
     async def register(self) -> datetime:
-        """Write the row, without which nothing can be claimed; return the database's time."""
+        """Write the row, without which no step can be claimed; return the database's time."""
         return await record_heartbeat(self._pool, self.consumer_id, self.name, self._queues, self._concurrency)
 
     async def run(self, on_beat: Callable[[datetime, Claims], Awaitable[None]]) -> None:
-        """Beat until :meth:`stop`."""
+        """Beat until :meth:`stop`; after each beat call ``on_beat`` with the database's time and this consumer's claims there."""
         comparing: asyncio.Task[None] | None = None
         try:
             while not self._stopping.is_set():
@@ -65,9 +64,9 @@ class Heartbeat:
                 if comparing is not None and comparing.done():
                     comparing.result()
                     comparing = None
-                # Beside the beats, which must not wait: what it gives back is published, and the broker may be away.
+                # In a task of its own, because beats must not wait: a released claim is published, and the broker may be down.
                 if found is not None and comparing is None:
-                    comparing = asyncio.create_task(_quietly(on_beat, *found))
+                    comparing = asyncio.create_task(_call(on_beat, *found))
         finally:
             if comparing is not None:
                 comparing.cancel()
@@ -92,7 +91,7 @@ class Heartbeat:
             logger.warning("consumer row not removed", error=format_message(error))
 
 
-async def _quietly(on_beat: Callable[[datetime, Claims], Awaitable[None]], now: datetime, claims: Claims) -> None:
+async def _call(on_beat: Callable[[datetime, Claims], Awaitable[None]], now: datetime, claims: Claims) -> None:
     try:
         await on_beat(now, claims)
     except CONNECTION_ERRORS as error:

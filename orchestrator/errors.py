@@ -13,7 +13,7 @@
     │ ├ ForbiddenError
     │ └ ConflictError
     │   ├ IllegalTransitionError
-    │   ├ StaleVersionError          the caller has looked at an older version of the subscription
+    │   ├ StaleVersionError          the caller has read an older version of the subscription
     │   ├ SubscriptionHeldError      an unfinished process holds the subscription's lock
     │   ├ WorkflowNotUsableError     carries the reasons
     │   ├ CallbackRefusedError       a token that is unknown, used, superseded or expired
@@ -25,18 +25,18 @@
     │ ├ SessionEndedError            a step's session was used after the step
     │ ├ ConcurrentSessionError       several tasks have used a step's session at once
     │ ├ InvalidResultError           a step returned something the state cannot hold
-    │ ├ MissingArgumentError         the state lacks what a step asks for
+    │ ├ MissingArgumentError         the state lacks what a step requests
     │ ├ StepTimeoutError
     │ ├ ConcurrentChangeError        a subscription was changed between load and save
     │ ├ SubscriptionLockedError      another process holds the subscription's lock
     │ ├ ModelError                   a subscription or block does not fit its model
     │ └ WorkflowChangedError
-    ├ MessageError                   nobody: the message goes to the dead-letter queue with this text
-    ├ PublishError                   nobody: the broker did not take a message; the row brings it back
+    ├ MessageError                   no one: the message goes to the dead-letter queue with this text
+    ├ PublishError                   no one: the broker did not confirm a message; the reconciler publishes it again
     │ └ UnroutableError
-    └ FencedError                    nobody: this attempt was overtaken; roll back and acknowledge
+    └ FencedError                    no one: this attempt was overtaken; roll back and acknowledge
 
-The text of an error is its message to a person: it says what is wrong, where, and what to do.
+The text of an error says what happened, to which object, and what to do.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ServerUnavailableError(OrchestratorError):
 
 
 class RequestError(OrchestratorError):
-    """The caller asked for something that cannot be done; ``key`` is its stable name for programs."""
+    """The caller requested something that cannot be done; ``key`` is its stable name for programs."""
 
     key: ClassVar[str] = "request.refused"
 
@@ -106,7 +106,7 @@ class InvalidInputError(RequestError):
 class FormIncompleteError(InvalidInputError):
     """The form has another page; ``form`` is its JSON schema.
 
-    ``sequence``, of a process that waits for input, is its newest log entry: what whoever fills in the form has seen.
+    ``sequence``, for a process that waits for input, is its newest log entry: the one that the form belongs to.
     """
 
     key = "form.incomplete"
@@ -129,7 +129,7 @@ class ForbiddenError(RequestError):
 
 
 class ConflictError(RequestError):
-    """What the caller asked for does not fit the present state of things; ``details`` are for programs."""
+    """The request conflicts with the present state; ``details`` are for programs."""
 
     key = "conflict"
 
@@ -201,7 +201,7 @@ class StepError(OrchestratorError):
 
 
 class ProcessFailureError(StepError):
-    """For authors to raise: a message for the operator and details that go into the log with it."""
+    """The error for authors to raise: a message for the operator, and details that are logged with it."""
 
     def __init__(self, message: str, details: JSON = None) -> None:
         super().__init__(message)
@@ -213,7 +213,7 @@ class CommitNotAllowedError(StepError):
 
 
 class SessionEndedError(StepError):
-    """Something that a step has left behind uses the step's session after its end."""
+    """A task that a step has left behind uses the step's session after the end of the step."""
 
 
 class ConcurrentSessionError(StepError):
@@ -225,7 +225,7 @@ class InvalidResultError(StepError):
 
 
 class MissingArgumentError(StepError):
-    """The state lacks a value that a step asks for, or holds one of the wrong type."""
+    """The state lacks a value that a step requests, or holds one of the wrong type."""
 
 
 class StepTimeoutError(StepError):
@@ -245,7 +245,7 @@ class ModelError(StepError):
 
 
 class WorkflowChangedError(StepError):
-    """The code of a workflow no longer fits a process that is under way."""
+    """The code of a workflow no longer fits a process that is running."""
 
 
 class MessageError(OrchestratorError):

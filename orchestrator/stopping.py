@@ -1,4 +1,4 @@
-"""Waiting in a program that may be told to stop at any moment."""
+"""Wait in a program that may have to stop at any moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 async def wait_or_stop(seconds: float, stopping: asyncio.Event) -> bool:
-    """Wait, unless the program is stopping; whether it is."""
+    """Wait until the time is over or the program is stopping; return whether it is stopping."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()

@@ -240,7 +240,7 @@ class Deliveries:
                     raise MessageError(f"internal error: {format_error(error)}") from error
                 tries += 1
                 logger.warning(
-                    "server unavailable; message kept", queue=delivery.queue, error=format_message(error), tries=tries
+                    "a server is away; message kept", queue=delivery.queue, error=format_message(error), tries=tries
                 )
                 if await wait_or_stop(backoff(SERVER_AWAY, tries), self._stopping) or channel.is_closed:
                     raise RequeueError from error

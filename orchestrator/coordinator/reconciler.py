@@ -93,11 +93,11 @@ class Reconciler:
             try:
                 more = await self.run_once()
             except PublishError as error:
-                logger.warning("broker unavailable; trying again", error=str(error))
+                logger.warning("the broker is away; trying again", error=str(error))
             except Exception as error:
                 self._connected_since = None
                 if is_connection_error(error):
-                    logger.warning("database unavailable; trying again", error=format_message(error))
+                    logger.warning("the database is away; trying again", error=format_message(error))
                 else:
                     # A defect of ours, in one round. The next rounds still serve the other processes.
                     logger.exception("reconciler round failed")

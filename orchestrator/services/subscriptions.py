@@ -1,7 +1,7 @@
-"""Which workflows may run on which subscription; and looking at subscriptions.
+"""Check which workflows may run on a subscription; read subscriptions.
 
-Three rules are a project's own. They are plain containers, to be changed in the project's ``workflows/__init__.py`` – which
-every program imports – and they name workflows by their names::
+Three rules belong to the project. They are plain containers that the project's ``workflows/__init__.py``, which every program
+imports, changes; their keys and items are names of workflows::
 
     from orchestrator.services.subscriptions import WF_USABLE_MAP
 
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.subscriptions.history import read_history
 from orchestrator.db.subscriptions.locks import LockState, lock_subscription, mark_in_sync, read_lock
-from orchestrator.db.subscriptions.neighbours import Case, read_case
+from orchestrator.db.subscriptions.neighbours import Case, LinkedWorkflow, read_case
 from orchestrator.db.subscriptions.queries import list_subscriptions, show
 from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
 from orchestrator.errors import DefinitionError, StaleVersionError, SubscriptionHeldError, WorkflowNotUsableError
@@ -71,15 +71,15 @@ class Offer:
 
 
 def rules() -> Rules:
-    """Return the project's rules as they stand."""
+    """Return the project's rules as they are now."""
     return Rules(WF_USABLE_MAP, WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS, WF_USABLE_WHILE_OUT_OF_SYNC)
 
 
 def check_rules() -> None:
-    """Make sure that the rules can be right. Names of workflows that do not exist are fine: another project may have them.
+    """Check the values of the rules. Unknown names of workflows are fine: another project may have them.
 
     Raises:
-        DefinitionError: a value can never be right; the text names the map, the workflow and the value.
+        DefinitionError: a value is invalid; the text names the map, the workflow and the value.
     """
     lifecycles = [status.value for status in SubscriptionLifecycle]
     for workflow, statuses in _entries("WF_USABLE_MAP", WF_USABLE_MAP):
@@ -103,36 +103,36 @@ def check_rules() -> None:
 
 
 async def require_usable(session: AsyncSession, workflow: Workflow, subscription_id: UUID) -> None:
-    """Make sure that a workflow may run on a subscription now.
+    """Check that a workflow may run on a subscription now.
 
-    Locks nothing: of those that ask at the same instant all may hear yes, and the step that takes the subscription's lock
-    asks again. A start that locked the row would wait for any step that has written to it, with its connection in hand.
+    This takes no lock: several starts at the same instant may all pass, and the step that locks the subscription checks
+    again. A start that locked the row would hold a connection while it waited for any step that has written to the row.
 
     Raises:
         NotFoundError: there is no such subscription.
-        WorkflowNotUsableError: the workflow may not run on it; with all reasons.
+        WorkflowNotUsableError: the workflow may not run on it; the error has all reasons.
     """
     case = await read_case(session, subscription_id)
-    judged: Usability = usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
-    reasons = judged.reasons
+    reasons = _check(workflow, case).reasons
     if workflow.target is not Target.SYSTEM and workflow.name not in case.workflows:
         reasons = (not_of_product(case.product), *reasons)
     _refuse(workflow, case, reasons)
 
 
 def passes_locks(workflow: Workflow) -> bool:
-    """Whether a workflow's steps may save subscriptions that other processes hold, as they may run while these do.
+    """Return whether a workflow's steps may save subscriptions that other processes hold.
 
-    Nothing is overwritten unseen by it: the version protects what a model was loaded with.
+    Such workflows may run at the same time as those processes. A model's version prevents that they overwrite a change which
+    they have not read.
     """
     return workflow.is_task or workflow.target is Target.RECONCILE or workflow.name in WF_USABLE_WHILE_OUT_OF_SYNC
 
 
 def require_version(subscription_id: UUID, seen: int, version: int | None) -> None:
-    """Make sure that what the caller has looked at is still what is there.
+    """Check that a subscription still has the version that the caller has read.
 
     Raises:
-        StaleVersionError: it has changed; both versions are named.
+        StaleVersionError: it has changed; the error has both versions.
     """
     if version != seen:
         raise StaleVersionError(
@@ -143,34 +143,31 @@ def require_version(subscription_id: UUID, seen: int, version: int | None) -> No
 
 
 async def workflows_for(session: AsyncSession, subscription_id: UUID) -> list[Offer]:
-    """Return the workflows of a subscription's product with whether each may run on it now, by target and name.
+    """Return the workflows of a subscription's product, and whether each may run on it now, ordered by target and name.
 
     Raises:
         NotFoundError: there is no such subscription.
     """
     case = await read_case(session, subscription_id)
-    known = rules()
     offers = []
     for one in case.workflows.values():
         if one.target is not Target.CREATE:
-            judged = usability(one.name, one.target, one.is_task, case.facts, known)
+            found = _check(one, case)
             offers.append(
-                Offer(
-                    one.name, one.description, one.target, one.is_task, judged.usable, judged.dangerous, judged.reasons
-                )
+                Offer(one.name, one.description, one.target, one.is_task, found.usable, found.dangerous, found.reasons)
             )
     return sorted(offers, key=lambda offer: (offer.target, offer.name))
 
 
 async def set_in_sync(session: AsyncSession, subscription_id: UUID, user: str, reason: str) -> bool:
-    """Say that a subscription is in sync again, after somebody has made sure that it is.
+    """Mark a subscription as in sync, after an operator has checked that it is.
 
     Returns:
-        Whether it was not.
+        Whether it was out of sync.
 
     Raises:
         NotFoundError: there is no such subscription.
-        SubscriptionHeldError: a process that is not finished holds it: it will go on, or must be aborted first.
+        SubscriptionHeldError: an unfinished process holds it.
     """
     await lock_subscription(session, subscription_id)
     lock = await read_lock(session, subscription_id)
@@ -193,10 +190,10 @@ def _require_finished(lock: LockState, subscription_id: UUID) -> None:
 async def require_still_usable(
     session: AsyncSession, workflow: Workflow, subscription_id: UUID, keys: Collection[str]
 ) -> None:
-    """Ask some of the rules again while a process of the workflow is under way; a create workflow is asked nothing.
+    """Check some of the rules again while a process of the workflow runs; a create workflow has none to check.
 
     Args:
-        keys: the reasons that count now; that it is out of sync, for one, is the process's own doing.
+        keys: the reasons that count now. That the subscription is out of sync, for one, is due to the process itself.
 
     Raises:
         NotFoundError: there is no such subscription.
@@ -205,8 +202,11 @@ async def require_still_usable(
     if workflow.target is Target.CREATE:
         return
     case = await read_case(session, subscription_id)
-    judged = usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
-    _refuse(workflow, case, tuple(reason for reason in judged.reasons if reason.key in keys))
+    _refuse(workflow, case, [reason for reason in _check(workflow, case).reasons if reason.key in keys])
+
+
+def _check(workflow: Workflow | LinkedWorkflow, case: Case) -> Usability:
+    return usability(workflow.name, workflow.target, workflow.is_task, case.facts, rules())
 
 
 def _refuse(workflow: Workflow, case: Case, reasons: Sequence[Reason]) -> None:
