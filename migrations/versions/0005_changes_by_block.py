@@ -35,12 +35,12 @@ KEY = re.compile(rf"(?P<block>{UUID.pattern})?(?P<kind>[./])(?P<rest>.+)")
 def upgrade() -> None:
     """Write each entry anew, by key."""
     resource_types = set(op.get_bind().scalars(sa.text("SELECT resource_type FROM resource_types")))
-    _rewrite(lambda history: by_key(history, resource_types))
+    _rewrite(lambda history: convert_to_keys(history, resource_types))
 
 
 def downgrade() -> None:
     """Write each entry anew, by path; a block that has moved has all its values at other paths then."""
-    _rewrite(by_path)
+    _rewrite(convert_to_paths)
 
 
 def _rewrite(convert: Callable[[list[Changes]], Iterator[Changes]]) -> None:
@@ -64,7 +64,7 @@ def _rewrite(convert: Callable[[list[Changes]], Iterator[Changes]]) -> None:
     connection.execute(sa.text("ALTER TABLE subscription_changes ENABLE TRIGGER append_only"))
 
 
-def by_key(history: list[Changes], resource_types: Iterable[str]) -> Iterator[Changes]:
+def convert_to_keys(history: list[Changes], resource_types: Iterable[str]) -> Iterator[Changes]:
     """Give the changes of one subscription by key. What stands below no known block stays as it is.
 
     A path with an id as its value is a block's place; but the value of a resource type may be an id as well, and has nothing
@@ -73,7 +73,7 @@ def by_key(history: list[Changes], resource_types: Iterable[str]) -> Iterator[Ch
     names = set(resource_types)
     filled = {path.rpartition(".")[0] for changes in history for path in changes}
 
-    def key_of(path: str, value: Any, known: Values) -> str:
+    def make_key(path: str, value: Any, known: Values) -> str:
         if path in COLUMNS or KEY.fullmatch(path):
             return path
         parts = path.split(".")
@@ -100,13 +100,13 @@ def by_key(history: list[Changes], resource_types: Iterable[str]) -> Iterator[Ch
         _apply(known, changes)
         for path, (old, new) in changes.items():
             if old is not None:
-                found.setdefault(key_of(path, old, before), [None, None])[0] = old
+                found.setdefault(make_key(path, old, before), [None, None])[0] = old
             if new is not None:
-                found.setdefault(key_of(path, new, known), [None, None])[1] = new
+                found.setdefault(make_key(path, new, known), [None, None])[1] = new
         yield {key: pair for key, pair in found.items() if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])}
 
 
-def by_path(history: list[Changes]) -> Iterator[Changes]:
+def convert_to_paths(history: list[Changes]) -> Iterator[Changes]:
     """Give the changes of one subscription by path."""
     known: Values = {}
     for changes in history:
@@ -114,9 +114,9 @@ def by_path(history: list[Changes]) -> Iterator[Changes]:
             _apply(known, changes)
             yield changes
             continue
-        before = _flat(known)
+        before = _flatten(known)
         _apply(known, changes)
-        after = _flat(known)
+        after = _flatten(known)
         yield {
             path: [before.get(path), after.get(path)]
             for path in {**before, **after}
@@ -132,7 +132,7 @@ def _apply(known: Values, changes: Changes) -> None:
             known[key] = new
 
 
-def _flat(known: Values) -> Values:
+def _flatten(known: Values) -> Values:
     """Give all that a subscription is by path, from the same by key."""
     found: Values = {}
     links: dict[str, dict[str, str]] = {}

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic_core import to_jsonable_python
 
 from orchestrator.db.subscriptions import Difference, Links, StoredBlock, StoredSubscription
-from orchestrator.db.subscriptions.change_keys import link_key, value_key
+from orchestrator.db.subscriptions.change_keys import make_link_key, make_value_key
 from orchestrator.types import JSON
 
 IN_SYNC = "insync"
@@ -68,14 +68,14 @@ def flatten(rows: StoredSubscription) -> dict[str, JSON]:
     found |= _flatten_links(rows, None, None, rows.links)
     for key, block in rows.blocks.items():
         values = {"label": block.label, **block.values}
-        found |= {value_key(key, name): value for name, value in values.items() if value is not None}
+        found |= {make_value_key(key, name): value for name, value in values.items() if value is not None}
         found |= _flatten_links(rows, block.name, key, block.links)
     return found
 
 
 def _flatten_links(rows: StoredSubscription, name: str | None, holder: UUID | None, links: Links) -> dict[str, JSON]:
     return {
-        link_key(holder, field, position if (name, field) in rows.lists else None): str(block)
+        make_link_key(holder, field, position if (name, field) in rows.lists else None): str(block)
         for (field, position), block in links.items()
     }
 

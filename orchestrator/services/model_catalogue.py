@@ -42,7 +42,7 @@ def build_catalogue(
         for name, definition in one.fixed_inputs.items():
             value = unused.pop((one.name, name), None)
             if value is None:
-                value = _known_value(definition, known.fixed_inputs.get(name) if known else None)
+                value = _choose_value(definition, known.fixed_inputs.get(name) if known else None)
             if value is None and not one.base.model_fields[name].is_required():
                 continue
             problem = _find_problem(one, name, definition, value)
@@ -53,7 +53,7 @@ def build_catalogue(
         products[one.name] = CatalogueProduct(
             one.name,
             kind,
-            _first_line(one.base.__family__.classes),
+            _read_first_line(one.base.__family__.classes),
             kind.upper(),
             inputs,
             frozenset(one.root_blocks),
@@ -63,7 +63,7 @@ def build_catalogue(
         for name, block in one.blocks.items():
             blocks[name] = CatalogueBlock(
                 name,
-                _first_line(block.base.__family__.classes),
+                _read_first_line(block.base.__family__.classes),
                 name.upper(),
                 frozenset(block.resource_types),
                 frozenset(block.depends_on),
@@ -77,7 +77,7 @@ def build_catalogue(
     return Catalogue(products, blocks), problems
 
 
-def _known_value(definition: FixedInputDefinition, was: str | None) -> str | None:
+def _choose_value(definition: FixedInputDefinition, was: str | None) -> str | None:
     """Return the value of a fixed input that is not given from outside."""
     if definition.values is not None and len(definition.values) == 1:
         return definition.values[0]
@@ -147,7 +147,7 @@ def list_changes(before: Catalogue, after: Catalogue, dropped: set[tuple[str, st
         old, new = before.products[name], after.products[name]
         parts = [f"{key}={value}" for key, value in new.fixed_inputs.items() if old.fixed_inputs.get(key) != value]
         parts += [f"-{key}" for key in sorted(old.fixed_inputs.keys() - new.fixed_inputs.keys())]
-        parts += _signed(old.blocks, new.blocks)
+        parts += _list_signed(old.blocks, new.blocks)
         if new.retired != old.retired:
             parts.append(
                 "retired, because it has subscriptions" if new.retired else "reinstated, because the code has it again"
@@ -156,18 +156,18 @@ def list_changes(before: Catalogue, after: Catalogue, dropped: set[tuple[str, st
             found.append(f"the product {name}: {', '.join(parts)}")
     for name in sorted(before.blocks.keys() & after.blocks.keys()):
         was, now = before.blocks[name], after.blocks[name]
-        parts = _signed(was.resource_types, now.resource_types) + _signed(was.depends_on, now.depends_on)
+        parts = _list_signed(was.resource_types, now.resource_types) + _list_signed(was.depends_on, now.depends_on)
         parts = [f"{part} with its values" if (name, part.removeprefix("-")) in dropped else part for part in parts]
         if parts:
             found.append(f"the product block {name}: {', '.join(parts)}")
     return found
 
 
-def _signed(old: frozenset[str], new: frozenset[str]) -> list[str]:
+def _list_signed(old: frozenset[str], new: frozenset[str]) -> list[str]:
     return [*(f"+{one}" for one in sorted(new - old)), *(f"-{one}" for one in sorted(old - new))]
 
 
-def _first_line(classes: Iterable[type]) -> str:
+def _read_first_line(classes: Iterable[type]) -> str:
     """Return the first line of the first docstring among these classes; inherited ones are the engine's own."""
     for one in classes:
         lines = (one.__dict__.get("__doc__") or "").strip().splitlines()

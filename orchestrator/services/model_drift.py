@@ -63,14 +63,14 @@ def find_drift(
     for one in definitions:
         products[one.base].append(Kind(one.name, is_product=True))
         blocks |= {name: block.base for name, block in one.blocks.items()}
-    found = list(_products_without_model(definitions, stored, usage))
+    found = list(_find_products_without_model(definitions, stored, usage))
     for base, kinds in products.items():
-        found += _fields(_Model(base, tuple(kinds)), usage)
+        found += _check_fields(_Model(base, tuple(kinds)), usage)
     for name, base in sorted(blocks.items()):
         model = _Model(base, (Kind(name),))
-        found += _fields(model, usage)
-        found += _unknown_values(base, name, usage, dropped)
-        found += _missing_values(model, name, usage)
+        found += _check_fields(model, usage)
+        found += _find_unknown_values(base, name, usage, dropped)
+        found += _find_missing_values(model, name, usage)
     return found
 
 
@@ -90,7 +90,7 @@ class _Model:
         names = [kind.name for kind in self.kinds]
         return f"products={names!r}" if self.kinds[0].is_product else f"block={names[0]!r}"
 
-    def incomplete(self, usage: Usage) -> Iterator[tuple[str, type[DomainModel], int]]:
+    def list_demanding(self, usage: Usage) -> Iterator[tuple[str, type[DomainModel], int]]:
         """Yield the statuses in which there are some that must have all that their class needs: with the class, and how many."""
         for status in SubscriptionLifecycle:
             cls: type[DomainModel] = self.base.__family__.class_for(status)
@@ -103,11 +103,11 @@ class _Model:
                 yield status.value, cls, count
 
 
-def _call(helper: str, *arguments: str) -> str:
+def _write_call(helper: str, *arguments: str) -> str:
     return f"{helper}({', '.join(['op.get_bind()', *arguments])})"
 
 
-def _products_without_model(
+def _find_products_without_model(
     definitions: Iterable[ProductDefinition], stored: Catalogue, usage: Usage
 ) -> Iterator[Finding]:
     for name in sorted(stored.products.keys() - {one.name for one in definitions}):
@@ -118,12 +118,12 @@ def _products_without_model(
                 f"the product {name}",
                 "the code has no model for it, but subscriptions of it have not ended",
                 living,
-                (_call("rename_product", repr(name), "'…'"),),
-                f"put the model back until the last has ended, and {_call('retire_product', repr(name))}",
+                (_write_call("rename_product", repr(name), "'…'"),),
+                f"put the model back until the last has ended, and {_write_call('retire_product', repr(name))}",
             )
 
 
-def _fields(model: _Model, usage: Usage) -> Iterator[Finding]:
+def _check_fields(model: _Model, usage: Usage) -> Iterator[Finding]:
     filled: dict[str, list[FilledField]] = defaultdict(list)
     for one in usage.fields:
         if one.holder in model.kinds:
@@ -137,35 +137,35 @@ def _fields(model: _Model, usage: Usage) -> Iterator[Finding]:
             f"the code has no such field, but blocks stand there: {', '.join(blocks)}",
             sum(one.count for one in filled[name]),
             (
-                _call("rename_block_field", repr(name), "'…'", model.owner),
-                _call("drop_block_field", repr(name), model.owner, "values='drop'"),
+                _write_call("rename_block_field", repr(name), "'…'", model.owner),
+                _write_call("drop_block_field", repr(name), model.owner, "values='drop'"),
             ),
         )
     for name in fields:
-        yield from _misfits(model, name, filled.get(name, ()))
+        yield from _check_blocks(model, name, filled.get(name, ()))
         # What is missing in an empty field may stand in one of the unknown: that must be answered first.
         if name in filled or not unknown:
-            yield from _too_few(model, name, filled.get(name, ()), usage)
+            yield from _check_minimum(model, name, filled.get(name, ()), usage)
 
 
-def _misfits(model: _Model, name: str, filled: Iterable[FilledField]) -> Iterator[Finding]:
+def _check_blocks(model: _Model, name: str, filled: Iterable[FilledField]) -> Iterator[Finding]:
     """Find blocks of another kind than a class of the code expects, and more blocks than it takes."""
     strange: Counter[str] = Counter()
     crowded: Counter[str] = Counter()
     for one in filled:
         cls = model.base.__family__.class_for(one.status)
         field = cls.__shape__.blocks[name]
-        strange.update(dict.fromkeys(one.blocks - _allowed(field), one.count))
+        strange.update(dict.fromkeys(one.blocks - _list_allowed(field), one.count))
         most = field.maximum if field.many else 1
         if most is not None and one.length > most:
             crowded[f"{cls.__name__} takes {most}"] += one.count
-    expected = " or ".join(sorted(_allowed(model.base.__shape__.blocks[name])))
+    expected = " or ".join(sorted(_list_allowed(model.base.__shape__.blocks[name])))
     for block, count in sorted(strange.items()):
         yield Finding(
             model.field(name),
             f"the code expects {expected}, but blocks {block} stand there",
             count,
-            (_call("rename_product_block", repr(block), "'…'"),),
+            (_write_call("rename_product_block", repr(block), "'…'"),),
             "a workflow that takes them out while the code still knows them",
         )
     for limit, count in sorted(crowded.items()):
@@ -177,9 +177,9 @@ def _misfits(model: _Model, name: str, filled: Iterable[FilledField]) -> Iterato
         )
 
 
-def _too_few(model: _Model, name: str, filled: Collection[FilledField], usage: Usage) -> Iterator[Finding]:
+def _check_minimum(model: _Model, name: str, filled: Collection[FilledField], usage: Usage) -> Iterator[Finding]:
     lacking: Counter[str] = Counter()
-    for status, cls, count in model.incomplete(usage):
+    for status, cls, count in model.list_demanding(usage):
         needed = cls.__shape__.blocks[name].starts_with
         enough = sum(one.count for one in filled if one.status == status and one.length >= needed)
         if needed and count > enough:
@@ -193,7 +193,7 @@ def _too_few(model: _Model, name: str, filled: Collection[FilledField], usage: U
         )
 
 
-def _unknown_values(
+def _find_unknown_values(
     base: type[DomainModel], block: str, usage: Usage, dropped: Collection[tuple[str, str]]
 ) -> Iterator[Finding]:
     for name in sorted(usage.values.get(block, {}).keys() - set(base.__shape__.values)):
@@ -202,14 +202,14 @@ def _unknown_values(
                 f"the resource type {name} of {block}",
                 "the code has no such value, but subscriptions hold some",
                 usage.count_values(block, name),
-                (_call("rename_resource_type", repr(name), "'…'", f"block={block!r}"),),
+                (_write_call("rename_resource_type", repr(name), "'…'", f"block={block!r}"),),
                 "--drop-values",
             )
 
 
-def _missing_values(model: _Model, block: str, usage: Usage) -> Iterator[Finding]:
+def _find_missing_values(model: _Model, block: str, usage: Usage) -> Iterator[Finding]:
     lacking: Counter[tuple[str, str]] = Counter()
-    for status, cls, count in model.incomplete(usage):
+    for status, cls, count in model.list_demanding(usage):
         for name in cls.__shape__.values:
             if cls.model_fields[name].is_required() and name not in cls.__shape__.nullable:
                 missing = count - usage.values.get(block, {}).get(name, {}).get(status, 0)
@@ -220,10 +220,10 @@ def _missing_values(model: _Model, block: str, usage: Usage) -> Iterator[Finding
                 f"the resource type {name} of {block}",
                 f"{cls_name} needs a value, but there is none",
                 count,
-                (_call("fill_values", repr(block), f"{{{name!r}: …}}"),),
+                (_write_call("fill_values", repr(block), f"{{{name!r}: …}}"),),
             )
 
 
-def _allowed(field: BlockField) -> set[str]:
+def _list_allowed(field: BlockField) -> set[str]:
     """Return the names of the product blocks that may stand in a field."""
     return {one.product_block_name for one in field.classes}

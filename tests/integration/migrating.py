@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from orchestrator.db import registration as register
 from orchestrator.db.registration.catalogue import read_links
 from orchestrator.db.session import Database
-from orchestrator.db.subscriptions.change_keys import link_key, value_key
+from orchestrator.db.subscriptions.change_keys import make_link_key, make_value_key
 from orchestrator.errors import ConfigurationError
 
 Call = Callable[[Connection], Any]
@@ -67,8 +67,8 @@ async def subscribe(
         await pool.execute(
             "INSERT INTO subscription_roots VALUES ($1, 'nodes', $2, $3)", subscription, number, instances[-1]
         )
-        changes[link_key(None, "nodes", number)] = [None, str(instances[-1])]
-        changes |= {value_key(instances[-1], name): [None, value] for name, value in resources.items()}
+        changes[make_link_key(None, "nodes", number)] = [None, str(instances[-1])]
+        changes |= {make_value_key(instances[-1], name): [None, value] for name, value in resources.items()}
     await pool.execute(
         "INSERT INTO subscription_changes (subscription_id, version, author, changes) VALUES ($1, 1, 'alice', $2)",
         subscription,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.db.subscriptions.change_keys import Changes, Places, link_key, value_key
+from orchestrator.db.subscriptions.change_keys import Changes, Places, make_link_key, make_value_key
 from orchestrator.types import JSON
 
 A, B, C = (UUID(int=number) for number in (10, 11, 12))
@@ -22,10 +22,10 @@ def show(*changes: Changes) -> Shown:
 
 
 MADE: Changes = {
-    link_key(None, "node"): [None, str(A)],
-    value_key(A, "name"): [None, "ams"],
-    link_key(A, "ports", 0): [None, str(B)],
-    value_key(B, "vlan"): [None, 7],
+    make_link_key(None, "node"): [None, str(A)],
+    make_value_key(A, "name"): [None, "ams"],
+    make_link_key(A, "ports", 0): [None, str(B)],
+    make_value_key(B, "vlan"): [None, 7],
 }
 
 
@@ -40,8 +40,8 @@ def test_paths_are_what_a_person_would_write() -> None:
 
 
 def test_a_block_is_shown_where_it_stood_at_that_time() -> None:
-    renamed: Changes = {link_key(None, "node"): [str(A), None], link_key(None, "router"): [None, str(A)]}
-    changed: Changes = {value_key(B, "vlan"): [7, 8]}
+    renamed: Changes = {make_link_key(None, "node"): [str(A), None], make_link_key(None, "router"): [None, str(A)]}
+    changed: Changes = {make_value_key(B, "vlan"): [7, 8]}
     assert show(MADE, changed) == {"node.ports.0.vlan": (7, 8)}
     assert show(MADE, renamed) == {"node": (str(A), None), "router": (None, str(A))}
     assert show(MADE, renamed, changed) == {"router.ports.0.vlan": (7, 8)}
@@ -54,10 +54,10 @@ def test_a_block_that_goes_is_shown_where_it_stood_before() -> None:
 
 def test_a_block_that_takes_anothers_place_is_one_change_of_each_value() -> None:
     replaced: Changes = {
-        link_key(A, "ports", 0): [str(B), str(C)],
-        value_key(B, "vlan"): [7, None],
-        value_key(C, "vlan"): [None, 8],
-        value_key(C, "speed"): [None, 10],
+        make_link_key(A, "ports", 0): [str(B), str(C)],
+        make_value_key(B, "vlan"): [7, None],
+        make_value_key(C, "vlan"): [None, 8],
+        make_value_key(C, "speed"): [None, 10],
     }
     assert show(MADE, replaced) == {
         "node.ports.0": (str(B), str(C)),
@@ -67,17 +67,17 @@ def test_a_block_that_takes_anothers_place_is_one_change_of_each_value() -> None
 
 
 def test_of_several_places_the_oldest_is_shown() -> None:
-    twice: Changes = {link_key(None, "another"): [None, str(B)]}
-    assert show(MADE, twice, {value_key(B, "vlan"): [7, 8]}) == {"node.ports.0.vlan": (7, 8)}
-    left: Changes = {link_key(A, "ports", 0): [str(B), None]}
-    assert show(MADE, twice, left, {value_key(B, "vlan"): [7, 8]}) == {"another.vlan": (7, 8)}
+    twice: Changes = {make_link_key(None, "another"): [None, str(B)]}
+    assert show(MADE, twice, {make_value_key(B, "vlan"): [7, 8]}) == {"node.ports.0.vlan": (7, 8)}
+    left: Changes = {make_link_key(A, "ports", 0): [str(B), None]}
+    assert show(MADE, twice, left, {make_value_key(B, "vlan"): [7, 8]}) == {"another.vlan": (7, 8)}
 
 
 def test_a_block_that_stands_only_below_another_subscriptions_block_has_a_path_of_its_own() -> None:
-    inside: Changes = {link_key(B, "ports", 0): [None, str(C)], value_key(C, "vlan"): [None, 7]}
+    inside: Changes = {make_link_key(B, "ports", 0): [None, str(C)], make_value_key(C, "vlan"): [None, 7]}
     assert show(inside) == {f"blocks.{B}.ports.0": (None, str(C)), f"blocks.{B}.ports.0.vlan": (None, 7)}
-    rooted: Changes = {link_key(None, "node"): [None, str(C)]}
-    assert show(inside, rooted, {value_key(C, "vlan"): [7, 8]}) == {"node.vlan": (7, 8)}
+    rooted: Changes = {make_link_key(None, "node"): [None, str(C)]}
+    assert show(inside, rooted, {make_value_key(C, "vlan"): [7, 8]}) == {"node.vlan": (7, 8)}
 
 
 @pytest.mark.parametrize("path", ["status", "insync", "node.ports.0.vlan", "blocks.x", "a b/c", str(A)])
@@ -86,5 +86,5 @@ def test_what_an_earlier_version_has_stored_is_shown_as_it_is(path: str) -> None
 
 
 def test_a_history_in_which_a_block_stands_below_itself_is_shown_all_the_same() -> None:
-    loop: Changes = {link_key(A, "x"): [None, str(B)], link_key(B, "x"): [None, str(A)]}
-    assert show(loop, {value_key(A, "vlan"): [7, 8]}) == {f"blocks.{A}.x.x.vlan": (7, 8)}
+    loop: Changes = {make_link_key(A, "x"): [None, str(B)], make_link_key(B, "x"): [None, str(A)]}
+    assert show(loop, {make_value_key(A, "vlan"): [7, 8]}) == {f"blocks.{A}.x.x.vlan": (7, 8)}

@@ -116,11 +116,11 @@ def diff_catalogues(before: Catalogue, after: Catalogue, drop: Collection[tuple[
         drop: pairs of block and resource type whose values are dropped with their place.
     """
     return [
-        *_new_blocks(before, after),
-        *_more_in_blocks(before, after),
-        *_products(before, after),
-        *_less_in_blocks(before, after, drop),
-        *_gone_blocks(before, after),
+        *_register_blocks(before, after),
+        *_extend_blocks(before, after),
+        *_change_products(before, after),
+        *_reduce_blocks(before, after, drop),
+        *_remove_blocks(before, after),
         *(
             Call("register_resource_type", (name, description))
             for name, description in sorted(after.idle_types.items())
@@ -147,10 +147,10 @@ def _register_workflow(one: Linked) -> Call:
     return Call("register_workflow", (), options)
 
 
-def _new_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
+def _register_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
     calls, later = [], []
     known = set(before.blocks)
-    for name in _users_last(after, [name for name in after.blocks if name not in before.blocks]):
+    for name in _sort_users_last(after, [name for name in after.blocks if name not in before.blocks]):
         block = after.blocks[name]
         # Blocks may refer to each other in a circle; what is not there yet is added when all are.
         missing = block.depends_on - known - {name}
@@ -169,24 +169,24 @@ def _register_block(block: CatalogueBlock, depends_on: Collection[str]) -> Call:
     return Call("register_product_block", (), options)
 
 
-def _more_in_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
+def _extend_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
     calls = []
-    for name, old, new in _in_both(before.blocks, after.blocks):
-        calls += _call_about("add_resource_types", name, new.resource_types - old.resource_types)
-        calls += _call_about("add_block_relations", name, new.depends_on - old.depends_on)
+    for name, old, new in _pair_up(before.blocks, after.blocks):
+        calls += _call_with_names("add_resource_types", name, new.resource_types - old.resource_types)
+        calls += _call_with_names("add_block_relations", name, new.depends_on - old.depends_on)
     return calls
 
 
-def _products(before: Catalogue, after: Catalogue) -> list[Call]:
+def _change_products(before: Catalogue, after: Catalogue) -> list[Call]:
     made = [after.products[name] for name in sorted(after.products) if name not in before.products]
     calls = [_register_product(product) for product in made]
-    for name, old, new in _in_both(before.products, after.products):
-        calls += _call_about("add_product_blocks", name, new.blocks - old.blocks)
-        calls += _call_about("remove_product_blocks", name, old.blocks - new.blocks)
+    for name, old, new in _pair_up(before.products, after.products):
+        calls += _call_with_names("add_product_blocks", name, new.blocks - old.blocks)
+        calls += _call_with_names("remove_product_blocks", name, old.blocks - new.blocks)
         changed = {key: value for key, value in sorted(new.fixed_inputs.items()) if old.fixed_inputs.get(key) != value}
         if changed:
             calls.append(Call("set_fixed_inputs", (name, changed)))
-        calls += _call_about("remove_fixed_inputs", name, old.fixed_inputs.keys() - new.fixed_inputs.keys())
+        calls += _call_with_names("remove_fixed_inputs", name, old.fixed_inputs.keys() - new.fixed_inputs.keys())
         if new.retired and (new.for_good != old.for_good or not old.retired):
             calls.append(_retire(new))
         elif old.retired and not new.retired:
@@ -195,7 +195,7 @@ def _products(before: Catalogue, after: Catalogue) -> list[Call]:
     return calls + [Call("remove_product", (name,)) for name in sorted(before.products) if name not in after.products]
 
 
-def _call_about(function: str, name: str, some: Collection[str]) -> list[Call]:
+def _call_with_names(function: str, name: str, some: Collection[str]) -> list[Call]:
     """Return the call for some names; none without any."""
     return [Call(function, (name, sorted(some)))] if some else []
 
@@ -219,24 +219,24 @@ def _register_product(product: CatalogueProduct) -> Call:
     return Call("register_product", (), options)
 
 
-def _less_in_blocks(before: Catalogue, after: Catalogue, drop: Collection[tuple[str, str]]) -> list[Call]:
+def _reduce_blocks(before: Catalogue, after: Catalogue, drop: Collection[tuple[str, str]]) -> list[Call]:
     calls = []
-    for name, old, new in _in_both(before.blocks, after.blocks):
-        calls += _call_about("remove_block_relations", name, old.depends_on - new.depends_on)
+    for name, old, new in _pair_up(before.blocks, after.blocks):
+        calls += _call_with_names("remove_block_relations", name, old.depends_on - new.depends_on)
         gone = old.resource_types - new.resource_types
         dropped = {one for one in gone if (name, one) in drop}
-        calls += _call_about("remove_resource_types", name, gone - dropped)
+        calls += _call_with_names("remove_resource_types", name, gone - dropped)
         if dropped:
             calls.append(Call("remove_resource_types", (name, sorted(dropped)), {"values": "drop"}))
     return calls
 
 
-def _gone_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
+def _remove_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
     circles: list[Call] = []
     calls: list[Call] = []
     gone: set[str] = set()
     doomed = [name for name in before.blocks if name not in after.blocks]
-    for name in reversed(_users_last(before, doomed)):
+    for name in reversed(_sort_users_last(before, doomed)):
         users = [one for one in doomed if name in before.blocks[one].depends_on and one not in gone and one != name]
         circles.extend(Call("remove_block_relations", (user, [name])) for user in sorted(users))
         calls.append(Call("remove_product_block", (name,)))
@@ -244,7 +244,7 @@ def _gone_blocks(before: Catalogue, after: Catalogue) -> list[Call]:
     return circles + calls
 
 
-def _users_last(catalogue: Catalogue, names: Iterable[str]) -> list[str]:
+def _sort_users_last(catalogue: Catalogue, names: Iterable[str]) -> list[str]:
     """Return blocks in such an order that those in a block's fields come before it, as far as there are no circles."""
     wanted = set(names)
     ordered: list[str] = []
@@ -263,5 +263,5 @@ def _users_last(catalogue: Catalogue, names: Iterable[str]) -> list[str]:
     return ordered
 
 
-def _in_both(before: Mapping[str, T], after: Mapping[str, T]) -> list[tuple[str, T, T]]:
+def _pair_up(before: Mapping[str, T], after: Mapping[str, T]) -> list[tuple[str, T, T]]:
     return [(name, before[name], after[name]) for name in sorted(after) if name in before]

@@ -91,7 +91,7 @@ def rename_product_block(connection: Connection, old: str, new: str) -> None:
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
     """
-    block = _block(connection, old)
+    block = _find_block(connection, old)
     require_free(connection, BLOCK, new)
     lock_subscriptions(connection)
     connection.execute(update(ProductBlockRow).where(ProductBlockRow.product_block_id == block).values(name=new))
@@ -104,7 +104,7 @@ def remove_product_block(connection: Connection, name: str) -> None:
         ConfigurationError: the block is not known, a product or another block refers to it, or subscriptions have such blocks:
             taking these out is a workflow's task.
     """
-    block = _block(connection, name)
+    block = _find_block(connection, name)
     lock_subscriptions(connection)
     users = [
         *connection.scalars(
@@ -131,7 +131,7 @@ def remove_product_block(connection: Connection, name: str) -> None:
             f"the product block {name!r} cannot be removed: subscriptions have such blocks ({count}), terminated ones"
             " included; a workflow can take them out"
         )
-    held = _types_of(connection, block)
+    held = _list_types(connection, block)
     connection.execute(delete(ProductBlockRelationRow).where(ProductBlockRelationRow.depends_on_id == block))
     connection.execute(delete(ProductBlockRow).where(ProductBlockRow.product_block_id == block))
     _delete_unused(connection, held)
@@ -143,7 +143,7 @@ def add_resource_types(connection: Connection, block: str, resource_types: Itera
     Raises:
         ConfigurationError: the block is not known.
     """
-    identity = _block(connection, block)
+    identity = _find_block(connection, block)
     names = check_names("resource_types", resource_types)
     if not names:
         return
@@ -172,14 +172,14 @@ def remove_resource_types(
     Raises:
         ConfigurationError: the block is not known or lacks one of them, or subscriptions hold values.
     """
-    identity = _block(connection, block)
+    identity = _find_block(connection, block)
     check_choice(values)
     names = check_names("resource_types", resource_types)
-    held = set(_types_of(connection, identity))
+    held = set(_list_types(connection, identity))
     for name in names:
         if name not in held:
             raise ConfigurationError(f"the product block {block!r} has no resource type {name!r}")
-        _let_go(connection, name, [identity], values)
+        _drop_or_refuse(connection, name, [identity], values)
     unwanted = find_ids(connection, RESOURCE_TYPE, names).values()
     connection.execute(
         delete(ProductBlockResourceTypeRow).where(
@@ -201,8 +201,8 @@ def remove_resource_type(connection: Connection, name: str, *, values: Values = 
         ConfigurationError: it is not known, or subscriptions hold values of it.
     """
     check_choice(values)
-    identity = _resource_type(connection, name)
-    _let_go(connection, name, _blocks_with(connection, identity), values)
+    identity = _find_resource_type(connection, name)
+    _drop_or_refuse(connection, name, _list_blocks_with(connection, identity), values)
     connection.execute(
         delete(ProductBlockResourceTypeRow).where(ProductBlockResourceTypeRow.resource_type_id == identity)
     )
@@ -223,9 +223,9 @@ def rename_resource_type(connection: Connection, old: str, new: str, *, block: s
     if block is not None:
         _rename_in_block(connection, old, new, block)
         return
-    identity = _resource_type(connection, old)
+    identity = _find_resource_type(connection, old)
     require_free(connection, RESOURCE_TYPE, new)
-    rename_values(connection, _blocks_with(connection, identity), old, new)
+    rename_values(connection, _list_blocks_with(connection, identity), old, new)
     connection.execute(
         update(ResourceTypeRow).where(ResourceTypeRow.resource_type_id == identity).values(resource_type=new)
     )
@@ -245,8 +245,8 @@ def fill_values(connection: Connection, block: str, values: Mapping[str, JSON], 
     Raises:
         ConfigurationError: the block is not known or lacks one of the resource types.
     """
-    identity = _block(connection, block)
-    held = set(_types_of(connection, identity))
+    identity = _find_block(connection, block)
+    held = set(_list_types(connection, identity))
     for name, value in values.items():
         if name not in held:
             raise ConfigurationError(
@@ -263,7 +263,7 @@ def add_block_relations(connection: Connection, block: str, depends_on: Iterable
     Raises:
         ConfigurationError: one of the blocks is not known.
     """
-    IN_BLOCKS.add(connection, _block(connection, block), depends_on)
+    IN_BLOCKS.add(connection, _find_block(connection, block), depends_on)
 
 
 def remove_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
@@ -272,22 +272,22 @@ def remove_block_relations(connection: Connection, block: str, depends_on: Itera
     Raises:
         ConfigurationError: one of the blocks is not known, or ``block`` does not refer to it.
     """
-    IN_BLOCKS.remove(connection, _block(connection, block), block, depends_on)
+    IN_BLOCKS.remove(connection, _find_block(connection, block), block, depends_on)
 
 
-def _block(connection: Connection, name: str) -> UUID:
+def _find_block(connection: Connection, name: str) -> UUID:
     require_catalogue(connection)
     return find_id(connection, BLOCK, name)
 
 
-def _resource_type(connection: Connection, name: str) -> UUID:
+def _find_resource_type(connection: Connection, name: str) -> UUID:
     require_catalogue(connection)
     return find_id(connection, RESOURCE_TYPE, check_name("resource type", name))
 
 
 def _rename_in_block(connection: Connection, old: str, new: str, block: str) -> None:
-    identity = _block(connection, block)
-    held = set(_types_of(connection, identity))
+    identity = _find_block(connection, block)
+    held = set(_list_types(connection, identity))
     if check_name("resource type", old) not in held:
         raise ConfigurationError(
             f"the product block {block!r} has no resource type {old!r} (it has {', '.join(sorted(held)) or 'none'})"
@@ -306,13 +306,13 @@ def _rename_in_block(connection: Connection, old: str, new: str, block: str) -> 
     connection.execute(
         delete(ProductBlockResourceTypeRow).where(
             ProductBlockResourceTypeRow.product_block_id == identity,
-            ProductBlockResourceTypeRow.resource_type_id == _resource_type(connection, old),
+            ProductBlockResourceTypeRow.resource_type_id == _find_resource_type(connection, old),
         )
     )
     _delete_unused(connection, [old])
 
 
-def _types_of(connection: Connection, block: UUID) -> list[str]:
+def _list_types(connection: Connection, block: UUID) -> list[str]:
     return list(
         connection.scalars(
             select(ResourceTypeRow.resource_type)
@@ -325,7 +325,7 @@ def _types_of(connection: Connection, block: UUID) -> list[str]:
     )
 
 
-def _blocks_with(connection: Connection, resource_type: UUID) -> list[UUID]:
+def _list_blocks_with(connection: Connection, resource_type: UUID) -> list[UUID]:
     return list(
         connection.scalars(
             select(ProductBlockResourceTypeRow.product_block_id).where(
@@ -335,7 +335,7 @@ def _blocks_with(connection: Connection, resource_type: UUID) -> list[UUID]:
     )
 
 
-def _let_go(connection: Connection, name: str, blocks: list[UUID], values: Values) -> None:
+def _drop_or_refuse(connection: Connection, name: str, blocks: list[UUID], values: Values) -> None:
     lock_subscriptions(connection)
     count = count_values(connection, blocks, name)
     if count and values == "refuse":

@@ -132,7 +132,7 @@ async def read_links(session: AsyncSession) -> dict[str, frozenset[str]]:
         .join(ProductRow, ProductRow.product_id == ProductWorkflowRow.product_id)
         .where(WorkflowRow.deleted_at.is_(None))
     )
-    return dict(_grouped(await session.execute(query)))
+    return dict(_group(await session.execute(query)))
 
 
 async def _read_names(
@@ -148,10 +148,10 @@ async def _read_names(
     """
     query = select(owner, name).select_from(owner.class_)
     query = query.join(name.class_) if condition is None else query.join(name.class_, condition)
-    return _grouped(await session.execute(query))
+    return _group(await session.execute(query))
 
 
-def _grouped(rows: Iterable[Row[Any, str]]) -> defaultdict[Any, frozenset[str]]:
+def _group(rows: Iterable[Row[Any, str]]) -> defaultdict[Any, frozenset[str]]:
     found: defaultdict[Any, frozenset[str]] = defaultdict(frozenset)
     for owner, name in rows:
         found[owner] |= {name}

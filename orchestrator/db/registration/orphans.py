@@ -64,7 +64,7 @@ def delete_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUI
     Raises:
         ConfigurationError: a subscription that is not terminated uses one of them.
     """
-    gone = _find_orphans(connection, _below(connection, blocks))
+    gone = _find_orphans(connection, _add_descendants(connection, blocks))
     shown: set[UUID] = set()
     for block, user, ended in connection.execute(_USERS, {"blocks": list(gone)}).all() if gone else ():
         # What is kept for terminated ones may itself refer to something of the same subscription: that is kept with it.
@@ -74,7 +74,7 @@ def delete_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUI
                 " workflow must change that first"
             )
         shown.add(block)
-    unwanted = list(gone.keys() - _below(connection, shown))
+    unwanted = list(gone.keys() - _add_descendants(connection, shown))
     connection.execute(_UNLINK, {"blocks": unwanted})
     connection.execute(_DELETE, {"blocks": unwanted})
     return gone
@@ -86,6 +86,6 @@ def _find_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUID
     return {row.subscription_instance_id: row.subscription_id for row in rows}
 
 
-def _below(connection: Connection, blocks: Collection[UUID]) -> set[UUID]:
+def _add_descendants(connection: Connection, blocks: Collection[UUID]) -> set[UUID]:
     """Return some blocks and all that stand in their fields."""
     return set(connection.scalars(_BELOW, {"blocks": list(blocks)})) if blocks else set()

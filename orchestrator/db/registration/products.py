@@ -61,7 +61,7 @@ def register_product(
         "description": description,
         "tag": tag,
     }
-    inputs = _fixed_inputs(name, fixed_inputs or {})
+    inputs = _check_fixed_inputs(name, fixed_inputs or {})
     blocks = check_names("product_blocks", product_blocks)
     find_ids(connection, BLOCK, blocks)
     product: UUID = connection.execute(insert(ProductRow).values(values).returning(ProductRow.product_id)).scalar_one()
@@ -85,7 +85,7 @@ def retire_product(connection: Connection, name: str, *, for_good: bool = True) 
     Raises:
         ConfigurationError: there is none of that name.
     """
-    product = _product(connection, name)
+    product = _find_product(connection, name)
     status = END_OF_LIFE if for_good else NOT_IN_CODE
     connection.execute(
         update(ProductRow)
@@ -100,7 +100,7 @@ def reinstate_product(connection: Connection, name: str) -> None:
     Raises:
         ConfigurationError: there is none of that name.
     """
-    product = _product(connection, name)
+    product = _find_product(connection, name)
     connection.execute(update(ProductRow).where(ProductRow.product_id == product).values(status=ACTIVE, end_date=None))
 
 
@@ -110,7 +110,7 @@ def rename_product(connection: Connection, old: str, new: str) -> None:
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
     """
-    product = _product(connection, old)
+    product = _find_product(connection, old)
     require_free(connection, PRODUCT, new)
     lock_subscriptions(connection)
     connection.execute(update(ProductRow).where(ProductRow.product_id == product).values(name=new))
@@ -122,7 +122,7 @@ def remove_product(connection: Connection, name: str) -> None:
     Raises:
         ConfigurationError: there is none of that name, or there are subscriptions.
     """
-    product = _product(connection, name)
+    product = _find_product(connection, name)
     lock_subscriptions(connection)
     count = connection.scalar(
         select(func.count()).select_from(SubscriptionRow).where(SubscriptionRow.product_id == product)
@@ -141,10 +141,10 @@ def set_fixed_inputs(connection: Connection, product: str, fixed_inputs: Mapping
     Raises:
         ConfigurationError: the product is not known, or a value cannot be kept.
     """
-    identity = _product(connection, product)
+    identity = _find_product(connection, product)
     rows = [
         {"product_id": identity, "name": name, "value": value}
-        for name, value in _fixed_inputs(product, fixed_inputs).items()
+        for name, value in _check_fixed_inputs(product, fixed_inputs).items()
     ]
     if rows:
         statement = insert_or_not(FixedInputRow)
@@ -162,7 +162,7 @@ def remove_fixed_inputs(connection: Connection, product: str, names: Iterable[st
     Raises:
         ConfigurationError: the product is not known, or lacks one of them.
     """
-    identity = _product(connection, product)
+    identity = _find_product(connection, product)
     unwanted = check_names("names", names)
     gone = connection.scalars(
         delete(FixedInputRow)
@@ -180,7 +180,7 @@ def add_product_blocks(connection: Connection, product: str, product_blocks: Ite
     Raises:
         ConfigurationError: the product or a block is not known.
     """
-    IN_PRODUCTS.add(connection, _product(connection, product), product_blocks)
+    IN_PRODUCTS.add(connection, _find_product(connection, product), product_blocks)
 
 
 def remove_product_blocks(connection: Connection, product: str, product_blocks: Iterable[str]) -> None:
@@ -189,15 +189,15 @@ def remove_product_blocks(connection: Connection, product: str, product_blocks: 
     Raises:
         ConfigurationError: the product or a block is not known, or the product lacks the block.
     """
-    IN_PRODUCTS.remove(connection, _product(connection, product), product, product_blocks)
+    IN_PRODUCTS.remove(connection, _find_product(connection, product), product, product_blocks)
 
 
-def _product(connection: Connection, name: str) -> UUID:
+def _find_product(connection: Connection, name: str) -> UUID:
     require_catalogue(connection)
     return find_id(connection, PRODUCT, name)
 
 
-def _fixed_inputs(product: str, fixed_inputs: Mapping[str, object]) -> dict[str, str]:
+def _check_fixed_inputs(product: str, fixed_inputs: Mapping[str, object]) -> dict[str, str]:
     if not isinstance(fixed_inputs, Mapping):
         raise ConfigurationError(
             f"the fixed inputs of {product!r} are a dict of names and values, such as {{'speed': '1000'}},"

@@ -47,9 +47,9 @@ def register_workflow(
     Raises:
         ConfigurationError: the name is taken, a product is not known, or one of them has a workflow of this kind already.
     """
-    kind = _target(name, target)
+    kind = _check_target(name, target)
     require_free(connection, WORKFLOW, name)
-    names = _products(connection, name, products, product_type)
+    names = _list_products(connection, name, products, product_type)
     connection.execute(
         insert(WorkflowRow).values(
             name=name,
@@ -70,7 +70,7 @@ def register_task(
     Raises:
         ConfigurationError: the name is taken, or the target is for workflows.
     """
-    if _target(name, target) not in {Target.SYSTEM, Target.VALIDATE}:
+    if _check_target(name, target) not in {Target.SYSTEM, Target.VALIDATE}:
         raise ConfigurationError(f"the task {name!r} is for SYSTEM or VALIDATE, not {target!r}: use register_workflow")
     register_workflow(connection, name=name, target=target, is_task=True, description=description)
 
@@ -194,7 +194,7 @@ def _refuse_second(
         raise ConfigurationError(describe_second_workflow(other[0], target, other[1], workflow))
 
 
-def _target(workflow: str, target: Target | str) -> Target:
+def _check_target(workflow: str, target: Target | str) -> Target:
     try:
         return Target(target)
     except ValueError:
@@ -203,7 +203,7 @@ def _target(workflow: str, target: Target | str) -> Target:
         ) from None
 
 
-def _products(
+def _list_products(
     connection: Connection, workflow: str, products: Iterable[str] | None, product_type: str | None
 ) -> tuple[str, ...]:
     if product_type is None:
