@@ -26,6 +26,19 @@ def test_the_page_is_made_by_the_command_that_it_names() -> None:
     assert printed.stdout == text("docs/transitions.md")
 
 
+def test_the_generated_reference_and_table_of_proofs_are_up_to_date() -> None:
+    """Also fails when ``tests/guarantees.toml`` names a test that does not exist."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "docpages", "--check"],
+        cwd=ROOT,
+        env={"PYTHONPATH": "scripts", "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, f"run: scripts/generate-docs\n{checked.stdout}{checked.stderr}"
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     reference = text("docs/reference.md")
     assert [name for names in AUTHORING.values() for name in names if f"[`{name}`]" not in reference] == []
