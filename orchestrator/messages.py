@@ -161,7 +161,7 @@ class AbortProcess(Message):
     idempotency_key: Key | None = None
 
 
-class Started(Message):
+class StartReply(Message):
     """The answer to a start; ``created`` is false for a repeated message."""
 
     process_id: UUID

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import structlog
 from pydantic_core import from_json
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.contextvars import bind_contextvars
 
 from orchestrator.broker.incoming import Delivery
@@ -35,7 +37,7 @@ from orchestrator.messages import (
     MessageType,
     Refused,
     ResumeProcess,
-    Started,
+    StartReply,
     StartWorkflow,
     decode,
 )
@@ -47,6 +49,10 @@ from orchestrator.settings import Limits
 from orchestrator.text import sanitise
 
 logger = structlog.get_logger(__name__)
+
+Reconcile = Callable[[AsyncSession, UUID, Limits], Awaitable[Advanced | None]]
+Outcome = tuple[MessageType, Message, Advanced | None]
+"""The reply to a command, and what must be published because of it."""
 
 
 class Handlers:
@@ -65,7 +71,11 @@ class Handlers:
             await self._dispatcher.publish(message)
             if message.status == "awaiting_callback":
                 # The answer may have come before the process parked; then the database has it.
-                await self._apply_early_answer(message)
+                step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
+                bind_contextvars(workflow=message.workflow, step=step)
+                found = await self._reconcile(apply_early_answer, message.process_id)
+                if found is not None:
+                    await self._dispatcher.try_publish(found)
         elif delivery.type == MessageType.LOOK:
             await self._look(decode(Look, delivery.body))
         else:
@@ -73,7 +83,7 @@ class Handlers:
 
     async def take_command(self, delivery: Delivery) -> None:
         """Handle a command from another service. The sender gets the outcome if it has set ``reply_to``."""
-        commands: dict[str, Callable[[Delivery], Awaitable[tuple[MessageType, Message, Advanced | None]]]] = {
+        commands: dict[str, Callable[[Delivery], Awaitable[Outcome]]] = {
             MessageType.START.value: self._start,
             MessageType.RESUME.value: self._resume,
             MessageType.ABORT.value: self._abort,
@@ -122,37 +132,30 @@ class Handlers:
             await self._dispatcher.try_publish(message)
 
     async def _look(self, message: Look) -> None:
-        try:
-            async with self._database.transaction() as session:
-                found = await look(session, message.process_id, self._limits)
-        except (NotFoundError, DefinitionError) as error:
-            # A rolling deploy: another coordinator has the code and finds the process when it is due.
-            logger.error("process not reconciled", process_id=str(message.process_id), error=str(error))  # noqa: TRY400
-            return
+        found = await self._reconcile(look, message.process_id)
         if found is not None:
             await self._dispatcher.publish(found)
 
-    async def _apply_early_answer(self, message: Advanced) -> None:
+    async def _reconcile(self, use_case: Reconcile, process_id: UUID) -> Advanced | None:
         try:
             async with self._database.transaction() as session:
-                found = await apply_early_answer(session, message.process_id, self._limits)
+                return await use_case(session, process_id, self._limits)
         except (NotFoundError, DefinitionError) as error:
-            logger.error("process not reconciled", **_log_fields(message), error=str(error))  # noqa: TRY400
-            return
-        if found is not None:
-            await self._dispatcher.try_publish(found)
+            # A rolling deploy: another coordinator has the code and finds the process when it is due.
+            logger.error("process not reconciled", process_id=str(process_id), error=str(error))  # noqa: TRY400
+            return None
 
-    async def _start(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
+    async def _start(self, delivery: Delivery) -> Outcome:
         command = decode(StartWorkflow, delivery.body)
         bind_contextvars(workflow=command.workflow, user=command.user)
         request = StartRequest(command.workflow, command.inputs, command.user, _find_key(command, delivery))
         async with self._database.transaction() as session:
             outcome = await start(session, request, self._limits)
         logger.info("workflow started" if outcome.created else "start repeated", process_id=str(outcome.process_id))
-        answer = Started(process_id=outcome.process_id, created=outcome.created)
+        answer = StartReply(process_id=outcome.process_id, created=outcome.created)
         return MessageType.STARTED, answer, outcome.message
 
-    async def _resume(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
+    async def _resume(self, delivery: Delivery) -> Outcome:
         command = decode(ResumeProcess, delivery.body)
         bind_contextvars(process_id=str(command.process_id), user=command.user)
         async with self._database.transaction() as session:
@@ -167,7 +170,7 @@ class Handlers:
             )
         return MessageType.RESUMED, Accepted(process_id=command.process_id, status=message.status), message
 
-    async def _abort(self, delivery: Delivery) -> tuple[MessageType, Message, Advanced | None]:
+    async def _abort(self, delivery: Delivery) -> Outcome:
         command = decode(AbortProcess, delivery.body)
         bind_contextvars(process_id=str(command.process_id), user=command.user)
         async with self._database.transaction() as session:
@@ -220,11 +223,6 @@ def _find_key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: D
     if key is not None and "\0" in key:
         raise MessageError("the message_id has a null character, which the database cannot hold")
     return key
-
-
-def _log_fields(message: Advanced) -> dict[str, object]:
-    step = next((one.name for one in reversed(message.entries) if one.kind == "step"), None)
-    return {"process_id": str(message.process_id), "workflow": message.workflow, "step": step}
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:

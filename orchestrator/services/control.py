@@ -16,7 +16,6 @@ from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Aborted, Event, Patched, Retried, StepSkipped, Submitted
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
-from orchestrator.engine.state import canonical, check_size
 from orchestrator.errors import (
     ConflictError,
     EnginePausedError,
@@ -30,7 +29,7 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.hooks import authorize, run_form
+from orchestrator.services.hooks import authorize, check_input, run_form
 from orchestrator.services.injection import load_arguments
 from orchestrator.services.reconcile import look
 from orchestrator.services.results import make_stamp, store
@@ -66,8 +65,7 @@ async def resume(
     # After the process was read: a request that moved it with this key has committed both together.
     if await is_repeated(session, command):
         return await _answer_repeated(session, process_id, limits)
-    _refuse_if_moved(process, seen)
-    await _refuse_if_paused(session)
+    await _check(session, process, seen)
     if process.status is not ProcessStatus.SUSPENDED:
         if any(inputs):
             raise IllegalTransitionError(f"a process that is {process.status.value} takes no input")
@@ -88,8 +86,7 @@ async def retry(
         ConflictError: it is neither failed nor waiting, or another request was faster.
     """
     process = await load_process(session, process_id)
-    _refuse_if_moved(process, seen)
-    await _refuse_if_paused(session)
+    await _check(session, process, seen)
     await _authorize(process, user, Action.RETRY)
     return await _apply(session, process, Retried(user), limits)
 
@@ -148,11 +145,7 @@ async def patch(
     process = await load_process(session, process_id)
     _refuse_if_moved(process, seen)
     await _authorize(process, user, Action.PATCH)
-    try:
-        delta = canonical(dict(changes), "the patch")
-        check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
-    except InvalidResultError as error:
-        raise InvalidInputError(str(error)) from error
+    delta = check_input(changes, "the patch", limits, process.state)
     unknown = [key for key in removed if key not in process.state]
     if unknown:
         raise InvalidInputError(f"the state has no key {unknown[0]!r} to remove")
@@ -175,8 +168,7 @@ async def skip(
     """
     _require_reason(reason)
     process = await load_process(session, process_id)
-    _refuse_if_moved(process, seen)
-    await _refuse_if_paused(session)
+    await _check(session, process, seen)
     await _authorize(process, user, Action.SKIP)
     return await _apply(session, process, StepSkipped(user, reason), limits)
 
@@ -227,6 +219,12 @@ async def _answer_repeated(session: AsyncSession, process_id: UUID, limits: Limi
     return message
 
 
+async def _check(session: AsyncSession, process: Process, seen: int | None) -> None:
+    _refuse_if_moved(process, seen)
+    if await is_paused(session):
+        raise EnginePausedError("the engine is paused: no process is resumed until it is unpaused")
+
+
 def _refuse_if_moved(process: Process, seen: int | None) -> None:
     if seen is not None and seen != process.sequence:
         raise ConflictError(
@@ -247,13 +245,12 @@ async def _authorize(process: Process, user: str, action: Action) -> None:
 
 async def _collect_input(session: AsyncSession, process: Process, inputs: Sequence[State], limits: Limits) -> State:
     try:
-        delta = canonical(await _fill(session, process, inputs), f"the form of {process.step!r}")
-        check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+        filled = await _fill(session, process, inputs)
     except FormIncompleteError as error:
         raise FormIncompleteError(error.form, process.sequence) from error
     except InvalidResultError as error:
         raise InvalidInputError(str(error)) from error
-    return delta
+    return check_input(filled, f"the form of {process.step!r}", limits, process.state)
 
 
 async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]) -> State:
@@ -277,11 +274,6 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
     except StepError as error:
         raise ConflictError(f"{what} cannot be made: {error}") from error
     return await run_form(leaf.step.form, arguments, inputs, what)
-
-
-async def _refuse_if_paused(session: AsyncSession) -> None:
-    if await is_paused(session):
-        raise EnginePausedError("the engine is paused: no process is resumed until it is unpaused")
 
 
 def _require_reason(reason: str) -> None:

@@ -14,9 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.authorization import Attempted, AuthCallback, given
 from orchestrator.db.session import is_database_loss
 from orchestrator.engine.arguments import is_async
-from orchestrator.errors import DefinitionError, ForbiddenError, PredicateFailedError
+from orchestrator.engine.state import canonical, check_size
+from orchestrator.errors import (
+    DefinitionError,
+    ForbiddenError,
+    InvalidInputError,
+    InvalidResultError,
+    PredicateFailedError,
+)
 from orchestrator.forms import fill_form
 from orchestrator.services.injection import take_models
+from orchestrator.settings import Limits
 from orchestrator.types import State
 from orchestrator.user_code import call_hook
 from orchestrator.workflow import Workflow
@@ -87,3 +95,21 @@ async def run_form(form: Callable[..., Any], arguments: Mapping[str, Any], pages
     if take_models(filled) is not None:
         raise DefinitionError(f"{what} ended with a model: a form changes nothing, so give its id to a step that does")
     return dict(filled)
+
+
+def check_input(value: Mapping[str, Any], what: str, limits: Limits, state: State | None = None) -> State:
+    """Return what a caller sends as it enters a state.
+
+    Args:
+        what: names it in error texts.
+        state: the state that it is merged into.
+
+    Raises:
+        InvalidInputError: it is not JSON, or the state would be too large.
+    """
+    try:
+        delta = canonical(dict(value), what)
+        check_size({**(state or {}), **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
+    except InvalidResultError as error:
+        raise InvalidInputError(str(error)) from error
+    return delta

@@ -18,17 +18,15 @@ from orchestrator.engine.events import Started
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.engine.references import SUBSCRIPTION_ID
-from orchestrator.engine.state import canonical, check_size
 from orchestrator.errors import (
     ConflictError,
     EnginePausedError,
     InvalidInputError,
-    InvalidResultError,
     NotFoundError,
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.hooks import authorize, check_predicate, run_form
+from orchestrator.services.hooks import authorize, check_input, check_predicate, run_form
 from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.settings import Limits
@@ -161,10 +159,4 @@ async def _run_initial_form(session: AsyncSession, plan: Plan, request: StartReq
             raise InvalidInputError(f"the workflow {request.workflow!r} has no form, but input was sent")
         return {}
     arguments = plan.form.fill({}, {"state": {}, "session": session})
-    filled = await run_form(form, arguments, request.inputs, what)
-    try:
-        state = canonical(filled, what)
-        check_size(state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
-    except InvalidResultError as error:
-        raise InvalidInputError(str(error)) from error
-    return state
+    return check_input(await run_form(form, arguments, request.inputs, what), what, limits)

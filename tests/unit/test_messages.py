@@ -24,7 +24,7 @@ from orchestrator.messages import (
     ProcessEvent,
     Refused,
     ResumeProcess,
-    Started,
+    StartReply,
     StartWorkflow,
     StepCommand,
     StepEvent,
@@ -88,7 +88,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         seen=st.none() | positions,
     ),
     st.builds(AbortProcess, user=names, reason=st.none() | names, idempotency_key=st.none() | names),
-    st.builds(Started),
+    st.builds(StartReply),
     st.builds(Accepted, status=names),
     st.builds(Refused, error=names, detail=st.text(), reasons=st.lists(documents, max_size=2), form=json_values),
     st.builds(ProcessEvent, **events, subscription_ids=st.lists(st.uuids(), max_size=2)),
@@ -146,7 +146,7 @@ def test_what_a_start_leaves_out_has_a_meaning() -> None:
 @pytest.mark.parametrize(
     ("message", "document"),
     [
-        (Started(process_id=ID, created=True), {"process_id": str(ID), "created": True}),
+        (StartReply(process_id=ID, created=True), {"process_id": str(ID), "created": True}),
         (Accepted(process_id=ID, status="running"), {"process_id": str(ID), "status": "running"}),
         (
             Refused(
