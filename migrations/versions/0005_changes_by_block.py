@@ -80,30 +80,36 @@ def convert_to_keys(history: list[Changes], resource_types: Iterable[str]) -> It
         holder, rest = "", parts
         for length in range(len(parts) - 1, 0, -1):
             above = known.get(".".join(parts[:length]))
-            if isinstance(above, str) and UUID.fullmatch(above):
-                holder, rest = above, parts[length:]
+            if _is_id(above):
+                holder, rest = str(above), parts[length:]
                 break
         else:
             if parts[0] == "blocks" and len(parts) > 2 and UUID.fullmatch(parts[1]):  # noqa: PLR2004 - and a name
                 holder, rest = parts[1], parts[2:]
         if len(rest) > 2 or (len(rest) == 2 and not rest[1].isdecimal()):  # noqa: PLR2004 - a field and a position
             return path
-        is_id = isinstance(value, str) and UUID.fullmatch(value) is not None
-        is_link = is_id and (not holder or len(rest) == 2 or path in filled or rest[0] not in names)  # noqa: PLR2004
+        is_link = _is_id(value) and (not holder or len(rest) == 2 or path in filled or rest[0] not in names)  # noqa: PLR2004
         if not is_link and (not holder or len(rest) > 1):
             return path
         return f"{holder}/{'/'.join(rest)}" if is_link else f"{holder}.{rest[0]}"
 
+    def find_all(known: Values) -> Values:
+        return {make_key(path, value, known): value for path, value in known.items()}
+
     known: Values = {}
     for changes in history:
-        before, found = dict(known), Changes()
+        before = dict(known)
         _apply(known, changes)
+        found: Changes = {}
+        # When a block has come, moved or gone, a path without an entry may have the value of another block than before.
+        has_moved = any(_is_id(value) for path, pair in changes.items() if path not in COLUMNS for value in pair)
+        if has_moved:
+            found = _diff(find_all(before), find_all(known))
         for path, (old, new) in changes.items():
-            if old is not None:
-                found.setdefault(make_key(path, old, before), [None, None])[0] = old
-            if new is not None:
-                found.setdefault(make_key(path, new, known), [None, None])[1] = new
-        yield {key: pair for key, pair in found.items() if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])}
+            if not has_moved or _is_same(before.get(path), known.get(path)):
+                key = make_key(path, old if new is None else new, before if new is None else known)
+                found.setdefault(key, [old, new])
+        yield found
 
 
 def convert_to_paths(history: list[Changes]) -> Iterator[Changes]:
@@ -116,12 +122,21 @@ def convert_to_paths(history: list[Changes]) -> Iterator[Changes]:
             continue
         before = _flatten(known)
         _apply(known, changes)
-        after = _flatten(known)
-        yield {
-            path: [before.get(path), after.get(path)]
-            for path in {**before, **after}
-            if path not in before or path not in after or before[path] != after[path]
-        }
+        yield _diff(before, _flatten(known))
+
+
+def _diff(before: Values, after: Values) -> Changes:
+    pairs = {path: [before.get(path), after.get(path)] for path in {**before, **after}}
+    return {path: pair for path, pair in pairs.items() if not _is_same(*pair)}
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and UUID.fullmatch(value) is not None
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Tell 1 from true, which Python takes for equal, also inside of lists and dicts."""
+    return json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
 
 
 def _apply(known: Values, changes: Changes) -> None:

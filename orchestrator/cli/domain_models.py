@@ -132,9 +132,8 @@ def _report_drift(context: CliContext, drift: list[Finding], helpers: list[str],
         return
     if is_written:
         context.output.line(("the file has these calls as comments: complete those that fit and remove their #", "dim"))
-        context.output.line(
-            ("rename_product and rename_product_block replace all lines that name the old or the new one", "dim")
-        )
+        for helper in sorted({"rename_product", "rename_product_block"}.intersection(helpers)):
+            context.output.line((f"{helper} replaces all lines that name the old or the new one", "dim"))
     else:
         imports = f"from orchestrator.db.registration import {', '.join(helpers)}"
         context.output.line(

@@ -1,4 +1,4 @@
-"""Deleting blocks that their subscriptions no longer have."""
+"""Delete blocks that their subscriptions no longer have."""
 
 from __future__ import annotations
 
@@ -10,30 +10,23 @@ from sqlalchemy import text as sql
 
 from orchestrator.errors import ConfigurationError
 
+# Of some blocks and all below them those that their own subscription does not reach.
 _ORPHANS = sql(
-    """
-    WITH RECURSIVE owner AS (
-        SELECT DISTINCT subscription_id FROM subscription_instances WHERE subscription_instance_id = ANY(:blocks)
-    ), reached (subscription_id, id) AS (
-        SELECT r.subscription_id, r.depends_on_id FROM subscription_roots r JOIN owner USING (subscription_id)
-        UNION
-        SELECT reached.subscription_id, r.depends_on_id
-          FROM reached JOIN subscription_instance_relations r ON r.in_use_by_id = reached.id
-    )
-    SELECT i.subscription_instance_id, i.subscription_id FROM subscription_instances i
-     WHERE i.subscription_instance_id = ANY(:blocks)
-       AND NOT EXISTS (SELECT FROM reached WHERE reached.subscription_id = i.subscription_id
-                                             AND reached.id = i.subscription_instance_id)
-    """
-)
-_BELOW = sql(
     """
     WITH RECURSIVE below (id) AS (
         SELECT unnest(CAST(:blocks AS uuid[]))
         UNION
         SELECT r.depends_on_id FROM below JOIN subscription_instance_relations r ON r.in_use_by_id = below.id
+    ), candidates AS (
+        SELECT id, subscription_id FROM below JOIN subscription_instances ON subscription_instance_id = id
+    ), reached (subscription_id, id) AS (
+        SELECT r.subscription_id, r.depends_on_id FROM subscription_roots r
+         WHERE r.subscription_id IN (SELECT subscription_id FROM candidates)
+        UNION
+        SELECT reached.subscription_id, r.depends_on_id
+          FROM reached JOIN subscription_instance_relations r ON r.in_use_by_id = reached.id
     )
-    SELECT id FROM below
+    SELECT id, subscription_id FROM candidates WHERE (subscription_id, id) NOT IN (SELECT subscription_id, id FROM reached)
     """
 )
 _USERS = sql(
@@ -48,15 +41,27 @@ _USERS = sql(
      WHERE r.depends_on_id = ANY(:blocks)
     """
 )
-# First the relations: left to the foreign key they would go too late for other blocks that go.
-_UNLINK = sql("DELETE FROM subscription_instance_relations WHERE in_use_by_id = ANY(:blocks)")
-_DELETE = sql("DELETE FROM subscription_instances WHERE subscription_instance_id = ANY(:blocks)")
+# The relations are deleted as well: left to the foreign key they would go too late for other blocks that go.
+_DELETE = sql(
+    """
+    WITH RECURSIVE kept (id) AS (
+        SELECT unnest(CAST(:shown AS uuid[]))
+        UNION
+        SELECT r.depends_on_id FROM kept JOIN subscription_instance_relations r ON r.in_use_by_id = kept.id
+    ), unwanted AS (
+        SELECT unnest(CAST(:orphans AS uuid[])) AS id EXCEPT SELECT id FROM kept
+    ), unlinked AS (
+        DELETE FROM subscription_instance_relations WHERE in_use_by_id IN (SELECT id FROM unwanted)
+    )
+    DELETE FROM subscription_instances WHERE subscription_instance_id IN (SELECT id FROM unwanted)
+    """
+)
 
 
 def delete_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUID, UUID]:
     """Delete the orphans among some blocks and all below them: blocks that stand nowhere in their own subscriptions.
 
-    Orphans that terminated subscriptions still show are kept for these.
+    Orphans that terminated subscriptions still show are kept for these, with all below them.
 
     Returns:
         The orphans, each with its owner, deleted or kept.
@@ -64,28 +69,15 @@ def delete_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUI
     Raises:
         ConfigurationError: a subscription that is not terminated uses one of them.
     """
-    gone = _find_orphans(connection, _add_descendants(connection, blocks))
+    orphans = {row.id: row.subscription_id for row in connection.execute(_ORPHANS, {"blocks": list(blocks)})}
     shown: set[UUID] = set()
-    for block, user, ended in connection.execute(_USERS, {"blocks": list(gone)}).all() if gone else ():
+    for block, user, ended in connection.execute(_USERS, {"blocks": list(orphans)}):
         # What is kept for terminated ones may itself refer to something of the same subscription: that is kept with it.
-        if not ended and user != gone[block]:
+        if not ended and user != orphans[block]:
             raise ConfigurationError(
-                f"the block {block} of the subscription {gone[block]} would be deleted, but the subscription {user} uses it: a"
-                " workflow must change that first"
+                f"the block {block} of the subscription {orphans[block]} would be deleted, but the subscription {user} uses it:"
+                " a workflow must change that first"
             )
         shown.add(block)
-    unwanted = list(gone.keys() - _add_descendants(connection, shown))
-    connection.execute(_UNLINK, {"blocks": unwanted})
-    connection.execute(_DELETE, {"blocks": unwanted})
-    return gone
-
-
-def _find_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUID, UUID]:
-    """Return those of some blocks that their own subscriptions no longer have, each with its owner."""
-    rows = connection.execute(_ORPHANS, {"blocks": list(blocks)}).all() if blocks else ()
-    return {row.subscription_instance_id: row.subscription_id for row in rows}
-
-
-def _add_descendants(connection: Connection, blocks: Collection[UUID]) -> set[UUID]:
-    """Return some blocks and all that stand in their fields."""
-    return set(connection.scalars(_BELOW, {"blocks": list(blocks)})) if blocks else set()
+    connection.execute(_DELETE, {"orphans": list(orphans), "shown": list(shown)})
+    return orphans
