@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from orchestrator.broker.connection import BrokerAddress
     from orchestrator.broker.publisher import Publisher
-    from orchestrator.db.session import Database
+    from orchestrator.db.session import Database, Driver
     from orchestrator.messages import Advanced
 
 REFUSED, INTERRUPTED = 1, 130
@@ -82,6 +82,20 @@ class CliContext:
             yield database
         finally:
             await database.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Driver]:
+        """Open one plain connection to PostgreSQL, without SQLAlchemy if the URL lets it."""
+        from orchestrator.db.connection import is_plain, open_connection
+
+        if is_plain(self.settings):
+            async with open_connection(self.settings, "orchestrator-cli") as connection:
+                yield connection
+        else:
+            async with self.database() as database:
+                await database.open()
+                async with database.pool.acquire() as pooled:
+                    yield pooled
 
     @asynccontextmanager
     async def publisher(self) -> AsyncIterator[Publisher]:
@@ -197,12 +211,11 @@ def _explain_foreign(error: BaseException) -> list[str] | None:
 
     if is_not_migrated(error):
         return [_NOT_MIGRATED]
-    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _PERMISSION_DENIED:
-        return [f"PostgreSQL refuses the user of ORCHESTRATOR_DATABASE_URL: {_one_line(error.orig)}"]
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(cause, "sqlstate", None) == _PERMISSION_DENIED:
+        return [f"PostgreSQL refuses the user of ORCHESTRATOR_DATABASE_URL: {_one_line(cause)}"]
     if is_database_outage(error):
-        return [
-            f"the connection to PostgreSQL was lost: {_one_line(error.orig if isinstance(error, DBAPIError) else error)}"
-        ]
+        return [f"the connection to PostgreSQL was lost: {_one_line(cause)}"]
     if is_broker_outage(error):
         return [f"the connection to RabbitMQ was lost: {_one_line(error)}"]
     return None

@@ -17,15 +17,6 @@ from orchestrator.cli.render import (
     state_lines,
     when,
 )
-from orchestrator.db.callbacks import read_progress
-from orchestrator.db.lookup import find_process
-from orchestrator.db.processes.queries import (
-    list_processes,
-    read_log,
-    read_process,
-    read_state,
-)
-from orchestrator.db.workflows import require_workflow
 from orchestrator.engine.log import state_after
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON, ProcessStatus
@@ -50,12 +41,12 @@ def list_command(
     """
 
     async def body(context: CliContext) -> None:
-        async with context.database() as database, database.transaction() as session:
+        from orchestrator.db.processes.newest import list_processes
+
+        async with context.connection() as connection:
             found = await list_processes(
-                session, statuses=[one.value for one in status or ()], workflow=workflow, is_task=task, limit=limit
+                connection, statuses=[one.value for one in status or ()], workflow=workflow, is_task=task, limit=limit
             )
-            if workflow is not None and not found:
-                await require_workflow(session, workflow)
         context.output.document([fields_of(one) for one in found])
         context.output.table(
             ("id", "workflow", "status", "step", "started", "by"),
@@ -95,6 +86,9 @@ def show(
 
     async def body(context: CliContext) -> None:
         from orchestrator.cli.watch import find_awaited_queue, read_form, show_input_request
+        from orchestrator.db.callbacks import read_progress
+        from orchestrator.db.lookup import find_process
+        from orchestrator.db.processes.queries import read_log, read_process, read_state
 
         async with context.database() as database:
             async with database.transaction() as session:
@@ -135,6 +129,7 @@ def watch(process: Process, timeout: Timeout = None, as_json: AsJson = False) ->
 
     async def body(context: CliContext) -> int:
         from orchestrator.cli.watch import follow
+        from orchestrator.db.lookup import find_process
 
         async with context.database() as database:
             async with database.transaction() as session:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from rich.text import Text
 
 from orchestrator.cli.output import Output, clean, coloured
-from orchestrator.db.callbacks import CallbackProgress
-from orchestrator.db.processes.queries import ProcessSummary
 from orchestrator.engine.log import LogEntry, count_tries
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID
-from orchestrator.services.pause import EngineStatus
 from orchestrator.types import JSON, State
+
+if TYPE_CHECKING:
+    from orchestrator.db.callbacks import CallbackProgress
+    from orchestrator.db.processes.newest import ProcessSummary
+    from orchestrator.services.pause import EngineStatus
 
 _WIDE = 120
 """Columns of a terminal in which the log is shown as a table."""

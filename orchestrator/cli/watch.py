@@ -14,8 +14,8 @@ from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
 from orchestrator.db.callbacks import read_progress
 from orchestrator.db.consumers import list_consumers
+from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.db.processes.queries import (
-    ProcessSummary,
     read_log,
     read_process,
 )

@@ -25,8 +25,9 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
+from orchestrator.db.connection import explain_refusal, server_settings
 from orchestrator.diagnostics import is_own, mark_own
-from orchestrator.errors import ConfigurationError, ServerUnavailableError
+from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ else:  # asyncpg's classes are generic in its stubs only
 
 ENGINE_CONNECTIONS = 8
 """Of the small pool. A durable commit alone scales to about eight connections; more only queue in the server."""
-
-STATEMENT_TIMEOUT_MS = 30_000
-"""For the engine's own statements, which take milliseconds: something is badly wrong, let go and try again."""
 
 PROCESS_ID = "orchestrator.process_id"
 PASSES_LOCKS = "orchestrator.passes_locks"
@@ -121,11 +119,8 @@ class Database:
                 connection = await asyncpg.connect(**self._connect_options())
                 await connection.close()
         except CONNECTION_ERRORS as error:
-            reason = str(error) or type(error).__name__
             place = self._url.set(password=None, drivername="postgresql").render_as_string()
-            raise ServerUnavailableError(
-                f"PostgreSQL at {place} cannot be used: {reason} (check ORCHESTRATOR_DATABASE_URL and that it runs)"
-            ) from error
+            raise explain_refusal(place, error) from error
 
     async def open(self) -> None:
         """Open the small pool.
@@ -178,12 +173,11 @@ class Database:
     def _connect_options(self) -> dict[str, Any]:
         _, options = self._engine.dialect.create_connect_args(self._url)
         known = {key: value for key, value in options.items() if key not in _DIALECT_ONLY}
-        settings = {
-            "application_name": self._application_name,
-            "jit": "off",
-            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+        return {
+            **known,
+            "timeout": self._connect_timeout,
+            "server_settings": server_settings(self._application_name),
         }
-        return {**known, "timeout": self._connect_timeout, "server_settings": settings}
 
 
 def to_jsonb(value: object) -> str:

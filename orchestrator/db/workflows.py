@@ -9,7 +9,6 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.tables import ProductRow, ProductWorkflowRow, WorkflowRow
-from orchestrator.errors import NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +25,6 @@ async def list_workflows(session: AsyncSession) -> list[Registration]:
     """Return the workflows that migrations have registered and not removed, by name."""
     rows = await session.scalars(select(WorkflowRow).where(WorkflowRow.deleted_at.is_(None)).order_by(WorkflowRow.name))
     return [Registration(row.name, row.target, row.is_task, row.description) for row in rows]
-
-
-async def require_workflow(session: AsyncSession, name: str) -> None:
-    """Check that the database knows a workflow, be it one that was removed.
-
-    Raises:
-        NotFoundError.
-    """
-    if await session.scalar(select(WorkflowRow.workflow_id).where(WorkflowRow.name == name).limit(1)) is None:
-        raise NotFoundError(f"the database knows no workflow {name!r}: 'orchestrator workflows' shows what there is")
 
 
 async def list_products(session: AsyncSession, workflow: str) -> list[tuple[UUID, str]]:

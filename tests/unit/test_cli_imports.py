@@ -41,7 +41,7 @@ FORMS = {"pydantic_forms", "email_validator"}
         ("--version", {"rich", "pydantic", "structlog", "asyncio", *SERVERS}, 180),
         ("--help", {"pydantic", "structlog", "asyncio", *SERVERS}, 350),
         ("db --help", {"structlog", *SERVERS}, 450),
-        ("list", {"orchestrator.domain", "orchestrator.services.start", "uvloop", *BROKER, *MIGRATING, *FORMS}, 680),
+        ("list", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 520),
         ("show 00000000", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 700),
         ("status", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 700),
         ("coordinator", {"consumers", *MIGRATING}, 900),

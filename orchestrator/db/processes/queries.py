@@ -1,49 +1,20 @@
-"""Read processes and their logs, for people.
-
-One process is found by its key and the newest ones by their index, however many there are. :func:`list_processes` says
-where that does not hold.
-"""
+"""Read processes and their logs, for people. One process is found by its key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.tables import LogRow, ProcessRow, WorkflowRow, columns_of
+from orchestrator.db.processes.newest import ProcessSummary
+from orchestrator.db.tables import LogRow, ProcessRow, columns_of
 from orchestrator.engine.log import LogEntry
 from orchestrator.errors import NotFoundError
 from orchestrator.types import ProcessStatus, State
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessSummary:
-    """A process without its state.
-
-    Args:
-        claimed: whether a consumer runs its step at this moment.
-        due_at: when the engine looks at it again, or tries a waiting step again.
-        assignee: who is to act on it; ``SYSTEM`` for the engine.
-    """
-
-    process_id: UUID
-    workflow: str
-    is_task: bool
-    status: str
-    step: str | None
-    sequence: int
-    started_by: str
-    actor: str
-    started_at: datetime
-    updated_at: datetime
-    claimed: bool
-    due_at: datetime | None
-    assignee: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +25,6 @@ class Unclaimed:
     step: str | None
     processes: int
     longest: float
-
-
-async def list_processes(
-    session: AsyncSession,
-    *,
-    statuses: Iterable[str] = (),
-    workflow: str | None = None,
-    is_task: bool | None = None,
-    limit: int,
-) -> list[ProcessSummary]:
-    """Return the newest processes that fit, newest first: the index on ``started_at`` is read until ``limit`` are found.
-
-    No index knows statuses or tasks: when fewer than ``limit`` fit, all processes are read (0.1 ms for each thousand).
-    """
-    query = _summaries().order_by(ProcessRow.started_at.desc(), ProcessRow.process_id).limit(limit)
-    if wanted := list(statuses):
-        query = query.where(ProcessRow.status.in_(wanted))
-    if workflow is not None:
-        # Removed ones as well: the processes of a workflow that was registered again belong to several rows.
-        ids = select(WorkflowRow.workflow_id).where(WorkflowRow.name == workflow)
-        query = query.where(ProcessRow.workflow_id.in_(ids))
-    if is_task is not None:
-        query = query.where(ProcessRow.is_task.is_(is_task))
-    return [ProcessSummary(*row) for row in await session.execute(query)]
 
 
 async def read_processes(session: AsyncSession, process_ids: Sequence[UUID]) -> list[ProcessSummary]:

@@ -12,7 +12,8 @@ from sqlalchemy import BigInteger, ColumnElement, Row, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes.queries import ProcessSummary, read_logs, read_processes
+from orchestrator.db.processes.newest import ProcessSummary
+from orchestrator.db.processes.queries import read_logs, read_processes
 from orchestrator.db.subscriptions.change_keys import Changes, Places
 from orchestrator.db.tables import (
     ProcessRow,
