@@ -187,6 +187,20 @@ def test_a_server_keeps_its_port_while_its_predecessor_is_still_dying(pair: Pair
     assert query(before["ORCHESTRATOR_DATABASE_URL"], "SELECT 1") == 1
 
 
+def test_servers_whose_settings_are_damaged_start_anew(pair: Pair) -> None:
+    """Those that run are found by their command lines and ended: nobody knows their passwords any more."""
+    before, pids = pair.variables(), pair.pids()
+    (pair.folder / "settings.json").write_text("{")
+    assert "settings.json is damaged" in pair.run("up")
+    after = pair.variables()
+    assert not set(pids.values()) & set(pair.pids().values())
+    assert after["ORCHESTRATOR_AMQP_URL"] != before["ORCHESTRATOR_AMQP_URL"]
+    assert query(after["ORCHESTRATOR_DATABASE_URL"], "SELECT 1") == 1
+    for pid in pids.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
 @contextlib.contextmanager
 def listener() -> Iterator[int]:
     """Something that listens: as much as scripts/services asks of a server that was given."""
@@ -230,23 +244,3 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
         assert outcome.returncode == 1
         assert "holds something else" in outcome.stderr
     assert (tmp_path / "postgres" / "thesis.txt").read_text() == "precious"
-
-
-def test_a_copied_or_damaged_folder_starts_anew(pair: Pair, tmp_path: Path) -> None:
-    """Its servers get data, ports and passwords of their own; those of the original run on."""
-    original = pair.variables()
-    copy = Pair(tmp_path / "copy")
-    copy.folder.mkdir()
-    (copy.folder / "settings.json").write_text((pair.folder / "settings.json").read_text())
-    try:
-        assert "was moved or copied" in copy.run("up")
-        assert copy.variables()["ORCHESTRATOR_DATABASE_URL"] != original["ORCHESTRATOR_DATABASE_URL"]
-        forgotten = copy.pids()
-        (copy.folder / "settings.json").write_text("{")
-        assert "is damaged" in copy.run("up")
-        assert not set(forgotten.values()) & set(copy.pids().values())
-        assert query(copy.variables()["ORCHESTRATOR_DATABASE_URL"], "SELECT 1") == 1
-    finally:
-        services("--dir", copy.folder, "down", "--wipe")
-    assert not copy.folder.exists()
-    assert pair.variables() == original

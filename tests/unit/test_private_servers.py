@@ -1,7 +1,8 @@
-"""The ports of private servers: a server keeps them for good, because programs know it by URL."""
+"""The ports of private servers, which a server keeps for good because programs know it by URL, and what is remembered of them."""
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -85,3 +86,42 @@ def test_a_port_that_another_program_keeps_is_an_error(
         folder.wait_for_ports("rabbitmq")
 
     assert folder.records["rabbitmq"].ports == {"amqp": port}
+
+
+def remembered(path: Path) -> Folder:
+    """A folder as another run of scripts/services finds it."""
+    folder = Folder(path)
+    folder.read()
+    return folder
+
+
+def test_ports_and_passwords_are_remembered(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "services")
+    with folder.locked():
+        folder.remember("rabbitmq", Record("data", {"amqp": 15001}, "secret"))
+
+    assert remembered(folder.path).records == folder.records
+    assert remembered(folder.path).why_anew is None
+
+
+def test_a_copied_folder_starts_anew(tmp_path: Path) -> None:
+    """Its servers would be those of the original."""
+    folder = Folder(tmp_path / "services")
+    with folder.locked():
+        folder.remember("rabbitmq", Record("data", {"amqp": 15001}, "secret"))
+    copy = shutil.copytree(folder.path, tmp_path / "copy")
+
+    found = remembered(copy)
+
+    assert found.records == {}
+    assert found.why_anew == f"{copy} was moved or copied from {folder.path}: its servers start anew"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"folder": "FOLDER", "servers": {"rabbitmq": {}}}'])
+def test_a_damaged_folder_starts_anew(tmp_path: Path, content: str) -> None:
+    (tmp_path / "settings.json").write_text(content.replace("FOLDER", str(tmp_path)))
+
+    found = remembered(tmp_path)
+
+    assert found.records == {}
+    assert found.why_anew == f"{tmp_path}/settings.json is damaged: the servers start anew"
