@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -51,13 +51,14 @@ class Screen:
         self.headline(title)
         self._print(Text(text.rstrip("\n")))
 
-    def table(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-        """Print some columns of rows."""
+    def table(self, rows: Iterable[Mapping[str, Any]], columns: str) -> None:
+        """Print some columns of rows; ``columns`` has their names with blanks between them."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
+        names = columns.split()
+        for column in names:
             table.add_column(column.replace("_", " "), justify="right" if column in _FIGURES else "left")
         for row in rows:
-            table.add_row(*(Text(str(row[column]), STYLES.get(str(row[column]), "")) for column in columns))
+            table.add_row(*(Text(str(row[column]), STYLES.get(str(row[column]), "")) for column in names))
         self.console.print(table)
 
     def expect_none(self, statement: str, wrong: Iterable[object], *, indent: int = 2) -> None:

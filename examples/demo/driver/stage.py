@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from asyncio import gather
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from .screen import Screen
 
 _PROCESSES = """
 SELECT p.process_id, left(p.process_id::text, 8) AS process, p.workflow, p.status, p.step, p.started_by, p.attempt AS attempts,
-       p.state ->> 'customer' AS customer, (p.state ->> 'protection')::boolean AS protection,
+       p.state ->> 'customer' AS customer,
        round(extract(epoch FROM p.updated_at - p.started_at), 1) AS seconds,
        count(*) FILTER (WHERE l.kind = 'step' AND l.status IN ('success', 'complete')) AS steps,
        count(*) FILTER (WHERE l.kind = 'step' AND l.status = 'skipped') AS skipped,
@@ -29,7 +29,7 @@ SELECT p.process_id, left(p.process_id::text, 8) AS process, p.workflow, p.statu
   FROM processes p JOIN process_steps l USING (process_id)
  GROUP BY p.process_id ORDER BY p.started_at
 """
-_TWICE = """
+NO_STEP_TWICE = """
 SELECT name || ' of ' || process_id FROM process_steps WHERE kind = 'step' AND status IN ('success', 'complete')
  GROUP BY process_id, name HAVING count(*) > 1
 """
@@ -74,9 +74,10 @@ class Stage:
             raise DemoError(f"{workflow} was refused: {answer.body}")
         return answer.body
 
-    async def expect_no_step_twice(self) -> None:
-        """Check what the engine promises first."""
-        self.screen.expect_none("no step has succeeded twice", await self.values(_TWICE))
+    async def expect_facts(self, facts: Mapping[str, str], *, indent: int = 2) -> None:
+        """Check statements, each by a query for what is wrong with it."""
+        for statement, query in facts.items():
+            self.screen.expect_none(statement, await self.values(query), indent=indent)
 
 
 @asynccontextmanager
