@@ -66,14 +66,15 @@ def flatten(rows: StoredSubscription) -> dict[str, JSON]:
         if value is not None:
             found[field.name] = to_jsonable_python(value.astimezone(UTC) if isinstance(value, datetime) else value)
     found |= _flatten_links(rows, None, None, rows.links)
-    for key, block in rows.blocks.items():
+    for block_id, block in rows.blocks.items():
+        key = str(block_id)  # once: it takes a microsecond
         values = {"label": block.label, **block.values}
         found |= {make_value_key(key, name): value for name, value in values.items() if value is not None}
         found |= _flatten_links(rows, block.name, key, block.links)
     return found
 
 
-def _flatten_links(rows: StoredSubscription, name: str | None, holder: UUID | None, links: Links) -> dict[str, JSON]:
+def _flatten_links(rows: StoredSubscription, name: str | None, holder: str | None, links: Links) -> dict[str, JSON]:
     return {
         make_link_key(holder, field, position if (name, field) in rows.lists else None): str(block)
         for (field, position), block in links.items()

@@ -196,9 +196,9 @@ class _Loss(NamedTuple):
 
 def _find_loss(path: str, now: object, back: object) -> _Loss | None:
     """Find where a value that was read differs from the one that was written: in value, or in type."""
-    loss = _Loss(path, now, back)
     if type(now) is type(back) and type(now) in PLAIN:
-        return None if now == back else loss
+        return None if now == back else _Loss(path, now, back)
+    loss = _Loss(path, now, back)
     if not _is_same_kind(now, back):
         return loss
     parts = _pair_parts(now, back)

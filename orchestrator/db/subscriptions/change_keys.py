@@ -30,12 +30,12 @@ _NOWHERE = "blocks."
 """Begins the path of a block that stands in no field of its own subscription, but only below another subscription's block."""
 
 
-def make_value_key(block: UUID, name: str) -> str:
+def make_value_key(block: UUID | str, name: str) -> str:
     """Return the key of a value of a block."""
     return f"{block}.{name}"
 
 
-def make_link_key(holder: UUID | None, field: str, position: int | None = None) -> str:
+def make_link_key(holder: UUID | str | None, field: str, position: int | None = None) -> str:
     """Return the key of the block in a field.
 
     Args:
