@@ -62,7 +62,7 @@ def check_callback(callback: Callable[..., object] | None, what: str, known: Col
             continue
         if parameter.default is parameter.empty:
             raise DefinitionError(
-                f"{what} asks for {parameter.name!r}; it can be asked with {', '.join(map(repr, known))}"
+                f"{what} asks for {parameter.name!r}; only these are passed: {', '.join(map(repr, known))}"
             )
 
 

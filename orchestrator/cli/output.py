@@ -126,13 +126,13 @@ class Output:
         for row in rows:
             self.line(row[0])
             named = list(zip(columns, row, strict=True))[1:]
-            told = [
+            fields = [
                 Text.assemble((f"{name} " if name else "", "dim"), cell)
                 for name, cell in named
                 if name != prose and cell
             ]
-            if told:
-                self.prose(Text("  ").join(told), indent=_HANGING)
+            if fields:
+                self.prose(Text("  ").join(fields), indent=_HANGING)
             for name, cell in named:
                 if name == prose and cell:
                     self.prose(cell, indent=_HANGING)

@@ -113,7 +113,7 @@ class Arguments:
             filled["state"] = deepcopy(state)
         missing = [name for name in self.engine if name not in filled]
         if missing:
-            raise MissingArgumentError(f"{self.what} asks for {missing[0]!r}, which is not to be had here")
+            raise MissingArgumentError(f"{self.what} requests {missing[0]!r}, which is not available in this context")
         for stored in self.stored:
             filled[stored.name] = loaded[stored.name] if loaded and stored.name in loaded else stored.default
         for parameter in self.parameters:

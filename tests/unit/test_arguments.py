@@ -186,7 +186,7 @@ def test_a_step_gets_copies_and_cannot_change_the_state_in_place() -> None:
 
 
 def test_an_engine_parameter_that_is_not_to_be_had_is_named() -> None:
-    with pytest.raises(MissingArgumentError, match="asks for 'session', which is not to be had here"):
+    with pytest.raises(MissingArgumentError, match="requests 'session', which is not available in this context"):
         fill(engine_parameters, {}, process_id=UUID(ID), idempotency_key="k")
 
 

@@ -126,7 +126,7 @@ def _one_step() -> StepList:
 
 @pytest.mark.parametrize("case", DECORATED)
 def test_a_callback_that_nobody_can_ask_is_refused_where_it_is_written(case: str) -> None:
-    with pytest.raises(DefinitionError, match=r"asks for 'directory'; it can be asked with|takes a function, not"):
+    with pytest.raises(DefinitionError, match=r"asks for 'directory'; only these are passed|takes a function, not"):
         DECORATED[case]()
 
 
