@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +15,6 @@ from orchestrator.db.migrations import upgrade
 from orchestrator.db.session import Database
 from tests.databases import Databases
 from tests.servers import NoServersError, Servers, drop_vhost, make_vhost
-
 
 LONGEST = (
     "test_chaos_servers.py",
@@ -39,6 +39,13 @@ def interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def as_wide_as_a_file() -> None:
+    """What programs print does not depend on the width of the terminal in which the tests run."""
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session")
 def servers() -> Servers:
     """Provide the servers that ``scripts/test`` has started, or that the environment names."""
@@ -60,7 +67,7 @@ def migrate(url: str) -> None:
     """Apply the engine's own migrations."""
 
     async def apply() -> None:
-        database = Database(url, pool_size=2, connect_timeout=5, application_name="tests")
+        database = Database(url, pool_size=2, connect_timeout=30, application_name="tests")
         await upgrade(database.engine, Path("there-is-none"))
         await database.close()
 

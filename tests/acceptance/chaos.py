@@ -10,7 +10,11 @@ from tests.acceptance.waiting import until
 from tests.acceptance.workflows.basic import LINKS
 
 # An innocent process may be lost with its consumer again and again where everything is killed all the time.
-PATIENT = {"ORCHESTRATOR_MAX_LOST_ATTEMPTS": "1000", "ORCHESTRATOR_PRESUMED_DEAD_AFTER": "2"}
+PATIENT = {
+    "ORCHESTRATOR_MAX_LOST_ATTEMPTS": "1000",
+    "ORCHESTRATOR_PRESUMED_DEAD_AFTER": "2",
+    "ORCHESTRATOR_CONNECT_TIMEOUT": "3",
+}
 ALL_LINKS = [f"Link {number}" for number in range(LINKS)]
 
 

@@ -95,6 +95,7 @@ def engine(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
         installation.client.listen()
         yield installation
         assert all(program.runs for program in running), "a program has ended by itself"
+        assert [program.stop() for program in running] == [0, 0]
 
 
 @pytest.fixture

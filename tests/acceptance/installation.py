@@ -21,6 +21,7 @@ from tests.acceptance.waiting import PATIENCE, until
 from tests.background import Background
 
 FAST = {
+    "ORCHESTRATOR_CONNECT_TIMEOUT": "15",  # the servers are there, and may be slow
     "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
     "ORCHESTRATOR_PRESUMED_DEAD_AFTER": "5",
     "ORCHESTRATOR_REDISPATCH_AFTER": "1",

@@ -62,7 +62,8 @@ def test_a_server_that_is_not_there_is_named(engine: Installation, program: str,
 def test_a_server_that_never_answers_is_named(engine: Installation, which: str, silent_port: int) -> None:
     """Reliability: the program waits for an answer no longer than the setting says, by default less than five seconds."""
     assert Settings.model_fields["connect_timeout"].default < 5
-    line = refused(engine, "consumer", **{which: with_port(engine.environment[which], silent_port)})
+    silent = with_port(engine.environment[which], silent_port)
+    line = refused(engine, "consumer", **{which: silent, "ORCHESTRATOR_CONNECT_TIMEOUT": "3"})
     assert which in line
     assert str(silent_port) in line
 

@@ -59,6 +59,7 @@ class Shell:
             "ORCHESTRATOR_DATABASE_URL": self.database_url,
             "ORCHESTRATOR_AMQP_URL": self.amqp_url,
             "ORCHESTRATOR_WORKFLOWS": self.workflows,
+            "ORCHESTRATOR_CONNECT_TIMEOUT": "15",
             "SERVICE_AMQP_URL": self.amqp_url,
             "NO_COLOR": "1",
             "COLUMNS": "200",

@@ -45,7 +45,7 @@ class Bench:
 
     def __init__(self, database: Database, amqp_url: str) -> None:
         self.database = database
-        self.address = BrokerAddress(amqp_url, "test", 3)
+        self.address = BrokerAddress(amqp_url, "test", 30)
         self.publisher = Publisher(self.address, Topology.of("classic"), 5)
         self.dispatcher = Dispatcher(self.publisher, database.pool)
         self.handlers = Handlers(database, self.publisher, self.dispatcher, LIMITS)

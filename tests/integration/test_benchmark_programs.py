@@ -56,6 +56,6 @@ def _program(name: str, *options: str, **variables: str) -> subprocess.Completed
         env=bare | variables,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )

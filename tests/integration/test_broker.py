@@ -33,7 +33,7 @@ COMMAND = Outgoing(Exchanges.COMMANDS, "workflow.start", "workflow.start", b"{}"
 
 
 def address(url: str) -> BrokerAddress:
-    return BrokerAddress(url, "test", 3)
+    return BrokerAddress(url, "test", 30)
 
 
 @pytest.fixture

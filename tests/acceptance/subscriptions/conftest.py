@@ -33,3 +33,4 @@ def network(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
         installation.client.listen()
         yield installation
         assert all(program.runs for program in running), "a program has ended by itself"
+        assert [program.stop() for program in running] == [0, 0]
