@@ -41,7 +41,7 @@ def interruptible() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def as_wide_as_a_file() -> None:
-    """What programs print does not depend on the width of the terminal in which the tests run."""
+    """Remove the width of the terminal in which the tests run, on which depends what programs print."""
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
 
