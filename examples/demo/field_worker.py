@@ -32,7 +32,7 @@ class Engineers:
         self._known: set[str] = set()
 
     async def take(self, message: AbstractIncomingMessage) -> None:
-        """One job; acknowledged when its answer is confirmed, so that a crash here loses none."""
+        """Take one job; it is acknowledged when its answer is confirmed, so that a crash here loses none."""
         async with message.process(requeue=True):
             key = message.message_id or ""
             if key in self._known:

@@ -3,7 +3,7 @@
     PUT    /services/{id}     503 the first time for each Idempotency-Key, then 200 and the service's number
     GET    /services/{id}     what is configured
     DELETE /services/{id}     503 the first time for each key, then 204
-    PATCH  /services/{id}     somebody changes the configuration by hand, behind everybody's back
+    PATCH  /services/{id}     change the configuration by hand, without anyone being notified
     GET    /services          everything
 
 Prints its URL when it is ready; ends on SIGTERM.

@@ -1,4 +1,4 @@
-"""An input step: the form offers what the database has at the moment when somebody opens it."""
+"""An input step: the form offers what the database has at the moment when a user opens it."""
 
 from __future__ import annotations
 

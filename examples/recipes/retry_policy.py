@@ -47,5 +47,5 @@ async def read_banner(host: str, port: int) -> State:
 
 @workflow("Read the version of a device", initial_input_form=device_form)
 def read_version() -> StepList:
-    """One step that is tried again."""
+    """Build the workflow: one step that is retried."""
     return init >> read_banner >> done

@@ -97,7 +97,7 @@ class Plan:
         )
 
     def authorizer(self, action: Action, leaf: Leaf | None = None) -> AuthCallback | None:
-        """Who decides about an action: the step's callback, else the workflow's for it, else the workflow's for all."""
+        """Return who decides about an action: the step's callback, else the workflow's for it, else the workflow's for all."""
         whole = self.workflow
         match action:
             case Action.START:

@@ -184,7 +184,7 @@ class Workflow:
 
 
 def leaves(steps: StepList) -> list[Step]:
-    """All steps of a list in order, those inside groups and callback steps included."""
+    """List all steps of a list in order, those inside groups and callback steps included."""
     found: list[Step] = []
     for item in steps:
         found.extend([item] if isinstance(item, Step) else leaves(item.steps))

@@ -22,7 +22,7 @@ class NotePage(FormPage):
 
 
 async def note_form(subscription: SubscriptionModel) -> AsyncFormGenerator:
-    """One page with the present note."""
+    """Ask for the note, with the present one filled in."""
     filled = yield create_model("NotePage", __base__=NotePage, note=(LongText | None, subscription.note))
     yield filled.model_dump()
 

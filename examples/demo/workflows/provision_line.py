@@ -53,7 +53,7 @@ class Order(FormPage):
 
 
 def order_form() -> FormGenerator:
-    """One page; what it returns is the first state of the process."""
+    """Ask for one page; what it returns is the first state of the process."""
     order = yield Order
     return order.model_dump()
 

@@ -1,7 +1,7 @@
 """A node: a router in a rack. Everything else stands on it.
 
 Three classes each for the block and the subscription. The first one names all fields and lets them be empty, because a new
-subscription is empty, and a terminated one may be anything; the others say what must be there by the time that somebody goes
+subscription is empty, and a terminated one may be anything; the others say what must be there by the time that an engineer goes
 to the rack, and by the time that customers rely on it.
 """
 

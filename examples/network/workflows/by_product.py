@@ -114,5 +114,5 @@ def _(subscription: L2vpnProvisioning) -> RootBlock:
 
 
 def place(port: PortBlockProvisioning) -> str:
-    """Where a port is, in words."""
+    """Describe where a port is."""
     return f"{port.node.node_name} {port.port_name}"

@@ -69,7 +69,7 @@ def create_core_link() -> StepList:
 
 
 def modify_form(subscription: CoreLink) -> FormGenerator:
-    """One page."""
+    """Ask for one page."""
 
     class CoreLinkChange(FormPage):
         model_config = ConfigDict(title=subscription.description)

@@ -15,7 +15,7 @@ from orchestrator.workflows.utils import modify_workflow, reconcile_workflow
 
 
 def description_form(subscription: SubscriptionModel) -> FormGenerator:
-    """One page."""
+    """Ask for one page."""
 
     class Description(FormPage):
         model_config = ConfigDict(title="Description")

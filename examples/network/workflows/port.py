@@ -55,7 +55,7 @@ def create_port() -> StepList:
 
 
 def modify_form(subscription: Port) -> FormGenerator:
-    """One page."""
+    """Ask for one page."""
 
     class PortChange(FormPage):
         model_config = ConfigDict(title=subscription.description)

@@ -117,7 +117,7 @@ def accept(subscription: SubscriptionModel, installed_by: str) -> FormGenerator:
 visit: StepList = (
     begin >> callback_step("Wait for the field engineer", send_engineer, check_report, timeout=3600) >> accept
 )
-"""Somebody goes there, and somebody else accepts what was done."""
+"""A field engineer goes to the site, and an operator accepts the work."""
 
 prepare: StepList = begin >> set_status(SubscriptionLifecycle.PROVISIONING) >> describe
 """What the subscription shall be is known: from here on it is being provisioned."""
