@@ -38,7 +38,7 @@ def test_without_the_modules_nothing_is_compared(cli: Cli, command: str) -> None
 async def test_what_only_the_author_knows_is_written_as_comments_that_need_no_more_than_to_be_let_out(
     cli: Cli, database: Database
 ) -> None:
-    """B23: the calls that the hints name, with their import; untouched, the file has nothing that ruff dislikes."""
+    """B23: the calls that the report names, with their import; untouched, the file has nothing that ruff dislikes."""
     migrate(cli, *ROLES)
     await subscribe(database, "Node P", "Node", {"ims_id": 7, "node_name": "ams"}, field="node")
     (cli.folder / "flows.py").write_text(LOADED)
@@ -46,12 +46,12 @@ async def test_what_only_the_author_knows_is_written_as_comments_that_need_no_mo
     path = cli.folder / written["path"]
     assert len(written["unloadable"]) == 2
     text = await asyncio.to_thread(path.read_text)
-    rename = "rename_resource_type(op.get_bind(), 'ims_id', 'site_id', block='Node')"
+    rename = "rename_resource_type(op.get_bind(), 'ims_id', '…', block='Node')"
     assert f"    # {rename}\n" in text
     assert "    # fill_values(op.get_bind(), 'Node', {'site_id': …})\n" in text
     assert _complaints(path) == ""
 
-    await asyncio.to_thread(path.write_text, text.replace(f"# {rename}", rename))
+    await asyncio.to_thread(path.write_text, text.replace(f"# {rename}", rename.replace("…", "site_id")))
     cli("db", "upgrade")
     assert cli.json("db", "migrate-domain-models") == {
         "path": None,
@@ -81,12 +81,12 @@ async def test_where_nothing_is_written_the_import_is_told_with_the_calls(cli: C
     assert "new name" not in shown, "nothing can have got one"
 
 
-def _put_in_place(project: Path, call: str) -> None:
-    """Let a call be all that an upgrade does which has it in its comments."""
+def _put_in_place(project: Path, call: str, name: str) -> None:
+    """Complete a call of an upgrade's comments with a name, and let it be all that the upgrade does."""
     (path,) = [one for one in project.glob("*.py") if call in one.read_text()]
     lines = path.read_text().splitlines()
     begin, end = (lines.index(f"def {name}() -> None:") for name in ("upgrade", "downgrade"))
-    path.write_text("\n".join([*lines[: begin + 1], f"    {call}", "", lines[end], "    pass", ""]))
+    path.write_text("\n".join([*lines[: begin + 1], f"    {call.replace('…', name)}", "", lines[end], "    pass", ""]))
 
 
 async def test_what_may_be_a_new_name_is_told_with_the_lines_that_it_replaces(cli: Cli, database: Database) -> None:
@@ -94,11 +94,10 @@ async def test_what_may_be_a_new_name_is_told_with_the_lines_that_it_replaces(cl
     await subscribe(database, "Node PE", "Node", {"node_name": "ams"}, field="node")
     (cli.folder / "flows.py").write_text(MODELS.replace('"Node PE": Node', '"Core": Node'))
     shown = cli("db", "migrate-domain-models", "--fixed-input", "Core:role=P", code=1, COLUMNS="1000").stdout
-    call = "rename_product(op.get_bind(), 'Node PE', 'Core')"
-    assert (
-        f"if Core is only the new name of Node PE: write {call} in place of all lines of upgrade() that name" in shown
-    )
-    _put_in_place(cli.folder / "migrations" / "project", call)
+    call = "rename_product(op.get_bind(), 'Node PE', '…')"
+    assert call in shown
+    assert "rename_product replaces all lines that name the old or the new one" in shown
+    _put_in_place(cli.folder / "migrations" / "project", call, "Core")
     cli("db", "upgrade")
     assert cli.json("db", "migrate-domain-models")["unloadable"] == []
 
