@@ -348,7 +348,7 @@ async def test_a_block_that_only_another_subscriptions_block_held_is_deleted_wit
             "the database has no product block 'Bax'",
         ),
         (lambda c: register.rename_block_field(c, "box", "x", products=["Bax"]), "the database has no product 'Bax'"),
-        (lambda c: register.rename_block_field(c, "box", "x", products=[]), "products is empty"),
+        (lambda c: register.rename_block_field(c, "box", "x", products=[]), "either of a product block, block=..."),
         (
             lambda c: register.rename_block_field(c, "box", "x"),
             "either of a product block, block=..., or of subscriptions",

@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[Call, str]] = {
     ),
     "filling in what a block lacks": (
         lambda c: register.fill_values(c, "Port", {"ims_id": 1}),
-        "the product block 'Port' has no resource type 'ims_id': add_resource_types first",
+        "the product block 'Port' has no resource type 'ims_id' (it has speed, vlan): add_resource_types must come first",
     ),
     "filling in nothing": (
         lambda c: register.fill_values(c, "Port", {"vlan": None}),

@@ -5,24 +5,15 @@ The catalogue does not know these fields, only rows of subscriptions do, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, CursorResult
 from sqlalchemy import text as sql
 
 from orchestrator.db.registration.history import change_subscriptions, lock_subscriptions
-from orchestrator.db.registration.lookup import (
-    BLOCK,
-    PRODUCT,
-    check_name,
-    check_names,
-    find_id,
-    find_ids,
-    require_catalogue,
-)
+from orchestrator.db.registration.lookup import BLOCK, PRODUCT, check_name, check_names, find_id, find_ids
 from orchestrator.db.registration.orphans import delete_orphans
 from orchestrator.db.registration.resource_values import Values, check_choice
 from orchestrator.errors import ConfigurationError
@@ -56,7 +47,7 @@ def rename_block_field(
         taken = field.count(connection, new)
         if taken:
             raise ConfigurationError(
-                f"{field} has blocks in its field {new!r} already ({taken}): {old!r} cannot be renamed to that"
+                f"{field.holder} has blocks in its field {new!r} already ({taken}): {old!r} cannot be renamed to that"
             )
     elif many is None:
         raise ConfigurationError(
@@ -64,11 +55,11 @@ def rename_block_field(
         )
     if many is False and (crowded := field.count(connection, old, length=2)):
         raise ConfigurationError(
-            f"the field {old!r} of {field} cannot hold one block: there are several in it ({crowded}); take the others out first,"
-            " with a workflow"
+            f"the field {old!r} of {field.holder} cannot hold one block: there are several in it ({crowded}); take the others"
+            " out first, with a workflow"
         )
-    parameters = field.parameters(new=new, many=many)
-    note = f"a migration has renamed the field {old} of {field} to {new}"
+    note = f"a migration has renamed the field {old} of {field.holder} to {new}"
+    parameters = {**field.parameters, "new": new, "many": many}
     change_subscriptions(connection, _RENAME.format(**field.rows), parameters, note)
 
 
@@ -102,8 +93,8 @@ def drop_block_field(
     count = field.count(connection, name)
     if count and values == "refuse":
         raise ConfigurationError(
-            f"subscriptions have blocks in the field {name!r} of {field} ({count}): values='drop' deletes these, for good; if it"
-            " only got another name, use rename_block_field"
+            f"subscriptions have blocks in the field {name!r} of {field.holder} ({count}): values='drop' deletes these, for good;"
+            " if it only got another name, use rename_block_field"
         )
     links = field.execute(connection, _DELETE).all()
     orphans = delete_orphans(connection, {link.depends_on_id for link in links})
@@ -113,7 +104,7 @@ def drop_block_field(
         "subscriptions": [*users, *orphans.values()],
         "prefixes": [*(link.prefix for link in links), *map(str, orphans)],
     }
-    change_subscriptions(connection, _FORGET, parameters, f"a migration has dropped the field {name} of {field}")
+    change_subscriptions(connection, _FORGET, parameters, f"a migration has dropped the field {name} of {field.holder}")
 
 
 _OF_BLOCKS = {
@@ -169,9 +160,9 @@ WITH moved AS (
       FROM known CROSS JOIN LATERAL split_part(key, '/', 3) AS position
      WHERE value IS NOT NULL
 ), entries AS (
-    SELECT subscription_id, old_key AS key, value AS old, NULL AS new FROM keys WHERE old_key <> new_key
-    UNION ALL
-    SELECT subscription_id, new_key, NULL, value FROM keys WHERE old_key <> new_key
+    SELECT subscription_id, key, old, new
+      FROM keys CROSS JOIN LATERAL (VALUES (old_key, value, NULL), (new_key, NULL, value)) AS entry (key, old, new)
+     WHERE old_key <> new_key
 )
 """  # noqa: S608 - built from constants
 
@@ -193,25 +184,17 @@ class _Field:
 
     Args:
         holder: names in error texts what has the field.
-        kinds: the ids of the product block or of the products.
+        parameters: of the statements: the name of the field, and the ids of the product block or of the products.
         rows: the names of tables and columns, which the statements are made of.
     """
 
     holder: str
-    name: str
-    kinds: Sequence[UUID]
+    parameters: Mapping[str, object]
     rows: Mapping[str, str]
-
-    def __str__(self) -> str:
-        return self.holder
-
-    def parameters(self, **more: object) -> dict[str, object]:
-        """Return the parameters of a statement."""
-        return {"kinds": self.kinds, "field": self.name, **more}
 
     def execute(self, connection: Connection, statement: str, **more: object) -> CursorResult[Any]:
         """Execute a statement about the field."""
-        return connection.execute(sql(statement.format(**self.rows)), self.parameters(**more))
+        return connection.execute(sql(statement.format(**self.rows)), {**self.parameters, **more})
 
     def count(self, connection: Connection, name: str, *, length: int = 1) -> int:
         """Count the holders that have at least so many blocks in a field of this name."""
@@ -219,15 +202,14 @@ class _Field:
 
 
 def _find_field(connection: Connection, name: str, block: str | None, products: Iterable[str] | None) -> _Field:
-    require_catalogue(connection)
     check_name("field", name)
-    if (block is None) == (products is None):
+    names = check_names("products", products or ())
+    if (block is None) == (not names):
         raise ConfigurationError(
             f"the field {name!r} is either of a product block, block=..., or of subscriptions, products=[...]"
         )
     if block is not None:
-        return _Field(block, name, [find_id(connection, BLOCK, block)], _OF_BLOCKS)
-    names = check_names("products", products or ())
-    if not names:
-        raise ConfigurationError(f"products is empty: the field {name!r} is of no subscription then")
-    return _Field(", ".join(names), name, [*find_ids(connection, PRODUCT, names).values()], _OF_SUBSCRIPTIONS)
+        ids = [find_id(connection, BLOCK, block)]
+        return _Field(block, {"field": name, "kinds": ids}, _OF_BLOCKS)
+    ids = list(find_ids(connection, PRODUCT, names).values())
+    return _Field(", ".join(names), {"field": name, "kinds": ids}, _OF_SUBSCRIPTIONS)

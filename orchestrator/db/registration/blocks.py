@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
-from orchestrator.db.registration.block_links import IN_BLOCKS
 from orchestrator.db.registration.history import lock_subscriptions
+from orchestrator.db.registration.links import IN_BLOCKS, TYPES
 from orchestrator.db.registration.lookup import (
     BLOCK,
     RESOURCE_TYPE,
     check_name,
     check_names,
     find_id,
-    find_ids,
-    require_catalogue,
+    rename,
     require_free,
 )
 from orchestrator.db.registration.resource_values import (
@@ -31,7 +30,6 @@ from orchestrator.db.registration.resource_values import (
 )
 from orchestrator.db.tables import (
     ProductBlockRelationRow,
-    ProductBlockResourceTypeRow,
     ProductBlockRow,
     ProductProductBlockRow,
     ProductRow,
@@ -47,7 +45,6 @@ def register_resource_type(connection: Connection, name: str, description: str =
     Raises:
         ConfigurationError: the name is taken.
     """
-    require_catalogue(connection)
     connection.execute(
         insert(ResourceTypeRow).values(
             resource_type=require_free(connection, RESOURCE_TYPE, name), description=description
@@ -75,7 +72,6 @@ def register_product_block(
     Raises:
         ConfigurationError: the name is taken, or a block in ``depends_on`` is not known.
     """
-    require_catalogue(connection)
     values = {"name": require_free(connection, BLOCK, name), "description": description, "tag": tag}
     block: UUID = connection.execute(
         insert(ProductBlockRow).values(values).returning(ProductBlockRow.product_block_id)
@@ -91,10 +87,7 @@ def rename_product_block(connection: Connection, old: str, new: str) -> None:
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
     """
-    block = _find_block(connection, old)
-    require_free(connection, BLOCK, new)
-    lock_subscriptions(connection)
-    connection.execute(update(ProductBlockRow).where(ProductBlockRow.product_block_id == block).values(name=new))
+    rename(connection, BLOCK, old, new)
 
 
 def remove_product_block(connection: Connection, name: str) -> None:
@@ -104,22 +97,18 @@ def remove_product_block(connection: Connection, name: str) -> None:
         ConfigurationError: the block is not known, a product or another block refers to it, or subscriptions have such blocks:
             taking these out is a workflow's task.
     """
-    block = _find_block(connection, name)
+    block = find_id(connection, BLOCK, name)
     lock_subscriptions(connection)
-    users = [
-        *connection.scalars(
-            select(ProductRow.name)
-            .join(ProductProductBlockRow, ProductProductBlockRow.product_id == ProductRow.product_id)
-            .where(ProductProductBlockRow.product_block_id == block)
-            .order_by(ProductRow.name)
-        ),
-        *connection.scalars(
-            select(ProductBlockRow.name)
-            .join(ProductBlockRelationRow, ProductBlockRelationRow.in_use_by_id == ProductBlockRow.product_block_id)
-            .where(ProductBlockRelationRow.depends_on_id == block, ProductBlockRelationRow.in_use_by_id != block)
-            .order_by(ProductBlockRow.name)
-        ),
-    ]
+    relation = ProductBlockRelationRow
+    products = (
+        select(ProductRow.name).join(ProductProductBlockRow).where(ProductProductBlockRow.product_block_id == block)
+    )
+    blocks = (
+        select(ProductBlockRow.name)
+        .join(relation, relation.in_use_by_id == ProductBlockRow.product_block_id)
+        .where(relation.depends_on_id == block, relation.in_use_by_id != block)
+    )
+    users = [*sorted(connection.scalars(products)), *sorted(connection.scalars(blocks))]
     if users:
         raise ConfigurationError(
             f"the product block {name!r} is part of {', '.join(map(repr, users))}: take it out there first, with"
@@ -143,21 +132,12 @@ def add_resource_types(connection: Connection, block: str, resource_types: Itera
     Raises:
         ConfigurationError: the block is not known.
     """
-    identity = _find_block(connection, block)
+    identity = find_id(connection, BLOCK, block)
     names = check_names("resource_types", resource_types)
-    if not names:
-        return
-    connection.execute(
-        insert_or_not(ResourceTypeRow).on_conflict_do_nothing(index_elements=["resource_type"]),
-        [{"resource_type": name} for name in names],
-    )
-    connection.execute(
-        insert_or_not(ProductBlockResourceTypeRow).on_conflict_do_nothing(),
-        [
-            {"product_block_id": identity, "resource_type_id": resource_type}
-            for resource_type in find_ids(connection, RESOURCE_TYPE, names).values()
-        ],
-    )
+    if names:
+        statement = insert_or_not(ResourceTypeRow).on_conflict_do_nothing(index_elements=["resource_type"])
+        connection.execute(statement, [{"resource_type": name} for name in names])
+    TYPES.add(connection, identity, names)
 
 
 def remove_resource_types(
@@ -172,21 +152,13 @@ def remove_resource_types(
     Raises:
         ConfigurationError: the block is not known or lacks one of them, or subscriptions hold values.
     """
-    identity = _find_block(connection, block)
+    identity = find_id(connection, BLOCK, block)
     check_choice(values)
     names = check_names("resource_types", resource_types)
-    held = set(_list_types(connection, identity))
+    _require_held(connection, identity, block, names)
     for name in names:
-        if name not in held:
-            raise ConfigurationError(f"the product block {block!r} has no resource type {name!r}")
         _drop_or_refuse(connection, name, [identity], values)
-    unwanted = find_ids(connection, RESOURCE_TYPE, names).values()
-    connection.execute(
-        delete(ProductBlockResourceTypeRow).where(
-            ProductBlockResourceTypeRow.product_block_id == identity,
-            ProductBlockResourceTypeRow.resource_type_id.in_(unwanted),
-        )
-    )
+    TYPES.remove(connection, identity, block, names)
     _delete_unused(connection, names)
 
 
@@ -201,11 +173,9 @@ def remove_resource_type(connection: Connection, name: str, *, values: Values = 
         ConfigurationError: it is not known, or subscriptions hold values of it.
     """
     check_choice(values)
-    identity = _find_resource_type(connection, name)
+    identity = find_id(connection, RESOURCE_TYPE, name)
     _drop_or_refuse(connection, name, _list_blocks_with(connection, identity), values)
-    connection.execute(
-        delete(ProductBlockResourceTypeRow).where(ProductBlockResourceTypeRow.resource_type_id == identity)
-    )
+    connection.execute(delete(TYPES.member.class_).where(TYPES.member == identity))
     connection.execute(delete(ResourceTypeRow).where(ResourceTypeRow.resource_type_id == identity))
 
 
@@ -223,12 +193,8 @@ def rename_resource_type(connection: Connection, old: str, new: str, *, block: s
     if block is not None:
         _rename_in_block(connection, old, new, block)
         return
-    identity = _find_resource_type(connection, old)
-    require_free(connection, RESOURCE_TYPE, new)
+    identity = rename(connection, RESOURCE_TYPE, old, new)
     rename_values(connection, _list_blocks_with(connection, identity), old, new)
-    connection.execute(
-        update(ResourceTypeRow).where(ResourceTypeRow.resource_type_id == identity).values(resource_type=new)
-    )
 
 
 def fill_values(connection: Connection, block: str, values: Mapping[str, JSON], *, overwrite: bool = False) -> None:
@@ -245,13 +211,9 @@ def fill_values(connection: Connection, block: str, values: Mapping[str, JSON], 
     Raises:
         ConfigurationError: the block is not known or lacks one of the resource types.
     """
-    identity = _find_block(connection, block)
-    held = set(_list_types(connection, identity))
+    identity = find_id(connection, BLOCK, block)
+    _require_held(connection, identity, block, values)
     for name, value in values.items():
-        if name not in held:
-            raise ConfigurationError(
-                f"the product block {block!r} has no resource type {name!r}: add_resource_types first"
-            )
         if value is None:
             raise ConfigurationError(f"a missing value of {name!r} in {block!r} cannot be filled with nothing")
         fill_missing(connection, identity, name, value, overwrite=overwrite)
@@ -263,7 +225,7 @@ def add_block_relations(connection: Connection, block: str, depends_on: Iterable
     Raises:
         ConfigurationError: one of the blocks is not known.
     """
-    IN_BLOCKS.add(connection, _find_block(connection, block), depends_on)
+    IN_BLOCKS.add(connection, find_id(connection, BLOCK, block), depends_on)
 
 
 def remove_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
@@ -272,26 +234,12 @@ def remove_block_relations(connection: Connection, block: str, depends_on: Itera
     Raises:
         ConfigurationError: one of the blocks is not known, or ``block`` does not refer to it.
     """
-    IN_BLOCKS.remove(connection, _find_block(connection, block), block, depends_on)
-
-
-def _find_block(connection: Connection, name: str) -> UUID:
-    require_catalogue(connection)
-    return find_id(connection, BLOCK, name)
-
-
-def _find_resource_type(connection: Connection, name: str) -> UUID:
-    require_catalogue(connection)
-    return find_id(connection, RESOURCE_TYPE, check_name("resource type", name))
+    IN_BLOCKS.remove(connection, find_id(connection, BLOCK, block), block, depends_on)
 
 
 def _rename_in_block(connection: Connection, old: str, new: str, block: str) -> None:
-    identity = _find_block(connection, block)
-    held = set(_list_types(connection, identity))
-    if check_name("resource type", old) not in held:
-        raise ConfigurationError(
-            f"the product block {block!r} has no resource type {old!r} (it has {', '.join(sorted(held)) or 'none'})"
-        )
+    identity = find_id(connection, BLOCK, block)
+    _require_held(connection, identity, block, [old])
     if check_name("resource type", new) == old:
         raise ConfigurationError(f"the resource type {old!r} has that name already")
     lock_subscriptions(connection)
@@ -303,36 +251,27 @@ def _rename_in_block(connection: Connection, old: str, new: str, block: str) -> 
         )
     add_resource_types(connection, block, [new])
     rename_values(connection, [identity], old, new)
-    connection.execute(
-        delete(ProductBlockResourceTypeRow).where(
-            ProductBlockResourceTypeRow.product_block_id == identity,
-            ProductBlockResourceTypeRow.resource_type_id == _find_resource_type(connection, old),
-        )
-    )
+    TYPES.remove(connection, identity, block, [old])
     _delete_unused(connection, [old])
 
 
-def _list_types(connection: Connection, block: UUID) -> list[str]:
-    return list(
-        connection.scalars(
-            select(ResourceTypeRow.resource_type)
-            .join(
-                ProductBlockResourceTypeRow,
-                ProductBlockResourceTypeRow.resource_type_id == ResourceTypeRow.resource_type_id,
+def _require_held(connection: Connection, identity: UUID, block: str, names: Iterable[str]) -> None:
+    held = _list_types(connection, identity)
+    for name in names:
+        if check_name("resource type", name) not in held:
+            raise ConfigurationError(
+                f"the product block {block!r} has no resource type {name!r} (it has {', '.join(held) or 'none'}):"
+                " add_resource_types must come first, or the name is wrong"
             )
-            .where(ProductBlockResourceTypeRow.product_block_id == block)
-        )
-    )
+
+
+def _list_types(connection: Connection, block: UUID) -> list[str]:
+    query = select(ResourceTypeRow.resource_type).join(TYPES.member.class_).where(TYPES.holder == block)
+    return sorted(connection.scalars(query))
 
 
 def _list_blocks_with(connection: Connection, resource_type: UUID) -> list[UUID]:
-    return list(
-        connection.scalars(
-            select(ProductBlockResourceTypeRow.product_block_id).where(
-                ProductBlockResourceTypeRow.resource_type_id == resource_type
-            )
-        )
-    )
+    return list(connection.scalars(select(TYPES.holder).where(TYPES.member == resource_type)))
 
 
 def _drop_or_refuse(connection: Connection, name: str, blocks: list[UUID], values: Values) -> None:
@@ -347,5 +286,5 @@ def _drop_or_refuse(connection: Connection, name: str, blocks: list[UUID], value
 
 
 def _delete_unused(connection: Connection, names: Iterable[str]) -> None:
-    held = exists().where(ProductBlockResourceTypeRow.resource_type_id == ResourceTypeRow.resource_type_id)
+    held = exists().where(TYPES.member == ResourceTypeRow.resource_type_id)
     connection.execute(delete(ResourceTypeRow).where(ResourceTypeRow.resource_type.in_(list(names)), ~held))

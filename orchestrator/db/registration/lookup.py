@@ -1,4 +1,4 @@
-"""Find rows by the names that migrations use; the error for an unknown name lists the known ones."""
+"""Find and rename rows by the names that migrations use; the error for an unknown name lists the known ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, select, text
+from sqlalchemy import ColumnElement, Connection, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
 
+from orchestrator.db.registration.history import lock_subscriptions
 from orchestrator.db.tables import ProductBlockRow, ProductRow, ResourceTypeRow, WorkflowRow
 from orchestrator.errors import ConfigurationError
 
@@ -105,6 +106,7 @@ def find_ids(connection: Connection, kind: Named, names: Iterable[str]) -> dict[
     Raises:
         ConfigurationError: there is none for one of them.
     """
+    _require_table(connection, kind)
     wanted = list(names)
     if not wanted:
         return {}
@@ -127,7 +129,27 @@ def require_free(connection: Connection, kind: Named, name: str) -> str:
     Raises:
         ConfigurationError: it is taken.
     """
+    _require_table(connection, kind)
     taken = select(kind.identity).where(kind.name == check_name(kind.word, name), *kind.condition)
     if connection.scalar(taken) is not None:
         raise ConfigurationError(f"the database has a {kind.word} {name!r} already: a name stands for one only")
     return name
+
+
+def rename(connection: Connection, kind: Named, old: str, new: str) -> UUID:
+    """Give what a name stands for another name; return its id.
+
+    Raises:
+        ConfigurationError: there is no ``old``, or ``new`` is taken.
+    """
+    identity = find_id(connection, kind, old)
+    require_free(connection, kind, new)
+    lock_subscriptions(connection)
+    connection.execute(update(kind.name.class_).where(kind.identity == identity).values({kind.name.key: new}))
+    return identity
+
+
+def _require_table(connection: Connection, kind: Named) -> None:
+    # The table of workflows is older than those of products.
+    if kind is not WORKFLOW:
+        require_catalogue(connection)

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_not
 
-from orchestrator.db.registration.block_links import IN_PRODUCTS
 from orchestrator.db.registration.history import lock_subscriptions
+from orchestrator.db.registration.links import IN_PRODUCTS
 from orchestrator.db.registration.lookup import (
     BLOCK,
     PRODUCT,
@@ -18,7 +18,7 @@ from orchestrator.db.registration.lookup import (
     find_id,
     find_ids,
     format_value,
-    require_catalogue,
+    rename,
     require_free,
 )
 from orchestrator.db.registration.workflows import link_workflow
@@ -54,7 +54,6 @@ def register_product(
         ConfigurationError: the name is taken, a block or workflow is not known, or two workflows are of a kind of which a
             product has one at most.
     """
-    require_catalogue(connection)
     values = {
         "name": require_free(connection, PRODUCT, name),
         "product_type": check_name("product type", product_type),
@@ -85,7 +84,7 @@ def retire_product(connection: Connection, name: str, *, for_good: bool = True) 
     Raises:
         ConfigurationError: there is none of that name.
     """
-    product = _find_product(connection, name)
+    product = find_id(connection, PRODUCT, name)
     status = END_OF_LIFE if for_good else NOT_IN_CODE
     connection.execute(
         update(ProductRow)
@@ -100,7 +99,7 @@ def reinstate_product(connection: Connection, name: str) -> None:
     Raises:
         ConfigurationError: there is none of that name.
     """
-    product = _find_product(connection, name)
+    product = find_id(connection, PRODUCT, name)
     connection.execute(update(ProductRow).where(ProductRow.product_id == product).values(status=ACTIVE, end_date=None))
 
 
@@ -110,10 +109,7 @@ def rename_product(connection: Connection, old: str, new: str) -> None:
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
     """
-    product = _find_product(connection, old)
-    require_free(connection, PRODUCT, new)
-    lock_subscriptions(connection)
-    connection.execute(update(ProductRow).where(ProductRow.product_id == product).values(name=new))
+    rename(connection, PRODUCT, old, new)
 
 
 def remove_product(connection: Connection, name: str) -> None:
@@ -122,7 +118,7 @@ def remove_product(connection: Connection, name: str) -> None:
     Raises:
         ConfigurationError: there is none of that name, or there are subscriptions.
     """
-    product = _find_product(connection, name)
+    product = find_id(connection, PRODUCT, name)
     lock_subscriptions(connection)
     count = connection.scalar(
         select(func.count()).select_from(SubscriptionRow).where(SubscriptionRow.product_id == product)
@@ -141,7 +137,7 @@ def set_fixed_inputs(connection: Connection, product: str, fixed_inputs: Mapping
     Raises:
         ConfigurationError: the product is not known, or a value cannot be kept.
     """
-    identity = _find_product(connection, product)
+    identity = find_id(connection, PRODUCT, product)
     rows = [
         {"product_id": identity, "name": name, "value": value}
         for name, value in _check_fixed_inputs(product, fixed_inputs).items()
@@ -162,7 +158,7 @@ def remove_fixed_inputs(connection: Connection, product: str, names: Iterable[st
     Raises:
         ConfigurationError: the product is not known, or lacks one of them.
     """
-    identity = _find_product(connection, product)
+    identity = find_id(connection, PRODUCT, product)
     unwanted = check_names("names", names)
     gone = connection.scalars(
         delete(FixedInputRow)
@@ -180,7 +176,7 @@ def add_product_blocks(connection: Connection, product: str, product_blocks: Ite
     Raises:
         ConfigurationError: the product or a block is not known.
     """
-    IN_PRODUCTS.add(connection, _find_product(connection, product), product_blocks)
+    IN_PRODUCTS.add(connection, find_id(connection, PRODUCT, product), product_blocks)
 
 
 def remove_product_blocks(connection: Connection, product: str, product_blocks: Iterable[str]) -> None:
@@ -189,12 +185,7 @@ def remove_product_blocks(connection: Connection, product: str, product_blocks: 
     Raises:
         ConfigurationError: the product or a block is not known, or the product lacks the block.
     """
-    IN_PRODUCTS.remove(connection, _find_product(connection, product), product, product_blocks)
-
-
-def _find_product(connection: Connection, name: str) -> UUID:
-    require_catalogue(connection)
-    return find_id(connection, PRODUCT, name)
+    IN_PRODUCTS.remove(connection, find_id(connection, PRODUCT, product), product, product_blocks)
 
 
 def _check_fixed_inputs(product: str, fixed_inputs: Mapping[str, object]) -> dict[str, str]:

@@ -112,7 +112,6 @@ def link_workflow(connection: Connection, workflow: str, products: Iterable[str]
         ConfigurationError: the workflow or a product is not known, the workflow is of no product, or a product has another of
             its kind, of which it may have one only; the text names both.
     """
-    require_catalogue(connection)
     wanted = find_ids(connection, PRODUCT, check_names("products", products))
     identity = find_id(connection, WORKFLOW, workflow)
     target = connection.execute(select(WorkflowRow.target).where(WorkflowRow.workflow_id == identity)).scalar_one()
@@ -136,7 +135,6 @@ def unlink_workflow(connection: Connection, workflow: str, products: Iterable[st
     Raises:
         ConfigurationError: the workflow or a product is not known.
     """
-    require_catalogue(connection)
     unwanted = find_ids(connection, PRODUCT, check_names("products", products))
     connection.execute(
         delete(ProductWorkflowRow).where(
