@@ -103,9 +103,14 @@ def queue_of(workflow: str, step: str | None) -> str | None:
 
 
 def step_queues() -> set[str]:
-    """Return all step queues that the workflows of the code name, except broken ones, which run nowhere."""
+    """Return all step queues that the project's workflows name, except broken ones, which run nowhere.
+
+    Workflows that ship with the engine use the standard queues; their modules need not be imported for that.
+    """
     found: set[str] = set()
     for workflow in known_workflows():
+        if ships_with_engine(workflow):
+            continue
         with contextlib.suppress(DefinitionError):
             found.update(leaf.queue for leaf in plan_of(workflow).leaves)
     return found

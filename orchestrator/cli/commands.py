@@ -72,11 +72,17 @@ COMMANDS = (
         panel="Processes",
     ),
     Section(
-        "engine",
+        "status",
         {
             "status": (
                 "Show whether the engine runs, its consumers and when they were last seen, and how much waits in its queues."
-            ),
+            )
+        },
+        panel="Engine",
+    ),
+    Section(
+        "workflows",
+        {
             "workflows": "Show which workflows the code and the database know. One can be started when both do.",
         },
         panel="Engine",

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.context import CliContext, execute
-from orchestrator.cli.engine import describe_workflow
 from orchestrator.cli.migrations import (
     report_written,
     require_applied,
@@ -20,6 +19,7 @@ from orchestrator.cli.migrations import (
 )
 from orchestrator.cli.options import AsJson, check_text
 from orchestrator.cli.output import clean
+from orchestrator.cli.workflows import describe_workflow
 from orchestrator.db import migrations
 from orchestrator.db.registration.autogenerate import Linked, diff_workflows, refuse_second_workflows
 from orchestrator.db.registration.catalogue import read_catalogue, read_links

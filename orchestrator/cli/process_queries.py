@@ -85,7 +85,7 @@ def show(
     """
 
     async def body(context: CliContext) -> None:
-        from orchestrator.cli.watch import find_awaited_queue, read_form, show_input_request
+        from orchestrator.cli.queues import find_awaited_queue
         from orchestrator.db.callbacks import read_progress
         from orchestrator.db.lookup import find_process
         from orchestrator.db.processes.queries import read_log, read_process, read_state
@@ -105,6 +105,8 @@ def show(
             queue = find_awaited_queue(context, summary)
             form: JSON = None
             if summary.status == ProcessStatus.SUSPENDED:
+                from orchestrator.cli.watch import read_form
+
                 form = await read_form(context, database, process_id)
         document = process_document(summary, entries, callback) | {"form": form, "queue": queue}
         context.output.document(document if known is None else document | {"state": known})
@@ -115,6 +117,8 @@ def show(
             context.output.line()
             state_lines(context.output, known, "state" if at is None else f"state after entry {at}")
         if summary.status == ProcessStatus.SUSPENDED:
+            from orchestrator.cli.watch import show_input_request
+
             context.output.line()
             show_input_request(context.output, process_id, summary.step, summary.sequence, form)
 

@@ -11,10 +11,10 @@ import typer
 from orchestrator.cli.context import INTERRUPTED, REFUSED, CliContext, prepare, refuse
 from orchestrator.cli.output import Output
 from orchestrator.cli.startup_checks import warn_about_project
+from orchestrator.db.engine_lock import is_paused
 from orchestrator.log import configure_logging
 from orchestrator.registry import step_queues
 from orchestrator.runtime import leave, run_program
-from orchestrator.services.pause import engine_status
 from orchestrator.settings import Settings
 from orchestrator.workflow import DEFAULT_QUEUE, MAX_NAME_LENGTH, TASK_QUEUE
 
@@ -110,7 +110,7 @@ def run(program: Program) -> None:
 async def _check_and_run(program: Program, context: CliContext, stopping: asyncio.Event) -> None:
     async with context.database() as database:
         async with database.transaction() as session:
-            await engine_status(session)  # in a database that was never migrated its error is explained in one line
+            await is_paused(session)  # in a database that was never migrated its error is explained in one line
         context.load_workflows()
         await warn_about_project(context, database)
     await program(context.settings, stopping)

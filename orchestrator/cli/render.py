@@ -18,7 +18,7 @@ from orchestrator.types import JSON, State
 if TYPE_CHECKING:
     from orchestrator.db.callbacks import CallbackProgress
     from orchestrator.db.processes.newest import ProcessSummary
-    from orchestrator.services.pause import EngineStatus
+    from orchestrator.db.status import EngineStatus
 
 _WIDE = 120
 """Columns of a terminal in which the log is shown as a table."""

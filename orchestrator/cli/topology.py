@@ -5,9 +5,9 @@ from __future__ import annotations
 from orchestrator.broker.connection import connect, declare
 from orchestrator.broker.topology import EXCHANGES, Topology
 from orchestrator.cli.context import CliContext, execute
-from orchestrator.cli.engine import depth_cells, measure_all
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
+from orchestrator.cli.queues import depth_cells, measure_all
 from orchestrator.errors import DefinitionError
 from orchestrator.registry import known_workflows, plan_of, step_queues
 

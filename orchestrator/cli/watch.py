@@ -11,28 +11,25 @@ from uuid import UUID
 from orchestrator.cli.context import REFUSED, CliContext
 from orchestrator.cli.forms import resume_command, show_form
 from orchestrator.cli.output import Output, clean
+from orchestrator.cli.queues import UNATTENDED_AFTER, find_awaited_queue, reader_of
 from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
 from orchestrator.db.callbacks import read_progress
-from orchestrator.db.consumers import list_consumers
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.db.processes.queries import (
     read_log,
     read_process,
 )
 from orchestrator.db.session import Database, is_connection_error
+from orchestrator.db.status import list_consumers
 from orchestrator.engine.log import LogEntry, count_tries
-from orchestrator.errors import DefinitionError, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.types import JSON, ProcessStatus
-from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
 
 if TYPE_CHECKING:
     from rich.status import Status
 
 POLL_INTERVAL = 0.2
 """Seconds between two looks: quick enough for people, and two indexed reads each."""
-
-UNATTENDED_AFTER = 5.0
-"""Seconds without progress after which a missing consumer is reported."""
 
 OUTAGE = 30.0
 """Seconds for which PostgreSQL may be away while a process is followed."""
@@ -75,7 +72,7 @@ async def follow(
                 break
             if deadline is not None and loop.time() >= deadline:
                 break
-            await _hint(context, database, seen)
+            await _hint(context, seen)
             if spinner is not None:
                 spinner.update(_describe_moment(seen.process, loop.time() - seen.moved_at))
             await asyncio.sleep(POLL_INTERVAL)
@@ -111,15 +108,15 @@ async def _catch_up(context: CliContext, database: Database, process_id: UUID, s
             context.output.prose(entry_line(entry, numbers.get(entry.sequence)))
 
 
-async def _hint(context: CliContext, database: Database, seen: _Seen) -> None:
+async def _hint(context: CliContext, seen: _Seen) -> None:
     """Print a note, once, when no consumer seems to run the step."""
     if seen.hinted or asyncio.get_running_loop().time() - seen.moved_at < UNATTENDED_AFTER:
         return
     seen.hinted = True
     if seen.process is None or seen.process.status != ProcessStatus.RUNNING or seen.process.claimed:
         return
-    async with database.transaction() as session:
-        consumers = await list_consumers(session)
+    async with context.connection() as connection:
+        consumers = await list_consumers(connection)
     alive = [one for one in consumers if one.silent_for <= context.settings.presumed_dead_after]
     queue = find_awaited_queue(context, seen.process)
     if not alive:
@@ -196,21 +193,3 @@ def _describe_moment(process: ProcessSummary, since: float) -> str:
 
 def _spinner(context: CliContext) -> AbstractContextManager[Status | None]:
     return context.output.console.status("…") if context.output.is_live else nullcontext()
-
-
-def find_awaited_queue(context: CliContext, process: ProcessSummary) -> str | None:
-    """Return the step queue in which a process waits for a consumer, if it does and this program knows its workflow."""
-    if process.status != ProcessStatus.RUNNING or process.claimed:
-        return None
-    from orchestrator.registry import queue_of
-
-    try:
-        context.load_workflows()
-    except DefinitionError:
-        return None
-    return queue_of(process.workflow, process.step)
-
-
-def reader_of(queue: str) -> str:
-    """Return the command that reads a step queue."""
-    return "orchestrator consumer" if queue in {DEFAULT_QUEUE, TASK_QUEUE} else f"orchestrator consumer --queue {queue}"

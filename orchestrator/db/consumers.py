@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -31,30 +30,6 @@ _REMOVE_SILENT = text(
     """  # noqa: S608 - built from constants
 )
 
-# Only running processes are claimed; they are few, and indexed.
-_LIST = text(
-    """
-    SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at,
-           GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for,
-           (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running
-      FROM consumers c
-     ORDER BY c.name
-    """
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerSighting:
-    """A consumer, the seconds since its last heartbeat by the database's clock, and how many steps it runs."""
-
-    name: str
-    queues: tuple[str, ...]
-    concurrency: int
-    started_at: datetime
-    seen_at: datetime
-    silent_for: float
-    running: int
-
 
 async def record_heartbeat(
     pool: DriverPool, consumer_id: UUID, name: str, queues: Sequence[str], concurrency: int
@@ -76,19 +51,3 @@ async def remove_consumer(pool: DriverPool, consumer_id: UUID) -> None:
 async def remove_silent_consumers(session: AsyncSession, silent_for: float) -> None:
     """Delete the rows of consumers that have been silent for so many seconds and have claimed nothing."""
     await session.execute(_REMOVE_SILENT, {"silent_for": silent_for})
-
-
-async def list_consumers(session: AsyncSession) -> list[ConsumerSighting]:
-    """Return all consumers, by name."""
-    return [
-        ConsumerSighting(
-            name=row.name,
-            queues=tuple(row.queues),
-            concurrency=row.concurrency,
-            started_at=row.started_at,
-            seen_at=row.seen_at,
-            silent_for=row.silent_for,
-            running=row.running,
-        )
-        for row in await session.execute(_LIST)
-    ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-IS_PAUSED = "EXISTS (SELECT FROM engine_settings WHERE global_lock)"
-"""SQL: whether the engine is paused. For statements that must ask in the same moment in which they act."""
+from orchestrator.db.status import IS_PAUSED
 
 _READ = text(f"SELECT {IS_PAUSED}")
 

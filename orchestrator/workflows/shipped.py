@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from orchestrator.registry import LazyWorkflowInstance, import_modules
-from orchestrator.services.subscriptions import check_rules
 
 
-def load_workflows(modules: Iterable[str]) -> None:
-    """Register what ships, import the user's modules, and look at the rules that these have changed.
+def load_workflows(modules: Sequence[str]) -> None:
+    """Register what ships, import the user's modules, and check the rules that these have changed.
 
     Raises:
         DefinitionError: a module cannot be imported, or a rule can never be right; the text names it.
     """
     LazyWorkflowInstance("orchestrator.workflows.modify_note", "modify_note")
-    import_modules(modules)
-    check_rules()
+    if modules:
+        import_modules(modules)
+        # Its import takes longer than everything else here, and no project means no changed rules.
+        from orchestrator.services.subscriptions import check_rules
+
+        check_rules()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,13 @@ def aside() -> StepList:
     return init >> configure >> done
 
 LazyWorkflowInstance("flows", "aside")
+"""
+STATUS = """
+import contextlib, json, sys
+from orchestrator.cli import main
+with contextlib.suppress(SystemExit):
+    main(["status", "--json"])
+print(json.dumps(sorted(sys.modules)))
 """
 QUEUE = "orchestrator.steps.configuration"
 
@@ -119,3 +129,20 @@ def test_whoever_looks_at_a_process_whose_input_step_is_gone_is_told_what_to_do(
 
     (cli.folder / "flows.py").write_text(written)
     assert cli.json("resume", process, "--input", '{"approved": true}')["status"] == "completed"
+
+
+def test_status_without_workflows_imports_neither_sqlalchemy_nor_domain_models(cli: Cli) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STATUS],
+        env=cli.environment | {"ORCHESTRATOR_WORKFLOWS": ""},
+        cwd=cli.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    shown, _, imported = done.stdout.rstrip().rpartition("\n")
+
+    assert {queue["exists"] for queue in json.loads(shown)["queues"]} == {False}
+    assert set(json.loads(imported)) & {"sqlalchemy", "alembic", "pydantic_forms", "orchestrator.domain"} == set()
+    assert len(json.loads(imported)) <= 640

@@ -17,7 +17,10 @@ from orchestrator.registry import (
     plan_of,
     products_of,
     ships_with_engine,
+    step_queues,
 )
+from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
+from orchestrator.workflows.shipped import load_workflows
 
 GOOD = """
 from orchestrator.workflow import begin, step, workflow
@@ -273,3 +276,15 @@ def test_the_engines_own_workflows_are_told_from_the_users(write: Write) -> None
 
     assert ships_with_engine("modify_note")
     assert not ships_with_engine("mine")
+
+
+def test_workflows_that_ship_use_the_standard_queues_so_status_need_not_import_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_instances", {})
+    load_workflows(())
+    shipped = [name for name in known_workflows() if ships_with_engine(name)]
+
+    assert "modify_note" in shipped
+    assert step_queues() == set()
+    assert {leaf.queue for name in shipped for leaf in plan_of(name).leaves} <= {DEFAULT_QUEUE, TASK_QUEUE}

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.consumers import IS_SILENT
-from orchestrator.db.engine_lock import IS_PAUSED
 from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.db.session import Driver, DriverPool
+from orchestrator.db.status import IS_PAUSED
 from orchestrator.engine.process import Process
 from orchestrator.messages import StepCommand
 
@@ -34,8 +34,6 @@ RETURNING {COLUMNS}, p.claimed_at, set_config('synchronous_commit', 'off', true)
 
 _LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
 _TIMES = "SELECT process_id, claimed_at FROM processes WHERE status = 'running' AND claimed_by = $1"
-_COUNT = text("SELECT count(*) FROM processes WHERE status = 'running' AND claimed_by IS NOT NULL")
-
 _HAS_MOVED_ON = """
 SELECT EXISTS (SELECT FROM processes
                 WHERE process_id = $1 AND status = 'running' AND claimed_by IS NULL
@@ -121,8 +119,3 @@ async def lock_lost_claims(session: AsyncSession, silent_for: float, limit: int)
     """
     rows = await session.execute(_LOCK_LOST, {"silent_for": silent_for, "limit": limit})
     return [Claim(build_process(row), row["claimed_by"], row["consumer"], row["claimed_at"]) for row in rows.mappings()]
-
-
-async def count_claims(session: AsyncSession) -> int:
-    """Return how many steps run at this moment."""
-    return int(await session.scalar(_COUNT) or 0)

@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
-from orchestrator.db.engine_lock import IS_PAUSED
 from orchestrator.db.processes.advance import build_log_row, wake_expression
 from orchestrator.db.session import get_driver, to_jsonb
+from orchestrator.db.status import IS_PAUSED
 from orchestrator.engine.decide import Decision
 
 _START_FACTS = text(

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.db.tables import LogRow, ProcessRow, columns_of
 from orchestrator.engine.log import LogEntry
 from orchestrator.errors import NotFoundError
-from orchestrator.types import ProcessStatus, State
-
-
-@dataclass(frozen=True, slots=True)
-class Unclaimed:
-    """Processes that stand at one step and wait for a consumer, and for how many seconds the longest has."""
-
-    workflow: str
-    step: str | None
-    processes: int
-    longest: float
+from orchestrator.types import State
 
 
 async def read_processes(session: AsyncSession, process_ids: Sequence[UUID]) -> list[ProcessSummary]:
@@ -71,19 +61,6 @@ async def read_logs(session: AsyncSession, process_ids: Sequence[UUID]) -> dict[
     for process_id, *row in await session.execute(query):
         logs[process_id].append(_entry(row))
     return logs
-
-
-async def list_unclaimed(session: AsyncSession, after: float) -> list[Unclaimed]:
-    """Return the steps that no consumer has claimed for ``after`` seconds, the longest wait first."""
-    waited = func.extract("epoch", func.now() - ProcessRow.updated_at)
-    longest = func.max(waited)
-    query = (
-        select(ProcessRow.workflow, ProcessRow.step, func.count(), longest)
-        .where(ProcessRow.status == ProcessStatus.RUNNING.value, ProcessRow.claimed_by.is_(None), waited > after)
-        .group_by(ProcessRow.workflow, ProcessRow.step)
-        .order_by(longest.desc())
-    )
-    return [Unclaimed(name, step, count, float(most)) for name, step, count, most in await session.execute(query)]
 
 
 def _summaries() -> Select[*tuple[Any, ...]]:

@@ -1,8 +1,8 @@
-"""Commands about the engine itself: status and workflows."""
+"""Show whether the engine runs, its consumers and its queues: ``orchestrator status``."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,11 @@ from orchestrator.broker.topology import FIXED_QUEUES, step_queue
 from orchestrator.cli.context import REFUSED, CliContext, execute, explain
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
+from orchestrator.cli.queues import UNATTENDED_AFTER, depth_cells, is_unread, measure_all, reader_of
 from orchestrator.cli.render import engine_line, fields_of, seconds
-from orchestrator.cli.watch import UNATTENDED_AFTER, reader_of
-from orchestrator.db.consumers import list_consumers
-from orchestrator.db.processes.queries import Unclaimed, list_unclaimed
-from orchestrator.db.workflows import Registration, list_workflows
+from orchestrator.db.status import Unclaimed, list_consumers, list_unclaimed, read_engine_status
 from orchestrator.errors import ConfigurationError, DefinitionError, ServerUnavailableError
-from orchestrator.registry import known_workflows, plan_of, queue_of, step_queues
-from orchestrator.services.pause import engine_status
+from orchestrator.registry import queue_of, step_queues
 from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
 
 if TYPE_CHECKING:
@@ -30,10 +27,10 @@ def status(as_json: AsJson = False) -> None:
     """Show whether the engine runs, its consumers and when they were last seen, and how much waits in its queues."""
 
     async def body(context: CliContext) -> int | None:
-        async with context.database() as database, database.transaction() as session:
-            engine = await engine_status(session)
-            consumers = await list_consumers(session)
-            unclaimed = await list_unclaimed(session, UNATTENDED_AFTER)
+        async with context.connection() as connection:
+            engine = await read_engine_status(connection)
+            consumers = await list_consumers(connection)
+            unclaimed = await list_unclaimed(connection, UNATTENDED_AFTER)
         coded = list_coded_queues(context)
         waiting = [Waiting(one, queue_of(one.workflow, one.step)) for one in unclaimed]
         needed = {DEFAULT_QUEUE, TASK_QUEUE, *(queue for one in consumers for queue in one.queues)}
@@ -95,45 +92,6 @@ def status(as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
-def workflows(as_json: AsJson = False) -> None:
-    """Show which workflows the code and the database know. One can be started when both do.
-
-    Exits with 1 when the code of one is broken.
-    """
-
-    async def body(context: CliContext) -> int:
-        context.load_workflows()
-        async with context.database() as database, database.transaction() as session:
-            stored = {one.name: one for one in await list_workflows(session)}
-        found = [_compare(name, stored.get(name)) for name in sorted({*known_workflows(), *stored})]
-        context.output.document([fields_of(one) for one in found])
-        context.output.table(
-            ("workflow", "target", "kind", "code", "database", "description"),
-            [
-                (
-                    clean(one.name),
-                    one.target,
-                    "task" if one.is_task else "workflow",
-                    Text("broken" if one.error else "no", style="red") if one.error or not one.in_code else Text("yes"),
-                    Text("yes") if one.in_database else Text("no", style="red"),
-                    clean(one.description, limit=80),
-                )
-                for one in found
-            ],
-            prose="description",
-            empty="no workflows: set ORCHESTRATOR_WORKFLOWS to the modules that register them",
-        )
-        # One broken module may hold many workflows.
-        broken = list(dict.fromkeys(one.error for one in found if one.error))
-        for error in broken:
-            context.output.complain(f"broken: {clean(error)}")
-        if any(one.in_code != one.in_database for one in found):
-            context.output.line(("'orchestrator db migrate-workflows' writes the migration for the difference", "dim"))
-        return REFUSED if broken else 0
-
-    execute(body, as_json=as_json)
-
-
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """Steps that no consumer has claimed for a while; ``queue`` is ``None`` when this program does not know their workflow."""
@@ -146,41 +104,6 @@ class Waiting:
         return {**fields_of(self.steps), "queue": self.queue}
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    name: str
-    target: str
-    is_task: bool
-    description: str
-    in_code: bool
-    in_database: bool
-    error: str | None
-
-
-def _compare(name: str, stored: Registration | None) -> _Known:
-    error: str | None = None
-    coded: Registration | None = None
-    in_code = name in set(known_workflows())
-    if in_code:
-        try:
-            coded = describe_workflow(name)
-        except DefinitionError as broken:
-            # One broken module must not hide the others.
-            error = " ".join(str(broken).split())
-    shown = coded or stored or Registration(name, "", False, "")
-    return _Known(name, shown.target, shown.is_task, shown.description, in_code, stored is not None, error)
-
-
-def describe_workflow(name: str) -> Registration:
-    """Return a workflow as the code knows it.
-
-    Raises:
-        DefinitionError: its module is broken.
-    """
-    workflow = plan_of(name).workflow
-    return Registration(name, workflow.target.value, workflow.is_task, workflow.description)
-
-
 def list_coded_queues(context: CliContext) -> set[str]:
     """Return the step queues that the workflows of this program name; a broken module only causes a note."""
     try:
@@ -190,42 +113,11 @@ def list_coded_queues(context: CliContext) -> set[str]:
     return step_queues()
 
 
-async def measure_all(context: CliContext, names: Collection[str]) -> dict[str, QueueDepth | None]:
-    """Measure how much waits in each queue of the engine.
-
-    Args:
-        names: of the step queues.
-
-    Raises:
-        ServerUnavailableError: RabbitMQ does not answer.
-    """
-    queues = [*(queue.name for queue in FIXED_QUEUES), *(step_queue(name) for name in sorted(names))]
-    from orchestrator.broker.connection import connect, measure
-
-    connection = await connect(context.address, "look")
-    try:
-        return {name: await measure(connection, name) for name in queues}
-    finally:
-        await connection.close()
-
-
-def depth_cells(depth: QueueDepth | None) -> tuple[Text, Text]:
-    """Return a queue's numbers as cells of a table: a missing queue, or one with messages and no reader, is red."""
-    if depth is None:
-        return Text("missing", style="red"), Text("")
-    return Text(str(depth.ready)), Text(str(depth.consumers), style="red" if is_unread(depth) else "")
-
-
 def depth_document(depth: QueueDepth | None) -> dict[str, int | bool | None]:
     """Return a queue's numbers, as JSON."""
     if depth is None:
         return {"exists": False, "ready": None, "consumers": None}
     return {"exists": True, "ready": depth.ready, "consumers": depth.consumers}
-
-
-def is_unread(depth: QueueDepth | None) -> bool:
-    """Return whether messages wait in a queue that no program reads."""
-    return depth is not None and depth.ready > 0 and depth.consumers == 0
 
 
 def advise(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) -> Iterator[str]:

@@ -1,0 +1,92 @@
+"""Read what runs and what waits, with statements of asyncpg alone: see :mod:`orchestrator.db.connection`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.db.session import Driver
+
+IS_PAUSED = "EXISTS (SELECT FROM engine_settings WHERE global_lock)"
+"""SQL: whether the engine is paused. For statements that must ask in the same moment in which they act."""
+
+# Only running processes are claimed; they are few, and indexed.
+_ENGINE = f"""
+SELECT {IS_PAUSED} AS paused,
+       (SELECT count(*) FROM processes WHERE status = 'running' AND claimed_by IS NOT NULL) AS running
+"""  # noqa: S608 - built from constants
+
+_CONSUMERS = """
+SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at,
+       GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for,
+       (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running
+  FROM consumers c
+ ORDER BY c.name
+"""
+
+_UNCLAIMED = """
+SELECT workflow, step, count(*) AS processes, max(waited)::float8 AS longest
+  FROM (SELECT workflow, step, EXTRACT(EPOCH FROM now() - updated_at) AS waited
+          FROM processes
+         WHERE status = 'running' AND claimed_by IS NULL) unclaimed
+ WHERE waited > $1::float8
+ GROUP BY workflow, step
+ ORDER BY longest DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """Whether the engine is paused, and how many steps run."""
+
+    paused: bool
+    running: int
+
+    @property
+    def word(self) -> str:
+        """RUNNING, PAUSING while steps still run, or PAUSED."""
+        if not self.paused:
+            return "RUNNING"
+        return "PAUSING" if self.running else "PAUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSighting:
+    """A consumer, the seconds since its last heartbeat by the database's clock, and how many steps it runs."""
+
+    name: str
+    queues: tuple[str, ...]
+    concurrency: int
+    started_at: datetime
+    seen_at: datetime
+    silent_for: float
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """Processes that stand at one step and wait for a consumer, and for how many seconds the longest has."""
+
+    workflow: str
+    step: str | None
+    processes: int
+    longest: float
+
+
+async def read_engine_status(connection: Driver) -> EngineStatus:
+    """Return whether the engine is paused, and how many steps run."""
+    (row,) = await connection.fetch(_ENGINE)
+    return EngineStatus(**row)
+
+
+async def list_consumers(connection: Driver) -> list[ConsumerSighting]:
+    """Return all consumers, by name."""
+    rows = await connection.fetch(_CONSUMERS)
+    return [ConsumerSighting(**{**row, "queues": tuple(row["queues"])}) for row in rows]
+
+
+async def list_unclaimed(connection: Driver, after: float) -> list[Unclaimed]:
+    """Return the steps that no consumer has claimed for ``after`` seconds, the longest wait first."""
+    return [Unclaimed(**row) for row in await connection.fetch(_UNCLAIMED, after)]
