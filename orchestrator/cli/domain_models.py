@@ -100,19 +100,14 @@ def _write(context: CliContext, message: str, stored: Catalogue, plan: Catalogue
         [_DRIFT, *remarks] if remarks else (),
         helpers,
     )
-    added, removed = list_missing(after, stored), list_missing(stored, after)
-    changed = list_changes(stored, after, plan.dropped)
-    context.output.document(
-        {
-            "path": path,
-            "added": added,
-            "removed": removed,
-            "changed": changed,
-            "left_out": plan.left_out,
-            "unloadable": [str(one) for one in drift],
-        }
-    )
-    for word, some in (("adds", added), ("removes", removed), ("changes", changed), ("leaves out", plan.left_out)):
+    contents = {
+        "added": list_missing(after, stored),
+        "removed": list_missing(stored, after),
+        "changed": list_changes(stored, after, plan.dropped),
+        "left_out": plan.left_out,
+    }
+    context.output.document({"path": path, **contents, "unloadable": [str(one) for one in drift]})
+    for word, some in zip(("adds", "removes", "changes", "leaves out"), contents.values(), strict=True):
         for one in some:
             context.output.line(f"{word} {clean(one)}")
     if path is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.cli.context import CliContext
@@ -42,8 +42,8 @@ async def require_applied(context: CliContext, database: Database) -> None:
 def write_calls(
     project: Path,
     message: str,
-    upgrade: Iterable[Call],
-    downgrade: Iterable[Call],
+    upgrade: Sequence[Call],
+    downgrade: Sequence[Call],
     remarks: Iterable[str] = (),
     named: Collection[str] = (),
 ) -> Path | None:
@@ -56,11 +56,9 @@ def write_calls(
     Raises:
         ConfigurationError: the project's folder cannot be written.
     """
-    calls, back = list(upgrade), list(downgrade)
-    if not calls and not back:
+    if not upgrade and not downgrade:
         return None
-    upgrades, downgrades, imports = render_revision(calls, back, remarks, named)
-    return write(project, message, upgrades, downgrades, imports)
+    return write(project, message, *render_revision(upgrade, downgrade, remarks, named))
 
 
 def write(project: Path, message: str, upgrades: str = "", downgrades: str = "", imports: str = "") -> Path:

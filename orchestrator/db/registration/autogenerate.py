@@ -6,8 +6,8 @@ function with its arguments exchanged.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import TypeVar
 
@@ -54,7 +54,7 @@ _LINE = 110
 
 
 def render_revision(
-    upgrade: Iterable[Call], downgrade: Iterable[Call], remarks: Iterable[str] = (), named: Collection[str] = ()
+    upgrade: Sequence[Call], downgrade: Sequence[Call], remarks: Iterable[str] = (), named: Collection[str] = ()
 ) -> tuple[str, str, str]:
     """Return the upgrade, downgrade and imports of a revision that makes these calls.
 
@@ -62,15 +62,14 @@ def render_revision(
         remarks: comments below the calls of the upgrade.
         named: functions that the comments call; the revision imports them, so that removing the ``#`` is enough.
     """
-    up, down = list(upgrade), list(downgrade)
-    called = {call.function for call in (*up, *down)}
+    called = {call.function for call in (*upgrade, *downgrade)}
     inside = "".join(
         f"    {name},\n" if name in called else f"    {name},  # noqa: F401 - the comments in upgrade() name it\n"
         for name in sorted({*called, *named})
     )
     imports = f"from orchestrator.db.registration import (\n{inside})" if inside else ""
-    lines = [*(call.render() for call in up), *(f"# {line}" for line in remarks)]
-    return "\n    ".join(lines), "\n    ".join(call.render() for call in down), imports
+    lines = [*(call.render() for call in upgrade), *(f"# {line}" for line in remarks)]
+    return "\n    ".join(lines), "\n    ".join(call.render() for call in downgrade), imports
 
 
 def diff_workflows(before: Mapping[str, Linked], after: Mapping[str, Linked]) -> list[Call]:
@@ -135,13 +134,7 @@ def diff_catalogues(before: Catalogue, after: Catalogue, drop: Collection[tuple[
 
 
 def _register_workflow(one: Linked) -> Call:
-    registration = one.registration
-    options: dict[str, object] = {
-        "name": registration.name,
-        "target": registration.target,
-        "is_task": registration.is_task,
-        "description": registration.description,
-    }
+    options: dict[str, object] = asdict(one.registration)
     if one.products:
         options["products"] = sorted(one.products)
     return Call("register_workflow", (), options)

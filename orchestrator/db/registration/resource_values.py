@@ -42,6 +42,7 @@ WITH RECURSIVE changed AS (
            CROSS JOIN unnest(ARRAY[CAST(:name AS text), CAST(:new_name AS text)]) AS name
 )
 """
+_WITHOUT = "i.resources - CAST(:name AS text)"
 
 
 def check_choice(values: Values) -> None:
@@ -66,57 +67,37 @@ def count_blocks(connection: Connection, block: UUID) -> int:
 
 def drop_values(connection: Connection, blocks: Iterable[UUID], name: str) -> None:
     """Delete all values of this name, ``null`` included."""
-    _change(
-        connection,
-        blocks,
-        name,
-        resources="i.resources - CAST(:name AS text)",
-        condition="i.resources ? :name",
-        note=f"a migration has dropped the resource type {name}",
-    )
+    _change(connection, blocks, f"a migration has dropped the resource type {name}", _WITHOUT, name=name)
 
 
 def rename_values(connection: Connection, blocks: Iterable[UUID], old: str, new: str) -> None:
     """Move all values of one name to another."""
-    _change(
-        connection,
-        blocks,
-        old,
-        new_name=new,
-        resources="i.resources - CAST(:name AS text) || jsonb_build_object(CAST(:new_name AS text), i.resources -> :name)",
-        condition="i.resources ? :name",
-        note=f"a migration has renamed the resource type {old} to {new}",
-    )
+    note = f"a migration has renamed the resource type {old} to {new}"
+    resources = f"{_WITHOUT} || jsonb_build_object(CAST(:new_name AS text), i.resources -> :name)"
+    _change(connection, blocks, note, resources, name=old, new_name=new)
 
 
 def fill_missing(connection: Connection, block: UUID, name: str, value: JSON, *, overwrite: bool) -> None:
     """Give blocks of a kind a value where they have none, or another one."""
-    other = (
-        "i.resources -> :name IS DISTINCT FROM CAST(:value AS jsonb)" if overwrite else "i.resources ->> :name IS NULL"
-    )
     _change(
         connection,
         [block],
-        name,
-        value=value,
-        resources="i.resources || jsonb_build_object(CAST(:name AS text), CAST(:value AS jsonb))",
-        condition=other,
-        note=f"a migration has filled in the resource type {name}",
+        f"a migration has filled in the resource type {name}",
+        "i.resources || jsonb_build_object(CAST(:name AS text), CAST(:value AS jsonb))",
+        "i.resources -> :name IS DISTINCT FROM CAST(:value AS jsonb)" if overwrite else "i.resources ->> :name IS NULL",
+        name=name,
+        value=to_json(value).decode(),
     )
 
 
 def _change(
     connection: Connection,
     blocks: Iterable[UUID],
-    name: str,
-    *,
-    new_name: str | None = None,
-    value: JSON = None,
-    resources: str,
-    condition: str,
     note: str,
+    resources: str,
+    condition: str = "i.resources ? :name",
+    **parameters: str,
 ) -> None:
     lock_subscriptions(connection)
     statement = _CHANGE.format(resources=resources, condition=condition)
-    parameters = {"blocks": list(blocks), "name": name, "new_name": new_name, "value": to_json(value).decode()}
-    change_subscriptions(connection, statement, parameters, note)
+    change_subscriptions(connection, statement, {"blocks": list(blocks), "new_name": None, **parameters}, note)

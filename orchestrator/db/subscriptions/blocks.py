@@ -32,20 +32,15 @@ SELECT DISTINCT i.subscription_instance_id, b.name, i.label, i.subscription_id A
 
 async def list_blocks_using(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
     """Return the blocks that have this one in a field."""
-    return await _block_references(
-        session, _BLOCK_RELATIONS.format(other="in_use_by_id", this="depends_on_id"), block_id
-    )
+    return await _list_related(session, block_id, other="in_use_by_id", this="depends_on_id")
 
 
 async def list_blocks_used_by(session: AsyncSession, block_id: UUID) -> list[BlockReference]:
     """Return the blocks that this one has in its fields."""
-    return await _block_references(
-        session, _BLOCK_RELATIONS.format(other="depends_on_id", this="in_use_by_id"), block_id
-    )
+    return await _list_related(session, block_id, other="depends_on_id", this="in_use_by_id")
 
 
-async def _block_references(session: AsyncSession, statement: str, block_id: UUID) -> list[BlockReference]:
-    rows = await (await get_connection(session)).exec_driver_sql(statement, (block_id,))
-    return [
-        BlockReference(row.subscription_instance_id, row.name, row.label, row.owner_subscription_id) for row in rows
-    ]
+async def _list_related(session: AsyncSession, block_id: UUID, **columns: str) -> list[BlockReference]:
+    connection = await get_connection(session)
+    rows = await connection.exec_driver_sql(_BLOCK_RELATIONS.format(**columns), (block_id,))
+    return [BlockReference(*tuple(row)) for row in rows]

@@ -10,7 +10,6 @@ but PostgreSQL takes it to be rare: where half of all blocks use the same one, i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -157,7 +156,11 @@ async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
         locked_relations=tuple(row.locked_relations),
         unterminated_users=tuple(row.unterminated_users),
     )
-    return Case(facts, row.product, {one.name: one for one in map(_workflow, row.workflows)})
+    workflows = {
+        name: LinkedWorkflow(name, description, Target(target), is_task)
+        for name, description, target, is_task in row.workflows
+    }
+    return Case(facts, row.product, workflows)
 
 
 async def read_neighbours(session: AsyncSession, subscription_id: UUID) -> Neighbours:
@@ -167,11 +170,6 @@ async def read_neighbours(session: AsyncSession, subscription_id: UUID) -> Neigh
         uses=tuple(_related(row) for row in rows if not row.uses_it),
         in_use_by=tuple(_related(row) for row in rows if row.uses_it),
     )
-
-
-def _workflow(written: Sequence[Any]) -> LinkedWorkflow:
-    name, description, target, is_task = written
-    return LinkedWorkflow(name, description, Target(target), is_task)
 
 
 def _related(row: Any) -> SubscriptionReference:

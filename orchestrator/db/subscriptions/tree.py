@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -45,45 +45,21 @@ def build_tree(
         relations: block, field, position and the block that stands there.
         roots: field, position and block.
     """
-    return _Blocks(subscription_id, blocks, relations).tree(roots)
+    rows = {row[0]: row for row in blocks}
+    inside: dict[str, list[Sequence[Any]]] = {}
+    for block, *place in relations:
+        inside.setdefault(block, []).append(place)
+    placed: set[str] = set()
 
-
-@dataclass
-class _Blocks:
-    """Puts the rows of blocks together to a tree."""
-
-    subscription_id: UUID
-    rows: Sequence[Sequence[Any]]
-    relations: Sequence[Sequence[Any]]
-    placed: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.by_id = {row[0]: row for row in self.rows}
-        self.inside: dict[str, list[Sequence[Any]]] = {}
-        for block, *place in self.relations:
-            self.inside.setdefault(block, []).append(place)
-
-    def tree(self, roots: Sequence[Sequence[Any]]) -> tuple[ShownBlock, ...]:
-        found = [self.block(*place) for place in roots]
-        ours = str(self.subscription_id)
-        found += [self.block("", 0, row[0]) for row in self.rows if row[1] == ours and row[0] not in self.placed]
-        return tuple(found)
-
-    def block(self, field: str, position: int, block_id: str) -> ShownBlock:
+    def show(field: str, position: int, block_id: str) -> ShownBlock:
         # In its first place only: where blocks stand in two places each, a tree of all places doubles with each level.
-        is_repeated = block_id in self.placed
-        self.placed.add(block_id)
-        _, owner, name, label, resources = self.by_id[block_id]
-        inside = [] if is_repeated else self.inside.get(block_id, [])
-        blocks = tuple(self.block(*place) for place in inside)
-        return ShownBlock(
-            field,
-            position,
-            name,
-            UUID(block_id),
-            UUID(owner),
-            label,
-            resources,
-            blocks,
-            is_repeated and block_id in self.inside,
-        )
+        is_repeated = block_id in placed
+        placed.add(block_id)
+        _, owner, name, label, resources = rows[block_id]
+        below = () if is_repeated else tuple(show(*place) for place in inside.get(block_id, ()))
+        is_cut = is_repeated and block_id in inside
+        return ShownBlock(field, position, name, UUID(block_id), UUID(owner), label, resources, below, is_cut)
+
+    found = [show(*place) for place in roots]
+    found += [show("", 0, row[0]) for row in blocks if row[1] == str(subscription_id) and row[0] not in placed]
+    return tuple(found)
