@@ -119,7 +119,7 @@ class Completion:
                 return
             # The answer to the commit may be what was lost. Look it up; never repeat it blindly.
             if not await self._retry_outages(self._was_committed, attempt):
-                await self.release(attempt, "lost the database while it committed")
+                await self.release(attempt, "lost its database connection during the commit")
                 return
             at = None
         await self._report(attempt, advance.decision, at)

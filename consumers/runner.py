@@ -110,7 +110,7 @@ class Runner:
 
     @property
     def running(self) -> int:
-        """How many steps run."""
+        """The number of running steps."""
         return len(self._running)
 
     def refuse(self) -> None:
@@ -209,7 +209,7 @@ class Runner:
             await attempt.discard()
             if is_connection_error(error):
                 logger.warning("database lost during the step", error=format_message(error))
-                await self._completion.release(attempt, "lost the database in the middle of it")
+                await self._completion.release(attempt, "lost its database connection during the step")
                 return
             # A defect of ours. The process must not stay claimed for ever by a consumer that lives on.
             logger.exception("attempt not finished")

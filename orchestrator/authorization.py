@@ -1,7 +1,7 @@
-"""Who may start, resume and retry: callbacks that authors give to workflows and steps, called on every way in.
+"""Authorize starts, resumes and retries with the callbacks of workflows and steps, at every entry point.
 
-A callback is an async or plain function – a plain one runs in a thread – that answers with true or false. Like a step it asks
-for what it wants by name: any of ``user``, ``workflow``, ``step`` (``None`` for a start) and ``action``::
+A callback is an async or plain function – a plain one runs in a thread – that returns true or false. Like a step it
+requests its arguments by name: any of ``user``, ``workflow``, ``step`` (``None`` for a start) and ``action``::
 
     async def only_the_noc(user: str, action: str) -> bool:
         return action == "start" or user in await members_of("noc")
@@ -24,7 +24,7 @@ ASKED_WITH = ("user", "workflow", "step", "action")
 
 
 class Action(StrEnum):
-    """What a user wants to do."""
+    """An action that a callback permits or refuses."""
 
     START = "start"
     RESUME = "resume"
@@ -35,7 +35,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """Who wants to do what.
+    """An action by a user on a workflow or step.
 
     Args:
         step: the step at which the process stands; ``None`` for a start.
@@ -67,7 +67,7 @@ def check_callback(callback: Callable[..., object] | None, what: str, known: Col
 
 
 def given(callback: Callable[..., object], known: Mapping[str, object]) -> Callable[[], object]:
-    """Return the function with those of the ``known`` arguments that it asks for, ready to be called."""
+    """Bind those of the ``known`` arguments that the function requests; return it, ready to be called."""
     wanted = _parameters(callback, repr(callback))
     everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted)
     names = set(known) if everything else {parameter.name for parameter in wanted} & set(known)

@@ -1,7 +1,7 @@
 """Find out whose error it is – the author's, our own servers', another system's – and at which line it was raised.
 
-The classes that a client library raises stand with the package that uses it: ``db.session`` and ``broker.connection``. A class
-alone does not tell: authors may use the same libraries for servers of their own, and both clients raise plain ``OSError``.
+The classes that a client library raises stand with the package that uses it: ``db.session`` and ``broker.connection``. The class
+alone is not enough: authors may use the same libraries for servers of their own, and both clients raise plain ``OSError``.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ class StepTimeoutError(StepError):
 
 
 class ConcurrentChangeError(StepError):
-    """A subscription was changed between load and save; the retry loads it anew."""
+    """A subscription was changed between load and save; a retry loads it again."""
 
 
 class SubscriptionLockedError(StepError):

@@ -62,7 +62,7 @@ Reason = Annotated[str, StringConstraints(pattern=_NO_NULL)]
 
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-"""As far as the database's integers go."""
+"""The range of the database's integers."""
 
 
 class StepCommand(Internal):

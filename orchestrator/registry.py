@@ -1,4 +1,4 @@
-"""Which workflows the code holds. Modules are imported on first use, so one broken module does not stop the others.
+"""Register the workflows of the code. Modules are imported on first use, so one broken module does not stop the others.
 
 A workflow can be started when it is known here *and* has a row in the table ``workflows``; both are checked.
 """

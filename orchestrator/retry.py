@@ -1,4 +1,4 @@
-"""When something that failed is tried again. The waits are tenacity's strategies; the counting is ours.
+"""Decide when something that failed is tried again. The waits are tenacity's strategies; the engine counts the tries.
 
 Between two tries of a step nothing waits in memory: the delay becomes the process's ``due_at`` in the database.
 """

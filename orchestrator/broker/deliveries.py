@@ -226,7 +226,7 @@ class Deliveries:
         raise error
 
     async def _patiently(self, channel: Channel, handler: Handler, delivery: Delivery) -> None:
-        """Call a handler, and again while a server that it needs is down; give up when the channel is closed anyway."""
+        """Call a handler, and again while a server that it needs is down; give up when the channel has been closed."""
         tries = 0
         while True:
             try:

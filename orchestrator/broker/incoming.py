@@ -1,7 +1,7 @@
 """Read messages, whatever their senders have written into the properties.
 
-RabbitMQ passes on any properties it is sent. The client library takes one byte that is not UTF-8, or a time beyond the
-calendar, for a broken connection: the broker would deliver the message again and again, and one sender would block all
+RabbitMQ forwards properties unchecked. The client library treats one byte that is not UTF-8, or a time beyond the calendar, as
+a broken connection: the broker would deliver the message again and again, and one sender would block all
 messages.
 """
 
@@ -67,7 +67,7 @@ def read_delivery(queue: str, message: DeliveredMessage) -> Delivery:
 
 
 def tolerate_unreadable_properties() -> None:
-    """Make the client library keep what it could read of a message's properties and go on.
+    """Make the client library keep what it could read of a message's properties and continue.
 
     It offers no other place to intervene, so this changes the library's class.
     """

@@ -120,7 +120,7 @@ class Publisher:
             ) from error
         except BROKER_ERRORS as error:
             raise PublishError(
-                f"{message.type} to '{message.exchange}' was not taken: {format_message(error)}"
+                f"{message.type} to '{message.exchange}' was not accepted by the broker: {format_message(error)}"
             ) from error
 
     async def _send(self, message: Outgoing) -> None:

@@ -42,7 +42,7 @@ DELIVERY_LIMIT = 20
 """How often a command or callback is redelivered before the broker dead-letters it: enough for restarts, not for ever."""
 
 UNLIMITED = 1_000_000
-"""Deliveries, where no limit is meant: RabbitMQ's own value for that, -1, drops at once on version 3.10."""
+"""The delivery limit of queues without one: RabbitMQ's own value for that, -1, drops messages at once on version 3.10."""
 
 
 @dataclass(frozen=True, slots=True)

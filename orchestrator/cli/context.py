@@ -1,4 +1,4 @@
-"""What every command needs: settings, servers opened for one command, and errors turned into lines.
+"""Provide what every command needs: settings, servers opened for one command, and errors turned into lines.
 
 A client of a server is imported by the method that opens the server, so that commands do not pay for the other one.
 """

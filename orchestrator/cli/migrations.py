@@ -1,4 +1,4 @@
-"""Writing migrations: the revision that a command writes into the project's folder."""
+"""Write migrations into the project's folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.errors import ConfigurationError, ConflictError
 
 
 def require_modules(context: CliContext) -> None:
-    """Check that there is code to compare with: without any, all that the database knows would seem to be gone.
+    """Check that there is code to compare with: without any, the migration would remove everything from the database.
 
     Raises:
         ConfigurationError: there is none.
@@ -29,7 +29,7 @@ def require_modules(context: CliContext) -> None:
 
 
 async def require_applied(context: CliContext, database: Database) -> None:
-    """Check that the database has all revisions, or a second call would write once more what one of them does already.
+    """Check that all revisions are applied; otherwise a second migration would repeat what one of them does.
 
     Raises:
         ConflictError: it lacks some.
@@ -83,7 +83,7 @@ def write_merge(project: Path, message: str) -> Path:
 
 @contextlib.contextmanager
 def _quietly(project: Path) -> Iterator[None]:
-    """Keep Alembic from saying what our own line says.
+    """Silence Alembic's own output, which would repeat ours.
 
     Raises:
         ConfigurationError: the project's folder cannot be written.
@@ -96,6 +96,6 @@ def _quietly(project: Path) -> Iterator[None]:
 
 
 def report_written(context: CliContext, path: Path) -> None:
-    """Say where the revision is, and what to do with it."""
+    """Print where the revision is, and what to do with it."""
     context.output.line(f"written: {clean(path)}")
     context.output.line(("review it, then apply it with: orchestrator db upgrade", "dim"))

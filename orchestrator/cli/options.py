@@ -19,13 +19,13 @@ MAX_NAME = 200
 
 
 def check_text(written: str | list[str] | None) -> str | list[str] | None:
-    """Refuse null characters, and bytes that are no text, which Python keeps as halves of characters: neither can be stored.
+    """Refuse null characters and bytes that are not UTF-8, which Python keeps as lone surrogates: neither can be stored.
 
     For every argument that reaches the database or a file as it is written.
     """
     for text in [written] if isinstance(written, str) else written or ():
         if sanitise(text) != text:
-            raise typer.BadParameter(f"{text!r} is no text: it has bytes that are no UTF-8, or a null character")
+            raise typer.BadParameter(f"{text!r} is no text: it has bytes that are not UTF-8, or a null character")
     return written
 
 

@@ -1,4 +1,4 @@
-"""What a command prints: tables or lines for people, or one JSON document; never a control character of a foreign text."""
+"""Print tables or lines for people, or one JSON document; never a control character of a foreign text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 220
-"""Columns when the output goes to a file or a pipe: wide enough that hardly anything is wrapped."""
+"""Columns when the output goes to a file or a pipe: wide enough for almost every line."""
 
 _STYLES = {
     "green": ("completed", "success", "complete"),

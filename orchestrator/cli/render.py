@@ -66,7 +66,7 @@ def changes(entry: LogEntry) -> str:
 
 
 def _compact_reference(value: JSON) -> str:
-    """Return a value in a few characters; for a reference to a model what a person knows the model by."""
+    """Return a value in a few characters; of a reference to a model, its short id and its name."""
     if isinstance(value, dict) and value.keys() >= _SUBSCRIPTION:
         return f"subscription {str(value[SUBSCRIPTION_ID])[:8]} ({value['product']}, {value['status']})"
     if isinstance(value, dict) and value.keys() >= _BLOCK:

@@ -1,4 +1,4 @@
-"""Warnings of a program that starts: about what does not keep it from working but was probably forgotten."""
+"""Warn at a program's start about what does not stop it but was probably forgotten."""
 
 from __future__ import annotations
 

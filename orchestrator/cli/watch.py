@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 POLL_INTERVAL = 0.2
-"""Seconds between two looks: quick enough for people, and two indexed reads each."""
+"""Seconds between two polls, which are two indexed reads each."""
 
 OUTAGE = 30.0
 """Seconds for which PostgreSQL may be away while a process is followed."""
@@ -80,7 +80,7 @@ async def follow(
 
 
 async def _catch_up(context: CliContext, database: Database, process_id: UUID, seen: _Seen, after: int) -> None:
-    """Read on; a database that is away for a while is only waited for."""
+    """Read the next entries; wait while the database is unavailable."""
     loop = asyncio.get_running_loop()
     since: float | None = None
     while True:

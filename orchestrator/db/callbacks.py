@@ -1,7 +1,7 @@
 """The callbacks that processes wait for: opened with a token, parked when the action has committed, answered, closed.
 
-A process has at most one callback that is open or parked. Whoever locks a callback has locked its process before, so that
-no two transactions wait for each other.
+A process has at most one callback that is open or parked. A transaction locks the process before its callback,
+so that no two wait for each other.
 """
 
 from __future__ import annotations

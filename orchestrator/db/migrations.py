@@ -1,4 +1,4 @@
-"""Bringing the database up to date: the engine's migrations and, beside them, those of the user's project.
+"""Migrate the database: the engine's migrations and, beside them, those of the user's project.
 
 Both are Alembic. The engine's are one branch (label ``engine``); a project's are another (label ``project``), in a folder of
 its own, whose first revision depends on the engine's head.
@@ -33,11 +33,11 @@ from orchestrator.text import format_error
 _ADVISORY_LOCK = 7_261_944_031
 
 _PASSES = ("40", "55P03")
-"""What SQLSTATEs begin with when others were in the way: deadlocks, serialization failures, locks that are not available."""
+"""The first characters of SQLSTATEs that mean a conflict with other transactions: deadlocks, serialization failures, locks."""
 
 
 def alembic_config(project: Path) -> Config:
-    """Alembic's configuration, without a file."""
+    """Build Alembic's configuration, without a file."""
     ours = engine_migrations()
     config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(ours).replace("%", "%%"))
@@ -53,7 +53,7 @@ async def upgrade(engine: AsyncEngine, project: Path, default_workflows: Sequenc
     Args:
         engine: to the database.
         project: the folder of the user's own migrations.
-        default_workflows: names; those that no migration has registered yet are passed over.
+        default_workflows: names; those that no migration has registered yet are skipped.
 
     Returns:
         The revisions now in force.
@@ -151,13 +151,13 @@ def write_merge(project: Path, message: str) -> Path:
 
 
 def _project_heads(scripts: ScriptDirectory, project: Path) -> list[str]:
-    """Of the project's own revisions those on which none is built."""
+    """Return the heads of the project's own revisions."""
     own = [one for one in scripts.walk_revisions() if Path(one.path).parent == project.resolve()]
     return sorted(one.revision for one in own if one.is_head)
 
 
 def _with_ancestors(scripts: ScriptDirectory, heads: Iterable[str]) -> set[str]:
-    """Revisions with all that they build or depend on: Alembic writes down only the newest of them."""
+    """Return revisions with all that they build or depend on: Alembic stores only the newest of them."""
     found: set[str] = set()
     waiting = list(heads)
     while waiting:
@@ -250,7 +250,7 @@ def _locate(error: BaseException, project: Path, *, ours: bool = True) -> str:
 
 
 def _is_unreadable(error: BaseException, folders: Collection[Path]) -> TypeGuard[SyntaxError]:
-    """Return whether the error is that a file in one of the folders is no Python."""
+    """Return whether the error is that a file in one of the folders is not valid Python."""
     return (
         isinstance(error, SyntaxError)
         and error.filename is not None

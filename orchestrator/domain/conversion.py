@@ -19,7 +19,7 @@ from orchestrator.types import SubscriptionLifecycle
 
 
 def choose_dates(status: SubscriptionLifecycle, other: Subscription | None = None) -> dict[str, object]:
-    """Return the dates of a subscription that gets a status now; ``other`` is what it was until now."""
+    """Return the dates of a subscription that gets a status now; ``other`` is the subscription before that."""
     start, end = (None, None) if other is None else (other.start_date, other.end_date)
     now = datetime.now(UTC)
     if status is SubscriptionLifecycle.ACTIVE and start is None:
@@ -71,12 +71,12 @@ def convert_product(
 
 
 class _Converter(Builder):
-    """Builds the blocks of one subscription anew, as another status or product has them, out of those that it has.
+    """Rebuilds the blocks of one subscription as the classes of another status or product.
 
     Blocks of other subscriptions stay the same objects, where they fit.
 
     Args:
-        subscription_id: to which the blocks belong that are built anew.
+        subscription_id: to which the rebuilt blocks belong.
         status: that the subscription is to have.
     """
 

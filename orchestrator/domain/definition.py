@@ -1,4 +1,4 @@
-"""Define models: check each new class, give it its place in its family, and register families and products by name."""
+"""Define models: check each new class, add it to its family, and register families and products by name."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def find_family(product_block_name: str) -> Family[Any] | None:
 
 
 def register_family(family: Family[Any]) -> None:
-    """Make the classes of a product block known by its name.
+    """Register the classes of a product block under its name.
 
     Raises:
         DefinitionError: another base class has the name.
@@ -123,7 +123,7 @@ def define_class(
     name: str | None,
     keyword: str,
 ) -> None:
-    """Give a new class its place in its family.
+    """Check a new class and add it to its family.
 
     Args:
         engine: the engine's class that it derives from.

@@ -1,4 +1,4 @@
-"""Compare two forms of a subscription: for the rows to write, and for its history. Pure."""
+"""Compare two versions of a subscription: for the rows to write, and for its history. Pure."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def diff_keys(before: Mapping[str, JSON], after: Mapping[str, JSON]) -> dict[str
 def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
     """Return what a history adds up to: the last value of each key of its changes, the oldest change first.
 
-    That a person has set a subscription in sync is an entry of its history, but no part of what it is.
+    An entry that an operator has set the subscription in sync is left out, because it changes no value.
     """
     values: dict[str, JSON] = {}
     for change in changes:
@@ -103,7 +103,7 @@ def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
 
 
 def is_same(one: JSON, other: JSON) -> bool:
-    """Return whether two JSON values are the same to the database, which does not tell 1 from 1.0."""
+    """Return whether two JSON values are equal to the database, for which 1 and 1.0 are equal."""
     if type(one) is type(other) and not isinstance(one, dict | list):
         return one == other
     if isinstance(one, dict) and isinstance(other, dict):

@@ -40,7 +40,7 @@ def read_fixed_inputs(cls: type[DomainModel], product: StoredProduct) -> dict[st
 
 
 def list_choices(field: FieldInfo) -> dict[str, object]:
-    """Return what a fixed input can be, if its annotation lists that: text in the database -> value."""
+    """Return the possible values of a fixed input, if its annotation lists them: text in the database -> value."""
     found: dict[str, object] = {}
     for member in iter_members(field.annotation):
         if typing.get_origin(member) is Literal:
@@ -64,7 +64,7 @@ def format_default(field: FieldInfo) -> str | None:
 
 
 def explain_mismatch(field: FieldInfo, text: str) -> str | None:
-    """Return why a text cannot be the value of a fixed input, as pydantic puts it; ``None`` if it can."""
+    """Return pydantic's reason why a text cannot be the value of a fixed input; ``None`` if it can."""
     annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     adapter: TypeAdapter[object] = TypeAdapter(annotation)
     try:

@@ -50,7 +50,7 @@ def join_path(path: str, name: object) -> str:
 
 
 def serialize(block: Block) -> dict[str, JSON]:
-    """Write the values of a block as JSON; a ``None`` that comes back as that by itself is left out.
+    """Write the values of a block as JSON; a ``None`` that its absence restores is left out.
 
     Raises:
         ModelError: JSON, or the database, cannot hold a value.

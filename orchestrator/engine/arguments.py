@@ -1,4 +1,4 @@
-"""Fills the parameters of a step's function, or of a form, from the state: by name and annotation, with pydantic."""
+"""Fill the parameters of a step's function, or of a form, from the state: by name and annotation, with pydantic."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What a function asks for.
+    """The parameters of a function.
 
     Args:
         what: names the function in error texts.

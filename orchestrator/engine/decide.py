@@ -1,7 +1,7 @@
-"""The function that decides: a process and an event go in, the next process and what must be done come out.
+"""Decide what an event does to a process: return the next process and what must be done.
 
 Everything that affects where a process stands lives in this file. It has no I/O, clock or chance, and never changes its
-arguments. Whoever calls it stores the decision in one transaction, guarded by the process's attempt and position, and only
+arguments. The caller stores the decision in one transaction, guarded by the process's attempt and position, and only
 then acts on it.
 """
 

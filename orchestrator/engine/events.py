@@ -59,7 +59,7 @@ class StepSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """The function of the present step raised; ``retry_in`` seconds until it is tried again, or ``None`` for not by itself."""
+    """The function of the present step raised; ``retry_in`` seconds until the next try, ``None`` for no automatic retry."""
 
     attempt: int
     failure: Failure
@@ -116,7 +116,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """A user asked for another try."""
+    """A user has requested another try."""
 
     user: str
 

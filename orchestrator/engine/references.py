@@ -1,7 +1,7 @@
 """References to what is stored outside the state: subscriptions and their blocks.
 
 The state holds ids, never copies, because a copy is stale as soon as it is made. A step that asks for a model by its type
-gets it loaded fresh; here it is worked out, without any database, which models a parameter means.
+gets it loaded fresh; this module computes, without a database, which models a parameter means.
 """
 
 from __future__ import annotations

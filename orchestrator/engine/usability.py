@@ -1,4 +1,4 @@
-"""May this workflow run on this subscription? Facts and rules in, reasons out: pure, and the same on every way in.
+"""May this workflow run on this subscription? Facts and rules in, reasons out: pure, and the same at every entry point.
 
 A subscription that is out of sync is being changed by a process, or was left half changed. Its neighbours – subscriptions that
 use a block of it, or whose blocks it uses – must hold still as well. Only tasks, which look rather than change, workflows
@@ -52,7 +52,7 @@ class SubscriptionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a project has said about its workflows, by their names; the rest follows from their targets.
+    """The project's rules about its workflows, by their names; the rest follows from their targets.
 
     Args:
         usable_map: the statuses in which a workflow may run.
@@ -80,7 +80,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Usability:
-    """The judgement.
+    """Whether a workflow may run on a subscription.
 
     Args:
         reasons: all that speaks against it; empty when it may run.

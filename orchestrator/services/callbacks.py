@@ -36,7 +36,7 @@ COMPLETED, FAILED = "completed", "failed"
 _REFUSALS = {
     "used": "this callback was already answered",
     "failed": "this callback was already answered",
-    "superseded": "this callback is no longer wanted: the step was retried, skipped or aborted",
+    "superseded": "this callback was superseded: the step was retried, skipped or aborted",
     "expired": "this callback's deadline has passed",
 }
 

@@ -78,7 +78,7 @@ async def check_predicate(session: AsyncSession, workflow: Workflow, user: str) 
             f"it could not be decided whether the workflow {workflow.name!r} may run now: {error}"
         ) from error
     if answer is not True:
-        reason = answer if isinstance(answer, str) and answer else "its run predicate is against it"
+        reason = answer if isinstance(answer, str) and answer else "its run predicate refuses it"
         raise PredicateFailedError(f"the workflow {workflow.name!r} may not run now: {reason}")
 
 

@@ -1,4 +1,4 @@
-"""The catalogue that the models of the code ask for, and what of the stored one must stay because subscriptions hold it. Pure."""
+"""Compute the catalogue that the code's models require, and what of the stored one subscriptions still need. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CataloguePlan:
 def build_catalogue(
     definitions: Iterable[ProductDefinition], stored: Catalogue, given: FixedInputs
 ) -> tuple[Catalogue, list[str]]:
-    """Return the catalogue that the code asks for, and what is wrong with the values of fixed inputs."""
+    """Return the catalogue that the code requires, and what is wrong with the values of fixed inputs."""
     products: dict[str, CatalogueProduct] = {}
     blocks: dict[str, CatalogueBlock] = {}
     problems: list[str] = []
@@ -100,7 +100,7 @@ def _find_problem(
 
 
 def plan_catalogue(stored: Catalogue, wanted: Catalogue, usage: Usage, *, drop_values: bool) -> CataloguePlan:
-    """Return the catalogue that the code asks for, with what must stay because subscriptions hold it."""
+    """Return the catalogue that the code requires, with what must stay because subscriptions hold it."""
     products, blocks = dict(wanted.products), dict(wanted.blocks)
     plan = CataloguePlan(Catalogue(products, blocks))
     needed: set[str] = set()

@@ -1,4 +1,4 @@
-"""What subscriptions have that the models of the code cannot load: where, what, how many, and the helper that corrects it. Pure.
+"""Find what subscriptions have that the code's models cannot load: where, what, how many, and the fixing helper. Pure.
 
 The catalogue has the names of products, blocks and values. Which fields blocks stand in, and which values are missing, only
 the subscriptions themselves say.

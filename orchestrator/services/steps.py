@@ -75,7 +75,7 @@ class Attempt:
         return returned.value
 
     async def flush(self) -> None:
-        """Send what the step has left pending in its session."""
+        """Send pending changes of the step's session."""
 
     def is_outage(self, error: Exception) -> bool:  # noqa: ARG002 - for those with a database
         """Return whether an error means that our own database was lost, so that it is not the step's failure."""

@@ -83,7 +83,7 @@ def retrystep(
     queue: str | None = None,
     retry_auth_callback: AuthCallback | None = None,
 ) -> Callable[[StepFunction], Step]:
-    """Like :func:`step`, but when it raises the process is WAITING and the step is tried again by itself.
+    """Turn a function into a step that is retried automatically: when it raises, the process is WAITING until then.
 
     Args:
         retry: how far apart and how often; default exponential with jitter and no limit.
@@ -333,7 +333,7 @@ def _timeout(name: str, timeout: timedelta | float | None) -> timedelta | None:
     except (TypeError, ValueError, OverflowError) as error:
         raise DefinitionError(f"the timeout of {name!r} is seconds or a timedelta, not {timeout!r}") from error
     if span is not None and span <= timedelta(0):
-        raise DefinitionError(f"the timeout of {name!r} must be longer than nothing, not {timeout!r}")
+        raise DefinitionError(f"the timeout of {name!r} must be longer than 0 seconds, not {timeout!r}")
     if span is not None and span.total_seconds() > MAX_DELAY:
         raise DefinitionError(f"the timeout of {name!r} is at most {MAX_DELAY / 86_400:g} days, not {timeout!r}")
     return span

@@ -26,9 +26,9 @@ FormFunction = Callable[..., Any]
 """Makes a form: an async or plain generator of pages, or a function that returns one page class."""
 
 RunPredicate = Callable[..., Awaitable[bool | str]] | Callable[..., bool | str]
-"""Decides whether a workflow may run now, whoever asks: ``True``, or ``False`` or a text with the reason.
+"""Decides whether a workflow may run now, for any user: ``True``, or ``False`` or a text with the reason.
 
-It asks by name for any of ``user``, ``workflow`` and ``session``.
+It requests by name any of ``user``, ``workflow`` and ``session``.
 """
 
 DEFAULT_QUEUE = "default"

@@ -1,4 +1,4 @@
-"""The workflow that every product has: changing the note of a subscription."""
+"""The workflow that every product has: change the note of a subscription."""
 
 from __future__ import annotations
 

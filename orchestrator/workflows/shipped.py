@@ -1,4 +1,4 @@
-"""Brings a program all its workflows: those that ship with the engine and those of the user's project."""
+"""Load all workflows of a program: those that ship with the engine and those of the user's project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def load_workflows(modules: Sequence[str]) -> None:
     """Register what ships, import the user's modules, and check the rules that these have changed.
 
     Raises:
-        DefinitionError: a module cannot be imported, or a rule can never be right; the text names it.
+        DefinitionError: a module cannot be imported, or a rule is invalid; the text names it.
     """
     LazyWorkflowInstance("orchestrator.workflows.modify_note", "modify_note")
     if modules:

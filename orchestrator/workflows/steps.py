@@ -36,7 +36,7 @@ the history has them – because it is carried from step to step."""
 
 
 class StoreProcessSubscription(Step):
-    """A step that may be written with or without parentheses, as authors know it both ways."""
+    """A step that may be written with or without parentheses, because authors know both forms."""
 
     __slots__ = ()
 
@@ -55,7 +55,7 @@ async def _store_process_subscription(session: AsyncSession, process_id: UUID, s
 store_process_subscription = StoreProcessSubscription(
     _store_process_subscription.name, _store_process_subscription.kind, _store_process_subscription.function
 )
-"""Write down that this process touches the subscriptions that its state refers to."""
+"""Record that this process touches the subscriptions that its state refers to."""
 
 
 def set_status(status: SubscriptionLifecycle | str) -> Step:
@@ -112,7 +112,7 @@ async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State
 
 @step("Lock subscription without checking")
 async def unsync_unchecked(session: AsyncSession, process_id: UUID, state: State) -> State:
-    """Take the lock even if the subscription is out of sync, unless an unfinished process holds it: then go on without."""
+    """Take the lock even if the subscription is out of sync, unless an unfinished process holds it: then continue without."""
     subscription_id = _subject(state, "Lock subscription without checking")
     await locks.take_lock(session, subscription_id, process_id, take_over=True)
     return await _keep(session, subscription_id, state)
@@ -120,7 +120,7 @@ async def unsync_unchecked(session: AsyncSession, process_id: UUID, state: State
 
 @step("Unlock subscription")
 async def resync(session: AsyncSession, process_id: UUID) -> None:
-    """Release every lock that this process holds: of what it is about, and of what its steps have made besides."""
+    """Release every lock that this process holds: on its own subscription, and on those that its steps have created."""
     await locks.release_locks(session, process_id)
 
 

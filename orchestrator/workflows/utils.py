@@ -133,7 +133,7 @@ def terminate_workflow(
 
 
 def validate_workflow(description: str | None = None, **permissions: Unpack[Permissions]) -> Decorator:
-    """Turn a function that returns steps into the task that compares subscriptions with the world outside.
+    """Turn a function that returns steps into the task that compares subscriptions with external systems.
 
     A failed ``assert`` in a step gives the process the status ``inconsistent_data`` and assigns it to the NOC.
     """
@@ -149,7 +149,7 @@ def validate_workflow(description: str | None = None, **permissions: Unpack[Perm
 
 
 def reconcile_workflow(description: str | None = None, **permissions: Unpack[Permissions]) -> Decorator:
-    """Turn a function that returns steps into the workflow that makes the world outside what the subscription says.
+    """Turn a function that returns steps into the workflow that brings external systems in line with the subscription.
 
     It takes no input but the subscription, and may run while that is out of sync.
     """

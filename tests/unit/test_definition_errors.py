@@ -103,7 +103,7 @@ def test_a_timeout_that_the_database_cannot_hold_is_refused_when_it_is_written(t
 
 
 def test_the_timeout_of_a_callback_step_is_checked_as_well() -> None:
-    with pytest.raises(DefinitionError, match="the timeout of 'w' must be longer than nothing, not 0"):
+    with pytest.raises(DefinitionError, match="the timeout of 'w' must be longer than 0 seconds, not 0"):
         callback_step("w", a, b, timeout=0)
 
 

@@ -234,5 +234,5 @@ async def test_plain_functions_are_asked_in_a_thread_of_their_own() -> None:
 
 
 async def test_a_predicate_without_words_gets_ours() -> None:
-    with pytest.raises(PredicateFailedError, match="may not run now: its run predicate is against it"):
+    with pytest.raises(PredicateFailedError, match="may not run now: its run predicate refuses it"):
         await check_predicate(AsyncSession(), guarded(lambda: ""), "ann")

@@ -120,12 +120,12 @@ async def take_running(session: AsyncSession, ids: list[UUID], first: float) -> 
 
 
 async def postpone(session: AsyncSession, ids: list[UUID], seconds: float) -> None:
-    """Let these running processes be due later: their commands wait in a queue."""
+    """Postpone these running processes: their commands wait in a queue."""
     await session.execute(_POSTPONE, {"ids": ids, "seconds": seconds})
 
 
 async def look_later(session: AsyncSession, process_id: UUID, seconds: float) -> None:
-    """Let a process be due later that this program cannot help now."""
+    """Postpone a process that this program cannot handle now."""
     await session.execute(_LOOK_LATER, {"process_id": process_id, "seconds": seconds})
 
 

@@ -1,4 +1,4 @@
-"""Store new processes: one statement that asks, and one that inserts."""
+"""Store new processes: one statement reads what a start needs to know, one inserts."""
 
 from __future__ import annotations
 

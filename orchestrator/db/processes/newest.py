@@ -62,9 +62,9 @@ async def list_processes(
     is_task: bool | None = None,
     limit: int,
 ) -> list[ProcessSummary]:
-    """Return the newest processes that fit, newest first: the index on ``started_at`` is read until ``limit`` are found.
+    """Return the newest processes that match, newest first: the index on ``started_at`` is read until ``limit`` are found.
 
-    No index knows statuses or tasks: when fewer than ``limit`` fit, all processes are read (0.1 ms for each thousand).
+    No index knows statuses or tasks: when fewer than ``limit`` match, all processes are read (0.1 ms for each thousand).
 
     Raises:
         NotFoundError: the database knows no workflow of that name, not even a removed one.

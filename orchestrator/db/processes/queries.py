@@ -37,7 +37,7 @@ async def read_process(session: AsyncSession, process_id: UUID) -> ProcessSummar
 
 
 async def read_state(session: AsyncSession, process_id: UUID) -> State:
-    """Return what a process knows now.
+    """Return a process's present state.
 
     Raises:
         NotFoundError.

@@ -1,4 +1,4 @@
-"""For migrations: registering products, product blocks, resource types and workflows in the database.
+"""Register products, product blocks, resource types and workflows in migrations.
 
 Synchronous, because Alembic's migrations are; the first argument is ``op.get_bind()``. Each function checks its arguments and
 raises ``ConfigurationError`` with what to do. Functions name the columns that they use, so that a project's old migrations

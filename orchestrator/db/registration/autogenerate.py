@@ -1,4 +1,4 @@
-"""What a migration must call to make one catalogue, or one set of workflows, out of another. Pure.
+"""Compute the calls by which a migration turns one catalogue, or one set of workflows, into another. Pure.
 
 A revision's upgrade leads from what the database has to what the code asks for, its downgrade the other way round: the same
 function with its arguments exchanged.
@@ -75,7 +75,7 @@ def render_revision(
 def diff_workflows(before: Mapping[str, Linked], after: Mapping[str, Linked]) -> list[Call]:
     """Return the calls that register, remove, link and unlink workflows.
 
-    What ends comes before what begins: a name, and a product's only workflow of a kind, may stand only once.
+    Removals come before additions, because a name, and a product's only workflow of a kind, may exist only once.
     """
     ends, begins = [], []
     for name in sorted({*before, *after}):
@@ -108,7 +108,7 @@ def refuse_second_workflows(workflows: Mapping[str, Linked]) -> None:
 def diff_catalogues(before: Catalogue, after: Catalogue, drop: Collection[tuple[str, str]] = frozenset()) -> list[Call]:
     """Return the calls that make ``after`` out of ``before``; new things in the order in which they need each other.
 
-    Descriptions, tags and types of what exists already are left as they are: they belong to people.
+    Descriptions, tags and types of what exists already are left as they are: people maintain them.
 
     Args:
         before, after: what there is, and what must be there.

@@ -1,4 +1,4 @@
-"""The fields in which blocks stand, when they get another name or go: what stands there moves along, or is deleted.
+"""Rename or drop a field that holds blocks: the blocks in subscriptions are moved, or deleted.
 
 The catalogue does not know these fields, only rows of subscriptions do, and their histories.
 """
@@ -28,14 +28,14 @@ def rename_block_field(
     products: Iterable[str] | None = None,
     many: bool | None = None,
 ) -> None:
-    """Give a field in which blocks stand another name, as the code has it; what subscriptions have there moves along.
+    """Rename a field that holds blocks, as the code did; the blocks in subscriptions move to the new name.
 
     Args:
         connection: ``op.get_bind()`` in a migration.
         old, new: names of the field; the same when only ``many`` is different.
         block: the name of the product block that has the field; or
         products: the names of the products whose subscriptions have it: all that share the model.
-        many: whether it holds a list from now on, where it held one block, or the other way round; unless given that stays.
+        many: True when the field becomes a list, False when it becomes a single block; unless given, that does not change.
 
     Raises:
         ConfigurationError: the block or a product is not known, there are blocks in the field ``new`` already, or several where
@@ -51,7 +51,7 @@ def rename_block_field(
             )
     elif many is None:
         raise ConfigurationError(
-            f"the field {old!r} has that name already: many= says whether it becomes a list or one"
+            f"the field {old!r} has that name already: pass another one, or many= to make it a list or a single block"
         )
     if many is False and (crowded := field.count(connection, old, length=2)):
         raise ConfigurationError(
@@ -71,10 +71,10 @@ def drop_block_field(
     products: Iterable[str] | None = None,
     values: Values = "refuse",
 ) -> None:
-    """Empty a field in which blocks stand, because the code no longer has it.
+    """Empty a field that holds blocks, because the code no longer has it.
 
-    As when a step empties it, blocks that their subscription then has nowhere are deleted; what terminated subscriptions show of
-    them is kept for these.
+    Blocks that their subscription then has in no field are deleted, as when a step empties the field. Those that terminated
+    subscriptions show are kept.
 
     Args:
         connection: ``op.get_bind()`` in a migration.

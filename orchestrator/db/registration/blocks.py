@@ -1,4 +1,4 @@
-"""Registering product blocks: the resource types that they hold, and the blocks that they refer to."""
+"""Register product blocks: the resource types that they hold, and the blocks that they refer to."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ from orchestrator.types import JSON
 
 
 def register_resource_type(connection: Connection, name: str, description: str = "") -> None:
-    """Make the name of a value that blocks can hold. Needed for its description only: blocks make those that are new.
+    """Register a resource type, the name of a value that blocks hold.
+
+    Needed for a description only: registering a block registers the resource types that are new.
 
     Raises:
         ConfigurationError: the name is taken.
@@ -61,12 +63,12 @@ def register_product_block(
     resource_types: Iterable[str] = (),
     depends_on: Iterable[str] = (),
 ) -> UUID:
-    """Make a block that products are made of; return its id.
+    """Register a product block; return its id.
 
     Args:
         connection: ``op.get_bind()`` in a migration.
         name: as ``product_block_name`` in the code.
-        resource_types: the names of the values that it holds; new ones are made.
+        resource_types: the names of the values that it holds; new ones are registered.
         depends_on: the blocks in its own fields; it may be one of them itself.
 
     Raises:
@@ -82,7 +84,7 @@ def register_product_block(
 
 
 def rename_product_block(connection: Connection, old: str, new: str) -> None:
-    """Give a block another name; the code must have the new one by then. What subscriptions hold stays as it is.
+    """Rename a product block; the code must use the new name from then on. Subscriptions keep their values.
 
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
@@ -91,7 +93,7 @@ def rename_product_block(connection: Connection, old: str, new: str) -> None:
 
 
 def remove_product_block(connection: Connection, name: str) -> None:
-    """Delete a block that nothing refers to, and the resource types that only it held.
+    """Delete a product block that nothing refers to, and the resource types that only it held.
 
     Raises:
         ConfigurationError: the block is not known, a product or another block refers to it, or subscriptions have such blocks:
@@ -127,7 +129,7 @@ def remove_product_block(connection: Connection, name: str) -> None:
 
 
 def add_resource_types(connection: Connection, block: str, resource_types: Iterable[str]) -> None:
-    """Let a block hold more values; new resource types are made. Subscriptions that exist lack them: see :func:`fill_values`.
+    """Add resource types to a block; new ones are registered. Existing subscriptions lack them: see :func:`fill_values`.
 
     Raises:
         ConfigurationError: the block is not known.
@@ -143,7 +145,7 @@ def add_resource_types(connection: Connection, block: str, resource_types: Itera
 def remove_resource_types(
     connection: Connection, block: str, resource_types: Iterable[str], *, values: Values = "refuse"
 ) -> None:
-    """Let a block hold fewer values, and delete the resource types that no other block holds.
+    """Remove resource types from a block, and delete those that no other block holds.
 
     Args:
         connection: ``op.get_bind()`` in a migration.
@@ -180,12 +182,12 @@ def remove_resource_type(connection: Connection, name: str, *, values: Values = 
 
 
 def rename_resource_type(connection: Connection, old: str, new: str, *, block: str | None = None) -> None:
-    """Give a resource type another name, in every block that has it; what subscriptions hold moves along.
+    """Rename a resource type in every block that has it; the values in subscriptions are renamed with it.
 
     Args:
         connection: ``op.get_bind()`` in a migration.
-        block: the only block in which it gets the other name. It may have that as well by now, as long as subscriptions hold no
-            values of it.
+        block: the only block in which it is renamed. The block may already have the new name as well, as
+            long as subscriptions hold no values of it.
 
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
@@ -220,7 +222,7 @@ def fill_values(connection: Connection, block: str, values: Mapping[str, JSON], 
 
 
 def add_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
-    """Let a block have these blocks in its fields. What it has already stays.
+    """Add blocks to those that a block may have in its fields; existing ones stay.
 
     Raises:
         ConfigurationError: one of the blocks is not known.
@@ -229,7 +231,7 @@ def add_block_relations(connection: Connection, block: str, depends_on: Iterable
 
 
 def remove_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:
-    """Let a block no longer have these blocks in its fields; blocks that subscriptions have stay.
+    """Remove blocks from those that a block may have in its fields; subscriptions keep their blocks.
 
     Raises:
         ConfigurationError: one of the blocks is not known, or ``block`` does not refer to it.

@@ -1,4 +1,4 @@
-"""The catalogue as a value: what the database has, or what the code asks for. And reading it from the database."""
+"""The catalogue as a value – what the database has, or what the code requires – and its reader for the database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CatalogueProduct:
     Args:
         blocks: those in fields of the subscription itself.
         retired: new subscriptions of it are refused.
-        for_good: retired by a person's decision, rather than because the code lacks it.
+        for_good: retired by an operator's decision, not because the code lacks it.
     """
 
     name: str

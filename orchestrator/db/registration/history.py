@@ -1,4 +1,4 @@
-"""The histories of subscriptions, as migrations write them.
+"""Write to the histories of subscriptions in migrations.
 
 Only migrations change subscriptions outside a process; the author of such a change is ``migration``. Entries that exist are
 never rewritten: they name blocks by their ids (see :mod:`orchestrator.db.subscriptions.change_keys`), and values and fields by

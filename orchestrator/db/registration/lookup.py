@@ -40,10 +40,10 @@ WORKFLOW = Named(
 
 
 def check_name(what: str, name: str) -> str:
-    """Return a name, if it can be one.
+    """Return a name that has been checked.
 
     Raises:
-        ConfigurationError: it is empty, not printable, or no text.
+        ConfigurationError: it is empty, not printable, or not a string.
     """
     if not isinstance(name, str) or not name.strip() or not name.isprintable() or name != name.strip():
         raise ConfigurationError(f"a {what} needs a name of printable characters, not {name!r}")

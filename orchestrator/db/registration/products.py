@@ -1,4 +1,4 @@
-"""Registering products: their fixed inputs, the blocks they are made of, and how they end."""
+"""Register products with their fixed inputs and blocks; rename, retire and remove them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def register_product(
     product_blocks: Iterable[str] = (),
     workflows: Iterable[str] = (),
 ) -> UUID:
-    """Make a product that customers can subscribe to; return its id.
+    """Register a product that customers can subscribe to; return its id.
 
     Args:
         connection: ``op.get_bind()`` in a migration.
@@ -72,7 +72,7 @@ def register_product(
 
 
 def retire_product(connection: Connection, name: str, *, for_good: bool = True) -> None:
-    """Let no new subscription be made of a product; those that exist live on, and so do its workflows.
+    """Retire a product: it gets no new subscriptions. Existing ones stay, and so do its workflows.
 
     Its model must stay in ``SUBSCRIPTION_MODEL_REGISTRY`` until the last of them has ended: without one none can be loaded.
 
@@ -104,7 +104,7 @@ def reinstate_product(connection: Connection, name: str) -> None:
 
 
 def rename_product(connection: Connection, old: str, new: str) -> None:
-    """Give a product another name; the code's registry must have the new one by then.
+    """Rename a product; the code's registry must use the new name from then on.
 
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
@@ -113,7 +113,7 @@ def rename_product(connection: Connection, old: str, new: str) -> None:
 
 
 def remove_product(connection: Connection, name: str) -> None:
-    """Delete a product of which no subscription was ever made, with its fixed inputs and links; its blocks stay.
+    """Delete a product that has never had a subscription, with its fixed inputs and links; its blocks stay.
 
     Raises:
         ConfigurationError: there is none of that name, or there are subscriptions.
@@ -153,7 +153,7 @@ def set_fixed_inputs(connection: Connection, product: str, fixed_inputs: Mapping
 
 
 def remove_fixed_inputs(connection: Connection, product: str, names: Iterable[str]) -> None:
-    """Take fixed inputs away from a product.
+    """Remove fixed inputs from a product.
 
     Raises:
         ConfigurationError: the product is not known, or lacks one of them.
@@ -171,7 +171,7 @@ def remove_fixed_inputs(connection: Connection, product: str, names: Iterable[st
 
 
 def add_product_blocks(connection: Connection, product: str, product_blocks: Iterable[str]) -> None:
-    """Let subscriptions of a product have these blocks in fields of their own. What it has already stays.
+    """Add blocks to those that subscriptions of a product may have in their own fields; existing ones stay.
 
     Raises:
         ConfigurationError: the product or a block is not known.
@@ -180,7 +180,7 @@ def add_product_blocks(connection: Connection, product: str, product_blocks: Ite
 
 
 def remove_product_blocks(connection: Connection, product: str, product_blocks: Iterable[str]) -> None:
-    """Let subscriptions of a product no longer have these blocks in fields of their own; blocks that exist stay.
+    """Remove blocks from those that subscriptions of a product may have in their own fields; existing blocks stay.
 
     Raises:
         ConfigurationError: the product or a block is not known, or the product lacks the block.

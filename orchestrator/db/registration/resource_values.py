@@ -15,7 +15,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.types import JSON
 
 Values = Literal["refuse", "drop"]
-"""What becomes of what subscriptions hold: removing its place is refused, or drops it."""
+"""What happens to values that subscriptions hold: the removal is refused, or drops them."""
 
 _COUNT_VALUES = sql(
     "SELECT count(*) FROM subscription_instances WHERE product_block_id = ANY(:blocks) AND resources ->> :name IS NOT NULL"

@@ -1,4 +1,4 @@
-"""What subscriptions have, counted: how many there are of each kind, and what is filled in.
+"""Count what subscriptions have: how many there are of each kind, and which fields are filled in.
 
 So many rows as there are kinds of things, however many subscriptions there are.
 """

@@ -1,4 +1,4 @@
-"""Registering workflows, and which products have them. A product has one workflow at most of each kind but MODIFY."""
+"""Register workflows, and link them to products. A product has one workflow at most of each kind but MODIFY."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def register_workflow(
     products: Iterable[str] | None = None,
     product_type: str | None = None,
 ) -> None:
-    """Make a workflow startable, and link it to products.
+    """Register a workflow, so that it can be started, and link it to products.
 
     Args:
         connection: ``op.get_bind()`` in a migration.
@@ -65,7 +65,9 @@ def register_workflow(
 def register_task(
     connection: Connection, *, name: str, description: str = "", target: Target | str = Target.SYSTEM
 ) -> None:
-    """Make a task startable. A task of no product has the target ``SYSTEM``; one that validates subscriptions ``VALIDATE``.
+    """Register a task, so that it can be started.
+
+    A task of no product has the target ``SYSTEM``; one that validates subscriptions has ``VALIDATE``.
 
     Raises:
         ConfigurationError: the name is taken, or the target is for workflows.
@@ -78,7 +80,7 @@ def register_task(
 def register_default_workflow(
     connection: Connection, *, name: str, description: str = "", target: Target | str = Target.MODIFY
 ) -> None:
-    """Make a workflow startable and link it to all products that there are.
+    """Register a workflow and link it to all products.
 
     Later products get it, too, while ``DEFAULT_PRODUCT_WORKFLOWS`` names it: each ``orchestrator db upgrade`` sees to that.
 
@@ -91,9 +93,9 @@ def register_default_workflow(
 
 
 def remove_workflow(connection: Connection, name: str) -> None:
-    """Make a workflow unstartable and unlink it from its products, so that each can have a successor.
+    """Remove a workflow: it can no longer be started, and its products can have another one in its place.
 
-    The row stays, because processes of the past point at it.
+    The row stays, because past processes refer to it.
 
     Raises:
         ConfigurationError: there is none of that name.
@@ -106,7 +108,7 @@ def remove_workflow(connection: Connection, name: str) -> None:
 
 
 def link_workflow(connection: Connection, workflow: str, products: Iterable[str]) -> None:
-    """Give a workflow to products. What is linked already stays so.
+    """Link a workflow to products; existing links stay.
 
     Raises:
         ConfigurationError: the workflow or a product is not known, the workflow is of no product, or a product has another of
@@ -130,7 +132,7 @@ def link_workflow(connection: Connection, workflow: str, products: Iterable[str]
 
 
 def unlink_workflow(connection: Connection, workflow: str, products: Iterable[str]) -> None:
-    """Take a workflow away from products. What is not linked stays so.
+    """Unlink a workflow from products; products that are not linked to it are skipped.
 
     Raises:
         ConfigurationError: the workflow or a product is not known.
@@ -145,9 +147,9 @@ def unlink_workflow(connection: Connection, workflow: str, products: Iterable[st
 
 
 def link_default_workflows(connection: Connection, workflows: Iterable[str]) -> None:
-    """Link each of these workflows to all products; names that no migration has registered yet are passed over.
+    """Link each of these workflows to all products; names that no migration has registered yet are skipped.
 
-    The end of each upgrade; migrations need not call it.
+    Each ``orchestrator db upgrade`` ends with this; migrations need not call it.
 
     Raises:
         ConfigurationError: as :func:`link_workflow`.

@@ -12,7 +12,7 @@ from orchestrator.db.session import get_connection
 
 @dataclass(frozen=True, slots=True)
 class BlockReference:
-    """Another block, as much of it as a person needs to recognise it."""
+    """Another block: the values by which people recognise it."""
 
     subscription_instance_id: UUID
     name: str

@@ -54,7 +54,7 @@ class Places:
         self._paths: dict[str, str] = {}
 
     def apply(self, changes: Changes) -> None:
-        """Move on to what a change leaves."""
+        """Apply a change to the places."""
         self._paths.clear()
         for key, (old, new) in sorted(changes.items()):
             found = _KEY.fullmatch(key)
@@ -66,7 +66,7 @@ class Places:
                 self._links.setdefault(str(new), {})[key] = None
 
     def show(self, changes: Changes) -> dict[str, tuple[JSON, JSON]]:
-        """Return a change by path instead of key, and move on to what it leaves.
+        """Return a change by path instead of key, and apply it.
 
         The path is that of the block after the change, or before it when the block is gone. What stood at a path and what
         stands there now are one entry. A key that is no key is shown as it is: programs of an earlier version stored paths.

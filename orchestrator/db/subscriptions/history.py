@@ -27,7 +27,7 @@ from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON
 
 PAGE = 30
-"""Processes and other changes on a page, unless something else is asked for."""
+"""The default number of processes and other changes on a page."""
 
 _PAGE = """
     SELECT process_id, change_id
@@ -67,7 +67,7 @@ class SubscriptionChange:
 
     Args:
         version: of the subscription afterwards.
-        process_id, step, attempt: what made it; ``None`` when a person did, outside of any process.
+        process_id, step, attempt: what made it; ``None`` for a change by an operator or a migration.
         changes: path of a value → what it was and what it became.
     """
 

@@ -115,7 +115,7 @@ async def lock_subscription(session: AsyncSession, subscription_id: UUID) -> Non
 
 
 async def mark_in_sync(session: AsyncSession, subscription_id: UUID, author: str, note: str) -> None:
-    """Set a subscription in sync, whoever holds it, and record who did it and why."""
+    """Set a subscription in sync, even if a process holds it, and record who did it and why."""
     await session.execute(_MARK_IN_SYNC, {"subscription_id": subscription_id, "author": author, "note": note})
 
 

@@ -120,7 +120,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionReference:
-    """Another subscription, as much of it as a person needs to recognise it."""
+    """Another subscription: the values by which people recognise it."""
 
     subscription_id: UUID
     description: str

@@ -26,7 +26,7 @@ class StoredBlock:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a subscription's own row says of what it is."""
+    """The values in a subscription's own row."""
 
     product_id: UUID
     customer_id: str
@@ -63,7 +63,7 @@ class StoredProduct:
 
 @dataclass(frozen=True, slots=True)
 class FoundBlock:
-    """A block that was reached from what was asked for; ``owner_status`` is that of the subscription it belongs to."""
+    """A block that was reached from the one to load; ``owner_status`` is that of the subscription it belongs to."""
 
     stored: StoredBlock
     owner_status: str

@@ -47,7 +47,7 @@ class WorkflowRow(Base):
 class ProcessRow(Base):
     """One run of a workflow: the truth about where it stands.
 
-    Columns that need a word:
+    Columns that need an explanation:
         attempt: the fencing token; every claim raises it.
         assignee: who is to act on the process now; ``SYSTEM`` for the engine itself.
         claimed_by: the consumer that runs the present step; only it may commit it.

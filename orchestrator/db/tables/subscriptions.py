@@ -15,7 +15,7 @@ from orchestrator.db.tables.base import Base
 class SubscriptionRow(Base):
     """What a customer has of a product.
 
-    Columns that need a word:
+    Columns that need an explanation:
         insync: whether no workflow is changing it: the lock. See ``locked_by``.
         locked_by: the process that has taken the lock; ``NULL`` when no process holds it.
         version: raised by every change of what the subscription *is* – not by locking and unlocking it.
