@@ -34,7 +34,7 @@ class Links:
     missing: str
 
     def add(self, connection: Connection, holder: UUID, names: Iterable[str]) -> None:
-        """Let the holder have these; those that it has already stay.
+        """Add these to what the holder has; existing ones stay.
 
         Raises:
             ConfigurationError: one of them is not known.
@@ -45,7 +45,7 @@ class Links:
             connection.execute(insert(self.holder.class_).on_conflict_do_nothing(), rows)
 
     def remove(self, connection: Connection, holder: UUID, name: str, names: Iterable[str]) -> None:
-        """Let the holder no longer have these.
+        """Remove these from what the holder has.
 
         Args:
             name: of the holder, for the error text.

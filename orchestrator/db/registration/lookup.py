@@ -137,7 +137,7 @@ def require_free(connection: Connection, kind: Named, name: str) -> str:
 
 
 def rename(connection: Connection, kind: Named, old: str, new: str) -> UUID:
-    """Give what a name stands for another name; return its id.
+    """Rename what a name stands for; return its id.
 
     Raises:
         ConfigurationError: there is no ``old``, or ``new`` is taken.
