@@ -11,12 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from pamqp.base import BasicProperties
-
-logger = structlog.get_logger(__name__)
 
 MAX_HEADER = 1000
 """Characters of a header that are kept. All headers of a message share one frame; a larger one closes the connection."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
-import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq import spec
 from aiormq.channel import Channel
@@ -23,8 +22,6 @@ from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
 from orchestrator.errors import ConfigurationError, PublishError, UnroutableError
 from orchestrator.text import format_message
-
-logger = structlog.get_logger(__name__)
 
 PERSISTENT = 2
 """The AMQP delivery mode of messages that survive a restart of the broker."""

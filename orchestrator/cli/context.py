@@ -117,10 +117,10 @@ class CliContext:
         """Run a use case in a transaction of its own and, once it has committed, notify the coordinators."""
         async with database.transaction() as session:
             message = await act(session)
-        await self.nudge(publisher, message.process_id, message.workflow)
+        await self.notify(publisher, message.process_id, message.workflow)
         return message
 
-    async def nudge(self, publisher: Publisher, process_id: UUID, workflow: str) -> None:
+    async def notify(self, publisher: Publisher, process_id: UUID, workflow: str) -> None:
         """Notify the coordinators that a process has changed. The reconciler finds what is lost here."""
         from orchestrator.broker.outgoing import look
 

@@ -77,7 +77,7 @@ def start(
                     command = f"orchestrator start {workflow}"
                     return _show_next_page(context, error, command, pages or [])
                 if outcome.created:
-                    await context.nudge(publisher, outcome.process_id, workflow)
+                    await context.notify(publisher, outcome.process_id, workflow)
             outcome_text = "started" if outcome.created else "was started before with this key"
             context.output.line(f"process {outcome.process_id} of '{clean(workflow)}' {outcome_text}")
             if wait:

@@ -1,1 +1,1 @@
-"""Use cases. Each takes a session, never commits, never speaks AMQP or HTTP, and returns what its edge must publish."""
+"""Use cases. Each takes a session, never commits, never speaks AMQP or HTTP, and returns what its entry point must publish."""

@@ -94,7 +94,7 @@ def test_a_message_in_the_wrong_place_is_a_dead_letter(
 
 
 def test_commands_for_processes_that_are_not_there_are_forgotten(engine: Installation) -> None:
-    """B41: a stale step command or nudge of a deleted process is no error; nothing comes back for ever."""
+    """B41: a stale step command or look request of a deleted process is no error; nothing comes back for ever."""
     before = len(engine.client.dead_letters())
     engine.client.send(STEPS, "default", COMMAND, kind="step.command")
     engine.client.send(STEPS, "default", COMMAND | {"workflow": "unheard_of"}, kind="step.command")

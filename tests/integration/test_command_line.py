@@ -350,8 +350,8 @@ def test_the_topology_is_shown_and_declared(cli: Cli) -> None:
     assert all(queue["exists"] and queue["ready"] == 0 for queue in shown["queues"])
     assert {exchange["name"] for exchange in shown["exchanges"]} >= {"orchestrator.commands", "orchestrator.callbacks"}
     cli.start("ask")
-    nudged = {queue["name"]: queue["ready"] for queue in cli.json("status")["queues"]}
-    assert nudged["orchestrator.results"] == 1
+    looks = {queue["name"]: queue["ready"] for queue in cli.json("status")["queues"]}
+    assert looks["orchestrator.results"] == 1
 
 
 def test_whoever_waits_without_a_consumer_is_told_so(cli: Cli) -> None:
