@@ -10,24 +10,28 @@ from sqlalchemy import text as sql
 
 from orchestrator.errors import ConfigurationError
 
+REACHED = """
+reached (subscription_id, id) AS (
+    SELECT subscription_id, depends_on_id FROM subscription_roots WHERE subscription_id IN (SELECT subscription_id FROM {rows})
+    UNION
+    SELECT reached.subscription_id, r.depends_on_id
+      FROM reached JOIN subscription_instance_relations r ON r.in_use_by_id = reached.id
+)
+"""
+"""The blocks that the subscriptions of some rows reach; for a statement that begins with ``WITH RECURSIVE``."""
+
 # Of some blocks and all below them those that their own subscription does not reach.
 _ORPHANS = sql(
-    """
+    f"""
     WITH RECURSIVE below (id) AS (
         SELECT unnest(CAST(:blocks AS uuid[]))
         UNION
         SELECT r.depends_on_id FROM below JOIN subscription_instance_relations r ON r.in_use_by_id = below.id
     ), candidates AS (
         SELECT id, subscription_id FROM below JOIN subscription_instances ON subscription_instance_id = id
-    ), reached (subscription_id, id) AS (
-        SELECT r.subscription_id, r.depends_on_id FROM subscription_roots r
-         WHERE r.subscription_id IN (SELECT subscription_id FROM candidates)
-        UNION
-        SELECT reached.subscription_id, r.depends_on_id
-          FROM reached JOIN subscription_instance_relations r ON r.in_use_by_id = reached.id
-    )
+    ), {REACHED.format(rows="candidates")}
     SELECT id, subscription_id FROM candidates WHERE (subscription_id, id) NOT IN (SELECT subscription_id, id FROM reached)
-    """
+    """  # noqa: S608 - built from constants
 )
 _USERS = sql(
     """

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy import text as sql
 
 from orchestrator.db.registration.history import change_subscriptions, lock_subscriptions
+from orchestrator.db.registration.orphans import REACHED
 from orchestrator.errors import ConfigurationError
 from orchestrator.types import JSON
 
@@ -23,25 +24,20 @@ _COUNT_VALUES = sql(
 _COUNT_BLOCKS = sql("SELECT count(*) FROM subscription_instances WHERE product_block_id = :block")
 
 # Blocks that their own subscription no longer has, kept for terminated ones that show them, are in no history.
-_CHANGE = """
+_CHANGE = f"""
 WITH RECURSIVE changed AS (
-    UPDATE subscription_instances AS i SET resources = {resources}
+    UPDATE subscription_instances AS i SET resources = {{resources}}
       FROM subscription_instances AS before
-     WHERE before.subscription_instance_id = i.subscription_instance_id AND i.product_block_id = ANY(:blocks) AND {condition}
-    RETURNING i.subscription_instance_id AS block, i.subscription_id, before.resources AS old, i.resources AS new
+     WHERE before.subscription_instance_id = i.subscription_instance_id AND i.product_block_id = ANY(:blocks) AND {{condition}}
+    RETURNING i.subscription_instance_id AS id, i.subscription_id, before.resources AS old, i.resources AS new
 ), touched AS (
     SELECT DISTINCT subscription_id FROM changed
-), reached (subscription_id, block) AS (
-    SELECT subscription_id, depends_on_id FROM subscription_roots JOIN touched USING (subscription_id)
-    UNION
-    SELECT reached.subscription_id, r.depends_on_id
-      FROM reached JOIN subscription_instance_relations r ON r.in_use_by_id = reached.block
-), entries AS (
-    SELECT subscription_id, block || '.' || name AS key, nullif(old -> name, 'null') AS old, nullif(new -> name, 'null') AS new
-      FROM changed JOIN reached USING (subscription_id, block)
+), {REACHED.format(rows="touched")}, entries AS (
+    SELECT subscription_id, id || '.' || name AS key, nullif(old -> name, 'null') AS old, nullif(new -> name, 'null') AS new
+      FROM changed JOIN reached USING (subscription_id, id)
            CROSS JOIN unnest(ARRAY[CAST(:name AS text), CAST(:new_name AS text)]) AS name
 )
-"""
+"""  # noqa: S608 - built from constants
 _WITHOUT = "i.resources - CAST(:name AS text)"
 
 
