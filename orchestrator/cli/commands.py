@@ -58,7 +58,7 @@ COMMANDS = (
         "process_commands",
         {
             "pause": "Stop claiming and dispatching steps, in every program. Running steps finish.",
-            "unpause": "Go on after a pause.",
+            "unpause": "Continue after a pause.",
         },
         panel="Engine",
     ),
@@ -132,7 +132,7 @@ GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {
                 "downgrade": "Undo migrations, with the data that their tables hold.",
                 "revision": "Write an empty migration into your project's folder (ORCHESTRATOR_MIGRATIONS).",
                 "merge": (
-                    "Write the migration that joins two ends of your project's migrations, written side by side, into one."
+                    "Write the migration that joins two heads of your project's migrations, written side by side, into one."
                 ),
                 "migrate-workflows": (
                     "Write the migration that makes the database know the workflows of the code, and no others."

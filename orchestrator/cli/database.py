@@ -94,9 +94,9 @@ def revision(message: Message, as_json: AsJson = False) -> None:
 
 
 def merge(message: Message, as_json: AsJson = False) -> None:
-    """Write the migration that joins two ends of your project's migrations, written side by side, into one.
+    """Write the migration that joins two heads of your project's migrations, written side by side, into one.
 
-    It changes nothing in the database. Your own only; the engine's have one end.
+    It changes nothing in the database. Your own only; the engine's have one head.
 
     Example: orchestrator db merge -m "merge vlans and racks"
     """

@@ -66,7 +66,7 @@ def fields(form: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def resume_command(process_id: UUID, sequence: int, form: JSON) -> str:
     """Return the line with the command that fills in this form of a process, and no form that comes after it."""
-    return f"go on with: orchestrator resume {short(process_id)} --seen {sequence} --input '{example(form)}'"
+    return f"continue with: orchestrator resume {short(process_id)} --seen {sequence} --input '{example(form)}'"
 
 
 def example(form: JSON) -> str:

@@ -72,10 +72,10 @@ def write(project: Path, message: str, upgrades: str = "", downgrades: str = "",
 
 
 def write_merge(project: Path, message: str) -> Path:
-    """Write the revision that joins the ends of the project's migrations.
+    """Write the revision that joins the heads of the project's migrations.
 
     Raises:
-        ConfigurationError: there is only one end, or the project's folder cannot be written.
+        ConfigurationError: there is only one head, or the project's folder cannot be written.
     """
     with _quietly(project):
         return migrations.write_merge(project, message)

@@ -192,7 +192,7 @@ def pause(user: User = user_name(), as_json: AsJson = False) -> None:
 
 
 def unpause(user: User = user_name(), as_json: AsJson = False) -> None:
-    """Go on after a pause."""
+    """Continue after a pause."""
     _set_paused(False, user, as_json=as_json)
 
 
@@ -246,7 +246,7 @@ def _show_next_page(context: CliContext, error: FormIncompleteError, command: st
     output.complain(f"page {number} of the form is missing" if pages else "this needs input: fill in the form")
     show_form(output, error.form)
     given = "".join(f" --input {_quote(page)}" for page in pages)
-    output.line(f"go on with: {command}{clean(given)} --input '{example(error.form)}'")
+    output.line(f"continue with: {command}{clean(given)} --input '{example(error.form)}'")
     return REFUSED
 
 

@@ -153,7 +153,7 @@ async def _conclude(
         if status.is_failure:
             output.line(f"details: orchestrator show {name} --traceback; try again: orchestrator retry {name}")
         return REFUSED
-    output.complain(f"still {status.value} after {seconds(patience or 0)}; go on with: orchestrator watch {name}")
+    output.complain(f"still {status.value} after {seconds(patience or 0)}; continue with: orchestrator watch {name}")
     return REFUSED
 
 

@@ -110,7 +110,7 @@ def write_revision(project: Path, message: str, *, upgrades: str = "", downgrade
         heads = _project_heads(scripts, project)
         if len(heads) > 1:
             raise ConfigurationError(
-                f"the migrations in {project} have {len(heads)} ends, {' and '.join(heads)}, because they were written side by"
+                f"the migrations in {project} have {len(heads)} heads, {' and '.join(heads)}, because they were written side by"
                 " side: join them first with 'orchestrator db merge -m \"…\"', then run 'orchestrator db upgrade'"
             )
         written = scripts.generate_revision(
@@ -132,17 +132,17 @@ def write_revision(project: Path, message: str, *, upgrades: str = "", downgrade
 
 
 def write_merge(project: Path, message: str) -> Path:
-    """Write the revision that joins the ends of the project's migrations, and return its path.
+    """Write the revision that joins the heads of the project's migrations, and return its path.
 
     Raises:
-        ConfigurationError: the project's migrations cannot be read, or have one end only.
+        ConfigurationError: the project's migrations cannot be read, or have one head only.
     """
     with _translate_errors(project, "no migration can be written"):
         scripts = ScriptDirectory.from_config(alembic_config(project))
         heads = _project_heads(scripts, project)
         if len(heads) < 2:  # noqa: PLR2004 - one is joined with another
             raise ConfigurationError(
-                f"there is nothing to join: the migrations in {project} have {'one end, ' + heads[0] if heads else 'no end'}"
+                f"there is nothing to join: the migrations in {project} have {'one head, ' + heads[0] if heads else 'no head'}"
             )
         written = scripts.generate_revision(rev_id(), message, head=heads, version_path=str(project.resolve()))
     if written is None:

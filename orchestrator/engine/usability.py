@@ -125,7 +125,7 @@ def _out_of_sync(facts: SubscriptionFacts) -> Iterable[Reason]:
         if holder is not None and ProcessStatus(facts.holder_status or "running").is_final:
             words += (
                 f": process {holder}, which is {facts.holder_status}, has left it so ('orchestrator subscriptions set-in-sync'"
-                " once that has been looked into)"
+                " once you have checked it)"
             )
         elif holder is not None:
             words += f": process {holder} holds it"

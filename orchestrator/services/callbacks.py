@@ -69,7 +69,7 @@ async def receive(session: AsyncSession, token: str, outcome: str, payload: Stat
         plan_of(process.workflow)
     except (NotFoundError, DefinitionError) as error:
         # A rolling deploy: another coordinator has the code and finds the answer, because the process is due.
-        logger.error("answer kept: this coordinator lacks the workflow", error=str(error))  # noqa: TRY400
+        logger.error("answer kept: the code of the workflow cannot be loaded here", error=str(error))  # noqa: TRY400
         await make_due(session, process.process_id)
         return None
     return await apply_answer(session, process, replace(callback, outcome=outcome, payload=payload), limits)

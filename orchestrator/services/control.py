@@ -119,7 +119,7 @@ async def abort(
     left = await list_locked(session, process_id)
     if left:
         names = ", ".join(map(str, left))
-        note = f"leaves out of sync: {names} ('orchestrator subscriptions set-in-sync' once that has been looked into)"
+        note = f"leaves out of sync: {names} ('orchestrator subscriptions set-in-sync' once you have checked them)"
         reason = f"{reason}; {note}" if reason else note
     return await _apply(session, process, Aborted(user, reason), limits, command)
 

@@ -249,7 +249,7 @@ async def test_two_ends_of_a_projects_migrations_are_named_and_joined(database: 
     """As after merging two branches of the project's repository, each with a migration."""
     project = tmp_path / "migrations"
     first = write_revision(project, "first")
-    with pytest.raises(ConfigurationError, match=f"nothing to join: .* have one end, {first.name.split('_')[0]}"):
+    with pytest.raises(ConfigurationError, match=f"nothing to join: .* have one head,  {first.name.split('_')[0]}"):
         write_merge(project, "too early")
     left = write_revision(project, "left")
     aside = left.rename(tmp_path / left.name)
@@ -257,7 +257,7 @@ async def test_two_ends_of_a_projects_migrations_are_named_and_joined(database: 
     aside.rename(left)
     ends = sorted(path.name.split("_")[0] for path in (left, right))
     told = _refused_write(project)
-    assert f"have 2 ends, {ends[0]} and {ends[1]}, because" in told
+    assert f"have 2 heads, {ends[0]} and {ends[1]}, because" in told
     assert "orchestrator db merge" in told
 
     joined = write_merge(project, "left and right").name.split("_")[0]

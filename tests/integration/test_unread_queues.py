@@ -123,7 +123,7 @@ def test_whoever_looks_at_a_process_whose_input_step_is_gone_is_told_what_to_do(
     (cli.folder / "flows.py").write_text(written.replace('"Approve"', '"Agree"'))
     shown = cli("show", process)
     assert "Bring the step back under this name and resume, or abort" in shown.stderr
-    assert "go on with" not in shown.stdout
+    assert "continue with" not in shown.stdout
     assert "and resume, or abort" in cli("resume", process, "--input", '{"approved": true}', code=1).stderr
     assert "waits for input: resume it" in cli("retry", process, code=1).stderr
 
