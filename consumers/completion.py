@@ -136,7 +136,8 @@ class Completion:
         """Repeat while the database is down: the outcome is in memory only, and nothing else can store it."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_connection_error),
-            wait=SERVER_AWAY,
+            # At once first: the pool may merely have kept a connection that died.
+            wait=tenacity.wait_chain(tenacity.wait_none(), SERVER_AWAY),
             before_sleep=_log_outage,
             reraise=True,
         )
