@@ -249,7 +249,7 @@ async def test_two_ends_of_a_projects_migrations_are_named_and_joined(database: 
     """As after merging two branches of the project's repository, each with a migration."""
     project = tmp_path / "migrations"
     first = write_revision(project, "first")
-    with pytest.raises(ConfigurationError, match=f"nothing to join: .* have one head,  {first.name.split('_')[0]}"):
+    with pytest.raises(ConfigurationError, match=f"nothing to join: .* have one head, {first.name.split('_')[0]}"):
         write_merge(project, "too early")
     left = write_revision(project, "left")
     aside = left.rename(tmp_path / left.name)
