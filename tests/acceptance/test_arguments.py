@@ -42,7 +42,7 @@ def test_parameters_are_filled_by_name_and_annotation(engine: Installation) -> N
     assert state["sum"] == 12
 
 
-def test_a_value_of_the_wrong_type_or_a_missing_one_fails_the_step_in_words(engine: Installation) -> None:
+def test_a_value_of_the_wrong_type_or_a_missing_one_fails_the_step_with_a_reason(engine: Installation) -> None:
     """B32: the text names the step, the parameter, its type and what the state has."""
     wrong = engine.finish("wrong_argument", {"value": "seven"}, status="failed")
     (entry,) = engine.log(wrong, "Ask for a number")

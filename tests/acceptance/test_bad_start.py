@@ -103,7 +103,7 @@ def test_a_database_without_tables_says_what_to_do(engine: Installation, servers
     assert "orchestrator db upgrade" in line
 
 
-def test_a_broker_user_without_permission_is_told_what_is_missing(
+def test_a_broker_user_without_permission_is_reported_what_is_missing(
     installations: MakeInstallation, servers: Servers
 ) -> None:
     """Reliability: no access at all, and access without any right on an empty broker."""

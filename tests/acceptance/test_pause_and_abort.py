@@ -52,7 +52,7 @@ def test_nothing_is_claimed_while_paused_and_nothing_is_lost(installations: Make
     assert [row["global_lock"] for row in changes] == [True, False] * 3
 
 
-def test_a_paused_engine_finishes_running_steps_and_refuses_starts_in_words(own: Installation) -> None:
+def test_a_paused_engine_finishes_running_steps_and_refuses_starts_with_a_reason(own: Installation) -> None:
     """PAUSING while a step runs, then PAUSED; starts, retries and input are refused; answers and aborts are taken."""
     running, suspended, failed = own.start("holds"), own.start("asks"), own.finish("mended", status="failed")
     parked = own.start("calls_out")

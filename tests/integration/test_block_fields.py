@@ -362,7 +362,7 @@ async def test_a_block_that_only_another_subscriptions_block_held_is_deleted_wit
         ),
     ],
 )
-async def test_what_cannot_be_is_refused_in_words_and_changes_nothing(shelf: Shelf, call: Call, told: str) -> None:
+async def test_what_cannot_be_is_refused_with_a_reason_and_changes_nothing(shelf: Shelf, call: Call, told: str) -> None:
     models = code()
     made = await cabinet(shelf, models)
     assert told in await shelf.migration.refused(call)

@@ -106,7 +106,7 @@ async def test_the_topology_can_be_declared_again_and_again(amqp_url: str, serve
     assert ours == {exchange.name.value: exchange.type for exchange in EXCHANGES}
 
 
-async def test_a_topology_that_differs_is_refused_in_words(amqp_url: str) -> None:
+async def test_a_topology_that_differs_is_refused_with_a_reason(amqp_url: str) -> None:
     connection = await connect(address(amqp_url), "test")
     await declare(connection, TOPOLOGY)
     with pytest.raises(ConfigurationError, match="ORCHESTRATOR_QUEUE_TYPE"):

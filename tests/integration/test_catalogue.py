@@ -187,7 +187,7 @@ WRONG: dict[str, tuple[Call, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_what_cannot_be_is_refused_in_words_and_changes_nothing(migration: Migration, case: str) -> None:
+async def test_what_cannot_be_is_refused_with_a_reason_and_changes_nothing(migration: Migration, case: str) -> None:
     call, told = WRONG[case]
     async with migration.database.transaction() as session:
         before = await read_catalogue(session)

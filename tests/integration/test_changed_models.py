@@ -90,7 +90,7 @@ asyncio.run(load())
 """
 
 
-async def test_a_field_of_blocks_that_has_another_name_is_told_and_mended(cli: Cli, database: Database) -> None:
+async def test_a_field_of_blocks_that_has_another_name_is_reported_and_fixed(cli: Cli, database: Database) -> None:
     """Renamed, one block instead of a list, and removed: the catalogue has no word of it, but nothing could be loaded."""
     migrate(cli, *ROLES)
     subscription, node = await subscribe(database, "Node P", "Node", {"node_name": "ams"}, field="node")

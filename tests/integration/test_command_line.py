@@ -129,7 +129,7 @@ def test_what_is_done_to_a_process_is_done_to_what_was_seen(cli: Cli, dev: objec
     cli("skip", short, "--reason", "on time", "--seen", str(changed["sequence"]), "--wait")
 
 
-def test_whoever_waits_for_a_callback_is_told_when_time_is_up_and_can_abort(cli: Cli, dev: object) -> None:
+def test_whoever_waits_for_a_callback_is_notified_when_time_is_up_and_can_abort(cli: Cli, dev: object) -> None:
     waited = cli("start", "call", "--wait", "--timeout", "0.5", code=1)
     assert "still" in waited.stderr
     short = cli.json("list")[0]["process_id"][:8]
@@ -186,14 +186,14 @@ def test_processes_are_listed_newest_first_by_status_workflow_and_kind(cli: Cli)
     ],
     ids=["reason", "id", "page"],
 )
-def test_what_is_no_text_is_refused_in_words(cli: Cli, arguments: list[str | bytes], code: int, told: str) -> None:
+def test_what_is_no_text_is_refused_with_a_reason(cli: Cli, arguments: list[str | bytes], code: int, told: str) -> None:
     """A shell hands over any bytes."""
     done = cli(*arguments, code=code)
 
     assert told in " ".join(done.stderr.replace("│", " ").split())
 
 
-def test_a_process_that_cannot_be_meant_is_refused_in_words(cli: Cli) -> None:
+def test_a_process_that_cannot_be_meant_is_refused_with_a_reason(cli: Cli) -> None:
     for written, told in (("1234567", "too short"), ("not-an-id", "not the id"), ("00000000", "there is no process")):
         done = cli("show", written, code=1)
         assert told in done.stderr
@@ -222,14 +222,14 @@ SERVERLESS = [("list",), ("start", "ask"), ("status",), ("db", "upgrade"), ("dev
 
 
 @pytest.mark.parametrize("arguments", SERVERLESS)
-def test_a_missing_database_is_told_in_one_line(serverless: Cli, arguments: tuple[str, ...]) -> None:
+def test_a_missing_database_is_reported_in_one_line(serverless: Cli, arguments: tuple[str, ...]) -> None:
     done = serverless(*arguments, code=1)
     assert len(serverless.said(done)) == 1
     assert "PostgreSQL" in done.stderr
     assert "hidden" not in done.stdout + done.stderr
 
 
-def test_a_missing_broker_is_told_in_one_line_and_leaves_nothing_behind(cli: Cli) -> None:
+def test_a_missing_broker_is_reported_in_one_line_and_leaves_nothing_behind(cli: Cli) -> None:
     for arguments in (("start", "ask"), ("status",), ("topology", "show"), ("dev",), ("coordinator",), ("consumer",)):
         done = cli(*arguments, code=1, ORCHESTRATOR_AMQP_URL=NO_BROKER)
         assert [line for line in cli.said(done) if "RabbitMQ" in line] == cli.said(done)
@@ -304,7 +304,7 @@ def test_a_pipe_that_is_closed_early_is_no_news(cli: Cli) -> None:
             assert reader.stderr.read().replace("a module that prints\n", "") == ""
 
 
-def test_a_database_that_was_never_migrated_is_told_in_one_line_and_migrated_by_one_command(cli: Cli) -> None:
+def test_a_database_that_was_never_migrated_is_reported_in_one_line_and_migrated_by_one_command(cli: Cli) -> None:
     assert cli.json("db", "downgrade", "base") == {"heads": []}
     for arguments in (("list",), ("start", "ask"), ("dev",), ("coordinator",), ("consumer",)):
         done = cli(*arguments, code=1)
@@ -354,7 +354,7 @@ def test_the_topology_is_shown_and_declared(cli: Cli) -> None:
     assert looks["orchestrator.results"] == 1
 
 
-def test_whoever_waits_without_a_consumer_is_told_so(cli: Cli) -> None:
+def test_whoever_waits_without_a_consumer_is_warned(cli: Cli) -> None:
     done = cli("start", "sleep", "--wait", "--timeout", "6", code=1)
     assert "no consumer is running" in done.stderr
 

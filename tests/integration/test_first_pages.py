@@ -47,7 +47,7 @@ async def test_a_form_that_cannot_show_what_is_stored_is_not_blamed_on_the_calle
     )
 
 
-async def test_whoever_names_a_product_by_its_label_is_told_the_ids(bench: Bench) -> None:
+async def test_a_product_named_by_its_label_is_answered_with_the_ids(bench: Bench) -> None:
     """B17."""
     await bench.database.pool.execute(LINK)
     async with bench.session() as session:

@@ -75,7 +75,7 @@ async def told(queue: aio_pika.abc.AbstractQueue) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["approvals", "calls"])
-async def test_entries_whose_message_was_lost_are_told_by_whoever_moves_the_process_next(
+async def test_entries_whose_message_was_lost_are_published_by_whoever_moves_the_process_next(
     bench: Bench, name: str
 ) -> None:
     """The consumer dies between its commit and its result, and somebody answers before a coordinator has looked."""

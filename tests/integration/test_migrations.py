@@ -229,7 +229,7 @@ def _refused_write(project: Path) -> str:
     return str(caught.value)
 
 
-async def test_a_revision_that_is_not_found_is_told_with_the_folder_that_was_searched(
+async def test_a_revision_that_is_not_found_is_reported_with_the_folder_that_was_searched(
     database: Database, tmp_path: Path
 ) -> None:
     """The database of another project, or another folder than before, is the usual reason."""
@@ -288,7 +288,7 @@ async def test_two_first_migrations_are_one_line_that_says_how_to_put_them_in_or
     assert await upgrade(database.engine, project) == [one.name.split("_")[0]]
 
 
-async def test_what_the_database_refuses_at_the_commit_is_told_too(database: Database, tmp_path: Path) -> None:
+async def test_what_the_database_refuses_at_the_commit_is_reported_too(database: Database, tmp_path: Path) -> None:
     project = tmp_path / "migrations"
     write_revision(
         project,

@@ -45,7 +45,7 @@ async def test_what_the_client_raises_after_a_connection_was_lost_is_blamed_on_r
     assert lines[0].startswith("the connection to RabbitMQ was lost: ")
 
 
-async def test_a_refusal_of_the_broker_is_told_with_its_words(
+async def test_a_refusal_of_the_broker_is_reported_with_its_words(
     connection: aio_pika.abc.AbstractConnection, amqp_url: str
 ) -> None:
     other = await connect(BrokerAddress(amqp_url, "test", 10.0), "own")

@@ -72,7 +72,7 @@ def _complaints(path: Path) -> str:
     return subprocess.run(ruff, cwd=path.parent, capture_output=True, text=True, check=False).stdout
 
 
-async def test_where_nothing_is_written_the_import_is_told_with_the_calls(cli: Cli, database: Database) -> None:
+async def test_where_nothing_is_written_the_import_is_reported_with_the_calls(cli: Cli, database: Database) -> None:
     migrate(cli, *ROLES)
     await subscribe(database, "Node P", "Node", {"ims_id": 7}, field="node")
     shown = " ".join(cli("db", "migrate-domain-models", code=1, COLUMNS="1000").stdout.split())
@@ -89,7 +89,7 @@ def _put_in_place(project: Path, call: str, name: str) -> None:
     path.write_text("\n".join([*lines[: begin + 1], f"    {call.replace('…', name)}", "", lines[end], "    pass", ""]))
 
 
-async def test_what_may_be_a_new_name_is_told_with_the_lines_that_it_replaces(cli: Cli, database: Database) -> None:
+async def test_what_may_be_a_new_name_is_reported_with_the_lines_that_it_replaces(cli: Cli, database: Database) -> None:
     migrate(cli, *ROLES)
     await subscribe(database, "Node PE", "Node", {"node_name": "ams"}, field="node")
     (cli.folder / "flows.py").write_text(MODELS.replace('"Node PE": Node', '"Core": Node'))

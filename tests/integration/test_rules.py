@@ -191,7 +191,7 @@ async def test_a_removed_workflow_is_neither_offered_nor_let_run(database: Datab
         assert "modify_old" not in {offer.name for offer in await workflows_for(session, node)}
 
 
-async def test_all_reasons_come_together_in_words_too(database: Database, rows: Rows) -> None:
+async def test_all_reasons_come_together_in_the_text_too(database: Database, rows: Rows) -> None:
     """B28."""
     await node_product(rows)
     link = await rows.subscription(await rows.product("Link"), status="disabled", insync=False)

@@ -125,7 +125,7 @@ async def test_a_subscription_is_shown_with_blocks_holder_and_neighbours(cli: Cl
     assert f"of subscription {NODE}" in cli("subscriptions", "show", str(PORT)).stdout
 
 
-async def test_the_workflows_say_in_words_why_they_may_not_run(cli: Cli, rows: Rows) -> None:
+async def test_the_workflows_say_why_they_may_not_run(cli: Cli, rows: Rows) -> None:
     """B24, B26, B27, B28, B30: by the rules in the project's own modules."""
 
     def offers() -> dict[str, dict[str, object]]:
@@ -163,7 +163,7 @@ async def test_the_workflows_say_in_words_why_they_may_not_run(cli: Cli, rows: R
     assert re.search(r"the subscription is active, the workflow runs on those that are provisioning", text)
 
 
-def test_wrong_rules_are_told_in_one_line(cli: Cli) -> None:
+def test_wrong_rules_are_reported_in_one_line(cli: Cli) -> None:
     (cli.folder / "ours" / "__init__.py").write_text(MAPS.replace('["provisioning"]', '"provisioning"'))
 
     failed = cli("subscriptions", "workflows", str(NODE), code=1)
@@ -296,7 +296,7 @@ async def test_a_held_subscription_is_set_in_sync_once_its_process_is_finished(c
     assert cli.json("subscriptions", "show", str(NODE))["insync"] is True
 
 
-def test_what_does_not_exist_is_told_in_one_line(cli: Cli) -> None:
+def test_what_does_not_exist_is_reported_in_one_line(cli: Cli) -> None:
     nobody = str(uuid4())
     for command in ("show", "history", "workflows"):
         assert cli.said(cli("subscriptions", command, nobody, code=1)) == [f"there is no subscription {nobody}"]
@@ -307,7 +307,7 @@ def test_what_does_not_exist_is_told_in_one_line(cli: Cli) -> None:
     assert cli.json("subscriptions", "show", nobody, code=1)["error"] == "NotFoundError"
 
 
-def test_wrong_usage_is_told_apart_from_refusals(cli: Cli) -> None:
+def test_wrong_usage_is_distinguished_from_refusals(cli: Cli) -> None:
     cli("subscriptions", "set-in-sync", str(NODE), code=2)
     cli("subscriptions", "set-in-sync", str(NODE), "--reason", "  ", code=2)
     cli("subscriptions", "list", "--status", "activ", code=2)

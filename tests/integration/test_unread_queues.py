@@ -95,7 +95,7 @@ async def test_a_consumer_that_is_presumed_dead_is_called_so(cli: Cli, database:
     assert re.search(r"gone:1 .* 2 min \d\d s ago: presumed dead", cli("status").stdout)
 
 
-def test_workflows_of_a_broken_module_are_called_broken_and_their_error_is_told_once(cli: Cli) -> None:
+def test_workflows_of_a_broken_module_are_called_broken_and_their_error_is_reported_once(cli: Cli) -> None:
     """B13."""
     (cli.folder / "broken.py").write_text("from pydantic import BaseModel\nclass A(BaseModel):\n    x: int\nA(x='no')")
     with (cli.folder / "flows.py").open("a") as flows:
@@ -114,7 +114,7 @@ def test_a_list_of_the_processes_of_a_workflow_that_nobody_knows_is_refused(cli:
     assert "the database knows no workflow 'aks'" in cli("list", "--workflow", "aks", code=1).stderr
 
 
-def test_whoever_looks_at_a_process_whose_input_step_is_gone_is_told_what_to_do(cli: Cli) -> None:
+def test_whoever_looks_at_a_process_whose_input_step_is_gone_learns_what_to_do(cli: Cli) -> None:
     with cli.program("dev"):
         cli.until(cli.is_reading)
         cli("start", "ask", "--wait")

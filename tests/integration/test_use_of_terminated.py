@@ -119,7 +119,7 @@ async def test_a_block_may_be_given_up_when_only_terminated_ones_use_it_and_they
     )
 
 
-async def test_a_block_whose_id_is_taken_is_told_so_without_advice_to_retry(bench: Bench) -> None:
+async def test_a_block_whose_id_is_taken_is_warned_without_advice_to_retry(bench: Bench) -> None:
     one, two = await bench.folders(), await bench.folders()
     taken = FolderBlockInactive.new(two.subscription_id, title="taken")
     two.top.folders.append(taken)

@@ -79,7 +79,7 @@ async def test_a_callback_that_raises_allows_nothing() -> None:
         await authorize(broken, ASKED)
 
 
-async def test_a_callback_may_refuse_in_words_of_its_own() -> None:
+async def test_a_callback_may_refuse_with_a_text_of_its_own() -> None:
     async def strict() -> bool:
         raise ForbiddenError("only during office hours")
 

@@ -126,7 +126,7 @@ def test_changes_of_what_exists_are_the_least_that_is_needed() -> None:
     assert ("reinstate_product", "Node P") in told(diff_catalogues(after, FULL))
 
 
-def test_what_is_retired_because_the_code_lacks_it_is_told_from_what_people_have_retired() -> None:
+def test_what_is_retired_because_the_code_lacks_it_is_distinguished_from_what_people_have_retired() -> None:
     decided = Catalogue({"Node P": replace(PRODUCT, retired=True)}, FULL.blocks)
     lacking = Catalogue({"Node P": replace(PRODUCT, retired=True, for_good=False)}, FULL.blocks)
 

@@ -142,7 +142,7 @@ def test_a_few_plain_values_stand_in_the_table_and_many_below_it() -> None:
     assert "    and 10 more: --json shows all" in lines
 
 
-def test_a_label_of_somebody_else_cannot_write_to_the_terminal() -> None:
+def test_a_label_of_another_person_cannot_write_to_the_terminal() -> None:
     evil = Choice.__call__("Evil", {"a": ("x", "red \x1b[31m\nand [bold]")})
     text = "\n".join(printed(80, lambda output: show_form(output, page_with(evil))))
     assert "\x1b" not in text

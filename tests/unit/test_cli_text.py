@@ -60,7 +60,7 @@ def test_changes_are_cut_to_a_line() -> None:
     assert "\n" not in told
 
 
-def test_models_in_the_state_are_told_briefly_and_what_the_engine_keeps_there_not_at_all() -> None:
+def test_models_in_the_state_are_reported_briefly_and_what_the_engine_keeps_there_not_at_all() -> None:
     node = {"subscription_id": "6472a5b5-29ed", "product": "Site", "description": "", "status": "active", "version": 3}
     block = {"subscription_instance_id": "da4125ae-c49e", "owner_subscription_id": "6472a5b5-29ed", "name": "Port"}
     delta = {"__old_subscriptions__": {"6472a5b5-29ed": {"note": None}}, "subscription": node, "port": block, "vlan": 7}
@@ -81,7 +81,7 @@ FORM: dict[str, Any] = {
 }
 
 
-def test_the_fields_of_a_form_are_told_in_words() -> None:
+def test_the_fields_of_a_form_are_shown_with_labels() -> None:
     told = {name: type_of(field, FORM) for name, field in fields(FORM).items()}
     assert told == {"colour": '"red" | "blue"', "size": "integer | null", "ids": "list of uuid", "kind": '"x"'}
     assert example(FORM) == '{"colour": …, "ids": …}'
@@ -108,7 +108,7 @@ def test_changes_are_key_and_json() -> None:
             read_changes([wrong])
 
 
-def test_errors_in_a_task_group_are_told_once_each() -> None:
+def test_errors_in_a_task_group_are_reported_once_each() -> None:
     same = [ConfigurationError("wrong url"), ConfigurationError("wrong url")]
     assert explain(ExceptionGroup("several", [ExceptionGroup("inner", same), ConfigurationError("and\nthis")])) == [
         "wrong url",
@@ -136,7 +136,7 @@ def test_a_refusal_whose_only_reason_is_its_own_key_is_one_line(kind: type[Reque
     assert explain(kind("refused")) == ["refused"]
 
 
-def test_a_database_without_our_tables_is_told_as_such() -> None:
+def test_a_database_without_our_tables_is_reported_as_such() -> None:
     lines = explain(asyncpg.UndefinedTableError('relation "processes" does not exist'))
     assert lines is not None
     assert "orchestrator db upgrade" in lines[0]
@@ -145,7 +145,7 @@ def test_a_database_without_our_tables_is_told_as_such() -> None:
 @pytest.mark.parametrize(
     ("span", "told"), [(0.0123, "0.012 s"), (12.4, "12 s"), (61, "1 min 01 s"), (3720, "1 h 02 min")]
 )
-def test_durations_are_told_as_people_say_them(span: float, told: str) -> None:
+def test_durations_are_shown_as_people_say_them(span: float, told: str) -> None:
     assert seconds(span) == told
 
 

@@ -183,7 +183,7 @@ def test_a_condition_that_raises_fails_the_process_and_keeps_what_the_step_befor
         (RecursionError("x" * 50_000), "RecursionError: xxx"),
     ],
 )
-def test_whatever_a_condition_raises_fails_the_process_in_words_that_can_be_stored(
+def test_whatever_a_condition_raises_fails_the_process_with_a_text_that_can_be_stored(
     error: BaseException, message: str
 ) -> None:
     """B5: and never ends the program that asks it."""

@@ -59,7 +59,7 @@ def test_the_success_of_the_action_parks_the_callback() -> None:
     assert walk.process.state == {"job_id": 7}
 
 
-def test_an_answer_enters_the_state_under_the_result_key_and_is_judged() -> None:
+def test_an_answer_enters_the_state_under_the_result_key_and_is_validated() -> None:
     walk = judged()
 
     assert walk.decision.callback == CloseCallback("used")

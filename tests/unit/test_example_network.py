@@ -321,7 +321,7 @@ async def test_the_vlans_come_back_in_the_order_of_the_ends() -> None:
     assert [one.vlan for one in changed["subscription"].circuit.attachments] == [100, 300]
 
 
-async def test_whoever_accepts_an_installation_is_told_which_and_by_whom() -> None:
+async def test_whoever_accepts_an_installation_is_shown_which_and_by_whom() -> None:
     described = subscription("node")
     described.description = "ams-1 (Cisco PE)"
     accept = example("workflows.provisioning").accept

@@ -150,7 +150,7 @@ async def test_a_page_may_depend_on_the_page_before() -> None:
         await fill(form, {"name": "a"}, {"sure": "b"})
 
 
-async def test_a_validator_of_the_whole_page_is_told_apart_from_its_fields() -> None:
+async def test_a_validator_of_the_whole_page_is_distinguished_from_its_fields() -> None:
     class Range(FormPage):
         low: int
         high: int

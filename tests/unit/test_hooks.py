@@ -142,7 +142,7 @@ async def test_a_predicate_that_raises_whatever_it_is_refuses_the_start(kind: An
 
 @pytest.mark.parametrize("kind", [plain, asynchronous, generator, async_generator, validator])
 @pytest.mark.parametrize("error", ERRORS, ids=named)
-async def test_a_form_that_raises_whatever_it_is_is_told_as_broken(kind: Any, error: BaseException) -> None:
+async def test_a_form_that_raises_whatever_it_is_is_reported_as_broken(kind: Any, error: BaseException) -> None:
     with pytest.raises(DefinitionError, match=f"^{re.escape(WHAT)} ") as refused:
         await run_form(kind(error), {}, [{}], WHAT)
     if isinstance(error, RuntimeError | KeyError | OSError):
@@ -152,12 +152,12 @@ async def test_a_form_that_raises_whatever_it_is_is_told_as_broken(kind: Any, er
 
 @pytest.mark.parametrize("refusal", [InvalidInputError("not like this"), WorkflowNotUsableError("not now")])
 @pytest.mark.parametrize("kind", [plain, asynchronous, generator, async_generator])
-async def test_a_form_may_refuse_in_words_of_its_own(kind: Any, refusal: Exception) -> None:
+async def test_a_form_may_refuse_with_a_text_of_its_own(kind: Any, refusal: Exception) -> None:
     with pytest.raises(type(refusal), match=f"^{refusal}$"):
         await run_form(kind(refusal), {}, [{}], WHAT)
 
 
-async def test_a_form_that_yields_something_else_than_a_page_is_told_as_broken() -> None:
+async def test_a_form_that_yields_something_else_than_a_page_is_reported_as_broken() -> None:
     def wrong() -> Any:
         yield 42
 
@@ -165,7 +165,7 @@ async def test_a_form_that_yields_something_else_than_a_page_is_told_as_broken()
         await run_form(wrong, {}, [], WHAT)
 
 
-async def test_a_form_that_ends_with_a_model_is_told_as_broken() -> None:
+async def test_a_form_that_ends_with_a_model_is_reported_as_broken() -> None:
     """B32: only steps save; what a form has changed would be lost."""
     block = FolderBlockInactive.new(uuid4())
 

@@ -227,7 +227,7 @@ COMMAND: dict[str, Any] = {"process_id": str(ID), "workflow": "w", "step": "s", 
         (ResumeProcess, {"process_id": str(ID), "seen": 2**31}, "seen: Input should be less than 2147483648"),
     ],
 )
-def test_what_is_wrong_with_a_body_is_said_in_words(
+def test_what_is_wrong_with_a_body_is_said_in_the_error(
     model: type[Message], body: bytes | dict[str, Any], text: str
 ) -> None:
     with pytest.raises(MessageError) as caught:

@@ -96,7 +96,7 @@ def test_the_subscription_is_also_found_under_its_id() -> None:
         (many, {"node": [str(ID), 7]}, "neither an id"),
     ],
 )
-def test_what_is_no_reference_is_said_in_words(function: Any, state: dict[str, Any], text: str) -> None:
+def test_what_is_no_reference_is_said_in_the_error(function: Any, state: dict[str, Any], text: str) -> None:
     with pytest.raises(MissingArgumentError, match=text):
         references(function, state)
 

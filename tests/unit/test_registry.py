@@ -231,7 +231,7 @@ def test_a_users_module_that_cannot_be_imported_is_named(write: Write, text: str
         ),
     ],
 )
-def test_the_line_of_the_users_own_code_is_told_wherever_the_error_was_raised(
+def test_the_line_of_the_users_own_code_is_reported_wherever_the_error_was_raised(
     write: Write, text: str, message: str
 ) -> None:
     """Not that of the engine or of a library, and not that of the module which imports the wrong one."""
@@ -270,7 +270,7 @@ def test_products_that_are_no_names_are_refused(write: Write, products: list[str
     assert list(known_workflows()) == []
 
 
-def test_the_engines_own_workflows_are_told_from_the_users(write: Write) -> None:
+def test_the_engines_own_workflows_are_distinguished_from_the_users(write: Write) -> None:
     LazyWorkflowInstance("orchestrator.workflows.modify_note", "modify_note")
     LazyWorkflowInstance("orchestrator_of_mine", "mine")
 

@@ -166,7 +166,7 @@ def test_step_events_keep_their_own_type() -> None:
         (lambda: Walk(a).start().succeed(), None),
     ],
 )
-def test_somebody_looks_again_at_whatever_may_get_lost(make: Any, expected: float | None) -> None:
+def test_a_coordinator_looks_again_at_whatever_may_get_lost(make: Any, expected: float | None) -> None:
     assert compute_due_in(make().decision, 5.0) == expected
 
 

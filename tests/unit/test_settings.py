@@ -194,7 +194,7 @@ def test_settings_are_frozen() -> None:
         load_settings().step_timeout = 3  # type: ignore[misc]
 
 
-def test_a_setting_of_somebody_elses_changes_nothing(environment: pytest.MonkeyPatch) -> None:
+def test_a_setting_of_another_program_changes_nothing(environment: pytest.MonkeyPatch) -> None:
     """All but two have the prefix; those two are not read with it."""
     environment.setenv("LOG_FORMAT", "json")
     environment.setenv("ORCHESTRATOR_DEFAULT_PRODUCT_WORKFLOWS", '["other"]')

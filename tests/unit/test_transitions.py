@@ -64,7 +64,7 @@ def test_a_refusal_names_every_status_in_which_it_could_be_done_and_no_other(eve
     assert set(re.findall(r"[a-z_]+", told)) - {"or", "can"} == {status.value for status in TRANSITIONS[event]}
 
 
-def test_whoever_retries_a_process_that_waits_for_input_is_told_to_resume_it() -> None:
+def test_whoever_retries_a_process_that_waits_for_input_is_advised_to_resume_it() -> None:
     """B34."""
     assert refusal(events.Retried, ProcessStatus.SUSPENDED) == (
         "a process that is suspended cannot be retried: only one that is api_unavailable, failed, inconsistent_data or waiting"

@@ -109,7 +109,7 @@ def test_each_rule_refuses_what_it_is_for_and_nothing_else(
     assert keys(target, subscription, known, is_task=is_task) == expected
 
 
-def test_all_reasons_are_told_in_order_with_the_ids_concerned() -> None:
+def test_all_reasons_are_reported_in_order_with_the_ids_concerned() -> None:
     """B28."""
     worst = facts(
         PROVISIONING, insync=False, locked_by=HOLDER, locked_relations=(OTHER,), unterminated_users=(OTHER, HOLDER)

@@ -190,7 +190,7 @@ def test_a_decorator_without_parentheses_is_refused_with_what_to_write(kind: Cal
 
 
 @pytest.mark.parametrize("decorator", [one for one, *_ in ORDERS])
-def test_an_author_who_writes_init_and_done_is_told_that_they_are_there_already(decorator: Callable[..., Any]) -> None:
+def test_an_author_who_writes_init_and_done_learns_that_they_are_there_already(decorator: Callable[..., Any]) -> None:
     def node() -> StepList:
         return init >> own >> done
 

@@ -30,7 +30,7 @@ def on_the_command_line(network: Network, *arguments: str, user: str) -> str:
     return outcome.stderr
 
 
-def test_who_may_start_fill_in_and_retry_is_asked_on_every_door(network: Network) -> None:
+def test_who_may_start_fill_in_and_retry_is_asked_on_every_entry_point(network: Network) -> None:
     """B38: callbacks of the workflow, of an input step in conditions and a group, and of a step in the group.
 
     A step that has none is the workflow's.
@@ -119,7 +119,7 @@ def test_a_run_predicate_that_raises_refuses_the_start_and_says_so(network: Netw
     assert "its run predicate raised LookupError: the calendar is gone" in body["detail"]
 
 
-def test_a_form_that_raises_is_told_to_whoever_fills_it_in(network: Network) -> None:
+def test_a_form_that_raises_is_reported_to_whoever_fills_it_in(network: Network) -> None:
     """B31: on every door; the door is open for others afterwards, and nobody waits for an answer that never comes."""
     node = network.node()
     network.open_gate("season")

@@ -173,7 +173,7 @@ def test_neighbours_of_a_held_subscription_must_hold_still_in_both_directions(ne
     network.finish_on("modify_node", node, {"node_name": "free again"})
 
 
-def test_the_same_words_and_reasons_come_on_every_door(network: Network, held: tuple[UUID, UUID]) -> None:
+def test_the_same_words_and_reasons_come_on_every_entry_point(network: Network, held: tuple[UUID, UUID]) -> None:
     """B31, B39: by message and on the command line; the subscription is judged before the next page is asked for."""
     node, _ = held
     first = {"subscription_id": str(node)}
