@@ -113,11 +113,17 @@ class Database:
 
         Raises:
             ServerUnavailableError: PostgreSQL does not answer or refuses us; one line, with the server's words.
+            ConfigurationError: the URL has an option that the client library does not know.
         """
         try:
             async with asyncio.timeout(self._connect_timeout + 1):
                 connection = await asyncpg.connect(**self._connect_options())
                 await connection.close()
+        except TypeError as error:
+            # SQLAlchemy passes each option of the URL as an argument of asyncpg.connect(); the text names the wrong one.
+            raise ConfigurationError(
+                f"ORCHESTRATOR_DATABASE_URL has an option that asyncpg does not know: {error}. Remove it from the URL"
+            ) from error
         except CONNECTION_ERRORS as error:
             place = self._url.set(password=None, drivername="postgresql").render_as_string()
             raise explain_refusal(place, error) from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.db.session import Database
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings, load_settings, variable_of
 
@@ -216,3 +217,11 @@ def test_the_variable_of_a_field_is_the_one_that_sets_it(environment: pytest.Mon
         with pytest.raises(ConfigurationError, match=f"^wrong configuration: {variable_of(name)}: "):
             load_settings()
         environment.delenv(variable_of(name))
+
+
+async def test_an_option_of_the_database_url_that_the_client_does_not_know_is_named() -> None:
+    database = Database(f"{DATABASE}?application_name=x", pool_size=1, connect_timeout=1, application_name="tests")
+    with pytest.raises(ConfigurationError, match=r"ORCHESTRATOR_DATABASE_URL.*application_name") as caught:
+        await database.open()
+    assert "hunter2" not in str(caught.value)
+    await database.close()
