@@ -5,8 +5,10 @@ So ``--help`` and ``--version`` import no client of a server, and every other co
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -187,7 +189,24 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Make the context of the real command, which is the one that is invoked."""
-        return self.load().make_context(*arguments, **options)
+        with _collector_off():
+            real = self.load()
+        return real.make_context(*arguments, **options)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Import without Python's garbage collector, and keep it away from what was imported for good.
+
+    Modules, classes and functions live until the process ends; walking over them again and again while they are made took a
+    quarter of the CPU time of ``orchestrator status``.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _fill(group: TyperGroup, sections: Iterable[Section]) -> None:

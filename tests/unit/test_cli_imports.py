@@ -16,12 +16,12 @@ from orchestrator.cli import app
 from orchestrator.cli.commands import LazyCommand
 
 RUN = """
-import contextlib, io, json, sys
+import contextlib, gc, io, json, sys
 from orchestrator.cli import main
 silent = io.StringIO()
 with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent), contextlib.suppress(SystemExit):
     main(sys.argv[1:])
-print(json.dumps(sorted(sys.modules)))
+print(json.dumps({"modules": sorted(sys.modules), "collects": gc.isenabled(), "frozen": gc.get_freeze_count()}))
 """
 
 NO_SERVERS = {
@@ -49,6 +49,21 @@ FORMS = {"pydantic_forms", "email_validator"}
     ],
 )
 def test_a_command_imports_only_what_it_needs(command: str, forbidden: set[str], ceiling: int) -> None:
+    imported = set(run_command(command)["modules"])
+
+    assert imported & forbidden == set()
+    assert len(imported) <= ceiling
+
+
+@pytest.mark.parametrize("command", ["list", "list --no-such-option"])
+def test_the_garbage_collector_runs_in_a_command_but_not_over_what_was_imported(command: str) -> None:
+    after = run_command(command)
+
+    assert after["collects"]
+    assert after["frozen"] > 10_000
+
+
+def run_command(command: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", RUN, *command.split()],
         env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")} | NO_SERVERS,
@@ -57,10 +72,8 @@ def test_a_command_imports_only_what_it_needs(command: str, forbidden: set[str],
         check=True,
         timeout=120,
     )
-    imported = set(json.loads(done.stdout))
-
-    assert imported & forbidden == set()
-    assert len(imported) <= ceiling
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def lazy_commands(group: TyperGroup, path: str = "") -> list[Any]:
