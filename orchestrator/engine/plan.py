@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from orchestrator.authorization import Action, AuthCallback
 from orchestrator.engine.arguments import Arguments
+from orchestrator.engine.fingerprint import compute_fingerprint, identify
 from orchestrator.engine.process import Process
 from orchestrator.errors import WorkflowChangedError
-from orchestrator.types import ProcessStatus
-from orchestrator.workflow import Block, BlockKind, Predicate, Step, StepList, Workflow
+from orchestrator.types import JSON, ProcessStatus
+from orchestrator.workflow import Block, BlockKind, Predicate, Step, StepKind, StepList, Workflow
+
+Outline = tuple[dict[str, JSON], ...]
+"""The steps of a plan by everything that decides what is next, as it is hashed, stored and compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,19 @@ class _Around:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A workflow laid out flat. Positions count from 0."""
+    """A workflow laid out flat. Positions count from 0.
+
+    Args:
+        outline: what :attr:`fingerprint` is made of.
+        fingerprint: equal in all programs that decide alike what is next, see :func:`outline_of`.
+    """
 
     workflow: Workflow
     leaves: tuple[Leaf, ...]
     form: Arguments
     positions: dict[str, int]
+    outline: Outline
+    fingerprint: str
 
     def __len__(self) -> int:
         return len(self.leaves)
@@ -73,7 +84,9 @@ class Plan:
         """
         leaves = tuple(_lay_out(workflow, workflow.steps, 0, (), _Around()))
         form = Arguments.of(workflow.initial_input_form, f"the initial form of {workflow.name!r}")
-        return cls(workflow, leaves, form, {leaf.step.name: leaf.position for leaf in leaves})
+        outline = outline_of(leaves)
+        positions = {leaf.step.name: leaf.position for leaf in leaves}
+        return cls(workflow, leaves, form, positions, outline, compute_fingerprint(outline))
 
     def locate(self, process: Process) -> Leaf:
         """Return the leaf at which a process stands.
@@ -115,6 +128,42 @@ class Plan:
         while end < len(self.leaves) and self.leaves[end].restart < end and self.leaves[end].restart <= leaf.position:
             end += 1
         return end
+
+
+def outline_of(leaves: tuple[Leaf, ...]) -> Outline:
+    """Return all that decides what is next: two programs with equal outlines may run one process by turns.
+
+    The bodies of steps, forms and named conditions do not count, nor who may do something, titles and descriptions: changing
+    them changes what happens in a step, not which step comes next, where and when.
+    """
+    return tuple(_describe(leaf, leaves) for leaf in leaves)
+
+
+def _describe(leaf: Leaf, leaves: tuple[Leaf, ...]) -> dict[str, JSON]:
+    step = leaf.step
+    described: dict[str, JSON] = {"name": step.name, "kind": step.kind.value}
+    if step.kind in (StepKind.RUN, StepKind.ACTION):
+        described["queue"] = leaf.queue
+    if leaf.group is not None:
+        described["group"] = leaf.group
+    if leaf.restart != leaf.position:
+        described["retry_from"] = leaves[leaf.restart].step.name
+    if leaf.guards:
+        described["conditions"] = [
+            {"condition": identify(guard.predicate), "steps": guard.end - leaf.position} for guard in leaf.guards
+        ]
+    if step.retry is not None:
+        described["retry"] = {"wait": identify(step.retry.wait), "limit": step.retry.limit}
+    if step.timeout is not None:
+        described["timeout"] = identify(step.timeout)
+    if step.callback is not None:
+        terms = step.callback
+        described["callback"] = {
+            "result_key": terms.result_key,
+            "route_key": terms.route_key,
+            "timeout": identify(terms.timeout),
+        }
+    return described
 
 
 def _lay_out(workflow: Workflow, steps: StepList, start: int, outer: tuple[Guard, ...], around: _Around) -> list[Leaf]:
