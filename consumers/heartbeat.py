@@ -6,12 +6,12 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import structlog
 
-from orchestrator.db.consumers import record_heartbeat, remove_consumer
+from orchestrator.db.consumers import ConsumerFacts, record_heartbeat, remove_consumer
 from orchestrator.db.processes.claims import list_claim_times
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
 from orchestrator.stopping import wait_or_stop
@@ -28,7 +28,7 @@ class Heartbeat:
 
     Args:
         interval: seconds between two beats.
-        timeout: seconds after which a beat is cancelled.
+        presumed_dead_after: seconds after which others may presume this consumer dead, and after which a beat is cancelled.
     """
 
     def __init__(
@@ -38,20 +38,33 @@ class Heartbeat:
         concurrency: int,
         *,
         interval: float,
-        timeout: float,
+        presumed_dead_after: float,
     ) -> None:
-        self.consumer_id = uuid4()
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        self._facts = ConsumerFacts(uuid4(), name, tuple(queues), concurrency, interval, presumed_dead_after)
         self._pool = pool
-        self._queues = list(queues)
-        self._concurrency = concurrency
         self._interval = interval
-        self._timeout = timeout
+        self._timeout = presumed_dead_after
         self._stopping = asyncio.Event()
+        self._last: datetime | None = None
+
+    @property
+    def consumer_id(self) -> UUID:
+        """The key of the row."""
+        return self._facts.consumer_id
+
+    @property
+    def name(self) -> str:
+        """What people call this consumer: host and process."""
+        return self._facts.name
 
     async def register(self) -> datetime:
         """Write the row, without which no step can be claimed; return the database's time."""
-        return await record_heartbeat(self._pool, self.consumer_id, self.name, self._queues, self._concurrency)
+        now = await record_heartbeat(self._pool, self._facts)
+        if self._last is not None:
+            _report_lateness(now - self._last, self._facts)
+        self._last = now
+        return now
 
     async def run(self, on_beat: Callable[[datetime, Claims], Awaitable[None]]) -> None:
         """Beat until :meth:`stop`; after each beat call ``on_beat`` with the database's time and this consumer's claims there."""
@@ -89,6 +102,21 @@ class Heartbeat:
                 await remove_consumer(self._pool, self.consumer_id)
         except CONNECTION_ERRORS as error:
             logger.warning("consumer row not removed", error=format_message(error))
+
+
+def _report_lateness(gap: timedelta, facts: ConsumerFacts) -> None:
+    """Log a beat that came late, by the database's clock, which goes on while this machine is frozen."""
+    seconds = gap.total_seconds()
+    if seconds <= (facts.heartbeat_interval + facts.presumed_dead_after) / 2:
+        return
+    logger.warning(
+        "heartbeat was late"
+        if seconds <= facts.presumed_dead_after
+        else "heartbeat was late: others may have given our steps away",
+        seconds=round(seconds, 1),
+        heartbeat_interval=facts.heartbeat_interval,
+        presumed_dead_after=facts.presumed_dead_after,
+    )
 
 
 async def _call(on_beat: Callable[[datetime, Claims], Awaitable[None]], now: datetime, claims: Claims) -> None:

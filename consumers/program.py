@@ -59,7 +59,7 @@ async def run_consumer(
             names,
             concurrency,
             interval=settings.heartbeat_interval,
-            timeout=settings.presumed_dead_after,
+            presumed_dead_after=settings.presumed_dead_after,
         )
         await heartbeat.register()
         metrics = Metrics()

@@ -47,12 +47,11 @@ def status(as_json: AsJson = False) -> None:
         except (ServerUnavailableError, ConfigurationError) as error:
             # What PostgreSQL knows is worth seeing all the same.
             problem, code = error, REFUSED
-        dead_after = context.settings.presumed_dead_after
         output.document(
             {
                 "status": engine.word,
                 "running": engine.running,
-                "consumers": [fields_of(one) | {"alive": one.silent_for <= dead_after} for one in consumers],
+                "consumers": [fields_of(one) for one in consumers],
                 "unclaimed": [one.document() for one in waiting],
                 "queues": None
                 if problem
@@ -70,7 +69,7 @@ def status(as_json: AsJson = False) -> None:
                     str(one.running),
                     str(one.concurrency),
                     Text(f"{seconds(one.silent_for)} ago")
-                    if one.silent_for <= dead_after
+                    if one.alive
                     else Text(f"{seconds(one.silent_for)} ago: presumed dead", style="red"),
                 )
                 for one in consumers

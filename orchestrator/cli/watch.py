@@ -117,7 +117,7 @@ async def _hint(context: CliContext, seen: _Seen) -> None:
         return
     async with context.connection() as connection:
         consumers = await list_consumers(connection)
-    alive = [one for one in consumers if one.silent_for <= context.settings.presumed_dead_after]
+    alive = [one for one in consumers if one.alive]
     queue = find_awaited_queue(context, seen.process)
     if not alive:
         context.output.complain("note: no consumer is running; 'orchestrator dev' starts a coordinator and a consumer")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -62,7 +63,8 @@ class Reconciler:
     """Handles what is due every ``interval`` seconds. Any number may run side by side.
 
     Args:
-        presumed_dead_after: seconds of silence after which a consumer's claims are released.
+        presumed_dead_after: age in seconds after which a claim is released whose consumer has no row. The others say in
+            their rows how long they may be silent.
         max_lost_attempts: how many consumers in a row a step may crash before it is failed.
     """
 
@@ -126,15 +128,16 @@ class Reconciler:
         now = asyncio.get_running_loop().time()
         if self._connected_since is None:
             self._connected_since = now
-        if now - self._connected_since < self._dead_after:
-            return
+        reads_for = now - self._connected_since
         async with self._database.transaction() as session:
             messages = []
-            found = await lock_lost_claims(session, self._dead_after, CLAIMS)
+            found = await lock_lost_claims(
+                session, reads_for=reads_for, presumed_dead_after=self._dead_after, limit=CLAIMS
+            )
             bystanders = _find_bystanders(found, self._max_lost)
             for claim in found:
                 fields = log_fields(claim.process)
-                logger.warning("attempt lost", **fields, consumer=claim.consumer)
+                logger.warning("attempt lost", **fields, consumer=claim.consumer, silent_for=claim.silent_for)
                 counted = claim.process.process_id not in bystanders
                 try:
                     messages.append(
@@ -214,7 +217,7 @@ def _explains_waiting(depth: QueueDepth, waited: float) -> bool:
     return depth.ready > 0 and (depth.consumers == 0 or waited < PATIENCE)
 
 
-def _find_bystanders(claims: list[Claim], limit: int) -> set[UUID]:
+def _find_bystanders(claims: Sequence[Claim], limit: int) -> set[UUID]:
     """Return the processes whose next loss would fail them and that probably did not crash their consumer.
 
     A step that crashes its consumer takes the steps beside it along, which must not be failed for it. Consumers run steps that

@@ -1,8 +1,11 @@
-"""The rows of consumers: who is alive, since when, and with how many slots. Only a consumer with a row can claim steps."""
+"""The rows of consumers: who is alive, since when, by which limits, and with how many slots.
+
+Only a consumer with a row can claim steps. How long it may be silent is written in its row: programs may have different settings.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -10,12 +13,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import DriverPool
-
-IS_SILENT = "c.seen_at < now() - :silent_for * interval '1 second'"
-"""SQL: whether the consumer ``c`` has sent no heartbeat for ``:silent_for`` seconds."""
+from orchestrator.db.status import IS_SILENT
 
 _BEAT = """
-INSERT INTO consumers (consumer_id, name, queues, concurrency) VALUES ($1, $2, $3, $4)
+INSERT INTO consumers (consumer_id, name, queues, concurrency, heartbeat_interval, presumed_dead_after)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (consumer_id) DO UPDATE SET seen_at = now()
 RETURNING now()
 """
@@ -25,21 +27,44 @@ _REMOVE = "DELETE FROM consumers WHERE consumer_id = $1"
 _REMOVE_SILENT = text(
     f"""
     DELETE FROM consumers c
-     WHERE {IS_SILENT}
+     WHERE {IS_SILENT} AND c.seen_at < now() - :silent_for * interval '1 second'
        AND NOT EXISTS (SELECT FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id)
     """  # noqa: S608 - built from constants
 )
 
 
-async def record_heartbeat(
-    pool: DriverPool, consumer_id: UUID, name: str, queues: Sequence[str], concurrency: int
-) -> datetime:
+@dataclass(frozen=True, slots=True)
+class ConsumerFacts:
+    """What a consumer says of itself in its row.
+
+    Args:
+        heartbeat_interval: seconds between two heartbeats.
+        presumed_dead_after: for how many seconds others must wait for a heartbeat before they give its claims away.
+    """
+
+    consumer_id: UUID
+    name: str
+    queues: tuple[str, ...]
+    concurrency: int
+    heartbeat_interval: float
+    presumed_dead_after: float
+
+
+async def record_heartbeat(pool: DriverPool, facts: ConsumerFacts) -> datetime:
     """Record that a consumer is alive; the first heartbeat inserts its row.
 
     Returns:
         The database's time.
     """
-    now: datetime = await pool.fetchval(_BEAT, consumer_id, name, list(queues), concurrency)
+    now: datetime = await pool.fetchval(
+        _BEAT,
+        facts.consumer_id,
+        facts.name,
+        list(facts.queues),
+        facts.concurrency,
+        facts.heartbeat_interval,
+        facts.presumed_dead_after,
+    )
     return now
 
 
@@ -49,5 +74,5 @@ async def remove_consumer(pool: DriverPool, consumer_id: UUID) -> None:
 
 
 async def remove_silent_consumers(session: AsyncSession, silent_for: float) -> None:
-    """Delete the rows of consumers that have been silent for so many seconds and have claimed nothing."""
+    """Delete the rows of consumers that are presumed dead, have been silent for so many seconds and have claimed nothing."""
     await session.execute(_REMOVE_SILENT, {"silent_for": silent_for})

@@ -12,19 +12,22 @@ if TYPE_CHECKING:
 IS_PAUSED = "EXISTS (SELECT FROM engine_settings WHERE global_lock)"
 """SQL: whether the engine is paused. For statements that must ask in the same moment in which they act."""
 
+IS_SILENT = "c.seen_at < now() - c.presumed_dead_after * interval '1 second'"
+"""SQL: whether the consumer ``c`` has been silent for longer than it has said that it may be."""
+
 # Only running processes are claimed; they are few, and indexed.
 _ENGINE = f"""
 SELECT {IS_PAUSED} AS paused,
        (SELECT count(*) FROM processes WHERE status = 'running' AND claimed_by IS NOT NULL) AS running
 """  # noqa: S608 - built from constants
 
-_CONSUMERS = """
-SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at,
-       GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for,
+_CONSUMERS = f"""
+SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_interval, c.presumed_dead_after,
+       GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for, NOT {IS_SILENT} AS alive,
        (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running
   FROM consumers c
  ORDER BY c.name
-"""
+"""  # noqa: S608 - built from constants
 
 _UNCLAIMED = """
 SELECT workflow, step, count(*) AS processes, max(waited)::float8 AS longest
@@ -54,14 +57,23 @@ class EngineStatus:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSighting:
-    """A consumer, the seconds since its last heartbeat by the database's clock, and how many steps it runs."""
+    """A consumer, what was seen of it, and how many steps it runs.
+
+    Args:
+        heartbeat_interval, presumed_dead_after: its own settings, by which others judge its silence.
+        silent_for: seconds since its last heartbeat, by the database's clock.
+        alive: whether that is less than ``presumed_dead_after``.
+    """
 
     name: str
     queues: tuple[str, ...]
     concurrency: int
     started_at: datetime
     seen_at: datetime
+    heartbeat_interval: float
+    presumed_dead_after: float
     silent_for: float
+    alive: bool
     running: int
 
 

@@ -66,7 +66,9 @@ class Bench:
     ) -> Runner:
         """Return a consumer's, with a heartbeat that was recorded once."""
         install_guards(self.database.engine)
-        self.heartbeat = Heartbeat(self.database.pool, ["default"], 100, interval=interval, timeout=presumed_dead_after)
+        self.heartbeat = Heartbeat(
+            self.database.pool, ["default"], 100, interval=interval, presumed_dead_after=presumed_dead_after
+        )
         await self.heartbeat.register()
         used = database or self.database
         completion = Completion(

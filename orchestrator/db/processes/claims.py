@@ -10,10 +10,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.consumers import IS_SILENT
 from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.db.session import Driver, DriverPool
-from orchestrator.db.status import IS_PAUSED
+from orchestrator.db.status import IS_PAUSED, IS_SILENT
 from orchestrator.engine.process import Process
 from orchestrator.messages import StepCommand
 
@@ -40,11 +39,16 @@ SELECT EXISTS (SELECT FROM processes
                   AND (position <> $2::int OR attempt <> $3::int))
 """
 
+# Three times must have passed, all of them the limit in the consumer's own row: since its last heartbeat, since the claim (a
+# consumer that was frozen may claim before it beats again), and since this program can read heartbeats.
 _LOCK_LOST = text(
     f"""
-    SELECT {COLUMNS}, p.claimed_by, p.claimed_at, COALESCE(c.name, 'unknown') AS consumer
+    SELECT {COLUMNS}, p.claimed_by, p.claimed_at, COALESCE(c.name, 'unknown') AS consumer,
+           GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for
       FROM processes AS p LEFT JOIN consumers AS c ON c.consumer_id = p.claimed_by
      WHERE p.status = 'running' AND p.claimed_by IS NOT NULL AND (c.consumer_id IS NULL OR {IS_SILENT})
+       AND p.claimed_at < now() - COALESCE(c.presumed_dead_after, :presumed_dead_after) * interval '1 second'
+       AND COALESCE(c.presumed_dead_after, :presumed_dead_after) <= :reads_for
      ORDER BY p.claimed_by, p.process_id
      LIMIT :limit
        FOR NO KEY UPDATE OF p SKIP LOCKED
@@ -60,6 +64,17 @@ class Claim:
     consumer_id: UUID
     consumer: str
     claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LostClaim(Claim):
+    """A claim whose consumer is presumed dead, and what was seen of the consumer.
+
+    Args:
+        silent_for: seconds since its last heartbeat; ``None`` when it has no row.
+    """
+
+    silent_for: float | None
 
 
 async def claim_many(
@@ -112,10 +127,21 @@ async def has_moved_on(pool: DriverPool, process_id: UUID, position: int, attemp
     return bool(await pool.fetchval(_HAS_MOVED_ON, process_id, position, attempt))
 
 
-async def lock_lost_claims(session: AsyncSession, silent_for: float, limit: int) -> list[Claim]:
-    """Lock and return claims whose consumer has been silent for so many seconds, or has no row at all.
+async def lock_lost_claims(
+    session: AsyncSession, *, reads_for: float, presumed_dead_after: float, limit: int
+) -> list[LostClaim]:
+    """Lock and return claims whose consumer is presumed dead, or has no row at all.
 
     All claims of one consumer stand together.
+
+    Args:
+        reads_for: for how many seconds the caller has been able to read heartbeats.
+        presumed_dead_after: the age of a claim whose consumer has no row; one that has a row says itself how long it may be
+            silent.
     """
-    rows = await session.execute(_LOCK_LOST, {"silent_for": silent_for, "limit": limit})
-    return [Claim(build_process(row), row["claimed_by"], row["consumer"], row["claimed_at"]) for row in rows.mappings()]
+    values = {"reads_for": reads_for, "presumed_dead_after": presumed_dead_after, "limit": limit}
+    rows = (await session.execute(_LOCK_LOST, values)).mappings()
+    return [
+        LostClaim(build_process(row), row["claimed_by"], row["consumer"], row["claimed_at"], row["silent_for"])
+        for row in rows
+    ]

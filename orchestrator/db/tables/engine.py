@@ -175,7 +175,7 @@ class CallbackRow(Base):
 
 
 class ConsumerRow(Base):
-    """A step consumer and the time of its last heartbeat."""
+    """A step consumer, the time of its last heartbeat, and how many seconds after it others presume the consumer dead."""
 
     __tablename__ = "consumers"
 
@@ -185,6 +185,10 @@ class ConsumerRow(Base):
     concurrency: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    heartbeat_interval: Mapped[float] = mapped_column(Float, server_default=text("2"))
+    presumed_dead_after: Mapped[float] = mapped_column(Float, server_default=text("10"))
+    responsive_at: Mapped[datetime | None]
+    blocked_by: Mapped[JSON | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class EngineSettingsRow(Base):

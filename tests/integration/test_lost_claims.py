@@ -1,0 +1,116 @@
+"""When a claim is presumed lost: by its age, by the consumer's silence, and by the limits in the consumer's own row."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from consumers import heartbeat as heartbeats
+from consumers.heartbeat import Heartbeat
+from orchestrator.db.consumers import remove_silent_consumers
+from orchestrator.db.processes.claims import lock_lost_claims
+from orchestrator.db.session import Database
+from orchestrator.db.status import list_consumers
+
+PROCESS = """
+INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, entered, attempt, sequence, failures,
+                       lost, rewinds, state, started_by, actor, claimed_by, claimed_at)
+VALUES ($1, $2, 'some', false, 'running', 0, true, 1, 1, 0, 0, 0, '{}', 'me', 'me', $3,
+        now() - $4::float8 * interval '1 second')
+"""
+CONSUMER = """
+INSERT INTO consumers (consumer_id, name, queues, concurrency, seen_at, heartbeat_interval, presumed_dead_after)
+VALUES ($1, 'vm:1', '{default}', 5, now() - $2::float8 * interval '1 second', 1, $3)
+"""
+LONG = 3600.0
+
+
+async def find_lost(
+    database: Database, *, claimed: float, silent: float | None, limit: float = 10, reads_for: float = LONG
+) -> list[UUID]:
+    """Return what is lost of one claim, by its age and its consumer's silence; ``None`` for a consumer without a row."""
+    pool = database.pool
+    workflow = await pool.fetchval(
+        "INSERT INTO workflows (name, target) VALUES ('some', 'SYSTEM') RETURNING workflow_id"
+    )
+    consumer = uuid4()
+    await pool.execute(PROCESS, uuid4(), workflow, consumer, claimed)
+    if silent is not None:
+        await pool.execute(CONSUMER, consumer, silent, limit)
+    async with database.transaction() as session:
+        found = await lock_lost_claims(session, reads_for=reads_for, presumed_dead_after=10, limit=100)
+    return [claim.process.process_id for claim in found]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "silent", "limit", "lost"),
+    [
+        (0.2, 60, 10, False),  # it was frozen, goes on, and has claimed before its next heartbeat
+        (9, 60, 10, False),
+        (60, 9, 10, False),
+        (11, 11, 10, True),
+        (60, 60, 10, True),
+        (20, 20, 30, False),  # by its own settings it may be silent for longer than the coordinator would wait
+        (3, 3, 2, True),
+        (5, None, 10, False),  # whoever has no row may have one with its next heartbeat
+        (11, None, 10, True),
+    ],
+)
+async def test_a_claim_is_lost_when_it_is_old_and_its_consumer_silent(
+    database: Database, claimed: float, silent: float | None, limit: float, lost: bool
+) -> None:
+    assert bool(await find_lost(database, claimed=claimed, silent=silent, limit=limit)) is lost
+
+
+@pytest.mark.parametrize(("reads_for", "lost"), [(29, False), (30, True)])
+async def test_after_an_outage_a_consumer_gets_the_time_that_it_has_set_itself(
+    database: Database, reads_for: float, lost: bool
+) -> None:
+    """Nobody could beat; the coordinator's own limit would be over after ten seconds."""
+    assert bool(await find_lost(database, claimed=60, silent=60, limit=30, reads_for=reads_for)) is lost
+
+
+async def test_status_judges_a_consumer_by_its_own_limit(database: Database) -> None:
+    for limit in (4.0, 6.0):
+        await database.pool.execute(CONSUMER, uuid4(), 5.0, limit)
+    async with database.pool.acquire() as connection:
+        found = await list_consumers(connection)
+    assert {one.presumed_dead_after: one.alive for one in found} == {4.0: False, 6.0: True}
+
+
+async def test_a_patient_consumer_is_not_forgotten_before_its_time(database: Database) -> None:
+    patient, other = uuid4(), uuid4()
+    await database.pool.execute(CONSUMER, patient, 2 * LONG, 3 * LONG)
+    await database.pool.execute(CONSUMER, other, 2 * LONG, 10.0)
+    async with database.transaction() as session:
+        await remove_silent_consumers(session, LONG)
+    assert await database.pool.fetchval("SELECT array_agg(consumer_id) FROM consumers") == [patient]
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [(6, None), (7, "heartbeat was late"), (11, "heartbeat was late: others may have given our steps away")],
+)
+async def test_a_consumer_that_beats_late_says_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch, gap: float, said: str | None
+) -> None:
+    heartbeat = Heartbeat(database.pool, ["default"], 5, interval=2, presumed_dead_after=10)
+    now = await heartbeat.register()
+
+    async def beat(*_: object) -> object:
+        return now + timedelta(seconds=gap)
+
+    monkeypatch.setattr(heartbeats, "record_heartbeat", beat)
+    with capture_logs() as log:
+        await heartbeat.register()
+    assert [one["event"] for one in log] == ([] if said is None else [said])
+
+
+async def test_a_consumer_writes_its_limits_into_its_row(database: Database) -> None:
+    await Heartbeat(database.pool, ["default"], 5, interval=2, presumed_dead_after=7).register()
+    async with database.pool.acquire() as connection:
+        (found,) = await list_consumers(connection)
+    assert (found.heartbeat_interval, found.presumed_dead_after, found.alive) == (2, 7, True)
