@@ -22,7 +22,7 @@ from orchestrator.db.processes.advance import advance as store_advance
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
 from orchestrator.db.step_session import StepSession
 from orchestrator.engine.decide import Decision, decide
-from orchestrator.engine.events import AttemptLost, Event, StepSucceeded
+from orchestrator.engine.events import AttemptLost, Event, Loss, StepSucceeded
 from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, StepError, WorkflowChangedError
 from orchestrator.log import log_fields
 from orchestrator.retry import SERVER_AWAY
@@ -86,14 +86,13 @@ class Completion:
             raise FencedError(f"attempt {attempt.process.attempt} no longer holds the process")
         await self._report(attempt, decision, at)
 
-    async def release(self, attempt: ClaimedAttempt, because: str | None = None) -> None:
+    async def release(self, attempt: ClaimedAttempt, loss: Loss, because: str = "") -> None:
         """Release the claim, so that another attempt runs the step.
 
         Args:
-            because: the attempt counts as lost for this reason; too many in a row fail the step.
+            because: what was seen; a predicate that follows the consumer's name.
         """
-        number, consumer = attempt.process.attempt, attempt.claim.consumer
-        event = AttemptLost(number, consumer, given_back=because is None, limit=self._max_lost, because=because or "")
+        event = AttemptLost(attempt.process.attempt, attempt.claim.consumer, loss, because, self._max_lost)
         try:
             await self.store(attempt, event)
         except (FencedError, WorkflowChangedError) as error:
@@ -119,7 +118,7 @@ class Completion:
                 return
             # The answer to the commit may be what was lost. Look it up; never repeat it blindly.
             if not await self._retry_outages(self._was_committed, attempt):
-                await self.release(attempt, "lost its database connection during the commit")
+                await self.release(attempt, Loss.INTERRUPTED, "lost its database connection during the commit")
                 return
             at = None
         await self._report(attempt, advance.decision, at)

@@ -17,7 +17,7 @@ from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.db.processes.claims import Claim, claim_many, has_moved_on, list_claims
 from orchestrator.db.session import Database, is_connection_error
-from orchestrator.engine.events import CodeChanged, Failure, StepFailed
+from orchestrator.engine.events import CodeChanged, Failure, Loss, StepFailed
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, FencedError, MessageError, NotFoundError, WorkflowChangedError
 from orchestrator.log import log_fields
@@ -131,7 +131,7 @@ class Runner:
             await asyncio.wait([attempt.task for attempt in left])
         try:
             async with asyncio.timeout(max(grace, RELEASE_TIMEOUT)):
-                await asyncio.gather(*(self._completion.release(attempt) for attempt in left))
+                await asyncio.gather(*(self._completion.release(attempt, Loss.GIVEN_BACK) for attempt in left))
         except TimeoutError:
             # The database is down. The heartbeat is about to stop, and then the reconciler finds the claims.
             logger.warning("claims not released in time; found when this consumer is presumed dead", running=len(left))
@@ -162,7 +162,11 @@ class Runner:
             except (NotFoundError, DefinitionError) as error:
                 logger.error("claim not released", **log_fields(process), error=str(error))  # noqa: TRY400
                 continue
-            await self._completion.release(ClaimedAttempt(self._database, claim, plan), "does not know of it")
+            await self._completion.release(
+                ClaimedAttempt(self._database, claim, plan),
+                Loss.INTERRUPTED,
+                "does not run it: the answer to its claim was lost",
+            )
 
     async def _claim(self, command: StepCommand, plan: Plan) -> asyncio.Task[None] | None:
         claim = await self._claims(command)
@@ -209,7 +213,9 @@ class Runner:
             await attempt.discard()
             if is_connection_error(error):
                 logger.warning("database lost during the step", error=format_message(error))
-                await self._completion.release(attempt, "lost its database connection during the step")
+                await self._completion.release(
+                    attempt, Loss.INTERRUPTED, "lost its database connection during the step"
+                )
                 return
             # A defect of ours. The process must not stay claimed for ever by a consumer that lives on.
             logger.exception("attempt not finished")

@@ -7,8 +7,6 @@ then acts on it.
 
 from __future__ import annotations
 
-import inspect
-from copy import deepcopy
 from dataclasses import replace
 
 from orchestrator.engine import events
@@ -22,14 +20,14 @@ from orchestrator.engine.decision import (
     OpenCallback,
     ParkCallback,
 )
-from orchestrator.engine.events import Event, Failure, Stamp
+from orchestrator.engine.events import Event, Failure, Loss, Stamp
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import SYSTEM, Process
 from orchestrator.engine.transitions import TRANSITIONS, refusal
 from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
 from orchestrator.text import format_error, format_traceback, shorten
 from orchestrator.types import ProcessStatus, State, StepStatus
-from orchestrator.workflow import Predicate, StepKind
+from orchestrator.workflow import StepKind
 
 __all__ = [
     "CallbackChange",
@@ -43,6 +41,9 @@ __all__ = [
     "decide",
 ]
 
+
+LONGEST_PAUSE = 600.0
+"""Seconds between two attempts of a step that are lost again and again, at most."""
 
 NOC = "NOC"
 """The assignee of a task that has found a subscription to be different from what the network has."""
@@ -180,9 +181,9 @@ class _Draft:
         """Move to ``position`` and on, past markers and skipped steps, until something must run, wait or end."""
         while position < len(self.plan):
             leaf = self.plan.leaves[position]
-            self.change(position=position, step=leaf.step.name, entered=False, failures=0, lost=0)
+            self.change(position=position, step=leaf.step.name, entered=False, failures=0, lost=0, interruptions=0)
             try:
-                end = _first_refusal(leaf, self.process.state)
+                end = leaf.find_refusal(self.process.state)
             except (Exception, SystemExit) as error:
                 # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
                 # same. A retry asks it again, because the position was not entered.
@@ -198,7 +199,9 @@ class _Draft:
             if not self.enter(leaf):
                 return
             position += 1
-        self.change(position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, failures=0, lost=0)
+        self.change(
+            position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, failures=0, lost=0, interruptions=0
+        )
 
     def enter(self, leaf: Leaf) -> bool:
         """Begin the step at ``leaf``, whose conditions agree; whether it is a marker, and so over already."""
@@ -229,6 +232,18 @@ class _Draft:
 
     def command(self, leaf: Leaf) -> None:
         self.dispatch = Dispatch(leaf.position, self.process.attempt, leaf.queue, leaf.step.name, self.process.lost)
+
+    def run_later(self, leaf: Leaf, lost: int) -> None:
+        """Have the step at ``leaf`` executed again, after so many lost attempts in a row.
+
+        At once after the first one, then after 1 s, 2 s, 4 s and so on.
+        """
+        if lost <= 1:
+            self.command(leaf)
+            return
+        self.change(status=ProcessStatus.WAITING)
+        # The power of a large number does not fit into a float.
+        self.retry_in = min(2.0 ** min(lost - 2, 20), LONGEST_PAUSE)
 
     def resume(self, actor: str, name: str) -> None:
         """Run the present step again, with its conditions decided and its callback token unchanged."""
@@ -275,7 +290,7 @@ def _step_succeeded(draft: _Draft, event: events.StepSucceeded) -> None:
 def _step_failed(draft: _Draft, event: events.StepFailed) -> None:
     _fence(draft.process, event.attempt)
     leaf = draft.plan.locate(draft.process)
-    draft.change(failures=draft.process.failures + 1, lost=0)
+    draft.change(failures=draft.process.failures + 1, lost=0, interruptions=0)
     if event.retry_in is None:
         draft.fail(leaf, event.failure, ran=True)
         return
@@ -289,15 +304,23 @@ def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
     leaf = draft.plan.locate(draft.process)
     # A claim compares the command's position with the process's, so both follow a step that the code has moved.
     draft.change(position=leaf.position)
-    if event.given_back:
+    if event.loss is Loss.GIVEN_BACK:
         draft.log_process("given back", note=f"attempt {event.attempt} was given back by the consumer {event.consumer}")
         draft.command(leaf)
         return
-    if event.counted:
-        draft.change(lost=draft.process.lost + 1)
     note = f"attempt {event.attempt} was lost: the consumer {event.consumer} {event.because}"
-    if draft.process.lost < event.limit or not event.counted:
-        draft.log_process("attempt lost", note=note if event.counted else f"{note}, probably not because of this step")
+    if event.loss is Loss.INTERRUPTED:
+        draft.change(interruptions=draft.process.interruptions + 1)
+        draft.log_process("attempt lost", note=note)
+        draft.run_later(leaf, draft.process.interruptions)
+        return
+    if event.loss is Loss.BYSTANDER:
+        draft.log_process("attempt lost", note=f"{note}, probably not because of this step")
+        draft.command(leaf)
+        return
+    draft.change(lost=draft.process.lost + 1)
+    if draft.process.lost < event.limit:
+        draft.log_process("attempt lost", note=note)
         draft.command(leaf)
         return
     message = (
@@ -308,7 +331,7 @@ def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
 
 def _retry(draft: _Draft, event: events.Retried) -> None:
     leaf = draft.plan.locate(draft.process)
-    draft.change(actor=event.user, failures=0, lost=0, status=ProcessStatus.RUNNING)
+    draft.change(actor=event.user, failures=0, lost=0, interruptions=0, status=ProcessStatus.RUNNING)
     draft.log_process("retried")
     if not draft.process.entered:
         draft.arrive(leaf.position)
@@ -360,20 +383,3 @@ def _waiting_leaf(plan: Plan, process: Process, position: int) -> Leaf:
     if process.position != position or leaf.step.kind is not StepKind.AWAIT:
         raise IllegalTransitionError("this callback belongs to another step than the one the process waits at")
     return leaf
-
-
-def _first_refusal(leaf: Leaf, state: State) -> int | None:
-    """Return the end of the first guard that refuses, or ``None`` when all agree."""
-    return next((guard.end for guard in leaf.guards if not _ask(guard.predicate, state)), None)
-
-
-def _ask(predicate: Predicate, state: State) -> bool:
-    # A copy, because an author's predicate that changes the state in place would change it without a log row.
-    return bool(predicate(deepcopy(state)) if _takes_state(predicate) else predicate())  # type: ignore[call-arg]
-
-
-def _takes_state(predicate: Predicate) -> bool:
-    try:
-        return bool(inspect.signature(predicate).parameters)
-    except ValueError:
-        return True  # a builtin that has no signature, for example operator.itemgetter("wanted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 
 from orchestrator.types import JSON, ProcessStatus, State
 
@@ -66,23 +67,33 @@ class StepFailed:
     retry_in: float | None = None
 
 
+class Loss(Enum):
+    """How an attempt ended without an outcome, as far as it was seen."""
+
+    GIVEN_BACK = auto()
+    """Its consumer stopped in good order."""
+    INTERRUPTED = auto()
+    """Its consumer lives: it lost its connection to the database, for example. Says nothing about the step."""
+    SILENT = auto()
+    """Its consumer sends no heartbeats any more: it has died, or its machine is frozen or cut off."""
+    BYSTANDER = auto()
+    """Its consumer died, probably because of another step."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptLost:
     """The attempt ended without an outcome.
 
     Args:
-        given_back: the consumer stopped in good order; this does not count.
+        because: what was seen; a predicate that follows the consumer's name.
         limit: how many attempts of one step in a row may be lost before it is failed.
-        counted: whether this step is under suspicion; the loss of a bystander is logged but not counted.
-        because: what became of the consumer; a predicate that follows the consumer's name.
     """
 
     attempt: int
     consumer: str
-    given_back: bool = False
-    limit: int = 5
+    loss: Loss = Loss.SILENT
     because: str = "is presumed dead"
-    counted: bool = True
+    limit: int = 5
 
 
 @dataclass(frozen=True, slots=True)

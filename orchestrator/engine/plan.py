@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from copy import deepcopy
 from dataclasses import dataclass
 
 from orchestrator.authorization import Action, AuthCallback
@@ -9,7 +11,7 @@ from orchestrator.engine.arguments import Arguments
 from orchestrator.engine.fingerprint import compute_fingerprint, identify
 from orchestrator.engine.process import Process
 from orchestrator.errors import WorkflowChangedError
-from orchestrator.types import JSON, ProcessStatus
+from orchestrator.types import JSON, ProcessStatus, State
 from orchestrator.workflow import Block, BlockKind, Predicate, Step, StepKind, StepList, Workflow
 
 Outline = tuple[dict[str, JSON], ...]
@@ -44,6 +46,10 @@ class Leaf:
     group: str | None = None
     resume_auth: AuthCallback | None = None
     retry_auth: AuthCallback | None = None
+
+    def find_refusal(self, state: State) -> int | None:
+        """Ask the conditions; return the end of the first guard that refuses, or ``None`` when all agree."""
+        return next((guard.end for guard in self.guards if not _ask(guard.predicate, state)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +211,15 @@ def _lay_out(workflow: Workflow, steps: StepList, start: int, outer: tuple[Guard
 
 def _size(steps: StepList) -> int:
     return sum(_size(item.steps) if isinstance(item, Block) else 1 for item in steps)
+
+
+def _ask(predicate: Predicate, state: State) -> bool:
+    # A copy, because an author's predicate that changes the state in place would change it without a log row.
+    return bool(predicate(deepcopy(state)) if _takes_state(predicate) else predicate())  # type: ignore[call-arg]
+
+
+def _takes_state(predicate: Predicate) -> bool:
+    try:
+        return bool(inspect.signature(predicate).parameters)
+    except ValueError:
+        return True  # a builtin that has no signature, for example operator.itemgetter("wanted")

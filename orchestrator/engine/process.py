@@ -22,7 +22,9 @@ class Process:
         attempt: raised by one each time a step is claimed; never falls. The fencing token.
         sequence: of the newest log entry; counts from 1 without gaps.
         failures: failed tries of the present step since an operator last retried it.
-        lost: consumers in a row that died while running the present step.
+        lost: consumers in a row that fell silent while running the present step.
+        interruptions: attempts in a row that ended for a reason beyond the step, such as a lost database connection.
+        crashes: child processes in a row that died while running the present step alone.
         rewinds: how often a retry has gone back to the action of a callback step.
         state: what the process knows.
         started_by: who started the process.
@@ -43,6 +45,8 @@ class Process:
     entered: bool = True
     failures: int = 0
     lost: int = 0
+    interruptions: int = 0
+    crashes: int = 0
     rewinds: int = 0
     assignee: str = SYSTEM
 

@@ -21,7 +21,7 @@ TRANSITIONS: Mapping[type, Mapping[ProcessStatus, frozenset[ProcessStatus]]] = {
     events.Started: {_S.CREATED: _ARRIVALS},
     events.StepSucceeded: {_S.RUNNING: _ARRIVALS | {_S.AWAITING_CALLBACK}},
     events.StepFailed: {_S.RUNNING: _FAILURES | {_S.WAITING}},
-    events.AttemptLost: {_S.RUNNING: frozenset({_S.RUNNING, _S.FAILED})},
+    events.AttemptLost: {_S.RUNNING: frozenset({_S.RUNNING, _S.WAITING, _S.FAILED})},
     events.RetryDue: {_S.WAITING: frozenset({_S.RUNNING})},
     events.CallbackCompleted: {_S.AWAITING_CALLBACK: _ARRIVALS},
     events.CallbackFailed: {_S.AWAITING_CALLBACK: frozenset({_S.FAILED})},

@@ -13,7 +13,7 @@ from orchestrator.db.processes.claims import Claim
 from orchestrator.db.processes.due import lock_scheduled, schedule
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
-from orchestrator.engine.events import AttemptLost, CallbackFailed, Event, Failure, RetryDue
+from orchestrator.engine.events import AttemptLost, CallbackFailed, Event, Failure, Loss, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import WorkflowChangedError
@@ -60,8 +60,13 @@ async def apply_early_answer(session: AsyncSession, process_id: UUID, limits: Li
 async def release_lost_claim(
     session: AsyncSession, claim: Claim, limit: int, limits: Limits, *, counted: bool = True
 ) -> Advanced:
-    """Release the claim of a consumer that is presumed dead. The row is locked; ``counted`` as in ``AttemptLost``."""
-    event = AttemptLost(claim.process.attempt, claim.consumer, limit=limit, counted=counted)
+    """Release the claim of a consumer that is presumed dead. The row is locked.
+
+    Args:
+        counted: whether this step is under suspicion.
+    """
+    loss = Loss.SILENT if counted else Loss.BYSTANDER
+    event = AttemptLost(claim.process.attempt, claim.consumer, loss, limit=limit)
     return await _advance(session, plan_of(claim.process.workflow), claim.process, event, limits)
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from orchestrator.coordinator.reconciler import _find_bystanders
 from orchestrator.db.processes.claims import Claim
 from orchestrator.engine.decide import decide
-from orchestrator.engine.events import AttemptLost, Stamp
+from orchestrator.engine.events import AttemptLost, Loss, Stamp
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.types import ProcessStatus, State
@@ -54,7 +54,7 @@ def one_step() -> StepList:
 def test_a_find_bystanders_loss_is_logged_but_not_held_against_it() -> None:
     """B8: neighbours of a deadly step complete."""
     process = Process(UUID(int=1), "one_step", ProcessStatus.RUNNING, 0, "only", 3, 9, {}, "me", "me", lost=2)
-    event = AttemptLost(3, "host:1", limit=3, counted=False)
+    event = AttemptLost(3, "host:1", Loss.BYSTANDER, limit=3)
     decision = decide(Plan.of(one_step), process, event, Stamp(NOON, "token"))
     assert decision.process.lost == 2
     assert decision.process.status is ProcessStatus.RUNNING
@@ -62,5 +62,5 @@ def test_a_find_bystanders_loss_is_logged_but_not_held_against_it() -> None:
     assert decision.dispatch.lost == 2
     assert decision.entries[0].note is not None
     assert decision.entries[0].note.endswith("probably not because of this step")
-    blamed = decide(Plan.of(one_step), process, replace(event, counted=True), Stamp(NOON, "token"))
+    blamed = decide(Plan.of(one_step), process, replace(event, loss=Loss.SILENT), Stamp(NOON, "token"))
     assert blamed.process.status is ProcessStatus.FAILED

@@ -15,6 +15,7 @@ from orchestrator.engine.events import (
     CallbackFailed,
     CodeChanged,
     Event,
+    Loss,
     Patched,
     Retried,
     RetryDue,
@@ -138,7 +139,7 @@ TABLE: list[Row] = [
     (
         "giving back",
         lambda: Walk(a).start().claim(),
-        AttemptLost(1, "c1", given_back=True),
+        AttemptLost(1, "c1", Loss.GIVEN_BACK),
         "running",
         [("given back", "running")],
         "a",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.engine.events import AttemptLost, CodeChanged, Retried, RetryDue, StepSkipped
+from orchestrator.engine.events import AttemptLost, CodeChanged, Loss, Retried, RetryDue, StepSkipped
 from tests.unit.walk import FAILURE, Walk, external, patient, question, work
 
 a, b, new = work("a"), work("b"), work("new")
 
 
-def lose(walk: Walk, limit: int = 5, *, given_back: bool = False) -> None:
+def lose(walk: Walk, loss: Loss = Loss.SILENT, because: str = "is presumed dead", limit: int = 5) -> None:
     walk.claim()
-    walk.apply(AttemptLost(walk.process.attempt, "consumer-1", limit=limit, given_back=given_back))
+    walk.apply(AttemptLost(walk.process.attempt, "consumer-1", loss, because, limit))
 
 
 def test_failures_count_the_tries_of_the_present_step() -> None:
@@ -65,17 +65,37 @@ def test_a_step_that_brings_down_its_consumers_again_and_again_is_failed() -> No
 def test_a_step_that_was_given_back_is_not_held_against_it() -> None:
     walk = Walk(a).start()
     for _ in range(9):
-        lose(walk, limit=2, given_back=True)
+        lose(walk, Loss.GIVEN_BACK, limit=2)
 
     assert (walk.status, walk.process.lost) == ("running", 0)
     assert walk.entries[-1].note == "attempt 9 was given back by the consumer consumer-1"
+
+
+def test_an_interrupted_attempt_says_nothing_about_the_step_and_is_repeated_with_growing_pauses() -> None:
+    """Issue 9, 6a: the consumer lives all the time, so the step has not brought it down, however often this happens."""
+    walk = Walk(a).start()
+    pauses = []
+    for _ in range(30):
+        lose(walk, Loss.INTERRUPTED, "lost its database connection during the step", limit=2)
+        pauses.append(walk.decision.retry_in)
+        if walk.status == "waiting":
+            walk.apply(RetryDue())
+
+    assert pauses[:6] == [None, 1, 2, 4, 8, 16]
+    assert pauses[-1] == 600
+    assert (walk.status, walk.process.lost) == ("running", 0)
+    assert walk.entries[-3].name == "attempt lost"
+    assert walk.entries[-3].note == (
+        "attempt 30 was lost: the consumer consumer-1 lost its database connection during the step"
+    )
 
 
 @pytest.mark.parametrize("in_between", ["failure", "success", "retry"])
 def test_only_consumers_lost_in_a_row_count(in_between: str) -> None:
     walk = Walk(patient("p"), patient("q")).start()
     lose(walk)
-    assert walk.process.lost == 1
+    lose(walk, Loss.INTERRUPTED)
+    assert (walk.process.lost, walk.process.interruptions) == (1, 1)
 
     if in_between == "failure":
         walk.fail(retry_in=1).apply(RetryDue())
@@ -84,7 +104,7 @@ def test_only_consumers_lost_in_a_row_count(in_between: str) -> None:
     else:
         walk.fail().apply(Retried("bob"))
 
-    assert walk.process.lost == 0
+    assert (walk.process.lost, walk.process.interruptions) == (0, 0)
 
 
 def test_a_loss_is_logged_with_attempt_and_consumer() -> None:
@@ -95,12 +115,12 @@ def test_a_loss_is_logged_with_attempt_and_consumer() -> None:
     assert walk.entries[-1].note == "attempt 1 was lost: the consumer consumer-1 is presumed dead"
 
 
-@pytest.mark.parametrize("given_back", [True, False])
-def test_a_lost_step_that_the_code_has_moved_is_dispatched_where_the_process_then_stands(*, given_back: bool) -> None:
+@pytest.mark.parametrize("loss", Loss)
+def test_a_lost_step_that_the_code_has_moved_is_dispatched_where_the_process_then_stands(loss: Loss) -> None:
     """The claim compares the command's position with the process's."""
     walk = Walk(a, b).start().succeed().change_code(new, a, b)
 
-    lose(walk, given_back=given_back)
+    lose(walk, loss)
 
     assert walk.decision.dispatch is not None
     assert walk.decision.dispatch.step == "b"

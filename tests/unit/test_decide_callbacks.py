@@ -15,6 +15,7 @@ from orchestrator.engine.events import (
     CallbackFailed,
     CodeChanged,
     Event,
+    Loss,
     Retried,
     RetryDue,
     StepFailed,
@@ -166,7 +167,7 @@ def test_an_action_that_is_tried_again_by_itself_keeps_its_token() -> None:
 def test_an_action_whose_consumer_died_keeps_its_token(*, given_back: bool) -> None:
     walk = Walk(external("job")).start().claim()
 
-    walk.apply(AttemptLost(1, "c1", given_back=given_back), replace(STAMP, token="another"))
+    walk.apply(AttemptLost(1, "c1", Loss.GIVEN_BACK if given_back else Loss.SILENT), replace(STAMP, token="another"))
 
     assert walk.decision.callback is None
 

@@ -7,7 +7,7 @@ a plain connection, in a transaction of its own, or on the connection of a sessi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -40,41 +40,82 @@ def _strings(json_array: str) -> str:
     return f"ARRAY(SELECT jsonb_array_elements_text({json_array}::jsonb))"
 
 
-# Both lists are unnested from arrays, one element per decision ($1…$17) and one per log row ($19…$31).
+_DECISION = {
+    "process_id": "uuid",
+    "position": "int",
+    "step": "text",
+    "entered": "bool",
+    "status": "text",
+    "delta": "text",
+    "removed": "text",
+    "sequence": "int",
+    "failures": "int",
+    "lost": "int",
+    "interruptions": "int",
+    "crashes": "int",
+    "rewinds": "int",
+    "actor": "text",
+    "due_in": "float8",
+    "before_sequence": "int",
+    "before_attempt": "int",
+    "claimed_by": "uuid",
+    "claimed_at": "timestamptz",
+    "assignee": "text",
+}
+_ENTRY = {
+    "process_id": "uuid",
+    "sequence": "int",
+    "kind": "text",
+    "name": "text",
+    "position": "int",
+    "attempt": "int",
+    "status": "text",
+    "delta": "text",
+    "removed": "text",
+    "failure": "text",
+    "note": "text",
+    "author": "text",
+    "ran": "bool",
+}
+
+
+def _unnest(name: str, columns: Mapping[str, str], first: int) -> str:
+    """Return the SQL for a table of these columns, each an array in a parameter; the first one is ``$first``."""
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), first))
+    return f"unnest({arrays}) AS {name}({', '.join(columns)})"
+
+
+_CONSUMER = 1 + len(_DECISION) + len(_ENTRY)
+_MARK = _CONSUMER + 1
+
+# One element per decision, and one per log row.
 _ADVANCE = f"""
 WITH d AS (
-    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bool[], $5::text[], $6::text[], $7::text[], $8::int[],
-                         $9::int[], $10::int[], $11::int[], $12::text[], $13::float8[], $14::int[], $15::int[], $16::uuid[],
-                         $17::timestamptz[], $18::text[])
-        AS d(process_id, position, step, entered, status, delta, removed, sequence, failures, lost, rewinds, actor, due_in,
-             before_sequence, before_attempt, claimed_by, claimed_at, assignee)
+    SELECT * FROM {_unnest("d", _DECISION, 1)}
 ), moved AS (
     UPDATE processes AS p
        SET position = d.position, step = d.step, entered = d.entered, status = d.status,
            state = CASE WHEN d.removed IS NULL THEN p.state || d.delta::jsonb
                         ELSE (p.state || d.delta::jsonb) - {_strings("d.removed")} END,
-           sequence = d.sequence, failures = d.failures, lost = d.lost, rewinds = d.rewinds, actor = d.actor,
-           assignee = d.assignee,
+           sequence = d.sequence, failures = d.failures, lost = d.lost, interruptions = d.interruptions,
+           crashes = d.crashes, rewinds = d.rewinds, actor = d.actor, assignee = d.assignee,
            claimed_by = NULL, claimed_at = NULL, dispatches = 0,
            due_at = statement_timestamp() + d.due_in * interval '1 second', wake_at = {wake_expression("d.status", "d.due_in")},
            updated_at = statement_timestamp()
       FROM d
      WHERE p.process_id = d.process_id AND p.sequence = d.before_sequence AND p.attempt = d.before_attempt
        AND (d.claimed_by IS NULL OR (p.claimed_by = d.claimed_by AND p.status = 'running'))
-       AND ($33::text IS NULL OR current_setting('{MARK_SETTING}', true) = $33)
+       AND (${_MARK}::text IS NULL OR current_setting('{MARK_SETTING}', true) = ${_MARK})
     RETURNING p.process_id, d.claimed_at
 ), logged AS (
     INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note,
                                author, consumer, started_at, finished_at)
     SELECT e.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb,
            CASE WHEN e.removed IS NOT NULL THEN {_strings("e.removed")} END, e.failure::jsonb, e.note, e.author,
-           CASE WHEN e.ran THEN $32::text END,
+           CASE WHEN e.ran THEN ${_CONSUMER}::text END,
            CASE WHEN e.ran THEN COALESCE(moved.claimed_at, statement_timestamp()) ELSE statement_timestamp() END,
            statement_timestamp()
-      FROM moved JOIN unnest($19::uuid[], $20::int[], $21::text[], $22::text[], $23::int[], $24::int[], $25::text[],
-                             $26::text[], $27::text[], $28::text[], $29::text[], $30::text[], $31::bool[])
-                   AS e(process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note, author,
-                        ran) USING (process_id)
+      FROM moved JOIN {_unnest("e", _ENTRY, 1 + len(_DECISION))} USING (process_id)
 )
 SELECT process_id, statement_timestamp() AS at FROM moved
 """  # noqa: S608 - built from constants
@@ -175,6 +216,8 @@ def _row(one: Advance) -> tuple[object, ...]:
         process.sequence,
         process.failures,
         process.lost,
+        process.interruptions,
+        process.crashes,
         process.rewinds,
         process.actor,
         one.due_in,

@@ -83,6 +83,8 @@ class ProcessRow(Base):
     sequence: Mapped[int]
     failures: Mapped[int]
     lost: Mapped[int]
+    interruptions: Mapped[int] = mapped_column(server_default=text("0"))
+    crashes: Mapped[int] = mapped_column(server_default=text("0"))
     rewinds: Mapped[int]
     state: Mapped[dict[str, Any]]
     started_by: Mapped[str]

@@ -1,0 +1,24 @@
+"""Steps whose attempts are lost: with their connection, or with the program that runs them."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from orchestrator.workflow import StepList, done, init, step, workflow
+from tests.acceptance.workflows.lab import effect, is_open, note
+
+
+@step("Lose the connection")
+async def lose_connection(session: AsyncSession, process_id: UUID) -> None:
+    await effect(session, process_id, "Lose the connection")
+    note(process_id, "writing")
+    if not is_open(f"connected-{process_id}"):
+        await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+@workflow("Is cut off from the database")
+def is_cut_off() -> StepList:
+    return init >> lose_connection >> done
