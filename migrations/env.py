@@ -13,9 +13,9 @@ from typing import Any
 from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from orchestrator.db.registration import link_default_workflows
+from orchestrator.db.session import Database
 from orchestrator.db.tables import Base
 from orchestrator.settings import Settings, load_settings
 
@@ -47,10 +47,12 @@ def run_and_link(connection: Connection, settings: Settings) -> None:
 async def run_alone() -> None:
     """Run as above, on a connection of our own."""
     settings = load_settings()
-    engine = create_async_engine(settings.database_url.get_secret_value())
-    async with engine.begin() as connection:
-        await connection.run_sync(run_and_link, settings)
-    await engine.dispose()
+    database = Database.of(settings, "orchestrator-alembic", pool_size=1)
+    try:
+        async with database.engine.begin() as connection:
+            await connection.run_sync(run_and_link, settings)
+    finally:
+        await database.close()
 
 
 given = context.config.attributes.get("connection")

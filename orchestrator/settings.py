@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs
 
 from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.hosts import host_of, split_hosts
 from orchestrator.text import format_problem
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:[0-9]{1,5})?")
+_WRITABLE = ("read-write", "primary", "any")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -126,18 +132,33 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database_url(cls, value: SecretStr) -> SecretStr:
         scheme, _, rest = value.get_secret_value().partition("://")
-        if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"} or not rest:
-            raise ValueError("must look like postgresql+asyncpg://user:password@host:5432/database")
+        urls = split_hosts(f"postgresql+asyncpg://{rest}")
+        is_complete = len(urls) == 1 or all(_HOST.fullmatch(host_of(url)) for url in urls)
+        if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"} or not rest or not is_complete:
+            raise ValueError(
+                "must look like postgresql+asyncpg://user:password@host:5432/database, with several hosts"
+                " …@first:5432,second:5432/database"
+            )
+        for wanted in parse_qs(urls[0].partition("?")[2]).get("target_session_attrs", []):
+            if wanted not in _WRITABLE:
+                raise ValueError(f"target_session_attrs must be one of {', '.join(_WRITABLE)}: the engine writes")
         return SecretStr(f"postgresql+asyncpg://{rest}")
 
     @field_validator("amqp_url")
     @classmethod
     def _check_amqp_url(cls, value: SecretStr) -> SecretStr:
-        message = "must look like amqp://user:password@host:5672/vhost (or amqps://…)"
+        urls = split_hosts(value.get_secret_value())
+        is_complete = len(urls) == 1 or all(_HOST.fullmatch(host_of(url)) for url in urls)
         try:
-            AmqpDsn(value.get_secret_value())
-        except ValidationError as error:
-            raise ValueError(message) from error
+            for url in urls:
+                AmqpDsn(url)
+        except ValidationError:
+            is_complete = False
+        if not is_complete:
+            raise ValueError(
+                "must look like amqp://user:password@host:5672/vhost (or amqps://…), with several hosts"
+                " …@first:5672,second:5672/vhost"
+            )
         return value
 
 

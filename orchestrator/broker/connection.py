@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
 
 import aio_pika
 import structlog
@@ -27,6 +27,7 @@ from orchestrator.broker.incoming import tolerate_unreadable_properties
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
 from orchestrator.diagnostics import comes_from
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
+from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.settings import Settings
 from orchestrator.stopping import wait_or_stop
@@ -40,6 +41,9 @@ BROKER_ERRORS = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
 DECLARE_TIMEOUT = 10.0
 """Seconds for one declaration. A broker that has just started answers slowly; one in alarm does not answer."""
 
+CLOSE_TIMEOUT = 3.0
+"""Seconds for the broker's answer to a close."""
+
 _CLIENT = {"aio_pika", "aiormq", "pamqp"}
 
 STABLE_AFTER = 30.0
@@ -51,23 +55,36 @@ class BrokerAddress:
     """Where RabbitMQ is and who connects.
 
     Args:
-        url: ``amqp://…``, with the password.
+        url: ``amqp://…``, with the password; it may name several hosts, the nodes of a cluster.
         name: what an operator sees in the management UI.
-        connect_timeout: seconds.
+        connect_timeout: seconds that each host may take to answer.
     """
 
     url: str
     name: str
     connect_timeout: float
+    _urls: deque[str] = field(default_factory=deque, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._urls.extend(split_hosts(self.url))
 
     @classmethod
     def of(cls, settings: Settings, name: str) -> BrokerAddress:
         """Return the address in the settings."""
         return cls(settings.amqp_url.get_secret_value(), name, settings.connect_timeout)
 
+    def next_urls(self) -> list[str]:
+        """Return a URL for each host, in the order in which to try them: each time another host is the first.
+
+        The connections of a program are so spread over the nodes, and one that turned out to be useless is not tried first
+        again.
+        """
+        urls = list(self._urls)
+        self._urls.rotate(-1)
+        return urls
+
     def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.username or 'guest'}@{parts.hostname}:{parts.port or 5672}{parts.path}"
+        return hide_password(self.url)
 
 
 def is_broker_outage(error: BaseException) -> bool:
@@ -82,25 +99,48 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
         ServerUnavailableError: RabbitMQ does not answer or refuses the connection; the text is one line.
     """
     tolerate_unreadable_properties()
+    failures: dict[str, Exception] = {}
+    for url in address.next_urls():
+        try:
+            return await _open(url, f"{address.name} ({purpose})", address.connect_timeout)
+        except (*BROKER_ERRORS, ValueError) as error:
+            failures[host_of(url)] = error
+    reasons = [(host, _explain(error, address.connect_timeout)) for host, error in failures.items()]
+    reason = reasons[0][1] if len(reasons) == 1 else "; ".join(f"{host}: {why}" for host, why in reasons)
+    raise ServerUnavailableError(
+        f"RabbitMQ at {address} cannot be used: {reason} (check ORCHESTRATOR_AMQP_URL and that it runs)"
+    ) from failures.popitem()[1]
+
+
+async def _open(url: str, name: str, patience: float) -> AbstractConnection:
     connection: AbstractConnection | None = None
     try:
-        connection = aio_pika.Connection(
-            make_url(address.url), client_properties={"connection_name": f"{address.name} ({purpose})"}
-        )
-        await connection.connect(timeout=address.connect_timeout)
-    except (*BROKER_ERRORS, ValueError) as error:
+        connection = aio_pika.Connection(make_url(url), client_properties={"connection_name": name})
+        await connection.connect(timeout=patience)
+    except (*BROKER_ERRORS, ValueError):
         if connection is not None:
             # Otherwise the client library closes it when it is garbage-collected, in a task that nothing awaits.
             with contextlib.suppress(*BROKER_ERRORS):
-                await connection.close()
-        reason = format_message(error)
-        if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in reason:
-            # The broker closed the connection because of the virtual host; the client library drops its message.
-            reason = "the virtual host does not exist, or this user may not use it"
-        raise ServerUnavailableError(
-            f"RabbitMQ at {address} cannot be used: {reason} (check ORCHESTRATOR_AMQP_URL and that it runs)"
-        ) from error
+                await close(connection)
+        raise
     return connection
+
+
+async def close(connection: AbstractConnection | AbstractChannel) -> None:
+    """Close a connection or a channel, without waiting for long: a broker that is frozen does not answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await connection.close()
+
+
+def _explain(error: Exception, patience: float) -> str:
+    reason = " ".join(format_message(error).split())
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"no answer within {patience:g} s"
+    if isinstance(error, InvalidFrameError) and "Connection.OpenOk" in reason:
+        # The broker closed the connection because of the virtual host; the client library drops its message.
+        return "the virtual host does not exist, or this user may not use it"
+    return reason
 
 
 async def declare(connection: AbstractConnection, topology: Topology) -> None:
@@ -159,7 +199,7 @@ async def one_channel(connection: AbstractConnection) -> AsyncIterator[AbstractC
         yield channel
     finally:
         if not channel.is_closed:
-            await channel.close()
+            await close(channel)
 
 
 async def raw_channel(channel: AbstractChannel) -> Channel:

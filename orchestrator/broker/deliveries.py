@@ -22,6 +22,7 @@ from orchestrator.broker.connection import (
     BROKER_ERRORS,
     BrokerAddress,
     QueueDepth,
+    close,
     connect,
     declare,
     measure,
@@ -136,7 +137,7 @@ class Deliveries:
                 task.cancel()
             if not connection.is_closed:
                 # Closing requeues whatever was not acknowledged.
-                await connection.close()
+                await close(connection)
 
     async def _drain(self, channel: Channel, tags: list[str]) -> None:
         """Wait for running handlers while the channel is still open, so that their messages can be acknowledged."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
+import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq import spec
 from aiormq.channel import Channel
@@ -12,9 +13,11 @@ from aiormq.channel import Channel
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
     BrokerAddress,
+    close,
     connect,
     declare,
     declare_queue,
+    one_channel,
     raw_channel,
     supervise,
 )
@@ -22,6 +25,8 @@ from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
 from orchestrator.errors import ConfigurationError, PublishError, UnroutableError
 from orchestrator.text import format_message
+
+logger = structlog.get_logger(__name__)
 
 PERSISTENT = 2
 """The AMQP delivery mode of messages that survive a restart of the broker."""
@@ -42,6 +47,8 @@ class Publisher:
         self._channel: Channel | None = None
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._silent = asyncio.Event()
+        self._probe: asyncio.Task[None] | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -83,7 +90,7 @@ class Publisher:
         self._channel = None
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed:
-            await connection.close()
+            await close(connection)
 
     async def stop(self) -> None:
         """Make :meth:`run` close the connection and return."""
@@ -112,6 +119,8 @@ class Publisher:
                     raise UnroutableError(str(error)) from error
                 await self._send(message)
         except TimeoutError as error:
+            if self._probe is None or self._probe.done():
+                self._probe = asyncio.create_task(self._check_broker())
             raise PublishError(
                 f"no confirm for {message.type} to '{message.exchange}' within {self._timeout} s"
             ) from error
@@ -155,13 +164,38 @@ class Publisher:
         else:
             await declare(self._connection, self._topology)
 
+    async def _check_broker(self) -> None:
+        """Give the connection up if nothing answers on it: the node is frozen, or the network between is cut.
+
+        The client library's heartbeat takes three minutes to notice that. A node that answers, but does not confirm, waits for
+        other nodes, and another connection would not help; nor would it while all nodes block publishers (an alarm).
+        """
+        connection, channel = self._connection, self._channel
+        if connection is None or channel is None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await channel.connection.ready()
+        except TimeoutError:
+            return
+        try:
+            async with asyncio.timeout(self._timeout), one_channel(connection):
+                pass
+        except BROKER_ERRORS as error:
+            if self._connection is connection:
+                logger.warning("the broker does not answer; connecting again", error=format_message(error))
+                self._silent.set()
+
     async def _once(self) -> None:
+        self._silent.clear()
+        waiting: list[asyncio.Task[bool]] = []
         try:
             await self.open()
             assert self._channel is not None  # noqa: S101 - open() has set it
             # A channel ends with its connection, so this sees both go.
-            stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait([self._channel.closing, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+            waiting = [asyncio.create_task(one.wait()) for one in (self._stopping, self._silent)]
+            await asyncio.wait([self._channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for one in waiting:
+                one.cancel()
             await self.close()

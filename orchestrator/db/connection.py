@@ -1,22 +1,25 @@
-"""One plain connection for one short command.
+"""Plain connections, opened without SQLAlchemy: its import takes longer than everything else that a short command does.
 
-It is opened without SQLAlchemy, whose import takes longer than everything else that such a command does.
+A database may be several servers, a primary and its standbys. Every connection of the engine is opened by a :class:`Hosts`,
+which finds the server that can be written to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import asyncpg
 
 from orchestrator.diagnostics import mark_own
 from orchestrator.errors import ServerUnavailableError
+from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.settings import Settings
+from orchestrator.text import format_message
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -29,10 +32,67 @@ _PLAIN_URL = re.compile(
     r"(?P<host>[A-Za-z0-9.-]+)(:(?P<port>[0-9]+))?/(?P<database>[A-Za-z0-9_.-]+)"
 )
 
+_NEXT_HOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""A server that answers so cannot be used now; another one may. ``OSError`` includes a timeout."""
+
+
+class Hosts:
+    """The servers of one database. The one that could be written to last is tried first.
+
+    Args:
+        options: for each server the arguments of ``asyncpg.connect``, by its name for people.
+        timeout: seconds that each server may take to answer.
+    """
+
+    def __init__(self, options: Sequence[tuple[str, Mapping[str, Any]]], timeout: float) -> None:
+        self._options = list(options)
+        self._timeout = timeout
+        self._first = 0
+
+    @property
+    def patience(self) -> float:
+        """Seconds in which a connection is open or has failed."""
+        return self._timeout * len(self._options) + 1
+
+    async def connect(self, **more: Any) -> Any:
+        """Connect to the first server that can be written to.
+
+        The URL's ``target_session_attrs`` may ask for another kind, as in libpq.
+
+        Raises:
+            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: none can be used. With several servers it is one
+                ``ConnectionError``, which says what each has answered.
+        """
+        failures: list[tuple[str, Exception]] = []
+        for number in range(len(self._options)):
+            index = (self._first + number) % len(self._options)
+            place, options = self._options[index]
+            try:
+                connection = await self._connect({**options, **more})
+            except _NEXT_HOST as error:
+                failures.append((place, error))
+            else:
+                self._first = index
+                return connection
+        reasons = "; ".join(f"{place}: {describe(one)}" for place, one in failures)
+        failure = failures[0][1] if len(failures) == 1 else ConnectionError(reasons)
+        mark_own(failure)
+        raise failure
+
+    async def _connect(self, options: dict[str, Any]) -> Any:
+        wanted = options.get("target_session_attrs", "read-write")
+        arguments = {**options, "target_session_attrs": wanted, "timeout": self._timeout}
+        try:
+            return await asyncpg.connect(**arguments)
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            raise ConnectionError(f"the server is not {wanted}: is it a standby?") from error
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer within {self._timeout:g} s") from error
+
 
 def is_plain(settings: Settings) -> bool:
     """Return whether the database's URL has no options and nothing else that only SQLAlchemy reads rightly."""
-    return _PLAIN_URL.fullmatch(settings.database_url.get_secret_value()) is not None
+    return all(_PLAIN_URL.fullmatch(url) for url in split_hosts(settings.database_url.get_secret_value()))
 
 
 @asynccontextmanager
@@ -42,23 +102,13 @@ async def open_connection(settings: Settings, application_name: str) -> AsyncIte
     Raises:
         ServerUnavailableError: PostgreSQL does not answer or refuses the connection.
     """
-    found = _PLAIN_URL.fullmatch(settings.database_url.get_secret_value())
-    assert found is not None, "the URL is not plain"  # noqa: S101 - a programming error, not a user's
-    user, password, host, port, database = found.group("user", "password", "host", "port", "database")
+    url = settings.database_url.get_secret_value()
+    hosts = Hosts([(host_of(one), _read_plain(one)) for one in split_hosts(url)], settings.connect_timeout)
     try:
-        async with asyncio.timeout(settings.connect_timeout + 1):
-            connection = await asyncpg.connect(
-                host=host,
-                port=None if port is None else int(port),
-                user=None if user is None else unquote(user),
-                password=None if password is None else unquote(password),
-                database=database,
-                timeout=settings.connect_timeout,
-                server_settings=server_settings(application_name),
-            )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        place = f"{'' if user is None else f'{user}@'}{host}{'' if port is None else f':{port}'}/{database}"
-        raise explain_refusal(f"postgresql://{place}", error) from error
+        async with asyncio.timeout(hosts.patience):
+            connection = await hosts.connect(server_settings=server_settings(application_name))
+    except _NEXT_HOST as error:
+        raise explain_refusal(url, error) from error
     try:
         yield connection
     except Exception as error:
@@ -73,9 +123,27 @@ def server_settings(application_name: str) -> dict[str, str]:
     return {"application_name": application_name, "jit": "off", "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
 
 
-def explain_refusal(place: str, error: Exception) -> ServerUnavailableError:
-    """Return the error for an attempt to connect that failed: one line, with the server's words."""
-    reason = str(error) or type(error).__name__
+def explain_refusal(url: str, error: Exception) -> ServerUnavailableError:
+    """Return the error for an attempt to connect that failed: one line, with the servers' words."""
+    place = hide_password(url).replace("postgresql+asyncpg://", "postgresql://")
     return ServerUnavailableError(
-        f"PostgreSQL at {place} cannot be used: {reason} (check ORCHESTRATOR_DATABASE_URL and that it runs)"
+        f"PostgreSQL at {place} cannot be used: {describe(error)} (check ORCHESTRATOR_DATABASE_URL and that it runs)"
     )
+
+
+def describe(error: Exception) -> str:
+    """Return the words of an error on one line, or its class if it has none."""
+    return " ".join(format_message(error).split())
+
+
+def _read_plain(url: str) -> dict[str, Any]:
+    found = _PLAIN_URL.fullmatch(url)
+    assert found is not None, "the URL is not plain"  # noqa: S101 - a programming error, not a user's
+    user, password, host, port, database = found.group("user", "password", "host", "port", "database")
+    return {
+        "host": host,
+        "port": None if port is None else int(port),
+        "user": None if user is None else unquote(user),
+        "password": None if password is None else unquote(password),
+        "database": database,
+    }

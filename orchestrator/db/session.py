@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncpg
 from pydantic_core import to_json
 from sqlalchemy import event, func, select
-from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -25,9 +25,10 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
-from orchestrator.db.connection import explain_refusal, server_settings
+from orchestrator.db.connection import Hosts, explain_refusal, server_settings
 from orchestrator.diagnostics import is_own, mark_own
 from orchestrator.errors import ConfigurationError
+from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,17 +56,18 @@ class Database:
     """All connections of one program. Opened and closed by the program's entry point.
 
     Args:
-        url: ``postgresql+asyncpg://…``.
+        url: ``postgresql+asyncpg://…``, with one host or several.
         pool_size: connections for use cases and steps.
-        connect_timeout: seconds to wait for a new connection.
+        connect_timeout: seconds that a server may take to answer.
         application_name: what an operator sees in ``pg_stat_activity``.
     """
 
     def __init__(self, url: str, *, pool_size: int, connect_timeout: float, application_name: str) -> None:
+        self._url = url
         try:
-            self._url = make_url(url)
+            urls = [(host_of(one), make_url(one)) for one in split_hosts(url)]
             self._engine = create_async_engine(
-                self._url,
+                urls[0][1],
                 pool_size=pool_size,
                 max_overflow=0,
                 # A step waits for a connection as long as it may run: its own timeout ends it, not the pool's.
@@ -73,13 +75,10 @@ class Database:
                 pool_pre_ping=True,
                 # An error's text goes into logs, and what a statement carries may be a secret.
                 hide_parameters=True,
-                connect_args={
-                    "timeout": connect_timeout,
-                    "server_settings": {"application_name": application_name, "jit": "off"},
-                    "async_creator_fn": _connect,
-                },
+                connect_args={"async_creator_fn": self._connect_for_sessions},
             )
             event.listen(self._engine.sync_engine, "handle_error", _mark)
+            self._hosts = Hosts([(place, self._connect_options(one)) for place, one in urls], connect_timeout)
         except (ArgumentError, ValueError) as error:
             raise ConfigurationError(f"ORCHESTRATOR_DATABASE_URL cannot be used: {error}") from error
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
@@ -116,8 +115,8 @@ class Database:
             ConfigurationError: the URL has an option that the client library does not know.
         """
         try:
-            async with asyncio.timeout(self._connect_timeout + 1):
-                connection = await asyncpg.connect(**self._connect_options())
+            async with asyncio.timeout(self._hosts.patience):
+                connection = await self.connect()
                 await connection.close()
         except TypeError as error:
             # SQLAlchemy passes each option of the URL as an argument of asyncpg.connect(); the text names the wrong one.
@@ -125,8 +124,19 @@ class Database:
                 f"ORCHESTRATOR_DATABASE_URL has an option that asyncpg does not know: {error}. Remove it from the URL"
             ) from error
         except CONNECTION_ERRORS as error:
-            place = self._url.set(password=None, drivername="postgresql").render_as_string()
-            raise explain_refusal(place, error) from error
+            raise explain_refusal(self._url, error) from error
+
+    async def connect(self, application_name: str | None = None) -> Driver:
+        """Open a connection for the engine's own statements that belongs to neither pool; the caller closes it.
+
+        It may be opened and used on another event loop than the pools'.
+
+        Raises:
+            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: see :meth:`Hosts.connect`.
+        """
+        settings = server_settings(application_name or self._application_name)
+        connection: Driver = await self._hosts.connect(server_settings=settings)
+        return connection
 
     async def open(self) -> None:
         """Open the small pool.
@@ -136,14 +146,13 @@ class Database:
         """
         await self.check()
         self._pool = await asyncpg.create_pool(
-            **self._connect_options(),
             # With a floor, asyncpg restores it by itself: in an outage one more attempt, and a traceback in the log, for each
             # of ours that fails. Ours log the outage, and connect again.
             min_size=0,
             max_size=ENGINE_CONNECTIONS,
             # Our statements leave no session state behind, and asyncpg's reset would be one more round trip per statement.
-            reset=_no_reset,
-            connect=_connect,
+            reset=self._expire_read_only,
+            connect=self._connect_for_pool,
         )
 
     async def require_tables(self) -> None:
@@ -153,8 +162,9 @@ class Database:
             ConfigurationError: they have not.
         """
         if await self.pool.fetchval("SELECT to_regclass('processes') IS NULL"):
-            place = self._url.set(password=None, drivername="postgresql").render_as_string()
-            raise ConfigurationError(f"the database {place} has no tables of ours: run 'orchestrator db upgrade' first")
+            raise ConfigurationError(
+                f"the database {hide_password(self._url)} has no tables of ours: run 'orchestrator db upgrade' first"
+            )
 
     async def close(self) -> None:
         """Close everything."""
@@ -176,14 +186,23 @@ class Database:
         async with self._sessions.begin() as session:
             yield session
 
-    def _connect_options(self) -> dict[str, Any]:
-        _, options = self._engine.dialect.create_connect_args(self._url)
-        known = {key: value for key, value in options.items() if key not in _DIALECT_ONLY}
-        return {
-            **known,
-            "timeout": self._connect_timeout,
-            "server_settings": server_settings(self._application_name),
-        }
+    def _connect_options(self, url: URL) -> dict[str, Any]:
+        _, options = self._engine.dialect.create_connect_args(url)
+        return {key: value for key, value in options.items() if key not in _DIALECT_ONLY}
+
+    async def _connect_for_sessions(self, *_: Any, **__: Any) -> Driver:
+        # Authors' statements may take longer than the engine's own.
+        settings = {"application_name": self._application_name, "jit": "off"}
+        connection: Driver = await self._hosts.connect(server_settings=settings)
+        return connection
+
+    async def _connect_for_pool(self, *_: Any, **__: Any) -> Any:
+        return await self.connect()
+
+    async def _expire_read_only(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Replace the pool's connections when the server has become read-only: another one may have taken its place."""
+        if getattr(connection.get_settings(), "default_transaction_read_only", "off") == "on":
+            await self.pool.expire_connections()
 
 
 def to_jsonb(value: object) -> str:
@@ -272,19 +291,10 @@ def is_database_outage(error: BaseException) -> bool:
     return is_connection_error(error) and (not isinstance(error, OSError) or is_own(error))
 
 
-async def _connect(*arguments: Any, **options: Any) -> Any:
-    try:
-        return await asyncpg.connect(*arguments, **options)
-    except Exception as error:
-        mark_own(error)
-        raise
-
-
 def _mark(context: ExceptionContext) -> None:
+    if isinstance(getattr(context.original_exception, "__cause__", None), asyncpg.ReadOnlySQLTransactionError):
+        # The server was a primary when the connection was opened. SQLAlchemy then replaces the connections that are open.
+        context.is_disconnect = True
     for error in (context.original_exception, context.sqlalchemy_exception):
         if error is not None:
             mark_own(error)
-
-
-async def _no_reset(_: Driver) -> None:
-    return None

@@ -62,6 +62,22 @@ def test_the_names_of_the_contract_set_what_they_say(
     assert getattr(load_settings(), field) == value
 
 
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("ORCHESTRATOR_DATABASE_URL", "postgresql+asyncpg://u:hunter2@a:1,b:2,[::1]:3/d?target_session_attrs=primary"),
+        ("ORCHESTRATOR_AMQP_URL", "amqps://u:hunter2@a.example:5671,b,[::1]:3/vhost?heartbeat=10"),
+    ],
+)
+def test_a_url_may_name_several_hosts(environment: pytest.MonkeyPatch, variable: str, url: str) -> None:
+    environment.setenv(variable, url)
+
+    settings = load_settings()
+
+    field = settings.database_url if "DATABASE" in variable else settings.amqp_url
+    assert field.get_secret_value() == url
+
+
 def test_the_defaults_of_the_contract_are_pinned() -> None:
     settings = load_settings()
 
@@ -141,6 +157,18 @@ def test_all_that_is_wrong_is_named_at_once(environment: pytest.MonkeyPatch) -> 
         ("ORCHESTRATOR_AMQP_URL", "http://u:hunter2@h/", "must look like amqp://user:password@host:5672/vhost"),
         ("ORCHESTRATOR_AMQP_URL", "amqp://u:hunter2@h:port/", "must look like amqp://user:password@host:5672/vhost"),
         ("ORCHESTRATOR_AMQP_URL", "hunter2", "must look like amqp://user:password@host:5672/vhost"),
+        ("ORCHESTRATOR_AMQP_URL", "amqp://u:hunter2@a:1,,b/", "several hosts …@first:5672,second:5672/vhost"),
+        ("ORCHESTRATOR_AMQP_URL", "amqp://u:hunter2@a:1,amqp://b/", "several hosts …@first:5672,second:5672/vhost"),
+        (
+            "ORCHESTRATOR_DATABASE_URL",
+            "postgresql://u:hunter2@a,b:x/d",
+            "several hosts …@first:5432,second:5432/database",
+        ),
+        (
+            "ORCHESTRATOR_DATABASE_URL",
+            f"{DATABASE}?target_session_attrs=standby",
+            "target_session_attrs must be one of",
+        ),
         ("ORCHESTRATOR_STEP_TIMEOUT", "0", "Input should be greater than 0"),
         ("ORCHESTRATOR_STEP_TIMEOUT", "soon", "Input should be a valid number"),
         ("ORCHESTRATOR_MAX_LOST_ATTEMPTS", "0", "Input should be greater than or equal to 1"),

@@ -1,0 +1,38 @@
+"""URLs of servers that name several hosts: ``scheme://user:password@first:1,second:2/name?option=value``.
+
+The form is PostgreSQL's own. A client library that knows one host only is given one of the URLs of :func:`split_hosts`.
+"""
+
+from __future__ import annotations
+
+import re
+
+# As SQLAlchemy reads a URL, a password may hold anything but an @.
+_URL = re.compile(
+    r"(?P<scheme>[^:/?#]*://)(?P<login>[^@/?#]*@|[^:/@]*:[^@]*@)?(?P<hosts>[^/?#]*)(?P<path>/[^?#]*)?(?P<rest>.*)",
+    re.DOTALL,
+)
+
+
+def split_hosts(url: str) -> list[str]:
+    """Return a URL for each of the hosts that a URL names, in their order; what has one host stays as it is."""
+    found = _URL.fullmatch(url)
+    if found is None:
+        return [url]
+    start, end = found.span("hosts")
+    return [url[:start] + host.strip() + url[end:] for host in found["hosts"].split(",")]
+
+
+def hide_password(url: str) -> str:
+    """Return a URL as an operator may see it: without the password, and without the options, which may hold one."""
+    found = _URL.fullmatch(url)
+    if found is None:
+        return "…"
+    user = (found["login"] or "").rpartition("@")[0].partition(":")[0]
+    return f"{found['scheme']}{user}{'@' if user else ''}{found['hosts']}{found['path'] or ''}"
+
+
+def host_of(url: str) -> str:
+    """Return the host and the port, as the URL has them, of a URL with one host."""
+    found = _URL.fullmatch(url)
+    return "" if found is None else found["hosts"]
