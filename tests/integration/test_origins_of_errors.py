@@ -94,6 +94,40 @@ async def test_a_database_of_a_users_own_that_is_gone_is_not_blamed_on_ours() ->
 
 
 async def test_a_database_that_is_gone_when_the_small_pool_connects_is_blamed_on_postgresql(database_url: str) -> None:
+    async with Forwarder(lambda: place_of(database_url)) as server:
+        url = through(database_url, server.port)
+        opened = Database(url, pool_size=1, connect_timeout=5.0, application_name="test")
+        await opened.open()
+        await server.close()
+        with pytest.raises(OSError, match=r"127\.0\.0\.1") as lost:
+            await opened.pool.fetchval("SELECT 1")
+        await opened.close()
+    lines = explain(lost.value)
+    assert lines is not None
+    assert lines[0].startswith("the connection to PostgreSQL was lost: ")
+
+
+async def test_a_database_that_is_gone_when_a_session_connects_is_blamed_on_postgresql() -> None:
+    """The client raises a plain ``OSError`` then; whoever had asked the session."""
+    nowhere = Database(NOWHERE, pool_size=1, connect_timeout=5.0, application_name="test")
+    with pytest.raises(OSError, match=r"127\.0\.0\.1") as lost:
+        async with nowhere.transaction() as session:
+            await find_process(session, str(uuid4()))
+    lines = explain(lost.value)
+    assert lines is not None
+    assert lines[0].startswith("the connection to PostgreSQL was lost: ")
+
+
+async def test_a_database_of_a_users_own_that_is_gone_is_not_blamed_on_ours() -> None:
+    """By the same libraries."""
+    engine = create_async_engine(NOWHERE)
+    with pytest.raises(OSError, match=r"127\.0\.0\.1") as lost:
+        async with engine.connect():
+            pass
+    assert explain(lost.value) is None
+
+
+async def test_a_database_that_is_gone_when_the_small_pool_connects_is_blamed_on_postgresql(database_url: str) -> None:
     opened = Database(database_url, pool_size=1, connect_timeout=5.0, application_name="test")
     await opened.open()
     opened.pool.set_connect_args(host="127.0.0.1", port=1)
