@@ -14,6 +14,7 @@ import structlog
 from orchestrator.db.consumers import ConsumerFacts, record_heartbeat, remove_consumer
 from orchestrator.db.processes.claims import list_claim_times
 from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
+from orchestrator.registry import Abilities
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
 
@@ -36,12 +37,13 @@ class Heartbeat:
         pool: DriverPool,
         queues: Sequence[str],
         concurrency: int,
+        abilities: Abilities,
         *,
         interval: float,
         presumed_dead_after: float,
     ) -> None:
         name = f"{socket.gethostname()}:{os.getpid()}"
-        self._facts = ConsumerFacts(uuid4(), name, tuple(queues), concurrency, interval, presumed_dead_after)
+        self._facts = ConsumerFacts(uuid4(), name, tuple(queues), concurrency, interval, presumed_dead_after, abilities)
         self._pool = pool
         self._interval = interval
         self._timeout = presumed_dead_after

@@ -10,13 +10,16 @@ from contextlib import AsyncExitStack
 import structlog
 
 from consumers.completion import Completion
+from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
 from consumers.metrics import Metrics
 from consumers.runner import Runner
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.topology import step_queue
+from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.session import is_connection_error
 from orchestrator.db.step_session import install_guards
+from orchestrator.registry import find_abilities
 from orchestrator.runtime import open_servers
 from orchestrator.settings import Settings
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
@@ -47,6 +50,7 @@ async def run_consumer(
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
     load_workflows(settings.workflows)
+    abilities = find_abilities()
     names = list(queues) or [DEFAULT_QUEUE, TASK_QUEUE]
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(settings, "consumer", names))
@@ -58,10 +62,12 @@ async def run_consumer(
             database.pool,
             names,
             concurrency,
+            abilities,
             interval=settings.heartbeat_interval,
             presumed_dead_after=settings.presumed_dead_after,
         )
         await heartbeat.register()
+        await make_waiting_due(database.pool, abilities.knows)
         metrics = Metrics()
         stack.enter_context(metrics.served(settings.metrics_address))
         completion = Completion(
@@ -75,6 +81,7 @@ async def run_consumer(
             database,
             completion,
             heartbeat,
+            HandBack(database.pool, publisher, heartbeat.consumer_id, stopping=stopping),
             settings.limits,
             threads,
             concurrency=concurrency,

@@ -12,9 +12,11 @@ import structlog
 from consumers.attempt import ClaimedAttempt
 from consumers.batching import Batcher
 from consumers.completion import Completion
+from consumers.hand_back import HandBack
 from consumers.heartbeat import Claims, Heartbeat
 from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
+from orchestrator.broker.topology import queue_name
 from orchestrator.db.processes.claims import Claim, claim_many, has_moved_on, list_claims
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, Loss, StepFailed
@@ -44,6 +46,7 @@ class Runner:
         database: Database,
         completion: Completion,
         heartbeat: Heartbeat,
+        hand_back: HandBack,
         limits: Limits,
         threads: Executor,
         *,
@@ -57,6 +60,7 @@ class Runner:
         self._probation = asyncio.Lock()
         self._completion = completion
         self._heartbeat = heartbeat
+        self._hand_back = hand_back
         self._limits = limits
         self._threads = threads
         self._slots = asyncio.Semaphore(concurrency)
@@ -66,7 +70,7 @@ class Runner:
         self._draining = asyncio.Event()
 
     async def take(self, delivery: Delivery) -> None:
-        """Handle a step command: return, and so acknowledge it, once the step is claimed or the command is found stale.
+        """Handle a step command: return, and so acknowledge it, once the step is claimed or the command is stale or handed back.
 
         From the claim on PostgreSQL, not the broker, accounts for the step.
         """
@@ -78,8 +82,7 @@ class Runner:
         try:
             plan = plan_of(command.workflow)
         except (NotFoundError, DefinitionError) as error:
-            # Another consumer may have the code (a rolling deploy): the reconciler publishes the command again.
-            logger.error("step not run: this consumer lacks the workflow", error=str(error), **log_fields(command))  # noqa: TRY400
+            await self._hand_back(command, queue_name(delivery.queue), str(error))
             return
         if 0 < command.lost >= self._max_lost - 1:
             await self._take_on_probation(command, plan)

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from orchestrator.errors import MessageError
 from orchestrator.types import JSON
 
+MAX_DECLINES = 64
+"""How many consumers that have declined a command it names; the oldest are left out."""
+
 VERSION = 1
 """Of every message below. Raised when a reader of the old version would misunderstand the new one."""
 
@@ -71,6 +74,8 @@ class StepCommand(Internal):
     Args:
         announced: up to which log entry the process's events have been published; the claim writes it down for free.
         lost: how many attempts of this step in a row were lost with their consumers.
+        declined_by: the consumers that have passed the command on because they cannot run the step, the newest last; one
+            stands here as often as it has seen the command.
     """
 
     process_id: UUID
@@ -80,6 +85,7 @@ class StepCommand(Internal):
     attempt: Count
     announced: Count = 0
     lost: Count = 0
+    declined_by: tuple[UUID, ...] = Field(default=(), max_length=MAX_DECLINES)
 
 
 class NextStep(Message):

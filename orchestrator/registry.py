@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from orchestrator.diagnostics import describe, locate
 from orchestrator.engine.plan import Plan
@@ -35,6 +36,7 @@ class LazyWorkflowInstance:
         self.function = function
         self.products = _names_of_products(function, products)
         self._plan: Plan | None = None
+        self._defect: str | None = None
         known = _instances.get(function)
         if known is not None and known.package != package:
             raise DefinitionError(
@@ -51,8 +53,15 @@ class LazyWorkflowInstance:
         Raises:
             DefinitionError: the module cannot be imported, lacks the name, or defines something else under it.
         """
+        if self._defect is not None:
+            raise DefinitionError(self._defect)
         if self._plan is None:
-            self._plan = Plan.of(self._load())
+            try:
+                self._plan = Plan.of(self._load())
+            except DefinitionError as error:
+                # What the program has reported about itself holds until it starts anew, and an import is not tried for each step.
+                self._defect = str(error)
+                raise
         return self._plan
 
     def _load(self) -> Workflow:
@@ -114,6 +123,31 @@ def step_queues() -> set[str]:
         with contextlib.suppress(DefinitionError):
             found.update(leaf.queue for leaf in plan_of(workflow).leaves)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """Which workflows a program can run, and why it cannot run the others that its code registers.
+
+    Args:
+        knows: workflow → the fingerprint of its plan.
+        broken: workflow → what is wrong with its module.
+    """
+
+    knows: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_abilities() -> Abilities:
+    """Import the modules of all registered workflows, and return which can be used."""
+    knows: dict[str, str] = {}
+    broken: dict[str, str] = {}
+    for workflow in known_workflows():
+        try:
+            knows[workflow] = plan_of(workflow).fingerprint
+        except DefinitionError as error:
+            broken[workflow] = str(error)
+    return Abilities(knows, broken)
 
 
 def products_of(workflow: str) -> tuple[str, ...]:

@@ -56,6 +56,11 @@ def step_command(message: Advanced, following: NextStep) -> Outgoing:
     )
 
 
+def declined_command(command: StepCommand, queue: str) -> Outgoing:
+    """Build a command again that a consumer of ``queue`` cannot carry out, for the end of that queue."""
+    return _of_process(Exchanges.STEPS, queue, MessageType.STEP_COMMAND, command, command.workflow, command.step)
+
+
 def step_result(message: Advanced, step: str | None) -> Outgoing:
     """Build the message that a consumer publishes after it has stored the outcome of ``step``."""
     return _of_process(Exchanges.RESULTS, RESULT_KEY, MessageType.STEP_RESULT, message, message.workflow, step)

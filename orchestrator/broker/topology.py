@@ -89,7 +89,7 @@ class Queue:
 
 EXCHANGES = (
     Exchange(Exchanges.COMMANDS, "topic", "other services"),
-    Exchange(Exchanges.STEPS, "direct", "coordinator"),
+    Exchange(Exchanges.STEPS, "direct", "coordinator, consumers"),
     Exchange(Exchanges.RESULTS, "direct", "consumers, command line"),
     Exchange(Exchanges.CALLBACKS, "topic", "external systems"),
     Exchange(Exchanges.EVENTS, "topic", "coordinator"),
@@ -119,6 +119,11 @@ FIXED_QUEUES = (
 def step_queue(name: str) -> str:
     """Return the broker's name of a step queue."""
     return f"{Exchanges.STEPS}.{name}"
+
+
+def queue_name(queue: str) -> str:
+    """Return the authors' name of a step queue, which is its routing key."""
+    return queue.removeprefix(step_queue(""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import DriverPool
+from orchestrator.db.session import DriverPool, to_jsonb
 from orchestrator.db.status import IS_SILENT
+from orchestrator.registry import Abilities
 
 _BEAT = """
-INSERT INTO consumers (consumer_id, name, queues, concurrency, heartbeat_interval, presumed_dead_after)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO consumers (consumer_id, name, queues, concurrency, heartbeat_interval, presumed_dead_after, knows, broken)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8::jsonb)
 ON CONFLICT (consumer_id) DO UPDATE SET seen_at = now()
 RETURNING now()
 """
@@ -40,6 +41,7 @@ class ConsumerFacts:
     Args:
         heartbeat_interval: seconds between two heartbeats.
         presumed_dead_after: for how many seconds others must wait for a heartbeat before they give its claims away.
+        abilities: which workflows it can run.
     """
 
     consumer_id: UUID
@@ -48,6 +50,7 @@ class ConsumerFacts:
     concurrency: int
     heartbeat_interval: float
     presumed_dead_after: float
+    abilities: Abilities
 
 
 async def record_heartbeat(pool: DriverPool, facts: ConsumerFacts) -> datetime:
@@ -64,6 +67,8 @@ async def record_heartbeat(pool: DriverPool, facts: ConsumerFacts) -> datetime:
         facts.concurrency,
         facts.heartbeat_interval,
         facts.presumed_dead_after,
+        to_jsonb(facts.abilities.knows),
+        to_jsonb(facts.abilities.broken),
     )
     return now
 

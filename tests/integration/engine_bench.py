@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import asyncpg
 import pytest
 
 from consumers.completion import Completion
+from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
 from consumers.metrics import Metrics
 from consumers.runner import Runner
@@ -67,7 +69,12 @@ class Bench:
         """Return a consumer's, with a heartbeat that was recorded once."""
         install_guards(self.database.engine)
         self.heartbeat = Heartbeat(
-            self.database.pool, ["default"], 100, interval=interval, presumed_dead_after=presumed_dead_after
+            self.database.pool,
+            ["default"],
+            100,
+            registry.find_abilities(),
+            interval=interval,
+            presumed_dead_after=presumed_dead_after,
         )
         await self.heartbeat.register()
         used = database or self.database
@@ -78,6 +85,7 @@ class Bench:
             used,
             completion,
             self.heartbeat,
+            HandBack(used.pool, publisher or self.publisher, self.heartbeat.consumer_id, stopping=asyncio.Event()),
             LIMITS,
             self.threads,
             concurrency=100,

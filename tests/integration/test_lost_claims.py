@@ -14,6 +14,7 @@ from orchestrator.db.consumers import remove_silent_consumers
 from orchestrator.db.processes.claims import lock_lost_claims
 from orchestrator.db.session import Database
 from orchestrator.db.status import list_consumers
+from orchestrator.registry import Abilities
 
 PROCESS = """
 INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, entered, attempt, sequence, failures,
@@ -97,7 +98,7 @@ async def test_a_patient_consumer_is_not_forgotten_before_its_time(database: Dat
 async def test_a_consumer_that_beats_late_says_so(
     database: Database, monkeypatch: pytest.MonkeyPatch, gap: float, said: str | None
 ) -> None:
-    heartbeat = Heartbeat(database.pool, ["default"], 5, interval=2, presumed_dead_after=10)
+    heartbeat = Heartbeat(database.pool, ["default"], 5, Abilities(), interval=2, presumed_dead_after=10)
     now = await heartbeat.register()
 
     async def beat(*_: object) -> object:
@@ -110,7 +111,7 @@ async def test_a_consumer_that_beats_late_says_so(
 
 
 async def test_a_consumer_writes_its_limits_into_its_row(database: Database) -> None:
-    await Heartbeat(database.pool, ["default"], 5, interval=2, presumed_dead_after=7).register()
+    await Heartbeat(database.pool, ["default"], 5, Abilities(), interval=2, presumed_dead_after=7).register()
     async with database.pool.acquire() as connection:
         (found,) = await list_consumers(connection)
     assert (found.heartbeat_interval, found.presumed_dead_after, found.alive) == (2, 7, True)

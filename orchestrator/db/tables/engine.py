@@ -53,7 +53,7 @@ class ProcessRow(Base):
         claimed_by: the consumer that runs the present step; only it may commit it.
         due_at: when the reconciler must look again, by the database's clock; ``NULL`` for never.
         wake_at: for processes at rest: ``due_at``, or earlier while it is not known that their events were published.
-        dispatches: how often the present command was published again, for growing intervals.
+        dispatches: how often the present command was published again, for growing intervals; at least 1 once it was dropped.
         announced: up to which log entry events have been published.
         request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
     """
@@ -177,7 +177,12 @@ class CallbackRow(Base):
 
 
 class ConsumerRow(Base):
-    """A step consumer, the time of its last heartbeat, and how many seconds after it others presume the consumer dead."""
+    """A step consumer, the time of its last heartbeat, and how many seconds after it others presume the consumer dead.
+
+    Columns that need an explanation:
+        knows: workflow → the fingerprint of its plan, of the workflows that it can run; ``NULL`` when it has not reported.
+        broken: workflow → why it cannot be run there.
+    """
 
     __tablename__ = "consumers"
 
@@ -191,6 +196,8 @@ class ConsumerRow(Base):
     presumed_dead_after: Mapped[float] = mapped_column(Float, server_default=text("10"))
     responsive_at: Mapped[datetime | None]
     blocked_by: Mapped[JSON | None] = mapped_column(JSONB(none_as_null=True))
+    knows: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    broken: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class EngineSettingsRow(Base):

@@ -1,0 +1,67 @@
+"""Which consumers read a step queue and can run a workflow, and what becomes of commands that no consumer can run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from orchestrator.db.session import DriverPool
+from orchestrator.db.status import IS_PAUSED, IS_SILENT
+from orchestrator.messages import StepCommand
+
+_IS_CURRENT = """
+process_id = $1 AND status = 'running' AND claimed_by IS NULL AND position = $2 AND attempt = $3
+"""
+
+# A consumer of an older version reports nothing, and may know the workflow.
+_READINESS = f"""
+SELECT NOT {IS_PAUSED} AND EXISTS (SELECT FROM processes WHERE {_IS_CURRENT}) AS is_current,
+       EXISTS (SELECT FROM consumers c
+                WHERE c.consumer_id <> $4 AND $5 = ANY(c.queues) AND COALESCE(c.knows ? $6, true)
+                  AND NOT {IS_SILENT}) AS has_reader
+"""  # noqa: S608 - built from constants
+
+# By this mark make_waiting_due() finds the processes whose commands are in no queue.
+_DROP = f"UPDATE processes SET dispatches = 1 WHERE {_IS_CURRENT} AND dispatches = 0"  # noqa: S608 - built from constants
+
+# Locked in one order everywhere.
+_MAKE_WAITING_DUE = """
+UPDATE processes SET due_at = now(), dispatches = 1
+ WHERE process_id IN (SELECT process_id FROM processes
+                       WHERE status = 'running' AND claimed_by IS NULL AND dispatches > 0 AND workflow = ANY($1::text[])
+                       ORDER BY process_id FOR NO KEY UPDATE)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a step may run now, and whether another living consumer of its queue can run it."""
+
+    is_current: bool
+    has_reader: bool
+
+
+async def find_readiness(pool: DriverPool, command: StepCommand, queue: str, *, consumer_id: UUID) -> Readiness:
+    """Return what can become of a command that the consumer ``consumer_id`` cannot carry out."""
+    row = await pool.fetchrow(
+        _READINESS,
+        command.process_id,
+        command.position,
+        command.attempt,
+        consumer_id,
+        queue,
+        command.workflow,
+    )
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return Readiness(**row)
+
+
+async def drop_command(pool: DriverPool, command: StepCommand) -> None:
+    """Record that the command of a step is in no queue any more; the reconciler publishes it again when it is due."""
+    await pool.execute(_DROP, command.process_id, command.position, command.attempt)
+
+
+async def make_waiting_due(pool: DriverPool, knows: Mapping[str, str]) -> None:
+    """Make the processes due at once whose commands were published in vain, of the workflows that a new consumer can run."""
+    await pool.execute(_MAKE_WAITING_DUE, list(knows))

@@ -1,0 +1,90 @@
+"""Consumers that lack a workflow, or a library that it needs, beside consumers that have them."""
+
+from __future__ import annotations
+
+from tests.acceptance.conftest import MakeInstallation
+from tests.acceptance.installation import Installation
+from tests.acceptance.programs import Program
+from tests.acceptance.waiting import until
+
+RARELY = {"ORCHESTRATOR_REDISPATCH_AFTER": "300"}
+"""No test waits for the reconciler to publish a command again."""
+
+DECLINED = "step not run by this consumer"
+
+
+def count_declined(consumer: Program) -> int:
+    """Return how many commands a consumer has declined."""
+    return consumer.output().count(DECLINED)
+
+
+def lay_out_project(engine: Installation) -> dict[str, str]:
+    """Write a project whose one workflow needs a library; return the settings of a program that has the library."""
+    (engine.folder / "flows.py").write_text(
+        "from orchestrator.workflows import LazyWorkflowInstance\n"
+        "LazyWorkflowInstance('needs_library', 'only_in_database')\n"
+    )
+    (engine.folder / "needs_library.py").write_text(
+        "import library_of_lab\n"
+        "from orchestrator.workflow import done, init, step, workflow\n"
+        "@step('Configure')\n"
+        "def configure() -> dict[str, int]: return {'answer': library_of_lab.ANSWER}\n"
+        "@workflow('Needs a library')\n"
+        "def only_in_database(): return init >> configure >> done\n"
+    )
+    (engine.folder / "libraries").mkdir()
+    (engine.folder / "libraries" / "library_of_lab.py").write_text("ANSWER = 42\n")
+    return {"PYTHONPATH": f"{engine.environment['PYTHONPATH']}:{engine.folder / 'libraries'}"}
+
+
+def test_a_consumer_that_lacks_the_workflow_leaves_its_steps_to_one_that_has_it(
+    installations: MakeInstallation,
+) -> None:
+    """Issue 9.4: each command goes on at once, and not to the same consumer again and again."""
+    engine = installations(**RARELY)
+    wrong = engine.consumer(ORCHESTRATOR_WORKFLOWS="").ready()
+    for program in (engine.consumer(), engine.coordinator()):
+        program.ready()
+    engine.client.listen()
+
+    for process_id in [engine.start("three_steps", {}) for _ in range(15)]:
+        engine.wait_for(process_id, "completed")
+
+    assert 0 < count_declined(wrong) < 45 * 5, "of 45 commands half go to the wrong consumer first, and a quarter twice"
+
+
+def test_a_process_that_no_consumer_can_run_goes_on_as_soon_as_one_comes(installations: MakeInstallation) -> None:
+    """Issue 9.4: at once, whatever the interval is at which commands are published again."""
+    engine = installations(**RARELY)
+    wrong = engine.consumer(ORCHESTRATOR_WORKFLOWS="").ready()
+    engine.coordinator().ready()
+    engine.client.listen()
+    process_id = engine.start("three_steps", {})
+    until(lambda: count_declined(wrong), "the only consumer declines the step")
+    until(lambda: engine.value("SELECT dispatches FROM processes"), "its command is dropped")
+    assert count_declined(wrong) == 1
+
+    engine.consumer().ready()
+    engine.wait_for(process_id, "completed")
+
+
+def test_a_consumer_without_a_library_leaves_the_steps_that_need_it_to_others(
+    installations: MakeInstallation,
+) -> None:
+    """Issue 9.4: one module that cannot be imported disables its own workflows only."""
+    engine = installations(ORCHESTRATOR_WORKFLOWS="tests.acceptance.workflows,flows", **RARELY)
+    library = lay_out_project(engine)
+    wrong = engine.consumer().ready()
+    engine.coordinator(**library).ready()
+    engine.client.listen()
+    other = engine.start("three_steps", {})
+    process_id = engine.start("only_in_database")
+    until(lambda: count_declined(wrong), "the only consumer declines the step")
+    engine.wait_for(other, "completed")
+    assert engine.status(process_id) == "running"
+
+    engine.consumer(**library).ready()
+    engine.wait_for(process_id, "completed")
+    assert engine.state(process_id)["answer"] == 42
+    for again in [engine.start("only_in_database") for _ in range(10)]:
+        engine.wait_for(again, "completed")
