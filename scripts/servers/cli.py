@@ -7,15 +7,12 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import packages
-from .errors import ServicesError, say
-from .folder import Folder, Record
+from . import ServicesError, packages, say
+from .folder import Folder
 from .postgres import Postgres
 from .rabbitmq import Rabbitmq
 from .server import Given, Private, Server
@@ -29,15 +26,16 @@ DESCRIPTION = """\
 PostgreSQL and RabbitMQ for this checkout.
 
 Private servers in .services/, on free ports of 127.0.0.1 which they keep, run without root's rights and beside whatever
-else runs on this machine. A server whose URL is in the environment (ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL) is
-used as it is and never started or stopped. With --dir the environment is ignored: a private pair in that folder.
+else runs on this machine. The data of root's is in /var/lib: down --wipe deletes it. A server whose URL is in the
+environment (ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL) is used as it is and never started or stopped. With --dir
+the environment is ignored: a private pair in that folder.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    os.umask(0o022)  # root's folder must let the servers' users pass, whatever root's own habit is
     try:
-        return _run(options)
+        return _run(_parser().parse_args(arguments))
     except (ServicesError, OSError) as error:  # a full disk, say: a traceback would add nothing
         print(f"scripts/services: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -53,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("up", help="make both run and answer; running already is fine")
     down = verbs.add_parser("down", help="stop both; the data stays")
-    down.add_argument("--wipe", action="store_true", help="delete the folder and the data, too")
+    down.add_argument("--wipe", action="store_true", help="delete the data, too")
     verbs.add_parser("status", help="say what runs; exit code 1 unless both answer")
     env = verbs.add_parser("env", help='print the variables for the engine: eval "$(scripts/services env)"')
     env.add_argument("--json", action="store_true")
@@ -71,149 +69,103 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     folder = Folder(options.dir or CHECKOUT / ".services")
-    given_allowed = options.dir is None
-    folder.read()
-    servers = _known(folder, given_allowed)
+    exist = folder.read()
+    servers = {name: _choose(name, folder, exist=exist, private=options.dir is not None) for name in KINDS}
+    private = [server.name for server in servers.values() if isinstance(server, Private)]
     if options.verb == "status":
-        return _status(servers)
-    if options.verb == "env":
-        return _env(servers, as_json=options.json)
-    if options.verb == "ctl":
-        return _control(servers, options.arguments)
-    if (
-        options.verb == "up"
-        and all(isinstance(server, Given) for server in servers.values())
-        and len(servers) == len(KINDS)
-    ):
+        return _status(servers, exist=exist)
+    if options.verb == "up" and not private:
         return _start(servers)  # no folder is needed
-    packages.check_platform()
+    if options.verb in ("env", "ctl"):
+        if private and not exist:
+            raise ServicesError(f"there is no {' and no '.join(private)} yet: scripts/services up")
+        return _env(servers, as_json=options.json) if options.verb == "env" else _control(servers, options.arguments)
     with folder.locked():
-        if options.verb == "up":
-            return _up(folder, given_allowed)
+        exist = folder.read()  # another command may have changed it meanwhile
         if options.verb == "down":
             return _down(folder, wipe=options.wipe)
-        return _change(options.verb, _one(_known(folder, given_allowed), options.server))
+        if options.verb == "up":
+            packages.provide(private)
+            if not exist:
+                _renew(folder)
+            return _start(servers)
+        return _change(options.verb, servers[options.server], exist=exist)
 
 
-def _known(folder: Folder, given_allowed: bool) -> dict[str, Server]:
-    """Return the servers that exist already, given or private, running or not."""
-    servers: dict[str, Server] = {}
-    for name, kind in KINDS.items():
-        private = kind(folder, folder.records[name]) if name in folder.records else None
-        url = os.environ.get(VARIABLES[name]) if given_allowed else None
-        # Whoever has evaluated `env` has our own server's URL in the environment, too.
-        if url and not (private and _place(private.environment()[VARIABLES[name]]) == _place(url)):
-            names = [VARIABLES[name], *([MANAGEMENT] if name == "rabbitmq" and MANAGEMENT in os.environ else [])]
-            servers[name] = Given(name, VARIABLES[name], {variable: os.environ[variable] for variable in names})
-        elif private:
-            servers[name] = private
-        else:
-            folder.check_owner()
-    return servers
+def _choose(name: str, folder: Folder, *, exist: bool, private: bool) -> Server:
+    """Return the server that the environment names, or the private one."""
+    own, url = KINDS[name](folder), None if private else os.environ.get(VARIABLES[name])
+    # Whoever has evaluated `env` has our own server's URL in the environment, too; another database or virtual host of it
+    # is still the same server.
+    if not url or (exist and urlsplit(own.environment()[VARIABLES[name]]).netloc == urlsplit(url).netloc):
+        return own
+    names = [VARIABLES[name], *([MANAGEMENT] if name == "rabbitmq" and MANAGEMENT in os.environ else [])]
+    return Given(name, VARIABLES[name], {variable: os.environ[variable] for variable in names})
 
 
-def _place(url: str) -> str:
-    """Return server and login of a URL; another database or virtual host of it is still the same server."""
-    return urlsplit(url).netloc
-
-
-def _one(servers: dict[str, Server], name: str) -> Server:
-    if name not in servers:
-        raise ServicesError(f"there is no {name} yet: scripts/services up")
-    return servers[name]
-
-
-def _up(folder: Folder, given_allowed: bool) -> int:
+def _renew(folder: Folder) -> None:
+    """Forget what there is, servers that run without being known included: the folder's marker finds them."""
     if folder.why_anew:
         say(folder.why_anew)
-    new = [name for name in KINDS if name not in _known(folder, given_allowed)]
-    packages.provide(new)
-    for name in new:
-        _forgotten(folder, name).kill()
-        folder.remember(name, folder.new_record(name, KINDS[name].ports))
-    return _start(_known(folder, given_allowed))
-
-
-def _forgotten(folder: Folder, name: str) -> Private:
-    """Return a server that may run although settings.json does not know it: the folder's marker finds it."""
-    return KINDS[name](folder, Record(str(folder.path / name), {}, ""))
+    for kind in KINDS.values():
+        kind(folder).kill()
+    folder.renew()
 
 
 def _start(servers: dict[str, Server]) -> int:
-    def start(server: Server) -> None:
-        say(f"{server.name}: {server.start()}")
-
-    return _together(partial(start, server) for server in servers.values())
-
-
-def _together(actions: Iterable[Callable[[], None]]) -> int:
-    """Run all actions at the same time, and print what went wrong; return the exit code."""
-
-    def attempt(action: Callable[[], None]) -> bool:
-        try:
-            action()
-        except (ServicesError, OSError) as error:
-            print(f"scripts/services: {error}", file=sys.stderr)
-            return False
-        return True
-
-    with ThreadPoolExecutor(len(KINDS)) as pool:
-        return 0 if all(list(pool.map(attempt, actions))) else 1
+    for server in servers.values():
+        server.start()
+    for server in servers.values():
+        say(f"{server.name}: {server.wait()}")
+    return 0
 
 
 def _down(folder: Folder, *, wipe: bool) -> int:
-    def end(server: Private) -> None:
+    for server in (kind(folder) for kind in KINDS.values()):
         ran = server.pid() is not None
         server.stop(at_once=wipe)
         say(f"{server.name}: {'stopped' if ran else 'does not run'}")
-
-    code = _together(partial(end, _forgotten(folder, name)) for name in KINDS)
-    if code == 0 and (wipe or not (folder.records or folder.why_anew)):
-        folder.delete()
-        if wipe:
-            say(f"{folder.path}: deleted")
-    return code
+    if wipe:
+        folder.wipe()
+        say(f"{folder.path}: wiped")
+    return 0
 
 
-def _change(verb: str, server: Server) -> int:
+def _change(verb: str, server: Server, *, exist: bool) -> int:
     if isinstance(server, Given):
         raise ServicesError(f"{server.name} is given by {server.variable}: scripts/services does not {verb} it")
-    if verb == "start":
-        say(f"{server.name}: {server.start()}")
-    elif verb == "stop":
-        server.stop()
-        say(f"{server.name}: stopped")
-    elif verb == "kill":
-        server.kill()
-        say(f"{server.name}: killed")
-    else:
-        server.wipe()
-        say(f"{server.name}: {server.start()}")
+    if not exist:
+        raise ServicesError(f"there is no {server.name} yet: scripts/services up")
+    if verb in ("start", "wipe"):
+        if verb == "wipe":
+            server.wipe()
+        return _start({server.name: server})
+    getattr(server, verb)()
+    say(f"{server.name}: {'stopped' if verb == 'stop' else 'killed'}")
     return 0
 
 
 def _control(servers: dict[str, Server], arguments: list[str]) -> int:
-    server = _one(servers, "rabbitmq")
+    server = servers["rabbitmq"]
     if not isinstance(server, Rabbitmq):
         raise ServicesError("rabbitmq is not run by scripts/services: use its own rabbitmqctl")
     return server.control(arguments[1:] if arguments[:1] == ["--"] else arguments)
 
 
-def _status(servers: dict[str, Server]) -> int:
+def _status(servers: dict[str, Server], *, exist: bool) -> int:
     code = 0
-    for name in KINDS:
-        server = servers.get(name)
-        where = server.status() if server else None
-        say(f"{name}: {where or ('does not answer' if server and server.pid() else 'does not run')}")
+    for server in servers.values():
+        where = server.status() if exist or isinstance(server, Given) else None
+        say(f"{server.name}: {where or ('does not answer' if server.pid() else 'does not run')}")
         code = code or int(where is None)
     return code
 
 
 def _env(servers: dict[str, Server], *, as_json: bool) -> int:
     variables: dict[str, str] = {}
-    for name in KINDS:
-        variables |= _one(servers, name).environment()
-    pids = [f"{name}={pid}" for name in KINDS if (pid := servers[name].pid()) is not None]
+    for server in servers.values():
+        variables |= server.environment()
+    pids = [f"{name}={pid}" for name, server in servers.items() if (pid := server.pid()) is not None]
     if pids:
         variables["ORCHESTRATOR_SERVICES_PIDS"] = ",".join(pids)
     if as_json:

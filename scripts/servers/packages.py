@@ -7,30 +7,35 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .errors import ServicesError, say
+from . import ServicesError, say
 
 ONLY_HERE = "ORCHESTRATOR_SERVICES_BINARIES"  # folders to search instead of the usual ones; then nothing is installed
 PACKAGES = {"postgres": "postgresql", "rabbitmq": "rabbitmq-server"}
-PROGRAMS = {"postgres": ("postgres", "initdb"), "rabbitmq": ("rabbitmq-server", "rabbitmqctl")}
-APT = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120"]
-
-
-def folder_of(server: str) -> Path | None:
-    """Return the folder with the server's programs, the newest version first; None when it is not installed."""
-    return next((place for place in _places(server) if all((place / name).exists() for name in PROGRAMS[server])), None)
+PROGRAMS = {"postgres": ("postgres", "initdb", "pg_isready"), "rabbitmq": ("rabbitmq-server", "rabbitmqctl")}
+POLICY = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages whether a service may start
 
 
 def programs_of(server: str) -> Path:
-    if (folder := folder_of(server)) is None:
-        raise _missing([server])
-    return folder
+    """Return the folder with the server's programs, the newest version first."""
+    for place in _places(server):
+        if all((place / name).exists() for name in PROGRAMS[server]):
+            return place
+    raise ServicesError(
+        f"{server} is not installed.\n"
+        "Do one of these, then run scripts/services up again:\n"
+        f"  sudo apt-get install --no-install-recommends {' '.join(PACKAGES.values())}     (Debian, Ubuntu; as root this "
+        "script does it)\n"
+        "  set ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL and ORCHESTRATOR_MANAGEMENT_URL to servers of your own;\n"
+        "  with Docker, CONTRIBUTING.md has the commands"
+    )
 
 
 def _places(server: str) -> Iterator[Path]:
+    if sys.platform != "linux":
+        return  # private servers are found in /proc
     if only := os.environ.get(ONLY_HERE):
         yield from map(Path, only.split(os.pathsep))
         return
@@ -43,66 +48,40 @@ def _places(server: str) -> Iterator[Path]:
         yield Path(found).resolve().parent
 
 
-def provide(servers: list[str]) -> None:
+def provide(servers: Sequence[str]) -> None:
     """Install what is absent, without system services that start, now or at boot.
 
     Raises:
         ServicesError: it cannot be installed from here.
     """
-    absent = [server for server in servers if folder_of(server) is None]
-    if not absent:
-        return
-    if ONLY_HERE in os.environ or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise _missing(absent)
-    packages = [PACKAGES[server] for server in absent]
+    try:
+        for server in servers:
+            programs_of(server)
+    except ServicesError:
+        if ONLY_HERE in os.environ or os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise
+        _install([PACKAGES[server] for server in servers])
+
+
+def _install(packages: list[str]) -> None:
     say(f"installing {' and '.join(packages)} with apt-get …")
-    command = [*APT, "install", "--no-install-recommends", *packages]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with _no_system_services():
-        outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if outcome.returncode != 0:  # as a rule: no package lists yet, or old ones
-            say("updating the package lists …")
-            subprocess.run([*APT, "update"], env=environment, capture_output=True, check=False)
-            outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    forbids = not POLICY.exists()  # one that is there already stays as it is
+    if forbids:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        _apt("update")  # where it fails, the lists may do all the same
+        outcome = _apt("install", "--no-install-recommends", *packages)
+    finally:
+        if forbids:
+            POLICY.unlink()
     if outcome.returncode != 0:
-        raise ServicesError(f"{' '.join(command)} failed:\n{outcome.stderr.strip() or outcome.stdout.strip()}")
+        raise ServicesError(f"{' '.join(outcome.args)} failed:\n{outcome.stderr.strip() or outcome.stdout.strip()}")
     if shutil.which("systemctl"):
         subprocess.run(["systemctl", "disable", *packages], capture_output=True, check=False)
 
 
-@contextmanager
-def _no_system_services() -> Iterator[None]:
-    """While packages are installed, let no service start and PostgreSQL's package make no cluster of its own."""
-    with ExitStack() as files:
-        for path, text, mode in (
-            ("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755),
-            ("/etc/postgresql-common/createcluster.d/orchestrator.conf", "create_main_cluster = false\n", 0o644),
-        ):
-            file = Path(path)
-            if not file.exists():  # one that is there already stays as it is
-                file.parent.mkdir(parents=True, exist_ok=True)
-                files.callback(file.unlink, missing_ok=True)
-                file.write_text(text)
-                file.chmod(mode)
-        yield
-
-
-def _missing(servers: list[str]) -> ServicesError:
-    titles = " and ".join({"postgres": "PostgreSQL", "rabbitmq": "RabbitMQ"}[server] for server in servers)
-    packages = " ".join(PACKAGES[server] for server in servers)
-    lines = [
-        f"not installed: {titles}.",
-        "Do one of these, then run scripts/services up again:",
-        f"  sudo apt-get install --no-install-recommends {packages}     (Debian, Ubuntu; as root this script does it)",
-        "  set ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL and ORCHESTRATOR_MANAGEMENT_URL to servers of your own;",
-        "  with Docker, CONTRIBUTING.md has the commands",
-    ]
-    if only := os.environ.get(ONLY_HERE):
-        lines.insert(1, f"({ONLY_HERE}={only} is set: only there was searched.)")
-    return ServicesError("\n".join(lines))
-
-
-def check_platform() -> None:
-    """Raise where private servers cannot run: processes are found in /proc."""
-    if sys.platform != "linux":
-        raise _missing(list(PACKAGES))
+def _apt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", *arguments]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
-from .errors import ServicesError, say
-from .folder import write_private
-from .processes import own, start, switch
+from . import ServicesError, say
 from .server import Private
+from .system import as_user, write_private
 
 
 class Postgres(Private):
@@ -19,35 +17,22 @@ class Postgres(Private):
     ports = ("postgres",)
     # SIGINT: connections are cut, data is written. SIGQUIT: data is not, but shared memory is still given back.
     ending = (signal.SIGINT, signal.SIGQUIT)
-
-    @property
-    def port(self) -> int:
-        return self.record.ports["postgres"]
-
-    def environment(self) -> dict[str, str]:
-        login = f"orchestrator:{self.record.password}@127.0.0.1:{self.port}"
-        return {"ORCHESTRATOR_DATABASE_URL": f"postgresql+asyncpg://{login}/orchestrator"}
-
-    def describe(self) -> str:
-        return f"port {self.port}"
-
-    def answers(self) -> bool:
-        """Return whether it asks our user for a password ('R'), and does not say that it is starting up ('E')."""
-        body = b"\0\x03\0\0user\0orchestrator\0database\0orchestrator\0\0"
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-                connection.sendall((len(body) + 4).to_bytes(4, "big") + body)
-                return connection.recv(1) == b"R"
-        except OSError:
-            return False
-
     # The postmaster keeps the command line that it was started with. Its children replace theirs by a title, which
     # has the cluster_name in it.
-    def main_process(self) -> str:
-        return rf"^(\S*/)?postgres -D .*{self.folder.marker}\b"
+    main_process = r"^(\S*/)?postgres -D .*"
+    every_process = r"^(\S*/)?postgres\b.*"
 
-    def every_process(self) -> str:
-        return rf"^(\S*/)?postgres\b.*{self.folder.marker}\b"
+    def environment(self) -> dict[str, str]:
+        login = f"orchestrator:{self.folder.password}@127.0.0.1:{self.folder.ports['postgres']}"
+        return {"ORCHESTRATOR_DATABASE_URL": f"postgresql+asyncpg://{login}/orchestrator"}
+
+    def variables(self) -> dict[str, str]:
+        return {"HOME": str(self.place), "PATH": f"{self.programs}:/usr/bin:/bin", "LC_ALL": "C"}
+
+    def answers(self) -> bool:
+        target = ["-h", "127.0.0.1", "-p", str(self.folder.ports["postgres"]), "-U", "orchestrator"]
+        command: list[str | Path] = [self.programs / "pg_isready", "-q", *target]
+        return subprocess.run(command, env=self.variables(), check=False).returncode == 0
 
     def launch(self) -> subprocess.Popen[bytes]:
         if not self.data.exists():
@@ -56,54 +41,40 @@ class Postgres(Private):
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # after a crash its pid may be another program's
         settings = {
             "cluster_name": self.folder.marker,
-            "port": str(self.port),
+            "port": str(self.folder.ports["postgres"]),
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "max_connections": "200",
             "log_line_prefix": "%m [%p] %q%a ",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return start(
-            [self.programs / "postgres", "-D", self.data, *options],
-            user=self.user,
-            folder=self.place,
-            environment=self._variables(),
-            log=self.folder.log(self.name),
-        )
+        return self.spawn([self.programs / "postgres", "-D", self.data, *options])
 
     def _make_cluster(self) -> None:
         """Make a cluster with our role and database, and put it in place when it is complete."""
         fresh = self.place / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        password = self.place / "password"
-        write_private(password, self.record.password + "\n")
-        own(password, self.user)
-        encoding = ["--encoding=UTF8", "--locale=C"]
-        login = ["--username=postgres", "--auth=scram-sha-256", f"--pwfile={password}"]
-        self._run(["initdb", "-D", fresh, *encoding, *login])
+        self._run("initdb", "-D", str(fresh), "--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=reject")
+        write_private(fresh / "pg_hba.conf", "host all orchestrator 127.0.0.1/32 scram-sha-256\n", self.user)
         # Single-user mode needs no connection, so there is never a moment without a password.
-        self._run(
-            ["postgres", "--single", "-D", fresh, "postgres"],
-            f"CREATE ROLE orchestrator LOGIN CREATEDB PASSWORD '{self.record.password}'\n"
-            "CREATE DATABASE orchestrator OWNER orchestrator\n",
+        statements = (
+            f"CREATE ROLE orchestrator LOGIN CREATEDB PASSWORD '{self.folder.password}'\n"
+            "CREATE DATABASE orchestrator OWNER orchestrator\n"
         )
-        password.unlink()
+        self._run("postgres", "--single", "-D", str(fresh), "postgres", statements=statements)
         fresh.rename(self.data)
 
-    def _run(self, command: list[str | Path], statements: str = "") -> None:
+    def _run(self, program: str, *arguments: str, statements: str = "") -> None:
         outcome = subprocess.run(
-            [self.programs / command[0], *command[1:]],
+            [self.programs / program, *arguments],
             cwd=self.place,
-            env=self._variables(),
+            env=self.variables(),
             input=statements,
             capture_output=True,
             text=True,
             check=False,
-            **switch(self.user),
+            **as_user(self.user),
         )
         # Single-user mode reports a failed statement on stderr only.
         if outcome.returncode != 0 or "ERROR:" in outcome.stderr:
-            raise ServicesError(f"{command[0]} failed:\n{outcome.stderr.strip()}")
-
-    def _variables(self) -> dict[str, str]:
-        return {"HOME": str(self.place), "PATH": f"{self.programs}:/usr/bin:/bin", "LC_ALL": "C"}
+            raise ServicesError(f"{program} failed:\n{outcome.stderr.strip()}")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import os
-import secrets
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
-from .errors import ServicesError, say
-from .folder import write_private
-from .ports import listens
-from .processes import own, start, switch
+from . import ServicesError, say
 from .server import Private
+from .system import as_user, listens, write_private
 
 LOOPBACK_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
 
@@ -24,94 +19,25 @@ class Rabbitmq(Private):
     name = "rabbitmq"
     ports = ("amqp", "management", "distribution", "epmd")
     ending = (signal.SIGTERM, signal.SIGKILL)
+    main_process = r"^\S*/beam\S* .*"
+    # The shell script around the node and the node's helpers end by themselves when it is gone.
+    every_process = r"^(\S*/beam\S* .*|epmd-)"
 
     def environment(self) -> dict[str, str]:
-        login = f"orchestrator:{self.record.password}@127.0.0.1:{self.record.ports['amqp']}"
-        return {"ORCHESTRATOR_AMQP_URL": f"amqp://{login}/", "ORCHESTRATOR_MANAGEMENT_URL": self._management_url()}
+        login = f"orchestrator:{self.folder.password}@127.0.0.1:{self.folder.ports['amqp']}"
+        management = f"http://127.0.0.1:{self.folder.ports['management']}"
+        return {"ORCHESTRATOR_AMQP_URL": f"amqp://{login}/", "ORCHESTRATOR_MANAGEMENT_URL": management}
 
-    def _management_url(self) -> str:
-        return f"http://127.0.0.1:{self.record.ports['management']}"
-
-    def describe(self) -> str:
-        return f"port {self.record.ports['amqp']}, management UI on {self._management_url()}"
-
-    def answers(self) -> bool:
-        """Return whether it listens for AMQP, the last thing it does when it boots, and its management API knows our user."""
-        if not listens(self.record.ports["amqp"]):
-            return False
-        login = base64.b64encode(f"orchestrator:{self.record.password}".encode()).decode()
-        api = http.client.HTTPConnection("127.0.0.1", self.record.ports["management"], timeout=5)
-        try:
-            api.request("GET", "/api/whoami", headers={"Authorization": f"Basic {login}"})
-            return api.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            api.close()
-
-    def main_process(self) -> str:
-        return rf"^\S*/beam\S* .*{self.folder.marker}\b"
-
-    # The shell script around the node and the node's helpers end by themselves when it is gone.
-    def every_process(self) -> str:
-        return rf"^(\S*/beam\S* .*{self.folder.marker}|epmd-{self.folder.marker})\b"
-
-    def launch(self) -> subprocess.Popen[bytes]:
-        self._configure()
-        # Started by us, an epmd has our marker; one that Erlang starts by itself would look like any other.
-        epmd = shutil.which("epmd", path=self._variables()["PATH"])
-        if epmd is None:
-            raise ServicesError("epmd, a part of Erlang, is not on PATH")
-        port = str(self.record.ports["epmd"])
-        self._start([epmd, "-address", "127.0.0.1", "-port", port], name=f"epmd-{self.folder.marker}")
-        say("rabbitmq: booting (about 10 s) …")
-        return self._start([self.programs / "rabbitmq-server", "-services", self.folder.marker])
-
-    def _configure(self) -> None:
-        ports = self.record.ports
-        files = {
-            "rabbitmq.conf": f"""\
-listeners.tcp.local = 127.0.0.1:{ports["amqp"]}
-management.tcp.ip = 127.0.0.1
-management.tcp.port = {ports["management"]}
-default_user = orchestrator
-default_pass = {self.record.password}
-default_user_tags.administrator = true
-disk_free_limit.absolute = 50MB
-collect_statistics_interval = 1000
-log.console = true
-log.console.level = info
-log.file = false
-""",
-            "enabled_plugins": "[rabbitmq_management].\n",
-        }
-        cookie = self.place / ".erlang.cookie"
-        if not cookie.exists():
-            files[cookie.name] = secrets.token_hex(20)
-        for name, text in files.items():
-            write_private(self.place / name, text)
-            own(self.place / name, self.user)
-
-    def _start(self, command: list[str | Path], name: str | None = None) -> subprocess.Popen[bytes]:
-        return start(
-            command,
-            name=name,
-            user=self.user,
-            folder=self.place,
-            environment=self._variables(),
-            log=self.folder.log(self.name),
-        )
-
-    def _variables(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """Return nothing of the caller's environment but PATH: a RABBITMQ_… in it could lead to another node."""
         return {
-            "HOME": str(self.place),  # where the cookie is
+            "HOME": str(self.place),  # where Erlang makes its cookie
             "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/erlang/bin",
             "LANG": "C.UTF-8",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "ERL_EPMD_PORT": str(self.record.ports["epmd"]),
+            "ERL_EPMD_PORT": str(self.folder.ports["epmd"]),
             "RABBITMQ_NODENAME": "orchestrator@localhost",
-            "RABBITMQ_DIST_PORT": str(self.record.ports["distribution"]),
+            "RABBITMQ_DIST_PORT": str(self.folder.ports["distribution"]),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(self.place / "rabbitmq.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.place / "enabled_plugins"),
@@ -122,8 +48,37 @@ log.file = false
             "RABBITMQ_CTL_ERL_ARGS": LOOPBACK_ONLY,
         }
 
+    def answers(self) -> bool:
+        # For AMQP it listens last, when its user exists.
+        return all(listens("127.0.0.1", self.folder.ports[name]) for name in ("amqp", "management"))
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        ports = self.folder.ports
+        configuration = f"""\
+listeners.tcp.local = 127.0.0.1:{ports["amqp"]}
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {ports["management"]}
+default_user = orchestrator
+default_pass = {self.folder.password}
+default_user_tags.administrator = true
+disk_free_limit.absolute = 50MB
+collect_statistics_interval = 1000
+log.console = true
+log.console.level = info
+log.file = false
+"""
+        write_private(self.place / "rabbitmq.conf", configuration, self.user)
+        write_private(self.place / "enabled_plugins", "[rabbitmq_management].\n", self.user)
+        # Started by us, an epmd has our marker; one that Erlang starts by itself would look like any other.
+        epmd = shutil.which("epmd", path=self.variables()["PATH"])
+        if epmd is None:
+            raise ServicesError("epmd, a part of Erlang, is not on PATH")
+        self.spawn([epmd, "-address", "127.0.0.1", "-port", str(ports["epmd"])], name=f"epmd-{self.folder.marker}")
+        say("rabbitmq: booting (about 10 s) …")
+        return self.spawn([self.programs / "rabbitmq-server", "-services", self.folder.marker])
+
     def control(self, arguments: list[str]) -> int:
         """Run rabbitmqctl on the node; return its exit code."""
-        command = [str(self.programs / "rabbitmqctl"), *arguments]
-        options = {"cwd": self.place, "env": self._variables(), **switch(self.user)}
-        return subprocess.run(command, check=False, **options).returncode
+        command: list[str | Path] = [self.programs / "rabbitmqctl", *arguments]
+        who = as_user(self.user)
+        return subprocess.run(command, cwd=self.place, env=self.variables(), check=False, **who).returncode

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
@@ -143,6 +144,15 @@ def test_one_server_can_be_killed_and_started_while_the_other_runs_on(pair: Pair
     assert list(pair.pids()) == ["rabbitmq"]
     pair.run("start", "postgres")
     assert pair.pids()["rabbitmq"] == before["rabbitmq"]
+
+
+def test_two_ups_at_the_same_time_start_each_server_once(pair: Pair) -> None:
+    """The second one waits for the first, and finds everything running."""
+    pair.run("kill", "postgres")
+    with ThreadPoolExecutor() as pool:
+        printed = list(pool.map(pair.run, ["up", "up"]))
+    assert sum(text.count("postgres: started in") for text in printed) == 1
+    assert sum(text.count("postgres: runs already") for text in printed) == 1
 
 
 def test_a_wiped_broker_is_empty_and_answers_at_the_same_url(pair: Pair) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Timer
 
 import pytest
-from servers import ports
-from servers.errors import ServicesError
-from servers.folder import Folder, Record
-from servers.ports import is_free, listens
+from servers import ServicesError, system
+from servers.folder import PORTS, Folder
+from servers.system import is_free, listens, wait_for_port
 
 
 @pytest.fixture
@@ -28,28 +27,20 @@ def listener(stack: ExitStack) -> socket.socket:
     return stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
 
-def folder_with(path: Path, port: int) -> Folder:
-    folder = Folder(path)
-    folder.records["rabbitmq"] = Record(str(path), {"amqp": port}, "secret")
-    return folder
-
-
 def port_of(held: socket.socket) -> int:
     return int(held.getsockname()[1])
 
 
-def test_a_server_waits_for_its_port_until_the_old_one_has_gone(tmp_path: Path, listener: socket.socket) -> None:
+def test_a_server_waits_for_its_port_until_the_old_one_has_gone(listener: socket.socket) -> None:
     port = port_of(listener)
-    folder = folder_with(tmp_path, port)
     Timer(0.3, listener.close).start()
 
-    folder.wait_for_ports("rabbitmq")
+    wait_for_port("rabbitmq", port)
 
-    assert folder.records["rabbitmq"].ports == {"amqp": port}
     assert is_free(port)
 
 
-def test_a_server_waits_for_its_port_while_old_connections_hold_it(tmp_path: Path, stack: ExitStack) -> None:
+def test_a_server_waits_for_its_port_while_old_connections_hold_it(stack: ExitStack) -> None:
     """As in TIME_WAIT, which a test cannot wait for: nobody listens, and yet the port cannot be bound."""
     server = stack.enter_context(socket.socket())
     server.bind(("127.0.0.1", 0))  # without SO_REUSEADDR, unlike the servers that we start
@@ -60,68 +51,83 @@ def test_a_server_waits_for_its_port_while_old_connections_hold_it(tmp_path: Pat
     stack.enter_context(accepted)
     server.close()
     assert not is_free(port)
-    assert not listens(port)
-    folder = folder_with(tmp_path, port)
+    assert not listens("127.0.0.1", port)
 
     def close() -> None:
         client.close()  # first, so that TIME_WAIT is with its port
         accepted.close()
 
     Timer(0.3, close).start()
-    folder.wait_for_ports("rabbitmq")
+    wait_for_port("rabbitmq", port)
 
-    assert folder.records["rabbitmq"].ports == {"amqp": port}
     assert is_free(port)
 
 
 def test_a_port_that_another_program_keeps_is_an_error(
-    tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No other port is taken in silence: the programs that know the server by its URL would look for it in vain."""
-    monkeypatch.setattr(ports, "DYING_SECONDS", 0.1)
+    monkeypatch.setattr(system, "PORT_SECONDS", 0.1)
     port = port_of(listener)
-    folder = folder_with(tmp_path, port)
 
     with pytest.raises(ServicesError, match=rf"rabbitmq: port {port} is in use by another program\. .*down --wipe"):
-        folder.wait_for_ports("rabbitmq")
-
-    assert folder.records["rabbitmq"].ports == {"amqp": port}
+        wait_for_port("rabbitmq", port)
 
 
-def remembered(path: Path) -> Folder:
-    """A folder as another run of scripts/services finds it."""
-    folder = Folder(path)
-    folder.read()
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """A folder with settings, as ``up`` makes it."""
+    folder = Folder(tmp_path / "services")
+    with folder.locked():
+        folder.renew()
     return folder
 
 
-def test_ports_and_passwords_are_remembered(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "services")
+def test_ports_and_password_are_remembered(folder: Folder) -> None:
+    found = Folder(folder.path)
+
+    assert found.read()
+    assert (found.ports, found.password) == (folder.ports, folder.password)
+    assert sorted(found.ports) == sorted(PORTS)
+    assert len(set(found.ports.values())) == len(PORTS)
+
+
+@pytest.mark.parametrize("how", [shutil.copytree, shutil.move])
+def test_a_copied_or_moved_folder_starts_anew(
+    folder: Folder, tmp_path: Path, how: Callable[[Path, Path], Path]
+) -> None:
+    """The servers of a copied one would be those of the original."""
+    found = Folder(how(folder.path, tmp_path / "elsewhere"))
+
+    assert not found.read()
+    assert found.why_anew == f"{found.path} was moved or copied from {folder.path}: its servers start anew"
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"folder": "FOLDER", "password": "secret", "ports": {"postgres": 15001}}']
+)
+def test_a_damaged_folder_starts_anew(folder: Folder, content: str) -> None:
+    (folder.path / "settings.json").write_text(content.replace("FOLDER", str(folder.path)))
+
+    assert not folder.read()
+    assert folder.why_anew == f"{folder.path}/settings.json is damaged: the servers start anew"
+
+
+def test_a_new_start_deletes_the_data_whose_password_is_forgotten(folder: Folder) -> None:
+    data = folder.path / "postgres" / "data"
+    data.mkdir(parents=True)
+    forgotten = folder.password
+
+    folder.renew()
+
+    assert folder.password != forgotten
+    assert not data.exists()
+
+
+def test_a_wiped_folder_holds_nothing_but_its_lock(folder: Folder) -> None:
+    """A command that waits for the lock would otherwise get one that protects nothing."""
+    (folder.path / "rabbitmq" / "data").mkdir(parents=True)
     with folder.locked():
-        folder.remember("rabbitmq", Record("data", {"amqp": 15001}, "secret"))
+        folder.wipe()
 
-    assert remembered(folder.path).records == folder.records
-    assert remembered(folder.path).why_anew is None
-
-
-def test_a_copied_folder_starts_anew(tmp_path: Path) -> None:
-    """Its servers would be those of the original."""
-    folder = Folder(tmp_path / "services")
-    with folder.locked():
-        folder.remember("rabbitmq", Record("data", {"amqp": 15001}, "secret"))
-    copy = shutil.copytree(folder.path, tmp_path / "copy")
-
-    found = remembered(copy)
-
-    assert found.records == {}
-    assert found.why_anew == f"{copy} was moved or copied from {folder.path}: its servers start anew"
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"folder": "FOLDER", "servers": {"rabbitmq": {}}}'])
-def test_a_damaged_folder_starts_anew(tmp_path: Path, content: str) -> None:
-    (tmp_path / "settings.json").write_text(content.replace("FOLDER", str(tmp_path)))
-
-    found = remembered(tmp_path)
-
-    assert found.records == {}
-    assert found.why_anew == f"{tmp_path}/settings.json is damaged: the servers start anew"
+    assert [file.name for file in folder.path.iterdir()] == ["lock"]
