@@ -25,6 +25,8 @@ from orchestrator.errors import ConfigurationError
 
 NOWHERE = Path("there-is-none")
 REPOSITORY = Path(__file__).resolve().parents[2]
+HEAD = max(path.name[:4] for path in (REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
+"""The newest of the engine's migrations."""
 
 
 def _differences(connection: Connection) -> list[object]:
@@ -41,15 +43,15 @@ async def test_every_migration_can_be_undone_and_done_again(database: Database) 
     assert await downgrade(database.engine, NOWHERE, "base") == []
     tables = await database.pool.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
     assert tables == 1, "only Alembic's own table is left"
-    assert await list_pending(database.engine, NOWHERE) == ["0007"]
-    assert await upgrade(database.engine, NOWHERE) == ["0007"]
+    assert await list_pending(database.engine, NOWHERE) == [HEAD]
+    assert await upgrade(database.engine, NOWHERE) == [HEAD]
     assert await list_pending(database.engine, NOWHERE) == []
     async with database.engine.connect() as connection:
         assert await connection.run_sync(_differences) == []
 
 
 async def test_an_upgrade_of_an_up_to_date_database_changes_nothing(database: Database) -> None:
-    assert await upgrade(database.engine, NOWHERE) == ["0007"]
+    assert await upgrade(database.engine, NOWHERE) == [HEAD]
 
 
 async def test_a_written_revision_registers_and_removes_workflows(database: Database, tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ async def test_a_projects_first_migration_may_be_older_than_the_tables_of_produc
         "def downgrade(): pass\n"
     )
     await downgrade(database.engine, NOWHERE, "base")
-    assert await upgrade(database.engine, project, ["modify_note"]) == ["0007", "old"]
+    assert await upgrade(database.engine, project, ["modify_note"]) == [HEAD, "old"]
     assert await _registered(database) == ["kept", "modify_note"]
 
     await downgrade(database.engine, project, "base")
@@ -121,7 +123,7 @@ async def test_a_revision_is_written_for_the_tables_that_there_are_now(database:
     project = tmp_path / "migrations"
     paths = [write_revision(project, "first"), write_revision(project, "second")]
     for path in paths:
-        assert "depends_on = '0007'" in path.read_text().replace('"', "'")
+        assert f"depends_on = '{HEAD}'" in path.read_text().replace('"', "'")
     assert len(await upgrade(database.engine, project)) == 1
 
 
@@ -265,7 +267,7 @@ async def test_two_ends_of_a_projects_migrations_are_named_and_joined(database: 
     assert await upgrade(database.engine, project) == [joined]
     last = write_revision(project, "last").name.split("_")[0]
     assert await upgrade(database.engine, project) == [last]
-    assert await downgrade(database.engine, project, "project@base") == ["0007"]
+    assert await downgrade(database.engine, project, "project@base") == [HEAD]
 
 
 async def test_two_first_migrations_are_one_line_that_says_how_to_put_them_in_order(
