@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from consumers.batching import Batcher
 from consumers.metrics import Metrics
 from orchestrator.broker.outgoing import Outgoing, look, step_result
 from orchestrator.broker.publisher import Publisher
-from orchestrator.db.processes.advance import Advance, advance_many, is_committed
+from orchestrator.db.processes.advance import Advance, Receipt, advance_many, is_committed
 from orchestrator.db.processes.advance import advance as store_advance
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
 from orchestrator.db.step_session import StepSession
@@ -74,17 +73,17 @@ class Completion:
             return
         await attempt.discard()
 
-        async def commit() -> datetime | None:
+        async def commit() -> Receipt | None:
             if decision.callback is None:
                 return await self._advances(advance)
             async with self._database.pool.acquire() as connection:
                 return await store_advance(connection, advance)
 
         # Such a commit may be repeated: the fence decides.
-        at = await self._retry_outages(commit)
-        if at is None and not await self._retry_outages(self._was_committed, attempt):
+        receipt = await self._retry_outages(commit)
+        if receipt is None and not await self._retry_outages(self._was_committed, attempt):
             raise FencedError(f"attempt {attempt.process.attempt} no longer holds the process")
-        await self._report(attempt, decision, at)
+        await self._report(attempt, decision, receipt)
 
     async def release(self, attempt: ClaimedAttempt, loss: Loss, because: str = "") -> None:
         """Release the claim, so that another attempt runs the step.
@@ -106,8 +105,8 @@ class Completion:
         """Commit the outcome in the transaction of the step's writes."""
         try:
             connection = await session.hand_over()
-            at = await store_advance(connection, advance, mark=session.guard.mark)
-            if at is None:
+            receipt = await store_advance(connection, advance, mark=session.guard.mark)
+            if receipt is None:
                 await _explain(attempt, session)
             await session.conclude()
         except (SQLAlchemyError, asyncpg.PostgresError, StepError, *CONNECTION_ERRORS) as error:
@@ -120,10 +119,10 @@ class Completion:
             if not await self._retry_outages(self._was_committed, attempt):
                 await self.release(attempt, Loss.INTERRUPTED, "lost its database connection during the commit")
                 return
-            at = None
-        await self._report(attempt, advance.decision, at)
+            receipt = None
+        await self._report(attempt, advance.decision, receipt)
 
-    async def _advance_many(self, advances: list[Advance]) -> list[datetime | None]:
+    async def _advance_many(self, advances: list[Advance]) -> list[Receipt | None]:
         async with self._database.pool.acquire() as connection:
             return await advance_many(connection, advances)
 
@@ -142,13 +141,13 @@ class Completion:
         )
         return await retrying(action, *args, **options)
 
-    async def _report(self, attempt: ClaimedAttempt, decision: Decision, at: datetime | None) -> None:
+    async def _report(self, attempt: ClaimedAttempt, decision: Decision, receipt: Receipt | None) -> None:
         """Publish the result. If that fails the reconciler finds the process in the database.
 
-        Without ``at`` the answer to the commit was lost, so the coordinator must read from the rows what happened.
+        Without a receipt the answer to the commit was lost, so the coordinator must read from the rows what happened.
         """
         process = attempt.process
-        if at is None:
+        if receipt is None:
             await self.request_look(process.process_id, process.workflow, process.step)
             return
         entry = decision.entries[0]
@@ -159,7 +158,9 @@ class Completion:
         else:
             error = f"{entry.failure.type}: {entry.failure.message}"
             logger.warning("step failed", process_status=decision.process.status.value, error=error)
-        await self._publish(step_result(describe_decision(attempt.plan, decision, at), process.step))
+        await self._publish(
+            step_result(describe_decision(attempt.plan, decision, receipt.at, receipt.announced), process.step)
+        )
 
     async def _publish(self, message: Outgoing) -> None:
         try:

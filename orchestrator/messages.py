@@ -72,7 +72,7 @@ class StepCommand(Internal):
     """Run the step at ``position`` if the process's attempt is still ``attempt``.
 
     Args:
-        announced: up to which log entry the process's events have been published; the claim writes it down for free.
+        announced: up to which log entry the broker has confirmed the process's events; the claim writes it down for free.
         lost: how many attempts of this step in a row were lost with their consumers.
         declined_by: the consumers that have passed the command on because they cannot run the step, the newest last; one
             stands here as often as it has seen the command.
@@ -99,7 +99,7 @@ class NextStep(Message):
 
 
 class LoggedEntry(Message):
-    """A log entry for other systems: without state or error text."""
+    """A log entry for other systems: without state or error text. ``at`` is given when it is not the message's."""
 
     sequence: int
     kind: Literal["step", "process"]
@@ -108,10 +108,16 @@ class LoggedEntry(Message):
     attempt: int
     author: str
     position: int | None = None
+    at: datetime | None = None
 
 
 class Advanced(Internal):
-    """A process has advanced: the events to publish, and the next step command. All of it can be read from the rows again."""
+    """A process has advanced: the events to publish, and the next step command. All of it can be read from the rows again.
+
+    Args:
+        announced: up to which log entry the broker has confirmed the process's events, as the rows know it. Events of entries
+            that do not follow it must not be published yet: those between may be missing.
+    """
 
     process_id: UUID
     workflow: str
@@ -122,6 +128,7 @@ class Advanced(Internal):
     user: str
     subscription_ids: list[UUID] = Field(default_factory=list)
     at: datetime
+    announced: Count = 0
     entries: list[LoggedEntry]
     next: NextStep | None = None
 

@@ -40,15 +40,15 @@ class Outgoing:
     mandatory: bool = True
 
 
-def step_command(message: Advanced, following: NextStep) -> Outgoing:
-    """Build the command that runs the next step of the process in ``message``."""
+def step_command(message: Advanced, following: NextStep, announced: int) -> Outgoing:
+    """Build the command that runs the next step of the process in ``message``; ``announced`` goes to the claim."""
     command = StepCommand(
         process_id=message.process_id,
         workflow=message.workflow,
         step=following.step,
         position=following.position,
         attempt=following.attempt,
-        announced=message.sequence,
+        announced=announced,
         lost=following.lost,
     )
     return _of_process(

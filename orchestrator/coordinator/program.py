@@ -8,6 +8,8 @@ import structlog
 
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.topology import Queues
+from orchestrator.coordinator.announcer import Announcer
+from orchestrator.coordinator.backlog import Backlog
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.reconciler import Reconciler
@@ -31,7 +33,9 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
     load_workflows(settings.workflows)
     async with open_servers(settings, "coordinator") as servers:
         database, publisher = servers.database, servers.publisher
-        dispatcher = Dispatcher(publisher, database.pool)
+        announcer = Announcer(publisher, database.pool)
+        dispatcher = Dispatcher(publisher, announcer)
+        backlog = Backlog(database, announcer, interval=settings.reconcile_interval)
         handlers = Handlers(database, publisher, dispatcher, settings.limits)
         reconciler = Reconciler(
             database,
@@ -60,11 +64,12 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())
             tasks.create_task(reconciler.run(stopping))
-            tasks.create_task(dispatcher.run(stopping))
+            tasks.create_task(announcer.run(stopping))
+            tasks.create_task(backlog.run(stopping))
             logger.info("coordinator started")
             await stopping.wait()
             logger.info("coordinator stopping")
             await deliveries.stop(grace=settings.drain_grace)
-            await dispatcher.flush()
+            await announcer.try_write_marks()
             await publisher.stop()
         logger.info("coordinator stopped")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from secrets import token_urlsafe
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.advance import store_decision
-from orchestrator.db.processes.outbox import list_unannounced
+from orchestrator.db.processes.outbox import Unannounced, read_unannounced
+from orchestrator.db.processes.rows import load_process
+from orchestrator.db.session import read_time
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.decision import Dispatch
 from orchestrator.engine.events import CodeChanged, Event, Failure, Stamp
@@ -44,15 +47,14 @@ def decide_or_fail(plan: Plan, process: Process, event: Event) -> Decision:
 async def store(session: AsyncSession, plan: Plan, process: Process, decision: Decision, limits: Limits) -> Advanced:
     """Store a decision about a process that is locked in this session; return the message about it.
 
-    The message has all entries whose events may not have been published, those of earlier decisions included: the claim of the
-    next step marks everything up to this decision as published.
+    The message also has the entries of earlier decisions whose events are not known to be confirmed: they come first.
     """
     at = await store_decision(session, process, decision, due_in=compute_due_in(decision, limits.redispatch_after))
     return await describe_unannounced(session, plan, decision.process, at, _next_step(decision.dispatch))
 
 
-def describe_decision(plan: Plan, decision: Decision, at: datetime) -> Advanced:
-    """Build the message about a stored decision."""
+def describe_decision(plan: Plan, decision: Decision, at: datetime, announced: int = 0) -> Advanced:
+    """Build the message about a stored decision; ``announced`` is what the rows said when it was stored."""
     entries = [
         LoggedEntry(
             sequence=entry.sequence,
@@ -65,15 +67,32 @@ def describe_decision(plan: Plan, decision: Decision, at: datetime) -> Advanced:
         )
         for entry in decision.entries
     ]
-    return _describe(plan, decision.process, at, entries, _next_step(decision.dispatch))
+    known = Unannounced(announced, plan.workflow.target.value, plan.workflow.is_task)
+    return _describe(known, decision.process, at, entries, _next_step(decision.dispatch))
 
 
 async def describe_unannounced(
     session: AsyncSession, plan: Plan, process: Process, at: datetime, next_step: NextStep | None
 ) -> Advanced:
-    """Build the message about a process and all entries of its log whose events may not have been published."""
-    entries = [LoggedEntry.model_validate(row) for row in await list_unannounced(session, process.process_id)]
-    return _describe(plan, process, at, entries, next_step)
+    """Build the message about a process and the oldest entries of its log whose events are not known to be confirmed."""
+    found = await read_unannounced(session, process.process_id)
+    assert found is not None, "the process was read in this transaction"  # noqa: S101 - a programming error, not a user's
+    known = replace(found, target=plan.workflow.target.value, is_task=plan.workflow.is_task)
+    return _describe(known, process, at, _read_entries(found), next_step)
+
+
+async def read_announcement(session: AsyncSession, process_id: UUID) -> Advanced | None:
+    """Build the message about events alone; it needs no code of the workflow.
+
+    Returns:
+        ``None`` when there is no such process any more.
+    """
+    # In this order: entries that are stored in between are in the message, and are what comes next.
+    found = await read_unannounced(session, process_id)
+    if found is None:
+        return None
+    process = await load_process(session, process_id)
+    return _describe(found, process, await read_time(session), _read_entries(found), None)
 
 
 def compute_due_in(decision: Decision, redispatch_after: float) -> float | None:
@@ -96,7 +115,7 @@ def build_events(message: Advanced) -> list[tuple[str, ProcessEvent]]:
             "is_task": message.is_task,
             "status": entry.status,
             "sequence": entry.sequence,
-            "at": message.at,
+            "at": entry.at or message.at,
             "user": entry.author,
             "subscription_ids": message.subscription_ids,
         }
@@ -111,20 +130,25 @@ def build_events(message: Advanced) -> list[tuple[str, ProcessEvent]]:
     return events
 
 
+def _read_entries(found: Unannounced) -> list[LoggedEntry]:
+    return [LoggedEntry.model_validate(row) for row in found.entries]
+
+
 def _describe(
-    plan: Plan, process: Process, at: datetime, entries: Sequence[LoggedEntry], next_step: NextStep | None
+    known: Unannounced, process: Process, at: datetime, entries: list[LoggedEntry], next_step: NextStep | None
 ) -> Advanced:
     return Advanced(
         process_id=process.process_id,
         workflow=process.workflow,
-        target=plan.workflow.target.value,
-        is_task=plan.workflow.is_task,
+        target=known.target,
+        is_task=known.is_task,
         status=process.status.value,
         sequence=process.sequence,
         user=process.actor,
         subscription_ids=subscription_ids(process.state),
         at=at,
-        entries=list(entries),
+        announced=known.announced,
+        entries=entries,
         next=next_step,
     )
 

@@ -23,6 +23,7 @@ from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
+from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.reconciler import Reconciler
@@ -49,7 +50,8 @@ class Bench:
         self.database = database
         self.address = BrokerAddress(amqp_url, "test", 30)
         self.publisher = Publisher(self.address, Topology.of("classic"), 5)
-        self.dispatcher = Dispatcher(self.publisher, database.pool)
+        self.announcer = Announcer(self.publisher, database.pool)
+        self.dispatcher = Dispatcher(self.publisher, self.announcer)
         self.handlers = Handlers(database, self.publisher, self.dispatcher, LIMITS)
         self.threads = ThreadPoolExecutor(1)  # makes its thread when a plain step comes
 

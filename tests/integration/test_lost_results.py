@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
+from orchestrator.coordinator.backlog import Backlog
 from orchestrator.db.session import Database
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.services.reconcile import look
@@ -100,8 +101,8 @@ async def test_entries_whose_message_was_lost_are_published_by_whoever_moves_the
 
         # The claim of the step that follows writes the mark up to which all has been told.
         await bench.run_step(process_id, await bench.runner(), "completed")
-        await bench.database.pool.execute("UPDATE processes SET wake_at = now() WHERE process_id = $1", process_id)
-        await bench.reconciler().run_once()
+        await bench.database.pool.execute("UPDATE processes SET announce_at = now() WHERE process_id = $1", process_id)
+        await Backlog(bench.database, bench.announcer, interval=1).run_once()
         sequences = await told(queue)
 
     newest = (await bench.row(process_id))["sequence"]
@@ -117,12 +118,12 @@ async def test_marks_that_cannot_be_written_are_kept_and_the_dispatcher_lives_on
     assert started is not None
     resting = started.model_copy(update={"next": None})
     stopping = asyncio.Event()
-    running = asyncio.create_task(bench.dispatcher.run(stopping))
+    running = asyncio.create_task(bench.announcer.run(stopping))
     await bench.database.pool.execute("ALTER TABLE processes RENAME COLUMN announced TO gone")
     await bench.dispatcher.publish(resting)
-    await bench.dispatcher.flush()
+    await bench.announcer.try_write_marks()
     await bench.database.pool.execute("ALTER TABLE processes RENAME COLUMN gone TO announced")
     stopping.set()
     await running
-    await bench.dispatcher.flush()
+    await bench.announcer.try_write_marks()
     assert (await bench.row(process_id))["announced"] == started.sequence

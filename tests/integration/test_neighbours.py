@@ -127,10 +127,10 @@ async def test_a_result_that_the_database_cannot_hold_is_a_dead_letter_and_the_n
     with pytest.raises(MessageError, match="sequence: Input should be less than 2147483648"):
         await bench.handlers.take_result(delivery("result", huge, kind="step.result"))
 
-    good = message.model_copy(update={"process_id": process_id, "sequence": 2})
+    good = message.model_copy(update={"process_id": process_id, "sequence": 2, "announced": 2})
     await bench.handlers.take_result(delivery("result", encode(good), kind="step.result"))
     stopping = asyncio.Event()
-    running = asyncio.create_task(bench.dispatcher.run(stopping))
+    running = asyncio.create_task(bench.announcer.run(stopping))
 
     async def marked() -> bool:
         return bool((await bench.row(process_id))["announced"] == 2)

@@ -11,6 +11,7 @@ from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.coordinator import reconciler
+from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database
@@ -44,9 +45,10 @@ async def test_a_process_that_cannot_be_looked_at_does_not_keep_the_others_from_
 
     monkeypatch.setattr(reconciler, "look", look)
     address = BrokerAddress(amqp_url, "test", 3)
+    publisher = Publisher(address, Topology(), 5)
     made = Reconciler(
         database,
-        Dispatcher(Publisher(address, Topology(), 5), database.pool),
+        Dispatcher(publisher, Announcer(publisher, database.pool)),
         address,
         Limits(redispatch_after=5, step_timeout=60, state_soft_limit=1000, state_hard_limit=1000),
         interval=1,

@@ -17,6 +17,7 @@ from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
+from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.db.session import Database
@@ -79,7 +80,7 @@ class Bench:
         self, database: Database, publisher: Publisher, channel: AbstractChannel, replies: AbstractQueue
     ) -> None:
         self.database, self.channel, self.replies = database, channel, replies
-        self.dispatcher = Dispatcher(publisher, database.pool)
+        self.dispatcher = Dispatcher(publisher, Announcer(publisher, database.pool))
         self.handlers = Handlers(database, publisher, self.dispatcher, LIMITS)
 
     async def start(self, workflow: str) -> UUID:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
 from orchestrator.db.processes.claims import Claim
+from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.session import Driver, get_driver, to_jsonb
 from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decision import Decision, Entry
@@ -23,17 +24,20 @@ from orchestrator.engine.events import Failure
 from orchestrator.engine.process import Process
 from orchestrator.types import JSON, State
 
-ANNOUNCE_AFTER = 5
-"""Seconds after which the reconciler looks at a process at rest whose events are not known to have been published."""
-
 
 # The reconciler finds processes at rest by the indexed column wake_at, and running ones by their status, so that a step changes
 # no indexed column. statement_timestamp(), not now(): a step's transaction may have begun long before its outcome is stored.
 def wake_expression(status: str, due_in: str) -> str:
     """Return the SQL for ``wake_at``, given the SQL for the status and for the seconds until the process is due."""
     due = f"statement_timestamp() + {due_in}::float8 * interval '1 second'"
-    soon = f"statement_timestamp() + interval '{ANNOUNCE_AFTER} seconds'"
-    return f"CASE WHEN {status}::text <> 'running' THEN LEAST({soon}, {due}) END"
+    return f"CASE WHEN {status}::text <> 'running' THEN {due} END"
+
+
+# The events of a running process are marked by its next claim. If earlier ones are missing, they come from the rows.
+_ANNOUNCE_AT = f"""
+CASE WHEN d.status <> 'running' THEN LEAST(p.announce_at, {ANNOUNCE_SOON})
+     WHEN p.announced < d.before_sequence THEN COALESCE(p.announce_at, {ANNOUNCE_SOON}) END
+"""
 
 
 def _strings(json_array: str) -> str:
@@ -101,12 +105,12 @@ WITH d AS (
            crashes = d.crashes, rewinds = d.rewinds, actor = d.actor, assignee = d.assignee,
            claimed_by = NULL, claimed_at = NULL, dispatches = 0,
            due_at = statement_timestamp() + d.due_in * interval '1 second', wake_at = {wake_expression("d.status", "d.due_in")},
-           updated_at = statement_timestamp()
+           announce_at = {_ANNOUNCE_AT}, updated_at = statement_timestamp()
       FROM d
      WHERE p.process_id = d.process_id AND p.sequence = d.before_sequence AND p.attempt = d.before_attempt
        AND (d.claimed_by IS NULL OR (p.claimed_by = d.claimed_by AND p.status = 'running'))
        AND (${_MARK}::text IS NULL OR current_setting('{MARK_SETTING}', true) = ${_MARK})
-    RETURNING p.process_id, d.claimed_at
+    RETURNING p.process_id, d.claimed_at, p.announced
 ), logged AS (
     INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note,
                                author, consumer, started_at, finished_at)
@@ -117,7 +121,7 @@ WITH d AS (
            statement_timestamp()
       FROM moved JOIN {_unnest("e", _ENTRY, 1 + len(_DECISION))} USING (process_id)
 )
-SELECT process_id, statement_timestamp() AS at FROM moved
+SELECT process_id, statement_timestamp() AS at, announced FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -137,16 +141,24 @@ class Advance:
     claim: Claim | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """That a decision is stored: the database's time, and up to which log entry the events were announced by then."""
+
+    at: datetime
+    announced: int
+
+
 async def advance_many(
     connection: Driver, advances: Sequence[Advance], *, mark: str | None = None
-) -> list[datetime | None]:
+) -> list[Receipt | None]:
     """Store decisions about different processes that change no callbacks, in one statement.
 
     Args:
         mark: the mark of a step's session; nothing is stored unless the transaction is the one in which the mark was set.
 
     Returns:
-        For each the database's time, or ``None`` when the process has moved since.
+        For each a receipt, or ``None`` when the process has moved since.
     """
     # In one order everywhere, so that two programs that store decisions about the same processes cannot deadlock.
     ordered = sorted(advances, key=lambda one: one.before.process_id)
@@ -156,23 +168,23 @@ async def advance_many(
     )
     consumer = next((one.claim.consumer for one in ordered if one.claim is not None), None)
     rows = await connection.fetch(_ADVANCE, *map(list, decisions), *map(list, entries), consumer, mark)
-    stored = {row["process_id"]: row["at"] for row in rows}
+    stored = {row["process_id"]: Receipt(row["at"], row["announced"]) for row in rows}
     return [stored.get(one.before.process_id) for one in advances]
 
 
-async def advance(connection: Driver, one: Advance, *, mark: str | None = None) -> datetime | None:
+async def advance(connection: Driver, one: Advance, *, mark: str | None = None) -> Receipt | None:
     """Store a decision in the connection's transaction, or in one of its own when there is none.
 
     Returns:
-        The database's time, or ``None`` when the process has moved since: then roll back.
+        A receipt, or ``None`` when the process has moved since: then roll back.
     """
     if one.decision.callback is None:
         return (await advance_many(connection, [one], mark=mark))[0]
     async with connection.transaction():
-        (at,) = await advance_many(connection, [one], mark=mark)
-        if at is not None:
+        (receipt,) = await advance_many(connection, [one], mark=mark)
+        if receipt is not None:
             await change_callback(connection, one.before.process_id, one.decision.callback)
-    return at
+    return receipt
 
 
 async def is_committed(connection: Driver, process_id: UUID, attempt: int) -> bool:
@@ -193,9 +205,9 @@ async def store_decision(
     Returns:
         The database's time.
     """
-    at = await advance(await get_driver(session), Advance(before, decision, due_in))
-    assert at is not None, "the process was locked"  # noqa: S101 - a programming error, not a user's
-    return at
+    receipt = await advance(await get_driver(session), Advance(before, decision, due_in))
+    assert receipt is not None, "the process was locked"  # noqa: S101 - a programming error, not a user's
+    return receipt.at
 
 
 def _row(one: Advance) -> tuple[object, ...]:

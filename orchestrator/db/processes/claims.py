@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.db.session import Driver, DriverPool
 from orchestrator.db.status import IS_PAUSED, IS_SILENT
@@ -22,7 +23,8 @@ from orchestrator.messages import StepCommand
 _CLAIM = f"""
 UPDATE processes AS p
    SET attempt = p.attempt + 1, claimed_by = $1, claimed_at = now(), dispatches = 0,
-       announced = GREATEST(p.announced, c.announced)
+       announced = GREATEST(p.announced, c.announced),
+       announce_at = CASE WHEN GREATEST(p.announced, c.announced) < p.sequence THEN COALESCE(p.announce_at, {ANNOUNCE_SOON}) END
   FROM unnest($2::uuid[], $3::int[], $4::int[], $5::int[]) AS c(process_id, position, attempt, announced)
  WHERE p.process_id = c.process_id AND p.status = 'running' AND p.position = c.position AND p.attempt = c.attempt
    AND p.claimed_by IS NULL

@@ -74,8 +74,7 @@ _MAKE_RUNNING_DUE = text(
 _SCHEDULE = text(
     """
     UPDATE processes
-       SET due_at = CAST(:due_at AS timestamptz),
-           wake_at = CASE WHEN announced = sequence THEN CAST(:due_at AS timestamptz) ELSE wake_at END
+       SET due_at = CAST(:due_at AS timestamptz), wake_at = CAST(:due_at AS timestamptz)
      WHERE process_id = :process_id
     """
 )
@@ -140,5 +139,5 @@ async def make_running_due(session: AsyncSession) -> None:
 
 
 async def schedule(session: AsyncSession, process_id: UUID, due_at: datetime | None) -> None:
-    """Set when a process is due that waits for a callback; sooner if its events are not known to have been published."""
+    """Set when a process is due that waits for a callback."""
     await session.execute(_SCHEDULE, {"process_id": process_id, "due_at": due_at})

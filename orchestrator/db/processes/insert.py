@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
 from orchestrator.db.processes.advance import build_log_row, wake_expression
+from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.session import get_driver, to_jsonb
 from orchestrator.db.status import IS_PAUSED
 from orchestrator.engine.decide import Decision
@@ -26,10 +27,11 @@ _START_FACTS = text(
 _INSERT = f"""
 WITH made AS (
     INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at,
-                           workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures,
-                           lost, rewinds, assignee)
+                           announce_at, workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt,
+                           failures, lost, rewinds, assignee)
     VALUES ($1, $2, $3, $4, $5::text, $6::text::jsonb, $7, $8, now() + $9::float8 * interval '1 second',
-            {wake_expression("$5", "$9")}, $10, $11, $12, $13, $14, $15, 0, 0, 0, 0, $28)
+            {wake_expression("$5", "$9")}, CASE WHEN $5::text <> 'running' THEN {ANNOUNCE_SOON} END,
+            $10, $11, $12, $13, $14, $15, 0, 0, 0, 0, $28)
     ON CONFLICT (request_key) DO NOTHING
     RETURNING process_id
 ), logged AS (

@@ -1,42 +1,146 @@
-"""Record up to which log entry the events of a process have been published."""
+"""Record up to which log entry the broker has confirmed the events of a process, and find what it has not.
+
+The log is the outbox. ``announced`` only rises, and only over events that are confirmed: whoever knows it may publish the next
+one, and no lock is needed to keep them in order. ``announce_at`` is set while they must be read from the rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import DriverPool
-from orchestrator.db.tables import LogRow, ProcessRow
+
+ANNOUNCE_SOON = "statement_timestamp() + interval '5 seconds'"
+"""SQL: when to read a process's events from the rows, unless they are marked as confirmed before."""
+
+MOST_ENTRIES = 200
+"""Log entries of one process that are read at a time."""
 
 # Marks only rise, so they may be written late and in any order. The rows are locked in one order everywhere, or two
-# coordinators that mark the same processes could deadlock.
+# coordinators that mark the same processes could deadlock. wake_at is set for rows that older programs have written.
 _MARK = """
-UPDATE processes
-   SET announced = m.sequence,
-       wake_at = CASE WHEN status <> 'running' AND processes.sequence = m.sequence THEN due_at ELSE wake_at END
-  FROM (SELECT p.process_id, w.sequence
-          FROM processes p JOIN unnest($1::uuid[], $2::int[]) AS w(process_id, sequence) USING (process_id)
-         WHERE p.announced < w.sequence
+UPDATE processes AS p
+   SET announced = GREATEST(p.announced, m.announced),
+       announce_at = CASE WHEN GREATEST(p.announced, m.announced) < p.sequence
+                          THEN LEAST(p.announce_at, statement_timestamp() + m.again * interval '1 second') END,
+       wake_at = CASE WHEN p.status <> 'running' THEN p.due_at END
+  FROM (SELECT p.process_id, w.announced, w.again
+          FROM processes p JOIN unnest($1::uuid[], $2::int[], $3::float8[]) AS w(process_id, announced, again) USING (process_id)
          ORDER BY p.process_id FOR NO KEY UPDATE OF p) AS m
- WHERE processes.process_id = m.process_id
+ WHERE p.process_id = m.process_id
 """
 
+# One workflow after the other, so that the backlog of one does not delay the others': its queue may be the only full one.
+# The first part is a loose scan of the index: it costs as much as there are workflows, not processes.
+_BEHIND = """
+WITH RECURSIVE behind(workflow) AS (
+    (SELECT workflow FROM processes WHERE announce_at IS NOT NULL ORDER BY workflow LIMIT 1)
+    UNION ALL
+    SELECT (SELECT p.workflow FROM processes p
+             WHERE p.announce_at IS NOT NULL AND p.workflow > behind.workflow ORDER BY p.workflow LIMIT 1)
+      FROM behind WHERE behind.workflow IS NOT NULL
+)
+"""
+_LIST_BEHIND = f"{_BEHIND} SELECT workflow FROM behind WHERE workflow IS NOT NULL"  # noqa: S608 - built from constants
+_TAKE = f"""
+{_BEHIND}, due AS (
+    SELECT found.process_id
+      FROM behind CROSS JOIN LATERAL (
+               SELECT p.process_id FROM processes p
+                WHERE p.workflow = behind.workflow AND p.announce_at <= statement_timestamp()
+                ORDER BY p.announce_at
+                LIMIT CASE WHEN behind.workflow = ANY($1::text[]) THEN 1 ELSE $2::int END
+                  FOR NO KEY UPDATE SKIP LOCKED) AS found
+)
+UPDATE processes AS p SET announce_at = statement_timestamp() + $3::float8 * interval '1 second'
+  FROM due WHERE p.process_id = due.process_id
+RETURNING p.process_id, p.workflow
+"""  # noqa: S608 - built from constants
 
-async def mark_announced(pool: DriverPool, marks: Mapping[UUID, int]) -> None:
-    """Record that events were published."""
-    await pool.execute(_MARK, list(marks.keys()), list(marks.values()))
+_READ = text(
+    f"""
+    SELECT p.announced, w.target, p.is_task, s.sequence, s.kind, s.name, s.status, s.attempt, s.author, s.position,
+           s.finished_at AS at
+      FROM processes p
+      JOIN workflows w ON w.workflow_id = p.workflow_id
+      LEFT JOIN process_steps s ON s.process_id = p.process_id AND s.sequence > p.announced
+     WHERE p.process_id = :process_id
+     ORDER BY s.sequence
+     LIMIT {MOST_ENTRIES}
+    """  # noqa: S608 - built from constants
+)
 
 
-async def list_unannounced(session: AsyncSession, process_id: UUID) -> Sequence[Mapping[str, Any]]:
-    """Return the log entries of a process whose events are not known to have been published, in order."""
-    announced = select(ProcessRow.announced).where(ProcessRow.process_id == process_id).scalar_subquery()
-    query = (
-        select(LogRow.sequence, LogRow.kind, LogRow.name, LogRow.status, LogRow.attempt, LogRow.author, LogRow.position)
-        .where(LogRow.process_id == process_id, LogRow.sequence > announced)
-        .order_by(LogRow.sequence)
-    )
-    return [dict(row) for row in (await session.execute(query)).mappings()]
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Up to which log entry a process's events are confirmed.
+
+    Args:
+        again: seconds after which the rest must be read from the rows, if there is one; ``None`` when others see to it.
+    """
+
+    announced: int
+    again: float | None = None
+
+    def merge(self, other: Mark) -> Mark:
+        """Return what both together say."""
+        again = min((one for one in (self.again, other.again) if one is not None), default=None)
+        return Mark(max(self.announced, other.announced), again)
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A process whose events a coordinator has taken on itself to publish."""
+
+    process_id: UUID
+    workflow: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unannounced:
+    """What events need beside the process, and the log entries after ``announced``, in order and without a gap."""
+
+    announced: int
+    target: str
+    is_task: bool
+    entries: Sequence[Mapping[str, Any]] = ()
+
+
+async def mark_announced(pool: DriverPool, marks: Mapping[UUID, Mark]) -> None:
+    """Record what the broker has confirmed, and when to try the rest again."""
+    values = marks.values()
+    await pool.execute(_MARK, list(marks), [one.announced for one in values], [one.again for one in values])
+
+
+async def list_workflows_behind(pool: DriverPool) -> set[str]:
+    """Return the workflows with processes whose events must be read from the rows, now or later."""
+    return {row["workflow"] for row in await pool.fetch(_LIST_BEHIND)}
+
+
+async def take_behind(pool: DriverPool, refused: Sequence[str], batch: int, lease: float) -> list[Behind]:
+    """Take processes whose events must be read from the rows; for ``lease`` seconds no other coordinator takes them.
+
+    Args:
+        refused: workflows of which one process will do, to see whether the broker takes their events again.
+        batch: how many of each other workflow.
+    """
+    return [Behind(*row) for row in await pool.fetch(_TAKE, refused, batch, lease)]
+
+
+async def read_unannounced(session: AsyncSession, process_id: UUID) -> Unannounced | None:
+    """Return the oldest log entries of a process whose events are not known to be confirmed.
+
+    Returns:
+        ``None`` when there is no such process.
+    """
+    rows = [dict(row) for row in (await session.execute(_READ, {"process_id": process_id})).mappings()]
+    if not rows:
+        return None
+    common = [(row.pop("announced"), row.pop("target"), row.pop("is_task")) for row in rows]
+    return Unannounced(*common[0], [row for row in rows if row["sequence"] is not None])

@@ -52,18 +52,21 @@ class ProcessRow(Base):
         assignee: who is to act on the process now; ``SYSTEM`` for the engine itself.
         claimed_by: the consumer that runs the present step; only it may commit it.
         due_at: when the reconciler must look again, by the database's clock; ``NULL`` for never.
-        wake_at: for processes at rest: ``due_at``, or earlier while it is not known that their events were published.
+        wake_at: ``due_at`` of processes at rest, ``NULL`` while they run.
+        announce_at: when a coordinator must publish the events after ``announced``; ``NULL`` while that goes by itself.
         dispatches: how often the present command was published again, for growing intervals; at least 1 once it was dropped.
-        announced: up to which log entry events have been published.
+        announced: up to which log entry the broker has confirmed the events, without a gap.
         request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
     """
 
     __tablename__ = "processes"
     __table_args__ = (
-        # A step rewrites its process's row twice. As long as no indexed column changes – these two indexes do not, while a
-        # process is running – PostgreSQL keeps the versions on one page and touches no index (a "heap-only tuple").
+        # A step rewrites its process's row twice. As long as no indexed column changes – these three indexes do not, while a
+        # process is running and its events are confirmed – PostgreSQL keeps the versions on one page and touches no index (a
+        # "heap-only tuple").
         Index("ix_processes_running", "process_id", postgresql_where=text("status = 'running'")),
         Index("ix_processes_wake_at", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
+        Index("ix_processes_announce_at", "workflow", "announce_at", postgresql_where=text("announce_at IS NOT NULL")),
         Index("ix_processes_started_at", text("started_at DESC"), "process_id"),
         Index("ix_processes_workflow_id", "workflow_id"),
         CheckConstraint("position >= 0 AND attempt >= 0 AND sequence >= 0", name="counters"),
@@ -98,6 +101,7 @@ class ProcessRow(Base):
     wake_at: Mapped[datetime | None]
     dispatches: Mapped[int] = mapped_column(server_default=text("0"))
     announced: Mapped[int] = mapped_column(server_default=text("0"))
+    announce_at: Mapped[datetime | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

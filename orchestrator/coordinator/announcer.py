@@ -1,0 +1,175 @@
+"""Publish events one after the other and record what the broker has confirmed.
+
+An event is published only by who knows that the broker has confirmed the one before it. Whoever that is, the first delivery of
+every event then comes in order; two coordinators that publish the same events only repeat them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from uuid import UUID
+
+import structlog
+
+from orchestrator.broker import outgoing
+from orchestrator.broker.publisher import Publisher
+from orchestrator.db.processes.outbox import Mark, mark_announced
+from orchestrator.db.session import DriverPool, is_connection_error
+from orchestrator.errors import PublishError
+from orchestrator.messages import Advanced
+from orchestrator.services.results import build_events
+from orchestrator.stopping import wait_or_stop
+from orchestrator.text import format_message
+
+logger = structlog.get_logger(__name__)
+
+FLUSH_INTERVAL = 0.2
+"""Seconds for which the marks of processes at rest are collected, to be written in one statement."""
+
+PATIENCE = 2.0
+"""Seconds for which a step command waits for the confirms of the events before it."""
+
+AGAIN = 0.5
+"""Seconds after which a process is looked at again some of whose events the broker has just not confirmed."""
+
+CALM = 10.0
+"""Seconds without a refusal after which it is logged that the broker confirms events again."""
+
+
+class Announcer:
+    """Publishes the events of processes. Run :meth:`run` beside its users.
+
+    While the broker refuses an event of a workflow, that workflow's events are left in the rows. Only probes are published,
+    by :class:`~orchestrator.coordinator.backlog.Backlog`, until the broker confirms one.
+    """
+
+    def __init__(self, publisher: Publisher, pool: DriverPool) -> None:
+        self._publisher = publisher
+        self._pool = pool
+        self._refused: set[str] = set()
+        self._refused_at: float | None = None
+        self._marks: dict[UUID, Mark] = {}
+        self._has_marks = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The workflows whose events the broker refuses, or does not confirm."""
+        return frozenset(self._refused)
+
+    async def announce(self, message: Advanced, *, probe: bool = False) -> int:
+        """Publish the events in a message, as far as the broker confirms them.
+
+        Args:
+            probe: publish also while this workflow's events are refused, and wait for the confirms as long as it takes.
+
+        Returns:
+            Up to which log entry the events are confirmed now.
+        """
+        confirmed = message.announced
+        if message.workflow in self._refused and not probe:
+            return confirmed
+        try:
+            async with asyncio.timeout(None if probe else PATIENCE):
+                for key, event in build_events(message):
+                    if event.sequence > confirmed + 1:
+                        # What lies between may not be confirmed. It is in the rows, and so is this.
+                        return confirmed
+                    if event.sequence == confirmed + 1:
+                        await self._publisher.publish(outgoing.event(key, event))
+                        confirmed = event.sequence
+        except (PublishError, TimeoutError) as error:
+            self._refuse(message, error)
+        else:
+            if probe:
+                self._refused.discard(message.workflow)
+        return confirmed
+
+    async def record(self, message: Advanced, confirmed: int, *, is_claimed_next: bool) -> None:
+        """Record what was confirmed: with others' marks if that is all, before this returns if events are left.
+
+        Nothing is recorded when events before those of the message were missing: then the rows know that already.
+
+        Args:
+            is_claimed_next: whether a step command carries the mark to its claim.
+
+        Raises:
+            a connection error: the database is away.
+        """
+        if message.entries and message.entries[0].sequence > message.announced + 1:
+            return
+        if confirmed < message.sequence:
+            self.mark(message.process_id, Mark(confirmed, AGAIN))
+            await self.write_marks()
+        elif not is_claimed_next:
+            self.mark(message.process_id, Mark(confirmed))
+
+    def mark(self, process_id: UUID, mark: Mark) -> None:
+        """Collect a mark, to be written with others soon."""
+        known = self._marks.get(process_id)
+        self._marks[process_id] = mark if known is None else known.merge(mark)
+        self._has_marks.set()
+
+    async def write_marks(self) -> None:
+        """Write the collected marks; keep them if that fails. If they are lost, events are published twice.
+
+        Raises:
+            whatever the database raises.
+        """
+        async with self._writing:
+            self._has_marks.clear()
+            marks, self._marks = self._marks, {}
+            if not marks:
+                return
+            try:
+                await mark_announced(self._pool, marks)
+            except BaseException:
+                for process_id, mark in marks.items():
+                    self.mark(process_id, mark)
+                raise
+
+    async def try_write_marks(self) -> None:
+        """Write the collected marks; log why it cannot be done now. They are tried again together with the next ones."""
+        try:
+            await self.write_marks()
+        except Exception as error:
+            # Whatever the database refuses must not end the coordinator.
+            text = format_message(error)
+            if is_connection_error(error):
+                logger.warning("marks not written yet; events may be published twice", error=text)
+            else:
+                logger.exception("marks not written yet; events may be published twice")
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Write the collected marks periodically until ``stopping`` is set."""
+        while not stopping.is_set():
+            waiting = [asyncio.create_task(self._has_marks.wait()), asyncio.create_task(stopping.wait())]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for one in waiting:
+                one.cancel()
+            await wait_or_stop(FLUSH_INTERVAL, stopping)
+            await self.try_write_marks()
+
+    def keep_refused(self, behind: Collection[str]) -> None:
+        """Forget that the events of workflows were refused of which nothing is left to be published."""
+        self._refused.intersection_update(behind)
+
+    def report_end(self) -> None:
+        """Log that the broker confirms events again, if it has for a while."""
+        if self._refused_at is None or self._refused:
+            return
+        if asyncio.get_running_loop().time() - self._refused_at > CALM:
+            self._refused_at = None
+            logger.warning("the broker confirms events again")
+
+    def _refuse(self, message: Advanced, error: Exception) -> None:
+        if self._refused_at is None:
+            logger.warning(
+                "the broker does not confirm events; they are kept and published when it does, steps go on",
+                process_id=str(message.process_id),
+                workflow=message.workflow,
+                error=str(error) or f"no confirm within {PATIENCE:g} s",
+            )
+        self._refused_at = asyncio.get_running_loop().time()
+        self._refused.add(message.workflow)
