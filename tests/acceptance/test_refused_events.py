@@ -8,6 +8,7 @@ from uuid import UUID
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
+from pamqp.common import FieldValue
 
 from tests.acceptance.client import EVENTS
 from tests.acceptance.conftest import MakeInstallation
@@ -15,7 +16,7 @@ from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import until
 
 QUEUE = "svc.reader.events"
-TAKES_ONE = {"x-max-length": 1, "x-overflow": "reject-publish"}
+TAKES_ONE: dict[str, FieldValue] = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
 
 class Reader:
@@ -74,13 +75,13 @@ def test_events_that_a_full_queue_refuses_come_later_in_order_and_no_step_waits_
     for program in [engine.coordinator(), engine.coordinator(), engine.consumer()]:
         program.ready()
     reader = Reader(engine)
-    process_ids = [engine.start("three_steps") for _ in range(5)]
+    process_ids = [engine.start("chain") for _ in range(5)]
     for process_id in process_ids:
         engine.wait_for(process_id, "completed")
     assert reader.depth() == 1
 
     reader.read()
-    later = [engine.start("three_steps") for _ in range(5)]
+    later = [engine.start("chain") for _ in range(5)]
     for process_id in later:
         engine.wait_for(process_id, "completed")
     assert_every_event_comes_in_order(engine, reader, process_ids + later)
@@ -89,7 +90,7 @@ def test_events_that_a_full_queue_refuses_come_later_in_order_and_no_step_waits_
 def test_events_that_were_refused_survive_their_coordinators_and_come_while_a_step_runs(
     installations: MakeInstallation,
 ) -> None:
-    """kill -9 of every coordinator while the queue is full and the processes are inside a step."""
+    """SIGKILL to every coordinator while the queue is full and the processes are inside a step."""
     engine = installations()
     coordinators = [engine.coordinator().ready(), engine.coordinator().ready()]
     engine.consumer().ready()
