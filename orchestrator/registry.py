@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from orchestrator.diagnostics import describe, locate
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, NotFoundError
-from orchestrator.workflow import Workflow
+from orchestrator.workflow import StepKind, Workflow
 
 _instances: dict[str, LazyWorkflowInstance] = {}
 
@@ -112,16 +112,22 @@ def queue_of(workflow: str, step: str | None) -> str | None:
 
 
 def step_queues() -> set[str]:
-    """Return all step queues that the project's workflows name, except broken ones, which run nowhere.
+    """Return all step queues that the project's workflows use, except broken ones, which run nowhere."""
+    return set().union(*step_queues_by_workflow().values())
+
+
+def step_queues_by_workflow() -> dict[str, set[str]]:
+    """Return the step queues that each of the project's workflows uses, except broken ones.
 
     Workflows that ship with the engine use the standard queues; their modules need not be imported for that.
     """
-    found: set[str] = set()
+    found: dict[str, set[str]] = {}
     for workflow in known_workflows():
         if ships_with_engine(workflow):
             continue
         with contextlib.suppress(DefinitionError):
-            found.update(leaf.queue for leaf in plan_of(workflow).leaves)
+            leaves = plan_of(workflow).leaves
+            found[workflow] = {leaf.queue for leaf in leaves if leaf.step.kind in (StepKind.RUN, StepKind.ACTION)}
     return found
 
 

@@ -85,7 +85,7 @@ def show(
     """
 
     async def body(context: CliContext) -> None:
-        from orchestrator.cli.queues import find_awaited_queue
+        from orchestrator.cli.queues import find_wait
         from orchestrator.db.callbacks import read_progress
         from orchestrator.db.lookup import find_process
         from orchestrator.db.processes.queries import read_log, read_process, read_state
@@ -102,15 +102,18 @@ def show(
                 if at > newest:
                     raise NotFoundError(f"the log has no entry {at}: its newest is {newest}")
                 known = state_after(entries, at)
-            queue = find_awaited_queue(context, summary)
+            wait = await find_wait(context, summary)
             form: JSON = None
             if summary.status == ProcessStatus.SUSPENDED:
                 from orchestrator.cli.watch import read_form
 
                 form = await read_form(context, database, process_id)
-        document = process_document(summary, entries, callback) | {"form": form, "queue": queue}
+        document = process_document(summary, entries, callback) | {
+            "form": form,
+            **({"queue": None, "waits_for": None, "readers": []} if wait is None else wait.document()),
+        }
         context.output.document(document if known is None else document | {"state": known})
-        header(context.output, summary, entries, callback, queue)
+        header(context.output, summary, entries, callback, wait)
         context.output.line()
         log_table(context.output, entries, traceback=traceback)
         if known is not None:

@@ -9,10 +9,11 @@ from rich.text import Text
 
 from orchestrator.broker.topology import FIXED_QUEUES, step_queue
 from orchestrator.cli.context import CliContext
+from orchestrator.cli.waiting import Wait
+from orchestrator.db.status import list_consumers, read_engine_status
 from orchestrator.errors import DefinitionError
 from orchestrator.registry import queue_of
 from orchestrator.types import ProcessStatus
-from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
 
 if TYPE_CHECKING:
     from orchestrator.broker.connection import QueueDepth
@@ -53,17 +54,17 @@ def is_unread(depth: QueueDepth | None) -> bool:
     return depth is not None and depth.ready > 0 and depth.consumers == 0
 
 
-def find_awaited_queue(context: CliContext, process: ProcessSummary) -> str | None:
-    """Return the step queue in which a process waits for a consumer, if it does and this program knows its workflow."""
+async def find_wait(context: CliContext, process: ProcessSummary) -> Wait | None:
+    """Return what a process waits for whose step no consumer has claimed; ``None`` for any other."""
     if process.status != ProcessStatus.RUNNING or process.claimed:
         return None
     try:
         context.load_workflows()
     except DefinitionError:
-        return None
-    return queue_of(process.workflow, process.step)
-
-
-def reader_of(queue: str) -> str:
-    """Return the command that reads a step queue."""
-    return "orchestrator consumer" if queue in {DEFAULT_QUEUE, TASK_QUEUE} else f"orchestrator consumer --queue {queue}"
+        queue = None
+    else:
+        queue = queue_of(process.workflow, process.step)
+    async with context.connection() as connection:
+        engine = await read_engine_status(connection)
+        consumers = await list_consumers(connection)
+    return Wait.of(process.workflow, queue, consumers, paused=engine.paused)

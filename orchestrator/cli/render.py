@@ -16,6 +16,7 @@ from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID
 from orchestrator.types import JSON, State
 
 if TYPE_CHECKING:
+    from orchestrator.cli.waiting import Wait
     from orchestrator.db.callbacks import CallbackProgress
     from orchestrator.db.processes.newest import ProcessSummary
     from orchestrator.db.status import EngineStatus
@@ -118,17 +119,17 @@ def header(
     process: ProcessSummary,
     entries: Sequence[LogEntry],
     callback: CallbackProgress | None,
-    queue: str | None,
+    wait: Wait | None,
 ) -> None:
     """Print what a process is and where it stands.
 
     Args:
-        queue: the step queue in which it waits for a consumer.
+        wait: what it waits for when no consumer has claimed its step.
     """
     place = f"  at '{clean(process.step)}'" if process.step is not None else ""
     runs = "  (a consumer runs it)" if process.claimed else ""
-    if queue is not None:
-        runs = f"  (waits for a consumer of the queue '{queue}')"
+    if wait is not None:
+        runs = f"  ({wait.summary()})"
     author = entries[-1].author if entries else process.actor
     lines: dict[str, tuple[str | Text | tuple[str, str], ...]] = {
         "process": (str(process.process_id),),
@@ -148,6 +149,8 @@ def header(
             lines["progress"] = (clean(json.dumps(callback.progress, ensure_ascii=False)),)
     for label, parts in lines.items():
         output.line((f"{label:<10}", "dim"), *parts)
+    for line in () if wait is None else wait.details():
+        output.line((f"{'reader':<10}", "dim"), line)
 
 
 def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -> None:

@@ -12,8 +12,9 @@ from orchestrator.broker.topology import FIXED_QUEUES, step_queue
 from orchestrator.cli.context import REFUSED, CliContext, execute, explain
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
-from orchestrator.cli.queues import UNATTENDED_AFTER, depth_cells, is_unread, measure_all, reader_of
+from orchestrator.cli.queues import UNATTENDED_AFTER, depth_cells, is_unread, measure_all
 from orchestrator.cli.render import engine_line, fields_of, seconds
+from orchestrator.cli.waiting import Wait, list_inabilities, reader_of
 from orchestrator.db.status import Unclaimed, list_consumers, list_unclaimed, read_engine_status
 from orchestrator.errors import ConfigurationError, DefinitionError, ServerUnavailableError
 from orchestrator.registry import queue_of, step_queues
@@ -32,9 +33,12 @@ def status(as_json: AsJson = False) -> None:
             consumers = await list_consumers(connection)
             unclaimed = await list_unclaimed(connection, UNATTENDED_AFTER)
         coded = list_coded_queues(context)
-        waiting = [Waiting(one, queue_of(one.workflow, one.step)) for one in unclaimed]
+        waiting = [
+            Waiting(one, Wait.of(one.workflow, queue_of(one.workflow, one.step), consumers, paused=engine.paused))
+            for one in unclaimed
+        ]
         needed = {DEFAULT_QUEUE, TASK_QUEUE, *(queue for one in consumers for queue in one.queues)}
-        needed |= {one.queue for one in waiting if one.queue is not None}
+        needed |= {one.wait.queue for one in waiting if one.wait.queue is not None}
         output, code = context.output, 0
         problem: ServerUnavailableError | ConfigurationError | None = None
         depths: dict[str, QueueDepth | None] = {}
@@ -52,6 +56,7 @@ def status(as_json: AsJson = False) -> None:
                 "status": engine.word,
                 "running": engine.running,
                 "consumers": [fields_of(one) for one in consumers],
+                "inabilities": list(list_inabilities(consumers)),
                 "unclaimed": [one.document() for one in waiting],
                 "queues": None
                 if problem
@@ -76,6 +81,8 @@ def status(as_json: AsJson = False) -> None:
             ],
             empty="no consumers: 'orchestrator consumer' starts one, 'orchestrator dev' one with a coordinator",
         )
+        for line in list_inabilities(consumers):
+            output.line((line, "red"))
         if problem is None:
             output.line()
             output.table(
@@ -83,7 +90,11 @@ def status(as_json: AsJson = False) -> None:
             )
             for line in advise(depths, waiting):
                 output.line((line, "red"))
-        else:
+        for one in waiting:
+            output.line()
+            for line in one.lines():
+                output.line((line, "yellow"))
+        if problem is not None:
             for line in explain(problem) or ():
                 output.complain(line)
         return code
@@ -93,14 +104,24 @@ def status(as_json: AsJson = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Steps that no consumer has claimed for a while; ``queue`` is ``None`` when this program does not know their workflow."""
+    """Steps that no consumer has claimed for a while, and what they wait for."""
 
     steps: Unclaimed
-    queue: str | None
+    wait: Wait
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return {**fields_of(self.steps), "queue": self.queue}
+        return {**fields_of(self.steps), **self.wait.document()}
+
+    def lines(self) -> Iterator[str]:
+        """Yield what people read about it."""
+        steps = self.steps
+        several, longest = ("processes stand", "the longest for") if steps.processes > 1 else ("process stands", "for")
+        yield (
+            f"{steps.processes} {several} at '{clean(steps.step)}' of '{clean(steps.workflow)}', {longest}"
+            f" {seconds(steps.longest)}: {self.wait.summary()}"
+        )
+        yield from (f"  • {line}" for line in self.wait.details())
 
 
 def list_coded_queues(context: CliContext) -> set[str]:
@@ -129,18 +150,10 @@ def advise(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) 
     unread = {
         name.removeprefix(prefix) for name, depth in depths.items() if name.startswith(prefix) and is_unread(depth)
     }
-    missed = {one.queue for one in waiting if one.queue is not None and not _is_read(depths.get(step_queue(one.queue)))}
+    queues = {one.wait.queue for one in waiting}
+    missed = {queue for queue in queues if queue is not None and not _is_read(depths.get(step_queue(queue)))}
     for queue in sorted(unread | missed):
         yield f"no consumer reads {step_queue(queue)}: start '{reader_of(queue)}'"
-    for one in waiting:
-        if one.queue is None:
-            steps = one.steps
-            several = f"{steps.processes} processes wait" if steps.processes > 1 else "1 process waits"
-            yield (
-                f"{several} for a consumer at '{clean(steps.step)}' of '{clean(steps.workflow)}', for"
-                f" {seconds(steps.longest)}; this program does not know that step (ORCHESTRATOR_WORKFLOWS), and so not its"
-                " queue"
-            )
 
 
 def _is_read(depth: QueueDepth | None) -> bool:

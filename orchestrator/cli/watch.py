@@ -11,7 +11,7 @@ from uuid import UUID
 from orchestrator.cli.context import REFUSED, CliContext
 from orchestrator.cli.forms import resume_command, show_form
 from orchestrator.cli.output import Output, clean
-from orchestrator.cli.queues import UNATTENDED_AFTER, find_awaited_queue, reader_of
+from orchestrator.cli.queues import UNATTENDED_AFTER, find_wait
 from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
 from orchestrator.db.callbacks import read_progress
 from orchestrator.db.processes.newest import ProcessSummary
@@ -20,7 +20,6 @@ from orchestrator.db.processes.queries import (
     read_process,
 )
 from orchestrator.db.session import Database, is_connection_error
-from orchestrator.db.status import list_consumers
 from orchestrator.engine.log import LogEntry, count_tries
 from orchestrator.errors import OrchestratorError
 from orchestrator.types import JSON, ProcessStatus
@@ -40,7 +39,8 @@ class _Seen:
     process: ProcessSummary | None = None
     entries: list[LogEntry] = field(default_factory=list)
     moved_at: float = 0.0
-    hinted: bool = False
+    asked_at: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 async def follow(
@@ -109,20 +109,18 @@ async def _catch_up(context: CliContext, database: Database, process_id: UUID, s
 
 
 async def _hint(context: CliContext, seen: _Seen) -> None:
-    """Print a note, once, when no consumer seems to run the step."""
-    if seen.hinted or asyncio.get_running_loop().time() - seen.moved_at < UNATTENDED_AFTER:
+    """Print a note when no consumer runs the step for a while, and again when the reason is another one."""
+    now = asyncio.get_running_loop().time()
+    if min(now - seen.moved_at, now - seen.asked_at) < UNATTENDED_AFTER:
         return
-    seen.hinted = True
-    if seen.process is None or seen.process.status != ProcessStatus.RUNNING or seen.process.claimed:
-        return
-    async with context.connection() as connection:
-        consumers = await list_consumers(connection)
-    alive = [one for one in consumers if one.alive]
-    queue = find_awaited_queue(context, seen.process)
-    if not alive:
-        context.output.complain("note: no consumer is running; 'orchestrator dev' starts a coordinator and a consumer")
-    elif queue is not None and not any(queue in one.queues for one in alive):
-        context.output.complain(f"note: no consumer reads the queue {queue!r}: '{reader_of(queue)}' starts one")
+    seen.asked_at = now
+    assert seen.process is not None  # noqa: S101 - it was read before
+    wait = await find_wait(context, seen.process)
+    notes = [wait.summary(), *wait.details()] if wait is not None and wait.is_stuck else []
+    if notes != seen.notes:
+        seen.notes = notes
+        for note in notes:
+            context.output.complain(f"note: {note}")
 
 
 async def _conclude(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+from pydantic_core import from_json
 
 if TYPE_CHECKING:
     from orchestrator.db.session import Driver
@@ -24,7 +27,8 @@ SELECT {IS_PAUSED} AS paused,
 _CONSUMERS = f"""
 SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_interval, c.presumed_dead_after,
        GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for, NOT {IS_SILENT} AS alive,
-       (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running
+       (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running,
+       c.knows::text AS knows, COALESCE(c.broken, '{{}}')::text AS broken
   FROM consumers c
  ORDER BY c.name
 """  # noqa: S608 - built from constants
@@ -63,6 +67,8 @@ class ConsumerSighting:
         heartbeat_interval, presumed_dead_after: its own settings, by which others judge its silence.
         silent_for: seconds since its last heartbeat, by the database's clock.
         alive: whether that is less than ``presumed_dead_after``.
+        knows: workflow → the fingerprint of its plan, of those that it can run; ``None`` when it has not reported.
+        broken: workflow → why it cannot be run there.
     """
 
     name: str
@@ -75,6 +81,22 @@ class ConsumerSighting:
     silent_for: float
     alive: bool
     running: int
+    knows: Mapping[str, str] | None
+    broken: Mapping[str, str]
+
+    def explain_inability(self, workflow: str, plan: str | None = None) -> str | None:
+        """Return why this consumer cannot run a workflow, as a predicate; ``None`` when it can.
+
+        Args:
+            plan: the fingerprint of the plan that it must have; ``None`` for any.
+        """
+        if workflow in self.broken:
+            return f"cannot run '{workflow}': {self.broken[workflow]}"
+        if self.knows is None:
+            return None
+        if workflow not in self.knows:
+            return f"does not know '{workflow}'"
+        return None if plan in (None, self.knows[workflow]) else f"has another plan of '{workflow}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +118,17 @@ async def read_engine_status(connection: Driver) -> EngineStatus:
 async def list_consumers(connection: Driver) -> list[ConsumerSighting]:
     """Return all consumers, by name."""
     rows = await connection.fetch(_CONSUMERS)
-    return [ConsumerSighting(**{**row, "queues": tuple(row["queues"])}) for row in rows]
+    return [
+        ConsumerSighting(
+            **{
+                **row,
+                "queues": tuple(row["queues"]),
+                "knows": None if row["knows"] is None else from_json(row["knows"]),
+                "broken": from_json(row["broken"]),
+            }
+        )
+        for row in rows
+    ]
 
 
 async def list_unclaimed(connection: Driver, after: float) -> list[Unclaimed]:
