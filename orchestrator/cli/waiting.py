@@ -96,7 +96,7 @@ class Wait:
             reason = f"runs {one.running} steps, at most {one.concurrency}" if one.inability is None else one.inability
             yield f"{clean(one.name)} {reads}{clean(reason)}"
         if len(shown) > MAX_NAMES:
-            yield f"so {len(shown) - MAX_NAMES} more"
+            yield f"and {len(shown) - MAX_NAMES} more"
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -126,11 +126,11 @@ def list_inabilities(consumers: Sequence[ConsumerSighting]) -> Iterator[str]:
         for workflow in sorted({*queues, *one.broken}):
             reads = workflow in one.broken or queues[workflow] & set(one.queues)
             if reads and (inability := one.explain_inability(workflow)) is not None:
-                found.setdefault(inability.replace(f"'{workflow}'", "{}"), []).append(workflow)
+                found.setdefault(inability.replace(f"'{workflow}'", "{}", 1), []).append(workflow)
         for reason, workflows in found.items():
             names = ", ".join(f"'{clean(name)}'" for name in workflows[:MAX_NAMES])
             more = f" and {len(workflows) - MAX_NAMES} more" if len(workflows) > MAX_NAMES else ""
-            yield f"{clean(one.name)} {clean(reason.replace('{}', names + more))}"
+            yield f"{clean(one.name)} {clean(reason.replace('{}', names + more, 1))}"
 
 
 def reader_of(queue: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
 from tests.acceptance.programs import Program
@@ -64,8 +66,23 @@ def test_a_process_that_no_consumer_can_run_goes_on_as_soon_as_one_comes(install
     until(lambda: engine.value("SELECT dispatches FROM processes"), "its command is dropped")
     assert count_declined(wrong) == 1
 
+    because = f"{socket.gethostname()}:{wrong.pid} reads this queue, but does not know 'three_steps'"
+    watching = engine.run("watch", "watch", str(process_id))
+    shown = engine.command("show", str(process_id)).stdout
+    assert because in shown
+    assert "no consumer of the queue 'default' can run it" in shown
+    until(lambda: because in watching.output(), "whoever watches the process learns why it stands still")
+    status = engine.command("status").stdout
+    assert because in status
+    assert "1 process stands at 'First' of 'three_steps'" in status
+    (unclaimed,) = engine.json("status")["unclaimed"]
+    (reader,) = unclaimed["readers"]
+    assert (unclaimed["queue"], reader["inability"]) == ("default", "does not know 'three_steps'")
+
     engine.consumer().ready()
     engine.wait_for(process_id, "completed")
+    assert watching.exit_code() == 0
+    assert engine.json("status")["unclaimed"] == []
 
 
 def test_a_consumer_without_a_library_leaves_the_steps_that_need_it_to_others(
@@ -82,6 +99,14 @@ def test_a_consumer_without_a_library_leaves_the_steps_that_need_it_to_others(
     until(lambda: count_declined(wrong), "the only consumer declines the step")
     engine.wait_for(other, "completed")
     assert engine.status(process_id) == "running"
+    because = "the module 'needs_library' cannot be imported: ModuleNotFoundError: No module named 'library_of_lab'"
+    (line,) = [one for one in wrong.output().splitlines() if "its code is broken" in one and because in one]
+    assert "workflow=only_in_database" in line
+    assert because in engine.command("show", str(process_id)).stdout
+    assert (
+        f"{socket.gethostname()}:{wrong.pid} cannot run 'only_in_database': {because}"
+        in engine.command("status").stdout
+    )
 
     engine.consumer(**library).ready()
     engine.wait_for(process_id, "completed")
