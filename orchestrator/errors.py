@@ -26,6 +26,7 @@
     │ ├ ConcurrentSessionError       several tasks have used a step's session at once
     │ ├ InvalidResultError           a step returned something the state cannot hold
     │ ├ MissingArgumentError         the state lacks what a step requests
+    │ ├ UnreadableStateError         the database holds something in the state that cannot be read
     │ ├ StepTimeoutError
     │ ├ ConcurrentChangeError        a subscription was changed between load and save
     │ ├ SubscriptionLockedError      another process holds the subscription's lock
@@ -221,11 +222,15 @@ class ConcurrentSessionError(StepError):
 
 
 class InvalidResultError(StepError):
-    """A step returned something that is not a dict, is not JSON, or is too large."""
+    """A step returned something that is not a dict, cannot be stored as JSON, or is too large."""
 
 
 class MissingArgumentError(StepError):
     """The state lacks a value that a step requests, or holds one of the wrong type."""
+
+
+class UnreadableStateError(StepError):
+    """The state of a process holds something that cannot be read; the text names the key, and the way out."""
 
 
 class StepTimeoutError(StepError):

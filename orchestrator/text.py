@@ -35,6 +35,15 @@ def format_message(error: BaseException) -> str:
     return sanitise(text or type(error).__name__)
 
 
+def format_object(value: object) -> str:
+    """Return how Python shows a value, or its class when that fails: it may be too deep, or an author's."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return sanitise(text)
+
+
 def format_error(error: BaseException) -> str:
     """Return an error's class and message."""
     name, message = type(error).__name__, format_message(error)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 from uuid import UUID
 
 import structlog
-from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.contextvars import bind_contextvars
 
@@ -106,17 +104,16 @@ class Handlers:
         token = delivery.correlation_id
         if not token:
             raise MessageError("the callback has no correlation_id: it must be the token that the job came with")
-        payload = _parse_object(delivery.body)
         try:
             async with self._database.transaction() as session:
                 match delivery.routing_key:
                     case MessageType.CALLBACK_COMPLETED:
-                        message = await receive(session, token, COMPLETED, payload, self._limits)
+                        message = await receive(session, token, COMPLETED, delivery.body, self._limits)
                     case MessageType.CALLBACK_FAILED:
-                        message = await receive(session, token, FAILED, payload, self._limits)
+                        message = await receive(session, token, FAILED, delivery.body, self._limits)
                     case MessageType.CALLBACK_PROGRESS:
                         message = None
-                        await report_progress(session, token, payload)
+                        await report_progress(session, token, delivery.body)
                     case _:
                         raise MessageError(f"there is no callback of kind {delivery.routing_key!r}")
         except CallbackRefusedError as error:
@@ -223,13 +220,3 @@ def _find_key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: D
     if key is not None and "\0" in key:
         raise MessageError("the message_id has a null character, which the database cannot hold")
     return key
-
-
-def _parse_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise MessageError(f"the body is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise MessageError("the body must be a JSON object")
-    return value

@@ -12,12 +12,12 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import from_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import Driver, to_jsonb
 from orchestrator.engine.decision import CallbackChange, CloseCallback, OpenCallback, ParkCallback
+from orchestrator.engine.state import read_leniently, read_value
 from orchestrator.types import JSON
 
 _CLOSE = """
@@ -65,6 +65,7 @@ class StoredCallback:
     Args:
         timeout: seconds from the action's commit to the deadline.
         outcome: the external system's answer, and ``payload`` what came with it; ``None`` until then.
+        unreadable: why the payload in the row cannot be read.
     """
 
     token_hash: bytes
@@ -74,6 +75,7 @@ class StoredCallback:
     deadline: datetime | None
     outcome: str | None
     payload: JSON
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +156,19 @@ async def read_progress(session: AsyncSession, process_id: UUID) -> CallbackProg
     row = (await session.execute(_READ_PROGRESS, {"process_id": process_id})).one_or_none()
     if row is None:
         return None
-    return CallbackProgress(row.step, row.status, _json(row.progress), row.deadline, row.created_at)
+    return CallbackProgress(
+        row.step, row.status, row.progress and read_leniently(row.progress), row.deadline, row.created_at
+    )
 
 
 def _callback(row: Any) -> StoredCallback | None:
     if row is None:
         return None
+    payload, unreadable = None, None
+    try:
+        payload = None if row.payload is None else read_value(row.payload)
+    except ValueError as error:
+        unreadable = str(error)
     return StoredCallback(
-        row.token_hash, row.position, row.status, row.timeout, row.deadline, row.outcome, _json(row.payload)
+        row.token_hash, row.position, row.status, row.timeout, row.deadline, row.outcome, payload, unreadable
     )
-
-
-def _json(written: str | None) -> JSON:
-    value: JSON = None if written is None else from_json(written)
-    return value

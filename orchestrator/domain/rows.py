@@ -9,7 +9,7 @@ from uuid import UUID
 from orchestrator.db.subscriptions import Columns, Links, StoredBlock, StoredSubscription
 from orchestrator.domain.definition import find_family
 from orchestrator.domain.model import Block, DomainModel, Subscription, describe
-from orchestrator.domain.serialization import check_null_characters, serialize
+from orchestrator.domain.serialization import check_texts, serialize
 from orchestrator.errors import ModelError
 
 MAX_DEPTH = 100
@@ -91,7 +91,7 @@ def build_block_row(block: Block, links: Links | None = None) -> StoredBlock:
     Raises:
         ModelError: a value cannot be written as JSON.
     """
-    check_null_characters(block, {"label": block.label})
+    check_texts(block, {"label": block.label})
     if links is None:
         links = {place: one.subscription_instance_id for place, one in _find_blocks(block).items()}
     return StoredBlock(block.product_block_name, block.owner_subscription_id, block.label, serialize(block), links)
@@ -105,7 +105,7 @@ def build_rows(subscription: Subscription, tree: Tree) -> StoredSubscription:
     """
     mine = subscription.subscription_id
     texts = {name: getattr(subscription, name) for name in ("customer_id", "description", "note")}
-    check_null_characters(subscription, texts)
+    check_texts(subscription, texts)
     columns = Columns(
         subscription.product.product_id,
         **texts,

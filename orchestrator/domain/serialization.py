@@ -14,14 +14,14 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, RootModel, ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from orchestrator.db.subscriptions import StoredBlock
 from orchestrator.domain.annotations import has_union
 from orchestrator.domain.model import Block, DomainModel, describe
-from orchestrator.engine.state import has_null_character
+from orchestrator.engine.state import read_back
 from orchestrator.errors import ModelError
-from orchestrator.text import format_problem
+from orchestrator.text import format_problem, sanitise
 from orchestrator.types import JSON
 
 Model = TypeVar("Model", bound=DomainModel)
@@ -57,16 +57,14 @@ def serialize(block: Block) -> dict[str, JSON]:
     """
     names = type(block).__shape__.values
     try:
-        text = _to_json(block, *names)
-        values: dict[str, JSON] = from_json(text, allow_inf_nan=False)
+        values = read_back(_to_json(block, *names))
     except PydanticSerializationError as error:
         raise ModelError(f"{describe(block)} holds something that JSON cannot hold: {error}") from error
     except ValueError as error:
-        # NaN and infinity can be written, but not read again; the reader names no more than a column of the text.
-        wrong = ", ".join(name for name in names if not _is_readable(_to_json(block, name)))
-        raise ModelError(f"{describe(block)} holds something that JSON cannot hold, in {wrong}: {error}") from error
-    if b"\\u0000" in text:
-        check_null_characters(block, values)
+        # What can be written cannot always be stored and read again; the text does not name the field.
+        wrong = ", ".join(name for name in names if not _is_storable(_to_json(block, name)))
+        raise ModelError(f"{describe(block)} holds something that cannot be stored, in {wrong}: {error}") from error
+    assert isinstance(values, dict)  # noqa: S101 - the fields of a block by their names
     for name in names:
         value = block.__dict__[name]
         if value is None:
@@ -83,23 +81,25 @@ def _to_json(block: Block, *names: str) -> bytes:
     )
 
 
-def _is_readable(text: bytes) -> bool:
+def _is_storable(text: bytes) -> bool:
     try:
-        from_json(text, allow_inf_nan=False)
+        read_back(text)
     except ValueError:
         return False
     return True
 
 
-def check_null_characters(model: DomainModel, values: Mapping[str, JSON]) -> None:
-    """Check that no value has a null character, which PostgreSQL cannot hold.
+def check_texts(model: DomainModel, texts: Mapping[str, str | None]) -> None:
+    """Check that PostgreSQL can hold the texts of a row.
 
     Raises:
-        ModelError: one has.
+        ModelError: it cannot.
     """
-    for name, value in values.items():
-        if has_null_character(value):
-            raise ModelError(f"{name} of {describe(model)} has a null character, which the database cannot hold")
+    for name, text in texts.items():
+        if text is not None and text != sanitise(text):
+            raise ModelError(
+                f"{name} of {describe(model)} has a null character or half of a surrogate pair, which the database cannot hold"
+            )
 
 
 def _sort_sets(value: object, written: JSON) -> JSON:

@@ -24,7 +24,7 @@ from orchestrator.engine.events import Event, Failure, Loss, Stamp
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import SYSTEM, Process
 from orchestrator.engine.transitions import TRANSITIONS, refusal
-from orchestrator.errors import FencedError, IllegalTransitionError, WorkflowChangedError
+from orchestrator.errors import FencedError, IllegalTransitionError, UnreadableStateError, WorkflowChangedError
 from orchestrator.text import format_error, format_traceback, shorten
 from orchestrator.types import ProcessStatus, State, StepStatus
 from orchestrator.workflow import StepKind
@@ -121,7 +121,9 @@ class _Draft:
         state = {**self.process.state, **entry.delta}
         for key in entry.removed:
             state.pop(key, None)
-        self.change(sequence=entry.sequence, state=state)
+        gone = {*entry.delta, *entry.removed}
+        unreadable = {key: why for key, why in self.process.unreadable.items() if key not in gone}
+        self.change(sequence=entry.sequence, state=state, unreadable=unreadable)
         self.entries.append(entry)
 
     def log_step(
@@ -182,6 +184,11 @@ class _Draft:
         while position < len(self.plan):
             leaf = self.plan.leaves[position]
             self.change(position=position, step=leaf.step.name, entered=False, failures=0, lost=0, interruptions=0)
+            try:
+                self.process.require_readable()
+            except UnreadableStateError as error:
+                self.fail(leaf, Failure(type(error).__name__, str(error)))
+                return
             try:
                 end = leaf.find_refusal(self.process.state)
             except (Exception, SystemExit) as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
+from orchestrator.errors import UnreadableStateError
 from orchestrator.types import ProcessStatus, State
 
 SYSTEM = "SYSTEM"
@@ -27,6 +29,7 @@ class Process:
         crashes: child processes in a row that died while running the present step alone.
         rewinds: how often a retry has gone back to the action of a callback step.
         state: what the process knows.
+        unreadable: keys of the state whose values cannot be read, each with the reason; they are not in ``state``.
         started_by: who started the process.
         actor: who started, resumed or retried it last: the author of the steps that run now.
         assignee: who is to act on it now; ``SYSTEM`` for the engine itself.
@@ -49,6 +52,7 @@ class Process:
     crashes: int = 0
     rewinds: int = 0
     assignee: str = SYSTEM
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def idempotency_key(self, step: str) -> str:
         """Return a UUID that names this step of this process to external systems: the same on every attempt.
@@ -57,3 +61,16 @@ class Process:
         """
         key = uuid5(self.process_id, step)
         return str(uuid5(key, str(self.rewinds)) if self.rewinds else key)
+
+    def require_readable(self) -> None:
+        """Check that the whole state could be read: nothing is decided or run with a part of it.
+
+        Raises:
+            UnreadableStateError: a key cannot be read.
+        """
+        if self.unreadable:
+            keys = "; ".join(f"the value of {key!r}: {reason}" for key, reason in self.unreadable.items())
+            raise UnreadableStateError(
+                f"the state of this process cannot be read ({keys}): replace or remove it with 'orchestrator patch"
+                f" {self.process_id}' and retry, or abort the process"
+            )

@@ -1,18 +1,36 @@
-"""What may enter a process's state: JSON, and not too much of it."""
+"""What may be stored as JSON – in a process's state, its log, callbacks and subscriptions – and how that is read again.
+
+PostgreSQL keeps more than can be read here: it nests thousands of levels, and its numbers have 131,072 digits. So whatever is
+stored has gone through :func:`read_back`, and what comes from a row through :func:`read_object`, because rows may be older than
+this rule, or changed by hand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import from_json, to_json
 
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS
 from orchestrator.errors import InvalidResultError
-from orchestrator.types import State
+from orchestrator.types import JSON, State
+
+MAX_NESTING = 100
+"""Levels of dicts and lists that a stored value has at most, those that it is stored within included. pydantic reads 200 and
+writes 254, Python's own reader about 900, PostgreSQL thousands. A value is read within others, too: a block's within its
+subscription's row, which are four levels more."""
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]', re.DOTALL)
+_EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
+_WHOLE = 1e15
+"""PostgreSQL gives numbers back without an exponent, and so whole ones from here on without a decimal point."""
 
 
 def canonical(returned: object, what: str) -> State:
-    """Return the JSON object that a returned value stands for, as Python values.
+    """Return the JSON object that a returned value stands for, as it will be read from the database.
 
     Dates, UUIDs, enums, dataclasses and pydantic models are written as pydantic writes them.
 
@@ -20,7 +38,7 @@ def canonical(returned: object, what: str) -> State:
         what: names the source in error texts, for example ``"the step 'Reserve a VLAN'"``.
 
     Raises:
-        InvalidResultError: it is not a dict, or holds something that JSON or the database cannot hold.
+        InvalidResultError: it is not a dict, or holds something that cannot be stored and read again.
     """
     if returned is None:
         return {}
@@ -32,13 +50,40 @@ def canonical(returned: object, what: str) -> State:
     if wrong:
         raise InvalidResultError(f"{what} returned the key {wrong[0]!r}: state keys are strings")
     try:
-        text = to_json(dict(returned), inf_nan_mode="constants")
-        value = from_json(text, allow_inf_nan=False)
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise InvalidResultError(f"{what} returned something that is not JSON: {error}") from error
-    if b"\\u0000" in text and has_null_character(value):
-        raise InvalidResultError(f"{what} returned a string with a null character, which the database cannot hold")
-    return dict(value)
+        value = store_and_read(dict(returned))
+    except ValueError as error:
+        raise InvalidResultError(f"{what} returned something that cannot be stored as JSON: {error}") from error
+    assert isinstance(value, dict)  # noqa: S101 - a dict was written
+    return value
+
+
+def store_and_read(value: object, *, within: int = 0) -> JSON:
+    """Return what the database will give back for a value; arguments and errors are those of :func:`read_back`."""
+    try:
+        text = to_json(value, inf_nan_mode="constants")
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+    return read_back(text, within=within)
+
+
+def read_back(text: bytes, *, within: int = 0) -> JSON:
+    """Return the value that the database will give back for a JSON text.
+
+    Args:
+        within: levels of dicts and lists in which it will be stored.
+
+    Raises:
+        ValueError: the database cannot hold it, or it could not be read or written again; the text says why.
+    """
+    # Counting brackets is quick, and nearly always enough.
+    if text.count(b"[") + text.count(b"{") + within > MAX_NESTING:
+        nesting = measure_nesting(text) + within
+        if nesting > MAX_NESTING:
+            raise ValueError(describe_nesting(nesting))
+    value: JSON = from_json(text, allow_inf_nan=False)
+    if b"\\u0000" in text and _has_null_character(value):
+        raise ValueError("a string has a null character, which the database cannot hold")
+    return _as_numeric(value) if _EXPONENT.search(text) else value
 
 
 def check_size(state: State, *, soft: int, hard: int) -> str | None:
@@ -63,10 +108,99 @@ def check_size(state: State, *, soft: int, hard: int) -> str | None:
     return None
 
 
-def has_null_character(value: object) -> bool:
-    """Return whether a text in a JSON value, a key included, has the one character that PostgreSQL cannot store."""
+def measure_nesting(text: bytes) -> int:
+    """Return how many levels of dicts and lists a JSON text has."""
+    depth = deepest = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in {b"[", b"{"}:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in {b"]", b"}"}:
+            depth -= 1
+    return deepest
+
+
+def describe_nesting(nesting: int) -> str:
+    """Say that a value has too many levels."""
+    return f"it is nested {nesting} levels deep, and {MAX_NESTING} are the limit"
+
+
+def read_value(text: str) -> JSON:
+    """Return the value in a column of a row.
+
+    Raises:
+        ValueError: it cannot be read; the text says why.
+    """
+    try:
+        value: JSON = from_json(text)
+    except ValueError as error:
+        nesting = measure_nesting(text.encode())
+        # What PostgreSQL gives is JSON, so the other reason that is left is a number with thousands of digits.
+        raise ValueError(describe_nesting(nesting) if nesting > MAX_NESTING else f"it has a {error}") from error
+    return value
+
+
+def read_object(text: str) -> tuple[State, Mapping[str, str]]:
+    """Return what can be read of the JSON object in a column of a row, and why each of the other keys cannot be read.
+
+    Something that is not an object counts as one that cannot be read, under an empty key.
+    """
+    unreadable = {}
+    try:
+        value = read_value(text)
+    except ValueError as error:
+        if not text.startswith("{"):
+            return {}, {"": str(error)}
+        value = {}
+        for member in split(text):
+            key, written = _split_member(member)
+            try:
+                value[key] = read_value(written)
+            except ValueError as error:
+                unreadable[key] = str(error)
+    return (value, unreadable) if isinstance(value, dict) else ({}, {"": "it is not a JSON object"})
+
+
+def read_leniently(text: str | None) -> State:
+    """Return the JSON object in a column of a row for people, with a remark in place of each value that cannot be read."""
+    value, unreadable = read_object(text or "{}")
+    return {**value, **{key: f"[cannot be read: {reason}]" for key, reason in unreadable.items()}}
+
+
+def split(text: str) -> Iterator[str]:
+    """Yield the texts of the members of a JSON object (``"key": value``), or of the items of an array."""
+    encoded = text.encode()
+    depth = start = 0
+    for token in _TOKEN.finditer(encoded):
+        mark = token[0]
+        if mark in {b"[", b"{"}:
+            depth += 1
+            start = token.end() if depth == 1 else start
+        elif mark in {b"]", b"}"}:
+            depth -= 1
+        if depth == (mark == b",") and mark in {b",", b"]", b"}"}:
+            if member := encoded[start : token.start()].decode().strip():
+                yield member
+            start = token.end()
+
+
+def _split_member(member: str) -> tuple[str, str]:
+    key, end = json.JSONDecoder().raw_decode(member)
+    return key, member[end:].lstrip().removeprefix(":")
+
+
+def _has_null_character(value: JSON) -> bool:
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, dict):
-        return any(has_null_character(key) or has_null_character(item) for key, item in value.items())
-    return isinstance(value, list) and any(has_null_character(item) for item in value)
+        return any(_has_null_character(key) or _has_null_character(item) for key, item in value.items())
+    return isinstance(value, list) and any(_has_null_character(item) for item in value)
+
+
+def _as_numeric(value: JSON) -> JSON:
+    """Return a value with its numbers as PostgreSQL gives them back."""
+    if isinstance(value, float) and abs(value) > _WHOLE:
+        return int(Decimal(repr(value)))
+    if isinstance(value, dict):
+        return {key: _as_numeric(item) for key, item in value.items()}
+    return [_as_numeric(item) for item in value] if isinstance(value, list) else value

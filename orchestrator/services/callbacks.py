@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import structlog
+from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import callbacks
@@ -14,12 +16,20 @@ from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
 from orchestrator.engine.events import CallbackCompleted, CallbackFailed, Event, Failure
 from orchestrator.engine.process import Process
-from orchestrator.engine.state import canonical, check_size
+from orchestrator.engine.state import (
+    MAX_NESTING,
+    canonical,
+    check_size,
+    describe_nesting,
+    measure_nesting,
+    store_and_read,
+)
 from orchestrator.errors import (
     CallbackRefusedError,
     DefinitionError,
     InvalidInputError,
     InvalidResultError,
+    MessageError,
     NotFoundError,
 )
 from orchestrator.messages import Advanced
@@ -33,6 +43,12 @@ logger = structlog.get_logger(__name__)
 COMPLETED, FAILED = "completed", "failed"
 """The outcomes that an external system can report."""
 
+UNUSABLE = "unusable"
+"""The outcome that is kept of an answer that no state could hold: its sender would only send the same again."""
+
+_REASON = "error"
+"""The key of a payload under which an external system says why its job failed."""
+
 _REFUSALS = {
     "used": "this callback was already answered",
     "failed": "this callback was already answered",
@@ -41,8 +57,8 @@ _REFUSALS = {
 }
 
 
-async def receive(session: AsyncSession, token: str, outcome: str, payload: State, limits: Limits) -> Advanced | None:
-    """Accept an external system's answer.
+async def receive(session: AsyncSession, token: str, outcome: str, body: bytes, limits: Limits) -> Advanced | None:
+    """Accept an external system's answer. One that is nested too deeply for the state fails its step.
 
     Returns:
         The message to publish, or ``None`` when the answer came before the action's commit: then it is kept, and applied
@@ -50,16 +66,14 @@ async def receive(session: AsyncSession, token: str, outcome: str, payload: Stat
 
     Raises:
         CallbackRefusedError: the token is unknown, or its callback is closed.
+        MessageError: the body is not a JSON object.
         InvalidInputError: the payload cannot enter a state.
     """
+    outcome, payload = _read_answer(outcome, body)
     callback, process = await _lock(session, token)
     _require_open(callback)
     if callback.outcome is not None:
         raise CallbackRefusedError("used", _REFUSALS["used"])
-    try:
-        payload = canonical(payload, "the callback")
-    except InvalidResultError as error:
-        raise InvalidInputError(str(error)) from error
     if callback.deadline is not None and callback.deadline <= await read_time(session):
         raise CallbackRefusedError("expired", _REFUSALS["expired"])
     await callbacks.store_answer(session, callback, outcome, payload)
@@ -75,35 +89,27 @@ async def receive(session: AsyncSession, token: str, outcome: str, payload: Stat
     return await apply_answer(session, process, replace(callback, outcome=outcome, payload=payload), limits)
 
 
-async def report_progress(session: AsyncSession, token: str, progress: State) -> None:
+async def report_progress(session: AsyncSession, token: str, body: bytes) -> None:
     """Store the newest progress report of an external job, for operators to see.
 
     Raises:
-        CallbackRefusedError, InvalidInputError: as :func:`receive`.
+        CallbackRefusedError, InvalidInputError, MessageError: as :func:`receive`.
     """
+    progress = _read_payload(body, "the progress report")
     callback, _ = await _lock(session, token)
     _require_open(callback)
-    try:
-        progress = canonical(progress, "the progress report")
-    except InvalidResultError as error:
-        raise InvalidInputError(str(error)) from error
     await callbacks.store_progress(session, callback, progress)
 
 
 async def apply_answer(session: AsyncSession, process: Process, callback: StoredCallback, limits: Limits) -> Advanced:
     """Let a parked process continue with the answer in its callback; both are locked."""
     plan = plan_of(process.workflow)
-    event: Event
-    if callback.outcome == COMPLETED:
-        event = CallbackCompleted(callback.position, callback.payload)
-    else:
-        event = CallbackFailed(callback.position, _failure(callback.payload))
-    decision = decide_or_fail(plan, process, event)
     try:
+        decision = decide_or_fail(plan, process, _event(callback))
         if callback.outcome == COMPLETED:
             check_size(decision.process.state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except InvalidResultError as error:
-        # The token is used: the sender cannot send a smaller answer, and a process that kept waiting would wait for ever.
+        # The token is used: the sender cannot send another answer, and a process that kept waiting would wait for ever.
         failure = Failure(type(error).__name__, f"the callback's answer cannot be taken: {error}")
         decision = decide_or_fail(plan, process, CallbackFailed(callback.position, failure))
     return await store(session, plan, process, decision, limits)
@@ -116,9 +122,64 @@ def _require_open(callback: StoredCallback) -> None:
         )
 
 
+def _read_answer(outcome: str, body: bytes) -> tuple[str, State]:
+    """Return an answer as it is stored. It stands within the state, or within the details of a failure."""
+    nesting = measure_nesting(body) + 1
+    if nesting > MAX_NESTING and _is_json(body):
+        return UNUSABLE, {_REASON: describe_nesting(nesting)}
+    return outcome, _read_payload(body, "the callback")
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def _read_payload(body: bytes, what: str) -> State:
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MessageError(f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise MessageError("the body must be a JSON object")
+    try:
+        return canonical(value, what)
+    except InvalidResultError as error:
+        raise InvalidInputError(str(error)) from error
+
+
+def _event(callback: StoredCallback) -> Event:
+    """Return the event that an answer stands for.
+
+    Raises:
+        InvalidResultError: it cannot enter the state.
+    """
+    if callback.unreadable is not None:
+        raise InvalidResultError(f"it cannot be read: {callback.unreadable}")
+    if callback.outcome == UNUSABLE:
+        raise InvalidResultError(str(_read_reason(callback.payload)))
+    try:
+        # Rows may be older than this rule.
+        payload = store_and_read(callback.payload, within=1)
+    except ValueError as error:
+        raise InvalidResultError(str(error)) from error
+    if callback.outcome == COMPLETED:
+        return CallbackCompleted(callback.position, payload)
+    return CallbackFailed(callback.position, _failure(payload))
+
+
+def _read_reason(payload: JSON) -> str | None:
+    text = payload.get(_REASON) if isinstance(payload, dict) else None
+    return text if isinstance(text, str) and text else None
+
+
 def _failure(payload: JSON) -> Failure:
-    text = payload.get("error") if isinstance(payload, dict) else None
-    reason = text if isinstance(text, str) and text else "the external system gave no reason"
+    reason = _read_reason(payload) or "the external system gave no reason"
     return Failure("CallbackFailedError", f"the external system reports failure: {reason}", details=payload)
 
 

@@ -29,7 +29,7 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.hooks import authorize, check_input, run_form
+from orchestrator.services.hooks import authorize, check_input, check_pages, run_form
 from orchestrator.services.injection import load_arguments
 from orchestrator.services.reconcile import look
 from orchestrator.services.results import make_stamp, store
@@ -60,6 +60,7 @@ async def resume(
         ConflictError: the process waits for no input and has not failed, or another request was faster; the key was used
             for a different command.
     """
+    check_pages(inputs)
     process = await load_process(session, process_id)
     command = Command(process_id, key, ("resume", list(inputs), seen))
     # After the process was read: a request that moved it with this key has committed both together.
@@ -146,7 +147,7 @@ async def patch(
     _refuse_if_moved(process, seen)
     await _authorize(process, user, Action.PATCH)
     delta = check_input(changes, "the patch", limits, process.state)
-    unknown = [key for key in removed if key not in process.state]
+    unknown = [key for key in removed if key not in process.state and key not in process.unreadable]
     if unknown:
         raise InvalidInputError(f"the state has no key {unknown[0]!r} to remove")
     both = [key for key in removed if key in delta]
@@ -269,6 +270,7 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
         "session": session,
     }
     try:
+        process.require_readable()
         loaded = await load_arguments(session, leaf.arguments, process.state)
         arguments = leaf.arguments.fill(process.state, engine, loaded)
     except StepError as error:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.authorization import Attempted, AuthCallback, given
 from orchestrator.db.session import is_database_loss
 from orchestrator.engine.arguments import is_async
-from orchestrator.engine.state import canonical, check_size
+from orchestrator.engine.state import canonical, check_size, store_and_read
 from orchestrator.errors import (
     DefinitionError,
     ForbiddenError,
@@ -95,6 +95,19 @@ async def run_form(form: Callable[..., Any], arguments: Mapping[str, Any], pages
     if take_models(filled) is not None:
         raise DefinitionError(f"{what} ended with a model: a form changes nothing, so give its id to a step that does")
     return dict(filled)
+
+
+def check_pages(pages: Sequence[State]) -> None:
+    """Check that a caller's pages are what JSON can hold, before anything is done with them.
+
+    Raises:
+        InvalidInputError: one is not.
+    """
+    for number, page in enumerate(pages, start=1):
+        try:
+            store_and_read(page)
+        except ValueError as error:
+            raise InvalidInputError(f"page {number} of the input cannot be stored as JSON: {error}") from error
 
 
 def check_input(value: Mapping[str, Any], what: str, limits: Limits, state: State | None = None) -> State:

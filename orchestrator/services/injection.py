@@ -20,7 +20,7 @@ from orchestrator.types import JSON, State, Stored
 Loaded = dict[str, Stored | list[Stored]]
 """Models by the names of the parameters that request them."""
 
-_NOT_JSON = "the step returned something that is not JSON: it contains itself or is too deep"
+_NOT_JSON = "the step returned something that cannot be stored as JSON: it contains itself or is too deep"
 
 
 async def load_arguments(session: AsyncSession, arguments: Arguments, state: State) -> Loaded:

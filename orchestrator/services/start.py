@@ -26,7 +26,7 @@ from orchestrator.errors import (
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
-from orchestrator.services.hooks import authorize, check_input, check_predicate, run_form
+from orchestrator.services.hooks import authorize, check_input, check_pages, check_predicate, run_form
 from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.settings import Limits
@@ -81,6 +81,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         EnginePausedError: the engine is paused.
         ConflictError: the key was used for a different request.
     """
+    check_pages(request.inputs)
     facts = await starts.read_start_facts(session, request.workflow, request.key)
     if facts.process_id is not None:
         return _answer_repeated(request, facts)

@@ -12,32 +12,36 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import to_json
 
 from orchestrator import user_code
 from orchestrator.engine.arguments import call, is_async
 from orchestrator.engine.events import Failure, StepFailed, StepSucceeded
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
-from orchestrator.engine.state import canonical, check_size
+from orchestrator.engine.state import canonical, check_size, read_back
 from orchestrator.errors import (
     CommitNotAllowedError,
     InvalidResultError,
     MissingArgumentError,
     ProcessFailureError,
     StepTimeoutError,
+    UnreadableStateError,
 )
 from orchestrator.services.injection import Loaded, ReturnedModels, take_models
 from orchestrator.settings import Limits
-from orchestrator.text import format_message, format_traceback, sanitise, shorten
+from orchestrator.text import format_message, format_object, format_traceback, sanitise, shorten
 from orchestrator.types import JSON, ProcessStatus, Stored
 
-NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError)
+NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError, UnreadableStateError)
 """Defects of the code or the state: an automatic retry would end the same way, so an operator must act."""
 
 REDACTED = "[callback token]"
+
+MAX_DETAILS = 64_000
+"""Characters of JSON of an error's details; longer ones are kept as a text, shortened."""
 
 
 class Attempt:
@@ -120,9 +124,11 @@ class Attempt:
     def _redact_details(self, details: object) -> JSON:
         try:
             document = self._without_token(to_json(details, inf_nan_mode="strings").decode())
-            return cast("JSON", from_json(document.replace("\\u0000", "")))
-        except (PydanticSerializationError, ValueError):
-            return self._without_token(repr(details))
+            if len(document) > MAX_DETAILS:
+                return shorten(document)
+            return read_back(document.replace("\\u0000", "").encode(), within=1)
+        except (ValueError, RecursionError):
+            return self.redact(format_object(details))
 
 
 async def execute(attempt: Attempt, limits: Limits, threads: Executor) -> StepSucceeded | StepFailed:
@@ -137,6 +143,7 @@ async def execute(attempt: Attempt, limits: Limits, threads: Executor) -> StepSu
     seconds = limits.step_timeout if step.timeout is None else step.timeout.total_seconds()
     deadline = _Deadline(what, seconds, asyncio.get_running_loop().time() + seconds)
     try:
+        process.require_readable()
         loaded = None
         if leaf.arguments.stored:
             async with deadline.during("while its models were loaded"):

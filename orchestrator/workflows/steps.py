@@ -19,6 +19,7 @@ from orchestrator.db.subscriptions import locks
 from orchestrator.db.subscriptions.queries import read_tree
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID, SUBSCRIPTION_VERSION, subscription_ids
+from orchestrator.engine.state import store_and_read
 from orchestrator.engine.usability import IN_USE, INVALID_STATUS
 from orchestrator.errors import DefinitionError, InvalidResultError, MissingArgumentError, SubscriptionLockedError
 from orchestrator.registry import plan_of
@@ -31,8 +32,8 @@ SUBSCRIPTION = "subscription"
 """The state key with the reference to the subscription that a workflow is about."""
 
 MAX_COPY = 256 * 1024
-"""Bytes of JSON of all copies of subscriptions that the state holds. One for which there is no room is kept without its blocks –
-the history has them – because it is carried from step to step."""
+"""Bytes of JSON of all copies of subscriptions that the state holds. One for which there is no room, or that is nested too
+deeply, is kept without its blocks – the history has them – because it is carried from step to step."""
 
 
 class StoreProcessSubscription(Step):
@@ -161,10 +162,18 @@ async def _keep(session: AsyncSession, subscription_id: UUID, state: State) -> S
     document = {**asdict(found.summary), "blocks": [asdict(block) for block in found.blocks]}
     del document["insync"], document["locked_by"]
     known = state.get(OLD_SUBSCRIPTIONS, {})
-    if len(to_json(document)) + len(to_json(known)) > MAX_COPY:
+    if not _is_storable(document) or len(to_json(document)) + len(to_json(known)) > MAX_COPY:
         document |= {"blocks": [], "blocks_left_out": True}
     reference = {key: document[key] for key in ("subscription_id", "product", "description", "status", "version")}
     return {
         SUBSCRIPTION: reference,
         OLD_SUBSCRIPTIONS: {**known, str(subscription_id): document},
     }
+
+
+def _is_storable(document: State) -> bool:
+    try:
+        store_and_read(document, within=2)
+    except ValueError:
+        return False
+    return True

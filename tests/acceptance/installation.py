@@ -225,6 +225,18 @@ class Installation:
         """One value from the database."""
         return self.query(statement, *arguments)[0][0]
 
+    def write(self, statement: str, *arguments: object) -> None:
+        """Change the database by hand, as no program does."""
+
+        async def execute() -> None:
+            connection = await self._connect()
+            try:
+                await connection.execute(statement, *arguments)
+            finally:
+                await connection.close()
+
+        self.background.run(execute())
+
     def status(self, process_id: UUID) -> str:
         """Return the status of a process."""
         return str(self.value("SELECT status FROM processes WHERE process_id = $1", process_id))

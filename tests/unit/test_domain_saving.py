@@ -155,7 +155,7 @@ def test_a_number_that_json_does_not_have_is_reported_with_its_field() -> None:
     folders = new_folders()
     folders.top.ratio, folders.top.title = float("nan"), "NaN"
 
-    with pytest.raises(ModelError, match=r"holds something that JSON cannot hold, in ratio: "):
+    with pytest.raises(ModelError, match=r"holds something that cannot be stored, in ratio: "):
         prepare(folders)
 
 

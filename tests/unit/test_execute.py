@@ -107,12 +107,18 @@ async def test_the_delta_shares_nothing_with_what_the_step_keeps() -> None:
         ({"a"}, "the step 's' returned set: return a dict of new state keys, or nothing"),
         (Port(name="p"), "the step 's' returned Port: return a dict of new state keys, or nothing"),
         ({1: "a"}, "the step 's' returned the key 1: state keys are strings"),
-        ({"a": float("nan")}, "the step 's' returned something that is not JSON"),
-        ({"a": [float("-inf")]}, "the step 's' returned something that is not JSON"),
-        ({"a": object()}, "the step 's' returned something that is not JSON"),
-        ({"a": "\ud800"}, "the step 's' returned something that is not JSON"),
-        ({"a": "b\0c"}, "the step 's' returned a string with a null character, which the database cannot hold"),
-        ({"a": [{"b\0": 1}]}, "the step 's' returned a string with a null character, which the database cannot hold"),
+        ({"a": float("nan")}, "the step 's' returned something that cannot be stored as JSON"),
+        ({"a": [float("-inf")]}, "the step 's' returned something that cannot be stored as JSON"),
+        ({"a": object()}, "the step 's' returned something that cannot be stored as JSON"),
+        ({"a": "\ud800"}, "the step 's' returned something that cannot be stored as JSON"),
+        (
+            {"a": "b\0c"},
+            "the step 's' returned something that cannot be stored as JSON: a string has a null character",
+        ),
+        (
+            {"a": [{"b\0": 1}]},
+            "the step 's' returned something that cannot be stored as JSON: a string has a null character",
+        ),
         ({"a": "x" * 2000}, "the state would have 2008 bytes, more than the limit of 2000"),
     ],
 )
@@ -128,7 +134,7 @@ async def test_a_cycle_fails_the_step() -> None:
     cycle: dict[str, Any] = {}
     cycle["a"] = cycle
 
-    assert "not JSON" in (await failure(lambda: cycle)).failure.message
+    assert "cannot be stored as JSON" in (await failure(lambda: cycle)).failure.message
 
 
 async def test_the_two_characters_backslash_u0000_are_no_null_character() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -14,8 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from pydantic_core import to_json
 
-from orchestrator.engine.state import canonical, check_size
+from orchestrator.engine.state import (
+    MAX_NESTING,
+    canonical,
+    check_size,
+    measure_nesting,
+    read_leniently,
+    read_object,
+    store_and_read,
+)
 from orchestrator.errors import InvalidResultError
 
 ID = UUID("6f1e0a52-93d4-4f2c-8e5e-0d8f7a3b1c9d")
@@ -80,7 +90,25 @@ json_documents = st.dictionaries(
 
 @given(json_documents)
 def test_what_is_json_already_stays_as_it_is(document: dict[str, Any]) -> None:
-    assert canonical(document, "it") == document
+    """Whole numbers above 10¹⁵ apart, which PostgreSQL gives back as integers: with all the digits of their exponent."""
+    assert as_floats(canonical(document, "it")) == as_floats(document)
+
+
+def as_floats(value: Any) -> Any:
+    """Return a value with its large numbers as floating point numbers."""
+    if isinstance(value, dict):
+        return {key: as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_floats(item) for item in value]
+    return float(value) if isinstance(value, int | float) and abs(value) > 1e15 else value
+
+
+@pytest.mark.parametrize(
+    ("number", "stored"), [(1e15, 1e15), (1e16, 10**16), (1.5e17, 15 * 10**16), (-1e300, -(10**300))]
+)
+def test_numbers_come_back_as_postgresql_writes_them(number: float, stored: float) -> None:
+    found = canonical({"a": [number]}, "it")["a"][0]
+    assert (type(found), found) == (type(stored), stored)
 
 
 @given(json_documents)
@@ -92,13 +120,13 @@ def test_what_has_entered_a_state_enters_it_again_unchanged(document: dict[str, 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), [float("nan")], {"a": float("nan")}])
 def test_numbers_that_json_does_not_have_are_refused(value: Any) -> None:
-    with pytest.raises(InvalidResultError, match="the form returned something that is not JSON"):
+    with pytest.raises(InvalidResultError, match="the form returned something that cannot be stored as JSON"):
         canonical({"key": value}, "the form")
 
 
 @pytest.mark.parametrize("value", [object(), lambda: 1, type, "\udc00", b"\xff"])
 def test_what_cannot_be_written_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidResultError, match="the form returned something that is not JSON"):
+    with pytest.raises(InvalidResultError, match="the form returned something that cannot be stored as JSON"):
         canonical({"key": value}, "the form")
 
 
@@ -113,7 +141,7 @@ def test_deep_nesting_is_refused_and_not_a_crash() -> None:
     for _ in range(100_000):
         deep = [deep]
 
-    with pytest.raises(InvalidResultError, match="not JSON"):
+    with pytest.raises(InvalidResultError, match="cannot be stored as JSON"):
         canonical({"a": deep}, "it")
 
 
@@ -128,3 +156,64 @@ def test_the_limits_count_bytes_of_the_whole_state() -> None:
         InvalidResultError, match=r"would have 28 bytes, more than the limit of 27 \(ORCHESTRATOR_STATE_"
     ):
         check_size(state, soft=1, hard=27)
+
+
+def nest(levels: int) -> Any:
+    """Return a number in so many lists and dicts."""
+    value: Any = 1
+    for level in range(levels):
+        value = {"[": value} if level % 2 else [value]
+    return value
+
+
+@pytest.mark.parametrize("within", [0, 1, 5])
+def test_nesting_is_limited_where_a_value_is_stored(within: int) -> None:
+    deepest = nest(MAX_NESTING - within)
+    assert store_and_read(deepest, within=within) == deepest
+    with pytest.raises(
+        ValueError, match=rf"^it is nested {MAX_NESTING + 1} levels deep, and {MAX_NESTING} are the limit$"
+    ):
+        store_and_read([deepest], within=within)
+
+
+def test_many_values_beside_each_other_are_not_deep() -> None:
+    wide = [[[]], {"a": "]" * 500}] * 500
+    assert store_and_read(wide) == wide
+
+
+@given(json_documents)
+def test_nesting_is_measured_whatever_the_texts_hold(document: dict[str, Any]) -> None:
+    def depth(value: Any) -> int:
+        if isinstance(value, dict | list):
+            return 1 + max(map(depth, value.values() if isinstance(value, dict) else value), default=0)
+        return 0
+
+    assert measure_nesting(to_json(document)) == depth(document)
+
+
+@given(json_documents)
+def test_what_can_be_read_is_read_also_beside_what_cannot(document: dict[str, Any]) -> None:
+    """Keys are any text; what PostgreSQL writes has blanks where pydantic writes none."""
+    document.pop("\x01", None)
+    expected = json.loads(json.dumps(document))
+    for written in (json.dumps(document), to_json(document).decode()):
+        assert read_object(written) == (expected, {})
+        deep = "[" * 300 + "]" * 300
+        spoilt = f'{{"\\u0001": {deep}{", " if document else ""}{written[1:]}'
+        value, unreadable = read_object(spoilt)
+        assert value == expected
+        assert unreadable == {"\x01": "it is nested 300 levels deep, and 100 are the limit"}
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '"text"', "1", "null", "[" * 300 + "]" * 300])
+def test_a_state_that_is_no_object_cannot_be_read(text: str) -> None:
+    value, unreadable = read_object(text)
+    assert value == {}
+    assert list(unreadable) == [""]
+
+
+def test_people_see_what_cannot_be_read() -> None:
+    assert read_leniently('{"a": 1, "b": ' + "9" * 5000 + "}") == {
+        "a": 1,
+        "b": "[cannot be read: it has a number out of range at line 1 column 4303]",
+    }

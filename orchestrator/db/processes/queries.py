@@ -11,8 +11,9 @@ from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.newest import ProcessSummary
-from orchestrator.db.tables import LogRow, ProcessRow, columns_of
+from orchestrator.db.tables import LogRow, ProcessRow, as_text, columns_of
 from orchestrator.engine.log import LogEntry
+from orchestrator.engine.state import read_leniently
 from orchestrator.errors import NotFoundError
 from orchestrator.types import State
 
@@ -37,15 +38,15 @@ async def read_process(session: AsyncSession, process_id: UUID) -> ProcessSummar
 
 
 async def read_state(session: AsyncSession, process_id: UUID) -> State:
-    """Return a process's present state.
+    """Return a process's present state, with a remark in place of each value that cannot be read.
 
     Raises:
         NotFoundError.
     """
-    state = await session.scalar(select(ProcessRow.state).where(ProcessRow.process_id == process_id))
+    state = await session.scalar(select(as_text(ProcessRow.state)).where(ProcessRow.process_id == process_id))
     if state is None:
         raise NotFoundError(f"there is no process {process_id}")
-    return dict(state)
+    return read_leniently(state)
 
 
 async def read_log(session: AsyncSession, process_id: UUID, *, after: int = 0) -> list[LogEntry]:
@@ -68,9 +69,15 @@ def _summaries() -> Select[*tuple[Any, ...]]:
 
 
 def _entries() -> Select[*tuple[Any, ...]]:
-    return select(LogRow.process_id, *columns_of(LogRow, LogEntry))
+    written = {"delta": as_text(LogRow.delta), "failure": as_text(LogRow.failure)}
+    return select(LogRow.process_id, *columns_of(LogRow, LogEntry, **written))
 
 
 def _entry(row: Sequence[Any]) -> LogEntry:
     entry = LogEntry(*row)
-    return replace(entry, removed=tuple(entry.removed or ()))
+    return replace(
+        entry,
+        delta=read_leniently(str(entry.delta)),
+        removed=tuple(entry.removed or ()),
+        failure=None if entry.failure is None else read_leniently(str(entry.failure)),
+    )

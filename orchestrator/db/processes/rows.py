@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 from uuid import UUID
 
-from pydantic_core import from_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.engine.process import Process
+from orchestrator.engine.state import read_object
 from orchestrator.errors import NotFoundError
 from orchestrator.types import ProcessStatus
 
@@ -30,7 +30,11 @@ class RowByName(Protocol):
 
 
 def build_process(row: RowByName) -> Process:
-    """Return the process in a row that has :data:`COLUMNS`."""
+    """Return the process in a row that has :data:`COLUMNS`. What cannot be read is in ``unreadable``, and no error.
+
+    Several rows are read together, and one of them must not harm the others.
+    """
+    state, unreadable = read_object(row["state"])
     return Process(
         process_id=row["process_id"],
         workflow=row["workflow"],
@@ -45,7 +49,8 @@ def build_process(row: RowByName) -> Process:
         interruptions=row["interruptions"],
         crashes=row["crashes"],
         rewinds=row["rewinds"],
-        state=from_json(row["state"]),
+        state=state,
+        unreadable=unreadable,
         started_by=row["started_by"],
         actor=row["actor"],
         assignee=row["assignee"],

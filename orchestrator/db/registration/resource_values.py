@@ -12,6 +12,7 @@ from sqlalchemy import text as sql
 
 from orchestrator.db.registration.history import change_subscriptions, lock_subscriptions
 from orchestrator.db.registration.orphans import REACHED
+from orchestrator.engine.state import store_and_read
 from orchestrator.errors import ConfigurationError
 from orchestrator.types import JSON
 
@@ -74,7 +75,15 @@ def rename_values(connection: Connection, blocks: Iterable[UUID], old: str, new:
 
 
 def fill_missing(connection: Connection, block: UUID, name: str, value: JSON, *, overwrite: bool) -> None:
-    """Give blocks of a kind a value where they have none, or another one."""
+    """Give blocks of a kind a value where they have none, or another one.
+
+    Raises:
+        ConfigurationError: the value cannot be stored as JSON.
+    """
+    try:
+        store_and_read(value, within=1)
+    except ValueError as error:
+        raise ConfigurationError(f"the value for {name!r} cannot be stored as JSON: {error}") from error
     _change(
         connection,
         [block],

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ColumnElement, Row, select, text
@@ -20,9 +21,11 @@ from orchestrator.db.tables import (
     ProcessSubscriptionRow,
     SubscriptionChangeRow,
     SubscriptionRow,
+    as_text,
     columns_of,
 )
 from orchestrator.engine.log import LogEntry
+from orchestrator.engine.state import read_object
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON
 
@@ -198,9 +201,11 @@ async def _read_changes(
 ) -> list[SubscriptionChange]:
     """Return changes of a subscription by path: as its blocks stood then."""
     row = SubscriptionChangeRow
-    query = select(*columns_of(row, SubscriptionChange)).where(row.subscription_id == subscription_id, which)
+    columns = columns_of(row, SubscriptionChange, changes=as_text(row.changes))
+    query = select(*columns).where(row.subscription_id == subscription_id, which)
     rows = await session.execute(query.order_by(row.change_id))
-    shown = {one.change_id: one for one in (SubscriptionChange(*values) for values in rows)}
+    read = (SubscriptionChange(*values) for values in rows)
+    shown = {one.change_id: replace(one, changes=_read_pairs(str(one.changes))) for one in read}
     links: dict[int, Changes] = {}
     if any("/" in key or "." in key for one in shown.values() for key in one.changes):
         given = {"subscription_id": subscription_id, "last": max(shown)}
@@ -213,3 +218,8 @@ async def _read_changes(
         one = shown[change_id]
         found.append(replace(one, changes=places.show(one.changes)))
     return found
+
+
+def _read_pairs(text: str) -> dict[str, Any]:
+    changes, unreadable = read_object(text)
+    return {**changes, **{key: [None, f"[cannot be read: {reason}]"] for key, reason in unreadable.items()}}

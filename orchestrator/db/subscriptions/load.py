@@ -20,7 +20,8 @@ from orchestrator.db.subscriptions.rows import (
     StoredProduct,
     StoredSubscription,
 )
-from orchestrator.errors import NotFoundError
+from orchestrator.engine.state import read_object, read_value, split
+from orchestrator.errors import ModelError, NotFoundError
 
 _PRODUCT = """
     json_build_object('product_id', p.product_id, 'name', p.name, 'description', p.description,
@@ -69,12 +70,13 @@ async def load(session: AsyncSession, subscription_id: UUID | str) -> FoundSubsc
 
     Raises:
         NotFoundError: there is none.
+        ModelError: a value in its rows cannot be read.
     """
     subscription_id = _uuid(subscription_id, "subscription")
     row = await _row(session, _LOAD, subscription_id)
     if row is None:
         raise NotFoundError(f"there is no subscription {subscription_id}")
-    rest = from_json(row.rest)
+    rest = _read(row.rest, f"the subscription {subscription_id}")
     blocks = _found_blocks(rest)
     columns = Columns(
         row.product_id, row.customer_id, row.description, row.status, row.start_date, row.end_date, row.note
@@ -92,10 +94,11 @@ async def load_block(session: AsyncSession, block_id: UUID | str) -> tuple[UUID,
 
     Raises:
         NotFoundError: there is none.
+        ModelError: a value in the rows cannot be read.
     """
     block_id = _uuid(block_id, "block")
     row = await _row(session, _LOAD_BLOCK, block_id)
-    blocks = {} if row is None else _found_blocks(from_json(row.rest))
+    blocks = {} if row is None else _found_blocks(_read(row.rest, f"the block {block_id}"))
     if block_id not in blocks:
         raise NotFoundError(f"there is no block {block_id} of a subscription")
     return block_id, blocks
@@ -124,6 +127,26 @@ async def _row(session: AsyncSession, statement: str, *parameters: object) -> Ro
     # As the driver speaks it: types come from the casts in the statement, and a plan is kept per connection.
     connection = await get_connection(session)
     return (await connection.exec_driver_sql(statement, parameters)).one_or_none()
+
+
+def _read(rest: str, what: str) -> Any:
+    try:
+        return read_value(rest)
+    except ValueError as error:
+        raise ModelError(
+            f"{what} cannot be read: {_find_unreadable(rest) or error}; correct it in a migration, with"
+            " fill_values(…, overwrite=True)"
+        ) from error
+
+
+def _find_unreadable(rest: str) -> str | None:
+    """Return which value of which block cannot be read, and why."""
+    blocks = next(member for member in split(rest) if member.startswith('"blocks"')).partition(":")[2]
+    for block in split(blocks):
+        block_id, name, *_, values, _ = split(block)
+        for key, reason in read_object(values)[1].items():
+            return f"the value of {key!r} of the block {read_value(name)} {read_value(block_id)}: {reason}"
+    return None
 
 
 def _product(rest: Mapping[str, Any]) -> StoredProduct:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.subscriptions.neighbours import Neighbours, read_neighbours
 from orchestrator.db.subscriptions.tree import ShownBlock, build_tree
 from orchestrator.db.tables import ProductRow, SubscriptionRow
+from orchestrator.engine.state import read_leniently
 from orchestrator.errors import NotFoundError
 
 _SHOW = text(
@@ -53,7 +54,7 @@ _SHOW = text(
               FROM roots) AS roots,
            (SELECT coalesce(jsonb_agg(jsonb_build_array(in_use_by_id, field, position, depends_on_id)
                                       ORDER BY field, position), '[]') FROM relations) AS relations,
-           (SELECT coalesce(jsonb_agg(jsonb_build_array(subscription_instance_id, subscription_id, name, label, resources)
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(subscription_instance_id, subscription_id, name, label, resources::text)
                                       ORDER BY name, subscription_instance_id), '[]') FROM blocks) AS blocks
       FROM subscriptions s
       JOIN products p USING (product_id)
@@ -200,7 +201,7 @@ async def show(session: AsyncSession, subscription_id: UUID) -> ShownSubscriptio
         product_tag=row.tag,
         fixed_inputs=row.fixed_inputs,
         holder=None if row.locked_by is None else Holder(row.locked_by, row.workflow, row.holder_status),
-        blocks=build_tree(subscription_id, row.blocks, row.relations, row.roots),
+        blocks=_build_tree(subscription_id, row),
         neighbours=await read_neighbours(session, subscription_id),
     )
 
@@ -212,7 +213,7 @@ async def read_tree(session: AsyncSession, subscription_id: UUID) -> Subscriptio
         NotFoundError: there is none.
     """
     row = await _read(session, subscription_id)
-    return SubscriptionTree(_summary(row), build_tree(subscription_id, row.blocks, row.relations, row.roots))
+    return SubscriptionTree(_summary(row), _build_tree(subscription_id, row))
 
 
 async def list_choices(
@@ -246,6 +247,12 @@ async def _read(session: AsyncSession, subscription_id: UUID) -> Row[Any]:
     if row is None:
         raise NotFoundError(f"there is no subscription {subscription_id}")
     return row
+
+
+def _build_tree(subscription_id: UUID, row: Row[Any]) -> tuple[ShownBlock, ...]:
+    # Each block's values by themselves: of those that cannot be read, only they are missing.
+    blocks = [(*columns, read_leniently(resources)) for *columns, resources in row.blocks]
+    return build_tree(subscription_id, blocks, row.relations, row.roots)
 
 
 def _page(conditions: Sequence[str], statuses: Iterable[str]) -> TextClause:

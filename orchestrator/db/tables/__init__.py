@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.db.tables.base import Base, columns_of
+from orchestrator.db.tables.base import Base, as_text, columns_of
 from orchestrator.db.tables.engine import (
     CallbackRow,
     CommandRow,
@@ -58,5 +58,6 @@ __all__ = [
     "SubscriptionRootRow",
     "SubscriptionRow",
     "WorkflowRow",
+    "as_text",
     "columns_of",
 ]

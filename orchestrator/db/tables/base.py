@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, MetaData, Text
+from sqlalchemy import ColumnElement, MetaData, Text, cast
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase
@@ -38,3 +38,8 @@ class Base(DeclarativeBase):
 def columns_of(table: type[Base], shown: type[Any], **computed: ColumnElement[Any]) -> list[ColumnElement[Any]]:
     """Return what to select for a dataclass, in the order of its fields: the table's columns by their names, or ``computed``."""
     return [computed[one.name] if one.name in computed else getattr(table, one.name) for one in fields(shown)]
+
+
+def as_text(column: Any) -> ColumnElement[str]:
+    """Return a JSON column as PostgreSQL writes it: the reader of the client library fails for some rows."""
+    return cast(column, Text)

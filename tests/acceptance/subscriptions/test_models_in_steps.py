@@ -109,8 +109,8 @@ def test_all_models_of_a_step_are_saved_in_its_commit_and_none_when_it_fails(net
     assert network.value(audited, process_id) == 0
     network.close_gate("break-both-pair")
     for gate, words in (
-        ("junk", "InvalidResultError: the step 'Change both' returned something that is not JSON"),
-        ("itself", "InvalidResultError: the step returned something that is not JSON: it contains itself"),
+        ("junk", "InvalidResultError: the step 'Change both' returned something that cannot be stored as JSON"),
+        ("itself", "InvalidResultError: the step returned something that cannot be stored as JSON: it contains itself"),
         ("blocks", f"return its subscription {nodes[1]} as well"),
     ):
         network.open_gate(f"{gate}-pair")
