@@ -186,11 +186,10 @@ class _Draft:
             self.change(position=position, step=leaf.step.name, entered=False, failures=0, lost=0, interruptions=0)
             try:
                 self.process.require_readable()
+                end = leaf.find_refusal(self.process.state)
             except UnreadableStateError as error:
                 self.fail(leaf, Failure(type(error).__name__, str(error)))
                 return
-            try:
-                end = leaf.find_refusal(self.process.state)
             except (Exception, SystemExit) as error:
                 # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
                 # same. A retry asks it again, because the position was not entered.

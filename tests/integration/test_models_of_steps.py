@@ -14,9 +14,11 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import Database
+from orchestrator.db.subscriptions.history import read_history
 from orchestrator.db.subscriptions.queries import show
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.arguments import Arguments
+from orchestrator.engine.state import canonical
 from orchestrator.errors import InvalidResultError, ModelError
 from orchestrator.services.injection import load_arguments, save_models, take_models
 from orchestrator.types import SubscriptionLifecycle
@@ -216,3 +218,86 @@ async def test_a_block_in_many_places_is_shown_whole_in_the_first_only(bench: Be
         assert second.subscription_instance_id == first.subscription_instance_id
         assert (second.blocks, second.is_repeated) == ((), level < 39)
         top = first
+
+
+async def test_a_tree_of_blocks_that_is_too_deep_for_the_copy_is_kept_without_its_blocks(bench: Bench) -> None:
+    """Each block is two levels of JSON, and the state takes 100; a subscription may have more, and be locked all the same."""
+    folders = await bench.folders()
+    block = folders.top
+    for _ in range(60):
+        inner = FolderBlockInactive.new(folders.subscription_id)
+        block.folders.append(inner)
+        block = inner
+    await bench.save(folders)
+    key = str(folders.subscription_id)
+    assert unsync_unchecked.function is not None
+    async with bench.session() as session:
+        made = unsync_unchecked.function(session, bench.process_id, {"subscription_id": key})
+        assert inspect.isawaitable(made)
+        kept = await made
+    assert kept is not None
+    assert kept["__old_subscriptions__"][key]["blocks_left_out"] is True
+    assert canonical(kept, "it")
+
+
+def nest(levels: int) -> list[object]:
+    value: list[object] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+async def test_values_of_blocks_that_pass_the_check_are_loaded_and_saved_again(bench: Bench) -> None:
+    folders = await bench.folders()
+    folders.top.ratio, folders.top.anything = 1e23, nest(99)
+    await bench.save(folders)
+    again = await bench.load(folders.subscription_id)
+    assert isinstance(again, FolderInactive)
+    assert (again.top.ratio, again.top.anything) == (1e23, nest(99))
+    await bench.save(again)
+    assert await bench.count("subscription_changes", "subscription_id = $1", folders.subscription_id) == 2
+    for wrong in (nest(100), 1e16, "\ud800"):
+        again.top.anything = wrong
+        with pytest.raises(ModelError, match=r"the block Folder .*anything"):
+            await bench.save(again)
+
+
+async def test_a_subscription_with_a_value_that_cannot_be_read_fails_the_step_that_asks_for_it(bench: Bench) -> None:
+    """People see all the rest of it, and its history."""
+    folders, other = await bench.folders(), await bench.folders()
+    pool = bench.database.pool
+    deep = "[" * 300 + "]" * 300
+    await pool.execute(
+        """UPDATE subscription_instances SET resources = resources || jsonb_build_object('anything', $2::text::jsonb)
+            WHERE subscription_id = $1""",
+        folders.subscription_id,
+        deep,
+    )
+    await pool.execute(
+        """INSERT INTO subscription_changes (subscription_id, version, process_id, author, changes)
+           VALUES ($1, 2, $2, 'me', jsonb_build_object('note', '[null, "n"]'::jsonb, 'anything', $3::text::jsonb))""",
+        folders.subscription_id,
+        bench.process_id,
+        deep,
+    )
+    block = folders.top.subscription_instance_id
+    why = "it is nested 300 levels deep, and 100 are the limit"
+    for loading in (SubscriptionModel.from_subscription, None):
+        with pytest.raises(
+            ModelError, match=rf"the value of 'anything' of the block Folder {block}: {why}; correct it in"
+        ):
+            async with bench.session() as session:
+                if loading is not None:
+                    await loading(session, folders.subscription_id)
+                else:
+                    await FolderBlockInactive.from_db(session, block)
+    async with bench.session() as session:
+        shown = await show(session, folders.subscription_id)
+        history = await read_history(session, folders.subscription_id)
+    assert shown.blocks[0].resources["anything"] == f"[cannot be read: {why}]"
+    assert shown.blocks[0].resources["ratio"] == 1.0
+    changes = [
+        one.changes for one in (*history.other_changes, *(two for one in history.processes for two in one.changes))
+    ]
+    assert {"note": (None, "n"), "anything": (None, f"[cannot be read: {why}]")} in changes
+    assert isinstance(await bench.load(other.subscription_id), FolderInactive)
