@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, RootModel, ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import to_json
 
 from orchestrator.db.subscriptions import StoredBlock
 from orchestrator.domain.annotations import has_union
@@ -58,11 +58,9 @@ def serialize(block: Block) -> dict[str, JSON]:
     names = type(block).__shape__.values
     try:
         values = read_back(_to_json(block, *names))
-    except PydanticSerializationError as error:
-        raise ModelError(f"{describe(block)} holds something that JSON cannot hold: {error}") from error
     except ValueError as error:
-        # What can be written cannot always be stored and read again; the text does not name the field.
-        wrong = ", ".join(name for name in names if not _is_storable(_to_json(block, name)))
+        # The text does not name the field.
+        wrong = ", ".join(name for name in names if not _is_storable(block, name))
         raise ModelError(f"{describe(block)} holds something that cannot be stored, in {wrong}: {error}") from error
     assert isinstance(values, dict)  # noqa: S101 - the fields of a block by their names
     for name in names:
@@ -81,9 +79,9 @@ def _to_json(block: Block, *names: str) -> bytes:
     )
 
 
-def _is_storable(text: bytes) -> bool:
+def _is_storable(block: Block, name: str) -> bool:
     try:
-        read_back(text)
+        read_back(_to_json(block, name))
     except ValueError:
         return False
     return True
