@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 from tests import forking
 from tests.acceptance.waiting import until
@@ -84,6 +88,49 @@ class Program:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} did not end within {seconds:g} s:\n{self.output()[-3000:]}") from None
+
+
+class OtherProgram:
+    """A program that is none of the engine's; it prints a line when it is ready."""
+
+    def __init__(self, script: Path, log: Path, **variables: str) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, str(script)],
+                env=program_environment(PYTHONUNBUFFERED="1", **variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The program's process id."""
+        return self._process.pid
+
+    def first_line(self) -> str:
+        """Wait until it is ready, and return what it says then."""
+
+        def said() -> str:
+            text = self._log.read_text()
+            assert self._process.poll() is None, f"{self._log.stem} has ended:\n{text}"
+            return text.partition("\n")[0] if "\n" in text else ""
+
+        return until(said, f"{self._log.stem} says that it is ready")
+
+    def ask(self, path: str, method: str = "GET", body: object = None) -> Any:
+        """Ask a program whose first line is its URL; return its JSON answer."""
+        text = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(f"{self.first_line()}{path}", text, method=method), timeout=60) as answer:
+            return json.load(answer)
+
+    def close(self) -> None:
+        """End it."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+        self._process.wait(10)
 
 
 def program_environment(**variables: str) -> dict[str, str]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 from uuid import UUID
 
 import pytest
 
 from tests.acceptance.conftest import MakeInstallation, make_installations
 from tests.acceptance.installation import Installation
-from tests.acceptance.programs import program_environment
-from tests.acceptance.waiting import until
+from tests.acceptance.programs import OtherProgram
 from tests.databases import Databases
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -30,41 +23,12 @@ PROJECT = {
 IN_USE = "subscription.no_modify_subscription_in_use_by_others"
 
 
-class OtherProgram:
-    """One that is none of the engine's; it prints a line when it is ready."""
-
-    def __init__(self, script: str, log: Path, **variables: str) -> None:
-        self._log = log
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, str(EXAMPLES / script)],
-                env=program_environment(PYTHONUNBUFFERED="1", **variables),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def first_line(self) -> str:
-        def said() -> str:
-            text = self._log.read_text()
-            assert self._process.poll() is None, f"it has ended:\n{text}"
-            return text.partition("\n")[0] if "\n" in text else ""
-
-        return until(said, f"{self._log.stem} says that it is ready")
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.wait(10)
-
-
 @dataclass
 class Network:
     """The example at work."""
 
     engine: Installation
-    controller: str
+    controller: OtherProgram
 
     def product(self, workflow: str, name: str) -> str:
         """The id of a product, from the form that asks for it."""
@@ -113,17 +77,11 @@ class Network:
 
     def ask(self, method: str, subscription_id: str, body: object = None) -> dict[str, Any]:
         """Ask the network controller for what it has for a subscription, or change it by hand."""
-        text = None if body is None else json.dumps(body).encode()
-        with urlopen(
-            Request(f"{self.controller}/services/{subscription_id}", text, method=method), timeout=10
-        ) as answer:
-            document: dict[str, Any] = json.load(answer)
-        return dict(document["configuration"])
+        return dict(self.controller.ask(f"/services/{subscription_id}", method, body)["configuration"])
 
     def all_configured(self) -> dict[str, Any]:
         """All that the network controller has."""
-        with urlopen(f"{self.controller}/services", timeout=10) as answer:
-            return dict(json.load(answer)["services"])
+        return dict(self.controller.ask("/services")["services"])
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +91,15 @@ def network(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
         engine = make(**PROJECT)
         logs = engine.folder / "logs"
         others = [
-            OtherProgram("network/controller_program.py", logs / "controller.log"),
-            OtherProgram("demo/field_worker.py", logs / "field-worker.log", FIELD_AMQP_URL=engine.amqp_url),
+            OtherProgram(EXAMPLES / "network/controller_program.py", logs / "controller.log"),
+            OtherProgram(EXAMPLES / "demo/field_worker.py", logs / "field-worker.log", FIELD_AMQP_URL=engine.amqp_url),
         ]
         try:
             url, _ = [other.first_line() for other in others]
             engine.coordinator().ready()
             engine.consumer(NETWORK_CONTROLLER_URL=url, NETWORK_AMQP_URL=engine.amqp_url).ready()
             engine.client.listen()
-            yield Network(engine, url)
+            yield Network(engine, others[0])
         finally:
             for other in others:
                 other.close()

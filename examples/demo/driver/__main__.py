@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
+import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import asyncpg
 from aio_pika.exceptions import AMQPError
 from rich.text import Text
 
-from .errors import DemoError
-from .ground import own_ground
+from tests.servers import NoServersError
+
 from .lines import tell_of_lines
 from .network_story import tell_of_network
-from .programs import FOLDER
+from .patience import DemoError
+from .place import own_ground
 from .screen import Screen
-from .stage import Stage, set_stage
+from .stage import FOLDER, Stage, set_stage
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A story, and what it is played with: see ``set_stage``."""
+    """A story, and what it is played with: see ``Stage``."""
 
     title: str
-    tell: Callable[[Stage], Awaitable[None]]
+    tell: Callable[[Stage], None]
     project: str
     outside: str
     variables: tuple[str, str]
@@ -50,63 +53,52 @@ STORIES = (
 )
 
 
-async def tell(screen: Screen) -> None:
-    """Tell both stories. Starting and playing are watched; when the programs are stopped each has a limit of its own."""
-    FOLDER.mkdir(exist_ok=True)
-    for log in FOLDER.glob("*.log"):
-        log.unlink()
-    async with own_ground() as ground:
+def tell(screen: Screen) -> None:
+    """Tell both stories."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    with own_ground() as ground:
         for number, story in enumerate(STORIES, 1):
             screen.headline(f"Story {number} of {len(STORIES)}: {story.title}")
-            async with set_stage(ground, screen, story.project, story.outside, story.variables) as stage:
-                await story.tell(stage)
+            with (
+                ground.fresh_place() as place,
+                set_stage(place, screen, story.project, story.outside, story.variables) as stage,
+            ):
+                story.tell(stage)
 
 
-async def run() -> int:
+def run() -> int:
     """Tell the stories; return the exit code."""
-    _end_in_order_on_signals()
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     screen = Screen()
     try:
-        await tell(screen)
-    except asyncio.CancelledError:
+        tell(screen)
+    except KeyboardInterrupt:
         screen.say("interrupted; everything that was started is stopped")
         return 130
-    except Exception as error:
-        problem = _describe(error)
+    # What others than we raise is a defect of the demo, and keeps its traceback.
+    except (DemoError, AssertionError, NoServersError) as error:
+        problem = str(error)
+    except (OSError, asyncpg.PostgresError, AMQPError) as error:
+        problem = f"{type(error).__name__}: {error}"
     else:
         failures = screen.failures
         problem = "; ".join([f"{len(failures)} of {screen.checks} checks failed", *failures]) if failures else ""
     if problem:
-        print(f"\nThe demo has failed: {problem}\nThe programs' logs: {FOLDER}/*.log", file=sys.stderr)
+        print(f"\nThe demo has failed: {problem}\nThe programs' logs: {FOLDER}/*/logs/", file=sys.stderr)
         return 1
     screen.say(f"both stories have ended, {screen.checks} checks made")
     screen.console.print(Text("\nEverything is as it should be.", style="bold green"))
     return 0
 
 
-def _describe(error: BaseException) -> str:
-    """Return what went wrong: the first error of a group. An unexpected one is a defect of the demo and keeps its traceback."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, DemoError):
-        return str(error)
-    if isinstance(error, OSError | asyncpg.PostgresError | AMQPError):
-        return f"{type(error).__name__}: {error}"
-    raise error
-
-
-def _end_in_order_on_signals() -> None:
-    """Cancel the story on Ctrl-C, once: pressing it again must not interrupt the cleaning up."""
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None  # noqa: S101 - we run in one
-
-    def stop() -> None:
-        if not task.cancelling():
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop)
+def _interrupt(*_: object) -> None:
+    """End in an orderly way, once: another Ctrl-C must not interrupt the cleaning up."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(run()))
+    sys.exit(run())

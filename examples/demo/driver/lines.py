@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import time
@@ -10,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from .amqp import Answer, may_publish, read_dead_letters, watching
-from .errors import DemoError
-from .programs import Program
+import aio_pika
+from aiormq.exceptions import ChannelAccessRefused
+
+from tests.acceptance.client import Received
+
+from .patience import DemoError
 from .screen import STYLES
 from .stage import NO_STEP_TWICE, Stage
-from .web import ask
 
 WORKFLOW = "provision_line"
 LONG_STEP = "Burn in the line"
@@ -69,34 +70,32 @@ _FACTS = {
 """What must be true at the end, and a query for what is wrong with it."""
 
 
-async def tell_of_lines(stage: Stage) -> None:
+def tell_of_lines(stage: Stage) -> None:
     """Tell the story, then check everything."""
     began = time.monotonic()
     story = _Lines(stage)
-    async with watching(stage.place.amqp_url, story.see):
-        stage.screen.headline(f"{ORDERS} orders, from the command line and as bare AMQP messages")
-        await story.send_twice()
-        await story.send_nonsense()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(story.place_orders())
-            tasks.create_task(story.give_input())
-            tasks.create_task(story.kill_a_consumer())
-        await stage.programs.until("every process is completed", story.all_are_completed)
-        await stage.programs.until("every event has come and every queue is empty", story.all_has_come)
+    stage.see = story.see
+    stage.screen.headline(f"{ORDERS} orders, from the command line and as bare AMQP messages")
+    story.send_twice()
+    story.send_nonsense()
+    story.place_orders()
+    stage.until("every process is completed", story.go_on)
+    stage.until("every event has come and every queue is empty", story.all_has_come)
     took = time.monotonic() - began
 
-    show, screen = stage.programs.command, stage.screen
+    screen = stage.screen
     screen.headline("Processes")
     columns = "customer process started_by status steps skipped attempts tried_again lost seconds"
-    screen.table(await stage.processes(), columns)
-    victim = str(story.victims[0])
-    screen.plain("The audit trail of one that lost its consumer: orchestrator show", await show("show", victim))
-    screen.plain("The queues as an operator sees them: orchestrator topology show", await show("topology", "show"))
+    screen.table(stage.processes(), columns)
+    title = "The audit trail of one that lost its consumer: orchestrator show"
+    screen.plain(title, stage.command("show", str(story.victims[0])).stdout)
+    title = "The queues as an operator sees them: orchestrator topology show"
+    screen.plain(title, stage.command("topology", "show").stdout)
     screen.headline("Is everything as it should be?")
-    await stage.expect_facts(_FACTS)
-    await story.check_orders()
-    await story.check_crash()
-    await story.check_messages()
+    stage.expect_facts(_FACTS)
+    story.check_orders()
+    story.check_crash()
+    story.check_messages()
     screen.console.print()
     screen.say(f"{took:.0f} s from the first order to the last event")
 
@@ -108,102 +107,64 @@ class _Lines:
     events: dict[str, list[int]] = field(default_factory=dict)  # by process, in the order in which they came
     customers: dict[str, str] = field(default_factory=dict)
     repeated: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    refused: list[Answer] = field(default_factory=list)
+    refused: list[Received] = field(default_factory=list)
+    answered: set[UUID] = field(default_factory=set)
     killed: str = ""
     victims: list[UUID] = field(default_factory=list)
 
-    async def see(self, event: dict[str, Any]) -> None:
+    def see(self, event: dict[str, Any]) -> None:
         self.stage.screen.patience.sign()
         process_id, sequence = event["process_id"], event["sequence"]
         if sequence in self.events.setdefault(process_id, []):
             return  # at least once
         self.events[process_id].append(sequence)
         if process_id not in self.customers:
-            self.customers[process_id] = await self._customer(UUID(process_id))
+            self.customers[process_id] = self._customer(UUID(process_id))
         if "step" in event:
             status = event["status"]
             words = f"{self.customers[process_id]:<8} {event['step']}: {status.replace('_', ' ')}"
             self.stage.screen.say(words, STYLES.get(status, ""))
 
-    async def _customer(self, process_id: UUID) -> str:
+    def _customer(self, process_id: UUID) -> str:
         query = "SELECT state ->> 'customer' FROM processes WHERE process_id = $1"
-        return str((await self.stage.values(query, process_id))[0])
+        return str((self.stage.values(query, process_id))[0])
 
-    async def place_orders(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for order in FROM_COMMAND_LINE:
-                tasks.create_task(self._order_by_command_line(order))
-            for order in FROM_ANOTHER_SERVICE[1:]:
-                tasks.create_task(self._order_by_message(order, uuid4().hex))
+    def place_orders(self) -> None:
+        for order in FROM_COMMAND_LINE:
+            self.started.append(self.stage.json("start", WORKFLOW, "--input", json.dumps(order))["process_id"])
+        for order in FROM_ANOTHER_SERVICE[1:]:
+            self._order_by_message(order, uuid4().hex)
 
-    async def _order_by_command_line(self, order: dict[str, Any]) -> None:
-        answer = await self.stage.programs.command("start", WORKFLOW, "--input", json.dumps(order), "--json")
-        self.started.append(answer["process_id"])
-
-    async def _order_by_message(self, order: dict[str, Any], message_id: str) -> dict[str, Any]:
-        answer = await self.stage.start(WORKFLOW, order, message_id=message_id)
+    def _order_by_message(self, order: dict[str, Any], message_id: str) -> dict[str, Any]:
+        answer = self.stage.order(WORKFLOW, order, message_id=message_id)
         if answer["created"]:
             self.started.append(answer["process_id"])
         return answer
 
-    async def send_twice(self) -> None:
+    def send_twice(self) -> None:
         """Do as a sender that is not sure whether its message arrived."""
         message_id = uuid4().hex
-        first = await self._order_by_message(FROM_ANOTHER_SERVICE[0], message_id)
-        second = await self._order_by_message(FROM_ANOTHER_SERVICE[0], message_id)
+        first = self._order_by_message(FROM_ANOTHER_SERVICE[0], message_id)
+        second = self._order_by_message(FROM_ANOTHER_SERVICE[0], message_id)
         created = json.dumps(second["created"])
         self.stage.screen.say(f"the same message again: process {second['process_id'][:8]}, created: {created}")
         self.repeated = (first, second)
 
-    async def send_nonsense(self) -> None:
-        start = self.stage.service.start
+    def send_nonsense(self) -> None:
+        start = self.stage.ask_to_start
         self.refused = [
-            await start("teleport_line", {}),
-            await start(WORKFLOW, {**FROM_ANOTHER_SERVICE[0], "bandwidth": 1}),
+            start("teleport_line", {}),
+            start(WORKFLOW, {**FROM_ANOTHER_SERVICE[0], "bandwidth": 1}),
         ]
         for answer in self.refused:
             self.stage.screen.say(f"refused: {answer.body.get('error')}: {answer.body.get('detail')}", "yellow")
 
-    async def give_input(self) -> None:
-        """Answer every process that asks for input, until all have asked."""
-        answered: set[UUID] = set()
-
-        async def asking() -> set[UUID]:
-            found = await self.stage.values("SELECT process_id FROM processes WHERE status = 'suspended'")
-            return set(found) - answered
-
-        while len(answered) < ORDERS:
-            for process_id in await self.stage.programs.until("a process asks for input", asking):
-                page = json.dumps({"patch_position": f"A{len(answered) + 1}"})
-                await self.stage.programs.command("resume", str(process_id), "--input", page, "--user", "noc", "--json")
-                answered.add(process_id)
-
-    async def kill_a_consumer(self) -> None:
-        """Kill one in the middle of a step; nothing is started in its place."""
-        what = f"a consumer is in the middle of '{LONG_STEP}'"
-        victim = await self.stage.programs.until(what, self._freeze_a_consumer)
-        await victim.kill()
-        self.victims = await self.stage.values(_CLAIMED_BY, self.killed)
-        if not self.victims:
-            raise DemoError(f"the consumer {self.killed} was at nothing when it was killed")
-        customers = ", ".join([await self._customer(one) for one in self.victims])
-        words = f"kill -9 {victim.pid}: a consumer dies in the middle of its work for {customers}"
-        self.stage.screen.say(words, "bold red")
-        self.stage.screen.say("after 10 s of silence it is presumed dead, and the other one takes over", "red")
-
-    async def _freeze_a_consumer(self) -> Program | None:
-        """Freeze one in the middle of the step, so that it is still there when it is killed, however slow the machine is."""
-        for name in await self.stage.values(_HALFWAY, LONG_STEP):
-            victim = next(one for one in self.stage.consumers if name.endswith(f":{one.pid}"))
-            victim.process.send_signal(signal.SIGSTOP)
-            if name in await self.stage.values(_HALFWAY, LONG_STEP):
-                self.killed = name
-                return victim
-            victim.process.send_signal(signal.SIGCONT)
-        return None
-
-    async def all_are_completed(self) -> bool:
-        processes = await self.stage.processes()
+    def go_on(self) -> bool:
+        """Do what is to be done meanwhile; return whether all are completed."""
+        self._give_input()
+        if not self.killed:
+            self._kill_a_consumer()
+        processes = self.stage.processes()
         for one in processes:
             if one["status"] in {"failed", "aborted"}:  # it will not get better by waiting
                 raise DemoError(
@@ -211,27 +172,53 @@ class _Lines:
                 )
         return len(processes) == ORDERS and all(one["status"] == "completed" for one in processes)
 
-    async def all_has_come(self) -> bool:
-        queues = await self.stage.place.queues()
-        came = sum(map(len, self.events.values()))
-        return (
-            came >= len(await self.stage.rows(_LOG))
-            and queues.pop("orchestrator.dead") > 0
-            and not any(queues.values())
-        )
+    def _give_input(self) -> None:
+        """Answer a process that asks for input."""
+        asking = set(self.stage.values("SELECT process_id FROM processes WHERE status = 'suspended'")) - self.answered
+        for process_id in list(asking)[:1]:
+            page = json.dumps({"patch_position": f"A{len(self.answered) + 1}"})
+            self.stage.command("resume", str(process_id), "--input", page, "--user", "noc", "--json")
+            self.answered.add(process_id)
 
-    async def check_orders(self) -> None:
+    def _kill_a_consumer(self) -> None:
+        """Kill one that is in the middle of a step; nothing is started in its place.
+
+        It is frozen first, so that it is still in the step when it is killed, however slow the machine is.
+        """
+        for name in self.stage.values(_HALFWAY, LONG_STEP):
+            victim = next(one for one in self.stage.consumers if name.endswith(f":{one.pid}"))
+            victim.signal(signal.SIGSTOP)
+            if name not in self.stage.values(_HALFWAY, LONG_STEP):
+                victim.signal(signal.SIGCONT)
+                continue
+            self.stage.lost.add(victim.pid)
+            victim.kill()
+            self.killed, self.victims = name, self.stage.values(_CLAIMED_BY, name)
+            if not self.victims:
+                raise DemoError(f"the consumer {name} was at nothing when it was killed")
+            customers = ", ".join(map(self._customer, self.victims))
+            words = f"kill -9 {victim.pid}: a consumer dies in the middle of its work for {customers}"
+            self.stage.screen.say(words, "bold red")
+            self.stage.screen.say("after 10 s of silence it is presumed dead, and the other one takes over", "red")
+            return
+
+    def all_has_come(self) -> bool:
+        queues = self.stage.place.queues()
+        came = sum(map(len, self.events.values()))
+        return came >= len(self.stage.rows(_LOG)) and queues.pop("orchestrator.dead") > 0 and not any(queues.values())
+
+    def check_orders(self) -> None:
         screen = self.stage.screen
-        ids = {str(one["process_id"]) for one in await self.stage.processes()}
+        ids = {str(one["process_id"]) for one in self.stage.processes()}
         same = ids == set(self.started) and len(self.started) == ORDERS
         screen.expect("each order made one process, and the repeated message none", same, ids)
-        _, orders = await ask("GET", f"{self.stage.outside}/orders")
+        orders = self.stage.outside.ask("/orders")
         right = [one["effects"] == 1 and one["calls"] > FAILURES_FIRST for one in orders.values()] == [True] * ORDERS
         what = "the provisioning service failed twice and then obeyed once for every idempotency key"
         screen.expect(what, right, orders)
 
-    async def check_crash(self) -> None:
-        expect_none, log = self.stage.screen.expect_none, await self.stage.rows(_LOG)
+    def check_crash(self) -> None:
+        expect_none, log = self.stage.screen.expect_none, self.stage.rows(_LOG)
         lost = [
             row["process_id"] for row in log if row["name"] == "attempt lost" and self.killed in (row["note"] or "")
         ]
@@ -242,10 +229,10 @@ class _Lines:
         }
         wrong = [one for one in self.victims if done.get(one) in {None, self.killed}]
         expect_none("what it was at was run again by the other one", wrong)
-        counted = {one["process_id"] for one in await self.stage.processes() if one["lost"]}
+        counted = {one["process_id"] for one in self.stage.processes() if one["lost"]}
         expect_none("no attempt is hidden: the lost ones are counted", set(self.victims) - counted)
 
-    async def check_messages(self) -> None:
+    def check_messages(self) -> None:
         expect, expect_none, place = self.stage.screen.expect, self.stage.screen.expect_none, self.stage.place
         first, second = self.repeated
         right = first["process_id"] == second["process_id"] and (first["created"], second["created"]) == (True, False)
@@ -256,15 +243,26 @@ class _Lines:
         named = any("bandwidth" in reason.get("loc", []) for reason in incomplete.body.get("reasons", []))
         right = incomplete.type == "workflow.refused" and named
         expect("a wrong order was refused, naming the field", right, incomplete)
-        may = await may_publish(place.field_url, "orchestrator.commands", "workflow.start")
+        may = self.stage.background.run(_may_publish(place.field_url, "orchestrator.commands", "workflow.start"))
         expect("the field worker's account may not start workflows", not may, "the broker lets it")
         wanted: dict[str, list[int]] = {}
-        for row in await self.stage.rows(_LOG):
+        for row in self.stage.rows(_LOG):
             wanted.setdefault(str(row["process_id"]), []).append(row["sequence"])
         wrong = [key for key, numbers in wanted.items() if self.events.get(key) != numbers]
         expect_none("every entry of every log was an event, in order", wrong)
-        full = {name for name, messages in (await place.queues()).items() if messages and name != "orchestrator.dead"}
+        full = {name for name, messages in (place.queues()).items() if messages and name != "orchestrator.dead"}
         expect_none("all queues are empty but the dead letters'", full)
-        dead = await read_dead_letters(place.amqp_url)
+        dead = [str(one.headers.get("x-reason")) for one in self.stage.client.dead_letters()]
         right = len(dead) == 1 and str(unknown.body.get("detail")) in dead[0]
         expect("the only dead letter is the unknown workflow's, with the reason", right, dead)
+
+
+async def _may_publish(url: str, exchange: str, key: str) -> bool:
+    """Return whether the broker lets an account write to an exchange."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        try:
+            await (await channel.get_exchange(exchange, ensure=False)).publish(aio_pika.Message(b"{}"), key)
+        except ChannelAccessRefused:
+            return False
+        return True

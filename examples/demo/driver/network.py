@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Iterable
@@ -10,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from .errors import DemoError
+from .patience import DemoError
 from .screen import STYLES
 from .stage import Stage
-from .web import ask
 
 RESTING = {"completed", "suspended", "failed", "inconsistent_data", "api_unavailable", "aborted"}
 """Where a process stays until a person does something."""
@@ -28,6 +26,9 @@ SELECT p.workflow, p.status, p.step, p.assignee,
 _SUBSCRIPTION = (
     "SELECT s.*, p.name AS product FROM subscriptions s JOIN products p USING (product_id) WHERE subscription_id = $1"
 )
+
+
+Order = tuple[str, str, str, dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -53,13 +54,12 @@ class Network:
         """Check in the middle of the story that a statement holds."""
         self.stage.screen.expect(statement, holds, found, indent=8)
 
-    async def show(self, title: str, *arguments: str) -> None:
+    def show(self, title: str, *arguments: str) -> None:
         """Print what a command prints."""
-        self.stage.screen.plain(title, await self.stage.programs.command(*arguments))
+        self.stage.screen.plain(title, self.stage.command(*arguments).stdout)
 
-    async def see(self, event: dict[str, Any]) -> None:
+    def see(self, event: dict[str, Any]) -> None:
         """Print an event of the engine: only what takes time, or went wrong."""
-        self.stage.screen.patience.sign()
         status = event["status"]
         if "step" in event and status in {"waiting", "awaiting_callback", "suspend", "failed"}:
             label, words = self._label(event["workflow"], event["process_id"]), status.replace("_", " ")
@@ -69,23 +69,23 @@ class Network:
         subject = self.subjects.get(process_id)
         return f"{workflow} {process_id[:8]}" + (f" ({subject})" if subject else "")
 
-    async def learn_products(self, *workflows: str) -> None:
+    def learn_products(self, *workflows: str) -> None:
         """Ask as a user interface does: a start without any page is answered with the first page's JSON schema."""
         for workflow in workflows:
-            form = (await self.stage.service.start(workflow)).body["form"]
+            form = self.stage.ask_to_start(workflow).body["form"]
             for definition in form["$defs"].values():
                 self.products |= {name: key for key, name in definition.get("options", {}).items()}
         self.stage.screen.say(f"the forms offer these products: {', '.join(sorted(self.products))}")
 
-    async def standing(self, process_id: str) -> dict[str, Any]:
+    def standing(self, process_id: str) -> dict[str, Any]:
         """Return how a process stands."""
-        return (await self.stage.rows(_STANDING, UUID(process_id)))[0]
+        return (self.stage.rows(_STANDING, UUID(process_id)))[0]
 
-    async def subscription(self, name: str) -> dict[str, Any]:
+    def subscription(self, name: str) -> dict[str, Any]:
         """Return the row of a subscription."""
-        return (await self.stage.rows(_SUBSCRIPTION, UUID(self.known[name])))[0]
+        return (self.stage.rows(_SUBSCRIPTION, UUID(self.known[name])))[0]
 
-    async def rest(self, process_id: str, wanted: str = "completed") -> dict[str, Any]:
+    def rest(self, process_id: str, wanted: str = "completed") -> dict[str, Any]:
         """Wait until a process rests; return how it stands.
 
         Raises:
@@ -93,11 +93,11 @@ class Network:
         """
         began = time.monotonic()
 
-        async def resting() -> dict[str, Any] | None:
-            found = await self.standing(process_id)
+        def resting() -> dict[str, Any] | None:
+            found = self.standing(process_id)
             return found if found["status"] in RESTING else None
 
-        found = await self.stage.programs.until(f"process {process_id} rests", resting)
+        found = self.stage.until(f"process {process_id} rests", resting)
         status, label = found["status"], self._label(found["workflow"], process_id)
         if status != wanted:
             raise DemoError(f"{label} is {status} at {found['step']!r}, not {wanted}: {found['failure']}")
@@ -106,66 +106,73 @@ class Network:
         self.stage.screen.say(words, STYLES.get(status, ""))
         return found
 
-    async def start(self, name: str, workflow: str, *pages: dict[str, Any], by_hand: bool = False) -> str:
+    def start(self, name: str, workflow: str, *pages: dict[str, Any], by_hand: bool = False) -> str:
         """Start a workflow by message or as a person would; return the process's id."""
         if by_hand:
             inputs = [word for page in pages for word in ("--input", json.dumps(page))]
-            body = await self.stage.programs.command("start", workflow, *inputs, "--json")
+            body = self.stage.json("start", workflow, *inputs)
         else:
-            body = await self.stage.start(workflow, *pages)
+            body = self.stage.order(workflow, *pages)
         self.subjects[body["process_id"]] = name
         return str(body["process_id"])
 
-    async def create(
-        self, name: str, workflow: str, product: str, page: dict[str, Any], *, by_hand: bool = False
-    ) -> None:
-        """Make a subscription, and remember it under a name; installations are accepted on the way."""
-        process_id = await self.start(name, workflow, {"product": self.products[product]}, page, by_hand=by_hand)
-        if workflow in {"create_node", "create_core_link"}:
-            await self.rest(process_id, "suspended")
-            await self.give_input(process_id, {"accepted_by": "Noor"})
-        self.known[name] = str((await self.rest(process_id))["subscription_id"])
+    def create(self, *orders: Order, by_hand: bool = False) -> None:
+        """Make subscriptions at the same time, and remember each under its name; installations are accepted on the way.
 
-    async def give_input(self, process_id: str, page: dict[str, Any]) -> None:
+        Args:
+            orders: each a name, a workflow, the name of a product, and what the second page asks for.
+            by_hand: start the first one as a person would.
+        """
+        processes: dict[str, str] = {}
+        for number, (name, workflow, product, page) in enumerate(orders):
+            pages = {"product": self.products[product]}, page
+            processes[name] = self.start(name, workflow, *pages, by_hand=by_hand and number == 0)
+        for name, workflow, _, _ in orders:
+            if workflow in {"create_node", "create_core_link"}:
+                self.rest(processes[name], "suspended")
+                self.give_input(processes[name], {"accepted_by": "Noor"})
+        for name, process_id in processes.items():
+            self.known[name] = str(self.rest(process_id)["subscription_id"])
+
+    def give_input(self, process_id: str, page: dict[str, Any]) -> None:
         """Answer as a person of the NOC."""
         page_text = json.dumps(page)
-        await self.stage.programs.command("resume", process_id, "--input", page_text, "--user", "noor", "--json")
+        self.stage.command("resume", process_id, "--input", page_text, "--user", "noor", "--json")
 
-    async def on(self, workflow: str, name: str, *pages: dict[str, Any], wanted: str = "completed", **more: Any) -> str:
+    def on(self, workflow: str, name: str, *pages: dict[str, Any], wanted: str = "completed", **more: Any) -> str:
         """Run a workflow on a subscription; return the process's id.
 
         Args:
             more: what the first page has besides the subscription.
         """
-        process_id = await self.start(name, workflow, {"subscription_id": self.known[name], **more}, *pages)
-        await self.rest(process_id, wanted)
+        process_id = self.start(name, workflow, {"subscription_id": self.known[name], **more}, *pages)
+        self.rest(process_id, wanted)
         return process_id
 
-    async def all_on(self, *pairs: tuple[str, str]) -> None:
+    def all_on(self, *pairs: tuple[str, str]) -> None:
         """Run workflows on several subscriptions at once."""
-        async with asyncio.TaskGroup() as tasks:
-            for workflow, name in pairs:
-                tasks.create_task(self.on(workflow, name))
+        started = [self.start(name, workflow, {"subscription_id": self.known[name]}) for workflow, name in pairs]
+        for process_id in started:
+            self.rest(process_id)
 
-    async def refused(
+    def refused(
         self, statement: str, workflow: str, *pages: dict[str, Any], key: str, naming: tuple[str, ...] = ()
     ) -> None:
         """Try what must be refused, with this reason and these words in it."""
-        answer = await self.stage.service.start(workflow, *pages)
+        answer = self.stage.ask_to_start(workflow, *pages)
         self.stage.screen.say(f"{workflow} refused: {answer.body.get('error')}: {answer.body.get('detail')}", "yellow")
         reasons = [json.dumps(one) for one in answer.body.get("reasons", []) if one.get("key") == key]
         right = answer.type == "workflow.refused" and reasons and all(word in reasons[0] for word in naming)
         self.expect(f"{statement}: {key}", right, f"{answer.type} {answer.body}, to be named: {naming}")
 
-    async def configured(self, name: str) -> dict[str, Any]:
+    def configured(self, name: str) -> dict[str, Any]:
         """Return what the network controller has for a subscription."""
-        _, answer = await ask("GET", f"{self.stage.outside}/services/{self.known[name]}")
-        return dict(answer["configuration"])
+        return dict(self.stage.outside.ask(f"/services/{self.known[name]}")["configuration"])
 
-    async def all_configured(self) -> set[str]:
+    def all_configured(self) -> set[str]:
         """Return the subscriptions that the network controller has."""
-        return set((await ask("GET", f"{self.stage.outside}/services"))[1]["services"])
+        return set(self.stage.outside.ask("/services")["services"])
 
-    async def change_on_router(self, name: str, **change: object) -> None:
+    def change_on_router(self, name: str, **change: object) -> None:
         """Change what is configured, as a person does who logs in to the router."""
-        await ask("PATCH", f"{self.stage.outside}/services/{self.known[name]}", change)
+        self.stage.outside.ask(f"/services/{self.known[name]}", "PATCH", change)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
-from .amqp import read_dead_letters, watching
-from .errors import DemoError
 from .network import Network
+from .patience import DemoError
 from .stage import NO_STEP_TWICE, Stage
 
 OPERATOR = "NREN"
@@ -31,193 +30,183 @@ _FACTS = {
 _LINKS = "SELECT process_id::text FROM processes_subscriptions WHERE subscription_id = $1"
 
 
-async def tell_of_network(stage: Stage) -> None:
+def tell_of_network(stage: Stage) -> None:
     """Tell the story, and check on the way."""
     network = Network(stage)
-    async with watching(stage.place.amqp_url, network.see):
-        await _create(network)
-        await _refuse(network)
-        await _change(network)
-        await _validate(network)
-        await _end(network)
-        await _check(network)
+    stage.see = network.see
+    for part in (_create, _refuse, _change, _validate, _end, _check):
+        part(network)
 
 
-async def _create(network: Network) -> None:
+def _create(network: Network) -> None:
     network.stage.screen.headline("Two nodes, four ports on them, a core link and an L2VPN over the ports")
-    await network.learn_products("create_node", "create_port", "create_core_link", "create_l2vpn")
+    network.learn_products("create_node", "create_port", "create_core_link", "create_l2vpn")
     known, create = network.known, network.create
     node = {"customer_id": OPERATOR, "role": "PE"}
     ams = {**node, "node_name": "ams-1", "management_address": "2001:db8::a"}
     utr = {**node, "node_name": "utr-1", "management_address": "2001:db8::b"}
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(create("ams-1", "create_node", "Node Cisco", ams, by_hand=True))
-        tasks.create_task(create("utr-1", "create_node", "Node Nokia", utr))
-    async with asyncio.TaskGroup() as tasks:
-        for name in ("ams-1", "utr-1"):
-            port = {"customer_id": OPERATOR, "node": known[name]}
-            core, edge = {**port, "port_name": "et-0/0/0"}, {**port, "port_name": "xe-0/0/1"}
-            tasks.create_task(create(f"{name} core", "create_port", "Port 100G", core))
-            tasks.create_task(create(f"{name} edge", "create_port", "Port 10G", edge))
+    nodes = ("ams-1", "create_node", "Node Cisco", ams), ("utr-1", "create_node", "Node Nokia", utr)
+    create(*nodes, by_hand=True)
+    port = {"customer_id": OPERATOR}
+    core, edge = {**port, "port_name": "et-0/0/0"}, {**port, "port_name": "xe-0/0/1"}
+    create(
+        *((f"{name} core", "create_port", "Port 100G", {**core, "node": known[name]}) for name in ("ams-1", "utr-1")),
+        *((f"{name} edge", "create_port", "Port 10G", {**edge, "node": known[name]}) for name in ("ams-1", "utr-1")),
+    )
     ends = {"port_a": known["ams-1 core"], "port_b": known["utr-1 core"]}
     link = {"customer_id": OPERATOR, **ends, "ipv6_prefix": "2001:db8:1::/127"}
     attachments = [{"port": known[f"{name} edge"], "vlan": 100} for name in ("ams-1", "utr-1")]
     vpn = {"customer_id": "Bakery", "attachments": attachments}
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(create("link", "create_core_link", "Core link", link, by_hand=True))
-        tasks.create_task(create("vpn", "create_l2vpn", "L2VPN", vpn))
-    listed = await network.stage.programs.command("subscriptions", "list", "--json")
+    create(("link", "create_core_link", "Core link", link), ("vpn", "create_l2vpn", "L2VPN", vpn), by_hand=True)
+    listed = network.stage.json("subscriptions", "list")
     wrong = [one["description"] for one in listed if one["status"] != "active" or not one["insync"]]
     network.expect_none("all subscriptions are active and in sync", wrong)
     network.expect("each start has made one subscription", len(listed) == SUBSCRIPTIONS, listed)
     network.expect_none(
-        "the network controller has configured each of them", set(known.values()) ^ await network.all_configured()
+        "the network controller has configured each of them", set(known.values()) ^ network.all_configured()
     )
-    await network.show("orchestrator subscriptions list", "subscriptions", "list")
-    await network.show("orchestrator subscriptions show, of the L2VPN", "subscriptions", "show", known["vpn"])
+    network.show("orchestrator subscriptions list", "subscriptions", "list")
+    network.show("orchestrator subscriptions show, of the L2VPN", "subscriptions", "show", known["vpn"])
 
 
-async def _refuse(network: Network) -> None:
+def _refuse(network: Network) -> None:
     network.stage.screen.headline("What the rules forbid")
     known, refused = network.known, network.refused
     ams, edge = {"subscription_id": known["ams-1"]}, {"subscription_id": known["ams-1 edge"]}
     ports = (known["ams-1 core"], known["ams-1 edge"])
     faster = {"new_product": network.products["Port 100G"]}
-    await refused(
-        "a node in use is not terminated, and its ports are named", "terminate_node", ams, key=IN_USE, naming=ports
-    )
+    refused("a node in use is not terminated, and its ports are named", "terminate_node", ams, key=IN_USE, naming=ports)
     what = "this project keeps the speed of a port that is in use"
-    await refused(what, "change_port_speed", edge, faster, key=IN_USE, naming=(known["vpn"],))
+    refused(what, "change_port_speed", edge, faster, key=IN_USE, naming=(known["vpn"],))
     unknown = {"product": str(uuid4())}
-    await refused("an unknown product is no choice", "create_node", unknown, key="form.invalid", naming=("product",))
+    refused("an unknown product is no choice", "create_node", unknown, key="form.invalid", naming=("product",))
     what = "an L2VPN's workflow is none of a node's"
-    await refused(what, "validate_l2vpn", ams, key="subscription.workflow_not_of_product")
+    refused(what, "validate_l2vpn", ams, key="subscription.workflow_not_of_product")
 
-    holder = await _start_two_at_once(network)
+    holder = _start_two_at_once(network)
     what, key = (
         "a subscription that a process holds is not modified, and the process is named",
         "subscription.not_in_sync",
     )
-    await refused(what, "modify_note", ams, {"note": "in a hurry"}, key=key, naming=(holder,))
+    refused(what, "modify_note", ams, {"note": "in a hurry"}, key=key, naming=(holder,))
     key = "subscription.relations_not_in_sync"
-    await refused(
-        "nor are those that use it", "modify_port", edge, {"enabled": False}, key=key, naming=(known["ams-1"],)
-    )
-    await network.on("modify_description", "ams-1", {"description": "ams-1, the one that moves"})
-    held = await network.subscription("ams-1")
+    refused("nor are those that use it", "modify_port", edge, {"enabled": False}, key=key, naming=(known["ams-1"],))
+    network.on("modify_description", "ams-1", {"description": "ams-1, the one that moves"})
+    held = network.subscription("ams-1")
     right = str(held["locked_by"]) == holder and held["description"].endswith("that moves")
     network.expect("a workflow that the project lists runs all the same, and leaves the lock alone", right, held)
     title = f"orchestrator subscriptions workflows {known['ams-1'][:8]}"
-    await network.show(title, "subscriptions", "workflows", known["ams-1"])
+    network.show(title, "subscriptions", "workflows", known["ams-1"])
     network.stage.screen.console.print()
 
-    await network.give_input(holder, {"approved_by": "Noor"})
-    await network.rest(holder)
-    address = (await network.configured("ams-1"))["management_address"]
+    network.give_input(holder, {"approved_by": "Noor"})
+    network.rest(holder)
+    address = (network.configured("ams-1"))["management_address"]
     moved = address in {"2001:db8::a1", "2001:db8::a2"}
     network.expect("the one that went on has moved the node", moved, address)
     what, page = "who has looked at an older version must look again", {"management_address": "2001:db8::ff"}
-    await refused(what, "modify_node", {**ams, "version": 1}, page, key="subscription.stale_version")
+    refused(what, "modify_node", {**ams, "version": 1}, page, key="subscription.stale_version")
 
 
-async def _start_two_at_once(network: Network) -> str:
+def _start_two_at_once(network: Network) -> str:
     """Let two people change one node at the same instant; return the process that has the lock."""
     stage = network.stage
     stage.screen.say("two modifications of ams-1 are started at the same instant", "bold")
     ams = {"subscription_id": network.known["ams-1"]}
     pages = [{"management_address": f"2001:db8::a{number}"} for number in (1, 2)]
-    answers = await asyncio.gather(*(stage.service.start("modify_node", ams, page) for page in pages))
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda page: stage.ask_to_start("modify_node", ams, page), pages))
     refused = [one.body for one in answers if one.type != "workflow.started"]
     found: dict[str, list[str]] = {"suspended": [], "failed": []}
     for process_id in [str(one.body["process_id"]) for one in answers if one.type == "workflow.started"]:
 
-        async def decided(process_id: str = process_id) -> str | None:
-            status = (await network.standing(process_id))["status"]
+        def decided(process_id: str = process_id) -> str | None:
+            status = (network.standing(process_id))["status"]
             return status if status in found else None
 
-        found[await stage.programs.until("each of the two goes on, or cannot lock", decided)].append(process_id)
+        found[stage.until("each of the two goes on, or cannot lock", decided)].append(process_id)
     if not len(found["suspended"]) == len(found["failed"]) + len(refused) == 1:
         raise DemoError(f"not exactly one of the two goes on: {found}, refused: {refused}")
     network.expect("exactly one of the two goes on", holds=True)
     (holder,) = found["suspended"]
     for process_id in found["failed"]:
-        standing = await network.standing(process_id)
+        standing = network.standing(process_id)
         step, failure = standing["step"], standing["failure"]
         stage.screen.say(f"modify_node {process_id[:8]} stopped at '{step}': {failure}", "yellow")
         right = step == "Lock subscription" and holder in failure
         network.expect("the other one does not get the lock, and its error names who has it", right, standing)
-        await stage.programs.command("abort", process_id, "--reason", "the other one does it", "--json")
+        stage.command("abort", process_id, "--reason", "the other one does it", "--json")
     for body in refused:
         stage.screen.say(f"modify_node refused: {body.get('error')}: {body.get('detail')}", "yellow")
     return holder
 
 
-async def _change(network: Network) -> None:
+def _change(network: Network) -> None:
     network.stage.screen.headline("Changes")
-    before = await network.subscription("vpn")
-    await network.on("modify_l2vpn", "vpn", {"vlan_1": 100, "vlan_2": 207}, version=before["version"])
-    vlans = [end["vlan"] for end in (await network.configured("vpn"))["ends"]]
+    before = network.subscription("vpn")
+    network.on("modify_l2vpn", "vpn", {"vlan_1": 100, "vlan_2": 207}, version=before["version"])
+    vlans = [end["vlan"] for end in (network.configured("vpn"))["ends"]]
     network.expect("the L2VPN has its new VLAN, in the network, too", vlans == [100, 207], vlans)
-    await network.on("modify_note", "vpn", {"note": "The customer calls it 'oven'."})
-    after = await network.subscription("vpn")
+    network.on("modify_note", "vpn", {"note": "The customer calls it 'oven'."})
+    after = network.subscription("vpn")
     right = after["note"] and "207" in after["description"] and after["version"] > before["version"]
     network.expect("note, description and version have changed", right, after)
 
 
-async def _validate(network: Network) -> None:
+def _validate(network: Network) -> None:
     network.stage.screen.headline("Validations, and a router that was changed by hand")
-    await network.all_on(("validate_port", "utr-1 edge"), ("validate_l2vpn", "vpn"), ("validate_core_link", "link"))
-    await network.rest(await network.start("all", "validate_all_nodes"))
-    await network.change_on_router("utr-1 edge", enabled=False)
-    validation = await network.on("validate_port", "utr-1 edge", wanted="inconsistent_data")
-    standing = await network.standing(validation)
+    network.all_on(("validate_port", "utr-1 edge"), ("validate_l2vpn", "vpn"), ("validate_core_link", "link"))
+    network.rest(network.start("all", "validate_all_nodes"))
+    network.change_on_router("utr-1 edge", enabled=False)
+    validation = network.on("validate_port", "utr-1 edge", wanted="inconsistent_data")
+    standing = network.standing(validation)
     network.stage.screen.say(f"found: {standing['failure']}", "red")
     network.expect("the NOC is to look at it", standing["assignee"] == "NOC", standing)
-    port = await network.subscription("utr-1 edge")
+    port = network.subscription("utr-1 edge")
     network.expect("the port stays out of sync until then", not port["insync"], port)
-    await network.on("reconcile_service", "utr-1 edge")
-    found = await network.configured("utr-1 edge")
+    network.on("reconcile_service", "utr-1 edge")
+    found = network.configured("utr-1 edge")
     network.expect("reconciling has put it right", found["enabled"], found)
-    await network.stage.programs.command("retry", validation, "--user", "noor", "--json")
-    await network.rest(validation)
-    port = await network.subscription("utr-1 edge")
+    network.stage.command("retry", validation, "--user", "noor", "--json")
+    network.rest(validation)
+    port = network.subscription("utr-1 edge")
     network.expect(
         "the same validation, retried, has found nothing, and the port is in sync again", port["insync"], port
     )
 
 
-async def _end(network: Network) -> None:
+def _end(network: Network) -> None:
     network.stage.screen.headline("The end, in the right order; a port gets another product on the way")
-    await network.all_on(("terminate_l2vpn", "vpn"), ("terminate_core_link", "link"))
-    before = (await network.subscription("ams-1 edge"))["product"]
-    await network.on("change_port_speed", "ams-1 edge", {"new_product": network.products["Port 100G"]})
+    network.all_on(("terminate_l2vpn", "vpn"), ("terminate_core_link", "link"))
+    before = (network.subscription("ams-1 edge"))["product"]
+    network.on("change_port_speed", "ams-1 edge", {"new_product": network.products["Port 100G"]})
     after, speed = (
-        (await network.subscription("ams-1 edge"))["product"],
-        (await network.configured("ams-1 edge"))["speed"],
+        (network.subscription("ams-1 edge"))["product"],
+        (network.configured("ams-1 edge"))["speed"],
     )
     right = (before, after, speed) == ("Port 10G", "Port 100G", 100)
     what = "nothing runs over the port any more, and it is another product's now"
     network.expect(what, right, f"{before} → {after}, {speed}")
     ports = [f"{name} {end}" for name in ("ams-1", "utr-1") for end in ("core", "edge")]
-    await network.all_on(*(("terminate_port", port) for port in ports))
-    await network.all_on(("terminate_node", "ams-1"), ("terminate_node", "utr-1"))
-    network.expect_none("the network controller has nothing left", await network.all_configured())
+    network.all_on(*(("terminate_port", port) for port in ports))
+    network.all_on(("terminate_node", "ams-1"), ("terminate_node", "utr-1"))
+    network.expect_none("the network controller has nothing left", network.all_configured())
     title = "orchestrator subscriptions history, of the port that has changed its speed"
-    await network.show(title, "subscriptions", "history", network.known["ams-1 edge"])
+    network.show(title, "subscriptions", "history", network.known["ams-1 edge"])
 
 
-async def _check(network: Network) -> None:
+def _check(network: Network) -> None:
     """Count at the end, from rows and from what the command line prints."""
     stage, expect, expect_none = network.stage, network.expect, network.expect_none
     stage.screen.headline("Is everything as it should be?")
-    processes = await stage.processes()
+    processes = stage.processes()
     columns = "workflow process started_by status steps tried_again seconds"
     stage.screen.table(processes, columns)
     stage.screen.console.print()
-    await stage.expect_facts(_FACTS, indent=8)
+    stage.expect_facts(_FACTS, indent=8)
     again = any(one["tried_again"] for one in processes)
     expect("a busy controller was asked again, by the engine itself", again, "nothing was tried again")
-    listed = await stage.programs.command("subscriptions", "list", "--json")
+    listed = stage.json("subscriptions", "list")
     left = [
         one["description"]
         for one in listed
@@ -225,12 +214,12 @@ async def _check(network: Network) -> None:
     ]
     expect_none("every subscription is terminated, with an end date, and in sync; none is deleted", left)
     port = network.known["ams-1 edge"]
-    history = (await stage.programs.command("subscriptions", "history", port, "--json"))["processes"]
-    linked = set(await stage.values(_LINKS, UUID(port)))
+    history = stage.json("subscriptions", "history", port)["processes"]
+    linked = set(stage.values(_LINKS, UUID(port)))
     expect_none(
         "the history has every process that has touched the port", linked ^ {one["process_id"] for one in history}
     )
     wanted = ["create_port", "change_port_speed", "terminate_port"]
     names = [one["workflow"] for one in history]
     expect("from its creation to its end", [name for name in names if name in wanted] == wanted, names)
-    expect_none("no message was dead-lettered", await read_dead_letters(stage.place.amqp_url))
+    expect_none("no message was dead-lettered", stage.client.dead_letters())

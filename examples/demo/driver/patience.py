@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-
-from .errors import DemoError
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 SILENCE = 60
 """Seconds. The longest pause of a run that goes well is 10 s, until the consumer that was killed is presumed dead."""
+
+Found = TypeVar("Found")
+
+
+class DemoError(Exception):
+    """Something is not as it should be; the text says what, to a person."""
 
 
 class Patience:
     """A limit on the time between two signs of life (a line printed, an event, a check), and none on the whole run."""
 
-    def __init__(self, silence: float = SILENCE) -> None:
-        self._silence = silence
-        self._awaited: list[str] = []
-        self._limit: asyncio.Timeout | None = None
-
-    @asynccontextmanager
-    async def watch(self) -> AsyncIterator[None]:
-        """Cancel the block when there is no sign of life.
-
-        Raises:
-            DemoError: there was none; the text names what was awaited.
-        """
-        self._awaited.clear()
-        try:
-            async with asyncio.timeout(self._silence) as self._limit:
-                yield
-        except TimeoutError:
-            if self._limit is None or not self._limit.expired():
-                raise
-            awaited = "; ".join(self._awaited) or "nothing in particular"
-            raise DemoError(f"no sign of life for {self._silence:g} s. Awaited: {awaited}") from None
-        finally:
-            self._limit = None
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._last_sign = clock()
 
     def sign(self) -> None:
         """Note a sign of life."""
-        if self._limit is not None:
-            now = asyncio.get_running_loop().time()
-            if now < (self._limit.when() or 0):  # past the limit the run is being cancelled
-                self._limit.reschedule(now + self._silence)
+        self._last_sign = self._clock()
 
-    @contextmanager
-    def awaiting(self, what: str) -> Iterator[None]:
-        """Name what the block waits for."""
-        self._awaited.append(what)
-        yield
-        self._awaited.remove(what)  # unless it was cancelled: then the error names it
+    def until(self, what: str, condition: Callable[[], Found | None]) -> Found:
+        """Wait for a condition; return what it found.
+
+        Raises:
+            DemoError: there was no sign of life for too long.
+        """
+        self.sign()
+        while not (found := condition()):
+            if self._clock() - self._last_sign > SILENCE:
+                raise DemoError(f"no sign of life for {SILENCE} s. Awaited: {what}")
+            self._sleep(0.1)
+        return found

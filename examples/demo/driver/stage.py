@@ -1,22 +1,26 @@
-"""What both stories are played on: a place on the servers, the programs, another service, and a look into the database."""
+"""What both stories are played on: an installation of the engine with its programs, another service, and what people see."""
 
 from __future__ import annotations
 
 import shlex
-import sys
-from asyncio import gather
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
-import asyncpg
+from tests.acceptance.client import Client, Received
+from tests.acceptance.installation import Installation
+from tests.acceptance.programs import OtherProgram, Program
 
-from .amqp import OtherService, other_service
-from .errors import DemoError
-from .ground import Ground, Place, dsn
-from .programs import FOLDER, ORCHESTRATOR, REPOSITORY, Program, Programs
+from .patience import DemoError, Found
+from .place import Place
 from .screen import Screen
+
+EXAMPLES = Path(__file__).resolve().parents[2]
+FOLDER = EXAMPLES / "demo" / ".run"
 
 _PROCESSES = """
 SELECT p.process_id, left(p.process_id::text, 8) AS process, p.workflow, p.status, p.step, p.started_by, p.attempt AS attempts,
@@ -33,119 +37,146 @@ NO_STEP_TWICE = """
 SELECT name || ' of ' || process_id FROM process_steps WHERE kind = 'step' AND status IN ('success', 'complete')
  GROUP BY process_id, name HAVING count(*) > 1
 """
+_WHERE = """
+Look around:
+  RabbitMQ's management UI   {servers.management}, virtual host {name}, user {servers.user};
+                             the password is in ORCHESTRATOR_AMQP_URL: scripts/services env
+  the command line           . examples/demo/.run/{project}.env; .venv/bin/orchestrator list
+  the programs' logs         examples/demo/.run/{project}/logs/
+This story's programs have stopped; database and virtual host stay until the next demo."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Installation):
     """Everything a story needs.
-
-    Args:
-        outside: the URL of the outside system: the provisioning service, or the network controller.
-    """
-
-    screen: Screen
-    place: Place
-    programs: Programs
-    service: OtherService
-    pool: asyncpg.Pool
-    consumers: list[Program]
-    outside: str
-
-    async def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
-        """Return what a query finds."""
-        return [dict(row) for row in await self.pool.fetch(query, *values)]
-
-    async def values(self, query: str, *values: object) -> list[Any]:
-        """Return the first column of what a query finds."""
-        return [row[0] for row in await self.pool.fetch(query, *values)]
-
-    async def processes(self) -> list[dict[str, Any]]:
-        """Return all processes with their figures, the oldest first."""
-        return await self.rows(_PROCESSES)
-
-    async def start(self, workflow: str, *pages: dict[str, Any], message_id: str | None = None) -> dict[str, Any]:
-        """Start a workflow with a bare message; return the answer.
-
-        Raises:
-            DemoError: it was refused.
-        """
-        answer = await self.service.start(workflow, *pages, message_id=message_id)
-        if answer.type != "workflow.started":
-            raise DemoError(f"{workflow} was refused: {answer.body}")
-        return answer.body
-
-    async def expect_facts(self, facts: Mapping[str, str], *, indent: int = 2) -> None:
-        """Check statements, each by a query for what is wrong with it."""
-        for statement, query in facts.items():
-            self.screen.expect_none(statement, await self.values(query), indent=indent)
-
-
-@asynccontextmanager
-async def set_stage(
-    ground: Ground, screen: Screen, project: str, outside: str, variables: tuple[str, str]
-) -> AsyncIterator[Stage]:
-    """Start everything. Database and virtual host are left as they are at the end; the programs stop.
 
     Args:
         project: a folder of ``examples``.
         outside: the script of the outside system, below ``examples``.
         variables: by which the project's steps find the outside system and RabbitMQ.
     """
-    examples = REPOSITORY / "examples"
-    async with ground.fresh_place() as place:
-        engine = {
-            "ORCHESTRATOR_DATABASE_URL": place.database_url,
-            "ORCHESTRATOR_AMQP_URL": place.amqp_url,
-            "ORCHESTRATOR_WORKFLOWS": f"examples.{project}",
-            "ORCHESTRATOR_MIGRATIONS": str(examples / project / "migrations"),
-            "ORCHESTRATOR_LOG_FORMAT": "console",
-        }
-        _write_for_people(project, engine)
-        python = {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
-        environment = {**engine, **python, "COLUMNS": str(screen.console.width)}
-        async with (
-            Programs(environment, project, screen.patience) as programs,
-            asyncpg.create_pool(dsn(place.database_url), min_size=1, max_size=4) as pool,
-            screen.patience.watch(),
-        ):
-            heads = (await programs.command("db", "upgrade", "--json"))["heads"]
-            screen.say(f"database {place.name} migrated: {', '.join(heads)}")
-            script, name = examples / outside, outside.rpartition("/")[2].removesuffix(".py").replace("_", "-")
-            system, url = await programs.start(name, sys.executable, script, says="http://")
-            worker, _ = await programs.start(
-                "field-worker",
-                sys.executable,
-                examples / "demo/field_worker.py",
-                says="ready",
-                FIELD_AMQP_URL=place.field_url,
-            )
-            screen.say(f"{name.replace('-', ' ')} (pid {system.pid}) and field worker (pid {worker.pid}) run")
-            own = dict(zip(variables, (url, place.amqp_url), strict=True))
-            started = await gather(
-                programs.start("coordinator", ORCHESTRATOR, "coordinator", says="consuming", **own),
-                *(programs.start(f"consumer-{n}", ORCHESTRATOR, "consumer", says="consuming", **own) for n in (1, 2)),
-            )
-            coordinator, *consumers = [program for program, _ in started]
-            pids = ", ".join(str(consumer.pid) for consumer in consumers)
-            screen.say(f"coordinator (pid {coordinator.pid}) and two consumers (pids {pids}) run")
-            async with other_service(place.service_url, screen.patience) as service:
-                yield Stage(screen, place, programs, service, pool, consumers, url)
-        screen.console.print(
-            _WHERE.format(place=place, management=place.management, project=project), soft_wrap=True, markup=False
+
+    def __init__(self, screen: Screen, place: Place, project: str, outside: str, variables: tuple[str, str]) -> None:
+        self.screen, self.place = screen, place
+        migrations = str(EXAMPLES / project / "migrations")
+        engine = {"ORCHESTRATOR_WORKFLOWS": f"examples.{project}", "ORCHESTRATOR_MIGRATIONS": migrations}
+        urls = {"ORCHESTRATOR_DATABASE_URL": place.database_url, "ORCHESTRATOR_AMQP_URL": place.amqp_url}
+        _write_for_people(project, urls | engine)
+        (FOLDER / project).mkdir()
+        more = {"ORCHESTRATOR_LOG_LEVEL": "info", "ORCHESTRATOR_PRESUMED_DEAD_AFTER": "10", "PYTHONUNBUFFERED": "1"}
+        super().__init__(
+            FOLDER / project, place.database_url, place.amqp_url, **engine, **more, COLUMNS=str(screen.console.width)
         )
+        self.installed = True
+        self.service = Client(self.background, place.service_url)
+        self.consumers: list[Program] = []
+        self.lost: set[int] = set()  # programs that were killed
+        self._variables = variables
+        logs, worker = self.folder / "logs", EXAMPLES / "demo/field_worker.py"
+        self.outside = OtherProgram(EXAMPLES / outside, logs / "outside.log")
+        self._worker = OtherProgram(worker, logs / "field-worker.log", FIELD_AMQP_URL=place.field_url)
+        self._seen = 0
+        self.see: Callable[[dict[str, Any]], None] = lambda _: None
+
+    def open(self) -> None:
+        """Start everything."""
+        screen, place = self.screen, self.place
+        screen.say(f"database {place.name} migrated: {', '.join(self.json('db', 'upgrade')['heads'])}")
+        self._worker.first_line()
+        screen.say(f"the outside system (pid {self.outside.pid}) and the field worker (pid {self._worker.pid}) run")
+        own = dict(zip(self._variables, (self.outside.first_line(), place.amqp_url), strict=True))
+        coordinator = self.coordinator(**own)
+        self.consumers = [self.consumer(**own) for _ in range(2)]
+        for program in self.programs:
+            program.ready()
+        pids = ", ".join(str(consumer.pid) for consumer in self.consumers)
+        screen.say(f"coordinator (pid {coordinator.pid}) and two consumers (pids {pids}) run")
+        self.client.listen()
+
+    def close(self) -> None:
+        """Stop everything in an orderly way."""
+        running = [program for program in self.programs if program.runs]
+        for program in running:
+            program.signal(signal.SIGTERM)
+        try:
+            for program in running:
+                program.exit_code()
+        finally:
+            self.outside.close()
+            self._worker.close()
+            self.service.close()
+            super().close()
+
+    def until(self, what: str, condition: Callable[[], Found | None]) -> Found:
+        """Wait for a condition, and print the engine's events meanwhile; return what it found.
+
+        Raises:
+            DemoError: a program has ended meanwhile, or nothing happens any more.
+        """
+
+        def look() -> Found | None:
+            while self._seen < len(self.client.events):
+                self.screen.patience.sign()
+                self._seen += 1
+                self.see(self.client.events[self._seen - 1].body)
+            for program in self.programs:
+                if not program.runs and program.pid not in self.lost:
+                    end = "\n".join(f"    {line}" for line in program.output().splitlines()[-15:])
+                    raise DemoError(f"{program.name} has ended. Its log ends so:\n{end}")
+            return condition()
+
+        return self.screen.patience.until(what, look)
+
+    def command(self, *arguments: str, **settings: Any) -> CompletedProcess[str]:
+        """Run the command line, and print the engine's events meanwhile."""
+        with ThreadPoolExecutor() as pool:
+            ended = pool.submit(super().command, *arguments, **settings)
+            self.until(f"the end of 'orchestrator {' '.join(arguments)}'", ended.done)
+            return ended.result()
+
+    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        """Return what a query finds."""
+        return [dict(row) for row in self.query(query, *values)]
+
+    def values(self, query: str, *values: object) -> list[Any]:
+        """Return the first column of what a query finds."""
+        return [row[0] for row in self.query(query, *values)]
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Return all processes with their figures, the oldest first."""
+        return self.rows(_PROCESSES)
+
+    def ask_to_start(self, workflow: str, *pages: Mapping[str, Any], message_id: str | None = None) -> Received:
+        """Start a workflow with a bare message; return the answer. The same ``message_id`` gives the same process."""
+        order = {"workflow": workflow, "inputs": pages, "user": "crm"}
+        return self.service.ask("workflow.start", order, message_id=message_id)
+
+    def order(self, workflow: str, *pages: Mapping[str, Any], message_id: str | None = None) -> dict[str, Any]:
+        """Start a workflow with a bare message, which must not be refused; return the answer's body."""
+        answer = self.ask_to_start(workflow, *pages, message_id=message_id)
+        if answer.type != "workflow.started":
+            raise DemoError(f"{workflow} was refused: {answer.body}")
+        return dict(answer.body)
+
+    def expect_facts(self, facts: Mapping[str, str], *, indent: int = 2) -> None:
+        """Check statements, each by a query for what is wrong with it."""
+        for statement, query in facts.items():
+            self.screen.expect_none(statement, self.values(query), indent=indent)
 
 
-_WHERE = """
-Look around:
-  RabbitMQ's management UI   {management.url}, virtual host {place.name}, user {management.user};
-                             the password is in ORCHESTRATOR_AMQP_URL: scripts/services env
-  the command line           . examples/demo/.run/{project}.env; .venv/bin/orchestrator list
-  the programs' logs         examples/demo/.run/{project}-*.log
-This story's programs have stopped; database and virtual host stay until the next demo."""
+@contextmanager
+def set_stage(place: Place, screen: Screen, project: str, outside: str, variables: tuple[str, str]) -> Iterator[Stage]:
+    """Start everything. Database and virtual host are left as they are at the end; the programs stop."""
+    stage = Stage(screen, place, project, outside, variables)
+    try:
+        stage.open()
+        yield stage
+    finally:
+        stage.close()
+    where = _WHERE.format(name=place.name, servers=place.servers, project=project)
+    screen.console.print(where, soft_wrap=True, markup=False)
 
 
 def _write_for_people(project: str, environment: dict[str, str]) -> None:
     path = FOLDER / f"{project}.env"
-    path.unlink(missing_ok=True)
     path.touch(mode=0o600)  # it holds passwords
     path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()))
