@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from orchestrator.db.session import DriverPool
-from orchestrator.db.status import IS_PAUSED, IS_SILENT
+from orchestrator.db.status import IS_PAUSED, IS_SILENT, explain_inability
 from orchestrator.messages import StepCommand
 
 _IS_CURRENT = """
@@ -34,12 +37,38 @@ UPDATE processes SET due_at = now(), dispatches = 1
 """
 
 
+_LIST_READERS = text(
+    f"""
+    SELECT c.name, c.knows IS NULL AS is_silent_about_it, c.knows ->> :workflow AS plan, c.broken ->> :workflow AS defect
+      FROM consumers c WHERE :queue = ANY(c.queues) AND NOT {IS_SILENT} ORDER BY c.name
+    """  # noqa: S608 - built from constants
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether a step may run now, and whether another living consumer of its queue can run it."""
 
     is_current: bool
     has_reader: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReader:
+    """A living consumer of a queue, and why it cannot run a workflow; ``None`` when it can."""
+
+    name: str
+    inability: str | None
+
+
+async def list_readers(session: AsyncSession, queue: str, workflow: str) -> list[QueueReader]:
+    """Return the living consumers of a step queue, by name."""
+    found = []
+    for row in await session.execute(_LIST_READERS, {"queue": queue, "workflow": workflow}):
+        knows = None if row.is_silent_about_it else {workflow: row.plan} if row.plan is not None else {}
+        broken = {} if row.defect is None else {workflow: row.defect}
+        found.append(QueueReader(row.name, explain_inability(workflow, None, knows, broken)))
+    return found
 
 
 async def find_readiness(pool: DriverPool, command: StepCommand, queue: str, *, consumer_id: UUID) -> Readiness:

@@ -90,13 +90,7 @@ class ConsumerSighting:
         Args:
             plan: the fingerprint of the plan that it must have; ``None`` for any.
         """
-        if workflow in self.broken:
-            return f"cannot run '{workflow}': {self.broken[workflow]}"
-        if self.knows is None:
-            return None
-        if workflow not in self.knows:
-            return f"does not know '{workflow}'"
-        return None if plan in (None, self.knows[workflow]) else f"has another plan of '{workflow}'"
+        return explain_inability(workflow, plan, self.knows, self.broken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +101,23 @@ class Unclaimed:
     step: str | None
     processes: int
     longest: float
+
+
+def explain_inability(
+    workflow: str, plan: str | None, knows: Mapping[str, str] | None, broken: Mapping[str, str]
+) -> str | None:
+    """Return why a consumer that has reported this cannot run a workflow, as a predicate; ``None`` when it can.
+
+    Args:
+        plan: the fingerprint of the plan that it must have; ``None`` for any.
+    """
+    if workflow in broken:
+        return f"cannot run '{workflow}': {broken[workflow]}"
+    if knows is None:
+        return None
+    if workflow not in knows:
+        return f"does not know '{workflow}'"
+    return None if plan in (None, knows[workflow]) else f"has another plan of '{workflow}'"
 
 
 async def read_engine_status(connection: Driver) -> EngineStatus:

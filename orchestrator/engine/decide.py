@@ -45,6 +45,9 @@ __all__ = [
 LONGEST_PAUSE = 600.0
 """Seconds between two attempts of a step that are lost again and again, at most."""
 
+NO_CONSUMER = "no consumer"
+"""The name of the log entries about a step that no living consumer can run."""
+
 NOC = "NOC"
 """The assignee of a task that has found a subscription to be different from what the network has."""
 
@@ -69,6 +72,11 @@ def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision
             _step_failed(draft, event)
         case events.AttemptLost():
             _attempt_lost(draft, event)
+        case events.NotRun():
+            leaf = plan.locate(process)
+            draft.change(position=leaf.position)
+            draft.log_process(NO_CONSUMER, note=event.note, author=SYSTEM)
+            draft.command(leaf)
         case events.RetryDue():
             plan.locate(process)
             draft.resume(process.actor, "due again")

@@ -97,6 +97,13 @@ class AttemptLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NotRun:
+    """The present step waits although consumers read its queue: none of them can run it, for the reasons in ``note``."""
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class RetryDue:
     """The delay of a waiting step is over."""
 
@@ -170,6 +177,7 @@ Event = (
     | StepSucceeded
     | StepFailed
     | AttemptLost
+    | NotRun
     | RetryDue
     | CallbackCompleted
     | CallbackFailed

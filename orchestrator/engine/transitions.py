@@ -22,6 +22,7 @@ TRANSITIONS: Mapping[type, Mapping[ProcessStatus, frozenset[ProcessStatus]]] = {
     events.StepSucceeded: {_S.RUNNING: _ARRIVALS | {_S.AWAITING_CALLBACK}},
     events.StepFailed: {_S.RUNNING: _FAILURES | {_S.WAITING}},
     events.AttemptLost: {_S.RUNNING: frozenset({_S.RUNNING, _S.WAITING, _S.FAILED})},
+    events.NotRun: {_S.RUNNING: frozenset({_S.RUNNING})},
     events.RetryDue: {_S.WAITING: frozenset({_S.RUNNING})},
     events.CallbackCompleted: {_S.AWAITING_CALLBACK: _ARRIVALS},
     events.CallbackFailed: {_S.AWAITING_CALLBACK: frozenset({_S.FAILED})},
@@ -41,6 +42,9 @@ TRANSITIONS: Mapping[type, Mapping[ProcessStatus, frozenset[ProcessStatus]]] = {
 RESTING = frozenset(_S) - {_S.CREATED, _S.RUNNING}
 """Statuses in which nothing is dispatched: the process holds no message, connection or task."""
 
+
+_NOTES = frozenset({events.Patched, events.NotRun})
+"""Events that leave the process where it is."""
 
 _VERBS: Mapping[type, str] = {
     events.Submitted: "given input",
@@ -75,7 +79,7 @@ def as_markdown() -> str:
     for event, rows in TRANSITIONS.items():
         grouped: dict[tuple[str, ...], list[str]] = {}
         for status, outcomes in rows.items():
-            same = ("unchanged",) if outcomes == {status} and event is events.Patched else tuple(sorted(outcomes))
+            same = ("unchanged",) if outcomes == {status} and event in _NOTES else tuple(sorted(outcomes))
             grouped.setdefault(same, []).append(status)
         lines.extend(
             f"| `{event.__name__}` | {', '.join(sources)} | {', '.join(outcomes)} |"

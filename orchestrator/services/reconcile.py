@@ -13,13 +13,14 @@ from orchestrator.db.processes.claims import Claim
 from orchestrator.db.processes.due import lock_scheduled, schedule
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
-from orchestrator.engine.events import AttemptLost, CallbackFailed, Event, Failure, Loss, RetryDue
+from orchestrator.engine.events import AttemptLost, CallbackFailed, Event, Failure, Loss, NotRun, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import WorkflowChangedError
 from orchestrator.messages import Advanced, NextStep
 from orchestrator.registry import plan_of
 from orchestrator.services.callbacks import apply_answer
+from orchestrator.services.readers import explain_standstill
 from orchestrator.services.results import decide_or_fail, describe_unannounced, store
 from orchestrator.settings import Limits
 from orchestrator.types import ProcessStatus
@@ -43,6 +44,13 @@ async def look(session: AsyncSession, process_id: UUID, limits: Limits) -> Advan
         if message is not None:
             return message
         leaf = _locate(plan, process) if process.status is ProcessStatus.RUNNING else None
+        # Not when its command has just been published for the first time.
+        if (
+            leaf is not None
+            and found.dispatches
+            and (note := await explain_standstill(session, process, leaf)) is not None
+        ):
+            return await _advance(session, plan, process, NotRun(note), limits)
     return await describe_unannounced(session, plan, process, now, None if leaf is None else _next_step(process, leaf))
 
 

@@ -85,6 +85,33 @@ def test_a_process_that_no_consumer_can_run_goes_on_as_soon_as_one_comes(install
     assert engine.json("status")["unclaimed"] == []
 
 
+def test_the_log_of_a_process_says_once_why_no_consumer_runs_its_step(installations: MakeInstallation) -> None:
+    """Issue 9.4: once for each consumer and reason, however often the command is published; the events stay in order."""
+    engine = installations()
+    wrong = engine.consumer(ORCHESTRATOR_WORKFLOWS="").ready()
+    engine.coordinator().ready()
+    engine.client.listen()
+    process_id = engine.start("three_steps", {})
+    until(lambda: engine.log(process_id, "no consumer"), "the log says that no consumer can run the step")
+    published = count_declined(wrong)
+    until(lambda: count_declined(wrong) >= published + 2, "the command is published again, and again")
+    (entry,) = engine.log(process_id, "no consumer")
+    name = f"{socket.gethostname()}:{wrong.pid}"
+    assert entry.note == (f"no consumer of the queue 'default' can run this step: {name} does not know 'three_steps'")
+    assert (entry.kind, entry.status, entry.author, entry.attempt) == ("process", "running", "SYSTEM", 0)
+    assert engine.status(process_id) == "running"
+
+    engine.consumer().ready()
+    engine.wait_for(process_id, "completed")
+    names = [one.name for one in engine.log(process_id)]
+    assert names.count("no consumer") == 1
+    assert names.index("no consumer") < names.index("First")
+    until(lambda: len(engine.client.events_of(process_id)) >= len(names), "every entry is an event")
+    sequences = [one.body["sequence"] for one in engine.client.events_of(process_id)]
+    assert sorted(set(sequences)) == list(range(1, len(names) + 1))
+    assert list(dict.fromkeys(sequences)) == sorted(set(sequences)), "in order"
+
+
 def test_a_consumer_without_a_library_leaves_the_steps_that_need_it_to_others(
     installations: MakeInstallation,
 ) -> None:

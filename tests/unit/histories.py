@@ -18,6 +18,7 @@ from orchestrator.engine.events import (
     Event,
     Failure,
     Loss,
+    NotRun,
     Patched,
     Retried,
     RetryDue,
@@ -161,6 +162,7 @@ class Happening:
             StepSucceeded: StepSucceeded(attempt, self.delta),
             StepFailed: StepFailed(attempt, FAILURES[self.number % 3], None if self.number % 2 else 3.0),
             AttemptLost: AttemptLost(attempt, "c1", [*Loss][self.number % len(Loss)], limit=1 + self.number % 3),
+            NotRun: NotRun("c1 does not know it"),
             RetryDue: RetryDue(),
             CallbackCompleted: CallbackCompleted(position, self.number % 2 == 0),
             CallbackFailed: CallbackFailed(position, FAILURES[0]),
@@ -177,7 +179,7 @@ class Happening:
 histories: st.SearchStrategy[list[Happening]] = st.lists(
     st.builds(
         Happening,
-        choice=st.integers(0, 12),
+        choice=st.integers(0, 13),
         fits=st.sampled_from([True] * 7 + [False]),
         shift=st.sampled_from([0] * 9 + [-1, -2, 1]),
         claimed=st.booleans(),
@@ -196,6 +198,7 @@ def one_of_each(process: Process) -> list[Event]:
         StepSucceeded(process.attempt, {}),
         StepFailed(process.attempt, FAILURES[0]),
         AttemptLost(process.attempt, "c1"),
+        NotRun("c1 does not know it"),
         RetryDue(),
         CallbackCompleted(process.position, {}),
         CallbackFailed(process.position, FAILURES[0]),

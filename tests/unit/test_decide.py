@@ -16,6 +16,7 @@ from orchestrator.engine.events import (
     CodeChanged,
     Event,
     Loss,
+    NotRun,
     Patched,
     Retried,
     RetryDue,
@@ -152,6 +153,7 @@ TABLE: list[Row] = [
         [("a", "failed"), ("failed", "failed")],
         None,
     ),
+    ("no consumer", lambda: Walk(a).start(), NotRun("c1 lacks it"), "running", [("no consumer", "running")], "a"),
     (
         "the delay is over",
         lambda: Walk(patient("p")).start().fail(retry_in=4),
@@ -312,6 +314,7 @@ EVENTS: list[Event] = [
     StepSucceeded(0, {}),
     StepFailed(0, FAILURE),
     AttemptLost(0, "c1"),
+    NotRun("c1 lacks it"),
     RetryDue(),
     CallbackCompleted(0, {}),
     CallbackFailed(0, FAILURE),

@@ -21,6 +21,7 @@ from orchestrator.engine.events import (
     CallbackCompleted,
     CallbackFailed,
     Event,
+    NotRun,
     Patched,
     Retried,
     RetryDue,
@@ -86,6 +87,9 @@ class Watched(Walk):
             assert event.attempt == before.attempt
         if isinstance(event, CallbackCompleted | CallbackFailed):
             assert event.position == before.position
+        if isinstance(event, NotRun):
+            assert (after.position, after.step, after.state) == (before.position, before.step, before.state)
+            assert (after.failures, after.lost) == (before.failures, before.lost)
         if after.rewinds != before.rewinds:
             assert after.rewinds == before.rewinds + 1
             assert isinstance(event, Retried)

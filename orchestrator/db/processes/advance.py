@@ -92,7 +92,7 @@ def _unnest(name: str, columns: Mapping[str, str], first: int) -> str:
 _CONSUMER = 1 + len(_DECISION) + len(_ENTRY)
 _MARK = _CONSUMER + 1
 
-# One element per decision, and one per log row.
+# One element per decision, and one per log row. An entry about a step that nobody has claimed does not move the process.
 _ADVANCE = f"""
 WITH d AS (
     SELECT * FROM {_unnest("d", _DECISION, 1)}
@@ -105,7 +105,9 @@ WITH d AS (
            crashes = d.crashes, rewinds = d.rewinds, actor = d.actor, assignee = d.assignee,
            claimed_by = NULL, claimed_at = NULL, dispatches = 0,
            due_at = statement_timestamp() + d.due_in * interval '1 second', wake_at = {wake_expression("d.status", "d.due_in")},
-           announce_at = {_ANNOUNCE_AT}, updated_at = statement_timestamp()
+           announce_at = {_ANNOUNCE_AT},
+           updated_at = CASE WHEN p.status = 'running' AND p.claimed_by IS NULL AND d.status = 'running'
+                             THEN p.updated_at ELSE statement_timestamp() END
       FROM d
      WHERE p.process_id = d.process_id AND p.sequence = d.before_sequence AND p.attempt = d.before_attempt
        AND (d.claimed_by IS NULL OR (p.claimed_by = d.claimed_by AND p.status = 'running'))

@@ -63,7 +63,7 @@ _LOOK_LATER = text(
 
 _LOCK_SCHEDULED = text(
     f"""
-    SELECT {COLUMNS}, p.due_at, p.claimed_by IS NOT NULL AS is_claimed
+    SELECT {COLUMNS}, p.due_at, p.claimed_by IS NOT NULL AS is_claimed, p.dispatches
       FROM processes AS p WHERE p.process_id = :process_id FOR NO KEY UPDATE
     """  # noqa: S608 - built from constants
 )
@@ -82,11 +82,12 @@ _SCHEDULE = text(
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A process, when it is due, and whether a consumer runs its step."""
+    """A process, when it is due, whether a consumer runs its step, and how often its command was published again."""
 
     process: Process
     due_at: datetime | None
     is_claimed: bool
+    dispatches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,9 @@ class Due:
 async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled | None:
     """Lock and return a process with what it waits for; ``None`` when there is none."""
     row = (await session.execute(_LOCK_SCHEDULED, {"process_id": process_id})).mappings().one_or_none()
-    return None if row is None else Scheduled(build_process(row), row["due_at"], row["is_claimed"])
+    if row is None:
+        return None
+    return Scheduled(build_process(row), row["due_at"], row["is_claimed"], row["dispatches"])
 
 
 async def find_due(session: AsyncSession, batch: int) -> list[Due]:

@@ -55,6 +55,14 @@ async def read_log(session: AsyncSession, process_id: UUID, *, after: int = 0) -
     return [_entry(row) for _, *row in await session.execute(query)]
 
 
+async def read_notes(session: AsyncSession, process_id: UUID, name: str, attempt: int) -> Sequence[str]:
+    """Return the notes of the entries of this name in a process's log that were written at this attempt."""
+    query = select(LogRow.note).where(
+        LogRow.process_id == process_id, LogRow.name == name, LogRow.attempt == attempt, LogRow.kind == "process"
+    )
+    return [note or "" for note in await session.scalars(query)]
+
+
 async def read_logs(session: AsyncSession, process_ids: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
     """Return the whole logs of several processes, in one statement."""
     query = _entries().where(LogRow.process_id.in_(process_ids)).order_by(LogRow.process_id, LogRow.sequence)
