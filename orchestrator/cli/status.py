@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from orchestrator.broker.topology import FIXED_QUEUES, step_queue
+from orchestrator.broker.topology import FIXED_QUEUES, Exchanges, step_queue
 from orchestrator.cli.context import REFUSED, CliContext, execute, explain
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
 from orchestrator.cli.queues import UNATTENDED_AFTER, depth_cells, is_unread, measure_all
 from orchestrator.cli.render import engine_line, fields_of, seconds
 from orchestrator.cli.waiting import Wait, list_inabilities, reader_of
-from orchestrator.db.status import Unclaimed, list_consumers, list_unclaimed, read_engine_status
+from orchestrator.db.status import (
+    Unclaimed,
+    UnconfirmedEvents,
+    list_consumers,
+    list_unclaimed,
+    read_engine_status,
+    read_unconfirmed_events,
+)
 from orchestrator.errors import ConfigurationError, DefinitionError, ServerUnavailableError
 from orchestrator.registry import queue_of, step_queues
 from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
@@ -32,6 +39,7 @@ def status(as_json: AsJson = False) -> None:
             engine = await read_engine_status(connection)
             consumers = await list_consumers(connection)
             unclaimed = await list_unclaimed(connection, UNATTENDED_AFTER)
+            unconfirmed = await read_unconfirmed_events(connection, UNATTENDED_AFTER)
         coded = list_coded_queues(context)
         waiting = [
             Waiting(one, Wait.of(one.workflow, queue_of(one.workflow, one.step), consumers, paused=engine.paused))
@@ -58,6 +66,7 @@ def status(as_json: AsJson = False) -> None:
                 "consumers": [fields_of(one) for one in consumers],
                 "inabilities": list(list_inabilities(consumers)),
                 "unclaimed": [one.document() for one in waiting],
+                "unconfirmed_events": fields_of(unconfirmed),
                 "queues": None
                 if problem
                 else [{"name": name, **depth_document(depth)} for name, depth in depths.items()],
@@ -94,6 +103,8 @@ def status(as_json: AsJson = False) -> None:
             output.line()
             for line in one.lines():
                 output.line((line, "yellow"))
+        for line in explain_unconfirmed(unconfirmed):
+            output.line((line, "red"))
         if problem is not None:
             for line in explain(problem) or ():
                 output.complain(line)
@@ -154,6 +165,17 @@ def advise(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) 
     missed = {queue for queue in queues if queue is not None and not _is_read(depths.get(step_queue(queue)))}
     for queue in sorted(unread | missed):
         yield f"no consumer reads {step_queue(queue)}: start '{reader_of(queue)}'"
+
+
+def explain_unconfirmed(events: UnconfirmedEvents) -> Iterator[str]:
+    """Yield why events do not reach their readers, if there are such events."""
+    if events.waited is not None:
+        several = "processes have" if events.processes > 1 else "process has"
+        yield (
+            f"events: {events.processes} {several} events that the broker has not confirmed, the oldest for"
+            f" {seconds(events.waited)}: a queue bound to {Exchanges.EVENTS.value} refuses messages (is it full, with overflow"
+            " reject-publish?), or RabbitMQ or every coordinator is away; the events are kept"
+        )
 
 
 def _is_read(depth: QueueDepth | None) -> bool:

@@ -43,6 +43,13 @@ SELECT workflow, step, count(*) AS processes, max(waited)::float8 AS longest
  ORDER BY longest DESC
 """
 
+# Only processes whose events are left in the rows have announce_at.
+_UNCONFIRMED = """
+SELECT count(*) AS processes, min(s.finished_at) AS since, EXTRACT(EPOCH FROM now() - min(s.finished_at))::float8 AS waited
+  FROM processes p JOIN process_steps s ON s.process_id = p.process_id AND s.sequence = p.announced + 1
+ WHERE p.announce_at IS NOT NULL AND s.finished_at < now() - $1::float8 * interval '1 second'
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
@@ -118,6 +125,21 @@ def explain_inability(
     if workflow not in knows:
         return f"does not know '{workflow}'"
     return None if plan in (None, knows[workflow]) else f"has another plan of '{workflow}'"
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfirmedEvents:
+    """How many processes have events that the broker has not confirmed, and since when the oldest has waited."""
+
+    processes: int
+    since: datetime | None
+    waited: float | None
+
+
+async def read_unconfirmed_events(connection: Driver, after: float) -> UnconfirmedEvents:
+    """Return which events the broker has not confirmed for ``after`` seconds."""
+    (row,) = await connection.fetch(_UNCONFIRMED, after)
+    return UnconfirmedEvents(**row)
 
 
 async def read_engine_status(connection: Driver) -> EngineStatus:

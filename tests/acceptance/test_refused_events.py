@@ -79,12 +79,15 @@ def test_events_that_a_full_queue_refuses_come_later_in_order_and_no_step_waits_
     for process_id in process_ids:
         engine.wait_for(process_id, "completed")
     assert reader.depth() == 1
+    until(lambda: engine.json("status")["unconfirmed_events"]["processes"] == 5, "status counts the processes")
+    assert "events: 5 processes have events that the broker has not confirmed" in engine.command("status").stdout
 
     reader.read()
     later = [engine.start("chain") for _ in range(5)]
     for process_id in later:
         engine.wait_for(process_id, "completed")
     assert_every_event_comes_in_order(engine, reader, process_ids + later)
+    until(lambda: engine.json("status")["unconfirmed_events"]["processes"] == 0, "status has nothing left to report")
 
 
 def test_events_that_were_refused_survive_their_coordinators_and_come_while_a_step_runs(
