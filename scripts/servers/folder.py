@@ -69,7 +69,7 @@ class Folder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (owner := self.path.stat().st_uid) != os.geteuid():
             raise ServicesError(f"{self.path} belongs to user {owner}: run this as that user, or use --dir DIR")
-        if any(self.path.iterdir()) and not self._lock.exists():
+        if any(self.path.iterdir()) and not (self._lock.exists() or self._settings.exists()):
             raise ServicesError(f"{self.path} holds something else: use --dir DIR")
         if os.geteuid() != 0 and len(str(self.path).split()) > 1:  # RabbitMQ's shell scripts do not quote paths
             raise ServicesError(f"RabbitMQ cannot run in {self.path}, which has a blank in it: use --dir DIR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -111,6 +112,17 @@ def test_a_damaged_folder_starts_anew(folder: Folder, content: str) -> None:
 
     assert not folder.read()
     assert folder.why_anew == f"{folder.path}/settings.json is damaged: the servers start anew"
+
+
+def test_a_folder_of_an_earlier_version_starts_anew(tmp_path: Path) -> None:
+    """It has other settings, and no lock."""
+    folder = Folder(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps({"folder": str(folder.path), "servers": {}}))
+    with folder.locked():
+        assert not folder.read()
+        folder.renew()
+
+    assert folder.read()
 
 
 def test_a_new_start_deletes_the_data_whose_password_is_forgotten(folder: Folder) -> None:

@@ -20,8 +20,10 @@ reached (subscription_id, id) AS (
 """
 """The blocks that the subscriptions of some rows reach; for a statement that begins with ``WITH RECURSIVE``."""
 
-# Of some blocks and all below them those that their own subscription does not reach.
-_ORPHANS = sql(
+# Orphans are those of some blocks, and of all below them, that their own subscription does not reach. Users are what shows an
+# orphan and is none itself; what they show is kept, with all below it. The relations are deleted as well: left to the foreign key
+# they would go too late for other blocks that go.
+_DELETE = sql(
     f"""
     WITH RECURSIVE below (id) AS (
         SELECT unnest(CAST(:blocks AS uuid[]))
@@ -29,43 +31,38 @@ _ORPHANS = sql(
         SELECT r.depends_on_id FROM below JOIN subscription_instance_relations r ON r.in_use_by_id = below.id
     ), candidates AS (
         SELECT id, subscription_id FROM below JOIN subscription_instances ON subscription_instance_id = id
-    ), {REACHED.format(rows="candidates")}
-    SELECT id, subscription_id FROM candidates WHERE (subscription_id, id) NOT IN (SELECT subscription_id, id FROM reached)
-    """  # noqa: S608 - built from constants
-)
-_USERS = sql(
-    """
-    SELECT r.depends_on_id, i.subscription_id, s.status = 'terminated' AS ended
-      FROM subscription_instance_relations r JOIN subscription_instances i ON i.subscription_instance_id = r.in_use_by_id
-           JOIN subscriptions s ON s.subscription_id = i.subscription_id
-     WHERE r.depends_on_id = ANY(:blocks) AND NOT r.in_use_by_id = ANY(:blocks)
-    UNION ALL
-    SELECT r.depends_on_id, r.subscription_id, s.status = 'terminated'
-      FROM subscription_roots r JOIN subscriptions s USING (subscription_id)
-     WHERE r.depends_on_id = ANY(:blocks)
-    """
-)
-# The relations are deleted as well: left to the foreign key they would go too late for other blocks that go.
-_DELETE = sql(
-    """
-    WITH RECURSIVE kept (id) AS (
-        SELECT unnest(CAST(:shown AS uuid[]))
+    ), {REACHED.format(rows="candidates")}, orphans AS (
+        SELECT id, subscription_id FROM candidates WHERE (subscription_id, id) NOT IN (SELECT subscription_id, id FROM reached)
+    ), users AS (
+        SELECT r.depends_on_id AS id, i.subscription_id
+          FROM subscription_instance_relations r JOIN subscription_instances i ON i.subscription_instance_id = r.in_use_by_id
+         WHERE r.depends_on_id IN (SELECT id FROM orphans) AND r.in_use_by_id NOT IN (SELECT id FROM orphans)
+        UNION ALL
+        SELECT depends_on_id, subscription_id FROM subscription_roots WHERE depends_on_id IN (SELECT id FROM orphans)
+    ), kept (id) AS (
+        SELECT id FROM users
         UNION
         SELECT r.depends_on_id FROM kept JOIN subscription_instance_relations r ON r.in_use_by_id = kept.id
     ), unwanted AS (
-        SELECT unnest(CAST(:orphans AS uuid[])) AS id EXCEPT SELECT id FROM kept
+        SELECT id FROM orphans EXCEPT SELECT id FROM kept
     ), unlinked AS (
         DELETE FROM subscription_instance_relations WHERE in_use_by_id IN (SELECT id FROM unwanted)
+    ), deleted AS (
+        DELETE FROM subscription_instances WHERE subscription_instance_id IN (SELECT id FROM unwanted)
     )
-    DELETE FROM subscription_instances WHERE subscription_instance_id IN (SELECT id FROM unwanted)
-    """
+    SELECT o.id, o.subscription_id AS owner,
+           (SELECT u.subscription_id FROM users u JOIN subscriptions s USING (subscription_id)
+             WHERE u.id = o.id AND u.subscription_id <> o.subscription_id AND s.status <> 'terminated' LIMIT 1) AS live_user
+      FROM orphans o
+    """  # noqa: S608 - built from constants
 )
 
 
 def delete_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUID, UUID]:
     """Delete the orphans among some blocks and all below them: blocks that stand nowhere in their own subscriptions.
 
-    Orphans that terminated subscriptions still show are kept for these, with all below them.
+    Orphans that terminated subscriptions still show are kept for these, with all below them; so is what the kept ones show of
+    their own subscription.
 
     Returns:
         The orphans, each with its owner, deleted or kept.
@@ -73,15 +70,11 @@ def delete_orphans(connection: Connection, blocks: Collection[UUID]) -> dict[UUI
     Raises:
         ConfigurationError: a subscription that is not terminated uses one of them.
     """
-    orphans = {row.id: row.subscription_id for row in connection.execute(_ORPHANS, {"blocks": list(blocks)})}
-    shown: set[UUID] = set()
-    for block, user, ended in connection.execute(_USERS, {"blocks": list(orphans)}):
-        # What is kept for terminated ones may itself refer to something of the same subscription: that is kept with it.
-        if not ended and user != orphans[block]:
+    orphans = connection.execute(_DELETE, {"blocks": list(blocks)}).all()
+    for block, owner, user in orphans:
+        if user is not None:
             raise ConfigurationError(
-                f"the block {block} of the subscription {orphans[block]} would be deleted, but the subscription {user} uses it:"
+                f"the block {block} of the subscription {owner} would be deleted, but the subscription {user} uses it:"
                 " a workflow must change that first"
             )
-        shown.add(block)
-    connection.execute(_DELETE, {"orphans": list(orphans), "shown": list(shown)})
-    return orphans
+    return {block: owner for block, owner, _ in orphans}
