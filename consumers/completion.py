@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from dataclasses import replace
+from typing import ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -13,15 +14,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from consumers.attempt import ClaimedAttempt
 from consumers.batching import Batcher
-from consumers.metrics import Metrics
 from orchestrator.broker.outgoing import Outgoing, look, step_result
-from orchestrator.broker.publisher import Publisher
 from orchestrator.db.processes.advance import Advance, Receipt, advance_many, is_committed
 from orchestrator.db.processes.advance import advance as store_advance
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
 from orchestrator.db.step_session import StepSession
 from orchestrator.engine.decide import Decision, decide
+from orchestrator.engine.decision import Dispatch, Entry, EntryKind
 from orchestrator.engine.events import AttemptLost, Event, Loss, StepSucceeded
+from orchestrator.engine.process import Process
 from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, StepError, WorkflowChangedError
 from orchestrator.log import log_fields
 from orchestrator.retry import SERVER_AWAY
@@ -32,6 +33,18 @@ logger = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Publishes(Protocol):
+    """Whatever publishes messages: the broker's publisher, or the consumer of a child process."""
+
+    async def publish(self, message: Outgoing) -> None: ...
+
+
+class Counts(Protocol):
+    """Whatever counts attempts."""
+
+    def count(self, process: Process, entry: Entry) -> None: ...
 
 
 class Completion:
@@ -45,8 +58,8 @@ class Completion:
     def __init__(
         self,
         database: Database,
-        publisher: Publisher,
-        metrics: Metrics,
+        publisher: Publishes,
+        metrics: Counts,
         *,
         redispatch_after: float,
         max_lost_attempts: int,
@@ -72,16 +85,9 @@ class Completion:
             await self._store_with_writes(attempt, session, advance)
             return
         await attempt.discard()
-
-        async def commit() -> Receipt | None:
-            if decision.callback is None:
-                return await self._advances(advance)
-            async with self._database.pool.acquire() as connection:
-                return await store_advance(connection, advance)
-
         # Such a commit may be repeated: the fence decides.
-        receipt = await self._retry_outages(commit)
-        if receipt is None and not await self._retry_outages(self._was_committed, attempt):
+        receipt = await self.retry_outages(self._advance, advance)
+        if receipt is None and not await self.retry_outages(self._was_committed, attempt):
             raise FencedError(f"attempt {attempt.process.attempt} no longer holds the process")
         await self._report(attempt, decision, receipt)
 
@@ -97,9 +103,26 @@ class Completion:
         except (FencedError, WorkflowChangedError) as error:
             logger.info("no claim to release", **log_fields(attempt.process), reason=str(error))
 
+    async def release_to_own(self, attempt: ClaimedAttempt, loss: Loss, because: str) -> Dispatch | None:
+        """Release the claim for another attempt by this consumer; only the events are published.
+
+        Returns:
+            What the next attempt is; ``None`` when the outcome was stored after all, or another attempt holds the process.
+        """
+        event = AttemptLost(attempt.process.attempt, attempt.claim.consumer, loss, because, self._max_lost)
+        try:
+            decision = decide(attempt.plan, attempt.process, event, make_stamp())
+        except WorkflowChangedError as error:
+            logger.info("no claim to release", **log_fields(attempt.process), reason=str(error))
+            return None
+        advance = Advance(attempt.process, decision, compute_due_in(decision, self._redispatch_after), attempt.claim)
+        receipt = await self.retry_outages(self._advance, advance)
+        await self._report(attempt, replace(decision, dispatch=None), receipt)
+        return None if receipt is None else decision.dispatch
+
     async def request_look(self, process_id: UUID, workflow: str, step: str | None = None) -> None:
         """Ask a coordinator to read the rows of a process and publish what is due."""
-        await self._publish(look(process_id, workflow, step))
+        await self.publish(look(process_id, workflow, step))
 
     async def _store_with_writes(self, attempt: ClaimedAttempt, session: StepSession, advance: Advance) -> None:
         """Commit the outcome in the transaction of the step's writes."""
@@ -116,11 +139,17 @@ class Completion:
                 await self.store(attempt, attempt.fail(session.explained(error)))
                 return
             # The answer to the commit may be what was lost. Look it up; never repeat it blindly.
-            if not await self._retry_outages(self._was_committed, attempt):
+            if not await self.retry_outages(self._was_committed, attempt):
                 await self.release(attempt, Loss.INTERRUPTED, "lost its database connection during the commit")
                 return
             receipt = None
         await self._report(attempt, advance.decision, receipt)
+
+    async def _advance(self, advance: Advance) -> Receipt | None:
+        if advance.decision.callback is None:
+            return await self._advances(advance)
+        async with self._database.pool.acquire() as connection:
+            return await store_advance(connection, advance)
 
     async def _advance_many(self, advances: list[Advance]) -> list[Receipt | None]:
         async with self._database.pool.acquire() as connection:
@@ -130,7 +159,7 @@ class Completion:
         async with self._database.pool.acquire() as connection:
             return await is_committed(connection, attempt.process.process_id, attempt.process.attempt)
 
-    async def _retry_outages(self, action: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
+    async def retry_outages(self, action: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
         """Repeat while the database is down: the outcome is in memory only, and nothing else can store it."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_connection_error),
@@ -153,16 +182,19 @@ class Completion:
         entry = decision.entries[0]
         if entry.ran:
             self._metrics.count(process, entry)
-        if entry.failure is None:
+        if entry.kind is EntryKind.PROCESS:
+            logger.info("claim released", reason=entry.note)
+        elif entry.failure is None:
             logger.info("step finished", status=entry.status.value, process_status=decision.process.status.value)
         else:
             error = f"{entry.failure.type}: {entry.failure.message}"
             logger.warning("step failed", process_status=decision.process.status.value, error=error)
-        await self._publish(
+        await self.publish(
             step_result(describe_decision(attempt.plan, decision, receipt.at, receipt.announced), process.step)
         )
 
-    async def _publish(self, message: Outgoing) -> None:
+    async def publish(self, message: Outgoing) -> None:
+        """Publish a result. If that fails the reconciler finds the process in the database."""
         try:
             await self._publisher.publish(message)
         except PublishError as error:

@@ -38,9 +38,14 @@ class Metrics:
 
     def count(self, process: Process, entry: Entry) -> None:
         """Count an attempt whose outcome was stored."""
-        self._attempts.labels(process.workflow, entry.name, entry.status.value).inc()
-        if entry.status is StepStatus.SUCCESS and entry.note is not None:
-            self._warnings.labels(process.workflow, entry.name).inc()
+        warned = entry.status is StepStatus.SUCCESS and entry.note is not None
+        self.count_attempt(process.workflow, entry.name, entry.status.value, warned=warned)
+
+    def count_attempt(self, workflow: str, step: str, status: str, *, warned: bool) -> None:
+        """Count an attempt that ended in ``status``, and the warning about its state if there was one."""
+        self._attempts.labels(workflow, step, status).inc()
+        if warned:
+            self._warnings.labels(workflow, step).inc()
 
     @contextmanager
     def served(self, address: str | None) -> Iterator[None]:

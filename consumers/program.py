@@ -12,8 +12,9 @@ import structlog
 from consumers.completion import Completion
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
+from consumers.isolation import Isolation
 from consumers.metrics import Metrics
-from consumers.runner import Runner
+from consumers.runner import Runner, make_claims
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
@@ -77,16 +78,26 @@ async def run_consumer(
             redispatch_after=settings.redispatch_after,
             max_lost_attempts=settings.max_lost_attempts,
         )
+        claims = make_claims(database, heartbeat)
+        isolation = Isolation(
+            database,
+            completion,
+            metrics,
+            claims,
+            pool_size=settings.database_pool_size,
+            limit=concurrency,
+            dangerous_for=settings.presumed_dead_after,
+        )
         runner = Runner(
             database,
             completion,
             heartbeat,
             HandBack(database.pool, publisher, heartbeat.consumer_id, stopping=stopping),
+            claims,
+            isolation,
             settings.limits,
             threads,
             concurrency=concurrency,
-            max_lost_attempts=settings.max_lost_attempts,
-            probation_time=settings.presumed_dead_after,
         )
         metrics.observe_running(lambda: runner.running)
         deliveries = Deliveries(

@@ -12,22 +12,23 @@ import structlog
 from consumers.attempt import ClaimedAttempt
 from consumers.batching import Batcher
 from consumers.completion import Completion
+from consumers.execution import run_attempt
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Claims, Heartbeat
+from consumers.isolation import Isolation
 from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import queue_name
 from orchestrator.db.processes.claims import Claim, claim_many, has_moved_on, list_claims
-from orchestrator.db.session import Database, is_connection_error
-from orchestrator.engine.events import CodeChanged, Failure, Loss, StepFailed
+from orchestrator.db.processes.due import postpone
+from orchestrator.db.session import Database
+from orchestrator.engine.events import Loss
 from orchestrator.engine.plan import Plan
-from orchestrator.errors import DefinitionError, FencedError, MessageError, NotFoundError, WorkflowChangedError
+from orchestrator.errors import DefinitionError, MessageError, NotFoundError
 from orchestrator.log import log_fields
 from orchestrator.messages import MessageType, StepCommand, decode
 from orchestrator.registry import plan_of
-from orchestrator.services.steps import execute
 from orchestrator.settings import Limits
-from orchestrator.text import format_error, format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -36,6 +37,21 @@ SETTLING_TIME = timedelta(seconds=5)
 
 RELEASE_TIMEOUT = 5.0
 """Seconds for releasing claims when a consumer stops, or its grace period if that is longer."""
+
+
+SUSPECT_PAUSE = 10.0
+"""Seconds until a suspect comes again that arrives while enough of them are claimed."""
+
+
+def make_claims(database: Database, heartbeat: Heartbeat) -> Batcher[StepCommand, Claim | None]:
+    """Return what claims the step of a command for this consumer; ``None`` for a stale command."""
+
+    async def claim(commands: list[StepCommand]) -> list[Claim | None]:
+        async with database.pool.acquire() as connection:
+            return await claim_many(connection, commands, consumer_id=heartbeat.consumer_id, consumer=heartbeat.name)
+
+    # Two statements: one in progress while the next gathers.
+    return Batcher(claim, at_once=2, largest=50)
 
 
 class Runner:
@@ -47,25 +63,22 @@ class Runner:
         completion: Completion,
         heartbeat: Heartbeat,
         hand_back: HandBack,
+        claims: Batcher[StepCommand, Claim | None],
+        isolation: Isolation,
         limits: Limits,
         threads: Executor,
         *,
         concurrency: int,
-        max_lost_attempts: int,
-        probation_time: float,
     ) -> None:
         self._database = database
-        self._max_lost = max_lost_attempts
-        self._probation_time = probation_time
-        self._probation = asyncio.Lock()
         self._completion = completion
         self._heartbeat = heartbeat
         self._hand_back = hand_back
+        self._claims = claims
+        self._isolation = isolation
         self._limits = limits
         self._threads = threads
         self._slots = asyncio.Semaphore(concurrency)
-        # Two statements: one in progress while the next gathers.
-        self._claims = Batcher(self._claim_many, at_once=2, largest=50)
         self._running: dict[UUID, ClaimedAttempt] = {}
         self._draining = asyncio.Event()
 
@@ -84,37 +97,46 @@ class Runner:
         except (NotFoundError, DefinitionError) as error:
             await self._hand_back(command, queue_name(delivery.queue), str(error))
             return
-        if 0 < command.lost >= self._max_lost - 1:
-            await self._take_on_probation(command, plan)
+        if command.lost:
+            await self._take_suspect(command, plan)
         else:
             await self._take(command, plan)
 
-    async def _take(self, command: StepCommand, plan: Plan) -> asyncio.Task[None] | None:
+    async def _take(self, command: StepCommand, plan: Plan) -> None:
         await self._slots.acquire()
-        task = None
+        is_running = False
         try:
             if self._draining.is_set():
                 raise RequeueError
-            task = await self._claim(command, plan)
+            claim = await self._claims(command)
+            if claim is None:
+                await self._drop(command)
+            else:
+                self._run(ClaimedAttempt(self._database, claim, plan))
+                is_running = True
         finally:
-            if task is None:
+            if not is_running:
                 self._slots.release()
-        return task
 
-    async def _take_on_probation(self, command: StepCommand, plan: Plan) -> None:
-        """Take a step that one more loss would fail. Such steps run one at a time, so that a crash can be attributed.
-
-        The next one may start when this one has run for as long as it takes to notice that a consumer died.
-        """
-        async with self._probation:
-            task = await self._take(command, plan)
-            if task is not None:
-                await asyncio.wait({task}, timeout=self._probation_time)
+    async def _take_suspect(self, command: StepCommand, plan: Plan) -> None:
+        """Take a step whose consumer has died with it. It takes no slot, so suspects never hold up other steps."""
+        if self._draining.is_set():
+            raise RequeueError
+        if self._isolation.is_full:
+            # The rows are the truth: the reconciler publishes the command again when it is due.
+            async with self._database.transaction() as session:
+                await postpone(session, [command.process_id], SUSPECT_PAUSE)
+            return
+        claim = await self._claims(command)
+        if claim is None:
+            await self._drop(command)
+        else:
+            self._isolation.add(command, ClaimedAttempt(self._database, claim, plan))
 
     @property
     def running(self) -> int:
         """The number of running steps."""
-        return len(self._running)
+        return len(self._running) + len(self._isolation)
 
     def refuse(self) -> None:
         """Claim no more steps: commands that wait for a slot are requeued."""
@@ -123,6 +145,7 @@ class Runner:
     async def drain(self, grace: float) -> None:
         """Let running steps finish within ``grace`` seconds; cancel the rest and release them, within as long again."""
         self._draining.set()
+        isolated = asyncio.create_task(self._isolation.drain(grace))
         tasks = [attempt.task for attempt in self._running.values()]
         if tasks:
             logger.info("draining", running=len(tasks), grace=grace)
@@ -132,6 +155,7 @@ class Runner:
             attempt.task.cancel()
         if left:
             await asyncio.wait([attempt.task for attempt in left])
+        left += await isolated
         try:
             async with asyncio.timeout(max(grace, RELEASE_TIMEOUT)):
                 await asyncio.gather(*(self._completion.release(attempt, Loss.GIVEN_BACK) for attempt in left))
@@ -151,14 +175,18 @@ class Runner:
             if process_id not in claims and attempt.claim.claimed_at < settled:
                 logger.warning("step cancelled: its claim is gone", **log_fields(attempt.process))
                 attempt.task.cancel()
-        unknown = {key for key, since in claims.items() if since < settled and key not in self._running}
+        for process_id, attempt in self._isolation.attempts.items():
+            if process_id not in claims and attempt.claim.claimed_at < settled:
+                logger.warning("step cancelled: its claim is gone", **log_fields(attempt.process))
+                self._isolation.cancel(process_id)
+        unknown = {key for key, since in claims.items() if since < settled and not self._knows(key)}
         if not unknown:
             return
         async with self._database.pool.acquire() as connection:
             found = await list_claims(connection, self._heartbeat.consumer_id, self._heartbeat.name)
         for claim in found:
             process = claim.process
-            if process.process_id not in unknown or process.process_id in self._running:
+            if process.process_id not in unknown or self._knows(process.process_id):
                 continue
             try:
                 plan = plan_of(process.workflow)
@@ -171,22 +199,13 @@ class Runner:
                 "does not run it: the answer to its claim was lost",
             )
 
-    async def _claim(self, command: StepCommand, plan: Plan) -> asyncio.Task[None] | None:
-        claim = await self._claims(command)
-        if claim is None:
-            await self._drop(command)
-            return None
-        attempt = ClaimedAttempt(self._database, claim, plan)
-        attempt.task = asyncio.create_task(self._run(attempt))
-        self._running[command.process_id] = attempt
-        attempt.task.add_done_callback(lambda task: self._forget(attempt, task))
-        return attempt.task
+    def _knows(self, process_id: UUID) -> bool:
+        return process_id in self._running or process_id in self._isolation.attempts
 
-    async def _claim_many(self, commands: list[StepCommand]) -> list[Claim | None]:
-        async with self._database.pool.acquire() as connection:
-            return await claim_many(
-                connection, commands, consumer_id=self._heartbeat.consumer_id, consumer=self._heartbeat.name
-            )
+    def _run(self, attempt: ClaimedAttempt) -> None:
+        attempt.task = asyncio.create_task(run_attempt(attempt, self._completion, self._limits, self._threads))
+        self._running[attempt.process.process_id] = attempt
+        attempt.task.add_done_callback(lambda task: self._forget(attempt, task))
 
     def _forget(self, attempt: ClaimedAttempt, task: asyncio.Task[None]) -> None:
         # Nothing awaits the task. Its claim is released after the next heartbeats, by compare().
@@ -202,33 +221,3 @@ class Runner:
         logger.debug("stale command", **log_fields(command))
         if moved_on:
             await self._completion.request_look(command.process_id, command.workflow)
-
-    async def _run(self, attempt: ClaimedAttempt) -> None:
-        structlog.contextvars.bind_contextvars(**log_fields(attempt.process))
-        try:
-            await attempt.read_token()
-            await self._completion.store(attempt, await execute(attempt, self._limits, self._threads))
-        except WorkflowChangedError as error:
-            await self._completion.store(attempt, CodeChanged(Failure(type(error).__name__, str(error))))
-        except FencedError as error:
-            logger.info("attempt overtaken", reason=str(error))
-        except Exception as error:
-            await attempt.discard()
-            if is_connection_error(error):
-                logger.warning("database lost during the step", error=format_message(error))
-                await self._completion.release(
-                    attempt, Loss.INTERRUPTED, "lost its database connection during the step"
-                )
-                return
-            # A defect of ours. The process must not stay claimed for ever by a consumer that lives on.
-            logger.exception("attempt not finished")
-            text = attempt.redact(f"the engine could not finish this attempt: {format_error(error)}")
-            await self._fail(attempt, Failure(type(error).__name__, text))
-        finally:
-            await attempt.discard()
-
-    async def _fail(self, attempt: ClaimedAttempt, failure: Failure) -> None:
-        try:
-            await self._completion.store(attempt, StepFailed(attempt.process.attempt, failure))
-        except FencedError as error:
-            logger.info("attempt overtaken", reason=str(error))

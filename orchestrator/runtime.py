@@ -63,7 +63,7 @@ async def open_servers(settings: Settings, name: str, step_queues: Iterable[str]
 
 def run_program(program: Program) -> None:
     """Run a program on an event loop of its own until SIGTERM or SIGINT; a second signal ends the process at once."""
-    runner = asyncio.Runner(loop_factory=_find_loop_factory())
+    runner = asyncio.Runner(loop_factory=find_loop_factory())
     try:
         runner.run(_run_until_signalled(program))
     finally:
@@ -108,7 +108,7 @@ async def _end_threads() -> bool:
     return ending.done()
 
 
-def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return uvloop's, where it is installed."""
     if importlib.util.find_spec("uvloop") is None:
         return None

@@ -44,7 +44,6 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             settings.limits,
             interval=settings.reconcile_interval,
             presumed_dead_after=settings.presumed_dead_after,
-            max_lost_attempts=settings.max_lost_attempts,
         )
         deliveries = Deliveries(
             servers.address,

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from datetime import datetime
-from uuid import UUID
 
 import structlog
 
@@ -19,7 +16,7 @@ from orchestrator.broker.topology import step_queue
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.db.consumers import remove_silent_consumers
 from orchestrator.db.engine_lock import is_paused
-from orchestrator.db.processes.claims import Claim, lock_lost_claims
+from orchestrator.db.processes.claims import lock_lost_claims
 from orchestrator.db.processes.due import Due, find_due, look_later, postpone, take_running
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.errors import (
@@ -44,7 +41,7 @@ BATCH = 100
 """Processes handled in one round; the next round follows at once while there are more."""
 
 CLAIMS = 2000
-"""Claims of silent consumers released in one round: all of one consumer's together, so that a crash can be attributed."""
+"""Claims of silent consumers released in one round, in one transaction."""
 
 POSTPONE_BROKEN = 30.0
 """Seconds for which a process is postponed that this coordinator cannot handle, because it lacks the code."""
@@ -65,7 +62,6 @@ class Reconciler:
     Args:
         presumed_dead_after: age in seconds after which a claim is released whose consumer has no row. The others say in
             their rows how long they may be silent.
-        max_lost_attempts: how many consumers in a row a step may crash before it is failed.
     """
 
     def __init__(
@@ -77,7 +73,6 @@ class Reconciler:
         *,
         interval: float,
         presumed_dead_after: float,
-        max_lost_attempts: int,
     ) -> None:
         self._database = database
         self._dispatcher = dispatcher
@@ -85,7 +80,6 @@ class Reconciler:
         self._limits = limits
         self._interval = interval
         self._dead_after = presumed_dead_after
-        self._max_lost = max_lost_attempts
         self._connected_since: float | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -134,15 +128,11 @@ class Reconciler:
             found = await lock_lost_claims(
                 session, reads_for=reads_for, presumed_dead_after=self._dead_after, limit=CLAIMS
             )
-            bystanders = _find_bystanders(found, self._max_lost)
             for claim in found:
                 fields = log_fields(claim.process)
                 logger.warning("attempt lost", **fields, consumer=claim.consumer, silent_for=claim.silent_for)
-                counted = claim.process.process_id not in bystanders
                 try:
-                    messages.append(
-                        await release_lost_claim(session, claim, self._max_lost, self._limits, counted=counted)
-                    )
+                    messages.append(await release_lost_claim(session, claim, self._limits))
                 except (NotFoundError, DefinitionError) as error:
                     logger.error("process not reconciled", **fields, error=str(error))  # noqa: TRY400
             await remove_silent_consumers(session, FORGET_CONSUMERS_AFTER)
@@ -215,23 +205,3 @@ class Reconciler:
 def _explains_waiting(depth: QueueDepth, waited: float) -> bool:
     """Return whether the command probably waits in its queue: the queue has messages, and no consumers or not had the time."""
     return depth.ready > 0 and (depth.consumers == 0 or waited < PATIENCE)
-
-
-def _find_bystanders(claims: Sequence[Claim], limit: int) -> set[UUID]:
-    """Return the processes whose next loss would fail them and that probably did not crash their consumer.
-
-    A step that crashes its consumer takes the steps beside it along, which must not be failed for it. Consumers run steps that
-    are one loss away from the limit one at a time (see ``consumers.runner``), so of several that were lost together the one
-    that was claimed last is the suspect.
-    """
-    last: dict[UUID, Claim] = {}
-    suspects = [claim for claim in claims if claim.process.lost >= limit - 1]
-    for claim in suspects:
-        known = last.get(claim.consumer_id)
-        if known is None or _claimed_last(claim) > _claimed_last(known):
-            last[claim.consumer_id] = claim
-    return {claim.process.process_id for claim in suspects if last[claim.consumer_id] is not claim}
-
-
-def _claimed_last(claim: Claim) -> tuple[datetime, UUID]:
-    return claim.claimed_at, claim.process.process_id

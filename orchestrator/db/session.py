@@ -58,11 +58,20 @@ class Database:
     Args:
         url: ``postgresql+asyncpg://…``, with one host or several.
         pool_size: connections for use cases and steps.
+        engine_connections: connections for the engine's own statements.
         connect_timeout: seconds that a server may take to answer.
         application_name: what an operator sees in ``pg_stat_activity``.
     """
 
-    def __init__(self, url: str, *, pool_size: int, connect_timeout: float, application_name: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int,
+        engine_connections: int = ENGINE_CONNECTIONS,
+        connect_timeout: float,
+        application_name: str,
+    ) -> None:
         self._url = url
         try:
             urls = [(host_of(one), make_url(one)) for one in split_hosts(url)]
@@ -84,14 +93,22 @@ class Database:
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
         self._connect_timeout = connect_timeout
         self._application_name = application_name
+        self._engine_connections = engine_connections
         self._pool: DriverPool | None = None
 
     @classmethod
-    def of(cls, settings: Settings, application_name: str, pool_size: int | None = None) -> Database:
+    def of(
+        cls,
+        settings: Settings,
+        application_name: str,
+        pool_size: int | None = None,
+        engine_connections: int = ENGINE_CONNECTIONS,
+    ) -> Database:
         """Build the connections that the settings ask for."""
         return cls(
             settings.database_url.get_secret_value(),
             pool_size=settings.database_pool_size if pool_size is None else pool_size,
+            engine_connections=engine_connections,
             connect_timeout=settings.connect_timeout,
             application_name=application_name,
         )
@@ -149,7 +166,7 @@ class Database:
             # With a floor, asyncpg restores it by itself: in an outage one more attempt, and a traceback in the log, for each
             # of ours that fails. Ours log the outage, and connect again.
             min_size=0,
-            max_size=ENGINE_CONNECTIONS,
+            max_size=self._engine_connections,
             # Our statements leave no session state behind, and asyncpg's reset would be one more round trip per statement.
             reset=self._expire_read_only,
             connect=self._connect_for_pool,

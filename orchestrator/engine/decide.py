@@ -21,6 +21,7 @@ from orchestrator.engine.decision import (
     ParkCallback,
 )
 from orchestrator.engine.events import Event, Failure, Loss, Stamp
+from orchestrator.engine.losses import judge
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import SYSTEM, Process
 from orchestrator.engine.transitions import TRANSITIONS, refusal
@@ -42,8 +43,8 @@ __all__ = [
 ]
 
 
-LONGEST_PAUSE = 600.0
-"""Seconds between two attempts of a step that are lost again and again, at most."""
+_UNTRIED = {"failures": 0, "lost": 0, "interruptions": 0, "crashes": 0}
+"""The counters of a step that has not been tried yet."""
 
 NO_CONSUMER = "no consumer"
 """The name of the log entries about a step that no living consumer can run."""
@@ -191,7 +192,7 @@ class _Draft:
         """Move to ``position`` and on, past markers and skipped steps, until something must run, wait or end."""
         while position < len(self.plan):
             leaf = self.plan.leaves[position]
-            self.change(position=position, step=leaf.step.name, entered=False, failures=0, lost=0, interruptions=0)
+            self.change(position=position, step=leaf.step.name, entered=False, **_UNTRIED)
             try:
                 self.process.require_readable()
                 end = leaf.find_refusal(self.process.state)
@@ -213,9 +214,7 @@ class _Draft:
             if not self.enter(leaf):
                 return
             position += 1
-        self.change(
-            position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, failures=0, lost=0, interruptions=0
-        )
+        self.change(position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, **_UNTRIED)
 
     def enter(self, leaf: Leaf) -> bool:
         """Begin the step at ``leaf``, whose conditions agree; whether it is a marker, and so over already."""
@@ -246,18 +245,6 @@ class _Draft:
 
     def command(self, leaf: Leaf) -> None:
         self.dispatch = Dispatch(leaf.position, self.process.attempt, leaf.queue, leaf.step.name, self.process.lost)
-
-    def run_later(self, leaf: Leaf, lost: int) -> None:
-        """Have the step at ``leaf`` executed again, after so many lost attempts in a row.
-
-        At once after the first one, then after 1 s, 2 s, 4 s and so on.
-        """
-        if lost <= 1:
-            self.command(leaf)
-            return
-        self.change(status=ProcessStatus.WAITING)
-        # The power of a large number does not fit into a float.
-        self.retry_in = min(2.0 ** min(lost - 2, 20), LONGEST_PAUSE)
 
     def resume(self, actor: str, name: str) -> None:
         """Run the present step again, with its conditions decided and its callback token unchanged."""
@@ -304,7 +291,7 @@ def _step_succeeded(draft: _Draft, event: events.StepSucceeded) -> None:
 def _step_failed(draft: _Draft, event: events.StepFailed) -> None:
     _fence(draft.process, event.attempt)
     leaf = draft.plan.locate(draft.process)
-    draft.change(failures=draft.process.failures + 1, lost=0, interruptions=0)
+    draft.change(**_UNTRIED | {"failures": draft.process.failures + 1})
     if event.retry_in is None:
         draft.fail(leaf, event.failure, ran=True)
         return
@@ -318,34 +305,22 @@ def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
     leaf = draft.plan.locate(draft.process)
     # A claim compares the command's position with the process's, so both follow a step that the code has moved.
     draft.change(position=leaf.position)
-    if event.loss is Loss.GIVEN_BACK:
-        draft.log_process("given back", note=f"attempt {event.attempt} was given back by the consumer {event.consumer}")
+    verdict = judge(draft.process, event)
+    draft.process = verdict.process
+    if verdict.failure is not None:
+        draft.fail(leaf, verdict.failure, ran=True)
+        return
+    draft.log_process("given back" if event.loss is Loss.GIVEN_BACK else "attempt lost", note=verdict.note)
+    if verdict.pause is None:
         draft.command(leaf)
-        return
-    note = f"attempt {event.attempt} was lost: the consumer {event.consumer} {event.because}"
-    if event.loss is Loss.INTERRUPTED:
-        draft.change(interruptions=draft.process.interruptions + 1)
-        draft.log_process("attempt lost", note=note)
-        draft.run_later(leaf, draft.process.interruptions)
-        return
-    if event.loss is Loss.BYSTANDER:
-        draft.log_process("attempt lost", note=f"{note}, probably not because of this step")
-        draft.command(leaf)
-        return
-    draft.change(lost=draft.process.lost + 1)
-    if draft.process.lost < event.limit:
-        draft.log_process("attempt lost", note=note)
-        draft.command(leaf)
-        return
-    message = (
-        f"{note}; this step has now brought down its consumer {draft.process.lost} times in a row and is not run again"
-    )
-    draft.fail(leaf, Failure("ConsumerLostError", message), ran=True)
+    else:
+        draft.change(status=ProcessStatus.WAITING)
+        draft.retry_in = verdict.pause
 
 
 def _retry(draft: _Draft, event: events.Retried) -> None:
     leaf = draft.plan.locate(draft.process)
-    draft.change(actor=event.user, failures=0, lost=0, interruptions=0, status=ProcessStatus.RUNNING)
+    draft.change(actor=event.user, status=ProcessStatus.RUNNING, **_UNTRIED)
     draft.log_process("retried")
     if not draft.process.entered:
         draft.arrive(leaf.position)

@@ -76,8 +76,10 @@ class Loss(Enum):
     """Its consumer lives: it lost its connection to the database, for example. Says nothing about the step."""
     SILENT = auto()
     """Its consumer sends no heartbeats any more: it has died, or its machine is frozen or cut off."""
-    BYSTANDER = auto()
-    """Its consumer died, probably because of another step."""
+    SHARED = auto()
+    """The child process that ran it and other steps died, because of one of them perhaps."""
+    CRASHED = auto()
+    """The child process that ran it alone died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,13 @@ class AttemptLost:
 
     Args:
         because: what was seen; a predicate that follows the consumer's name.
-        limit: how many attempts of one step in a row may be lost before it is failed.
+        limit: how many child processes in a row may die while they run this step alone before it is failed.
     """
 
     attempt: int
     consumer: str
     loss: Loss = Loss.SILENT
-    because: str = "is presumed dead"
+    because: str = "is silent"
     limit: int = 5
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import callbacks
 from orchestrator.db.engine_lock import is_paused
-from orchestrator.db.processes.claims import Claim
+from orchestrator.db.processes.claims import LostClaim
 from orchestrator.db.processes.due import lock_scheduled, schedule
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
@@ -65,16 +65,14 @@ async def apply_early_answer(session: AsyncSession, process_id: UUID, limits: Li
     return await apply_answer(session, process, callback, limits)
 
 
-async def release_lost_claim(
-    session: AsyncSession, claim: Claim, limit: int, limits: Limits, *, counted: bool = True
-) -> Advanced:
-    """Release the claim of a consumer that is presumed dead. The row is locked.
-
-    Args:
-        counted: whether this step is under suspicion.
-    """
-    loss = Loss.SILENT if counted else Loss.BYSTANDER
-    event = AttemptLost(claim.process.attempt, claim.consumer, loss, limit=limit)
+async def release_lost_claim(session: AsyncSession, claim: LostClaim, limits: Limits) -> Advanced:
+    """Release the claim of a consumer that is presumed dead, for another attempt. The row is locked."""
+    seen = (
+        "has no row in the table consumers"
+        if claim.silent_for is None
+        else f"sent no heartbeat for {claim.silent_for:.0f} s"
+    )
+    event = AttemptLost(claim.process.attempt, claim.consumer, Loss.SILENT, f"is presumed dead: it {seen}")
     return await _advance(session, plan_of(claim.process.workflow), claim.process, event, limits)
 
 

@@ -16,8 +16,9 @@ import pytest
 from consumers.completion import Completion
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
+from consumers.isolation import Isolation
 from consumers.metrics import Metrics
-from consumers.runner import Runner
+from consumers.runner import Runner, make_claims
 from orchestrator import registry
 from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.incoming import Delivery
@@ -83,16 +84,18 @@ class Bench:
         completion = Completion(
             used, publisher or self.publisher, Metrics(), redispatch_after=LIMITS.redispatch_after, max_lost_attempts=5
         )
+        claims = make_claims(used, self.heartbeat)
+        isolation = Isolation(used, completion, Metrics(), claims, pool_size=5, limit=100, dangerous_for=10)
         return Runner(
             used,
             completion,
             self.heartbeat,
             HandBack(used.pool, publisher or self.publisher, self.heartbeat.consumer_id, stopping=asyncio.Event()),
+            claims,
+            isolation,
             LIMITS,
             self.threads,
             concurrency=100,
-            max_lost_attempts=5,
-            probation_time=10,
         )
 
     def reconciler(self) -> Reconciler:
@@ -104,7 +107,6 @@ class Bench:
             LIMITS,
             interval=1,
             presumed_dead_after=10,
-            max_lost_attempts=5,
         )
 
     async def row(self, process_id: UUID) -> asyncpg.Record:

@@ -53,7 +53,6 @@ async def test_a_process_that_cannot_be_looked_at_does_not_keep_the_others_from_
         Limits(redispatch_after=5, step_timeout=60, state_soft_limit=1000, state_hard_limit=1000),
         interval=1,
         presumed_dead_after=10,
-        max_lost_attempts=5,
     )
     await made.run_once()
     assert looked == [broken, healthy]

@@ -28,5 +28,5 @@ async def test_an_outcome_is_stored_again_at_once_when_a_connection_has_died(mon
         return "stored"
 
     async with asyncio.timeout(60):
-        assert await storing._retry_outages(store) == "stored"
+        assert await storing.retry_outages(store) == "stored"
     assert calls == 2

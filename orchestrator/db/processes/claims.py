@@ -34,6 +34,7 @@ RETURNING {COLUMNS}, p.claimed_at, set_config('synchronous_commit', 'off', true)
 """  # noqa: S608 - built from constants
 
 _LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
+_LOAD = f"{_LIST} AND p.process_id = $2 AND p.attempt = $3"
 _TIMES = "SELECT process_id, claimed_at FROM processes WHERE status = 'running' AND claimed_by = $1"
 _HAS_MOVED_ON = """
 SELECT EXISTS (SELECT FROM processes
@@ -116,6 +117,14 @@ async def list_claims(connection: Driver, consumer_id: UUID, consumer: str) -> l
     """Return everything that a consumer has claimed, as the database sees it."""
     rows = await connection.fetch(_LIST, consumer_id)
     return [Claim(build_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows]
+
+
+async def load_claim(
+    connection: Driver, consumer_id: UUID, consumer: str, process_id: UUID, attempt: int
+) -> Claim | None:
+    """Return what a consumer has claimed as this attempt of a process; ``None`` when it no longer holds it."""
+    row = await connection.fetchrow(_LOAD, consumer_id, process_id, attempt)
+    return None if row is None else Claim(build_process(row), consumer_id, consumer, row["claimed_at"])
 
 
 async def list_claim_times(pool: DriverPool, consumer_id: UUID) -> dict[UUID, datetime]:

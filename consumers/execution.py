@@ -1,0 +1,50 @@
+"""Run a claimed attempt to its end: whatever happens, its outcome is stored or its claim is released."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+import structlog
+
+from consumers.attempt import ClaimedAttempt
+from consumers.completion import Completion
+from orchestrator.db.session import is_connection_error
+from orchestrator.engine.events import CodeChanged, Failure, Loss, StepFailed
+from orchestrator.errors import FencedError, WorkflowChangedError
+from orchestrator.log import log_fields
+from orchestrator.services.steps import execute
+from orchestrator.settings import Limits
+from orchestrator.text import format_error, format_message
+
+logger = structlog.get_logger(__name__)
+
+
+async def run_attempt(attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: Executor) -> None:
+    """Run the step of an attempt in this task, and store what came of it."""
+    structlog.contextvars.bind_contextvars(**log_fields(attempt.process))
+    try:
+        await attempt.read_token()
+        await completion.store(attempt, await execute(attempt, limits, threads))
+    except WorkflowChangedError as error:
+        await completion.store(attempt, CodeChanged(Failure(type(error).__name__, str(error))))
+    except FencedError as error:
+        logger.info("attempt overtaken", reason=str(error))
+    except Exception as error:
+        await attempt.discard()
+        if is_connection_error(error):
+            logger.warning("database lost during the step", error=format_message(error))
+            await completion.release(attempt, Loss.INTERRUPTED, "lost its database connection during the step")
+            return
+        # A defect of ours. The process must not stay claimed for ever by a consumer that lives on.
+        logger.exception("attempt not finished")
+        text = attempt.redact(f"the engine could not finish this attempt: {format_error(error)}")
+        await _fail(attempt, completion, Failure(type(error).__name__, text))
+    finally:
+        await attempt.discard()
+
+
+async def _fail(attempt: ClaimedAttempt, completion: Completion, failure: Failure) -> None:
+    try:
+        await completion.store(attempt, StepFailed(attempt.process.attempt, failure))
+    except FencedError as error:
+        logger.info("attempt overtaken", reason=str(error))

@@ -1,0 +1,86 @@
+"""Find the deadly ones among suspects by halves. Pure: it says which suspects are tested together, and runs nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Generic[T]):
+    """Suspects that are tested together.
+
+    Args:
+        depth: how often the group that they came with was halved.
+        outlived: seconds after which a test of theirs has taken longer than the one before, which was deadly; ``None`` when
+            they have not been tested yet.
+    """
+
+    members: tuple[T, ...]
+    depth: int = 0
+    outlived: float | None = None
+
+
+class Halving(Generic[T]):
+    """The suspects that wait for a test.
+
+    Those that arrive while nothing can be tested form one group. A group whose test was deadly is halved, until the deadly one
+    stands alone: among N suspects it is found after the logarithm of N tests one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._groups: deque[Group[T]] = deque()
+        self._arrived: dict[T, None] = {}
+
+    def __len__(self) -> int:
+        """Return how many groups wait."""
+        return len(self._groups) + bool(self._arrived)
+
+    def add(self, suspect: T) -> None:
+        """Add a suspect that may be tested together with others."""
+        self._arrived[suspect] = None
+
+    def add_alone(self, suspect: T) -> None:
+        """Add a suspect that must be tested alone, because its last test alone was deadly."""
+        self._groups.append(Group((suspect,)))
+
+    def discard(self, suspect: T) -> bool:
+        """Remove a suspect; return whether it was waiting."""
+        if suspect in self._arrived:
+            del self._arrived[suspect]
+            return True
+        for number, group in enumerate(self._groups):
+            if suspect in group.members:
+                left = tuple(one for one in group.members if one != suspect)
+                if left:
+                    self._groups[number] = Group(left, group.depth, group.outlived)
+                else:
+                    del self._groups[number]
+                return True
+        return False
+
+    def take(self) -> Group[T] | None:
+        """Return the group to test next: halves of a deadly group before those that have arrived since."""
+        if self._groups:
+            return self._groups.popleft()
+        if not self._arrived:
+            return None
+        group = Group(tuple(self._arrived))
+        self._arrived.clear()
+        return group
+
+    def halve(self, group: Group[T], suspects: Sequence[T], took: float) -> None:
+        """Split a group whose test was deadly.
+
+        Args:
+            suspects: the members that are suspects still: whose step had not ended.
+            took: seconds from the beginning of the test to the death.
+        """
+        middle = (len(suspects) + 1) // 2
+        for half in (suspects[middle:], suspects[:middle]):
+            if half:
+                self._groups.appendleft(Group(tuple(half), group.depth + 1, took))

@@ -1,0 +1,189 @@
+"""The child process of a consumer: ``python -m consumers.isolated``, started by :mod:`consumers.child`.
+
+It runs steps that the consumer has claimed, stores their outcomes under the consumer's claims, and ends with the consumer. It has
+connections to the database, and none to the broker: the consumer publishes for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from consumers.attempt import ClaimedAttempt
+from consumers.completion import Completion
+from consumers.execution import run_attempt
+from consumers.pipe import Begin, Cancel, Count, Ended, Failed, Publish, Ready, Run, encode_line, to_child
+from orchestrator.broker.outgoing import Outgoing
+from orchestrator.db.processes.claims import load_claim
+from orchestrator.db.session import Database
+from orchestrator.db.step_session import install_guards
+from orchestrator.engine.decision import Entry
+from orchestrator.engine.process import Process
+from orchestrator.errors import DefinitionError, NotFoundError, ServerUnavailableError
+from orchestrator.log import configure_logging
+from orchestrator.registry import plan_of
+from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.runtime import find_loop_factory
+from orchestrator.settings import Settings, load_settings
+from orchestrator.text import format_error
+from orchestrator.types import StepStatus
+from orchestrator.workflows.shipped import load_workflows
+
+logger = structlog.get_logger(__name__)
+
+ENGINE_CONNECTIONS = 3
+"""Database connections for the engine's own statements: as many as there are commits at once."""
+
+
+class Consumer:
+    """The consumer, as its child sees it. Of all programs only it may end the child, by closing the connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lines: asyncio.Queue[Begin | Run | Cancel] = asyncio.Queue()
+
+    def listen(self) -> None:
+        """Read lines in a thread, which ends this process with the consumer even if a step blocks the event loop."""
+        threading.Thread(target=self._read, args=(asyncio.get_running_loop(),), daemon=True).start()
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            with self._connection.makefile("rb") as lines:
+                for line in lines:
+                    loop.call_soon_threadsafe(self._lines.put_nowait, to_child.validate_json(line))
+        except Exception as error:
+            # The consumer may be an older program than the code that this process has imported.
+            _fail(self, error)
+        os._exit(0)
+
+    async def next_line(self) -> Begin | Run | Cancel:
+        """Wait for the next line."""
+        return await self._lines.get()
+
+    def send(self, line: Ready | Ended | Publish | Count | Failed) -> None:
+        """Send a line."""
+        self._connection.sendall(encode_line(line))
+
+    async def publish(self, message: Outgoing) -> None:
+        """Have the consumer publish a message."""
+        self.send(Publish(message=message))
+
+    def count(self, process: Process, entry: Entry) -> None:
+        """Have the consumer count an attempt."""
+        warned = entry.status is StepStatus.SUCCESS and entry.note is not None
+        self.send(Count(workflow=process.workflow, step=entry.name, status=StepStatus(entry.status), warned=warned))
+
+
+class IsolatedSteps:
+    """Runs the attempts that the consumer names."""
+
+    def __init__(self, settings: Settings, consumer: Consumer, begin: Begin) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._begin = begin
+        self._database = Database.of(
+            settings,
+            "orchestrator-isolated",
+            pool_size=begin.pool_size,
+            engine_connections=ENGINE_CONNECTIONS,
+        )
+        self._threads = ThreadPoolExecutor(settings.step_threads, thread_name_prefix="step")
+        self._completion = Completion(
+            self._database,
+            consumer,
+            consumer,
+            redispatch_after=settings.redispatch_after,
+            max_lost_attempts=settings.max_lost_attempts,
+        )
+        self._running: dict[tuple[UUID, int], asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Run attempts until the consumer ends this process."""
+        tries = 0
+        while True:
+            try:
+                await self._database.open()
+                break
+            except ServerUnavailableError as error:
+                tries += 1
+                logger.warning("the database is away", error=str(error), tries=tries)
+                await asyncio.sleep(backoff(SERVER_AWAY, tries))
+        install_guards(self._database.engine)
+        self._consumer.send(Ready())
+        while True:
+            line = await self._consumer.next_line()
+            if isinstance(line, Run):
+                self._running[line.process_id, line.attempt] = asyncio.create_task(self._run(line))
+            elif isinstance(line, Cancel) and (line.process_id, line.attempt) in self._running:
+                self._running[line.process_id, line.attempt].cancel()
+
+    async def _run(self, line: Run) -> None:
+        problem = None
+        try:
+            attempt = await self._completion.retry_outages(self._load, line)
+            if attempt is not None:
+                await run_attempt(attempt, self._completion, self._settings.limits, self._threads)
+        except (NotFoundError, DefinitionError) as error:
+            problem = str(error)
+        except Exception:
+            # Nothing awaits the task. Its claim is released after the consumer's next heartbeats.
+            logger.exception("an attempt has ended without an outcome", process_id=str(line.process_id))
+        finally:
+            del self._running[line.process_id, line.attempt]
+            self._consumer.send(Ended(process_id=line.process_id, attempt=line.attempt, error=problem))
+
+    async def _load(self, line: Run) -> ClaimedAttempt | None:
+        begin = self._begin
+        async with self._database.pool.acquire() as connection:
+            claim = await load_claim(connection, begin.consumer_id, begin.consumer, line.process_id, line.attempt)
+        return None if claim is None else ClaimedAttempt(self._database, claim, plan_of(claim.process.workflow))
+
+
+def main() -> None:
+    """Run until the consumer at the other end of the connection ends this process."""
+    # Whoever stops the consumer may send its signals to all of its group; the consumer lets its children finish.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    # Programs that a step starts must not keep the connection open.
+    connection.set_inheritable(False)
+    consumer = Consumer(connection)
+    try:
+        # As the command line does: user modules may be imported from the current folder.
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.insert(0, here)
+        settings = load_settings()
+        configure_logging(settings.log_format, settings.log_level)
+        load_workflows(settings.workflows)
+        with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
+            runner.run(_serve(settings, consumer))
+    except BaseException as error:
+        _fail(consumer, error)
+
+
+def _fail(consumer: Consumer, error: BaseException) -> None:
+    """End this process because of an error that is not a step's."""
+    logger.error("a child process ends by an error of its own", exc_info=error)
+    consumer.send(Failed(error=format_error(error)))
+    os._exit(1)
+
+
+async def _serve(settings: Settings, consumer: Consumer) -> None:
+    consumer.listen()
+    consumer.send(Ready())
+    begin = await consumer.next_line()
+    assert isinstance(begin, Begin), "the first line"  # noqa: S101 - a programming error, not a user's
+    await IsolatedSteps(settings, consumer, begin).run()
+
+
+if __name__ == "__main__":
+    main()

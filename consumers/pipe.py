@@ -1,0 +1,98 @@
+"""What a consumer and its child processes say to each other: lines of JSON over a pair of sockets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from orchestrator.broker.outgoing import Outgoing
+from orchestrator.types import StepStatus
+
+LONGEST_LINE = 16 * 1024 * 1024
+"""Bytes; a line that publishes a message is the longest."""
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Begin(_Line):
+    """The first line to a child: for which consumer it runs steps, and how many database connections they may use at once."""
+
+    kind: Literal["begin"] = "begin"
+    consumer_id: UUID
+    consumer: str
+    pool_size: int
+
+
+class Run(_Line):
+    """Run the step that the consumer has claimed as this attempt."""
+
+    kind: Literal["run"] = "run"
+    process_id: UUID
+    attempt: int
+
+
+class Cancel(_Line):
+    """Cancel an attempt: its claim is gone."""
+
+    kind: Literal["cancel"] = "cancel"
+    process_id: UUID
+    attempt: int
+
+
+class Ready(_Line):
+    """The child has imported the workflows; and, the second time, it is connected to the database."""
+
+    kind: Literal["ready"] = "ready"
+
+
+class Ended(_Line):
+    """An attempt has ended: its outcome is stored, or it no longer held its claim.
+
+    Args:
+        error: why the child cannot run it; then it still holds its claim.
+    """
+
+    kind: Literal["ended"] = "ended"
+    process_id: UUID
+    attempt: int
+    error: str | None = None
+
+
+class Publish(_Line):
+    """Publish a message for the child, which has no connection to the broker."""
+
+    kind: Literal["publish"] = "publish"
+    message: Outgoing
+
+
+class Count(_Line):
+    """Count an attempt in the consumer's metrics."""
+
+    kind: Literal["count"] = "count"
+    workflow: str
+    step: str
+    status: StepStatus
+    warned: bool
+
+
+class Failed(_Line):
+    """The child cannot go on, for a reason beyond the steps."""
+
+    kind: Literal["failed"] = "failed"
+    error: str
+
+
+ToChild = Annotated[Begin | Run | Cancel, Field(discriminator="kind")]
+FromChild = Annotated[Ready | Ended | Publish | Count | Failed, Field(discriminator="kind")]
+
+to_child: TypeAdapter[Begin | Run | Cancel] = TypeAdapter(ToChild)
+from_child: TypeAdapter[Ready | Ended | Publish | Count | Failed] = TypeAdapter(FromChild)
+
+
+def encode_line(line: _Line) -> bytes:
+    """Return a line as it is sent."""
+    return line.model_dump_json().encode() + b"\n"
