@@ -139,8 +139,7 @@ class ChildProcess:
     async def _watch(self) -> None:
         """Stop reading soon after the child's end: a process that a step has forked may keep the connection open."""
         await self._process.wait()
-        await asyncio.sleep(LAST_LINES)
-        self._writer.close()
+        asyncio.get_running_loop().call_later(LAST_LINES, self._writer.close)
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

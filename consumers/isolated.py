@@ -17,6 +17,7 @@ from pathlib import Path
 from uuid import UUID
 
 import structlog
+import tenacity
 
 from consumers.attempt import ClaimedAttempt
 from consumers.completion import Completion
@@ -31,7 +32,7 @@ from orchestrator.engine.process import Process
 from orchestrator.errors import DefinitionError, NotFoundError, ServerUnavailableError
 from orchestrator.log import configure_logging
 from orchestrator.registry import plan_of
-from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.retry import SERVER_AWAY
 from orchestrator.runtime import find_loop_factory
 from orchestrator.settings import Settings, load_settings
 from orchestrator.text import format_error
@@ -108,15 +109,10 @@ class IsolatedSteps:
 
     async def run(self) -> None:
         """Run attempts until the consumer ends this process."""
-        tries = 0
-        while True:
-            try:
-                await self._database.open()
-                break
-            except ServerUnavailableError as error:
-                tries += 1
-                logger.warning("the database is away", error=str(error), tries=tries)
-                await asyncio.sleep(backoff(SERVER_AWAY, tries))
+        opening = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(ServerUnavailableError), wait=SERVER_AWAY, before_sleep=_log_outage
+        )
+        await opening(self._database.open)
         install_guards(self._database.engine)
         self._consumer.send(Ready())
         while True:
@@ -146,6 +142,11 @@ class IsolatedSteps:
         async with self._database.pool.acquire() as connection:
             claim = await load_claim(connection, begin.consumer_id, begin.consumer, line.process_id, line.attempt)
         return None if claim is None else ClaimedAttempt(self._database, claim, plan_of(claim.process.workflow))
+
+
+def _log_outage(call: tenacity.RetryCallState) -> None:
+    error = None if call.outcome is None else call.outcome.exception()
+    logger.warning("the database is away", error=str(error), tries=call.attempt_number)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from orchestrator.engine.events import Loss
 from orchestrator.log import log_fields
 from orchestrator.messages import StepCommand
 from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
 
@@ -102,7 +103,7 @@ class Isolation:
         self._tests: set[_Test] = set()
         self._spares: list[asyncio.Task[ChildProcess]] = []
         self._background: set[asyncio.Task[None]] = set()
-        self._draining = False
+        self._draining = asyncio.Event()
 
     def __len__(self) -> int:
         """Return the number of suspects."""
@@ -141,7 +142,7 @@ class Isolation:
         Returns:
             The attempts that are left, whose claims must be released.
         """
-        self._draining = True
+        self._draining.set()
         tasks = [test.task for test in self._tests if test.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
@@ -164,7 +165,7 @@ class Isolation:
     def _start_tests(self) -> None:
         """Start a test for each group that waits, as far as there may be more."""
         while (
-            not self._draining
+            not self._draining.is_set()
             and len(self._halving) > sum(not test.left for test in self._tests)
             and len(self._tests) < MAX_CHILDREN
             and sum(not test.is_cleared for test in self._tests) < MAX_TESTS
@@ -285,7 +286,7 @@ class Isolation:
     async def _claim_again(self, suspect: Suspect, because: str) -> Suspect | None:
         """Log the loss of an attempt, and claim the next one; return ``None`` when that is not ours."""
         dispatch = None
-        if self._draining:
+        if self._draining.is_set():
             await self._completion.release(suspect.attempt, Loss.SHARED, because)
         else:
             dispatch = await self._completion.release_to_own(suspect.attempt, Loss.SHARED, because)
@@ -318,10 +319,10 @@ class Isolation:
             except ChildError as error:
                 tries += 1
                 logger.error("child process not started", error=str(error), tries=tries)  # noqa: TRY400 - it is a line
-                await asyncio.sleep(backoff(SERVER_AWAY, tries))
+                await wait_or_stop(backoff(SERVER_AWAY, tries), self._draining)
 
     def _prepare_spares(self) -> None:
-        while len(self._spares) < SPARES and not self._draining:
+        while len(self._spares) < SPARES and not self._draining.is_set():
             self._spares.append(asyncio.create_task(ChildProcess.start()))
 
     async def _end_spares(self) -> None:

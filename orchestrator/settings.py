@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     step_threads: Annotated[int, Field(ge=1, le=2000)] = 64
     """How many plain (not async) steps a consumer runs at once."""
     max_lost_attempts: Annotated[int, Field(ge=1)] = 5
-    """How many consumers in a row a step may bring down before it is failed."""
+    """How many child processes in a row may die while they run a step alone before it is failed."""
     state_soft_limit: Annotated[int, Field(gt=0)] = 64 * 1024
     """Bytes of a process's state as JSON above which a step is logged with a warning."""
     state_hard_limit: Annotated[int, Field(gt=0)] = 1024 * 1024

@@ -81,7 +81,7 @@ def test_the_general_step_timeout_is_a_setting(installations: MakeInstallation) 
 def test_a_step_that_brings_down_its_consumers_is_failed_and_its_neighbours_complete(
     installations: MakeInstallation, neighbours: int
 ) -> None:
-    """B8: os._exit in a step: FAILED after three lost consumers, each loss in the log; others finish, once each."""
+    """B8: os._exit in a step: it takes one consumer along, and then only child processes; others finish, once each."""
     engine = installations(
         ORCHESTRATOR_MAX_LOST_ATTEMPTS="3",
         ORCHESTRATOR_PRESUMED_DEAD_AFTER="2",
@@ -93,23 +93,21 @@ def test_a_step_that_brings_down_its_consumers_is_failed_and_its_neighbours_comp
     for process_id in others:
         engine.wait_for_note(process_id, "held")
     deadly = engine.start("dies")
-
-    def failed() -> bool:
-        nonlocal consumer
-        if not consumer.runs and engine.status(deadly) != "failed":
-            consumer = engine.consumer()
-        return engine.status(deadly) == "failed"
-
-    until(failed, "the deadly step is given up", 90)
-    if not consumer.runs:
-        consumer = engine.consumer()
-    consumer.ready()
+    until(lambda: not consumer.runs, "the step brings down its consumer")
+    consumer = engine.consumer().ready()
+    engine.finish("one_step")
+    engine.wait_for(deadly, "failed", 150)
+    assert consumer.runs
     failure = engine.log(deadly, "Die")[-1].failure
     assert failure is not None
     assert failure["type"] == "ConsumerLostError"
+    assert "lost the child process that ran it alone: it exited with code 9" in failure["message"]
     assert "brought down its consumer 3 times in a row and is not run again" in failure["message"]
-    assert len(engine.log(deadly, "attempt lost")) == 2
-    assert len(engine.journal(deadly, "dying")) == 3
+    lost = [one.note or "" for one in engine.log(deadly, "attempt lost")]
+    assert "is presumed dead: it sent no heartbeat for" in lost[0]
+    assert sum("that ran it alone" in one for one in lost) == 2
+    assert len(engine.journal(deadly, "dying")) == len(lost) + 1
+    assert len(lost) <= 3 + (neighbours + 1).bit_length()
     assert engine.effects(deadly) == []
     for process_id in others:
         engine.open_gate(f"hold-{process_id}")

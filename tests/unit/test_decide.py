@@ -148,7 +148,7 @@ TABLE: list[Row] = [
     (
         "the last loss",
         lambda: Walk(a).start().claim(),
-        AttemptLost(1, "c1", limit=1),
+        AttemptLost(1, "c1", Loss.CRASHED, limit=1),
         "failed",
         [("a", "failed"), ("failed", "failed")],
         None,

@@ -44,22 +44,54 @@ def test_a_retry_by_hand_starts_to_count_anew() -> None:
     assert (walk.process.failures, walk.process.lost) == (0, 0)
 
 
-def test_a_step_that_brings_down_its_consumers_again_and_again_is_failed() -> None:
+def test_a_step_that_brings_down_its_child_process_alone_again_and_again_is_failed() -> None:
+    """Issue 9, 6: only the death of a process that ran it alone counts."""
     walk = Walk(a).start()
+    pauses = []
     for _ in range(4):
-        lose(walk)
-        assert walk.status == "running"
+        lose(walk, Loss.CRASHED, "lost the child process that ran it alone: it was killed by SIGKILL")
+        pauses.append(walk.decision.retry_in)
+        assert walk.process.lost, "it is run apart again"
+        if walk.status == "waiting":
+            walk.apply(RetryDue())
 
-    lose(walk)
+    lose(walk, Loss.CRASHED, "lost the child process that ran it alone: it was killed by SIGKILL")
 
+    assert pauses == [None, 1, 2, 4]
     assert walk.status == "failed"
     failure = walk.entries[-2].failure
     assert failure is not None
     assert failure.type == "ConsumerLostError"
     assert failure.message == (
-        "attempt 5 was lost: the consumer consumer-1 is presumed dead; this step has now brought down its consumer 5 times"
-        " in a row and is not run again"
+        "attempt 5 was lost: the consumer consumer-1 lost the child process that ran it alone: it was killed by SIGKILL;"
+        " this step has now brought down its consumer 5 times in a row and is not run again"
     )
+
+
+def test_a_step_whose_consumers_fall_silent_is_a_suspect_and_is_never_failed_for_it() -> None:
+    """Issue 9, 6: a frozen machine, kill -9 by an operator, or a step that takes the whole machine down."""
+    walk = Walk(a).start()
+    pauses = []
+    for _ in range(30):
+        lose(walk, Loss.SILENT, limit=1)
+        pauses.append(walk.decision.retry_in)
+        if walk.status == "waiting":
+            walk.apply(RetryDue())
+
+    assert pauses[:5] == [None, 1, 2, 4, 8]
+    assert pauses[-1] == 600
+    assert walk.process.crashes == 0
+    assert walk.decision.dispatch is not None
+    assert walk.decision.dispatch.lost == walk.process.lost == 30
+
+
+def test_a_step_that_shared_a_child_process_that_died_is_a_suspect_and_runs_again_at_once() -> None:
+    walk = Walk(a).start()
+    for _ in range(9):
+        lose(walk, Loss.SHARED, limit=1)
+
+    assert (walk.status, walk.process.lost, walk.process.crashes) == ("running", 1, 0)
+    assert walk.decision.retry_in is None
 
 
 def test_a_step_that_was_given_back_is_not_held_against_it() -> None:
@@ -95,7 +127,8 @@ def test_only_consumers_lost_in_a_row_count(in_between: str) -> None:
     walk = Walk(patient("p"), patient("q")).start()
     lose(walk)
     lose(walk, Loss.INTERRUPTED)
-    assert (walk.process.lost, walk.process.interruptions) == (1, 1)
+    lose(walk, Loss.CRASHED)
+    assert (walk.process.lost, walk.process.interruptions, walk.process.crashes) == (1, 1, 1)
 
     if in_between == "failure":
         walk.fail(retry_in=1).apply(RetryDue())
@@ -104,7 +137,7 @@ def test_only_consumers_lost_in_a_row_count(in_between: str) -> None:
     else:
         walk.fail().apply(Retried("bob"))
 
-    assert (walk.process.lost, walk.process.interruptions) == (0, 0)
+    assert (walk.process.lost, walk.process.interruptions, walk.process.crashes) == (0, 0, 0)
 
 
 def test_a_loss_is_logged_with_attempt_and_consumer() -> None:

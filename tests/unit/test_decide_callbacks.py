@@ -179,7 +179,7 @@ def test_an_action_that_fails_supersedes_its_token() -> None:
 def test_an_action_that_is_given_up_supersedes_its_token() -> None:
     walk = Walk(external("job")).start().claim()
 
-    walk.apply(AttemptLost(1, "c1", limit=1))
+    walk.apply(AttemptLost(1, "c1", Loss.CRASHED, limit=1))
 
     assert walk.decision.callback == CloseCallback("superseded")
 
