@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from tests.acceptance.chaos import exactly_once
+import signal
+from collections import Counter
+from pathlib import Path
+
+from tests.acceptance.chaos import all_done, exactly_once, flood
 from tests.acceptance.conftest import MakeInstallation
+from tests.acceptance.waiting import until
 
 
 def test_a_step_that_loses_its_database_connection_again_and_again_is_not_blamed(
@@ -24,3 +29,34 @@ def test_a_step_that_loses_its_database_connection_again_and_again_is_not_blamed
     assert all(one.endswith("lost its database connection during the step") for one in lost), lost
     assert len(engine.log(process_id, "waiting")) == len(lost) - 1, "the first time it is tried again at once"
     exactly_once(engine)
+
+
+def test_steps_whose_consumer_is_killed_again_and_again_run_apart_and_none_is_failed(
+    installations: MakeInstallation,
+) -> None:
+    """B8: kill -9 of the consumer alone. Its children end with it; its steps run in a child of the next one, beside new work."""
+    engine = installations(ORCHESTRATOR_MAX_LOST_ATTEMPTS="1", ORCHESTRATOR_PRESUMED_DEAD_AFTER="2")
+    engine.coordinator().ready()
+    process_ids = flood(engine, 30, "rests")
+
+    def run_for_the(number: int) -> bool:
+        started = Counter(one["process_id"] for one in engine.journal(what="resting"))
+        return len(started) == len(process_ids) and min(started.values()) >= number
+
+    for life in (1, 2, 3):
+        consumer = engine.consumer()
+        until(lambda n=life: run_for_the(n), f"all steps run for the {life}. time")  # type: ignore[misc]
+        engine.finish("one_step")
+        consumer.signal(signal.SIGKILL)
+        pids = {one["pid"] for one in engine.journal(what="resting")}
+        until(lambda p=pids: not any(Path(f"/proc/{pid}").exists() for pid in p), "its children end with it")  # type: ignore[misc]
+    consumer = engine.consumer()
+    until(lambda: run_for_the(4), "all steps run once more")
+    assert consumer.pid not in {one["pid"] for one in engine.journal(what="resting")}, "apart from the consumer"
+    (queue,) = [one for one in engine.json("status")["queues"] if one["name"] == "orchestrator.steps.default"]
+    assert queue["ready"] == 0, "no copies of their commands gather"
+    engine.open_gate("morning")
+    all_done(engine, process_ids)
+    notes = [one.note or "" for process_id in process_ids for one in engine.log(process_id, "attempt lost")]
+    assert len(notes) >= 3 * len(process_ids)
+    assert all("is presumed dead: it sent no heartbeat for" in one for one in notes), notes

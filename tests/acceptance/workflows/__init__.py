@@ -16,7 +16,7 @@ _MODULES = {
     "composed": ("conditions", "environment", "grouped", "ports_a", "ports_b", "raising_condition"),
     "callbacks": ("calls_out", "calls_out_late", "calls_out_conditionally", "leaks_its_token", "calls_out_and_dies"),
     "hazards": ("goes_wrong", "too_slow", "dies", "grows", "asks_for_ever", "other_queue"),
-    "lost": ("is_cut_off",),
+    "lost": ("is_cut_off", "rests"),
 }
 
 for _module, _names in _MODULES.items():

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.workflow import StepList, done, init, step, workflow
-from tests.acceptance.workflows.lab import effect, is_open, note
+from tests.acceptance.workflows.lab import effect, is_open, note, wait_at
 
 
 @step("Lose the connection")
@@ -22,3 +22,14 @@ async def lose_connection(session: AsyncSession, process_id: UUID) -> None:
 @workflow("Is cut off from the database")
 def is_cut_off() -> StepList:
     return init >> lose_connection >> done
+
+
+@step("Rest")
+async def rest(process_id: UUID) -> None:
+    note(process_id, "resting")
+    await wait_at("morning")
+
+
+@workflow("Rests until a gate is opened")
+def rests() -> StepList:
+    return init >> rest >> done
