@@ -27,9 +27,6 @@ logger = structlog.get_logger(__name__)
 FLUSH_INTERVAL = 0.2
 """Seconds for which the marks of processes at rest are collected, to be written in one statement."""
 
-PATIENCE = 2.0
-"""Seconds for which a step command waits for the confirms of the events before it."""
-
 AGAIN = 0.5
 """Seconds after which a process is looked at again some of whose events the broker has just not confirmed."""
 
@@ -62,7 +59,7 @@ class Announcer:
         """Publish the events in a message, as far as the broker confirms them.
 
         Args:
-            probe: publish also while this workflow's events are refused, and wait for the confirms as long as it takes.
+            probe: publish also while this workflow's events are refused, to see whether they still are.
 
         Returns:
             Up to which log entry the events are confirmed now.
@@ -71,15 +68,14 @@ class Announcer:
         if message.workflow in self._refused and not probe:
             return confirmed
         try:
-            async with asyncio.timeout(None if probe else PATIENCE):
-                for key, event in build_events(message):
-                    if event.sequence > confirmed + 1:
-                        # What lies between may not be confirmed. It is in the rows, and so is this.
-                        return confirmed
-                    if event.sequence == confirmed + 1:
-                        await self._publisher.publish(outgoing.event(key, event))
-                        confirmed = event.sequence
-        except (PublishError, TimeoutError) as error:
+            for key, event in build_events(message):
+                if event.sequence > confirmed + 1:
+                    # What lies between may not be confirmed. It is in the rows, and so is this.
+                    return confirmed
+                if event.sequence == confirmed + 1:
+                    await self._publisher.publish(outgoing.event(key, event))
+                    confirmed = event.sequence
+        except PublishError as error:
             self._refuse(message, error)
         else:
             if probe:
@@ -163,13 +159,13 @@ class Announcer:
             self._refused_at = None
             logger.warning("the broker confirms events again")
 
-    def _refuse(self, message: Advanced, error: Exception) -> None:
+    def _refuse(self, message: Advanced, error: PublishError) -> None:
         if self._refused_at is None:
             logger.warning(
                 "the broker does not confirm events; they are kept and published when it does, steps go on",
                 process_id=str(message.process_id),
                 workflow=message.workflow,
-                error=str(error) or f"no confirm within {PATIENCE:g} s",
+                error=str(error),
             )
         self._refused_at = asyncio.get_running_loop().time()
         self._refused.add(message.workflow)
