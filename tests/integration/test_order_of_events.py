@@ -208,6 +208,31 @@ async def test_events_come_in_order_and_none_is_marked_before_it_is_confirmed(be
     await until(finish, "all is done")
 
 
+async def test_a_process_whose_events_are_confirmed_is_never_listed_while_it_runs(bench: Bench) -> None:
+    """So a step changes no indexed column, and PostgreSQL keeps the row's versions on one page."""
+    walk = Walk(bench, 0)
+    runner = await bench.runner(publisher=cast("Publisher", walk.broker))
+    coordinator = walk.coordinators[0]
+    process_id = await bench.start("few")
+    async with bench.database.transaction() as session:
+        message = await look(session, process_id, LIMITS)
+    assert message is not None
+    await coordinator.dispatcher.publish(message)
+    for announced in (3, 4, 5):
+        assert (await bench.row(process_id))["announce_at"] is None
+        await runner.take(delivery("default", walk.broker.commands.pop().body, kind=MessageType.STEP_COMMAND))
+        await until(lambda: runner.running == 0, "the step has ended")
+        row = await bench.row(process_id)
+        assert row["announced"] == announced
+        result = walk.broker.results.pop()
+        assert json.loads(result.body)["announced"] == announced
+        await coordinator.handlers.take_result(delivery("result", result.body, kind=result.type))
+    assert (await bench.row(process_id))["announce_at"] is not None, "it rests, and the mark is not written yet"
+    await coordinator.announcer.write_marks()
+    row = await bench.row(process_id)
+    assert (row["announced"], row["announce_at"]) == (row["sequence"], None)
+
+
 async def test_a_full_queue_of_one_workflow_costs_one_try_a_round_and_does_not_delay_the_others(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,151 @@
+"""The announcer, with a broker and a database that do as they are told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from orchestrator.broker.outgoing import Outgoing
+from orchestrator.broker.publisher import Publisher
+from orchestrator.coordinator import announcer as module
+from orchestrator.coordinator.announcer import AGAIN, Announcer
+from orchestrator.db.processes.outbox import Mark
+from orchestrator.db.session import DriverPool
+from orchestrator.errors import PublishError
+from orchestrator.messages import Advanced, LoggedEntry
+
+BEGINS, ENDS = "the broker does not confirm events", "the broker confirms events again"
+
+
+class Broker:
+    """Refuses all events from a certain number on."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.tries = 0
+
+    async def publish(self, _: Outgoing) -> None:
+        self.tries += 1
+        if self.room == 0:
+            raise PublishError("refused")
+        self.room -= 1
+
+
+class Pool:
+    """Writes down marks, unless it is away."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.written: list[tuple[UUID, int, float | None]] = []
+
+    async def execute(self, _: str, *columns: list[Any]) -> None:
+        if self.is_away:
+            raise ConnectionError("away")
+        self.written += zip(*columns, strict=True)
+
+
+def announcer_of(broker: Broker, pool: Pool | None = None) -> Announcer:
+    return Announcer(cast("Publisher", broker), cast("DriverPool", pool or Pool()))
+
+
+def advanced(*sequences: int, announced: int = 0, workflow: str = "some") -> Advanced:
+    entries = [
+        LoggedEntry(sequence=one, kind="process", name="n", status="running", attempt=0, author="me")
+        for one in sequences
+    ]
+    return Advanced(
+        process_id=uuid4(),
+        workflow=workflow,
+        target="SYSTEM",
+        is_task=False,
+        status="running",
+        sequence=sequences[-1],
+        user="me",
+        at=datetime.now(UTC),
+        announced=announced,
+        entries=entries,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sequences", "announced", "room", "confirmed", "tries"),
+    [
+        ((1, 2, 3), 0, 9, 3, 3),
+        ((4,), 3, 9, 4, 1),
+        ((1, 2, 3), 0, 1, 1, 2),
+        ((1, 2, 3), 2, 9, 3, 1),
+        ((5,), 3, 9, 3, 0),
+        ((3,), 3, 9, 3, 0),
+    ],
+    ids=["all", "follows", "refused", "partly-known", "gap", "known"],
+)
+async def test_an_event_is_published_only_behind_the_confirmed_ones(
+    sequences: tuple[int, ...], announced: int, room: int, confirmed: int, tries: int
+) -> None:
+    broker = Broker(room)
+    assert await announcer_of(broker).announce(advanced(*sequences, announced=announced)) == confirmed
+    assert broker.tries == tries
+
+
+async def test_after_a_refusal_only_probes_of_the_workflow_are_published_until_one_is_confirmed() -> None:
+    broker = Broker(0)
+    announcer = announcer_of(broker)
+    await announcer.announce(advanced(1))
+    assert await announcer.announce(advanced(1)) == 0
+    assert broker.tries == 1
+    assert await announcer.announce(advanced(1), probe=True) == 0
+    broker.room = 9
+    assert await announcer.announce(advanced(1, workflow="another")) == 1
+    assert await announcer.announce(advanced(1)) == 0
+    assert await announcer.announce(advanced(1), probe=True) == 1
+    assert await announcer.announce(advanced(1)) == 1
+
+
+async def test_a_refusal_is_logged_once_and_its_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(0)
+    announcer = announcer_of(broker)
+    with capture_logs() as lines:
+        for workflow in ("some", "another", "some"):
+            await announcer.announce(advanced(1, workflow=workflow), probe=True)
+        announcer.report_end()
+        announcer.keep_refused({"some", "a third"})
+        assert announcer.refused == {"some"}
+        broker.room = 9
+        await announcer.announce(advanced(1), probe=True)
+        announcer.report_end()  # too early: the queue may be full again
+        monkeypatch.setattr(module, "CALM", 0.0)
+        for _ in range(2):
+            announcer.report_end()
+    assert [line["event"].split(";")[0] for line in lines] == [BEGINS, ENDS]
+
+
+async def test_marks_of_refused_events_are_written_before_the_message_counts_as_handled() -> None:
+    pool = Pool()
+    announcer = announcer_of(Broker(1), pool)
+    refused, rests, gap = advanced(1, 2), advanced(1), advanced(5, announced=3)
+    await announcer.record(rests, 1, is_claimed_next=False)
+    await announcer.record(advanced(1), 1, is_claimed_next=True)
+    await announcer.record(gap, 3, is_claimed_next=True)
+    assert pool.written == []
+    await announcer.record(refused, 1, is_claimed_next=True)
+    assert pool.written == [(rests.process_id, 1, None), (refused.process_id, 1, AGAIN)]
+
+
+async def test_marks_that_cannot_be_written_are_kept() -> None:
+    pool = Pool()
+    announcer = announcer_of(Broker(0), pool)
+    message = advanced(1, 2)
+    pool.is_away = True
+    with pytest.raises(ConnectionError):
+        await announcer.record(message, 0, is_claimed_next=False)
+    with capture_logs() as lines:
+        await announcer.try_write_marks()
+    assert [line["log_level"] for line in lines] == ["warning"]
+    pool.is_away = False
+    announcer.mark(message.process_id, Mark(2))
+    await announcer.try_write_marks()
+    assert pool.written == [(message.process_id, 2, AGAIN)]
