@@ -24,7 +24,7 @@ from orchestrator.db import migrations
 from orchestrator.db.registration.autogenerate import Linked, diff_workflows, refuse_second_workflows
 from orchestrator.db.registration.catalogue import read_catalogue, read_links
 from orchestrator.db.revisions import list_applied
-from orchestrator.db.session import Database
+from orchestrator.db.session import Database, get_driver
 from orchestrator.db.workflows import list_workflows
 from orchestrator.errors import ConfigurationError
 from orchestrator.registry import known_workflows, products_of, ships_with_engine
@@ -156,7 +156,7 @@ def status(as_json: AsJson = False) -> None:
     async def body(context: CliContext) -> int:
         async with context.database() as database:
             async with database.transaction() as session:
-                applied = await list_applied(session)
+                applied = await list_applied(await get_driver(session))
             missing = await migrations.list_pending(database.engine, context.project)
         context.output.line(f"applied: {', '.join(applied) or 'nothing'}")
         context.output.line(f"pending: {', '.join(missing) or 'nothing'}")

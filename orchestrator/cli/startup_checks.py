@@ -8,8 +8,8 @@ import structlog
 
 from orchestrator.cli.context import CliContext
 from orchestrator.db.registration.catalogue import Catalogue, read_catalogue
-from orchestrator.db.revisions import is_up_to_date, list_applied
-from orchestrator.db.session import Database
+from orchestrator.db.revisions import describe_unknown, known_at_start, list_applied
+from orchestrator.db.session import Database, get_driver
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
 from orchestrator.domain.schema import BlockDefinition
 from orchestrator.errors import ConfigurationError
@@ -42,12 +42,16 @@ async def warn_about_project(context: CliContext, database: Database) -> None:
 
 
 async def _is_up_to_date(context: CliContext, database: Database) -> bool:
-    if not context.project.is_dir():
+    known = known_at_start(context.project)
+    async with database.transaction() as session:
+        applied = await list_applied(await get_driver(session))
+    unknown = known.find_unknown(applied)
+    if unknown:
+        logger.warning(describe_unknown(unknown, known))
+        return False
+    if not context.project.is_dir() or known.covers(applied):
         # Programs run without the project's migrations, too; only who upgrades needs them.
         return True
-    async with database.transaction() as session:
-        if is_up_to_date(context.project, await list_applied(session)):
-            return True
     from orchestrator.db import migrations
 
     try:

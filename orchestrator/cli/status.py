@@ -15,6 +15,7 @@ from orchestrator.cli.output import clean
 from orchestrator.cli.queues import UNATTENDED_AFTER, depth_cells, is_unread, measure_all
 from orchestrator.cli.render import engine_line, fields_of, seconds
 from orchestrator.cli.waiting import Wait, list_inabilities, reader_of
+from orchestrator.db.revisions import describe_age, known_at_start, list_applied
 from orchestrator.db.status import (
     Unclaimed,
     UnconfirmedEvents,
@@ -40,6 +41,9 @@ def status(as_json: AsJson = False) -> None:
             consumers = await list_consumers(connection)
             unclaimed = await list_unclaimed(connection, UNATTENDED_AFTER)
             unconfirmed = await read_unconfirmed_events(connection, UNATTENDED_AFTER)
+            applied = await list_applied(connection)
+        known = known_at_start(context.project)
+        age = describe_age(known, applied)
         coded = list_coded_queues(context)
         waiting = [
             Waiting(one, Wait.of(one.workflow, queue_of(one.workflow, one.step), consumers, paused=engine.paused))
@@ -67,12 +71,15 @@ def status(as_json: AsJson = False) -> None:
                 "inabilities": list(list_inabilities(consumers)),
                 "unclaimed": [one.document() for one in waiting],
                 "unconfirmed_events": fields_of(unconfirmed),
+                "revisions": {"applied": applied, "known": known.heads, "difference": age},
                 "queues": None
                 if problem
                 else [{"name": name, **depth_document(depth)} for name, depth in depths.items()],
             }
         )
         output.line(engine_line(engine))
+        if age is not None:
+            output.line((age, "red"))
         output.line()
         output.table(
             ("consumer", "queues", "running", "at most", "last seen"),

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from orchestrator.db.registration import link_default_workflows
-from orchestrator.db.revisions import engine_migrations
+from orchestrator.db.revisions import describe_unknown, engine_migrations, read_known
 from orchestrator.db.session import is_connection_error, is_database_loss
 from orchestrator.errors import ConfigurationError
 from orchestrator.text import format_error
@@ -178,11 +178,24 @@ async def _run(
         if alone:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         config.attributes["connection"] = connection
+        _require_known(connection, project)
         return action(connection, config)
 
     with _translate_errors(project, "the database cannot be migrated"):
         async with engine.begin() as connection:
             return await connection.run_sync(run)
+
+
+def _require_known(connection: Connection, project: Path) -> None:
+    """Check that the database has no revision that is missing here: what is older than the database must not migrate it.
+
+    Raises:
+        ConfigurationError: it has one.
+    """
+    known = read_known(project)
+    unknown = known.find_unknown(MigrationContext.configure(connection).get_current_heads())
+    if unknown:
+        raise ConfigurationError(f"{describe_unknown(unknown, known)}. Otherwise: {_ask_for_folder()}")
 
 
 @contextmanager
@@ -229,10 +242,13 @@ def _suggest(error: BaseException, project: Path) -> str:
         return ""
     folder = project.resolve()
     return (
-        f" in {folder}{'' if folder.is_dir() else ', a folder that does not exist,'} or among the engine's own: is"
-        " ORCHESTRATOR_MIGRATIONS the folder of this project's migrations, ORCHESTRATOR_DATABASE_URL its database,"
-        " and the name right?"
+        f" in {folder}{'' if folder.is_dir() else ', a folder that does not exist,'} or among the engine's own:"
+        f" {_ask_for_folder()} And is the name right?"
     )
+
+
+def _ask_for_folder() -> str:
+    return "is ORCHESTRATOR_MIGRATIONS the folder of this project's migrations, and ORCHESTRATOR_DATABASE_URL its database?"
 
 
 def _locate(error: BaseException, project: Path, *, ours: bool = True) -> str:

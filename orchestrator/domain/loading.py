@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as db
+from orchestrator.db.revisions import advise, explain_age
 from orchestrator.db.subscriptions import FoundBlock, Links, StoredBlock
 from orchestrator.domain.definition import find_family, find_model
 from orchestrator.domain.fixed_inputs import read_fixed_inputs
@@ -18,9 +19,6 @@ from orchestrator.domain.rows import MAX_DEPTH, build_block_row, find_list_field
 from orchestrator.domain.serialization import join_path, list_problems, read, restore_none
 from orchestrator.errors import DefinitionError, ModelError
 from orchestrator.types import Stored
-
-STORED_OTHERWISE = "run 'orchestrator db migrate-domain-models' to see what a migration must change"
-"""The advice when rows do not fit their class: code and database differ."""
 
 
 class Builder:
@@ -36,7 +34,7 @@ class Builder:
         self._built: dict[tuple[UUID, type[Block]], Block | None] = {}
         self._above: list[UUID] = []
 
-    def build(self, cls: type[Model], own: Mapping[str, object], links: Links, what: str, advice: str = "") -> Model:
+    def build(self, cls: type[Model], own: Mapping[str, object], links: Links, what: str) -> Model:
         """Build a model with the blocks below it.
 
         Args:
@@ -48,7 +46,7 @@ class Builder:
         """
         values, failed = self._build_fields(cls, links, "")
         model = self._build_model(cls, {**values, **own}, failed, "")
-        self.check(what, advice)
+        self.check(what)
         assert model is not None  # noqa: S101 - a model that cannot be built is a problem
         return model
 
@@ -61,7 +59,7 @@ class Builder:
             return None
         return self._build_block(block_id, family.class_for(row.owner_status), "")
 
-    def check(self, what: str, advice: str = "") -> None:
+    def check(self, what: str) -> None:
         """Check that everything could be built.
 
         Raises:
@@ -69,7 +67,7 @@ class Builder:
         """
         if self._problems:
             first, *more = self._problems
-            raise ModelError("; ".join([f"{what}: {first}", *more, *filter(None, [advice])]))
+            raise ModelError("; ".join([f"{what}: {first}", *more]))
 
     def _build_fields(self, cls: type[DomainModel], links: Links, path: str) -> tuple[dict[str, object], set[str]]:
         """Build the blocks in a model's fields; return them by field, and the fields in which something is wrong."""
@@ -195,7 +193,10 @@ async def load_subscription(
     found = await db.load(session, subscription_id)
     columns, product = found.stored.columns, ProductModel.model_validate(found.product.product)
     what = f"the subscription {found.stored.subscription_id} ({product.name}, {columns.status})"
-    model = find_model(product.name, columns.status)
+    try:
+        model = find_model(product.name, columns.status)
+    except ModelError as error:
+        raise ModelError("; ".join(filter(None, [f"{what}: {error}", await explain_age(session)]))) from error
     if not issubclass(model, wanted):
         names = " or ".join(one.__name__ for one in wanted)
         raise ModelError(f"{what} is {model.__name__}, because it is {columns.status}; {names} was asked for")
@@ -212,9 +213,10 @@ async def load_subscription(
         "version": found.version,
         **read_fixed_inputs(model, found.product),
     }
-    made = Builder(found.blocks).build(
-        model, own, found.stored.links, f"{what} does not fit {model.__name__}", STORED_OTHERWISE
-    )
+    try:
+        made = Builder(found.blocks).build(model, own, found.stored.links, f"{what} does not fit {model.__name__}")
+    except ModelError as error:
+        raise ModelError(f"{error}; {await advise(session)}") from error
     lists = find_list_fields(model, found.stored.blocks.values())
     made.mark_as_stored(replace(found.stored, lists=lists), found.version)
     return made
@@ -232,7 +234,10 @@ async def load_block(session: AsyncSession, wanted: tuple[type[Block], ...], blo
     block = builder.build_root(key)
     row, status = found[key].stored, found[key].owner_status
     what = f"the block {row.name} {key} of the subscription {row.owner} ({status})"
-    builder.check(f"{what} does not fit its class", STORED_OTHERWISE)
+    try:
+        builder.check(f"{what} does not fit its class")
+    except ModelError as error:
+        raise ModelError(f"{error}; {await advise(session)}") from error
     if not isinstance(block, wanted):
         names = " or ".join(one.__name__ for one in wanted)
         raise ModelError(f"{what} is {type(block).__name__}; {names} was asked for")

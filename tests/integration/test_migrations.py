@@ -239,10 +239,17 @@ async def test_a_revision_that_is_not_found_is_reported_with_the_folder_that_was
     path = write_revision(project, "mine")
     await upgrade(database.engine, project)
     name = path.name.split("_")[0]
-    for folder, note in ((tmp_path, ""), (tmp_path / "typo", ", a folder that does not exist,")):
-        told = f"Can't locate revision identified by '{name}' in {folder}{note} or among the engine's own: is"
-        assert told in await _refused(upgrade(database.engine, folder))
-        assert told in await _refused(list_pending(database.engine, folder))
+    missing = tmp_path / "typo"
+    for folder, told in (
+        (tmp_path, f"the database is at revision {name}, which this program does not know"),
+        (missing, f"Can't locate revision identified by '{name}' in {missing}, a folder that does not exist, or among"),
+    ):
+        for refused in (
+            await _refused(upgrade(database.engine, folder)),
+            await _refused(list_pending(database.engine, folder)),
+        ):
+            assert told in refused
+            assert "is ORCHESTRATOR_MIGRATIONS the folder of this project's migrations, and" in refused
     told = await _refused(downgrade(database.engine, project, "nonsense"))
     assert f"Can't locate revision identified by 'nonsense' in {project} or " in told
 

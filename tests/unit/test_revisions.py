@@ -40,11 +40,63 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_database_is_up_to_date_with_all_revisions_and_no_unknown_one(
     project: Path, applied: list[str], expected: bool
 ) -> None:
-    assert revisions.is_up_to_date(project, applied) is expected
+    assert revisions.read_known(project).covers(applied) is expected
 
 
 @pytest.mark.parametrize("code", ["revision = (", "revision = make()\n", "", "revision = 'third'\ndown_revision = 7\n"])
 def test_a_file_that_does_not_say_it_plainly_leaves_the_question_to_alembic(project: Path, code: str) -> None:
     (project / "third.py").write_text(code)
 
-    assert not revisions.is_up_to_date(project, ["0002", "second"])
+    known = revisions.read_known(project)
+    assert not known.covers(["0002", "second"])
+    assert known.find_unknown(["0002", "third", "0003"]) == ["0003"], "only the engine's are known to be plain"
+
+
+@pytest.mark.parametrize(
+    ("applied", "unknown", "pending"),
+    [
+        (["0002", "second"], [], []),
+        (["0003", "second"], ["0003"], []),
+        (["0002", "later"], ["later"], []),
+        (["0002", "first"], [], ["second"]),
+        (["second"], [], ["0002"]),
+        ([], [], ["0002", "second"]),
+    ],
+)
+def test_who_is_older_the_program_or_the_database(
+    project: Path, applied: list[str], unknown: list[str], pending: list[str]
+) -> None:
+    known = revisions.read_known(project)
+    assert known.heads == ("0002", "second")
+    assert (known.find_unknown(applied), known.find_pending(applied)) == (unknown, pending)
+
+
+@pytest.mark.parametrize(
+    ("applied", "unknown", "pending"),
+    [
+        (["0002"], [], []),
+        (["0001"], [], ["0002"]),
+        (["0003"], ["0003"], []),
+        (["later"], [], []),  # the engine's revisions may be below it
+        (["0001", "later"], [], []),
+    ],
+)
+def test_a_program_without_the_projects_migrations_compares_the_engines_only(
+    project: Path, applied: list[str], unknown: list[str], pending: list[str]
+) -> None:
+    known = revisions.read_known(project / "missing")
+    assert (known.find_unknown(applied), known.find_pending(applied)) == (unknown, pending)
+
+
+def test_a_revision_that_names_another_by_its_branch_leaves_it_open_what_is_pending(project: Path) -> None:
+    (project / "third.py").write_text("revision = 'third'\ndown_revision = 'second'\ndepends_on = 'engine@head'\n")
+    known = revisions.read_known(project)
+    assert known.find_pending(["third"]) == []
+
+
+def test_a_program_knows_what_its_files_said_at_its_start(project: Path) -> None:
+    """They may be replaced while it runs; its code is not."""
+    assert revisions.known_at_start(project).heads == ("0002", "second")
+    (project / "third.py").write_text("revision = 'third'\ndown_revision = 'second'\n")
+    assert revisions.known_at_start(project).find_unknown(["third"]) == ["third"]
+    assert revisions.read_known(project).find_unknown(["third"]) == []

@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.revisions import explain_age
 from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, get_connection
 from orchestrator.db.subscriptions.rows import Difference
 from orchestrator.errors import ConcurrentChangeError, ModelError, SubscriptionLockedError
@@ -247,9 +248,10 @@ async def _refusal(session: AsyncSession, difference: Difference, answer: Row[An
         return ModelError(f"{subscription} cannot be saved: there is no process {process_id}")
     if answer.missing is not None:
         names = sorted(_missing_text(one["block"], one["resource_type"]) for one in from_json(answer.missing))
+        registers = "'orchestrator db migrate-domain-models' writes the migration that registers it"
         return ModelError(
             f"{subscription} cannot be saved: the database does not know {' and '.join(dict.fromkeys(names))};"
-            " 'orchestrator db migrate-domain-models' writes the migration that registers it"
+            f" {await explain_age(session) or registers}"
         )
     if answer.users is not None:
         users = from_json(answer.users)
