@@ -51,6 +51,11 @@ class HandBack:
         self._kept: set[tuple[UUID, int, int]] = set()
         self._logged: set[tuple[str, str]] = set()
 
+    @property
+    def kept(self) -> int:
+        """The number of commands that wait here."""
+        return len(self._kept)
+
     async def __call__(self, command: StepCommand, queue: str, reason: str) -> None:
         """Hand a command back to ``queue``, or drop it; in both cases it may be acknowledged then.
 

@@ -55,6 +55,26 @@ def test_a_consumer_that_lacks_the_workflow_leaves_its_steps_to_one_that_has_it(
     assert 0 < count_declined(wrong) < 45 * 5, "of 45 commands half go to the wrong consumer first, and a quarter twice"
 
 
+def test_while_the_right_consumer_is_busy_the_wrong_one_keeps_commands_longer_and_longer(
+    installations: MakeInstallation,
+) -> None:
+    """Issue 9.4: it does not pass them round and round; they go on once a slot of the right one is free."""
+    engine = installations(**RARELY)
+    wrong = engine.consumer(ORCHESTRATOR_WORKFLOWS="").ready()
+    for program in (engine.consumer("--concurrency", "1"), engine.coordinator()):
+        program.ready()
+    engine.client.listen()
+    holder = engine.start("holds")
+    engine.wait_for_note(holder, "held")
+    waiting = [engine.start("three_steps", {}) for _ in range(5)]
+    until(lambda: count_declined(wrong) >= 15, "the wrong consumer sees the same commands again")
+
+    engine.open_gate(f"hold-{holder}")
+    for process_id in (holder, *waiting):
+        engine.wait_for(process_id, "completed")
+    assert count_declined(wrong) < 200
+
+
 def test_a_process_that_no_consumer_can_run_goes_on_as_soon_as_one_comes(installations: MakeInstallation) -> None:
     """Issue 9.4: at once, whatever the interval is at which commands are published again."""
     engine = installations(**RARELY)
