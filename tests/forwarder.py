@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
+HOST = "127.0.0.1"
 Place = tuple[str, int]
 
 
@@ -21,7 +22,7 @@ def through(url: str, *ports: int) -> str:
     """Return a URL that leads to ports of this machine instead of its server."""
     parts = urlsplit(url)
     login, at, _ = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=login + at + ",".join(f"127.0.0.1:{port}" for port in ports)))
+    return urlunsplit(parts._replace(netloc=login + at + ",".join(f"{HOST}:{port}" for port in ports)))
 
 
 class Forwarder:
@@ -56,7 +57,7 @@ class Forwarder:
 
     async def listen(self, port: int) -> None:
         """Begin to accept connections."""
-        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self._pass_on, HOST, port)
 
     async def close(self) -> None:
         """Refuse new connections and cut those that there are."""

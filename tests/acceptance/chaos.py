@@ -18,9 +18,9 @@ PATIENT = {
 ALL_LINKS = [f"Link {number}" for number in range(LINKS)]
 
 
-def flood(engine: Installation, number: int = 40, workflow: str = "chain") -> list[UUID]:
+def flood(engine: Installation, number: int = 40, workflow: str = "chain", key: str = "") -> list[UUID]:
     """Start many processes, each message with a key, so that repeating it is harmless."""
-    return [engine.start(workflow, key=f"{workflow}-{engine.folder.name}-{one}") for one in range(number)]
+    return [engine.start(workflow, key=f"{workflow}-{engine.folder.name}-{key}{one}") for one in range(number)]
 
 
 def half_done(engine: Installation) -> None:
