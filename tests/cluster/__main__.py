@@ -193,7 +193,7 @@ class Chaos:
         wrong = self.engine.query(
             """SELECT p.process_id, p.workflow, count(e.step) FROM processes p LEFT JOIN effects e USING (process_id)
                 WHERE p.process_id = ANY($1::uuid[]) GROUP BY 1, 2
-               HAVING count(e.step) <> CASE p.workflow WHEN 'chain' THEN $2 ELSE $3 END""",
+               HAVING count(e.step) <> CASE p.workflow WHEN 'chain' THEN $2::int ELSE $3::int END""",
             self.process_ids,
             LINKS,
             LONG,
@@ -293,10 +293,12 @@ def main() -> int:
         return run(machine, options)
     except KeyboardInterrupt:
         return 130
-    except AssertionError as error:
+    except Exception as error:
         options.keep = True
-        print(f"FAILED: {error}\nlogs: {machine.folder}", file=sys.stderr)
-        return 1
+        print(f"FAILED, the logs are in {machine.folder}: {error}", file=sys.stderr)
+        if isinstance(error, AssertionError):
+            return 1
+        raise
     finally:
         machine.close(keep=options.keep)
 

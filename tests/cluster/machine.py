@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from servers.ports import free_port
-from servers.processes import switch, user_for
+from servers.system import as_user, choose_ports, listens, user_for, write_private
 
 from tests.acceptance.waiting import until
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0
+PORTS = 20
+"""More than one run needs."""
 
 
 class Machine:
@@ -29,19 +28,17 @@ class Machine:
         self.folder = Path(tempfile.mkdtemp(prefix="orchestrator-cluster-"))
         self.folder.chmod(0o711)  # root's servers run as other users, who must be able to pass through
         self._daemons: list[Daemon] = []
-        self._ports: set[int] = set()
+        self._ports = choose_ports(PORTS)
 
     def port(self) -> int:
         """Return a port that is free, and not given to another server of this run."""
-        found = free_port(self._ports)
-        self._ports.add(found)
-        return found
+        return self._ports.pop()
 
     def place(self, name: str, user: int) -> Path:
         """Make a folder for a server."""
         path = self.folder / name
         path.mkdir(mode=0o700)
-        give(path, user)
+        os.chown(path, user, -1)
         return path
 
     def daemon(
@@ -67,7 +64,7 @@ class Machine:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 umask=0o077,
-                **switch(user),
+                **as_user(user),
             )
         made = Daemon(name, process, self.folder / f"{name}.log")
         self._daemons.append(made)
@@ -109,32 +106,9 @@ class Daemon:
 
         def answers() -> bool:
             assert self.runs, f"{self.name} has ended:\n{self.log.read_text(errors='replace')[-3000:]}"
-            return listens(port)
+            return listens(HOST, port)
 
         until(answers, f"{self.name} listens on port {port}", START_SECONDS, every=0.2)
-
-
-def listens(port: int) -> bool:
-    """Return whether a program listens on this port."""
-    try:
-        socket.create_connection((HOST, port), timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-def give(path: Path, user: int) -> None:
-    """Give a file or a folder to a user. Only root has to, and can."""
-    if os.geteuid() == 0:
-        os.chown(path, user, pwd.getpwuid(user).pw_gid)
-
-
-def write(path: Path, text: str, user: int, mode: int = 0o600) -> None:
-    """Write a file that only its user can read."""
-    path.unlink(missing_ok=True)
-    path.touch(mode)
-    path.write_text(text)
-    give(path, user)
 
 
 def run(
@@ -149,10 +123,10 @@ def run(
         text=True,
         check=False,
         timeout=seconds,
-        **switch(user),
+        **as_user(user),
     )
     assert outcome.returncode == 0, f"{command}: {outcome.stdout}{outcome.stderr}"
     return outcome.stdout
 
 
-__all__ = ["HOST", "Daemon", "Machine", "give", "listens", "run", "user_for", "write"]
+__all__ = ["HOST", "Daemon", "Machine", "run", "user_for", "write_private"]

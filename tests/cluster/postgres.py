@@ -8,7 +8,7 @@ import shutil
 from servers.packages import programs_of
 
 from tests.acceptance.waiting import until
-from tests.cluster.machine import HOST, Daemon, Machine, run, user_for, write
+from tests.cluster.machine import HOST, Daemon, Machine, run, user_for, write_private
 
 USER, PASSWORD, DATABASE = "chaos", secrets.token_hex(8), "chaos"
 
@@ -33,7 +33,7 @@ class Server:
 
     def create(self) -> None:
         """Make an empty cluster of databases."""
-        write(self._place / "password", PASSWORD, self._user)
+        write_private(self._place / "password", PASSWORD, self._user)
         login = [f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={self._place / 'password'}"]
         self._run("initdb", "-D", str(self._data), "--encoding=UTF8", "--locale=C", *login)
         with (self._data / "pg_hba.conf").open("a") as file:

@@ -13,7 +13,7 @@ from pathlib import Path
 from servers.packages import programs_of
 
 from tests.acceptance.waiting import until
-from tests.cluster.machine import HOST, Daemon, Machine, run, user_for, write
+from tests.cluster.machine import HOST, Daemon, Machine, run, user_for, write_private
 
 USER, PASSWORD = "chaos", secrets.token_hex(8)
 LOOPBACK_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -33,8 +33,8 @@ class Node:
         self._user = user_for("rabbitmq")
         self._place = machine.place(f"rabbitmq-{number}", self._user)
         self._daemon: Daemon | None = None
-        write(self._place / ".erlang.cookie", cookie, self._user, 0o400)
-        write(self._place / "enabled_plugins", "[].\n", self._user)
+        write_private(self._place / ".erlang.cookie", cookie, self._user)
+        write_private(self._place / "enabled_plugins", "[].\n", self._user)
 
     def configure(self, nodes: Iterable[Node]) -> None:
         """Write the configuration; all nodes are named in it, and whichever starts first is joined by the others."""
@@ -53,7 +53,7 @@ log.console = true
 log.console.level = info
 log.file = false
 """
-        write(self._place / "rabbitmq.conf", text, self._user)
+        write_private(self._place / "rabbitmq.conf", text, self._user)
 
     def start(self) -> None:
         """Start it; :meth:`wait` waits until it answers."""
