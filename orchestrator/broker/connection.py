@@ -155,6 +155,25 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
         await declare_queue(connection, queue, topology)
 
 
+async def restore(connection: AbstractConnection, topology: Topology) -> None:
+    """Declare everything if an exchange or a queue is missing; otherwise change nothing.
+
+    A program that comes back to a cluster must not declare bindings: while a node is frozen the others wait for it before
+    they change one, even if it is there already.
+
+    Raises:
+        ConfigurationError: see :func:`declare`.
+    """
+    try:
+        async with one_channel(connection) as channel:
+            for exchange in EXCHANGES:
+                await _check_exchange(channel, exchange)
+            for queue in topology.queues:
+                await channel.declare_queue(queue.name, passive=True, timeout=DECLARE_TIMEOUT)
+    except (ChannelNotFoundEntity, ChannelAccessRefused):
+        await declare(connection, topology)
+
+
 async def declare_queue(connection: AbstractConnection, queue: Queue, topology: Topology) -> None:
     """Declare one queue with its bindings."""
 
@@ -234,11 +253,15 @@ async def _declare_exchange(connection: AbstractConnection, exchange: Exchange) 
         await channel.declare_exchange(exchange.name.value, exchange.type, durable=True, timeout=DECLARE_TIMEOUT)
 
     async def check(channel: AbstractChannel) -> None:
-        await channel.declare_exchange(
-            exchange.name.value, exchange.type, durable=True, passive=True, timeout=DECLARE_TIMEOUT
-        )
+        await _check_exchange(channel, exchange)
 
     await _create_or_check(connection, f"exchange {exchange.name.value!r}", create, check)
+
+
+async def _check_exchange(channel: AbstractChannel, exchange: Exchange) -> None:
+    await channel.declare_exchange(
+        exchange.name.value, exchange.type, durable=True, passive=True, timeout=DECLARE_TIMEOUT
+    )
 
 
 async def _create_or_check(

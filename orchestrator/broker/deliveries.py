@@ -24,9 +24,9 @@ from orchestrator.broker.connection import (
     QueueDepth,
     close,
     connect,
-    declare,
     measure,
     raw_channel,
+    restore,
     supervise,
 )
 from orchestrator.broker.incoming import Delivery, read_delivery
@@ -113,7 +113,7 @@ class Deliveries:
         connection = await connect(self._address, "consume")
         waiting: list[asyncio.Task[object]] = []
         try:
-            await declare(connection, self._topology)
+            await restore(connection, self._topology)
             channel = await raw_channel(await connection.channel(publisher_confirms=False))
             await channel.basic_qos(prefetch_count=self._prefetch)
             cancelled = asyncio.Event()

@@ -19,6 +19,7 @@ from orchestrator.broker.connection import (
     declare_queue,
     one_channel,
     raw_channel,
+    restore,
     supervise,
 )
 from orchestrator.broker.outgoing import Outgoing
@@ -61,8 +62,11 @@ class Publisher:
         Raises:
             ServerUnavailableError, ConfigurationError: see :func:`connect` and :func:`declare`.
         """
-        await self.open()
-        await self.close()
+        connection = await connect(self._address, "publish")
+        try:
+            await declare(connection, self._topology)
+        finally:
+            await close(connection)
 
     async def run(self) -> None:
         """Keep the connection open until :meth:`stop`."""
@@ -72,11 +76,11 @@ class Publisher:
         """Connect once, for programs that publish a few messages and end.
 
         Raises:
-            ServerUnavailableError, ConfigurationError: see :func:`connect` and :func:`declare`.
+            ServerUnavailableError, ConfigurationError: see :func:`connect` and :func:`restore`.
         """
         self._connection = await connect(self._address, "publish")
         try:
-            await declare(self._connection, self._topology)
+            await restore(self._connection, self._topology)
             channel = await self._connection.channel(publisher_confirms=True)
             self._channel = await raw_channel(channel)
         except BaseException:

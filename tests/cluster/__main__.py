@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -287,6 +288,7 @@ def main() -> int:
     parser.add_argument("--down", type=float, default=20, help="seconds without quorum, and frozen (default 20)")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     options = parser.parse_args()
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # it complains of what is done here to its servers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     machine = Machine()
     try:
