@@ -20,6 +20,7 @@ from aiormq.channel import Channel
 
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
+    DECLARE_TIMEOUT,
     BrokerAddress,
     QueueDepth,
     close,
@@ -114,13 +115,14 @@ class Deliveries:
         waiting: list[asyncio.Task[object]] = []
         try:
             await restore(connection, self._topology)
-            channel = await raw_channel(await connection.channel(publisher_confirms=False))
-            await channel.basic_qos(prefetch_count=self._prefetch)
+            async with asyncio.timeout(DECLARE_TIMEOUT):
+                channel = await raw_channel(await connection.channel(publisher_confirms=False))
+                await channel.basic_qos(prefetch_count=self._prefetch)
             cancelled = asyncio.Event()
             channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
             tags = []
             for queue in self._handlers:
-                answer = await channel.basic_consume(queue, self._receiver(queue, channel))
+                answer = await channel.basic_consume(queue, self._receiver(queue, channel), timeout=DECLARE_TIMEOUT)
                 tags.append(answer.consumer_tag or "")
             self.consuming.set()
             logger.info("consuming", queues=sorted(self._handlers))
@@ -166,7 +168,9 @@ class Deliveries:
             except TimeoutError:
                 for queue in self._handlers:
                     depth = await ask(queue)
-                    if depth is None or depth.consumers == 0:
+                    # With no messages, no readers is also what a cluster says that cannot ask the queue's leader. To subscribe
+                    # again would then wait for that leader, whereas the subscription moves to the next one by itself.
+                    if depth is None or (depth.ready and depth.consumers == 0):
                         logger.warning("the broker has lost our subscription", queue=queue)
                         return
                     idle = self._received[queue] == before[queue] and self._in_progress[queue] < self._prefetch

@@ -12,6 +12,7 @@ from aiormq.channel import Channel
 
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
+    DECLARE_TIMEOUT,
     BrokerAddress,
     close,
     connect,
@@ -81,8 +82,9 @@ class Publisher:
         self._connection = await connect(self._address, "publish")
         try:
             await restore(self._connection, self._topology)
-            channel = await self._connection.channel(publisher_confirms=True)
-            self._channel = await raw_channel(channel)
+            async with asyncio.timeout(DECLARE_TIMEOUT):
+                channel = await self._connection.channel(publisher_confirms=True)
+                self._channel = await raw_channel(channel)
         except BaseException:
             await self.close()
             raise
