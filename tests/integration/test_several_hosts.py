@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.broker import connection as broker_connection
 from orchestrator.broker.connection import BrokerAddress, connect
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Publisher
@@ -166,6 +167,29 @@ async def test_a_program_leaves_a_node_that_is_frozen_under_its_connection(amqp_
         assert second.connections >= 1
         await publisher.stop()
         await running
+
+
+async def test_a_program_that_comes_back_declares_nothing_that_is_there(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a node is frozen, the others wait for it before they change a binding, and so would the program."""
+    topology = Topology.of("quorum", ["radio"])
+    address = BrokerAddress(amqp_url, "tests", 20)
+    await Publisher(address, topology, 5).check()
+    declared = []
+
+    async def declare(*_: object) -> None:
+        declared.append(True)
+
+    monkeypatch.setattr(broker_connection, "declare", declare)
+    connection = await connect(address, "test")
+    await broker_connection.restore(connection, topology)
+    assert declared == []
+    channel = await connection.channel()
+    await channel.queue_delete("orchestrator.steps.radio")
+    await broker_connection.restore(connection, topology)
+    assert declared == [True]
+    await connection.close()
 
 
 async def test_an_error_of_the_database_that_no_other_host_can_solve_is_passed_on(database_url: str) -> None:
