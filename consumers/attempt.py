@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+from orchestrator.activity import Activity, format_seconds
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.callbacks import read_token
 from orchestrator.db.processes.claims import Claim
 from orchestrator.db.session import Database, is_database_loss
 from orchestrator.db.step_session import StepSession
+from orchestrator.engine.events import StepFailed, StepSucceeded
 from orchestrator.engine.plan import Plan
 from orchestrator.services.injection import Loaded, ReturnedModels, load_arguments, save_models
 from orchestrator.services.steps import Attempt
@@ -23,6 +26,7 @@ class ClaimedAttempt(Attempt):
     """
 
     task: asyncio.Task[None]
+    activity: Activity | None = None
 
     def __init__(self, database: Database, claim: Claim, plan: Plan) -> None:
         super().__init__(claim.process, plan)
@@ -30,6 +34,22 @@ class ClaimedAttempt(Attempt):
         self.session: StepSession | None = None
         self._database = database
         self._has_loaded = False
+
+    @property
+    def note(self) -> str | None:
+        """What the log of the process must say about how this attempt ran."""
+        blocked = None if self.activity is None else self.activity.blocked
+        if blocked is None:
+            return None
+        place = "" if blocked.at is None else f" at {blocked.at}"
+        return (
+            f"blocked its consumer's event loop for {format_seconds(blocked.seconds)}{place}: use a plain function (def), or"
+            " await"
+        )
+
+    def annotate(self, outcome: StepSucceeded | StepFailed) -> StepSucceeded | StepFailed:
+        """Return an outcome with this attempt's note added to its own."""
+        return replace(outcome, note="; ".join(note for note in (outcome.note, self.note) if note is not None) or None)
 
     async def read_token(self) -> None:
         """Read the callback token from the database, if the step is the action of a callback step."""

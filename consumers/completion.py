@@ -28,6 +28,7 @@ from orchestrator.log import log_fields
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.text import format_message
+from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class Publishes(Protocol):
 class Counts(Protocol):
     """Whatever counts attempts."""
 
-    def count(self, process: Process, entry: Entry) -> None: ...
+    def count(self, process: Process, entry: Entry, *, blocked: bool) -> None: ...
 
 
 class Completion:
@@ -181,7 +182,7 @@ class Completion:
             return
         entry = decision.entries[0]
         if entry.ran:
-            self._metrics.count(process, entry)
+            self._metrics.count(process, entry, blocked=attempt.note is not None)
         if entry.kind is EntryKind.PROCESS:
             logger.info("claim released", reason=entry.note)
         elif entry.failure is None:
@@ -209,7 +210,7 @@ class Completion:
 
 def _log_outage(call: tenacity.RetryCallState) -> None:
     if call.attempt_number == 1 and call.outcome is not None and (error := call.outcome.exception()) is not None:
-        logger.warning("the database is away; outcome kept", error=format_message(error))
+        logger.warning(with_blockage("the database is away; outcome kept"), error=format_message(error))
 
 
 async def _explain(attempt: ClaimedAttempt, session: StepSession) -> None:

@@ -8,6 +8,7 @@ import structlog
 
 from consumers.attempt import ClaimedAttempt
 from consumers.completion import Completion
+from orchestrator.activity import doing
 from orchestrator.db.session import is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, Loss, StepFailed
 from orchestrator.errors import FencedError, WorkflowChangedError
@@ -21,10 +22,20 @@ logger = structlog.get_logger(__name__)
 
 async def run_attempt(attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: Executor) -> None:
     """Run the step of an attempt in this task, and store what came of it."""
-    structlog.contextvars.bind_contextvars(**log_fields(attempt.process))
+    process = attempt.process
+    structlog.contextvars.bind_contextvars(**log_fields(process))
+    with doing(f"the step {process.step!r} of {process.workflow!r}", **log_fields(process)) as activity:
+        attempt.activity = activity
+        await _execute_and_store(attempt, completion, limits, threads)
+
+
+async def _execute_and_store(
+    attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: Executor
+) -> None:
     try:
         await attempt.read_token()
-        await completion.store(attempt, await execute(attempt, limits, threads))
+        outcome = await execute(attempt, limits, threads)
+        await completion.store(attempt, attempt.annotate(outcome))
     except WorkflowChangedError as error:
         await completion.store(attempt, CodeChanged(Failure(type(error).__name__, str(error))))
     except FencedError as error:

@@ -1,54 +1,67 @@
-"""Record that a consumer is alive, and read its claims from the database."""
+"""Record that a consumer is alive, from a thread of its own, and read its claims from the database.
+
+A step that blocks the event loop stops everything on it, but does not end the consumer: so the heartbeat needs neither the loop
+nor its connections. Whether the loop responds is written into the row as a second fact.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import structlog
 
 from orchestrator.db.consumers import ConsumerFacts, record_heartbeat, remove_consumer
 from orchestrator.db.processes.claims import list_claim_times
-from orchestrator.db.session import CONNECTION_ERRORS, DriverPool
+from orchestrator.db.session import CONNECTION_ERRORS, Database, Driver, DriverPool
 from orchestrator.registry import Abilities
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
+from orchestrator.watchdog import LoopWatch
 
 logger = structlog.get_logger(__name__)
 
 Claims = dict[UUID, datetime]
 """The processes that this consumer has claimed, and when by the database's clock."""
 
+T = TypeVar("T")
+OnBeat = Callable[[datetime, Claims], Awaitable[None]]
+
 
 class Heartbeat:
     """The consumer's row in the table ``consumers``.
 
     Args:
+        watch: knows whether the consumer's event loop responds.
         interval: seconds between two beats.
-        presumed_dead_after: seconds after which others may presume this consumer dead, and after which a beat is cancelled.
+        presumed_dead_after: seconds after which others may presume this consumer dead.
     """
 
     def __init__(
         self,
-        pool: DriverPool,
+        database: Database,
         queues: Sequence[str],
         concurrency: int,
         abilities: Abilities,
+        watch: LoopWatch,
         *,
         interval: float,
         presumed_dead_after: float,
     ) -> None:
         name = f"{socket.gethostname()}:{os.getpid()}"
         self._facts = ConsumerFacts(uuid4(), name, tuple(queues), concurrency, interval, presumed_dead_after, abilities)
-        self._pool = pool
-        self._interval = interval
-        self._timeout = presumed_dead_after
-        self._stopping = asyncio.Event()
+        self._database = database
+        self._watch = watch
         self._last: datetime | None = None
+        self._thread: _BeatingThread | None = None
 
     @property
     def consumer_id(self) -> UUID:
@@ -62,48 +75,143 @@ class Heartbeat:
 
     async def register(self) -> datetime:
         """Write the row, without which no step can be claimed; return the database's time."""
-        now = await record_heartbeat(self._pool, self._facts)
+        return await self._record(self._database.pool)
+
+    async def run(self, on_beat: OnBeat) -> None:
+        """Beat until :meth:`stop`; after each beat call ``on_beat`` with the database's time and this consumer's claims there."""
+        thread = self._thread = _BeatingThread(self._database, self._facts, self._beat)
+        comparing: asyncio.Task[None] | None = None
+        thread.start()
+        try:
+            while (found := await thread.next_beat()) is not None:
+                if comparing is not None and comparing.done():
+                    comparing.result()
+                    comparing = None
+                # In a task of its own, because a later beat's claims are newer: a released claim is published, and the broker
+                # may be down.
+                if comparing is None:
+                    comparing = asyncio.create_task(_call(on_beat, *found))
+        finally:
+            thread.abandon()
+            if comparing is not None:
+                comparing.cancel()
+                await asyncio.wait({comparing})
+
+    async def stop(self) -> None:
+        """Stop beating and remove the row."""
+        if self._thread is not None:
+            await self._thread.finish()
+
+    async def _beat(self, connection: Driver) -> tuple[datetime, Claims]:
+        return await self._record(connection), await list_claim_times(connection, self.consumer_id)
+
+    async def _record(self, connection: Driver | DriverPool) -> datetime:
+        blockage = self._watch.blockage
+        blocked_by = None if blockage is None else blockage.document()
+        now = await record_heartbeat(connection, self._facts, self._watch.unresponsive_for, blocked_by)
         if self._last is not None:
             _report_lateness(now - self._last, self._facts)
         self._last = now
         return now
 
-    async def run(self, on_beat: Callable[[datetime, Claims], Awaitable[None]]) -> None:
-        """Beat until :meth:`stop`; after each beat call ``on_beat`` with the database's time and this consumer's claims there."""
-        comparing: asyncio.Task[None] | None = None
-        try:
-            while not self._stopping.is_set():
-                if await wait_or_stop(self._interval, self._stopping):
-                    return
-                found = await self._beat()
-                if comparing is not None and comparing.done():
-                    comparing.result()
-                    comparing = None
-                # In a task of its own, because beats must not wait: a released claim is published, and the broker may be down.
-                if found is not None and comparing is None:
-                    comparing = asyncio.create_task(_call(on_beat, *found))
-        finally:
-            if comparing is not None:
-                comparing.cancel()
-                await asyncio.wait({comparing})
 
-    async def _beat(self) -> tuple[datetime, Claims] | None:
+class _BeatingThread:
+    """A daemon thread, which ends with the program, with an event loop and a database connection of its own.
+
+    Args:
+        beat: records a heartbeat over a connection and returns the database's time and the claims.
+    """
+
+    def __init__(
+        self, database: Database, facts: ConsumerFacts, beat: Callable[[Driver], Awaitable[tuple[datetime, Claims]]]
+    ) -> None:
+        self._database = database
+        self._facts = facts
+        self._beat = beat
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._removes = False
+        self._connection: Driver | None = None
+        # What follows belongs to the program's event loop.
+        self._program = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._found: tuple[datetime, Claims] | None = None
+        self._ended: asyncio.Future[None] = self._program.create_future()
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
+
+    async def next_beat(self) -> tuple[datetime, Claims] | None:
+        """Return what the newest beat has found, as soon as it is newer than the last; ``None`` when the thread has ended."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._ended.done():
+                self._ended.result()
+                return None
+            found, self._found = self._found, None
+            if found is not None:
+                return found
+
+    async def finish(self) -> None:
+        """Let the thread remove the row, as its last statement, and wait for its end."""
+        self._removes = True
+        self.abandon()
+        await asyncio.wait({self._ended}, timeout=self._facts.presumed_dead_after)
+
+    def abandon(self) -> None:
+        """Let the thread end; the row stays, unless the thread was asked to remove it."""
+        with suppress(RuntimeError):  # its loop is closed
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def _run(self) -> None:
+        failure: BaseException | None = None
         try:
-            async with asyncio.timeout(self._timeout):
-                now = await self.register()
-                return now, await list_claim_times(self._pool, self.consumer_id)
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._beat_until_stopped())
+        except BaseException as error:
+            failure = error
+        self._post(lambda: self._end(failure))
+
+    def _end(self, failure: BaseException | None) -> None:
+        if failure is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(failure)
+        self._news.set()
+
+    async def _beat_until_stopped(self) -> None:
+        try:
+            while not await wait_or_stop(self._facts.heartbeat_interval, self._stopping):
+                found = await self._use_connection(self._beat, "heartbeat failed")
+                if found is not None:
+                    self._found = found
+                    self._post(self._news.set)
+            if self._removes:
+                remove = partial(remove_consumer, consumer_id=self._facts.consumer_id)
+                await self._use_connection(remove, "consumer row not removed")
+        finally:
+            if self._connection is not None:
+                self._connection.terminate()
+
+    async def _use_connection(self, action: Callable[[Driver], Awaitable[T]], complaint: str) -> T | None:
+        try:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await self._database.connect()
+            # Half of the limit: a connection that hangs must leave time for another one.
+            async with asyncio.timeout(self._facts.presumed_dead_after / 2):
+                return await action(self._connection)
         except CONNECTION_ERRORS as error:
-            logger.warning("heartbeat failed", error=format_message(error))
+            logger.warning(complaint, error=format_message(error))
+            if self._connection is not None:
+                self._connection.terminate()
+                self._connection = None
             return None
 
-    async def stop(self) -> None:
-        """Stop beating and remove the row."""
-        self._stopping.set()
-        try:
-            async with asyncio.timeout(self._timeout):
-                await remove_consumer(self._pool, self.consumer_id)
-        except CONNECTION_ERRORS as error:
-            logger.warning("consumer row not removed", error=format_message(error))
+    def _post(self, function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the program has ended
+            self._program.call_soon_threadsafe(function)
 
 
 def _report_lateness(gap: timedelta, facts: ConsumerFacts) -> None:
@@ -121,7 +229,7 @@ def _report_lateness(gap: timedelta, facts: ConsumerFacts) -> None:
     )
 
 
-async def _call(on_beat: Callable[[datetime, Claims], Awaitable[None]], now: datetime, claims: Claims) -> None:
+async def _call(on_beat: OnBeat, now: datetime, claims: Claims) -> None:
     try:
         await on_beat(now, claims)
     except CONNECTION_ERRORS as error:

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -37,6 +38,7 @@ from orchestrator.runtime import find_loop_factory
 from orchestrator.settings import Settings, load_settings
 from orchestrator.text import format_error
 from orchestrator.types import StepStatus
+from orchestrator.watchdog import watch_loop
 from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
@@ -78,10 +80,11 @@ class Consumer:
         """Have the consumer publish a message."""
         self.send(Publish(message=message))
 
-    def count(self, process: Process, entry: Entry) -> None:
+    def count(self, process: Process, entry: Entry, *, blocked: bool) -> None:
         """Have the consumer count an attempt."""
-        warned = entry.status is StepStatus.SUCCESS and entry.note is not None
-        self.send(Count(workflow=process.workflow, step=entry.name, status=StepStatus(entry.status), warned=warned))
+        warned = entry.status is StepStatus.SUCCESS and entry.note is not None and not blocked
+        status = StepStatus(entry.status)
+        self.send(Count(workflow=process.workflow, step=entry.name, status=status, warned=warned, blocked=blocked))
 
 
 class IsolatedSteps:
@@ -183,7 +186,9 @@ async def _serve(settings: Settings, consumer: Consumer) -> None:
     consumer.send(Ready())
     begin = await consumer.next_line()
     assert isinstance(begin, Begin), "the first line"  # noqa: S101 - a programming error, not a user's
-    await IsolatedSteps(settings, consumer, begin).run()
+    with watch_loop() as watch:
+        watch.end_program_with(partial(os._exit, os.EX_SOFTWARE))
+        await IsolatedSteps(settings, consumer, begin).run()
 
 
 if __name__ == "__main__":

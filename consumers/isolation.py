@@ -258,7 +258,9 @@ class Isolation:
             case Publish():
                 self._do(self._completion.publish(line.message))
             case Count():
-                self._metrics.count_attempt(line.workflow, line.step, line.status.value, warned=line.warned)
+                self._metrics.count_attempt(
+                    line.workflow, line.step, line.status.value, warned=line.warned, blocked=line.blocked
+                )
 
     def _clear(self, test: _Test) -> None:
         test.is_cleared = True

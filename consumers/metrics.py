@@ -30,22 +30,34 @@ class Metrics:
             ["workflow", "step"],
             registry=self.registry,
         )
+        self._blocked = Counter(
+            "orchestrator_loop_blocked",
+            "Attempts that blocked their consumer's event loop for a second or longer.",
+            ["workflow", "step"],
+            registry=self.registry,
+        )
         self._running = Gauge("orchestrator_steps_running", "Steps that run at this moment.", registry=self.registry)
 
     def observe_running(self, running: Callable[[], int]) -> None:
         """Report the result of ``running`` at every scrape."""
         self._running.set_function(running)
 
-    def count(self, process: Process, entry: Entry) -> None:
-        """Count an attempt whose outcome was stored."""
-        warned = entry.status is StepStatus.SUCCESS and entry.note is not None
-        self.count_attempt(process.workflow, entry.name, entry.status.value, warned=warned)
+    def count(self, process: Process, entry: Entry, *, blocked: bool) -> None:
+        """Count an attempt whose outcome was stored.
 
-    def count_attempt(self, workflow: str, step: str, status: str, *, warned: bool) -> None:
-        """Count an attempt that ended in ``status``, and the warning about its state if there was one."""
+        Args:
+            blocked: whether it has blocked the event loop, which its note says.
+        """
+        warned = entry.status is StepStatus.SUCCESS and entry.note is not None and not blocked
+        self.count_attempt(process.workflow, entry.name, entry.status.value, warned=warned, blocked=blocked)
+
+    def count_attempt(self, workflow: str, step: str, status: str, *, warned: bool, blocked: bool) -> None:
+        """Count an attempt that ended in ``status``, the warning about its state, and whether it blocked the event loop."""
         self._attempts.labels(workflow, step, status).inc()
         if warned:
             self._warnings.labels(workflow, step).inc()
+        if blocked:
+            self._blocked.labels(workflow, step).inc()
 
     @contextmanager
     def served(self, address: str | None) -> Iterator[None]:

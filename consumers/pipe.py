@@ -77,6 +77,7 @@ class Count(_Line):
     step: str
     status: StepStatus
     warned: bool
+    blocked: bool
 
 
 class Failed(_Line):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -60,13 +62,15 @@ async def run_consumer(
         threads = ThreadPoolExecutor(settings.step_threads, thread_name_prefix="step")
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         heartbeat = Heartbeat(
-            database.pool,
+            database,
             names,
             concurrency,
             abilities,
+            servers.watch,
             interval=settings.heartbeat_interval,
             presumed_dead_after=settings.presumed_dead_after,
         )
+        servers.watch.end_program_with(partial(os._exit, os.EX_SOFTWARE))
         await heartbeat.register()
         await make_waiting_due(database.pool, abilities.knows)
         metrics = Metrics()

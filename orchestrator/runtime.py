@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
 from orchestrator.settings import Settings
+from orchestrator.watchdog import LoopWatch, request_stop, watch_loop
 
 logger = structlog.get_logger(__name__)
 
@@ -33,12 +35,13 @@ THREADS_GRACE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers of one program, known to work."""
+    """The servers of one program, known to work, and the watch of its event loop."""
 
     address: BrokerAddress
     topology: Topology
     database: Database
     publisher: Publisher
+    watch: LoopWatch
 
 
 @asynccontextmanager
@@ -56,7 +59,8 @@ async def open_servers(settings: Settings, name: str, step_queues: Iterable[str]
         await database.require_tables()
         publisher = Publisher(address, topology, settings.publish_timeout)
         await publisher.check()
-        yield Servers(address, topology, database, publisher)
+        with watch_loop() as watch:
+            yield Servers(address, topology, database, publisher, watch)
     finally:
         await database.close()
 
@@ -85,19 +89,26 @@ async def _run_until_signalled(program: Program) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def stop(number: signal.Signals) -> None:
-        if stopping.is_set():
-            os._exit(128 + number)
-        logger.info("stopping; a second signal ends the program at once", signal=number.name)
+    received: list[int] = []
+
+    def stop(name: str) -> None:
+        logger.info("stopping; a second signal ends the program at once", signal=name)
         stopping.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+    # Not the event loop's own handlers: a loop that is blocked would never call them, not for a second signal either.
+    def receive(number: int, _: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        request_stop(loop)
+        loop.call_soon_threadsafe(stop, signal.Signals(number).name)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         await program(stopping)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _end_threads() -> bool:

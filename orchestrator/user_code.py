@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from orchestrator.activity import expect_end
 from orchestrator.errors import DefinitionError, OrchestratorError
 from orchestrator.text import format_error
 
@@ -71,6 +72,7 @@ async def run(
     Returns:
         Its result, or :class:`Raised`, :data:`OVERDUE` or :data:`CANCELLED`.
     """
+    expect_end(seconds)
     # In a task of its own, so that a function which ignores its cancellation cannot block us.
     task = asyncio.create_task(_call(function, is_async, threads))
     try:

@@ -32,6 +32,7 @@ from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.settings import Settings
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
+from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
@@ -241,7 +242,7 @@ async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: as
         try:
             await once()
         except (ServerUnavailableError, ConfigurationError, *BROKER_ERRORS) as error:
-            logger.warning("broker connection lost", loop=name, error=format_message(error))
+            logger.warning(with_blockage("broker connection lost"), loop=name, error=format_message(error))
         if loop.time() - began > STABLE_AFTER:
             failures = 0
         failures += 1

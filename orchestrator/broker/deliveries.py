@@ -18,6 +18,7 @@ import structlog
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
+from orchestrator.activity import doing
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
     DECLARE_TIMEOUT,
@@ -38,6 +39,7 @@ from orchestrator.errors import MessageError, PublishError
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_error, format_message
+from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
@@ -202,7 +204,8 @@ class Deliveries:
         assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
         try:
             try:
-                await self._patiently(channel, self._take, delivery)
+                with doing(f"a message of {queue}", **delivery.trace):
+                    await self._patiently(channel, self._take, delivery)
             except MessageError as error:
                 reason = str(error) if delivery.unreadable is None else f"{error} ({delivery.unreadable})"
                 await self._patiently(channel, lambda d: self._dead_letter(d, reason), delivery)
@@ -244,9 +247,8 @@ class Deliveries:
                     logger.exception("message could not be processed", queue=delivery.queue)
                     raise MessageError(f"internal error: {format_error(error)}") from error
                 tries += 1
-                logger.warning(
-                    "a server is away; message kept", queue=delivery.queue, error=format_message(error), tries=tries
-                )
+                event = with_blockage("a server is away; message kept")
+                logger.warning(event, queue=delivery.queue, error=format_message(error), tries=tries)
                 if await wait_or_stop(backoff(SERVER_AWAY, tries), self._stopping) or channel.is_closed:
                     raise RequeueError from error
             else:

@@ -17,6 +17,7 @@ from orchestrator.cli.render import engine_line, fields_of, seconds
 from orchestrator.cli.waiting import Wait, list_inabilities, reader_of
 from orchestrator.db.revisions import describe_age, known_at_start, list_applied
 from orchestrator.db.status import (
+    ConsumerSighting,
     Unclaimed,
     UnconfirmedEvents,
     list_consumers,
@@ -97,7 +98,7 @@ def status(as_json: AsJson = False) -> None:
             ],
             empty="no consumers: 'orchestrator consumer' starts one, 'orchestrator dev' one with a coordinator",
         )
-        for line in list_inabilities(consumers):
+        for line in (*list_inabilities(consumers), *describe_blocked(consumers)):
             output.line((line, "red"))
         if problem is None:
             output.line()
@@ -156,6 +157,18 @@ def depth_document(depth: QueueDepth | None) -> dict[str, int | bool | None]:
     if depth is None:
         return {"exists": False, "ready": None, "consumers": None}
     return {"exists": True, "ready": depth.ready, "consumers": depth.consumers}
+
+
+def describe_blocked(consumers: Sequence[ConsumerSighting]) -> Iterator[str]:
+    """Yield which consumers do not respond, for how long, and what blocks them."""
+    for one in consumers:
+        if one.blocked_for is None or one.blocked_by is None:
+            continue
+        culprit = "".join(f" {word} {clean(one.blocked_by[word])}" for word in ("by", "at") if one.blocked_by.get(word))
+        yield (
+            f"{clean(one.name)} does not respond: its event loop has been blocked for {seconds(one.blocked_for)}{culprit};"
+            " its other steps stand still meanwhile"
+        )
 
 
 def advise(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) -> Iterator[str]:

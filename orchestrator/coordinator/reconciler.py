@@ -11,6 +11,7 @@ import random
 
 import structlog
 
+from orchestrator.activity import doing
 from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, QueueDepth, connect, measure
 from orchestrator.broker.topology import step_queue
 from orchestrator.coordinator.dispatcher import Dispatcher
@@ -34,6 +35,7 @@ from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
 from orchestrator.types import ProcessStatus
+from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
@@ -87,13 +89,14 @@ class Reconciler:
         while not stopping.is_set():
             more = False
             try:
-                more = await self.run_once()
+                with doing("the reconciler"):
+                    more = await self.run_once()
             except PublishError as error:
-                logger.warning("the broker is away; trying again", error=str(error))
+                logger.warning(with_blockage("the broker is away; trying again"), error=str(error))
             except Exception as error:
                 self._connected_since = None
                 if is_connection_error(error):
-                    logger.warning("the database is away; trying again", error=format_message(error))
+                    logger.warning(with_blockage("the database is away; trying again"), error=format_message(error))
                 else:
                     # A defect of ours, in one round. The next rounds still serve the other processes.
                     logger.exception("reconciler round failed")

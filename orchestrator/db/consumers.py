@@ -5,6 +5,7 @@ Only a consumer with a row can claim steps. How long it may be silent is written
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -12,14 +13,16 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import DriverPool, to_jsonb
+from orchestrator.db.session import Driver, DriverPool, to_jsonb
 from orchestrator.db.status import IS_SILENT
 from orchestrator.registry import Abilities
+from orchestrator.types import JSON
 
 _BEAT = """
 INSERT INTO consumers (consumer_id, name, queues, concurrency, heartbeat_interval, presumed_dead_after, knows, broken)
 VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8::jsonb)
-ON CONFLICT (consumer_id) DO UPDATE SET seen_at = now()
+ON CONFLICT (consumer_id) DO UPDATE
+   SET seen_at = now(), responsive_at = now() - $9::float8 * interval '1 second', blocked_by = $10::jsonb
 RETURNING now()
 """
 
@@ -53,13 +56,22 @@ class ConsumerFacts:
     abilities: Abilities
 
 
-async def record_heartbeat(pool: DriverPool, facts: ConsumerFacts) -> datetime:
+async def record_heartbeat(
+    connection: Driver | DriverPool,
+    facts: ConsumerFacts,
+    unresponsive_for: float = 0.0,
+    blocked_by: Mapping[str, JSON] | None = None,
+) -> datetime:
     """Record that a consumer is alive; the first heartbeat inserts its row.
+
+    Args:
+        unresponsive_for: for how many seconds its event loop has not responded.
+        blocked_by: what blocks the loop.
 
     Returns:
         The database's time.
     """
-    now: datetime = await pool.fetchval(
+    now: datetime = await connection.fetchval(
         _BEAT,
         facts.consumer_id,
         facts.name,
@@ -69,13 +81,15 @@ async def record_heartbeat(pool: DriverPool, facts: ConsumerFacts) -> datetime:
         facts.presumed_dead_after,
         to_jsonb(facts.abilities.knows),
         to_jsonb(facts.abilities.broken),
+        unresponsive_for,
+        None if blocked_by is None else to_jsonb(blocked_by),
     )
     return now
 
 
-async def remove_consumer(pool: DriverPool, consumer_id: UUID) -> None:
+async def remove_consumer(connection: Driver | DriverPool, consumer_id: UUID) -> None:
     """Delete the row of a consumer that stops: it can claim nothing more."""
-    await pool.execute(_REMOVE, consumer_id)
+    await connection.execute(_REMOVE, consumer_id)
 
 
 async def remove_silent_consumers(session: AsyncSession, silent_for: float) -> None:

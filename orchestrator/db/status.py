@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
@@ -27,6 +27,8 @@ SELECT {IS_PAUSED} AS paused,
 _CONSUMERS = f"""
 SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_interval, c.presumed_dead_after,
        GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for, NOT {IS_SILENT} AS alive,
+       CASE WHEN c.blocked_by IS NOT NULL THEN EXTRACT(EPOCH FROM now() - c.responsive_at) END::float8 AS blocked_for,
+       c.blocked_by::text AS blocked_by,
        (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running,
        c.knows::text AS knows, COALESCE(c.broken, '{{}}')::text AS broken
   FROM consumers c
@@ -76,6 +78,8 @@ class ConsumerSighting:
         alive: whether that is less than ``presumed_dead_after``.
         knows: workflow → the fingerprint of its plan, of those that it can run; ``None`` when it has not reported.
         broken: workflow → why it cannot be run there.
+        blocked_for: seconds for which its event loop has not responded; ``None`` when it responded at the last heartbeat.
+        blocked_by: what blocks the loop: ``by``, ``at``, ``stack``, and the process.
     """
 
     name: str
@@ -90,6 +94,8 @@ class ConsumerSighting:
     running: int
     knows: Mapping[str, str] | None
     broken: Mapping[str, str]
+    blocked_for: float | None = None
+    blocked_by: dict[str, Any] | None = None
 
     def explain_inability(self, workflow: str, plan: str | None = None) -> str | None:
         """Return why this consumer cannot run a workflow, as a predicate; ``None`` when it can.
@@ -156,7 +162,8 @@ async def list_consumers(connection: Driver) -> list[ConsumerSighting]:
             **{
                 **row,
                 "queues": tuple(row["queues"]),
-                "knows": None if row["knows"] is None else from_json(row["knows"]),
+                "blocked_by": _parse(row["blocked_by"]),
+                "knows": _parse(row["knows"]),
                 "broken": from_json(row["broken"]),
             }
         )
@@ -167,3 +174,7 @@ async def list_consumers(connection: Driver) -> list[ConsumerSighting]:
 async def list_unclaimed(connection: Driver, after: float) -> list[Unclaimed]:
     """Return the steps that no consumer has claimed for ``after`` seconds, the longest wait first."""
     return [Unclaimed(**row) for row in await connection.fetch(_UNCLAIMED, after)]
+
+
+def _parse(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else dict(from_json(text))

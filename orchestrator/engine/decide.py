@@ -253,9 +253,9 @@ class _Draft:
         self.log_process(name)
         self.command(leaf)
 
-    def fail(self, leaf: Leaf | None, failure: Failure, *, ran: bool = False) -> None:
+    def fail(self, leaf: Leaf | None, failure: Failure, *, note: str | None = None, ran: bool = False) -> None:
         if leaf is not None:
-            self.log_step(leaf, StepStatus.FAILED, failure=failure, ran=ran)
+            self.log_step(leaf, StepStatus.FAILED, failure=failure, note=note, ran=ran)
             if leaf.step.kind is StepKind.ACTION:
                 # Whatever the lost job may still answer, the retry will start another one.
                 self.callback = CloseCallback("superseded")
@@ -284,7 +284,7 @@ def _start(draft: _Draft, event: events.Started) -> None:
 def _step_succeeded(draft: _Draft, event: events.StepSucceeded) -> None:
     _fence(draft.process, event.attempt)
     leaf = draft.plan.locate(draft.process)
-    draft.log_step(leaf, StepStatus.SUCCESS, delta=event.delta, note=event.warning, ran=True)
+    draft.log_step(leaf, StepStatus.SUCCESS, delta=event.delta, note=event.note, ran=True)
     draft.arrive(leaf.position + 1)
 
 
@@ -293,9 +293,9 @@ def _step_failed(draft: _Draft, event: events.StepFailed) -> None:
     leaf = draft.plan.locate(draft.process)
     draft.change(**_UNTRIED | {"failures": draft.process.failures + 1})
     if event.retry_in is None:
-        draft.fail(leaf, event.failure, ran=True)
+        draft.fail(leaf, event.failure, note=event.note, ran=True)
         return
-    draft.log_step(leaf, StepStatus.WAITING, failure=event.failure, ran=True)
+    draft.log_step(leaf, StepStatus.WAITING, failure=event.failure, note=event.note, ran=True)
     draft.change(status=ProcessStatus.WAITING)
     draft.retry_in = event.retry_in
 

@@ -55,7 +55,7 @@ class StepSucceeded:
 
     attempt: int
     delta: State
-    warning: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class StepFailed:
     attempt: int
     failure: Failure
     retry_in: float | None = None
+    note: str | None = None
 
 
 class Loss(Enum):

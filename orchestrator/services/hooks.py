@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.activity import doing
 from orchestrator.authorization import Attempted, AuthCallback, given
 from orchestrator.db.session import is_database_loss
 from orchestrator.engine.arguments import is_async
@@ -49,9 +50,9 @@ async def authorize(callback: AuthCallback | None, attempted: Attempted) -> None
     }
     try:
         # Its result may be an author's object, whose truth value is user code as well.
-        allowed = bool(
-            await call_hook(given(callback, known), "its authorization callback", is_async=is_async(callback))
-        )
+        with doing(f"the authorization callback of {place}"):
+            answer = await call_hook(given(callback, known), "its authorization callback", is_async=is_async(callback))
+            allowed = bool(answer)
     except DefinitionError as error:
         raise ForbiddenError(
             f"it could not be decided whether {attempted.user!r} may {attempted.action.value} {place}: {error}"
@@ -70,9 +71,10 @@ async def check_predicate(session: AsyncSession, workflow: Workflow, user: str) 
         return
     function = given(workflow.run_predicate, {"user": user, "workflow": workflow.name, "session": session})
     try:
-        answer = await call_hook(
-            function, "its run predicate", is_async=is_async(workflow.run_predicate), is_outage=is_database_loss
-        )
+        with doing(f"the run predicate of the workflow {workflow.name!r}"):
+            answer = await call_hook(
+                function, "its run predicate", is_async=is_async(workflow.run_predicate), is_outage=is_database_loss
+            )
     except DefinitionError as error:
         raise PredicateFailedError(
             f"it could not be decided whether the workflow {workflow.name!r} may run now: {error}"
@@ -90,7 +92,8 @@ async def run_form(form: Callable[..., Any], arguments: Mapping[str, Any], pages
         DefinitionError: the form is wrong as written: it raises, does not end, or ends with something other than values.
     """
     filling = functools.partial(fill_form, form, arguments, pages, what)
-    filled = await call_hook(filling, what, is_async=True, is_outage=is_database_loss)
+    with doing(what):
+        filled = await call_hook(filling, what, is_async=True, is_outage=is_database_loss)
     assert isinstance(filled, Mapping)  # noqa: S101 - fill_form returns one
     if take_models(filled) is not None:
         raise DefinitionError(f"{what} ended with a model: a form changes nothing, so give its id to a step that does")

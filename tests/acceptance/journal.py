@@ -15,7 +15,7 @@ def lab() -> Path:
     return Path(os.environ["LAB"])
 
 
-def note(process_id: UUID, what: str, **facts: object) -> None:
+def note(process_id: UUID | str, what: str, **facts: object) -> None:
     """Write a line that stays, whatever becomes of the transaction."""
     line = json.dumps({"process_id": str(process_id), "what": what, "pid": os.getpid(), "at": time.time(), **facts})
     descriptor = os.open(lab() / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

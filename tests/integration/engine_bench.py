@@ -33,6 +33,7 @@ from orchestrator.db.step_session import install_guards
 from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encode
 from orchestrator.services.start import StartRequest, start
 from orchestrator.settings import Limits
+from orchestrator.watchdog import LoopWatch
 from orchestrator.workflow import Workflow
 from tests.integration.waiting import until
 
@@ -72,10 +73,11 @@ class Bench:
         """Return a consumer's, with a heartbeat that was recorded once."""
         install_guards(self.database.engine)
         self.heartbeat = Heartbeat(
-            self.database.pool,
+            self.database,
             ["default"],
             100,
             registry.find_abilities(),
+            LoopWatch(asyncio.get_running_loop()),
             interval=interval,
             presumed_dead_after=presumed_dead_after,
         )

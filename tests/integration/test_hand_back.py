@@ -17,6 +17,7 @@ from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.session import Database
 from orchestrator.messages import MAX_DECLINES, StepCommand, decode
 from orchestrator.registry import Abilities
+from orchestrator.watchdog import LoopWatch
 from tests.integration.waiting import until
 
 REASON = "the workflow 'some' is not known to this program"
@@ -60,9 +61,9 @@ class Consumer:
 
     async def join(self, queue: str = "default", *, knows: str = "some") -> UUID:
         """Let another consumer come."""
-        heartbeat = Heartbeat(
-            self.database.pool, [queue], 5, Abilities({knows: "a plan"}), interval=2, presumed_dead_after=10
-        )
+        watch = LoopWatch(asyncio.get_running_loop())
+        abilities = Abilities({knows: "a plan"})
+        heartbeat = Heartbeat(self.database, [queue], 5, abilities, watch, interval=2, presumed_dead_after=10)
         await heartbeat.register()
         return heartbeat.consumer_id
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from orchestrator.db.processes.claims import lock_lost_claims
 from orchestrator.db.session import Database
 from orchestrator.db.status import list_consumers
 from orchestrator.registry import Abilities
+from orchestrator.watchdog import LoopWatch
 
 PROCESS = """
 INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, entered, attempt, sequence, failures,
@@ -91,6 +93,11 @@ async def test_a_patient_consumer_is_not_forgotten_before_its_time(database: Dat
     assert await database.pool.fetchval("SELECT array_agg(consumer_id) FROM consumers") == [patient]
 
 
+def make_heartbeat(database: Database, presumed_dead_after: float) -> Heartbeat:
+    watch = LoopWatch(asyncio.get_running_loop())
+    return Heartbeat(database, ["default"], 5, Abilities(), watch, interval=2, presumed_dead_after=presumed_dead_after)
+
+
 @pytest.mark.parametrize(
     ("gap", "said"),
     [(6, None), (7, "heartbeat was late"), (11, "heartbeat was late: others may have given our steps away")],
@@ -98,7 +105,7 @@ async def test_a_patient_consumer_is_not_forgotten_before_its_time(database: Dat
 async def test_a_consumer_that_beats_late_says_so(
     database: Database, monkeypatch: pytest.MonkeyPatch, gap: float, said: str | None
 ) -> None:
-    heartbeat = Heartbeat(database.pool, ["default"], 5, Abilities(), interval=2, presumed_dead_after=10)
+    heartbeat = make_heartbeat(database, presumed_dead_after=10)
     now = await heartbeat.register()
 
     async def beat(*_: object) -> object:
@@ -111,7 +118,7 @@ async def test_a_consumer_that_beats_late_says_so(
 
 
 async def test_a_consumer_writes_its_limits_into_its_row(database: Database) -> None:
-    await Heartbeat(database.pool, ["default"], 5, Abilities(), interval=2, presumed_dead_after=7).register()
+    await make_heartbeat(database, presumed_dead_after=7).register()
     async with database.pool.acquire() as connection:
         (found,) = await list_consumers(connection)
     assert (found.heartbeat_interval, found.presumed_dead_after, found.alive) == (2, 7, True)

@@ -45,7 +45,7 @@ def test_an_entry_of_an_attempt_tells_all_about_it() -> None:
     """B1."""
     walk = Walk(a, b).start().claim()
 
-    walk.apply(StepSucceeded(1, {"vlan": 142}, warning="the state has 70000 bytes"))
+    walk.apply(StepSucceeded(1, {"vlan": 142}, note="the state has 70000 bytes"))
 
     assert walk.decision == Decision(
         process=walk.process,

@@ -146,8 +146,8 @@ async def test_a_state_above_the_soft_limit_is_stored_with_a_warning() -> None:
     outcome = await attempt(lambda: {"b": "x" * 500}, {"a": "x" * 600})
 
     assert isinstance(outcome, StepSucceeded)
-    assert outcome.warning is not None
-    assert "more than the soft limit of 1000 (ORCHESTRATOR_STATE_SOFT_LIMIT)" in outcome.warning
+    assert outcome.note is not None
+    assert "more than the soft limit of 1000 (ORCHESTRATOR_STATE_SOFT_LIMIT)" in outcome.note
 
 
 async def test_replacing_a_large_value_by_a_small_one_is_no_reason_to_warn() -> None:

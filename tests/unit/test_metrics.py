@@ -30,9 +30,9 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def test_attempts_are_counted_by_how_they_ended() -> None:
     metrics = Metrics()
 
-    metrics.count(process(), entry(StepStatus.SUCCESS))
-    metrics.count(process(), entry(StepStatus.FAILED))
-    metrics.count(process(), entry(StepStatus.FAILED))
+    metrics.count(process(), entry(StepStatus.SUCCESS), blocked=False)
+    metrics.count(process(), entry(StepStatus.FAILED), blocked=False)
+    metrics.count(process(), entry(StepStatus.FAILED), blocked=False)
 
     name, labels = "orchestrator_step_attempts_total", {"workflow": "create_node", "step": "Reserve"}
     assert value(metrics, name, status="success", **labels) == 1
@@ -42,8 +42,10 @@ def test_attempts_are_counted_by_how_they_ended() -> None:
 def test_a_state_above_the_soft_limit_is_counted() -> None:
     metrics = Metrics()
 
-    metrics.count(process(), entry(StepStatus.SUCCESS))
-    metrics.count(process(), entry(StepStatus.SUCCESS, "the state has 70000 bytes, more than the soft limit"))
+    metrics.count(process(), entry(StepStatus.SUCCESS), blocked=False)
+    metrics.count(
+        process(), entry(StepStatus.SUCCESS, "the state has 70000 bytes, more than the soft limit"), blocked=False
+    )
 
     assert value(metrics, "orchestrator_state_warnings_total", workflow="create_node", step="Reserve") == 1
 
@@ -51,7 +53,7 @@ def test_a_state_above_the_soft_limit_is_counted() -> None:
 def test_two_consumers_in_one_program_count_apart() -> None:
     first, second = Metrics(), Metrics()
 
-    first.count(process(), entry(StepStatus.SUCCESS))
+    first.count(process(), entry(StepStatus.SUCCESS), blocked=False)
 
     labels = {"workflow": "create_node", "step": "Reserve", "status": "success"}
     assert value(second, "orchestrator_step_attempts_total", **labels) is None
@@ -81,3 +83,13 @@ def test_a_port_that_is_taken_is_said_in_one_line() -> None:
         text = f"ORCHESTRATOR_METRICS_ADDRESS: cannot listen at {address}"
         with pytest.raises(ConfigurationError, match=text), Metrics().served(address):
             pass
+
+
+def test_an_attempt_that_blocked_the_event_loop_is_counted_as_that() -> None:
+    metrics = Metrics()
+
+    metrics.count(process(), entry(StepStatus.SUCCESS, "blocked its consumer's event loop for 3.0 s"), blocked=True)
+
+    labels = {"workflow": "create_node", "step": "Reserve"}
+    assert value(metrics, "orchestrator_loop_blocked_total", **labels) == 1
+    assert value(metrics, "orchestrator_state_warnings_total", **labels) is None

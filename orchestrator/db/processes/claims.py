@@ -127,9 +127,9 @@ async def load_claim(
     return None if row is None else Claim(build_process(row), consumer_id, consumer, row["claimed_at"])
 
 
-async def list_claim_times(pool: DriverPool, consumer_id: UUID) -> dict[UUID, datetime]:
+async def list_claim_times(connection: Driver, consumer_id: UUID) -> dict[UUID, datetime]:
     """Return the processes that a consumer has claimed and when, by the database's clock."""
-    rows = await pool.fetch(_TIMES, consumer_id)
+    rows = await connection.fetch(_TIMES, consumer_id)
     return {row["process_id"]: row["claimed_at"] for row in rows}
 
 

@@ -17,6 +17,14 @@ _MODULES = {
     "callbacks": ("calls_out", "calls_out_late", "calls_out_conditionally", "leaks_its_token", "calls_out_and_dies"),
     "hazards": ("goes_wrong", "too_slow", "dies", "grows", "asks_for_ever", "other_queue"),
     "lost": ("is_cut_off", "rests"),
+    "blocking": (
+        "blocks",
+        "blocks_in_child",
+        "blocks_and_fails",
+        "blocks_thread",
+        "blocks_for_ever",
+        "asks_and_blocks",
+    ),
 }
 
 for _module, _names in _MODULES.items():

@@ -1,0 +1,112 @@
+"""What each task of the event loop does, and for which process: readable from another thread while the loop is blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from orchestrator.types import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Blockage:
+    """An event loop that did not respond.
+
+    Args:
+        seconds: for how long.
+        by: what blocked it, if that is known: "the step 'Count' of 'count_prefixes'".
+        at: the file, line and function of the author's code; ``None`` when none of it was running.
+        stack: the functions that were running, the outermost first, without values.
+        fields: the log fields of the process.
+    """
+
+    seconds: float
+    by: str | None = None
+    at: str | None = None
+    stack: tuple[str, ...] = ()
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def culprit(self) -> str:
+        """What blocked the loop and where, to follow "blocked for 5 s"; empty when neither is known."""
+        return f"{'' if self.by is None else f' by {self.by}'}{'' if self.at is None else f' at {self.at}'}"
+
+    def document(self) -> dict[str, JSON]:
+        """Return it as JSON."""
+        fields = {name: value if isinstance(value, int) else str(value) for name, value in self.fields.items()}
+        return {**fields, "by": self.by, "at": self.at, "seconds": round(self.seconds, 1), "stack": list(self.stack)}
+
+    def __str__(self) -> str:
+        return f"blocked for {format_seconds(self.seconds)}{self.culprit}"
+
+
+@dataclass(slots=True, eq=False)
+class Activity:
+    """What a task does.
+
+    Args:
+        what: "the step 'Count' of 'count_prefixes'".
+        fields: log fields of the process.
+        ends_by: when the engine cancels the task's present call, by the monotonic clock.
+        blocked: the longest time for which it has blocked the event loop; written by the loop's watch.
+    """
+
+    what: str
+    fields: Mapping[str, object]
+    ends_by: float | None = None
+    blocked: Blockage | None = None
+
+
+_current: contextvars.ContextVar[Activity | None] = contextvars.ContextVar("activity", default=None)
+_by_task: WeakKeyDictionary[asyncio.Future[Any], Activity] = WeakKeyDictionary()
+
+
+@contextmanager
+def doing(what: str, **fields: object) -> Iterator[Activity]:
+    """Say what the present task, and each task that it creates in the body, does."""
+    activity = Activity(what, fields)
+    task = asyncio.current_task()
+    assert task is not None, "only a task does something"  # noqa: S101 - a programming error, not a user's
+    before = _by_task.get(task)
+    token = _current.set(activity)
+    _by_task[task] = activity
+    try:
+        yield activity
+    finally:
+        _current.reset(token)
+        if before is None:
+            _by_task.pop(task, None)
+        else:
+            _by_task[task] = before
+
+
+def expect_end(seconds: float) -> None:
+    """Say that the engine cancels what the present task does after so many seconds."""
+    activity = _current.get()
+    if activity is not None:
+        activity.ends_by = time.monotonic() + seconds
+
+
+def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, /, **options: Any) -> asyncio.Task[Any]:
+    """Make a task that does what its maker does: a task factory. A task's context cannot be read before Python 3.12."""
+    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+    activity = _current.get()
+    if activity is not None:
+        _by_task[task] = activity
+    return task
+
+
+def find_activity(task: asyncio.Task[Any] | None) -> Activity | None:
+    """Return what a task does, if it was said."""
+    return None if task is None else _by_task.get(task)
+
+
+def format_seconds(span: float) -> str:
+    """Return a duration for a sentence."""
+    return f"{span:.1f} s" if span < 10 else f"{span:.0f} s"  # noqa: PLR2004 - below ten seconds a tenth matters

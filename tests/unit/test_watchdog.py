@@ -1,0 +1,181 @@
+"""The watch of an event loop: what blocks it is named from a thread while it lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+from structlog.testing import capture_logs
+
+from orchestrator import watchdog
+from orchestrator.activity import Blockage, doing, expect_end, find_activity
+from orchestrator.diagnostics import read_stack
+from orchestrator.watchdog import LoopWatch, watch_loop, with_blockage
+
+Logs = list[dict[str, object]]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "SAMPLE", 0.02)
+    monkeypatch.setattr(watchdog, "BLOCKED_AFTER", 0.2)
+    monkeypatch.setattr(watchdog, "OVERDUE_GRACE", 0.1)
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    with capture_logs() as found:
+        yield found  # type: ignore[misc]  # structlog's entries are such dicts
+
+
+def block_until(condition: Callable[[], object]) -> None:
+    """Block the event loop until another thread has done something."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait on the event loop."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - a thread makes it true
+            await asyncio.sleep(0.01)
+
+
+def events(logs: Logs) -> list[object]:
+    return [one["event"] for one in logs]
+
+
+async def test_a_blocked_loop_is_reported_with_what_blocks_it_and_again_later(logs: Logs) -> None:
+    with watch_loop() as watch, doing("the step 'A' of 'w'", process_id="p", attempt=2) as activity:
+        block_until(lambda: events(logs).count("event loop blocked") == 3)
+        assert watch.blockage is not None
+        assert watch.unresponsive_for > 0.2
+        await until(lambda: "event loop responds again" in events(logs))
+        assert watch.blockage is None
+    first = logs[0]
+    assert (first["by"], first["process_id"], first["attempt"]) == ("the step 'A' of 'w'", "p", 2)
+    assert "test_watchdog.py" in str(first["at"])
+    assert "block_until" in str(first["at"])
+    pauses = [one["seconds"] for one in logs if one["event"] == "event loop blocked"]
+    assert pauses == sorted(pauses, key=float)
+    assert activity.blocked is not None
+    assert activity.blocked.seconds >= 0.2
+
+
+async def test_a_task_that_an_activity_creates_belongs_to_it(logs: Logs) -> None:
+    async def child() -> None:
+        block_until(lambda: logs)
+
+    with watch_loop(), doing("the step 'A' of 'w'") as activity:
+        await asyncio.gather(asyncio.create_task(child()))
+    assert logs[0]["by"] == "the step 'A' of 'w'"
+    assert activity.blocked is not None
+
+
+async def test_many_short_tasks_are_an_overload_and_nobody_is_blamed(logs: Logs) -> None:
+    activities = []
+
+    async def short() -> None:
+        with doing("a short one") as activity:
+            activities.append(activity)
+            time.sleep(0.03)  # noqa: ASYNC251 - what this test is about
+
+    with watch_loop():
+        deadline = time.monotonic() + 30
+        while not logs and time.monotonic() < deadline:
+            await asyncio.gather(*(short() for _ in range(30)))
+    assert logs[0]["event"] == "event loop overloaded"
+    assert [one.blocked for one in activities if one.blocked] == []
+
+
+async def test_a_call_that_blocks_beyond_its_deadline_ends_the_program(logs: Logs) -> None:
+    ended: list[bool] = []
+    with watch_loop() as watch, doing("the step 'A' of 'w'"):
+        watch.end_program_with(lambda: ended.append(True))
+        expect_end(0.1)
+        block_until(lambda: ended)
+    assert "event loop blocked beyond the deadline of a call: the program ends" in events(logs)
+
+
+async def test_a_signal_to_a_blocked_program_is_answered_once(logs: Logs) -> None:
+    with watch_loop():
+        watchdog.request_stop(asyncio.get_running_loop())
+        block_until(lambda: events(logs).count("event loop blocked") == 2)
+    assert len([one for one in events(logs) if "a second signal ends the program" in str(one)]) == 1
+
+
+async def test_a_lost_connection_may_be_the_fault_of_a_blocked_loop(logs: Logs) -> None:
+    with watch_loop():
+        assert with_blockage("a server is away") == "a server is away"
+        with doing("the form of 'w'"):
+            block_until(lambda: logs)
+        await until(lambda: "event loop responds again" in events(logs))
+        said = with_blockage("a server is away")
+    assert "or this program could not listen, because its event loop was blocked for" in said
+    assert "by the form of 'w' at " in said
+
+
+async def test_programs_on_one_loop_share_its_watch() -> None:
+    with watch_loop() as first:
+        with watch_loop() as second:
+            assert first is second
+        assert with_blockage("x") == "x"
+    with watch_loop() as third:
+        assert third is not first
+
+
+@pytest.mark.parametrize(
+    ("used", "said"),
+    [
+        (9.0, "the program stood still: code that does not release Python's global lock"),
+        (0.1, "the program stood still: the machine was stopped or overloaded"),
+    ],
+)
+async def test_what_stops_the_watch_as_well_is_reported_afterwards(logs: Logs, used: float, said: str) -> None:
+    watch = LoopWatch(asyncio.get_running_loop())
+    with doing("the step 'A' of 'w'") as activity:
+        watch._stood_still(10.0, used, time.monotonic())
+    assert events(logs) == [said]
+    assert (activity.blocked is not None) == (used > 5), "a frozen machine is no step's fault"
+
+
+async def test_an_inner_activity_ends_with_its_body() -> None:
+    task = asyncio.current_task()
+    with doing("outer") as outer:
+        with doing("inner") as inner:
+            assert find_activity(task) is inner
+        assert find_activity(task) is outer
+    assert find_activity(task) is None
+
+
+def make_frame(depth: int) -> FrameType:
+    import sys
+
+    return sys._getframe() if depth == 0 else make_frame(depth - 1)
+
+
+def test_a_deep_stack_is_cut_in_the_middle_and_has_no_values() -> None:
+    stack = read_stack(make_frame(50))
+    assert len(stack.frames) == 13
+    assert "…" in stack.frames
+    assert stack.at is not None
+    assert stack.at.endswith(" in make_frame")
+
+
+def test_a_blockage_is_written_as_json() -> None:
+    found = Blockage(12.34, "the step 'A' of 'w'", "a.py:3 in f", ("a.py:3 in f",), {"process_id": "p", "attempt": 1})
+    assert found.document() == {
+        "process_id": "p",
+        "attempt": 1,
+        "by": "the step 'A' of 'w'",
+        "at": "a.py:3 in f",
+        "seconds": 12.3,
+        "stack": ["a.py:3 in f"],
+    }
+    assert str(found) == "blocked for 12 s by the step 'A' of 'w' at a.py:3 in f"
+    assert str(Blockage(1.25)) == "blocked for 1.2 s"
