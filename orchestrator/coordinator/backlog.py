@@ -25,7 +25,7 @@ BATCH = 20
 AT_ONCE = 8
 """Processes whose events are published at the same time, each one's in order."""
 
-LEASE = 30.0
+LEASE = 10.0
 """Seconds for which a process is taken; if its coordinator dies, or its row cannot be read, it is taken again afterwards."""
 
 SHORTEST, LONGEST = 0.1, 10.0
@@ -68,14 +68,13 @@ class Backlog:
         gate = asyncio.Semaphore(AT_ONCE)
         progress = await asyncio.gather(*(self._announce_all(one, gate) for one in workflows.values()))
         await announcer.write_marks()
-        if any(progress):
-            self._pause = SHORTEST
+        if announcer.refused and not any(progress):
+            self._pause = min(2 * self._pause, LONGEST)
+            return self._pause
+        self._pause = SHORTEST
+        if announcer.refused:
             return SHORTEST
-        if not announcer.refused:
-            self._pause = SHORTEST
-            return self._interval
-        self._pause = min(2 * self._pause, LONGEST)
-        return self._pause
+        return 0.0 if any(progress) else self._interval
 
     async def _announce_all(self, taken: Sequence[Behind], gate: asyncio.Semaphore) -> bool:
         """Publish the events of these processes of one workflow, the first one's first; return whether any was confirmed.

@@ -20,7 +20,7 @@ from orchestrator.engine.events import CodeChanged, Event, Failure, Stamp
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.engine.references import subscription_ids
-from orchestrator.errors import WorkflowChangedError
+from orchestrator.errors import NotFoundError, WorkflowChangedError
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent
 from orchestrator.settings import Limits
 
@@ -87,11 +87,13 @@ async def read_announcement(session: AsyncSession, process_id: UUID) -> Advanced
     Returns:
         ``None`` when there is no such process any more.
     """
-    # In this order: entries that are stored in between are in the message, and are what comes next.
+    try:
+        process = await load_process(session, process_id)
+    except NotFoundError:
+        return None
     found = await read_unannounced(session, process_id)
     if found is None:
         return None
-    process = await load_process(session, process_id)
     return _describe(found, process, await read_time(session), _read_entries(found), None)
 
 
