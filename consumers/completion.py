@@ -14,7 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from consumers.attempt import ClaimedAttempt
 from consumers.batching import Batcher
-from orchestrator.broker.outgoing import Outgoing, look, step_result
+from orchestrator.broker import outgoing
+from orchestrator.broker.outgoing import Outgoing, step_result
 from orchestrator.db.processes.advance import Advance, Receipt, advance_many, is_committed
 from orchestrator.db.processes.advance import advance as store_advance
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
@@ -23,10 +24,19 @@ from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.decision import Dispatch, Entry, EntryKind
 from orchestrator.engine.events import AttemptLost, Event, Loss, StepSucceeded
 from orchestrator.engine.process import Process
-from orchestrator.errors import CommitNotAllowedError, FencedError, PublishError, StepError, WorkflowChangedError
+from orchestrator.errors import (
+    CommitNotAllowedError,
+    FencedError,
+    PlanMismatchError,
+    PublishError,
+    StepError,
+    WorkflowChangedError,
+)
 from orchestrator.log import log_fields
 from orchestrator.retry import SERVER_AWAY
+from orchestrator.services.reconcile import look
 from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
+from orchestrator.settings import Limits
 from orchestrator.text import format_message
 from orchestrator.watchdog import with_blockage
 
@@ -123,7 +133,20 @@ class Completion:
 
     async def request_look(self, process_id: UUID, workflow: str, step: str | None = None) -> None:
         """Ask a coordinator to read the rows of a process and publish what is due."""
-        await self.publish(look(process_id, workflow, step))
+        await self.publish(outgoing.look(process_id, workflow, step))
+
+    async def move(self, process_id: UUID, limits: Limits) -> None:
+        """Move a process to the registered plan, which this consumer has, and let a coordinator publish its command anew."""
+        try:
+            async with self._database.transaction() as session:
+                message = await look(session, process_id, limits)
+        except PlanMismatchError as error:
+            # Another plan was registered in between: its programs move the process.
+            logger.info("process not moved", process_id=str(process_id), reason=str(error))
+            return
+        if message is not None:
+            logger.info("process moved to the registered plan", process_id=str(process_id), workflow=message.workflow)
+            await self.publish(step_result(message, None if message.next is None else message.next.step))
 
     async def _store_with_writes(self, attempt: ClaimedAttempt, session: StepSession, advance: Advance) -> None:
         """Commit the outcome in the transaction of the step's writes."""

@@ -7,8 +7,6 @@ nor its connections. Whether the loop responds is written into the row as a seco
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -23,6 +21,7 @@ from orchestrator.db.consumers import ConsumerFacts, record_heartbeat, remove_co
 from orchestrator.db.processes.claims import list_claim_times
 from orchestrator.db.session import CONNECTION_ERRORS, Database, Driver, DriverPool
 from orchestrator.registry import Abilities
+from orchestrator.runtime import program_name
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
 from orchestrator.watchdog import LoopWatch
@@ -56,7 +55,7 @@ class Heartbeat:
         interval: float,
         presumed_dead_after: float,
     ) -> None:
-        name = f"{socket.gethostname()}:{os.getpid()}"
+        name = program_name()
         self._facts = ConsumerFacts(uuid4(), name, tuple(queues), concurrency, interval, presumed_dead_after, abilities)
         self._database = database
         self._watch = watch

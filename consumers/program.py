@@ -24,6 +24,7 @@ from orchestrator.db.session import is_connection_error
 from orchestrator.db.step_session import install_guards
 from orchestrator.registry import find_abilities
 from orchestrator.runtime import open_servers
+from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Settings
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
@@ -71,6 +72,8 @@ async def run_consumer(
             presumed_dead_after=settings.presumed_dead_after,
         )
         servers.watch.end_program_with(partial(os._exit, os.EX_SOFTWARE))
+        async with database.transaction() as session:
+            await ProgramPlans.load().register(session, f"consumer {heartbeat.name}")
         await heartbeat.register()
         await make_waiting_due(database.pool, abilities.knows)
         metrics = Metrics()

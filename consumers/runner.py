@@ -19,7 +19,7 @@ from consumers.isolation import Isolation
 from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import queue_name
-from orchestrator.db.processes.claims import Claim, claim_many, has_moved_on, list_claims
+from orchestrator.db.processes.claims import Claim, Wanted, claim_many, list_claims, read_standing
 from orchestrator.db.processes.due import postpone
 from orchestrator.db.session import Database
 from orchestrator.engine.events import Loss
@@ -44,11 +44,12 @@ SUSPECT_PAUSE = 10.0
 
 
 def make_claims(database: Database, heartbeat: Heartbeat) -> Batcher[StepCommand, Claim | None]:
-    """Return what claims the step of a command for this consumer; ``None`` for a stale command."""
+    """Return what claims the step of a command for this consumer; ``None`` for a stale command, or another plan than this program's."""
 
     async def claim(commands: list[StepCommand]) -> list[Claim | None]:
+        wanted = [Wanted(one, plan_of(one.workflow).fingerprint) for one in commands]
         async with database.pool.acquire() as connection:
-            return await claim_many(connection, commands, consumer_id=heartbeat.consumer_id, consumer=heartbeat.name)
+            return await claim_many(connection, wanted, consumer_id=heartbeat.consumer_id, consumer=heartbeat.name)
 
     # Two statements: one in progress while the next gathers.
     return Batcher(claim, at_once=2, largest=50)
@@ -97,28 +98,31 @@ class Runner:
         except (NotFoundError, DefinitionError) as error:
             await self._hand_back(command, queue_name(delivery.queue), str(error))
             return
-        if command.lost:
-            await self._take_suspect(command, plan)
+        queue = queue_name(delivery.queue)
+        if command.plan not in (None, plan.fingerprint):
+            await self._give_up(command, plan, queue)
+        elif command.lost:
+            await self._take_suspect(command, plan, queue)
         else:
-            await self._take(command, plan)
+            await self._take(command, plan, queue)
 
-    async def _take(self, command: StepCommand, plan: Plan) -> None:
+    async def _take(self, command: StepCommand, plan: Plan, queue: str) -> None:
         await self._slots.acquire()
         is_running = False
         try:
             if self._draining.is_set():
                 raise RequeueError
             claim = await self._claims(command)
-            if claim is None:
-                await self._drop(command)
-            else:
+            if claim is not None:
                 self._run(ClaimedAttempt(self._database, claim, plan))
                 is_running = True
         finally:
             if not is_running:
                 self._slots.release()
+        if not is_running:
+            await self._give_up(command, plan, queue)
 
-    async def _take_suspect(self, command: StepCommand, plan: Plan) -> None:
+    async def _take_suspect(self, command: StepCommand, plan: Plan, queue: str) -> None:
         """Take a step whose consumer has died with it. It takes no slot, so suspects never hold up other steps."""
         if self._draining.is_set():
             raise RequeueError
@@ -129,7 +133,7 @@ class Runner:
             return
         claim = await self._claims(command)
         if claim is None:
-            await self._drop(command)
+            await self._give_up(command, plan, queue)
         else:
             self._isolation.add(command, ClaimedAttempt(self._database, claim, plan))
 
@@ -215,9 +219,22 @@ class Runner:
             del self._running[attempt.process.process_id]
         self._slots.release()
 
-    async def _drop(self, command: StepCommand) -> None:
-        """Drop a stale command. If the process has moved on and waits, the message that said so may have been lost."""
-        moved_on = await has_moved_on(self._database.pool, command.process_id, command.position, command.attempt)
-        logger.debug("stale command", **log_fields(command))
-        if moved_on:
+    async def _give_up(self, command: StepCommand, plan: Plan, queue: str) -> None:
+        """Drop a command that was not claimed because it is stale; pass it on if the process has another plan.
+
+        If this consumer has the registered plan, it moves the process, and a coordinator publishes the command anew.
+        """
+        found = await read_standing(self._database.pool, command.process_id)
+        if found is None:
+            logger.debug("stale command", **log_fields(command))
+        elif found.plan not in (None, plan.fingerprint) and found.registered == plan.fingerprint:
+            await self._completion.move(command.process_id, self._limits)
+        elif (found.position, found.attempt) != (command.position, command.attempt):
+            # The message that said where it stands now may have been lost.
             await self._completion.request_look(command.process_id, command.workflow)
+        elif plan.fingerprint != (found.plan or found.registered):
+            reason = (
+                f"the process has the plan {found.plan or found.registered} of the workflow {command.workflow!r}, and this"
+                f" consumer has {plan.fingerprint}"
+            )
+            await self._hand_back(command.model_copy(update={"plan": found.plan}), queue, reason)

@@ -18,6 +18,7 @@
     │   ├ WorkflowNotUsableError     carries the reasons
     │   ├ CallbackRefusedError       a token that is unknown, used, superseded or expired
     │   ├ EnginePausedError
+    │   ├ PlanMismatchError        the process has another plan of its workflow than this program
     │   └ PredicateFailedError
     ├ StepError                      the operator: logged on the attempt
     │ ├ ProcessFailureError          raised by authors, with details
@@ -148,6 +149,12 @@ class IllegalTransitionError(ConflictError):
     """A process in this status does not allow that; ``status`` and ``event`` say which."""
 
     key = "process.illegal_transition"
+
+
+class PlanMismatchError(ConflictError):
+    """The process has another plan of its workflow than this program; only a program with the registered plan moves it."""
+
+    key = "process.other_plan"
 
 
 class WorkflowNotUsableError(ConflictError):

@@ -50,7 +50,9 @@ class Message(BaseModel):
 
 
 class Internal(Message):
-    """The base of the engine's own messages."""
+    """The base of the engine's own messages: a program may send more than this one knows, when it is newer."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=False)
 
     version: Literal[1] = 1
 
@@ -76,6 +78,7 @@ class StepCommand(Internal):
         lost: how many attempts of this step in a row were lost with their consumers.
         declined_by: the consumers that have passed the command on because they cannot run the step, the newest last; one
             stands here as often as it has seen the command.
+        plan: the fingerprint of the plan that the process had when this was sent; what its row says, decides.
     """
 
     process_id: UUID
@@ -86,6 +89,7 @@ class StepCommand(Internal):
     announced: Count = 0
     lost: Count = 0
     declined_by: tuple[UUID, ...] = Field(default=(), max_length=MAX_DECLINES)
+    plan: str | None = None
 
 
 class NextStep(Message):
@@ -117,6 +121,7 @@ class Advanced(Internal):
     Args:
         announced: up to which log entry the broker has confirmed the process's events, as the rows know it. Events of entries
             that do not follow it must not be published yet: those between may be missing.
+        plan: the fingerprint of the plan that has decided what is next.
     """
 
     process_id: UUID
@@ -131,6 +136,7 @@ class Advanced(Internal):
     announced: Count = 0
     entries: list[LoggedEntry]
     next: NextStep | None = None
+    plan: str | None = None
 
 
 class Look(Internal):

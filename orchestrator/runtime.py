@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -42,6 +43,11 @@ class Servers:
     database: Database
     publisher: Publisher
     watch: LoopWatch
+
+
+def program_name() -> str:
+    """Return where this program runs, for people who look for it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @asynccontextmanager

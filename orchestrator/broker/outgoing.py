@@ -50,6 +50,7 @@ def step_command(message: Advanced, following: NextStep, announced: int) -> Outg
         attempt=following.attempt,
         announced=announced,
         lost=following.lost,
+        plan=message.plan,
     )
     return _of_process(
         Exchanges.STEPS, following.queue, MessageType.STEP_COMMAND, command, message.workflow, following.step

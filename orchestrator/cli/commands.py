@@ -114,6 +114,18 @@ GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {
             },
         ),
     ),
+    "plans": (
+        "The plans of workflows, by which programs of different versions know what comes next.",
+        Section(
+            "plans",
+            {
+                "list": "List the plans of workflows that programs have registered, the newest first.",
+                "activate": (
+                    "Make an older plan the registered one again: the rollback, after the older code was deployed again."
+                ),
+            },
+        ),
+    ),
     "db": (
         "The database and its migrations.",
         Section(

@@ -13,6 +13,7 @@ from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.outgoing import reply
 from orchestrator.broker.publisher import Publisher
 from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.db.processes.due import make_due
 from orchestrator.db.session import Database
 from orchestrator.errors import (
     CallbackRefusedError,
@@ -22,6 +23,7 @@ from orchestrator.errors import (
     MessageError,
     NotFoundError,
     OrchestratorError,
+    PlanMismatchError,
     PublishError,
     RequestError,
     UnroutableError,
@@ -41,6 +43,7 @@ from orchestrator.messages import (
 )
 from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_progress
 from orchestrator.services.control import abort, resume
+from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.reconcile import apply_early_answer, look
 from orchestrator.services.start import StartRequest, start
 from orchestrator.settings import Limits
@@ -56,16 +59,25 @@ Outcome = tuple[MessageType, Message, Advanced | None]
 class Handlers:
     """The coordinator's handlers, one for each queue."""
 
-    def __init__(self, database: Database, publisher: Publisher, dispatcher: Dispatcher, limits: Limits) -> None:
+    def __init__(
+        self, database: Database, publisher: Publisher, dispatcher: Dispatcher, limits: Limits, plans: ProgramPlans
+    ) -> None:
         self._database = database
         self._publisher = publisher
         self._dispatcher = dispatcher
         self._limits = limits
+        self._plans = plans
 
     async def take_result(self, delivery: Delivery) -> None:
-        """Handle a step's result, or a request to look at a process. A result needs no database."""
+        """Handle a step's result, or a request to look at a process.
+
+        A result needs no database, unless the process is to move to another plan before its next step. What follows a result by
+        a plan that this program does not know is published as it stands.
+        """
         if delivery.type == MessageType.STEP_RESULT:
             message = decode(Advanced, delivery.body)
+            if message.next is not None and self._plans.may_move(message.workflow, message.plan):
+                message = await self._reconcile(look, message.process_id) or message
             await self._dispatcher.publish(message)
             if message.status == "awaiting_callback":
                 # The answer may have come before the process parked; then the database has it.
@@ -137,9 +149,11 @@ class Handlers:
         try:
             async with self._database.transaction() as session:
                 return await use_case(session, process_id, self._limits)
-        except (NotFoundError, DefinitionError) as error:
-            # A rolling deploy: another coordinator has the code and finds the process when it is due.
-            logger.error("process not reconciled", process_id=str(process_id), error=str(error))  # noqa: TRY400
+        except (NotFoundError, DefinitionError, PlanMismatchError) as error:
+            # A rolling deploy: another coordinator has the code and finds the process, which it leaves for that one.
+            logger.warning("process left to another coordinator", process_id=str(process_id), reason=str(error))
+            async with self._database.transaction() as session:
+                await make_due(session, process_id)
             return None
 
     async def _start(self, delivery: Delivery) -> Outcome:

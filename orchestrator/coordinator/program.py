@@ -14,7 +14,8 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import is_connection_error
-from orchestrator.runtime import open_servers
+from orchestrator.runtime import open_servers, program_name
+from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Settings
 from orchestrator.workflows.shipped import load_workflows
 
@@ -31,17 +32,21 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
     load_workflows(settings.workflows)
+    plans = ProgramPlans.load()
     async with open_servers(settings, "coordinator") as servers:
         database, publisher = servers.database, servers.publisher
+        async with database.transaction() as session:
+            await plans.register(session, f"coordinator {program_name()}")
         announcer = Announcer(publisher, database.pool)
         dispatcher = Dispatcher(publisher, announcer)
         backlog = Backlog(database, announcer, interval=settings.reconcile_interval)
-        handlers = Handlers(database, publisher, dispatcher, settings.limits)
+        handlers = Handlers(database, publisher, dispatcher, settings.limits, plans)
         reconciler = Reconciler(
             database,
             dispatcher,
             servers.address,
             settings.limits,
+            plans,
             interval=settings.reconcile_interval,
             presumed_dead_after=settings.presumed_dead_after,
         )

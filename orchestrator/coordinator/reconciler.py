@@ -23,6 +23,7 @@ from orchestrator.db.session import Database, is_connection_error
 from orchestrator.errors import (
     DefinitionError,
     NotFoundError,
+    PlanMismatchError,
     PublishError,
     ServerUnavailableError,
     UnroutableError,
@@ -30,6 +31,7 @@ from orchestrator.errors import (
 )
 from orchestrator.log import log_fields
 from orchestrator.registry import queue_of
+from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.reconcile import look, release_lost_claim
 from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
@@ -72,6 +74,7 @@ class Reconciler:
         dispatcher: Dispatcher,
         address: BrokerAddress,
         limits: Limits,
+        plans: ProgramPlans,
         *,
         interval: float,
         presumed_dead_after: float,
@@ -80,6 +83,7 @@ class Reconciler:
         self._dispatcher = dispatcher
         self._address = address
         self._limits = limits
+        self._plans = plans
         self._interval = interval
         self._dead_after = presumed_dead_after
         self._connected_since: float | None = None
@@ -108,7 +112,8 @@ class Reconciler:
         """Run one round; return whether there is more to do at once."""
         async with self._database.transaction() as session:
             self._dispatcher.paused = await is_paused(session)
-            due = await find_due(session, BATCH)
+            await self._plans.refresh(session)
+            due = await find_due(session, BATCH, self._plans.fingerprints, self._plans.current)
         await self._release_lost_claims()
         if self._dispatcher.paused:
             due = []
@@ -136,7 +141,8 @@ class Reconciler:
                 logger.warning("attempt lost", **fields, consumer=claim.consumer, silent_for=claim.silent_for)
                 try:
                     messages.append(await release_lost_claim(session, claim, self._limits))
-                except (NotFoundError, DefinitionError) as error:
+                except (NotFoundError, DefinitionError, PlanMismatchError) as error:
+                    # Its claim stays as it is, for another coordinator.
                     logger.error("process not reconciled", **fields, error=str(error))  # noqa: TRY400
             await remove_silent_consumers(session, FORGET_CONSUMERS_AFTER)
         for message in messages:
@@ -151,7 +157,9 @@ class Reconciler:
         )
         waiting, lost_ones, longest = [], [], self._limits.redispatch_after
         for one in running:
-            depth = depths.get(queue_of(one.workflow, one.step) or "")
+            # One that is to move to another plan does so at once; its step may be in another queue there.
+            queue = queue_of(one.workflow, one.step) if self._plans.has(one.workflow, one.plan) else None
+            depth = depths.get(queue or "")
             if depth is not None and _explains_waiting(depth, one.waited):
                 waiting.append(one.process_id)
                 longest = max(longest, depth.ready / SLOW_QUEUE)
@@ -183,6 +191,10 @@ class Reconciler:
         try:
             async with self._database.transaction() as session:
                 message = await look(session, process_id, self._limits)
+        except PlanMismatchError as error:
+            # Another plan has just been registered. The next round leaves the process to programs that have it.
+            logger.info("process left to another coordinator", **log_fields(one), reason=str(error))
+            return
         except (NotFoundError, DefinitionError, WorkflowChangedError) as error:
             # This coordinator lacks the workflow's code (a rolling deploy); another may have it.
             logger.error("process not reconciled", **log_fields(one), error=str(error))  # noqa: TRY400

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import Driver, to_jsonb
-from orchestrator.engine.decision import CallbackChange, CloseCallback, OpenCallback, ParkCallback
+from orchestrator.engine.decision import CallbackChange, CloseCallback, MoveCallback, OpenCallback, ParkCallback
 from orchestrator.engine.state import read_leniently, read_value
 from orchestrator.types import JSON
 
@@ -32,6 +32,7 @@ _PARK = """
 UPDATE callbacks SET status = 'parked', token = NULL, deadline = statement_timestamp() + timeout * interval '1 second'
  WHERE process_id = $1 AND status = 'open'
 """
+_MOVE = "UPDATE callbacks SET position = $2 WHERE process_id = $1 AND status IN ('open', 'parked')"
 _PLAINTEXT = "SELECT token FROM callbacks WHERE process_id = $1 AND status = 'open'"
 
 _LOCK = """
@@ -103,6 +104,8 @@ async def change_callback(connection: Driver, process_id: UUID, change: Callback
             await connection.execute(_OPEN, hash_token(token), token, process_id, position, step, seconds)
         case ParkCallback():
             await connection.execute(_PARK, process_id)
+        case MoveCallback(position):
+            await connection.execute(_MOVE, process_id, position)
         case CloseCallback(outcome):
             await connection.execute(_CLOSE, process_id, outcome)
 

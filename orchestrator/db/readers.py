@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.plans import REGISTERED
 from orchestrator.db.session import DriverPool
 from orchestrator.db.status import IS_PAUSED, IS_SILENT, explain_inability
 from orchestrator.messages import StepCommand
@@ -17,12 +18,15 @@ _IS_CURRENT = """
 process_id = $1 AND status = 'running' AND claimed_by IS NULL AND position = $2 AND attempt = $3
 """
 
-# A consumer of an older version reports nothing, and may know the workflow.
+# A consumer of an older version reports nothing, and may know the workflow. One with the registered plan moves a process to it.
 _READINESS = f"""
 SELECT NOT {IS_PAUSED} AND EXISTS (SELECT FROM processes WHERE {_IS_CURRENT}) AS is_current,
        EXISTS (SELECT FROM consumers c
-                WHERE c.consumer_id <> $4 AND $5 = ANY(c.queues) AND COALESCE(c.knows ? $6, true)
+                WHERE c.consumer_id <> $4 AND $5 = ANY(c.queues)
+                  AND (c.knows IS NULL OR CASE WHEN $7::text IS NULL THEN c.knows ? p.workflow
+                                               ELSE c.knows ->> p.workflow IN ($7, {REGISTERED}) END)
                   AND NOT {IS_SILENT}) AS has_reader
+  FROM (SELECT $6::text AS workflow) AS p
 """  # noqa: S608 - built from constants
 
 # By this mark make_waiting_due() finds the processes whose commands are in no queue.
@@ -81,8 +85,9 @@ async def find_readiness(pool: DriverPool, command: StepCommand, queue: str, *, 
         consumer_id,
         queue,
         command.workflow,
+        command.plan,
     )
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    assert row is not None  # noqa: S101 - it reads from one row
     return Readiness(**row)
 
 

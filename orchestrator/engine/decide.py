@@ -1,13 +1,11 @@
 """Decide what an event does to a process: return the next process and what must be done.
 
-Everything that affects where a process stands lives in this file. It has no I/O, clock or chance, and never changes its
-arguments. The caller stores the decision in one transaction, guarded by the process's attempt and position, and only
-then acts on it.
+Everything that affects where a process stands lives here and in the draft. It has no I/O, clock or chance, and never
+changes its arguments. The caller stores the decision in one transaction, guarded by the process's attempt and position, and
+only then acts on it.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from orchestrator.engine import events
 from orchestrator.engine.decision import (
@@ -17,17 +15,24 @@ from orchestrator.engine.decision import (
     Dispatch,
     Entry,
     EntryKind,
+    MoveCallback,
     OpenCallback,
     ParkCallback,
 )
-from orchestrator.engine.events import Event, Failure, Loss, Stamp
+from orchestrator.engine.draft import UNTRIED, Draft
+from orchestrator.engine.events import Event, Loss, Stamp
 from orchestrator.engine.losses import judge
 from orchestrator.engine.plan import Leaf, Plan
+from orchestrator.engine.plan_change import check_kind, describe_change
 from orchestrator.engine.process import SYSTEM, Process
-from orchestrator.engine.transitions import TRANSITIONS, refusal
-from orchestrator.errors import FencedError, IllegalTransitionError, UnreadableStateError, WorkflowChangedError
-from orchestrator.text import format_error, format_traceback, shorten
-from orchestrator.types import ProcessStatus, State, StepStatus
+from orchestrator.engine.transitions import require_allowed
+from orchestrator.errors import (
+    FencedError,
+    IllegalTransitionError,
+    PlanMismatchError,
+    WorkflowChangedError,
+)
+from orchestrator.types import ProcessStatus, StepStatus
 from orchestrator.workflow import StepKind
 
 __all__ = [
@@ -37,33 +42,44 @@ __all__ = [
     "Dispatch",
     "Entry",
     "EntryKind",
+    "MoveCallback",
     "OpenCallback",
     "ParkCallback",
     "decide",
 ]
 
 
-_UNTRIED = {"failures": 0, "lost": 0, "interruptions": 0, "crashes": 0}
-"""The counters of a step that has not been tried yet."""
-
 NO_CONSUMER = "no consumer"
 """The name of the log entries about a step that no living consumer can run."""
 
-NOC = "NOC"
-"""The assignee of a task that has found a subscription to be different from what the network has."""
+_OF_ANY_PLAN = (events.Aborted, events.Patched, events.PlanChanged, events.CodeChanged)
+"""Events that do not ask the plan what is next, and leave the process with the plan that it has, or move it."""
 
 
-def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision:
+def decide(
+    plan: Plan, process: Process, event: Event, stamp: Stamp, move: events.PlanChanged | None = None
+) -> Decision:
     """Decide what an event does to a process.
+
+    Args:
+        move: how the process is first moved to this plan, if it has another.
 
     Raises:
         IllegalTransitionError: the event does not fit the process's status or position; nothing changes.
         FencedError: the event comes from an attempt that was overtaken.
+        PlanMismatchError: the process has another plan, which decides what is next.
         WorkflowChangedError: the code no longer has the step at which the process stands.
     """
-    if process.status not in TRANSITIONS[type(event)]:
-        raise IllegalTransitionError(refusal(type(event), process.status))
-    draft = _Draft(plan, process, stamp)
+    require_allowed(process, event)
+    draft = Draft(plan, process, stamp)
+    if move is not None:
+        _change_plan(draft, move)
+    elif process.plan != plan.fingerprint and not isinstance(event, _OF_ANY_PLAN):
+        if process.plan is not None:
+            raise PlanMismatchError(
+                f"the process has the plan {process.plan} of {process.workflow!r}, and this program has {plan.fingerprint}"
+            )
+        draft.change(plan=plan.fingerprint)
     match event:
         case events.Started():
             _start(draft, event)
@@ -106,6 +122,10 @@ def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision
             _patch(draft, event)
         case events.StepSkipped():
             _skip(draft, event)
+        case events.PlanChanged():
+            _change_plan(draft, event)
+            if process.status is ProcessStatus.RUNNING:
+                draft.command(plan.locate(process))
         case events.CodeChanged():
             draft.fail(None, event.failure)
             # Whatever an external job may still answer, a retry will start another one.
@@ -113,185 +133,22 @@ def decide(plan: Plan, process: Process, event: Event, stamp: Stamp) -> Decision
     return draft.decision()
 
 
-class _Draft:
-    """A decision in the making. It lives for one call of :func:`decide` and never leaves it."""
-
-    def __init__(self, plan: Plan, process: Process, stamp: Stamp) -> None:
-        self.plan, self.before, self.process, self.stamp = plan, process, process, stamp
-        self.entries: list[Entry] = []
-        self.dispatch: Dispatch | None = None
-        self.callback: CallbackChange | None = None
-        self.retry_in: float | None = None
-
-    def change(self, **changes: object) -> None:
-        self.process = replace(self.process, **changes)  # type: ignore[arg-type]  # dataclasses.replace takes them by name
-
-    def log(self, entry: Entry) -> None:
-        state = {**self.process.state, **entry.delta}
-        for key in entry.removed:
-            state.pop(key, None)
-        gone = {*entry.delta, *entry.removed}
-        unreadable = {key: why for key, why in self.process.unreadable.items() if key not in gone}
-        self.change(sequence=entry.sequence, state=state, unreadable=unreadable)
-        self.entries.append(entry)
-
-    def log_step(
-        self,
-        leaf: Leaf,
-        status: StepStatus,
-        *,
-        delta: State | None = None,
-        failure: Failure | None = None,
-        note: str | None = None,
-        ran: bool = False,
-    ) -> None:
-        process = self.process
-        self.log(
-            Entry(
-                sequence=process.sequence + 1,
-                kind=EntryKind.STEP,
-                name=leaf.step.name,
-                status=status,
-                attempt=process.attempt,
-                author=process.actor,
-                position=leaf.position,
-                delta=delta or {},
-                failure=failure,
-                note=note,
-                ran=ran,
-            )
-        )
-
-    def log_process(
-        self,
-        name: str,
-        *,
-        delta: State | None = None,
-        removed: tuple[str, ...] = (),
-        note: str | None = None,
-        failure: Failure | None = None,
-        author: str | None = None,
-    ) -> None:
-        process = self.process
-        self.log(
-            Entry(
-                sequence=process.sequence + 1,
-                kind=EntryKind.PROCESS,
-                name=name,
-                status=process.status,
-                attempt=process.attempt,
-                author=author or process.actor,
-                delta=delta or {},
-                removed=removed,
-                note=note,
-                failure=failure,
-            )
-        )
-
-    def arrive(self, position: int) -> None:
-        """Move to ``position`` and on, past markers and skipped steps, until something must run, wait or end."""
-        while position < len(self.plan):
-            leaf = self.plan.leaves[position]
-            self.change(position=position, step=leaf.step.name, entered=False, **_UNTRIED)
-            try:
-                self.process.require_readable()
-                end = leaf.find_refusal(self.process.state)
-            except UnreadableStateError as error:
-                self.fail(leaf, Failure(type(error).__name__, str(error)))
-                return
-            except (Exception, SystemExit) as error:
-                # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
-                # same. A retry asks it again, because the position was not entered.
-                message = shorten(f"the condition of this step raised {format_error(error)}")
-                self.fail(leaf, Failure(type(error).__name__, message, shorten(format_traceback(error))))
-                return
-            if end is not None:
-                for skipped in self.plan.leaves[position:end]:
-                    self.log_step(skipped, StepStatus.SKIPPED)
-                position = end
-                continue
-            self.change(entered=True)
-            if not self.enter(leaf):
-                return
-            position += 1
-        self.change(position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, **_UNTRIED)
-
-    def enter(self, leaf: Leaf) -> bool:
-        """Begin the step at ``leaf``, whose conditions agree; whether it is a marker, and so over already."""
-        match leaf.step.kind:
-            case StepKind.START | StepKind.DONE:
-                self.log_step(leaf, StepStatus.COMPLETE if leaf.step.kind is StepKind.DONE else StepStatus.SUCCESS)
-                return True
-            case StepKind.INPUT:
-                self.log_step(leaf, StepStatus.SUSPEND, note=f"waits for input from {leaf.step.assignee}")
-                self.change(status=ProcessStatus.SUSPENDED, assignee=leaf.step.assignee)
-            case StepKind.AWAIT:
-                self.log_step(leaf, StepStatus.AWAITING_CALLBACK)
-                self.change(status=ProcessStatus.AWAITING_CALLBACK)
-                self.callback = ParkCallback()
-            case StepKind.RUN | StepKind.ACTION:
-                self.run(leaf)
-        return False
-
-    def run(self, leaf: Leaf) -> None:
-        """Have the step at ``leaf`` executed."""
-        if leaf.step.kind is StepKind.ACTION:
-            assert leaf.step.callback is not None  # noqa: S101 - an ACTION leaf always has terms
-            waiting = self.plan.leaves[leaf.position + 1]
-            timeout = leaf.step.callback.timeout
-            self.callback = OpenCallback(waiting.position, waiting.step.name, self.stamp.token, timeout)
-        self.change(status=ProcessStatus.RUNNING)
-        self.command(leaf)
-
-    def command(self, leaf: Leaf) -> None:
-        self.dispatch = Dispatch(leaf.position, self.process.attempt, leaf.queue, leaf.step.name, self.process.lost)
-
-    def resume(self, actor: str, name: str) -> None:
-        """Run the present step again, with its conditions decided and its callback token unchanged."""
-        leaf = self.plan.locate(self.process)
-        self.change(status=ProcessStatus.RUNNING, actor=actor, position=leaf.position)
-        self.log_process(name)
-        self.command(leaf)
-
-    def fail(self, leaf: Leaf | None, failure: Failure, *, note: str | None = None, ran: bool = False) -> None:
-        if leaf is not None:
-            self.log_step(leaf, StepStatus.FAILED, failure=failure, note=note, ran=ran)
-            if leaf.step.kind is StepKind.ACTION:
-                # Whatever the lost job may still answer, the retry will start another one.
-                self.callback = CloseCallback("superseded")
-        self.change(status=failure.status)
-        if leaf is None:
-            self.log_process("failed", failure=failure)
-
-    def decision(self) -> Decision:
-        if self.process.status is ProcessStatus.INCONSISTENT_DATA:
-            self.change(assignee=NOC)
-        elif self.process.status is not ProcessStatus.SUSPENDED:
-            self.change(assignee=SYSTEM)
-        # Each change of status is an entry of its own, so that every entry is exactly one event for the outside.
-        last = next((e for e in reversed(self.entries) if e.kind is EntryKind.PROCESS), None)
-        shown = last.status if last is not None else self.before.status
-        if self.process.status != shown:
-            self.log_process(self.process.status.value.replace("_", " "))
-        return Decision(self.process, tuple(self.entries), self.dispatch, self.callback, self.retry_in)
-
-
-def _start(draft: _Draft, event: events.Started) -> None:
-    draft.log_process("created", delta=event.state)
+def _start(draft: Draft, event: events.Started) -> None:
+    draft.log_process("created", delta=event.state, note=event.note)
     draft.arrive(0)
 
 
-def _step_succeeded(draft: _Draft, event: events.StepSucceeded) -> None:
+def _step_succeeded(draft: Draft, event: events.StepSucceeded) -> None:
     _fence(draft.process, event.attempt)
     leaf = draft.plan.locate(draft.process)
     draft.log_step(leaf, StepStatus.SUCCESS, delta=event.delta, note=event.note, ran=True)
     draft.arrive(leaf.position + 1)
 
 
-def _step_failed(draft: _Draft, event: events.StepFailed) -> None:
+def _step_failed(draft: Draft, event: events.StepFailed) -> None:
     _fence(draft.process, event.attempt)
     leaf = draft.plan.locate(draft.process)
-    draft.change(**_UNTRIED | {"failures": draft.process.failures + 1})
+    draft.change(**UNTRIED | {"failures": draft.process.failures + 1})
     if event.retry_in is None:
         draft.fail(leaf, event.failure, note=event.note, ran=True)
         return
@@ -300,7 +157,7 @@ def _step_failed(draft: _Draft, event: events.StepFailed) -> None:
     draft.retry_in = event.retry_in
 
 
-def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
+def _attempt_lost(draft: Draft, event: events.AttemptLost) -> None:
     _fence(draft.process, event.attempt)
     leaf = draft.plan.locate(draft.process)
     # A claim compares the command's position with the process's, so both follow a step that the code has moved.
@@ -318,9 +175,9 @@ def _attempt_lost(draft: _Draft, event: events.AttemptLost) -> None:
         draft.retry_in = verdict.pause
 
 
-def _retry(draft: _Draft, event: events.Retried) -> None:
+def _retry(draft: Draft, event: events.Retried) -> None:
     leaf = draft.plan.locate(draft.process)
-    draft.change(actor=event.user, status=ProcessStatus.RUNNING, **_UNTRIED)
+    draft.change(actor=event.user, status=ProcessStatus.RUNNING, **UNTRIED)
     draft.log_process("retried")
     if not draft.process.entered:
         draft.arrive(leaf.position)
@@ -334,7 +191,20 @@ def _retry(draft: _Draft, event: events.Retried) -> None:
         draft.arrive(start.position + 1)
 
 
-def _abort(draft: _Draft, event: events.Aborted) -> None:
+def _change_plan(draft: Draft, event: events.PlanChanged) -> None:
+    leaf = draft.plan.locate(draft.process)
+    step, before = leaf.step, None if event.before is None else tuple(event.before)
+    check_kind(before, draft.plan.outline, step.name, draft.process.status)
+    note = f"plan {event.number}: {describe_change(before, draft.plan.outline, step.name)}"
+    draft.change(plan=draft.plan.fingerprint, position=leaf.position)
+    draft.log_process("plan changed", note=note, author=SYSTEM)
+    if step.kind is StepKind.AWAIT:
+        draft.callback = MoveCallback(leaf.position)
+    elif step.kind is StepKind.ACTION:
+        draft.callback = MoveCallback(leaf.position + 1)
+
+
+def _abort(draft: Draft, event: events.Aborted) -> None:
     draft.change(actor=event.user, status=ProcessStatus.ABORTED)
     try:
         leaf = draft.plan.locate(draft.process)
@@ -346,13 +216,13 @@ def _abort(draft: _Draft, event: events.Aborted) -> None:
     draft.callback = CloseCallback("superseded")
 
 
-def _patch(draft: _Draft, event: events.Patched) -> None:
+def _patch(draft: Draft, event: events.Patched) -> None:
     draft.log_process(
         "patched", delta=dict(event.delta), removed=tuple(event.removed), note=event.reason, author=event.user
     )
 
 
-def _skip(draft: _Draft, event: events.StepSkipped) -> None:
+def _skip(draft: Draft, event: events.StepSkipped) -> None:
     leaf = draft.plan.locate(draft.process)
     end = draft.plan.skipped_by(leaf)
     draft.change(actor=event.user, status=ProcessStatus.RUNNING)

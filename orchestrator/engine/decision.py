@@ -76,13 +76,20 @@ class ParkCallback:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveCallback:
+    """The step that waits for the answer stands at another position of the plan now."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseCallback:
     """The token is no longer valid; ``outcome`` says why: used, failed or superseded."""
 
     outcome: str
 
 
-CallbackChange = OpenCallback | ParkCallback | CloseCallback
+CallbackChange = OpenCallback | ParkCallback | MoveCallback | CloseCallback
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
@@ -44,9 +44,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process begins; ``state`` is the result of its initial form."""
+    """A process begins; ``state`` is the result of its initial form, ``note`` what the log says besides."""
 
     state: State
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,19 @@ class StepSkipped:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanChanged:
+    """A program that has the registered plan moves the process to it.
+
+    Args:
+        before: the steps of the plan that the process has; ``None`` when nobody has kept them.
+        number: of the registered plan.
+    """
+
+    before: Sequence[dict[str, JSON]] | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class CodeChanged:
     """The process's place cannot be found in the workflow as it is now."""
 
@@ -189,5 +203,6 @@ Event = (
     | Aborted
     | Patched
     | StepSkipped
+    | PlanChanged
     | CodeChanged
 )

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import math
 import operator
 import re
 import tokenize
@@ -49,12 +50,16 @@ def identify(value: object, depth: int = 0) -> JSON:
     Objects of unknown classes are named by their class: what they hold may differ from one start of a program to the next.
     """
     name = qualified_name(type(value))
-    if value is None or isinstance(value, bool | int | float | str):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():g} s"
     if isinstance(value, Enum):
         return f"{name}.{value.name}"
+    if isinstance(value, str):
+        return _printable(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g} s"
     if isinstance(value, type):
         return qualified_name(value)
     if depth >= MAX_DEPTH:
@@ -123,7 +128,16 @@ def _normalised_source(function: FunctionType) -> str:
         segments = [_cut(lines, node) for node in _find_nodes(_parse("".join(lines)), code)]
     except (OSError, SyntaxError, ValueError, IndexError):
         return ""
-    return " | ".join(_SPACE_BESIDE_SIGN.sub("", " ".join(_without_comments(one).split())) for one in segments)
+    return " | ".join(_normalise(one) for one in segments)
+
+
+def _normalise(source: str) -> str:
+    return _printable(_SPACE_BESIDE_SIGN.sub("", " ".join(_without_comments(source).split())))
+
+
+def _printable(text: str) -> str:
+    """Return a text that JSON and the database can hold."""
+    return text if text.isprintable() else ascii(text)
 
 
 @functools.lru_cache(maxsize=64)

@@ -33,6 +33,7 @@ class Process:
         started_by: who started the process.
         actor: who started, resumed or retried it last: the author of the steps that run now.
         assignee: who is to act on it now; ``SYSTEM`` for the engine itself.
+        plan: the fingerprint of the plan that decides what is next; ``None`` for one that an engine before 0.1.0 has stored.
     """
 
     process_id: UUID
@@ -53,6 +54,7 @@ class Process:
     rewinds: int = 0
     assignee: str = SYSTEM
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    plan: str | None = None
 
     def idempotency_key(self, step: str) -> str:
         """Return a UUID that names this step of this process to external systems: the same on every attempt.

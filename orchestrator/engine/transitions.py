@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 
 from orchestrator.engine import events
+from orchestrator.engine.process import Process
+from orchestrator.errors import IllegalTransitionError
 from orchestrator.types import ProcessStatus
 
 _S = ProcessStatus
@@ -34,6 +36,10 @@ TRANSITIONS: Mapping[type, Mapping[ProcessStatus, frozenset[ProcessStatus]]] = {
     },
     events.Patched: {status: frozenset({status}) for status in (*sorted(_FAILURES), _S.SUSPENDED)},
     events.StepSkipped: dict.fromkeys((*sorted(_FAILURES), _S.WAITING), _ARRIVALS),
+    events.PlanChanged: {
+        status: frozenset({status})
+        for status in (_S.RUNNING, _S.SUSPENDED, _S.WAITING, _S.AWAITING_CALLBACK, *sorted(_FAILURES))
+    },
     events.CodeChanged: {
         status: frozenset({_S.FAILED}) for status in (_S.RUNNING, _S.SUSPENDED, _S.WAITING, _S.AWAITING_CALLBACK)
     },
@@ -43,7 +49,7 @@ RESTING = frozenset(_S) - {_S.CREATED, _S.RUNNING}
 """Statuses in which nothing is dispatched: the process holds no message, connection or task."""
 
 
-_NOTES = frozenset({events.Patched, events.NotRun})
+_NOTES = frozenset({events.Patched, events.NotRun, events.PlanChanged})
 """Events that leave the process where it is."""
 
 _VERBS: Mapping[type, str] = {
@@ -60,6 +66,16 @@ _ADVICE: Mapping[ProcessStatus, str] = {
     _S.SUSPENDED: "this one waits for input: resume it with that, or abort it",
     _S.AWAITING_CALLBACK: "this one waits for a callback",
 }
+
+
+def require_allowed(process: Process, event: object) -> None:
+    """Check that the table allows an event in the status of a process.
+
+    Raises:
+        IllegalTransitionError: it does not; nothing changes.
+    """
+    if process.status not in TRANSITIONS[type(event)]:
+        raise IllegalTransitionError(refusal(type(event), process.status))
 
 
 def refusal(event: type, status: ProcessStatus) -> str:

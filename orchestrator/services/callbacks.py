@@ -31,9 +31,11 @@ from orchestrator.errors import (
     InvalidResultError,
     MessageError,
     NotFoundError,
+    PlanMismatchError,
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
+from orchestrator.services.plans import find_move
 from orchestrator.services.results import decide_or_fail, store
 from orchestrator.settings import Limits
 from orchestrator.types import JSON, ProcessStatus, State
@@ -80,13 +82,12 @@ async def receive(session: AsyncSession, token: str, outcome: str, body: bytes, 
     if process.status is not ProcessStatus.AWAITING_CALLBACK or callback.status != "parked":
         return None
     try:
-        plan_of(process.workflow)
-    except (NotFoundError, DefinitionError) as error:
+        return await apply_answer(session, process, replace(callback, outcome=outcome, payload=payload), limits)
+    except (NotFoundError, DefinitionError, PlanMismatchError) as error:
         # A rolling deploy: another coordinator has the code and finds the answer, because the process is due.
-        logger.error("answer kept: the code of the workflow cannot be loaded here", error=str(error))  # noqa: TRY400
+        logger.warning("answer kept for another coordinator", error=str(error))
         await make_due(session, process.process_id)
         return None
-    return await apply_answer(session, process, replace(callback, outcome=outcome, payload=payload), limits)
 
 
 async def report_progress(session: AsyncSession, token: str, body: bytes) -> None:
@@ -102,16 +103,21 @@ async def report_progress(session: AsyncSession, token: str, body: bytes) -> Non
 
 
 async def apply_answer(session: AsyncSession, process: Process, callback: StoredCallback, limits: Limits) -> Advanced:
-    """Let a parked process continue with the answer in its callback; both are locked."""
+    """Let a parked process continue with the answer in its callback; both are locked.
+
+    Raises:
+        PlanMismatchError: the process has another plan, and this program may not move it.
+    """
     plan = plan_of(process.workflow)
+    move = await find_move(session, plan, process)
     try:
-        decision = decide_or_fail(plan, process, _event(callback))
+        decision = decide_or_fail(plan, process, _event(callback), move)
         if callback.outcome == COMPLETED:
             check_size(decision.process.state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except InvalidResultError as error:
         # The token is used: the sender cannot send another answer, and a process that kept waiting would wait for ever.
         failure = Failure(type(error).__name__, f"the callback's answer cannot be taken: {error}")
-        decision = decide_or_fail(plan, process, CallbackFailed(callback.position, failure))
+        decision = decide_or_fail(plan, process, CallbackFailed(callback.position, failure), move)
     return await store(session, plan, process, decision, limits)
 
 

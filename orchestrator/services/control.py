@@ -16,6 +16,7 @@ from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Aborted, Event, Patched, Retried, StepSkipped, Submitted
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
+from orchestrator.engine.transitions import require_allowed
 from orchestrator.errors import (
     ConflictError,
     EnginePausedError,
@@ -31,6 +32,7 @@ from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.hooks import authorize, check_input, check_pages, run_form
 from orchestrator.services.injection import load_arguments
+from orchestrator.services.plans import find_move
 from orchestrator.services.reconcile import look
 from orchestrator.services.results import make_stamp, store
 from orchestrator.settings import Limits
@@ -59,6 +61,7 @@ async def resume(
         ForbiddenError: the user may not do this (so with the functions below, except abort).
         ConflictError: the process waits for no input and has not failed, or another request was faster; the key was used
             for a different command.
+        PlanMismatchError: the process has another plan, and this program may not move it (so with retry and skip).
     """
     check_pages(inputs)
     process = await load_process(session, process_id)
@@ -179,10 +182,12 @@ async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
 
     Raises:
         NotFoundError.
+        PlanMismatchError: the form belongs to the plan of another program.
     """
     process = await load_process(session, process_id)
     if process.status is not ProcessStatus.SUSPENDED:
         return None
+    await find_move(session, plan_of(process.workflow), process)
     try:
         await _fill(session, process, [])
     except InvalidInputError as error:
@@ -200,12 +205,16 @@ async def _apply(
     if command is not None and await is_repeated(session, command):
         # Delivered twice at the same time: the other delivery has just been carried out.
         return await _answer_repeated(session, process.process_id, limits)
+    if (now.sequence, now.attempt) != (process.sequence, process.attempt):
+        # First of all it may be in a status by now that does not allow this; that says more.
+        require_allowed(now, event)
+        raise ConflictError("the process has changed in the meantime: look at it again")
+    # These two need no plan, so that an operator can always end or correct a process.
+    move = None if isinstance(event, Aborted | Patched) else await find_move(session, plan, now)
     try:
-        decision = decide(plan, now, event, make_stamp())
+        decision = decide(plan, now, event, make_stamp(), move)
     except WorkflowChangedError as error:
         raise ConflictError(str(error)) from error
-    if (now.sequence, now.attempt) != (process.sequence, process.attempt):
-        raise ConflictError("the process has changed in the meantime: look at it again")
     message = await store(session, plan, process, decision, limits)
     if command is not None:
         await record_command(session, command, process.sequence + 1)
@@ -224,6 +233,9 @@ async def _check(session: AsyncSession, process: Process, seen: int | None) -> N
     _refuse_if_moved(process, seen)
     if await is_paused(session):
         raise EnginePausedError("the engine is paused: no process is resumed until it is unpaused")
+    if not process.status.is_final:
+        # Before authorization callbacks and forms: those of another plan's program are asked.
+        await find_move(session, plan_of(process.workflow), process)
 
 
 def _refuse_if_moved(process: Process, seen: int | None) -> None:

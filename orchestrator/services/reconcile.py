@@ -13,13 +13,14 @@ from orchestrator.db.processes.claims import LostClaim
 from orchestrator.db.processes.due import lock_scheduled, schedule
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
-from orchestrator.engine.events import AttemptLost, CallbackFailed, Event, Failure, Loss, NotRun, RetryDue
+from orchestrator.engine.events import AttemptLost, CallbackFailed, Event, Failure, Loss, NotRun, PlanChanged, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import WorkflowChangedError
 from orchestrator.messages import Advanced, NextStep
 from orchestrator.registry import plan_of
 from orchestrator.services.callbacks import apply_answer
+from orchestrator.services.plans import find_move
 from orchestrator.services.readers import explain_standstill
 from orchestrator.services.results import decide_or_fail, describe_unannounced, store
 from orchestrator.settings import Limits
@@ -29,8 +30,13 @@ from orchestrator.types import ProcessStatus
 async def look(session: AsyncSession, process_id: UUID, limits: Limits) -> Advanced | None:
     """Do what is due for a process, and return what must be published: its unpublished events and its next command.
 
+    A process whose step is next is moved to the plan of this program, if that is the registered one and the process has another.
+
     Returns:
         ``None`` when there is no such process.
+
+    Raises:
+        PlanMismatchError: something is due, and another program must do it, which has the plan of the process.
     """
     found = await lock_scheduled(session, process_id)
     if found is None:
@@ -82,8 +88,10 @@ async def _do_due(
     match process.status:
         case ProcessStatus.WAITING if due_at is not None and due_at <= now:
             return await _advance(session, plan, process, RetryDue(), limits)
-        case ProcessStatus.RUNNING if _locate(plan, process) is None:
-            return await _advance(session, plan, process, RetryDue(), limits)
+        case ProcessStatus.RUNNING:
+            move = await find_move(session, plan, process)
+            if move is not None or _locate(plan, process) is None:
+                return await _advance(session, plan, process, move or RetryDue(), limits)
         case ProcessStatus.AWAITING_CALLBACK:
             return await _check_callback(session, plan, process, now, limits)
     return None
@@ -107,7 +115,8 @@ async def _check_callback(
 
 
 async def _advance(session: AsyncSession, plan: Plan, process: Process, event: Event, limits: Limits) -> Advanced:
-    return await store(session, plan, process, decide_or_fail(plan, process, event), limits)
+    move = None if isinstance(event, PlanChanged) else await find_move(session, plan, process)
+    return await store(session, plan, process, decide_or_fail(plan, process, event, move), limits)
 
 
 def _locate(plan: Plan, process: Process) -> Leaf | None:

@@ -16,7 +16,7 @@ from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.decision import Dispatch
-from orchestrator.engine.events import CodeChanged, Event, Failure, Stamp
+from orchestrator.engine.events import CodeChanged, Event, Failure, PlanChanged, Stamp
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.engine.references import subscription_ids
@@ -35,13 +35,17 @@ def make_stamp() -> Stamp:
     return Stamp(datetime.now(UTC), token_urlsafe(32))
 
 
-def decide_or_fail(plan: Plan, process: Process, event: Event) -> Decision:
-    """Decide about an event, or, when the code no longer has the step, decide to fail the process for that reason."""
+def decide_or_fail(plan: Plan, process: Process, event: Event, move: PlanChanged | None = None) -> Decision:
+    """Decide about an event, or, when the registered plan no longer has the step, decide to fail the process for that reason.
+
+    Args:
+        move: what :func:`orchestrator.services.plans.find_move` has found.
+    """
     try:
         plan.locate(process)
+        return decide(plan, process, event, make_stamp(), move)
     except WorkflowChangedError as error:
-        event = CodeChanged(Failure(type(error).__name__, str(error)))
-    return decide(plan, process, event, make_stamp())
+        return decide(plan, process, CodeChanged(Failure(type(error).__name__, str(error))), make_stamp())
 
 
 async def store(session: AsyncSession, plan: Plan, process: Process, decision: Decision, limits: Limits) -> Advanced:
@@ -152,6 +156,7 @@ def _describe(
         announced=known.announced,
         entries=entries,
         next=next_step,
+        plan=process.plan,
     )
 
 

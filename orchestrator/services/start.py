@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
+from orchestrator.db.plans import add_plans
 from orchestrator.db.processes import insert as starts
 from orchestrator.db.subscriptions.locks import link_subscriptions
 from orchestrator.engine.decide import decide
@@ -20,9 +21,11 @@ from orchestrator.engine.process import Process
 from orchestrator.engine.references import SUBSCRIPTION_ID
 from orchestrator.errors import (
     ConflictError,
+    DefinitionError,
     EnginePausedError,
     InvalidInputError,
     NotFoundError,
+    PlanMismatchError,
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
@@ -80,24 +83,29 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         InvalidInputError, FormIncompleteError: the pages do not fit its form.
         EnginePausedError: the engine is paused.
         ConflictError: the key was used for a different request.
+        PlanMismatchError: this program's plan of the workflow is not the registered one, and no program has registered it.
     """
     check_pages(request.inputs)
-    facts = await starts.read_start_facts(session, request.workflow, request.key)
+    facts = await starts.read_start_facts(session, request.workflow, request.key, _find_fingerprint(request.workflow))
     if facts.process_id is not None:
         return _answer_repeated(request, facts)
     plan = _find_plan(request.workflow, facts.workflow_id)
+    _require_plan(plan, facts)
     workflow = plan.workflow
     await authorize(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
     assert facts.workflow_id is not None  # noqa: S101 - _find_plan has checked it
     if facts.paused:
         raise EnginePausedError("the engine is paused: no process is started until it is unpaused")
     await check_predicate(session, workflow, request.user)
+    if facts.registered is None:
+        # Without a coordinator or consumer so far. The steps are kept, so that a move to another plan can say what is different.
+        await add_plans(session, {workflow.name: plan}, request.user)
     state = await _run_initial_form(session, plan, request, limits)
     subscription_id = _find_subject(workflow, state)
     if subscription_id is not None:
         await require_usable(session, workflow, subscription_id)
     process = Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
-    decision = decide(plan, process, Started(state), make_stamp())
+    decision = decide(plan, process, Started(state, _note(plan, facts)), make_stamp())
     at = await starts.insert_process(
         session,
         decision,
@@ -122,6 +130,29 @@ def _answer_repeated(request: StartRequest, facts: starts.StartFacts) -> StartOu
             f"the idempotency key {request.key!r} was already used for another request (process {facts.process_id})"
         )
     return StartOutcome(facts.process_id, None)
+
+
+def _find_fingerprint(workflow: str) -> str | None:
+    try:
+        return plan_of(workflow).fingerprint
+    except (NotFoundError, DefinitionError):
+        return None  # the start is refused with the reason, unless it is a repeated one
+
+
+def _require_plan(plan: Plan, facts: starts.StartFacts) -> None:
+    if facts.registered is not None and not facts.knows_plan:
+        raise PlanMismatchError(
+            f"this program has a plan of the workflow {plan.workflow.name!r} ({plan.fingerprint}) that no coordinator or"
+            f" consumer has registered; the registered one is {facts.registered}: use a program with that code, or deploy this"
+            " code (in development: restart 'orchestrator dev')"
+        )
+
+
+def _note(plan: Plan, facts: starts.StartFacts) -> str | None:
+    """Return what the log is to say when an older program starts a process while another plan is the registered one."""
+    if facts.registered in (None, plan.fingerprint):
+        return None
+    return f"with the plan {plan.fingerprint}, and not with the registered one, {facts.registered}"
 
 
 def _find_plan(name: str, workflow_id: UUID | None) -> Plan:

@@ -31,6 +31,7 @@ from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database
 from orchestrator.db.step_session import install_guards
 from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encode
+from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.start import StartRequest, start
 from orchestrator.settings import Limits
 from orchestrator.watchdog import LoopWatch
@@ -54,7 +55,7 @@ class Bench:
         self.publisher = Publisher(self.address, Topology.of("classic"), 5)
         self.announcer = Announcer(self.publisher, database.pool)
         self.dispatcher = Dispatcher(self.publisher, self.announcer)
-        self.handlers = Handlers(database, self.publisher, self.dispatcher, LIMITS)
+        self.handlers = Handlers(database, self.publisher, self.dispatcher, LIMITS, ProgramPlans.load())
         self.threads = ThreadPoolExecutor(1)  # makes its thread when a plain step comes
 
     async def start(self, workflow: str) -> UUID:
@@ -107,6 +108,7 @@ class Bench:
             self.dispatcher,
             self.address,
             LIMITS,
+            ProgramPlans.load(),
             interval=1,
             presumed_dead_after=10,
         )

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.db.callbacks import hash_token, read_token
 from orchestrator.db.processes.advance import Advance, advance, advance_many, is_committed
-from orchestrator.db.processes.claims import Claim, claim_many
+from orchestrator.db.processes.claims import Claim, Wanted, claim_many
 from orchestrator.db.processes.insert import insert_process
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import Database
@@ -85,10 +85,11 @@ class Bench:
             return claimed
 
 
-def command_for(process: Process, attempt: int = 0) -> StepCommand:
-    return StepCommand(
+def command_for(process: Process, attempt: int = 0) -> Wanted:
+    command = StepCommand(
         process_id=process.process_id, workflow="two_steps", step="a", position=process.position, attempt=attempt
     )
+    return Wanted(command, process.plan or PLAN.fingerprint)
 
 
 @pytest.fixture

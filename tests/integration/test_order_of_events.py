@@ -22,6 +22,7 @@ from orchestrator.coordinator.handlers import Handlers
 from orchestrator.db.session import Database
 from orchestrator.errors import PublishError
 from orchestrator.messages import MessageType
+from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.reconcile import look
 from orchestrator.services.start import StartRequest, start
 from orchestrator.workflow import StepList, done, init, step, workflow
@@ -95,7 +96,7 @@ class Coordinator:
         publisher = cast("Publisher", broker)
         self.announcer = Announcer(publisher, database.pool)
         self.dispatcher = Dispatcher(publisher, self.announcer)
-        self.handlers = Handlers(database, publisher, self.dispatcher, LIMITS)
+        self.handlers = Handlers(database, publisher, self.dispatcher, LIMITS, ProgramPlans({}))
         self.backlog = Backlog(database, self.announcer, interval=1)
 
 

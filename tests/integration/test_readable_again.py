@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from orchestrator.db.processes.claims import claim_many, list_claims
+from orchestrator.db.processes.claims import Wanted, claim_many, list_claims
 from orchestrator.db.processes.queries import read_log, read_state
 from orchestrator.db.session import Database, to_jsonb
 from orchestrator.engine.state import MAX_NESTING, read_value, store_and_read
 from orchestrator.errors import InvalidInputError, OrchestratorError, ProcessFailureError
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.messages import StepCommand, decode
+from orchestrator.registry import plan_of
 from orchestrator.services.callbacks import COMPLETED, receive
 from orchestrator.services.control import abort, patch, resume, retry
 from orchestrator.services.reconcile import look
@@ -268,7 +269,8 @@ async def test_a_state_that_cannot_be_read_fails_its_process_and_no_other_claim_
     commands = [decode(StepCommand, (await bench.command(one)).body) for one in processes]
     consumer = bench.heartbeat
     async with bench.database.pool.acquire() as connection:
-        claims = await claim_many(connection, commands, consumer_id=consumer.consumer_id, consumer=consumer.name)
+        wanted = [Wanted(one, plan_of("two_steps").fingerprint) for one in commands]
+        claims = await claim_many(connection, wanted, consumer_id=consumer.consumer_id, consumer=consumer.name)
         found = await list_claims(connection, consumer.consumer_id, consumer.name)
         assert [claim is not None for claim in claims] == [True] * 5
         assert {claim.process.process_id for claim in found} == set(processes)

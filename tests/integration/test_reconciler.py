@@ -16,12 +16,14 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database
 from orchestrator.messages import Advanced
+from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Limits
+from tests.unit.walk import plan_of, work
 
 INSERT = """
 INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, entered, attempt, sequence, failures,
-                       lost, rewinds, state, started_by, actor, wake_at)
-VALUES ($1, $2, 'some', false, 'failed', 0, true, 1, 1, 0, 0, 0, '{}', 'me', 'me', now() - $3::int * interval '1 second')
+                       lost, rewinds, state, started_by, actor, plan, wake_at)
+VALUES ($1, $2, 'some', false, 'failed', 0, true, 1, 1, 0, 0, 0, '{}', 'me', 'me', $4, now() - $3::int * interval '1 second')
 """
 
 
@@ -33,8 +35,9 @@ async def test_a_process_that_cannot_be_looked_at_does_not_keep_the_others_from_
         "INSERT INTO workflows (name, target) VALUES ('some', 'SYSTEM') RETURNING workflow_id"
     )
     broken, healthy = uuid4(), uuid4()
-    await database.pool.execute(INSERT, broken, workflow, 20)
-    await database.pool.execute(INSERT, healthy, workflow, 10)
+    plan = plan_of(work("a"))
+    await database.pool.execute(INSERT, broken, workflow, 20, plan.fingerprint)
+    await database.pool.execute(INSERT, healthy, workflow, 10, plan.fingerprint)
     looked: list[UUID] = []
 
     async def look(_: AsyncSession, process_id: UUID, __: Limits) -> Advanced | None:
@@ -51,6 +54,7 @@ async def test_a_process_that_cannot_be_looked_at_does_not_keep_the_others_from_
         Dispatcher(publisher, Announcer(publisher, database.pool)),
         address,
         Limits(redispatch_after=5, step_timeout=60, state_soft_limit=1000, state_hard_limit=1000),
+        ProgramPlans({"some": plan}),
         interval=1,
         presumed_dead_after=10,
     )

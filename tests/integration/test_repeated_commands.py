@@ -25,6 +25,7 @@ from orchestrator.errors import PublishError
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.messages import Advanced
 from orchestrator.services.pause import set_paused
+from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.start import StartRequest, start
 from orchestrator.settings import Limits
 from orchestrator.workflow import StepList, begin, conditional, done, init, inputstep, step, workflow
@@ -81,7 +82,7 @@ class Bench:
     ) -> None:
         self.database, self.channel, self.replies = database, channel, replies
         self.dispatcher = Dispatcher(publisher, Announcer(publisher, database.pool))
-        self.handlers = Handlers(database, publisher, self.dispatcher, LIMITS)
+        self.handlers = Handlers(database, publisher, self.dispatcher, LIMITS, ProgramPlans({}))
 
     async def start(self, workflow: str) -> UUID:
         async with self.database.transaction() as session:

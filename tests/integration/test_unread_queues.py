@@ -121,6 +121,9 @@ def test_whoever_looks_at_a_process_whose_input_step_is_gone_learns_what_to_do(c
     process = cli.json("list")[0]["process_id"]
     written = (cli.folder / "flows.py").read_text()
     (cli.folder / "flows.py").write_text(written.replace('"Approve"', '"Agree"'))
+    assert "this program has the unregistered plan" in cli("show", process).stderr
+    with cli.program("dev"):
+        cli.until(cli.is_reading)
     shown = cli("show", process)
     assert "Bring the step back under this name and resume, or abort" in shown.stderr
     assert "continue with" not in shown.stdout
@@ -128,6 +131,8 @@ def test_whoever_looks_at_a_process_whose_input_step_is_gone_learns_what_to_do(c
     assert "waits for input: resume it" in cli("retry", process, code=1).stderr
 
     (cli.folder / "flows.py").write_text(written)
+    assert "use a program with that code, or make plan 1" in cli("resume", process, code=1).stderr
+    cli("plans", "activate", "ask", "1")
     assert cli.json("resume", process, "--input", '{"approved": true}')["status"] == "completed"
 
 

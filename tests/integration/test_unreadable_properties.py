@@ -18,6 +18,7 @@ from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.db.session import Database
+from orchestrator.services.plans import ProgramPlans
 from tests.integration.engine_bench import LIMITS
 from tests.integration.test_broker import address, consuming, letters, ready
 from tests.integration.waiting import until
@@ -103,7 +104,8 @@ async def test_the_message_itself_and_those_behind_it_are_handled(
 async def test_a_message_that_needs_what_cannot_be_read_is_a_dead_letter_that_says_so(
     amqp_url: str, database: Database, publisher: Publisher, exchange: str, key: str, body: bytes, reason: str
 ) -> None:
-    handlers = Handlers(database, publisher, Dispatcher(publisher, Announcer(publisher, database.pool)), LIMITS)
+    dispatcher = Dispatcher(publisher, Announcer(publisher, database.pool))
+    handlers = Handlers(database, publisher, dispatcher, LIMITS, ProgramPlans({}))
     handler = handlers.take_callback if exchange == Exchanges.CALLBACKS else handlers.take_command
     properties = {"correlation_id": "a token", "message_id": "of this start", **UNREADABLE["a header's name"]}
     await send(amqp_url, exchange, key, (body, properties))
@@ -121,7 +123,8 @@ async def test_a_message_that_needs_what_cannot_be_read_is_a_dead_letter_that_sa
 async def test_a_start_with_its_key_in_the_body_needs_no_properties(
     amqp_url: str, database: Database, publisher: Publisher
 ) -> None:
-    handlers = Handlers(database, publisher, Dispatcher(publisher, Announcer(publisher, database.pool)), LIMITS)
+    dispatcher = Dispatcher(publisher, Announcer(publisher, database.pool))
+    handlers = Handlers(database, publisher, dispatcher, LIMITS, ProgramPlans({}))
     body = b'{"workflow": "unheard_of", "idempotency_key": "k"}'
     await send(amqp_url, Exchanges.COMMANDS, "workflow.start", (body, UNREADABLE["a header's name"]))
 

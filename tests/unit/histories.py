@@ -20,6 +20,7 @@ from orchestrator.engine.events import (
     Loss,
     NotRun,
     Patched,
+    PlanChanged,
     Retried,
     RetryDue,
     Started,
@@ -171,6 +172,7 @@ class Happening:
             Aborted: Aborted("bob"),
             Patched: Patched("bob", "why not", self.delta, KEYS[: self.number % 3]),
             StepSkipped: StepSkipped("bob", "done by hand"),
+            PlanChanged: PlanChanged(None, 2),
             CodeChanged: CodeChanged(FAILURES[0]),
         }
         return events[kind]
@@ -207,5 +209,6 @@ def one_of_each(process: Process) -> list[Event]:
         Aborted("bob"),
         Patched("bob", "why not", {}),
         StepSkipped("bob", "done by hand"),
+        PlanChanged(None, 2),
         CodeChanged(FAILURES[0]),
     ]

@@ -18,6 +18,7 @@ from orchestrator.engine.events import (
     Loss,
     NotRun,
     Patched,
+    PlanChanged,
     Retried,
     RetryDue,
     Started,
@@ -276,6 +277,22 @@ TABLE: list[Row] = [
         None,
     ),
     (
+        "another plan while running",
+        lambda: Walk(a, b).start().change_code(a, work("new"), b),
+        PlanChanged(plan_of(a, b).outline, 2),
+        "running",
+        [("plan changed", "running")],
+        "a",
+    ),
+    (
+        "another plan at rest",
+        lambda: Walk(question("q")).start().change_code(question("q"), b),
+        PlanChanged(None, 2),
+        "suspended",
+        [("plan changed", "suspended")],
+        None,
+    ),
+    (
         "the step is gone from the code",
         lambda: Walk(a).start(),
         CodeChanged(FAILURE),
@@ -323,6 +340,7 @@ EVENTS: list[Event] = [
     Aborted("bob"),
     Patched("bob", "r", {}),
     StepSkipped("bob", "r"),
+    PlanChanged(None, 2),
     CodeChanged(FAILURE),
 ]
 

@@ -151,7 +151,7 @@ def test_a_loss_is_logged_with_attempt_and_consumer() -> None:
 @pytest.mark.parametrize("loss", Loss)
 def test_a_lost_step_that_the_code_has_moved_is_dispatched_where_the_process_then_stands(loss: Loss) -> None:
     """The claim compares the command's position with the process's."""
-    walk = Walk(a, b).start().succeed().change_code(new, a, b)
+    walk = Walk(a, b).start().succeed().change_code(new, a, b).move()
 
     lose(walk, loss)
 
@@ -164,7 +164,7 @@ def test_a_lost_step_that_the_code_has_moved_is_dispatched_where_the_process_the
 def test_a_waiting_step_that_the_code_has_moved_is_dispatched_where_the_process_then_stands(
     event: RetryDue | Retried,
 ) -> None:
-    walk = Walk(a, patient("p")).start().succeed().fail(retry_in=1).change_code(new, a, patient("p"))
+    walk = Walk(a, patient("p")).start().succeed().fail(retry_in=1).change_code(new, a, patient("p")).move()
 
     walk.apply(event)
 
@@ -184,7 +184,7 @@ def test_a_question_that_was_gone_from_the_code_is_asked_again_and_not_sent_to_a
 
 
 def test_a_step_that_has_become_a_question_is_asked() -> None:
-    walk = Walk(work("x"), a).start().fail().change_code(question("x"), a)
+    walk = Walk(work("x"), a).start().fail().change_code(question("x"), a).move()
 
     walk.apply(Retried("bob"))
 

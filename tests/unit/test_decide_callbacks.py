@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.engine.decision import CloseCallback, OpenCallback, ParkCallback
+from orchestrator.engine.decision import CloseCallback, MoveCallback, OpenCallback, ParkCallback
 from orchestrator.engine.events import (
     Aborted,
     AttemptLost,
@@ -108,9 +108,10 @@ def test_a_second_answer_is_refused(event: Event) -> None:
 
 
 def test_an_answer_finds_its_step_where_the_code_has_moved_it() -> None:
-    walk = parked().change_code(work("new"), external("job"), a)
+    walk = parked().change_code(work("new"), external("job"), a).move()
+    assert walk.decision.callback == MoveCallback(2)
 
-    walk.apply(CallbackCompleted(1, {}))
+    walk.apply(CallbackCompleted(2, {}))
 
     assert (walk.process.step, walk.process.position) == ("job: check", 3)
 

@@ -23,6 +23,7 @@ from orchestrator.engine.events import (
     Event,
     NotRun,
     Patched,
+    PlanChanged,
     Retried,
     RetryDue,
     Started,
@@ -68,7 +69,7 @@ class Watched(Walk):
         self.seen[type(event).__name__, self.process.status] += 1
         self.check_movement(before, event)
         self.check_log(before, decision)
-        self.check_dispatch(decision)
+        self.check_dispatch(decision, event)
         self.check_callback(decision)
 
     def check_refusal(self, untouched: Process, event: Event, refusal: type[Exception]) -> None:
@@ -120,10 +121,12 @@ class Watched(Walk):
             if entry.status is StepStatus.SUCCESS and entry.position is not None:
                 self.succeeded.add(entry.position)
 
-    def check_dispatch(self, decision: Decision) -> None:
+    def check_dispatch(self, decision: Decision, event: Event) -> None:
         after, dispatch = self.process, decision.dispatch
         assert (dispatch is not None) == (after.status is ProcessStatus.RUNNING)
-        assert (decision.retry_in is not None) == (after.status is ProcessStatus.WAITING)
+        # A process that waits is moved to another plan only to apply another event at once.
+        waits = after.status is ProcessStatus.WAITING and not isinstance(event, PlanChanged)
+        assert (decision.retry_in is not None) == waits
         if dispatch is not None:
             leaf = self.plan.leaves[dispatch.position]
             assert (dispatch.position, dispatch.attempt, dispatch.step) == (after.position, after.attempt, after.step)

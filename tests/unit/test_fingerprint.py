@@ -136,6 +136,13 @@ def test_a_condition_that_is_an_object_is_named_by_its_class_and_if_it_is_frozen
     assert identify(Asked("vlan")) == {"class": f"{here}.Asked", "key": "vlan"}
 
 
+@pytest.mark.parametrize(
+    ("value", "name"), [(float("inf"), "inf"), ("\0", r"'\x00'"), ("\ud800", r"'\ud800'"), ("port\n", r"'port\n'")]
+)
+def test_what_the_database_cannot_hold_is_named_otherwise(value: object, name: str) -> None:
+    assert identify(value) == name
+
+
 def test_no_address_or_number_of_an_object_stands_in_an_outline() -> None:
     assert not re.search(r"0x|\bat [0-9a-f]{6}", json.dumps(Plan.of(everything).outline))
 

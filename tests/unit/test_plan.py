@@ -139,7 +139,7 @@ def test_what_to_do_about_a_step_that_is_gone_can_be_done(status: str, advice: s
 def test_an_outcome_counts_for_the_step_that_ran_wherever_the_code_has_moved_it() -> None:
     walk = Walk(a, b, c).start().succeed()
 
-    walk.change_code(d, a, b, c).succeed(x=1)
+    walk.change_code(d, a, b, c).move().succeed(x=1)
 
     assert (walk.process.position, walk.process.step) == (3, "c")
     assert walk.entries[-1].position == 2
@@ -148,7 +148,7 @@ def test_an_outcome_counts_for_the_step_that_ran_wherever_the_code_has_moved_it(
 def test_a_new_step_before_the_present_one_is_not_run() -> None:
     walk = Walk(a, b).start().succeed()
 
-    walk.change_code(a, c, b).succeed()
+    walk.change_code(a, c, b).move().succeed()
 
     assert walk.status == "completed"
     assert "c" not in [name for name, _ in walk.log]
@@ -157,7 +157,7 @@ def test_a_new_step_before_the_present_one_is_not_run() -> None:
 def test_a_suspended_process_takes_its_input_where_the_question_has_moved() -> None:
     walk = Walk(question("which?"), b).start()
 
-    walk.change_code(a, question("which?"), b).apply(Submitted("bob", {"x": 1}))
+    walk.change_code(a, question("which?"), b).move().apply(Submitted("bob", {"x": 1}))
 
     assert walk.process.step == "b"
     assert walk.process.state == {"x": 1}

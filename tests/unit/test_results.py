@@ -40,6 +40,7 @@ def test_the_message_about_a_decision_says_what_to_publish() -> None:
         at=AT,
         entries=[LoggedEntry(sequence=3, kind="step", name="a", status="success", attempt=1, author="ann", position=0)],
         next=NextStep(position=1, attempt=1, queue="ims", step="b"),
+        plan=walk.plan.fingerprint,
     )
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orchestrator.engine.decide import decide
 from orchestrator.engine.decision import Decision, Entry
-from orchestrator.engine.events import Event, Failure, Stamp, Started, StepFailed, StepSucceeded
+from orchestrator.engine.events import Event, Failure, PlanChanged, Stamp, Started, StepFailed, StepSucceeded
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.types import ProcessStatus
@@ -67,6 +67,7 @@ class Walk:
         self.process = blank()
         self.entries: list[Entry] = []
         self.decision = Decision(self.process, ())
+        self.before: Plan | None = None
 
     def apply(self, event: Event, stamp: Stamp = STAMP) -> Decision:
         self.decision = decide(self.plan, self.process, event, stamp)
@@ -95,7 +96,12 @@ class Walk:
 
     def change_code(self, *items: Step | Block | StepList) -> Walk:
         """From here on the workflow's code is another."""
-        self.plan = plan_of(*items)
+        self.before, self.plan = self.plan, plan_of(*items)
+        return self
+
+    def move(self) -> Walk:
+        """Move the process to the plan of the changed code, as a program that has the registered plan does."""
+        self.apply(PlanChanged(None if self.before is None else self.before.outline, 2))
         return self
 
     @property

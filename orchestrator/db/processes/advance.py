@@ -65,6 +65,7 @@ _DECISION = {
     "claimed_by": "uuid",
     "claimed_at": "timestamptz",
     "assignee": "text",
+    "plan": "text",
 }
 _ENTRY = {
     "process_id": "uuid",
@@ -102,7 +103,7 @@ WITH d AS (
            state = CASE WHEN d.removed IS NULL THEN p.state || d.delta::jsonb
                         ELSE (p.state || d.delta::jsonb) - {_strings("d.removed")} END,
            sequence = d.sequence, failures = d.failures, lost = d.lost, interruptions = d.interruptions,
-           crashes = d.crashes, rewinds = d.rewinds, actor = d.actor, assignee = d.assignee,
+           crashes = d.crashes, rewinds = d.rewinds, actor = d.actor, assignee = d.assignee, plan = d.plan,
            claimed_by = NULL, claimed_at = NULL, dispatches = 0,
            due_at = statement_timestamp() + d.due_in * interval '1 second', wake_at = {wake_expression("d.status", "d.due_in")},
            announce_at = {_ANNOUNCE_AT},
@@ -240,6 +241,7 @@ def _row(one: Advance) -> tuple[object, ...]:
         None if one.claim is None else one.claim.consumer_id,
         None if one.claim is None else one.claim.claimed_at,
         process.assignee,
+        process.plan,
     )
 
 

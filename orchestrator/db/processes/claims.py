@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.plans import REGISTERED
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.db.session import Driver, DriverPool
@@ -25,9 +26,10 @@ UPDATE processes AS p
    SET attempt = p.attempt + 1, claimed_by = $1, claimed_at = now(), dispatches = 0,
        announced = GREATEST(p.announced, c.announced),
        announce_at = CASE WHEN GREATEST(p.announced, c.announced) < p.sequence THEN COALESCE(p.announce_at, {ANNOUNCE_SOON}) END
-  FROM unnest($2::uuid[], $3::int[], $4::int[], $5::int[]) AS c(process_id, position, attempt, announced)
+  FROM unnest($2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[]) AS c(process_id, position, attempt, announced, plan)
  WHERE p.process_id = c.process_id AND p.status = 'running' AND p.position = c.position AND p.attempt = c.attempt
    AND p.claimed_by IS NULL
+   AND (p.plan = c.plan OR (p.plan IS NULL AND c.plan = COALESCE({REGISTERED}, c.plan)))
    AND NOT {IS_PAUSED}
    AND EXISTS (SELECT FROM consumers WHERE consumer_id = $1)
 RETURNING {COLUMNS}, p.claimed_at, set_config('synchronous_commit', 'off', true)
@@ -36,11 +38,10 @@ RETURNING {COLUMNS}, p.claimed_at, set_config('synchronous_commit', 'off', true)
 _LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
 _LOAD = f"{_LIST} AND p.process_id = $2 AND p.attempt = $3"
 _TIMES = "SELECT process_id, claimed_at FROM processes WHERE status = 'running' AND claimed_by = $1"
-_HAS_MOVED_ON = """
-SELECT EXISTS (SELECT FROM processes
-                WHERE process_id = $1 AND status = 'running' AND claimed_by IS NULL
-                  AND (position <> $2::int OR attempt <> $3::int))
-"""
+_READ_STANDING = f"""
+SELECT p.position, p.attempt, p.plan, {REGISTERED} AS registered FROM processes AS p
+ WHERE p.process_id = $1 AND p.status = 'running' AND p.claimed_by IS NULL
+"""  # noqa: S608 - built from constants
 
 # Three times must have passed, all of them the limit in the consumer's own row: since its last heartbeat, since the claim (a
 # consumer that was frozen may claim before it beats again), and since this program can read heartbeats.
@@ -80,17 +81,41 @@ class LostClaim(Claim):
     silent_for: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A command, and the fingerprint of the plan by which this consumer would run its step."""
+
+    command: StepCommand
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a process stands that is running, and claimed by no one.
+
+    Args:
+        plan: the fingerprint of its plan; ``None`` in a row that an older engine has stored.
+        registered: the fingerprint of the registered plan of its workflow.
+    """
+
+    position: int
+    attempt: int
+    plan: str | None
+    registered: str | None
+
+
 async def claim_many(
-    connection: Driver, commands: Sequence[StepCommand], *, consumer_id: UUID, consumer: str
+    connection: Driver, wanted: Sequence[Wanted], *, consumer_id: UUID, consumer: str
 ) -> list[Claim | None]:
     """Fence the steps of these commands: raise their attempts and mark who runs them, all in one statement.
 
     Returns:
-        For each command a claim, or ``None`` when the command is stale or the engine is paused. Of two commands for
-        one step the first gets it.
+        For each command a claim, or ``None`` when the command is stale, the engine is paused, or the process has another
+        plan. Of two commands for one step the first gets it.
     """
     # In one order everywhere, so that two consumers that want the same steps cannot deadlock.
-    ordered = sorted(commands, key=lambda one: one.process_id)
+    by_process = sorted(wanted, key=lambda one: one.command.process_id)
+    ordered = [one.command for one in by_process]
     rows = await connection.fetch(
         _CLAIM,
         consumer_id,
@@ -98,10 +123,11 @@ async def claim_many(
         [one.position for one in ordered],
         [one.attempt for one in ordered],
         [one.announced for one in ordered],
+        [one.plan for one in by_process],
     )
     found = {row["process_id"]: Claim(build_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows}
     claims: list[Claim | None] = []
-    for one in commands:
+    for one in (each.command for each in wanted):
         claimed = found.get(one.process_id)
         # The row was claimed for one command; another for the same process may have asked for another attempt.
         fits = (
@@ -133,9 +159,10 @@ async def list_claim_times(connection: Driver, consumer_id: UUID) -> dict[UUID, 
     return {row["process_id"]: row["claimed_at"] for row in rows}
 
 
-async def has_moved_on(pool: DriverPool, process_id: UUID, position: int, attempt: int) -> bool:
-    """Return whether a process is running, unclaimed, and past the step and attempt of a command that has become stale."""
-    return bool(await pool.fetchval(_HAS_MOVED_ON, process_id, position, attempt))
+async def read_standing(pool: DriverPool, process_id: UUID) -> Standing | None:
+    """Return where a process stands whose step could not be claimed; ``None`` when no consumer is to run it now."""
+    row = await pool.fetchrow(_READ_STANDING, process_id)
+    return None if row is None else Standing(**row)
 
 
 async def lock_lost_claims(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -15,14 +16,16 @@ from orchestrator.engine.process import Process
 MAX_INTERVAL = 600.0
 """Seconds between two publications of the same command, at most."""
 
+# What a program may not move is left as it is, due for others, not postponed: else two programs might take turns at postponing.
+_IS_ITS_OWN = "(plan = ANY(:plans) OR workflow = ANY(:current))"
 _FIND = text(
-    """
-    (SELECT process_id, workflow, step, status, 0::float8 AS waited FROM processes
-      WHERE wake_at <= now() ORDER BY wake_at LIMIT :batch)
+    f"""
+    (SELECT process_id, workflow, step, plan, status, 0::float8 AS waited FROM processes
+      WHERE wake_at <= now() AND {_IS_ITS_OWN} ORDER BY wake_at LIMIT :batch)
     UNION ALL
-    (SELECT process_id, workflow, step, status, EXTRACT(EPOCH FROM now() - updated_at)::float8 FROM processes
-      WHERE status = 'running' AND claimed_by IS NULL AND due_at <= now() LIMIT :batch)
-    """
+    (SELECT process_id, workflow, step, plan, status, EXTRACT(EPOCH FROM now() - updated_at)::float8 FROM processes
+      WHERE status = 'running' AND claimed_by IS NULL AND due_at <= now() AND {_IS_ITS_OWN} LIMIT :batch)
+    """  # noqa: S608 - built from constants
 )
 
 # Moving due_at on takes a process for this round, so that no other coordinator takes it as well. The interval doubles with
@@ -97,6 +100,7 @@ class Due:
     process_id: UUID
     workflow: str
     step: str | None
+    plan: str | None
     status: str
     waited: float
 
@@ -109,9 +113,14 @@ async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled |
     return Scheduled(build_process(row), row["due_at"], row["is_claimed"], row["dispatches"])
 
 
-async def find_due(session: AsyncSession, batch: int) -> list[Due]:
-    """Return processes that are due, without taking them."""
-    rows = await session.execute(_FIND, {"batch": batch})
+async def find_due(session: AsyncSession, batch: int, plans: Sequence[str], current: Sequence[str]) -> list[Due]:
+    """Return processes that are due, without taking them.
+
+    Args:
+        plans: the fingerprints of the program's plans.
+        current: the workflows whose registered plan it has: it may move all their processes.
+    """
+    rows = await session.execute(_FIND, {"batch": batch, "plans": list(plans), "current": list(current)})
     return [Due(*row) for row in rows]
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
+from orchestrator.db.plans import REGISTERED
 from orchestrator.db.processes.advance import build_log_row, wake_expression
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.session import get_driver, to_jsonb
@@ -19,8 +20,9 @@ from orchestrator.engine.decide import Decision
 _START_FACTS = text(
     f"""
     SELECT (SELECT workflow_id FROM workflows WHERE name = :workflow AND deleted_at IS NULL) AS workflow_id,
-           {IS_PAUSED} AS paused, p.process_id, p.request_digest
-      FROM (SELECT 1) AS one LEFT JOIN processes p ON p.request_key = :key
+           {IS_PAUSED} AS paused, o.process_id, o.request_digest, {REGISTERED} AS registered,
+           EXISTS (SELECT FROM workflow_plans WHERE workflow = :workflow AND fingerprint = :plan) AS knows_plan
+      FROM (SELECT CAST(:workflow AS text) AS workflow) AS p LEFT JOIN processes o ON o.request_key = :key
     """  # noqa: S608 - built from constants
 )
 
@@ -28,10 +30,10 @@ _INSERT = f"""
 WITH made AS (
     INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at,
                            announce_at, workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt,
-                           failures, lost, rewinds, assignee)
+                           failures, lost, rewinds, assignee, plan)
     VALUES ($1, $2, $3, $4, $5::text, $6::text::jsonb, $7, $8, now() + $9::float8 * interval '1 second',
             {wake_expression("$5", "$9")}, CASE WHEN $5::text <> 'running' THEN {ANNOUNCE_SOON} END,
-            $10, $11, $12, $13, $14, $15, 0, 0, 0, 0, $28)
+            $10, $11, $12, $13, $14, $15, 0, 0, 0, 0, $28, $29)
     ON CONFLICT (request_key) DO NOTHING
     RETURNING process_id
 ), logged AS (
@@ -49,18 +51,29 @@ SELECT now() FROM made
 
 @dataclass(frozen=True, slots=True)
 class StartFacts:
-    """What the database knows before a start: the workflow's row, whether the engine is paused, and which process has the key."""
+    """What the database knows before a start: the workflow's row, whether the engine is paused, and which process has the key.
+
+    Args:
+        registered: the fingerprint of the workflow's registered plan.
+        knows_plan: whether any program has registered the plan of the one that asks.
+    """
 
     workflow_id: UUID | None
     paused: bool
     process_id: UUID | None
     request_digest: bytes | None
+    registered: str | None
+    knows_plan: bool
 
 
-async def read_start_facts(session: AsyncSession, workflow: str, request_key: str | None) -> StartFacts:
-    """Return all that a start needs to know, in one round trip."""
-    row = (await session.execute(_START_FACTS, {"workflow": workflow, "key": request_key})).one()
-    return StartFacts(row.workflow_id, bool(row.paused), row.process_id, row.request_digest)
+async def read_start_facts(
+    session: AsyncSession, workflow: str, request_key: str | None, plan: str | None = None
+) -> StartFacts:
+    """Return all that a start needs to know, in one round trip; ``plan`` is the fingerprint that the program has."""
+    row = (await session.execute(_START_FACTS, {"workflow": workflow, "key": request_key, "plan": plan})).one()
+    return StartFacts(
+        row.workflow_id, bool(row.paused), row.process_id, row.request_digest, row.registered, row.knows_plan
+    )
 
 
 async def insert_process(
@@ -99,6 +112,7 @@ async def insert_process(
         request_digest,
         *map(list, zip(*(build_log_row(process.process_id, entry)[1:] for entry in decision.entries), strict=True)),
         process.assignee,
+        process.plan,
     )
     if at is not None and decision.callback is not None:
         await change_callback(connection, process.process_id, decision.callback)

@@ -14,7 +14,7 @@ from orchestrator.errors import NotFoundError
 from orchestrator.types import ProcessStatus
 
 COLUMNS = """p.process_id, p.workflow, p.status, p.position, p.step, p.entered, p.attempt, p.sequence, p.failures, p.lost,
-          p.interruptions, p.crashes, p.rewinds, p.state::text AS state, p.started_by, p.actor, p.assignee"""
+          p.interruptions, p.crashes, p.rewinds, p.state::text AS state, p.started_by, p.actor, p.assignee, p.plan"""
 """SQL: the columns of ``processes AS p`` from which :func:`build_process` builds a process."""
 
 _LOAD = f"SELECT {COLUMNS} FROM processes AS p WHERE p.process_id = :process_id"  # noqa: S608 - built from constants
@@ -54,6 +54,7 @@ def build_process(row: RowByName) -> Process:
         started_by=row["started_by"],
         actor=row["actor"],
         assignee=row["assignee"],
+        plan=row["plan"],
     )
 
 

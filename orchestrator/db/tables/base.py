@@ -31,6 +31,7 @@ class Base(DeclarativeBase):
         UUID: PG_UUID(as_uuid=True),
         datetime: TIMESTAMP(timezone=True),
         dict[str, Any]: JSONB(),
+        list[dict[str, Any]]: JSONB(),
         list[str]: ARRAY(Text()),
     }
 

@@ -44,6 +44,23 @@ class WorkflowRow(Base):
     deleted_at: Mapped[datetime | None]
 
 
+class PlanRow(Base):
+    """A plan of a workflow that a program has registered, or an operator has activated again. Append-only.
+
+    The one with the highest number is the registered plan: only programs that have it move processes to it. ``steps`` is what the
+    fingerprint is made of.
+    """
+
+    __tablename__ = "workflow_plans"
+
+    workflow: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    fingerprint: Mapped[str]
+    steps: Mapped[list[dict[str, Any]]]
+    registered_by: Mapped[str]
+    registered_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class ProcessRow(Base):
     """One run of a workflow: the truth about where it stands.
 
@@ -56,6 +73,7 @@ class ProcessRow(Base):
         announce_at: when a coordinator must publish the events after ``announced``; ``NULL`` while that goes by itself.
         dispatches: how often the present command was published again, for growing intervals; at least 1 once it was dropped.
         announced: up to which log entry the broker has confirmed the events, without a gap.
+        plan: the fingerprint of the plan that decides what is next; ``NULL`` when an older engine has stored the row.
         request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
     """
 
@@ -93,6 +111,7 @@ class ProcessRow(Base):
     started_by: Mapped[str]
     actor: Mapped[str]
     assignee: Mapped[str] = mapped_column(server_default="SYSTEM")
+    plan: Mapped[str | None]
     request_key: Mapped[str | None] = mapped_column(unique=True)
     request_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
     claimed_by: Mapped[UUID | None]

@@ -1,0 +1,192 @@
+"""A decision in the making: the next process, its log entries and what must be done, as they are found one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.engine.decision import (
+    CallbackChange,
+    CloseCallback,
+    Decision,
+    Dispatch,
+    Entry,
+    EntryKind,
+    OpenCallback,
+    ParkCallback,
+)
+from orchestrator.engine.events import Failure, Stamp
+from orchestrator.engine.plan import Leaf, Plan
+from orchestrator.engine.process import SYSTEM, Process
+from orchestrator.errors import UnreadableStateError
+from orchestrator.text import format_error, format_traceback, shorten
+from orchestrator.types import ProcessStatus, State, StepStatus
+from orchestrator.workflow import StepKind
+
+UNTRIED = {"failures": 0, "lost": 0, "interruptions": 0, "crashes": 0}
+"""The counters of a step that has not been tried yet."""
+
+NOC = "NOC"
+"""The assignee of a task that has found a subscription to be different from what the network has."""
+
+
+class Draft:
+    """A decision in the making. It lives for one call of :func:`decide` and never leaves it."""
+
+    def __init__(self, plan: Plan, process: Process, stamp: Stamp) -> None:
+        self.plan, self.before, self.process, self.stamp = plan, process, process, stamp
+        self.entries: list[Entry] = []
+        self.dispatch: Dispatch | None = None
+        self.callback: CallbackChange | None = None
+        self.retry_in: float | None = None
+
+    def change(self, **changes: object) -> None:
+        self.process = replace(self.process, **changes)  # type: ignore[arg-type]  # dataclasses.replace takes them by name
+
+    def log(self, entry: Entry) -> None:
+        state = {**self.process.state, **entry.delta}
+        for key in entry.removed:
+            state.pop(key, None)
+        gone = {*entry.delta, *entry.removed}
+        unreadable = {key: why for key, why in self.process.unreadable.items() if key not in gone}
+        self.change(sequence=entry.sequence, state=state, unreadable=unreadable)
+        self.entries.append(entry)
+
+    def log_step(
+        self,
+        leaf: Leaf,
+        status: StepStatus,
+        *,
+        delta: State | None = None,
+        failure: Failure | None = None,
+        note: str | None = None,
+        ran: bool = False,
+    ) -> None:
+        process = self.process
+        self.log(
+            Entry(
+                sequence=process.sequence + 1,
+                kind=EntryKind.STEP,
+                name=leaf.step.name,
+                status=status,
+                attempt=process.attempt,
+                author=process.actor,
+                position=leaf.position,
+                delta=delta or {},
+                failure=failure,
+                note=note,
+                ran=ran,
+            )
+        )
+
+    def log_process(
+        self,
+        name: str,
+        *,
+        delta: State | None = None,
+        removed: tuple[str, ...] = (),
+        note: str | None = None,
+        failure: Failure | None = None,
+        author: str | None = None,
+    ) -> None:
+        process = self.process
+        self.log(
+            Entry(
+                sequence=process.sequence + 1,
+                kind=EntryKind.PROCESS,
+                name=name,
+                status=process.status,
+                attempt=process.attempt,
+                author=author or process.actor,
+                delta=delta or {},
+                removed=removed,
+                note=note,
+                failure=failure,
+            )
+        )
+
+    def arrive(self, position: int) -> None:
+        """Move to ``position`` and on, past markers and skipped steps, until something must run, wait or end."""
+        while position < len(self.plan):
+            leaf = self.plan.leaves[position]
+            self.change(position=position, step=leaf.step.name, entered=False, **UNTRIED)
+            try:
+                self.process.require_readable()
+                end = leaf.find_refusal(self.process.state)
+            except UnreadableStateError as error:
+                self.fail(leaf, Failure(type(error).__name__, str(error)))
+                return
+            except (Exception, SystemExit) as error:
+                # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
+                # same. A retry asks it again, because the position was not entered.
+                message = shorten(f"the condition of this step raised {format_error(error)}")
+                self.fail(leaf, Failure(type(error).__name__, message, shorten(format_traceback(error))))
+                return
+            if end is not None:
+                for skipped in self.plan.leaves[position:end]:
+                    self.log_step(skipped, StepStatus.SKIPPED)
+                position = end
+                continue
+            self.change(entered=True)
+            if not self.enter(leaf):
+                return
+            position += 1
+        self.change(position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, **UNTRIED)
+
+    def enter(self, leaf: Leaf) -> bool:
+        """Begin the step at ``leaf``, whose conditions agree; whether it is a marker, and so over already."""
+        match leaf.step.kind:
+            case StepKind.START | StepKind.DONE:
+                self.log_step(leaf, StepStatus.COMPLETE if leaf.step.kind is StepKind.DONE else StepStatus.SUCCESS)
+                return True
+            case StepKind.INPUT:
+                self.log_step(leaf, StepStatus.SUSPEND, note=f"waits for input from {leaf.step.assignee}")
+                self.change(status=ProcessStatus.SUSPENDED, assignee=leaf.step.assignee)
+            case StepKind.AWAIT:
+                self.log_step(leaf, StepStatus.AWAITING_CALLBACK)
+                self.change(status=ProcessStatus.AWAITING_CALLBACK)
+                self.callback = ParkCallback()
+            case StepKind.RUN | StepKind.ACTION:
+                self.run(leaf)
+        return False
+
+    def run(self, leaf: Leaf) -> None:
+        """Have the step at ``leaf`` executed."""
+        if leaf.step.kind is StepKind.ACTION:
+            assert leaf.step.callback is not None  # noqa: S101 - an ACTION leaf always has terms
+            waiting = self.plan.leaves[leaf.position + 1]
+            timeout = leaf.step.callback.timeout
+            self.callback = OpenCallback(waiting.position, waiting.step.name, self.stamp.token, timeout)
+        self.change(status=ProcessStatus.RUNNING)
+        self.command(leaf)
+
+    def command(self, leaf: Leaf) -> None:
+        self.dispatch = Dispatch(leaf.position, self.process.attempt, leaf.queue, leaf.step.name, self.process.lost)
+
+    def resume(self, actor: str, name: str) -> None:
+        """Run the present step again, with its conditions decided and its callback token unchanged."""
+        leaf = self.plan.locate(self.process)
+        self.change(status=ProcessStatus.RUNNING, actor=actor, position=leaf.position)
+        self.log_process(name)
+        self.command(leaf)
+
+    def fail(self, leaf: Leaf | None, failure: Failure, *, note: str | None = None, ran: bool = False) -> None:
+        if leaf is not None:
+            self.log_step(leaf, StepStatus.FAILED, failure=failure, note=note, ran=ran)
+            if leaf.step.kind is StepKind.ACTION:
+                # Whatever the lost job may still answer, the retry will start another one.
+                self.callback = CloseCallback("superseded")
+        self.change(status=failure.status)
+        if leaf is None:
+            self.log_process("failed", failure=failure)
+
+    def decision(self) -> Decision:
+        if self.process.status is ProcessStatus.INCONSISTENT_DATA:
+            self.change(assignee=NOC)
+        elif self.process.status is not ProcessStatus.SUSPENDED:
+            self.change(assignee=SYSTEM)
+        # Each change of status is an entry of its own, so that every entry is exactly one event for the outside.
+        last = next((e for e in reversed(self.entries) if e.kind is EntryKind.PROCESS), None)
+        shown = last.status if last is not None else self.before.status
+        if self.process.status != shown:
+            self.log_process(self.process.status.value.replace("_", " "))
+        return Decision(self.process, tuple(self.entries), self.dispatch, self.callback, self.retry_in)
