@@ -44,7 +44,7 @@ SUSPECT_PAUSE = 10.0
 
 
 def make_claims(database: Database, heartbeat: Heartbeat) -> Batcher[StepCommand, Claim | None]:
-    """Return what claims the step of a command for this consumer; ``None`` for a stale command, or another plan than this program's."""
+    """Return what claims the step of a command for this consumer; ``None`` when it is stale or the process has another plan."""
 
     async def claim(commands: list[StepCommand]) -> list[Claim | None]:
         wanted = [Wanted(one, plan_of(one.workflow).fingerprint) for one in commands]
