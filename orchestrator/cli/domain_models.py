@@ -12,7 +12,7 @@ from orchestrator.cli.options import AsJson, check_text
 from orchestrator.cli.output import clean
 from orchestrator.db.registration.autogenerate import diff_catalogues
 from orchestrator.db.registration.catalogue import Catalogue, read_catalogue
-from orchestrator.db.registration.usage import count_usage
+from orchestrator.db.registration.usage import count_usage, read_values
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
 from orchestrator.errors import ConfigurationError
 from orchestrator.services.model_catalogue import (
@@ -23,6 +23,7 @@ from orchestrator.services.model_catalogue import (
     plan_catalogue,
 )
 from orchestrator.services.model_drift import Finding, find_drift
+from orchestrator.services.unfit_values import UnfitValues
 
 _OPTION = "--fixed-input"
 _DRIFT = "These models cannot load all subscriptions that there are. Complete the calls that fit, and remove their #:"
@@ -77,11 +78,15 @@ def migrate_domain_models(
                         " has products: name the modules with the models"
                     )
                 usage = await count_usage(session)
-        wanted, problems = build_catalogue(definitions, stored, given)
-        if problems:
-            raise typer.BadParameter("; ".join(problems), param_hint=_OPTION)
-        plan = plan_catalogue(stored, wanted, usage, drop_values=drop_values)
-        drift = find_drift(definitions, stored, usage, plan.dropped)
+            wanted, problems = build_catalogue(definitions, stored, given)
+            if problems:
+                raise typer.BadParameter("; ".join(problems), param_hint=_OPTION)
+            plan = plan_catalogue(stored, wanted, usage, drop_values=drop_values)
+            unfit = UnfitValues(definitions, plan.dropped)
+            async with database.transaction() as session:
+                async for value in read_values(session):
+                    unfit.add(value)
+        drift = [*find_drift(definitions, stored, usage, plan.dropped), *unfit.list_findings()]
         _write(context, message, stored, plan, drift)
         return REFUSED if drift else 0
 

@@ -103,7 +103,8 @@ class _Model:
                 yield status.value, cls, count
 
 
-def _write_call(helper: str, *arguments: str) -> str:
+def write_call(helper: str, *arguments: str) -> str:
+    """Return the call of a helper for migrations."""
     return f"{helper}({', '.join(['op.get_bind()', *arguments])})"
 
 
@@ -118,8 +119,8 @@ def _find_products_without_model(
                 f"the product {name}",
                 "the code has no model for it, but subscriptions of it have not ended",
                 living,
-                (_write_call("rename_product", repr(name), "'…'"),),
-                f"put the model back until the last has ended, and {_write_call('retire_product', repr(name))}",
+                (write_call("rename_product", repr(name), "'…'"),),
+                f"put the model back until the last has ended, and {write_call('retire_product', repr(name))}",
             )
 
 
@@ -137,8 +138,8 @@ def _check_fields(model: _Model, usage: Usage) -> Iterator[Finding]:
             f"the code has no such field, but blocks stand there: {', '.join(blocks)}",
             sum(one.count for one in filled[name]),
             (
-                _write_call("rename_block_field", repr(name), "'…'", model.owner),
-                _write_call("drop_block_field", repr(name), model.owner, "values='drop'"),
+                write_call("rename_block_field", repr(name), "'…'", model.owner),
+                write_call("drop_block_field", repr(name), model.owner, "values='drop'"),
             ),
         )
     for name in fields:
@@ -165,7 +166,7 @@ def _check_blocks(model: _Model, name: str, filled: Iterable[FilledField]) -> It
             model.field(name),
             f"the code expects {expected}, but blocks {block} stand there",
             count,
-            (_write_call("rename_product_block", repr(block), "'…'"),),
+            (write_call("rename_product_block", repr(block), "'…'"),),
             "a workflow that takes them out while the code still knows them",
         )
     for limit, count in sorted(crowded.items()):
@@ -202,7 +203,7 @@ def _find_unknown_values(
                 f"the resource type {name} of {block}",
                 "the code has no such value, but subscriptions hold some",
                 usage.count_values(block, name),
-                (_write_call("rename_resource_type", repr(name), "'…'", f"block={block!r}"),),
+                (write_call("rename_resource_type", repr(name), "'…'", f"block={block!r}"),),
                 "--drop-values",
             )
 
@@ -220,7 +221,7 @@ def _find_missing_values(model: _Model, block: str, usage: Usage) -> Iterator[Fi
                 f"the resource type {name} of {block}",
                 f"{cls_name} needs a value, but there is none",
                 count,
-                (_write_call("fill_values", repr(block), f"{{{name!r}: …}}"),),
+                (write_call("fill_values", repr(block), f"{{{name!r}: …}}"),),
             )
 
 

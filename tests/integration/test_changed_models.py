@@ -71,6 +71,47 @@ async def test_a_value_that_has_become_mandatory_is_missed_until_it_is_filled_in
     assert "nothing to do" in cli("db", "migrate-domain-models").stdout
 
 
+async def test_values_that_a_stricter_class_cannot_load_are_listed_with_the_call_that_replaces_them(
+    cli: Cli, database: Database
+) -> None:
+    """The error sends people to this command, which has said that there was nothing to do."""
+    migrate(cli, *ROLES)
+    subscriptions = [
+        (await subscribe(database, "Node P", "Node", {"node_name": name}, field="node"))[0]
+        for name in ("ams", "AMS", "AMS")
+    ]
+    strict = MODELS.replace("    node_name: str\n", '    node_name: Annotated[str, Field(pattern="^[a-z]+$")]\n')
+    (cli.folder / "flows.py").write_text(strict)
+    assert "migrate-domain-models" in _load(cli, str(subscriptions[1]), code=1)
+    done = cli("db", "migrate-domain-models", code=1)
+    call = "replace_value(op.get_bind(), 'Node', 'node_name', 'AMS', …)"
+    assert "nothing to write: the database has the products and blocks of the code" in done.stdout
+    assert (
+        "the resource type node_name of Node: NodeBlock cannot load \"AMS\": String should match pattern '^[a-z]+$' (2):"
+        f" {call}"
+    ) in done.stdout
+    assert "from orchestrator.db.registration import replace_value" in done.stdout
+    write_revision(cli, call.replace("…", "'ams'"), "pass")
+    cli("db", "upgrade")
+    assert "nothing to do" in cli("db", "migrate-domain-models").stdout
+    assert "node_name='ams'" in _load(cli, str(subscriptions[1]))
+    history = cli("subscriptions", "history", str(subscriptions[1])).stdout
+    assert "a migration has replaced a value of the resource type node_name" in history
+
+
+def _load(cli: Cli, subscription: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, subscription],
+        cwd=cli.folder,
+        env=cli.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
 RENAMED = MODELS.replace("    ports: list[", "    members: list[")
 LOAD = """
 import asyncio, sys
@@ -101,16 +142,7 @@ async def test_a_field_of_blocks_that_has_another_name_is_reported_and_fixed(cli
         )
 
     def loaded(code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", LOAD, str(subscription)],
-            cwd=cli.folder,
-            env=cli.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout + done.stderr
+        return _load(cli, str(subscription), code)
 
     assert "ports=[PortBlock(" in loaded()
     assert "nothing to do" in cli("db", "migrate-domain-models").stdout

@@ -223,6 +223,37 @@ async def test_wrong_values_are_overwritten_only_when_that_is_said(migration: Mi
     assert await migration.rows("SELECT DISTINCT resources FROM subscription_instances") == [('{"ims_id": 0}',)]
 
 
+async def test_one_wrong_value_is_replaced_wherever_it_is(migration: Migration) -> None:
+    """Other values, and what other blocks have under that name, stay."""
+    wrong, (node,) = await subscribe(migration, "Node P", {"Node": {"ims_id": "ground", "node_name": "ground"}})
+    right, _ = await subscribe(migration, "Node P", {"Node": {"ims_id": 0}, "Port": {"speed": "ground"}})
+    await migration(lambda c: register.replace_value(c, "Node", "ims_id", "ground", 7))
+    assert await _history(migration, wrong) == [
+        (
+            2,
+            "migration",
+            {f"{node}.ims_id": ["ground", 7]},
+            "a migration has replaced a value of the resource type ims_id",
+        )
+    ]
+    assert await _history(migration, right) == []
+    for call, why in (
+        (
+            lambda c: register.replace_value(c, "Node", "colour", 1, 2),
+            "the product block 'Node' has no resource type 'colour'",
+        ),
+        (
+            lambda c: register.replace_value(c, "Node", "ims_id", 1, None),
+            "a value of 'ims_id' in 'Node' cannot be replaced with",
+        ),
+        (
+            lambda c: register.replace_value(c, "Node", "ims_id", 1, "\0"),
+            "the value for 'ims_id' cannot be stored as JSON: ",
+        ),
+    ):
+        assert (await migration.refused(call)).startswith(why)
+
+
 async def _history(migration: Migration, subscription: UUID) -> list[tuple[Any, ...]]:
     """What migrations have changed."""
     rows = await migration.rows(

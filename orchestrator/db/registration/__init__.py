@@ -20,6 +20,7 @@ from orchestrator.db.registration.blocks import (
     remove_resource_types,
     rename_product_block,
     rename_resource_type,
+    replace_value,
 )
 from orchestrator.db.registration.products import (
     add_product_blocks,
@@ -69,6 +70,7 @@ __all__ = [
     "rename_product",
     "rename_product_block",
     "rename_resource_type",
+    "replace_value",
     "retire_product",
     "set_fixed_inputs",
     "unlink_workflow",

@@ -27,6 +27,7 @@ from orchestrator.db.registration.resource_values import (
     drop_values,
     fill_missing,
     rename_values,
+    replace_stored,
 )
 from orchestrator.db.tables import (
     ProductBlockRelationRow,
@@ -219,6 +220,28 @@ def fill_values(connection: Connection, block: str, values: Mapping[str, JSON], 
         if value is None:
             raise ConfigurationError(f"a missing value of {name!r} in {block!r} cannot be filled with nothing")
         fill_missing(connection, identity, name, value, overwrite=overwrite)
+
+
+def replace_value(connection: Connection, block: str, resource_type: str, old: JSON, new: JSON) -> None:
+    """Give blocks in subscriptions that have a value another one, for example when the model has become stricter.
+
+    As with :func:`fill_values`, that the new value fits shows when a subscription is loaded.
+
+    Args:
+        connection: ``op.get_bind()`` in a migration.
+        block: the name of the block.
+        resource_type: the name of the value.
+        old: the value that is replaced.
+        new: the value that they get.
+
+    Raises:
+        ConfigurationError: the block is not known or lacks the resource type.
+    """
+    identity = find_id(connection, BLOCK, block)
+    _require_held(connection, identity, block, [resource_type])
+    if new is None:
+        raise ConfigurationError(f"a value of {resource_type!r} in {block!r} cannot be replaced with nothing")
+    replace_stored(connection, identity, resource_type, old, new)
 
 
 def add_block_relations(connection: Connection, block: str, depends_on: Iterable[str]) -> None:

@@ -39,6 +39,7 @@ WITH RECURSIVE changed AS (
            CROSS JOIN unnest(ARRAY[CAST(:name AS text), CAST(:new_name AS text)]) AS name
 )
 """  # noqa: S608 - built from constants
+_WITH_VALUE = "i.resources || jsonb_build_object(CAST(:name AS text), CAST(:value AS jsonb))"
 _WITHOUT = "i.resources - CAST(:name AS text)"
 
 
@@ -80,19 +81,42 @@ def fill_missing(connection: Connection, block: UUID, name: str, value: JSON, *,
     Raises:
         ConfigurationError: the value cannot be stored as JSON.
     """
-    try:
-        store_and_read(value, within=1)
-    except ValueError as error:
-        raise ConfigurationError(f"the value for {name!r} cannot be stored as JSON: {error}") from error
+    _check_storable(name, value)
     _change(
         connection,
         [block],
         f"a migration has filled in the resource type {name}",
-        "i.resources || jsonb_build_object(CAST(:name AS text), CAST(:value AS jsonb))",
+        _WITH_VALUE,
         "i.resources -> :name IS DISTINCT FROM CAST(:value AS jsonb)" if overwrite else "i.resources ->> :name IS NULL",
         name=name,
         value=to_json(value).decode(),
     )
+
+
+def replace_stored(connection: Connection, block: UUID, name: str, old: JSON, new: JSON) -> None:
+    """Give the blocks of a kind that have a value another one.
+
+    Raises:
+        ConfigurationError: the new value cannot be stored as JSON.
+    """
+    _check_storable(name, new)
+    _change(
+        connection,
+        [block],
+        f"a migration has replaced a value of the resource type {name}",
+        _WITH_VALUE,
+        "i.resources -> :name = CAST(:old AS jsonb)",
+        name=name,
+        value=to_json(new).decode(),
+        old=to_json(old).decode(),
+    )
+
+
+def _check_storable(name: str, value: JSON) -> None:
+    try:
+        store_and_read(value, within=1)
+    except ValueError as error:
+        raise ConfigurationError(f"the value for {name!r} cannot be stored as JSON: {error}") from error
 
 
 def _change(

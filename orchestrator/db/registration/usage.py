@@ -1,11 +1,11 @@
 """Count what subscriptions have: how many there are of each kind, and which fields are filled in.
 
-So many rows as there are kinds of things, however many subscriptions there are.
+So many rows as there are kinds of things, however many subscriptions there are; different values apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import text
@@ -28,6 +28,15 @@ _VALUES = text(
            CROSS JOIN LATERAL jsonb_each(i.resources) v
      WHERE jsonb_typeof(v.value) <> 'null'
      GROUP BY b.name, s.status, v.key
+    """
+)
+_DIFFERENT_VALUES = text(
+    """
+    SELECT b.name, s.status, v.key, v.value::text, count(*)
+      FROM subscription_instances i JOIN product_blocks b USING (product_block_id) JOIN subscriptions s USING (subscription_id)
+           CROSS JOIN LATERAL jsonb_each(i.resources) v
+     WHERE jsonb_typeof(v.value) <> 'null'
+     GROUP BY b.name, s.status, v.key, v.value
     """
 )
 _FIELDS = text(
@@ -78,6 +87,22 @@ class FilledField:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredValue:
+    """A value that so many blocks of one kind have, in subscriptions of one status.
+
+    Args:
+        name: of the resource type.
+        written: as JSON.
+    """
+
+    block: str
+    status: str
+    name: str
+    written: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What subscriptions have.
 
@@ -116,3 +141,9 @@ async def count_usage(session: AsyncSession) -> Usage:
         for of_product, name, status, place, blocks, length, count in await session.execute(_FIELDS)
     ]
     return Usage(totals, values, fields)
+
+
+async def read_values(session: AsyncSession) -> AsyncIterator[StoredValue]:
+    """Yield each different value that blocks have. There may be as many as there are blocks, so they are not held in memory."""
+    async for row in await session.stream(_DIFFERENT_VALUES):
+        yield StoredValue(*row)
