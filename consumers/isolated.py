@@ -154,9 +154,10 @@ def _log_outage(call: tenacity.RetryCallState) -> None:
 
 def main() -> None:
     """Run until the consumer at the other end of the connection ends this process."""
-    # Whoever stops the consumer may send its signals to all of its group; the consumer lets its children finish.
+    # Whoever stops the consumer may send its signals to all of its group; the consumer lets its children finish. With SIG_IGN
+    # the programs that steps start would ignore them as well.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore)
     connection = socket.socket(fileno=int(sys.argv[1]))
     # Programs that a step starts must not keep the connection open.
     connection.set_inheritable(False)
@@ -179,6 +180,10 @@ def _fail(consumer: Consumer, error: BaseException) -> None:
     logger.error("a child process ends by an error of its own", exc_info=error)
     consumer.send(Failed(error=format_error(error)))
     os._exit(1)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Handle a signal that is meant for the consumer."""
 
 
 async def _serve(settings: Settings, consumer: Consumer) -> None:

@@ -60,3 +60,31 @@ def test_steps_whose_consumer_is_killed_again_and_again_run_apart_and_none_is_fa
     notes = [one.note or "" for process_id in process_ids for one in engine.log(process_id, "attempt lost")]
     assert len(notes) >= 3 * len(process_ids)
     assert all("is presumed dead: it sent no heartbeat for" in one for one in notes), notes
+
+
+def test_a_suspect_is_aborted_and_given_back_like_any_other_step(installations: MakeInstallation) -> None:
+    """B8: an abort cancels it in its child process, which ends when the consumer drains."""
+    engine = installations(
+        ORCHESTRATOR_PRESUMED_DEAD_AFTER="2", ORCHESTRATOR_DRAIN_GRACE="0.5", ORCHESTRATOR_HEARTBEAT_INTERVAL="0.5"
+    )
+    engine.coordinator().ready()
+    consumer = engine.consumer().ready()
+    aborted, kept = engine.start("rests"), engine.start("rests")
+    for process_id in (aborted, kept):
+        engine.wait_for_note(process_id, "resting")
+    consumer.kill()
+    consumer = engine.consumer().ready()
+    for process_id in (aborted, kept):
+        engine.wait_for_note(process_id, "resting", 2)
+    child = engine.journal(kept, "resting")[-1]["pid"]
+    assert child != consumer.pid
+    engine.abort(aborted)
+    engine.wait_for_note(aborted, "cancelled")
+    assert consumer.stop() == 0
+    until(lambda: not Path(f"/proc/{child}").exists(), "the child ends with its consumer")
+    assert len(engine.log(kept, "given back")) == 1
+    engine.consumer().ready()
+    engine.open_gate("morning")
+    engine.wait_for(kept, "completed")
+    assert engine.status(aborted) == "aborted"
+    exactly_once(engine)

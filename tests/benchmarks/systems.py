@@ -257,7 +257,7 @@ async def _migrate(corner: Corner) -> None:
     try:
         await upgrade(database.engine, Path("there-is-none"))
         async with database.engine.begin() as connection:
-            for name in ("bench", "bench_sleeping"):
+            for name in ("bench", "bench_sleeping", "bench_resting", "bench_deadly", "bench_noop"):
                 await connection.run_sync(_register, name)
     finally:
         await database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 from sqlalchemy import text
@@ -27,7 +28,11 @@ def is_cut_off() -> StepList:
 @step("Rest")
 async def rest(process_id: UUID) -> None:
     note(process_id, "resting")
-    await wait_at("morning")
+    try:
+        await wait_at("morning")
+    except asyncio.CancelledError:
+        note(process_id, "cancelled")
+        raise
 
 
 @workflow("Rests until a gate is opened")
