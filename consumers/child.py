@@ -1,13 +1,12 @@
-"""A child process of a consumer, as the consumer sees it: it can be started, spoken to, and seen to end."""
+"""A child process of a consumer, as the consumer sees it: it can be spoken to, and seen to end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
-import sys
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 
 from consumers.pipe import (
@@ -25,7 +24,7 @@ from consumers.pipe import (
 )
 
 START_TIMEOUT = 120.0
-"""Seconds in which a child must have imported the workflows."""
+"""Seconds in which a process must have imported the workflows."""
 
 LAST_LINES = 0.5
 """Seconds in which the last lines of a child that has ended are read."""
@@ -35,42 +34,35 @@ END_TIMEOUT = 5.0
 
 
 class ChildError(Exception):
-    """A child process could not be started."""
+    """A child process could not be started, or has ended before it ran a step."""
 
 
 class ChildProcess:
-    """A running child. It ends when its connection is closed, so it never outlives its consumer."""
+    """A running child. It ends when its connection is closed, so it never outlives its consumer.
 
-    def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._process = process
+    Args:
+        end: its exit code once it has ended, negative for a signal; ``None`` when nothing has seen how it ended.
+    """
+
+    def __init__(
+        self, pid: int, end: asyncio.Future[int | None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.pid = pid
+        self._end = end
         self._reader = reader
         self._writer = writer
-        self._watching = asyncio.create_task(self._watch())
+        # A process that a step has forked may keep the connection open.
+        loop = asyncio.get_running_loop()
+        end.add_done_callback(lambda _: loop.call_later(LAST_LINES, writer.close))
 
     @classmethod
-    async def start(cls) -> ChildProcess:
-        """Start a child, and wait until it is ready.
+    async def connect(cls, pid: int, end: asyncio.Future[int | None], connection: socket.socket) -> ChildProcess:
+        """Return a child that has just been started, once it is ready.
 
         Raises:
             ChildError: it ended instead, or was not ready in time.
         """
-        ours, theirs = socket.socketpair()
-        try:
-            # A fresh interpreter: a fork of this one would have its event loop, its connections and half of its threads.
-            with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "consumers.isolated",
-                    str(theirs.fileno()),
-                    stdin=DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                )
-            reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-        except OSError as error:
-            ours.close()
-            raise ChildError(str(error)) from error
-        child = cls(process, reader, writer)
+        child = cls(pid, end, *await asyncio.open_connection(sock=connection, limit=LONGEST_LINE))
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await child._until_ready()
@@ -91,19 +83,6 @@ class ChildProcess:
         self.send(line)
         await self._until_ready()
 
-    async def _until_ready(self) -> None:
-        async for line in self.lines():
-            if isinstance(line, Ready):
-                return
-            if isinstance(line, Failed):
-                raise ChildError(line.error)
-        raise ChildError(f"it {await self.wait()}")
-
-    @property
-    def pid(self) -> int:
-        """The child's process id."""
-        return self._process.pid
-
     def send(self, line: Begin | Run | Cancel) -> None:
         """Send a line; nothing happens when the child has ended."""
         if not self._writer.is_closing():
@@ -115,35 +94,40 @@ class ChildProcess:
             while line := await self._reader.readline():
                 yield from_child.validate_json(line)
 
-    async def wait(self) -> str:
-        """Wait until the child has ended; return how, as a predicate. One that only fell silent is killed."""
-        try:
-            async with asyncio.timeout(END_TIMEOUT):
-                code = await self._process.wait()
-        except TimeoutError:
-            self._kill()
-            await self._process.wait()
+    async def wait(self) -> str | None:
+        """Wait until the child has ended, which it is about to; one that only closed its connection is killed.
+
+        Returns:
+            How it ended, as a predicate; ``None`` when nothing has seen it.
+        """
+        if not await self._ends():
             return "closed its connection to the consumer"
+        code = self._end.result()
+        if code is None:
+            return None
         return f"was killed by {_name(-code)}" if code < 0 else f"exited with code {code}"
 
     async def close(self) -> None:
         """End the child."""
         self._writer.close()
-        try:
-            async with asyncio.timeout(END_TIMEOUT):
-                await self._process.wait()
-        except TimeoutError:
-            self._kill()
-            await self._process.wait()
+        await self._ends()
 
-    async def _watch(self) -> None:
-        """Stop reading soon after the child's end: a process that a step has forked may keep the connection open."""
-        await self._process.wait()
-        asyncio.get_running_loop().call_later(LAST_LINES, self._writer.close)
+    async def _until_ready(self) -> None:
+        async for line in self.lines():
+            if isinstance(line, Ready):
+                return
+            if isinstance(line, Failed):
+                raise ChildError(line.error)
+        raise ChildError(f"it {await self.wait() or 'has ended'}")
 
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+    async def _ends(self) -> bool:
+        """Wait until it has ended; kill it after a while. Return whether it ended by itself."""
+        ended, _ = await asyncio.wait({self._end}, timeout=END_TIMEOUT)
+        if not ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            await asyncio.wait({self._end})
+        return bool(ended)
 
 
 def _name(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The child process of a consumer: ``python -m consumers.isolated``, started by :mod:`consumers.child`.
+"""The child process of a consumer: a fork of :mod:`consumers.forks`, or ``python -m consumers.isolated``.
 
 It runs steps that the consumer has claimed, stores their outcomes under the consumer's claims, and ends with the consumer. It has
 connections to the database, and none to the broker: the consumer publishes for it.
@@ -152,27 +152,38 @@ def _log_outage(call: tenacity.RetryCallState) -> None:
     logger.warning("the database is away", error=str(error), tries=call.attempt_number)
 
 
-def main() -> None:
+def prepare() -> Settings:
+    """Read the settings, and import the workflows."""
+    # As the command line does: user modules may be imported from the current folder.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level)
+    load_workflows(settings.workflows)
+    return settings
+
+
+def serve(connection: socket.socket, settings: Settings) -> None:
     """Run until the consumer at the other end of the connection ends this process."""
-    # Whoever stops the consumer may send its signals to all of its group; the consumer lets its children finish. With SIG_IGN
-    # the programs that steps start would ignore them as well.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)
-    connection = socket.socket(fileno=int(sys.argv[1]))
     # Programs that a step starts must not keep the connection open.
     connection.set_inheritable(False)
     consumer = Consumer(connection)
     try:
-        # As the command line does: user modules may be imported from the current folder.
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.insert(0, here)
-        settings = load_settings()
-        configure_logging(settings.log_format, settings.log_level)
-        load_workflows(settings.workflows)
         with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
             runner.run(_serve(settings, consumer))
     except BaseException as error:
         _fail(consumer, error)
+
+
+def ignore_signals() -> None:
+    """Leave it to the consumer when its children end: whoever stops it may send its signals to all of its group."""
+    # With SIG_IGN the programs that steps start would ignore them as well.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ignore)
+
+
+def ignore(number: int, frame: object) -> None:
+    """Handle a signal by doing nothing."""
 
 
 def _fail(consumer: Consumer, error: BaseException) -> None:
@@ -180,10 +191,6 @@ def _fail(consumer: Consumer, error: BaseException) -> None:
     logger.error("a child process ends by an error of its own", exc_info=error)
     consumer.send(Failed(error=format_error(error)))
     os._exit(1)
-
-
-def _ignore(number: int, frame: object) -> None:
-    """Handle a signal that is meant for the consumer."""
 
 
 async def _serve(settings: Settings, consumer: Consumer) -> None:
@@ -194,6 +201,12 @@ async def _serve(settings: Settings, consumer: Consumer) -> None:
     with watch_loop() as watch:
         watch.end_program_with(partial(os._exit, os.EX_SOFTWARE))
         await IsolatedSteps(settings, consumer, begin).run()
+
+
+def main() -> None:
+    """Run a child that is an interpreter of its own."""
+    ignore_signals()
+    serve(socket.socket(fileno=int(sys.argv[1])), prepare())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from consumers.child import ChildError, ChildProcess
 from consumers.completion import Completion
 from consumers.halving import Group, Halving
 from consumers.metrics import Metrics
+from consumers.nursery import Nursery
 from consumers.pipe import Begin, Cancel, Count, Ended, Failed, Publish, Ready, Run
 from orchestrator.db.processes.claims import Claim
 from orchestrator.db.session import Database
@@ -37,8 +38,8 @@ MAX_CHILDREN = 12
 MAX_TESTS = 8
 """Child processes at once whose steps have not outlived the test before."""
 
-SPARES = 2
-"""Child processes that are kept ready while a test may be deadly: one for each half."""
+LINGER = 60.0
+"""Seconds for which the process that is forked is kept after the last test."""
 
 MARGIN = 1.0
 """Seconds by which steps must outlive the test before to be cleared."""
@@ -101,7 +102,8 @@ class Isolation:
         self._suspects: dict[UUID, Suspect] = {}
         self._halving: Halving[Suspect] = Halving()
         self._tests: set[_Test] = set()
-        self._spares: list[asyncio.Task[ChildProcess]] = []
+        self._nursery = Nursery()
+        self._closing: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
 
@@ -148,7 +150,8 @@ class Isolation:
             await asyncio.wait(tasks, timeout=grace)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, self._end_spares(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._nursery.close()
         return [one.attempt for one in self._suspects.values()]
 
     def _add(self, suspect: Suspect) -> None:
@@ -190,8 +193,8 @@ class Isolation:
         finally:
             self._tests.discard(test)
             self._start_tests()
-            if not self._tests:
-                self._do(self._end_spares())
+            if not self._tests and not self._draining.is_set():
+                self._closing = asyncio.get_running_loop().call_later(LINGER, self._close_nursery)
             if test.child is not None:
                 await test.child.close()
 
@@ -202,8 +205,6 @@ class Isolation:
         began = loop.time()
         for process_id, attempt in test.left:
             child.send(Run(process_id=process_id, attempt=attempt))
-        if len(group.members) > 1:
-            self._prepare_spares()
         wait = self._dangerous_for if group.outlived is None else group.outlived + MARGIN
         clearing = loop.call_later(wait, self._clear, test)
         error = None
@@ -219,8 +220,9 @@ class Isolation:
             clearing.cancel()
         took = loop.time() - began
         how = await child.wait()
-        if error is not None:
-            await self._release_all(test, f"could not run it in a child process: {error}")
+        if error is not None or how is None:
+            problem = error or "it has ended, and nothing has seen how"
+            await self._release_all(test, f"could not run it in a child process: {problem}")
         elif len(group.members) == 1:
             await self._blame(test, how)
         else:
@@ -314,24 +316,19 @@ class Isolation:
 
     async def _take_child(self) -> ChildProcess:
         tries = 0
+        if self._closing is not None:
+            self._closing.cancel()
         while True:
-            starting = self._spares.pop(0) if self._spares else asyncio.create_task(ChildProcess.start())
             try:
-                return await starting
+                return await self._nursery.start_child()
             except ChildError as error:
                 tries += 1
                 logger.error("child process not started", error=str(error), tries=tries)  # noqa: TRY400 - it is a line
                 await wait_or_stop(backoff(SERVER_AWAY, tries), self._draining)
 
-    def _prepare_spares(self) -> None:
-        while len(self._spares) < SPARES and not self._draining.is_set():
-            self._spares.append(asyncio.create_task(ChildProcess.start()))
-
-    async def _end_spares(self) -> None:
-        spares, self._spares = self._spares, []
-        for child in await asyncio.gather(*spares, return_exceptions=True):
-            if isinstance(child, ChildProcess):
-                await child.close()
+    def _close_nursery(self) -> None:
+        if not self._tests:
+            self._do(self._nursery.close())
 
     def _do(self, action: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(action)

@@ -87,11 +87,46 @@ class Failed(_Line):
     error: str
 
 
+class Imported(_Line):
+    """The process that is forked has imported the workflows.
+
+    Args:
+        can_fork: whether forks of it would work.
+    """
+
+    kind: Literal["imported"] = "imported"
+    can_fork: bool
+
+
+class Forked(_Line):
+    """A child was forked."""
+
+    kind: Literal["forked"] = "forked"
+    pid: int
+
+
+class NotForked(_Line):
+    """A child could not be forked."""
+
+    kind: Literal["not_forked"] = "not_forked"
+    error: str
+
+
+class Exited(_Line):
+    """A child has ended; ``code`` is negative for a signal."""
+
+    kind: Literal["exited"] = "exited"
+    pid: int
+    code: int
+
+
 ToChild = Annotated[Begin | Run | Cancel, Field(discriminator="kind")]
 FromChild = Annotated[Ready | Ended | Publish | Count | Failed, Field(discriminator="kind")]
+FromNursery = Annotated[Imported | Forked | NotForked | Exited, Field(discriminator="kind")]
 
 to_child: TypeAdapter[Begin | Run | Cancel] = TypeAdapter(ToChild)
 from_child: TypeAdapter[Ready | Ended | Publish | Count | Failed] = TypeAdapter(FromChild)
+from_nursery: TypeAdapter[Imported | Forked | NotForked | Exited] = TypeAdapter(FromNursery)
 
 
 def encode_line(line: _Line) -> bytes:

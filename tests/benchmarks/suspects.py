@@ -95,7 +95,8 @@ class Consumer:
         if self._process is None:
             return 0
         with contextlib.suppress(psutil.Error):
-            return len(psutil.Process(self._process.pid).children())
+            # One of them is forked, and runs no step itself.
+            return max(0, len(psutil.Process(self._process.pid).children(recursive=True)) - 1)
         return 0
 
 
