@@ -138,7 +138,7 @@ class Reconciler:
             )
             for claim in found:
                 fields = log_fields(claim.process)
-                logger.warning("attempt lost", **fields, consumer=claim.consumer, silent_for=claim.silent_for)
+                logger.warning("attempt lost", **fields, consumer=claim.consumer, seen=claim.seen)
                 try:
                     messages.append(await release_lost_claim(session, claim, self._limits))
                 except (NotFoundError, DefinitionError, PlanMismatchError) as error:

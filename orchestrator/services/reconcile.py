@@ -73,12 +73,7 @@ async def apply_early_answer(session: AsyncSession, process_id: UUID, limits: Li
 
 async def release_lost_claim(session: AsyncSession, claim: LostClaim, limits: Limits) -> Advanced:
     """Release the claim of a consumer that is presumed dead, for another attempt. The row is locked."""
-    seen = (
-        "has no row in the table consumers"
-        if claim.silent_for is None
-        else f"sent no heartbeat for {claim.silent_for:.0f} s"
-    )
-    event = AttemptLost(claim.process.attempt, claim.consumer, Loss.SILENT, f"is presumed dead: it {seen}")
+    event = AttemptLost(claim.process.attempt, claim.consumer, Loss.SILENT, f"is presumed dead: it {claim.seen}")
     return await _advance(session, plan_of(claim.process.workflow), claim.process, event, limits)
 
 

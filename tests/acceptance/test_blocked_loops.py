@@ -164,3 +164,7 @@ def test_a_step_that_blocks_the_loop_beyond_its_timeout_ends_its_consumer_and_it
     engine.consumer().ready()
     engine.wait_for(neighbour, "completed")
     engine.wait_for(blocking, "completed")
+    (lost,) = engine.log(neighbour, "attempt lost")
+    assert lost.note is not None
+    assert "its event loop had been blocked for" in lost.note
+    assert "by the step 'Block for ever' of 'blocks_for_ever' at" in lost.note

@@ -122,3 +122,17 @@ async def test_a_consumer_writes_its_limits_into_its_row(database: Database) -> 
     async with database.pool.acquire() as connection:
         (found,) = await list_consumers(connection)
     assert (found.heartbeat_interval, found.presumed_dead_after, found.alive) == (2, 7, True)
+
+
+async def test_a_lost_claim_says_what_was_seen_of_its_consumer(database: Database) -> None:
+    await find_lost(database, claimed=60, silent=60)
+    facts = ' {"by": "the step \'Count\' of \'w\'", "at": "flows.py:3 in count"}'
+    await database.pool.execute(
+        "UPDATE consumers SET responsive_at = seen_at - interval '40 s', blocked_by = $1::jsonb", facts
+    )
+    async with database.transaction() as session:
+        (claim,) = await lock_lost_claims(session, reads_for=LONG, presumed_dead_after=10, limit=100)
+    assert claim.seen == (
+        "sent no heartbeat for 60 s, and when it sent the last one its event loop had been blocked for 40 s by the step"
+        " 'Count' of 'w' at flows.py:3 in count"
+    )

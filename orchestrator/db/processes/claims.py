@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from pydantic_core import from_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -48,7 +50,8 @@ SELECT p.position, p.attempt, p.plan, {REGISTERED} AS registered FROM processes 
 _LOCK_LOST = text(
     f"""
     SELECT {COLUMNS}, p.claimed_by, p.claimed_at, COALESCE(c.name, 'unknown') AS consumer,
-           GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for
+           GREATEST(0, EXTRACT(EPOCH FROM now() - c.seen_at))::float8 AS silent_for,
+           EXTRACT(EPOCH FROM c.seen_at - c.responsive_at)::float8 AS unresponsive_for, c.blocked_by::text AS blocked_by
       FROM processes AS p LEFT JOIN consumers AS c ON c.consumer_id = p.claimed_by
      WHERE p.status = 'running' AND p.claimed_by IS NOT NULL AND (c.consumer_id IS NULL OR {IS_SILENT})
        AND p.claimed_at < now() - COALESCE(c.presumed_dead_after, :presumed_dead_after) * interval '1 second'
@@ -76,9 +79,27 @@ class LostClaim(Claim):
 
     Args:
         silent_for: seconds since its last heartbeat; ``None`` when it has no row.
+        unresponsive_for: seconds for which its event loop had not responded at that heartbeat; ``None`` when it is not known.
+        blocked_by: what blocked the loop then: ``by``, ``at``, ``process_id`` and so on.
     """
 
     silent_for: float | None
+    unresponsive_for: float | None = None
+    blocked_by: dict[str, Any] | None = None
+
+    @property
+    def seen(self) -> str:
+        """What was seen of the consumer, as a predicate."""
+        if self.silent_for is None:
+            return "has no row in the table consumers"
+        silent = f"sent no heartbeat for {self.silent_for:.0f} s"
+        if self.blocked_by is None:
+            return silent
+        culprit = "".join(f" {word} {self.blocked_by[word]}" for word in ("by", "at") if self.blocked_by.get(word))
+        return (
+            f"{silent}, and when it sent the last one its event loop had been blocked for"
+            f" {self.unresponsive_for or 0:.0f} s{culprit}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +201,14 @@ async def lock_lost_claims(
     values = {"reads_for": reads_for, "presumed_dead_after": presumed_dead_after, "limit": limit}
     rows = (await session.execute(_LOCK_LOST, values)).mappings()
     return [
-        LostClaim(build_process(row), row["claimed_by"], row["consumer"], row["claimed_at"], row["silent_for"])
+        LostClaim(
+            build_process(row),
+            row["claimed_by"],
+            row["consumer"],
+            row["claimed_at"],
+            row["silent_for"],
+            row["unresponsive_for"],
+            None if row["blocked_by"] is None else from_json(row["blocked_by"]),
+        )
         for row in rows
     ]
