@@ -35,7 +35,8 @@
     │ └ WorkflowChangedError
     ├ MessageError                   no one: the message goes to the dead-letter queue with this text
     ├ PublishError                   no one: the broker did not confirm a message; the reconciler publishes it again
-    │ └ UnroutableError
+    │ ├ UnroutableError
+    │ └ RefusedError                 a queue is full
     └ FencedError                    no one: this attempt was overtaken; roll back and acknowledge
 
 The text of an error says what happened, to which object, and what to do.
@@ -270,6 +271,10 @@ class PublishError(OrchestratorError):
 
 class UnroutableError(PublishError):
     """No queue takes the message."""
+
+
+class RefusedError(PublishError):
+    """A queue that the message goes to is full and refuses it."""
 
 
 class FencedError(OrchestratorError):

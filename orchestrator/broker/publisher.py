@@ -9,6 +9,7 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq import spec
 from aiormq.channel import Channel
+from aiormq.exceptions import DeliveryError
 
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
@@ -25,7 +26,7 @@ from orchestrator.broker.connection import (
 )
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
-from orchestrator.errors import ConfigurationError, PublishError, UnroutableError
+from orchestrator.errors import ConfigurationError, PublishError, RefusedError, UnroutableError
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
@@ -106,8 +107,9 @@ class Publisher:
         """Publish and wait for the broker's confirm.
 
         Raises:
-            PublishError: refused, unroutable, or no confirm in time. In the last case the broker may have the message all
-                the same, so its reader must tolerate a duplicate.
+            UnroutableError, RefusedError: no queue takes the message, or one that it goes to is full.
+            PublishError: no confirm in time. The broker may have the message all the same, so its reader must tolerate a
+                duplicate.
         """
         try:
             if not self._ready.is_set():
@@ -129,6 +131,11 @@ class Publisher:
                 self._probe = asyncio.create_task(self._check_broker())
             raise PublishError(
                 f"no confirm for {message.type} to '{message.exchange}' within {self._timeout} s"
+            ) from error
+        except DeliveryError as error:
+            raise RefusedError(
+                f"{message.type} to '{message.exchange}' with the key {message.routing_key!r} was refused by the broker:"
+                " a queue that it goes to is full (max-length with overflow reject-publish)"
             ) from error
         except BROKER_ERRORS as error:
             raise PublishError(

@@ -8,8 +8,8 @@ from orchestrator.broker import outgoing
 from orchestrator.broker.publisher import Publisher
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.db.session import is_connection_error
-from orchestrator.errors import PublishError
-from orchestrator.messages import Advanced
+from orchestrator.errors import PublishError, RefusedError, UnroutableError
+from orchestrator.messages import Advanced, NextStep
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
@@ -28,18 +28,24 @@ class Dispatcher:
         self.paused = False
         """Whether the engine was paused in the reconciler's last round; the claim refuses a command that is late."""
 
-    async def publish(self, message: Advanced) -> None:
+    async def publish(self, message: Advanced, *, is_repeated: bool = False) -> None:
         """Publish events and the next command, and wait for the broker's confirms.
 
+        A command that the broker does not take is no error, because it concerns this process only: it is due in its row.
+
+        Args:
+            is_repeated: the command was published before, and may have to be again. So what is confirmed is recorded, or its
+                events would be repeated with each command.
+
         Raises:
-            PublishError: the command was not confirmed; the reconciler publishes it again.
+            PublishError: no answer from the broker; the reconciler publishes the command again.
             a connection error: events were not confirmed, and the database is away, so that this is not recorded.
         """
         confirmed = await self._announcer.announce(message)
-        following = None if self.paused else message.next
-        if following is not None:
-            await self._publisher.publish(outgoing.step_command(message, following, confirmed))
-        await self._announcer.record(message, confirmed, is_claimed_next=following is not None)
+        is_taken = False
+        if message.next is not None and not self.paused:
+            is_taken = await self._publish_command(message, message.next, confirmed)
+        await self._announcer.record(message, confirmed, is_claimed_next=is_taken and not is_repeated)
 
     async def try_publish(self, message: Advanced) -> None:
         """Publish after a commit, when the caller must not fail: the reconciler publishes what is not confirmed now."""
@@ -48,10 +54,23 @@ class Dispatcher:
         except Exception as error:
             if not (isinstance(error, PublishError) or is_connection_error(error)):
                 raise
-            logger.warning(
-                "not published; the reconciler publishes it when it is due",
-                process_id=str(message.process_id),
-                workflow=message.workflow,
-                step=None if message.next is None else message.next.step,
-                error=format_message(error),
-            )
+            _log(message, error)
+
+    async def _publish_command(self, message: Advanced, following: NextStep, announced: int) -> bool:
+        """Publish the command; return whether its queue has taken it."""
+        try:
+            await self._publisher.publish(outgoing.step_command(message, following, announced))
+        except (UnroutableError, RefusedError) as error:
+            _log(message, error)
+            return False
+        return True
+
+
+def _log(message: Advanced, error: Exception) -> None:
+    logger.warning(
+        "not published; the reconciler publishes it when it is due",
+        process_id=str(message.process_id),
+        workflow=message.workflow,
+        step=None if message.next is None else message.next.step,
+        error=format_message(error),
+    )

@@ -26,7 +26,6 @@ from orchestrator.errors import (
     PlanMismatchError,
     PublishError,
     ServerUnavailableError,
-    UnroutableError,
     WorkflowChangedError,
 )
 from orchestrator.log import log_fields
@@ -210,11 +209,7 @@ class Reconciler:
                 await look_later(session, process_id, POSTPONE_BROKEN)
             return
         if message is not None:
-            try:
-                await self._dispatcher.publish(message)
-            except UnroutableError as error:
-                # One step queue cannot be declared; the other processes are reconciled all the same.
-                logger.error("command not published", process_id=str(process_id), error=str(error))  # noqa: TRY400
+            await self._dispatcher.publish(message, is_repeated=True)
 
 
 def _explains_waiting(depth: QueueDepth, waited: float) -> bool:

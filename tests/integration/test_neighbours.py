@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import aio_pika
 import pytest
+from aio_pika.abc import AbstractChannel
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, step_queue
 from orchestrator.db.session import Database
-from orchestrator.errors import DefinitionError, MessageError, UnroutableError
+from orchestrator.errors import DefinitionError, MessageError, RefusedError, UnroutableError
 from orchestrator.forms import AsyncFormGenerator
 from orchestrator.messages import Advanced, encode
+from orchestrator.services.reconcile import look
 from orchestrator.workflow import StepList, conditional, done, init, step, workflow
-from tests.integration.engine_bench import Bench, bench_of, delivery
+from tests.integration.engine_bench import LIMITS, Bench, bench_of, delivery
 from tests.integration.waiting import until
+from tests.servers import Servers
+
+COMMAND = Outgoing(Exchanges.STEPS, "ims", "step.command", b"{}")
 
 
 @step("Elsewhere", queue="ims")
@@ -85,13 +91,40 @@ async def bench(database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPat
         yield made
 
 
-async def test_a_step_queue_that_cannot_be_declared_does_not_keep_others_from_being_looked_at(bench: Bench) -> None:
-    """Somebody has made one author's queue with other properties."""
-    async with await aio_pika.connect(bench.address.url) as connection:
-        channel = await connection.channel()
+async def _make_unusable(bench: Bench, servers: Servers, channel: AbstractChannel, why: str) -> None:
+    """Make the step queue ``ims`` one that takes no command."""
+    if why == "other properties":
         await channel.declare_queue(step_queue("ims"), durable=True, arguments={"x-max-length": 5})
         with pytest.raises(UnroutableError, match="with other properties"):
-            await bench.publisher.publish(Outgoing(Exchanges.STEPS, "ims", "step.command", b"{}"))
+            await bench.publisher.publish(COMMAND)
+        return
+    await bench.publisher.publish(COMMAND)
+    policy = {"pattern": "ims$", "apply-to": "queues", "definition": {"max-length": 1, "overflow": "reject-publish"}}
+    vhost = quote(urlsplit(bench.address.url).path[1:], safe="")
+    await asyncio.to_thread(servers.call, "PUT", f"policies/{vhost}/full", policy)
+
+    async def refuses() -> bool:
+        try:
+            await bench.publisher.publish(COMMAND)
+        except RefusedError:
+            return True
+        return False
+
+    await until(refuses, "the queue is full")
+    with pytest.raises(
+        RefusedError, match="with the key 'ims' was refused by the broker: a queue that it goes to is full"
+    ):
+        await bench.publisher.publish(COMMAND)
+
+
+@pytest.mark.parametrize("why", ["other properties", "full"])
+async def test_a_step_queue_that_takes_no_commands_does_not_keep_others_from_being_looked_at(
+    bench: Bench, servers: Servers, why: str
+) -> None:
+    """One author's queue was made with other properties, or is full and refuses messages."""
+    async with await aio_pika.connect(bench.address.url) as connection:
+        channel = await connection.channel()
+        await _make_unusable(bench, servers, channel, why)
         stuck, healthy = await bench.start("own_queue"), await bench.start("here_only")
         for process_id, seconds in ((stuck, 20), (healthy, 10)):
             await bench.database.pool.execute(
@@ -105,6 +138,26 @@ async def test_a_step_queue_that_cannot_be_declared_does_not_keep_others_from_be
         command = await queue.get(no_ack=True)
     assert command is not None
     assert command.correlation_id == str(healthy)
+
+
+@pytest.mark.parametrize("why", ["other properties", "full"])
+async def test_a_result_is_handled_when_the_queue_of_the_next_step_takes_no_commands(
+    bench: Bench, servers: Servers, why: str
+) -> None:
+    """Kept, two hundred of them would keep a coordinator from every other result; the process is due in its row."""
+    async with await aio_pika.connect(bench.address.url) as connection:
+        await _make_unusable(bench, servers, await connection.channel(), why)
+    process_id = await bench.start("own_queue")
+    async with bench.database.transaction() as session:
+        message = await look(session, process_id, LIMITS)
+    assert message is not None
+    assert message.next is not None
+    assert message.next.queue == "ims"
+    await bench.handlers.take_result(delivery("result", encode(message), kind="step.result"))
+    await bench.announcer.write_marks()
+    row = await bench.row(process_id)
+    assert row["announced"] == row["sequence"], "its events are not published again with the command"
+    assert row["due_at"] is not None
 
 
 async def test_a_result_that_the_database_cannot_hold_is_a_dead_letter_and_the_next_ones_are_written(
