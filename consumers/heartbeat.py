@@ -42,6 +42,7 @@ class Heartbeat:
         watch: knows whether the consumer's event loop responds.
         interval: seconds between two beats.
         presumed_dead_after: seconds after which others may presume this consumer dead.
+        revisions: the newest migrations that its code has.
     """
 
     def __init__(
@@ -54,9 +55,12 @@ class Heartbeat:
         *,
         interval: float,
         presumed_dead_after: float,
+        revisions: Sequence[str] = (),
     ) -> None:
         name = program_name()
-        self._facts = ConsumerFacts(uuid4(), name, tuple(queues), concurrency, interval, presumed_dead_after, abilities)
+        self._facts = ConsumerFacts(
+            uuid4(), name, tuple(queues), concurrency, interval, presumed_dead_after, abilities, tuple(revisions)
+        )
         self._database = database
         self._watch = watch
         self._last: datetime | None = None

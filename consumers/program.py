@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -20,6 +21,7 @@ from consumers.runner import Runner, make_claims
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
+from orchestrator.db.revisions import known_at_start
 from orchestrator.db.session import is_connection_error
 from orchestrator.db.step_session import install_guards
 from orchestrator.registry import find_abilities
@@ -70,6 +72,7 @@ async def run_consumer(
             servers.watch,
             interval=settings.heartbeat_interval,
             presumed_dead_after=settings.presumed_dead_after,
+            revisions=known_at_start(Path(settings.migrations)).heads,
         )
         servers.watch.end_program_with(partial(os._exit, os.EX_SOFTWARE))
         async with database.transaction() as session:

@@ -19,6 +19,9 @@ from orchestrator.text import format_problem
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:[0-9]{1,5})?")
 _WRITABLE = ("read-write", "primary", "any")
 
+Bytes = Annotated[int, Field(gt=0, le=64 * 1024**2)]
+"""At most 64 MiB, because PostgreSQL takes 255 MiB for one JSON value in its own form, which is larger than the text."""
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -53,7 +56,7 @@ class Settings(BaseSettings):
     """Where RabbitMQ's management UI is, for people; the engine does not use it."""
 
     queue_type: Literal["quorum", "classic"] = "quorum"
-    max_message_bytes: Annotated[int, Field(gt=0)] = 1024 * 1024
+    max_message_bytes: Bytes = 1024 * 1024
     publish_timeout: Seconds = 5.0
     """How long a confirm may take; after that the outcome is unknown and the message is sent again later."""
     connect_timeout: Seconds = 3.0
@@ -66,9 +69,9 @@ class Settings(BaseSettings):
     """How many plain (not async) steps a consumer runs at once."""
     max_lost_attempts: Annotated[int, Field(ge=1)] = 5
     """How many child processes in a row may die while they run a step alone before it is failed."""
-    state_soft_limit: Annotated[int, Field(gt=0)] = 64 * 1024
+    state_soft_limit: Bytes = 64 * 1024
     """Bytes of a process's state as JSON above which a step is logged with a warning."""
-    state_hard_limit: Annotated[int, Field(gt=0)] = 1024 * 1024
+    state_hard_limit: Bytes = 1024 * 1024
     """Bytes above which a step fails."""
 
     heartbeat_interval: Seconds = 2.0

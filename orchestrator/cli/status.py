@@ -45,6 +45,11 @@ def status(as_json: AsJson = False) -> None:
             applied = await list_applied(connection)
         known = known_at_start(context.project)
         age = describe_age(known, applied)
+        older = {
+            one.name: lacking
+            for one in consumers
+            if one.alive and (lacking := known.find_lacking(one.revisions, applied))
+        }
         coded = list_coded_queues(context)
         waiting = [
             Waiting(one, Wait.of(one.workflow, queue_of(one.workflow, one.step), consumers, paused=engine.paused))
@@ -72,7 +77,7 @@ def status(as_json: AsJson = False) -> None:
                 "inabilities": list(list_inabilities(consumers)),
                 "unclaimed": [one.document() for one in waiting],
                 "unconfirmed_events": fields_of(unconfirmed),
-                "revisions": {"applied": applied, "known": known.heads, "difference": age},
+                "revisions": {"applied": applied, "known": known.heads, "difference": age, "older_consumers": older},
                 "queues": None
                 if problem
                 else [{"name": name, **depth_document(depth)} for name, depth in depths.items()],
@@ -98,7 +103,7 @@ def status(as_json: AsJson = False) -> None:
             ],
             empty="no consumers: 'orchestrator consumer' starts one, 'orchestrator dev' one with a coordinator",
         )
-        for line in (*list_inabilities(consumers), *describe_blocked(consumers)):
+        for line in (*list_inabilities(consumers), *describe_blocked(consumers), *describe_older(older)):
             output.line((line, "red"))
         if problem is None:
             output.line()
@@ -150,6 +155,13 @@ def list_coded_queues(context: CliContext) -> set[str]:
     except DefinitionError as error:
         context.output.complain(f"note: step queues may be missing: {clean(error)}")
     return step_queues()
+
+
+def describe_older(older: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield which consumers have older code than the database."""
+    for name, lacking in older.items():
+        what = f"older code than the database, without the revision {', '.join(map(clean, lacking))}"
+        yield f"{clean(name)} has {what}: restart it with the current code"
 
 
 def depth_document(depth: QueueDepth | None) -> dict[str, int | bool | None]:

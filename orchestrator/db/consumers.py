@@ -19,8 +19,9 @@ from orchestrator.registry import Abilities
 from orchestrator.types import JSON
 
 _BEAT = """
-INSERT INTO consumers (consumer_id, name, queues, concurrency, heartbeat_interval, presumed_dead_after, knows, broken)
-VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8::jsonb)
+INSERT INTO consumers (consumer_id, name, queues, concurrency, heartbeat_interval, presumed_dead_after, knows, broken,
+                       revisions)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8::jsonb, $11)
 ON CONFLICT (consumer_id) DO UPDATE
    SET seen_at = now(), responsive_at = now() - $9::float8 * interval '1 second', blocked_by = $10::jsonb
 RETURNING now()
@@ -45,6 +46,7 @@ class ConsumerFacts:
         heartbeat_interval: seconds between two heartbeats.
         presumed_dead_after: for how many seconds others must wait for a heartbeat before they give its claims away.
         abilities: which workflows it can run.
+        revisions: the newest migrations that its code has.
     """
 
     consumer_id: UUID
@@ -54,6 +56,7 @@ class ConsumerFacts:
     heartbeat_interval: float
     presumed_dead_after: float
     abilities: Abilities
+    revisions: tuple[str, ...] = ()
 
 
 async def record_heartbeat(
@@ -83,6 +86,7 @@ async def record_heartbeat(
         to_jsonb(facts.abilities.broken),
         unresponsive_for,
         None if blocked_by is None else to_jsonb(blocked_by),
+        list(facts.revisions),
     )
     return now
 

@@ -58,6 +58,18 @@ class Known:
             return []  # a revision that is not here, or one that a file names by its branch, may have the rest below it
         return [one for one in self.heads if one not in reached]
 
+    def find_lacking(self, heads: Iterable[str], applied: Iterable[str]) -> list[str]:
+        """Return the newest revisions in force that another program surely lacks, of whose code these are the heads."""
+        theirs = list(heads)
+        if not theirs or any(one not in self.edges for one in theirs):
+            return []  # it has reported nothing, or is newer than this program
+        in_force = list(applied)
+        lacking = self.reach(in_force) - self.reach(theirs)
+        if all(_OF_THE_ENGINE.fullmatch(one) for one in theirs):
+            # It has the engine's migrations only.
+            lacking = {one for one in lacking if _OF_THE_ENGINE.fullmatch(one)}
+        return sorted(lacking.intersection(in_force)) or sorted(lacking)[-1:]
+
     def covers(self, applied: Iterable[str]) -> bool:
         """Return whether all of these, and no others, are surely in force; otherwise Alembic has to be asked."""
         found = list(applied)

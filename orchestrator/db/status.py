@@ -30,7 +30,7 @@ SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_int
        CASE WHEN c.blocked_by IS NOT NULL THEN EXTRACT(EPOCH FROM now() - c.responsive_at) END::float8 AS blocked_for,
        c.blocked_by::text AS blocked_by,
        (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running,
-       c.knows::text AS knows, COALESCE(c.broken, '{{}}')::text AS broken
+       c.knows::text AS knows, COALESCE(c.broken, '{{}}')::text AS broken, c.revisions
   FROM consumers c
  ORDER BY c.name
 """  # noqa: S608 - built from constants
@@ -80,6 +80,7 @@ class ConsumerSighting:
         broken: workflow → why it cannot be run there.
         blocked_for: seconds for which its event loop has not responded; ``None`` when it responded at the last heartbeat.
         blocked_by: what blocks the loop: ``by``, ``at``, ``stack``, and the process.
+        revisions: the newest migrations that its code has; nothing when it has not reported.
     """
 
     name: str
@@ -96,6 +97,7 @@ class ConsumerSighting:
     broken: Mapping[str, str]
     blocked_for: float | None = None
     blocked_by: dict[str, Any] | None = None
+    revisions: tuple[str, ...] = ()
 
     def explain_inability(self, workflow: str, plan: str | None = None) -> str | None:
         """Return why this consumer cannot run a workflow, as a predicate; ``None`` when it can.
@@ -165,6 +167,7 @@ async def list_consumers(connection: Driver) -> list[ConsumerSighting]:
                 "blocked_by": _parse(row["blocked_by"]),
                 "knows": _parse(row["knows"]),
                 "broken": from_json(row["broken"]),
+                "revisions": tuple(row["revisions"] or ()),
             }
         )
         for row in rows

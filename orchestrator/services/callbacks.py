@@ -38,6 +38,7 @@ from orchestrator.registry import plan_of
 from orchestrator.services.plans import find_move
 from orchestrator.services.results import decide_or_fail, store
 from orchestrator.settings import Limits
+from orchestrator.text import shorten
 from orchestrator.types import JSON, ProcessStatus, State
 
 logger = structlog.get_logger(__name__)
@@ -186,7 +187,8 @@ def _read_reason(payload: JSON) -> str | None:
 
 def _failure(payload: JSON) -> Failure:
     reason = _read_reason(payload) or "the external system gave no reason"
-    return Failure("CallbackFailedError", f"the external system reports failure: {reason}", details=payload)
+    message = shorten(f"the external system reports failure: {reason}")
+    return Failure("CallbackFailedError", message, details=payload)
 
 
 async def _lock(session: AsyncSession, token: str) -> tuple[StoredCallback, Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 import pytest
@@ -55,6 +56,27 @@ def test_an_early_answer_that_nests_too_deeply_fails_its_step_as_soon_as_it_wait
     until(lambda: engine.value("SELECT outcome FROM callbacks WHERE process_id = $1", process_id), "it is kept")
     engine.open_gate(f"order-{process_id}")
     assert "it is nested 501 levels deep, and 100 are the limit" in failure(engine, process_id)
+
+
+def test_input_that_nests_too_deeply_is_refused_with_words(engine: Installation) -> None:
+    """At the start, for an input step, and in a patch; nothing changes, and the same message with less in it is taken."""
+    deep = json.loads(nested(150))
+    words = "page 1 of the input cannot be stored as JSON: it is nested 151 levels deep, and 100 are the limit"
+    start = {"workflow": "three_steps", "inputs": [{"name": deep}], "user": "tester"}
+    refused = engine.client.ask("workflow.start", start)
+    assert (refused.type, refused.body["error"], refused.body["detail"]) == (
+        "workflow.refused",
+        "InvalidInputError",
+        words,
+    )
+    process_id = engine.start("asks")
+    engine.wait_for(process_id, "suspended")
+    assert engine.resume(process_id, {"choice": deep}).body["detail"] == words
+    written = json.dumps(deep)
+    done = engine.command("patch", str(process_id), "--set", f"a={written}", "--reason", "x", exit_code=1)
+    assert "it is nested 151 levels deep, and 100 are the limit" in done.stderr
+    assert engine.status(process_id) == "suspended"
+    engine.abort(process_id)
 
 
 def test_consumers_claim_states_that_cannot_be_read_beside_others_and_live(own: Installation) -> None:

@@ -112,7 +112,13 @@ async def test_a_consumer_with_older_code_than_the_database_says_so_in_its_error
     assert "migrate-domain-models" not in failed
     assert words in old("status").stdout
     assert old.json("status")["revisions"]["difference"] == words
-    assert new.json("status")["revisions"]["difference"] is None
+    seen = new.json("status")
+    (consumer,) = seen["consumers"]
+    assert seen["revisions"]["difference"] is None
+    assert seen["revisions"]["older_consumers"] == {consumer["name"]: [revision]}
+    assert (
+        f"{consumer['name']} has older code than the database, without the revision {revision}" in new("status").stdout
+    )
     running.kill()
 
     with new.program("dev"):

@@ -100,3 +100,19 @@ def test_a_program_knows_what_its_files_said_at_its_start(project: Path) -> None
     (project / "third.py").write_text("revision = 'third'\ndown_revision = 'second'\n")
     assert revisions.known_at_start(project).find_unknown(["third"]) == ["third"]
     assert revisions.read_known(project).find_unknown(["third"]) == []
+
+
+@pytest.mark.parametrize(
+    ("heads", "applied", "lacking"),
+    [
+        (["0002", "second"], ["0002", "second"], []),
+        (["0002", "first"], ["0002", "second"], ["second"]),
+        (["0001", "first"], ["second", "0002"], ["0002", "second"]),
+        (["0001"], ["second", "0002"], ["0002"]),  # without the project's migrations
+        (["0002"], ["second"], []),
+        (["0002", "newer"], ["0002", "second"], []),
+        ([], ["0002", "second"], []),
+    ],
+)
+def test_what_another_program_lacks(project: Path, heads: list[str], applied: list[str], lacking: list[str]) -> None:
+    assert revisions.read_known(project).find_lacking(heads, applied) == lacking

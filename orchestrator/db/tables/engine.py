@@ -205,6 +205,7 @@ class ConsumerRow(Base):
     Columns that need an explanation:
         knows: workflow → the fingerprint of its plan, of the workflows that it can run; ``NULL`` when it has not reported.
         broken: workflow → why it cannot be run there.
+        revisions: the newest migrations that its code has; ``NULL`` when it has not reported.
     """
 
     __tablename__ = "consumers"
@@ -221,6 +222,7 @@ class ConsumerRow(Base):
     blocked_by: Mapped[JSON | None] = mapped_column(JSONB(none_as_null=True))
     knows: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
     broken: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    revisions: Mapped[list[str] | None]
 
 
 class EngineSettingsRow(Base):
