@@ -10,7 +10,7 @@ from rich.text import Text
 from orchestrator.broker.topology import FIXED_QUEUES, step_queue
 from orchestrator.cli.context import CliContext
 from orchestrator.cli.waiting import Wait
-from orchestrator.db.status import list_consumers, read_engine_status
+from orchestrator.db.status import list_consumers, read_engine_status, read_runnable_plans
 from orchestrator.errors import DefinitionError
 from orchestrator.registry import queue_of
 from orchestrator.types import ProcessStatus
@@ -67,4 +67,5 @@ async def find_wait(context: CliContext, process: ProcessSummary) -> Wait | None
     async with context.connection() as connection:
         engine = await read_engine_status(connection)
         consumers = await list_consumers(connection)
-    return Wait.of(process.workflow, queue, consumers, paused=engine.paused)
+        plans = await read_runnable_plans(connection, process.process_id)
+    return Wait.of(process.workflow, queue, consumers, paused=engine.paused, plans=plans)

@@ -52,7 +52,12 @@ def status(as_json: AsJson = False) -> None:
         }
         coded = list_coded_queues(context)
         waiting = [
-            Waiting(one, Wait.of(one.workflow, queue_of(one.workflow, one.step), consumers, paused=engine.paused))
+            Waiting(
+                one,
+                Wait.of(
+                    one.workflow, queue_of(one.workflow, one.step), consumers, paused=engine.paused, plans=one.plans
+                ),
+            )
             for one in unclaimed
         ]
         needed = {DEFAULT_QUEUE, TASK_QUEUE, *(queue for one in consumers for queue in one.queues)}

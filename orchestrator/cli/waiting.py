@@ -53,12 +53,12 @@ class Wait:
         consumers: Sequence[ConsumerSighting],
         *,
         paused: bool,
-        plan: str | None = None,
+        plans: Sequence[str] = (),
     ) -> Wait:
         """Build it from what the database knows of all consumers."""
         alive = [one for one in consumers if one.alive]
         readers = [
-            Reader(one.name, one.explain_inability(workflow, plan), one.running, one.concurrency)
+            Reader(one.name, one.explain_inability(workflow, plans), one.running, one.concurrency)
             for one in alive
             if queue is None or queue in one.queues
         ]

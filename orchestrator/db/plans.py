@@ -19,10 +19,6 @@ from orchestrator.engine.plan import Plan
 from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.types import JSON
 
-REGISTERED = """(SELECT registered.fingerprint FROM workflow_plans AS registered
-    WHERE registered.workflow = p.workflow ORDER BY registered.number DESC LIMIT 1)"""
-"""SQL: the fingerprint of the registered plan of the workflow of ``processes AS p``; ``NULL`` when there is none."""
-
 # Two programs that start at the same time must not choose the same number. The key is that of no other lock.
 _LOCK = text("SELECT pg_advisory_xact_lock(8317600021)")
 _ADD = text(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.plans import REGISTERED
 from orchestrator.db.session import DriverPool
-from orchestrator.db.status import IS_PAUSED, IS_SILENT, explain_inability
+from orchestrator.db.status import IS_PAUSED, IS_SILENT, REGISTERED, explain_inability
 from orchestrator.messages import StepCommand
 
 _IS_CURRENT = """
@@ -65,13 +64,17 @@ class QueueReader:
     inability: str | None
 
 
-async def list_readers(session: AsyncSession, queue: str, workflow: str) -> list[QueueReader]:
-    """Return the living consumers of a step queue, by name."""
+async def list_readers(session: AsyncSession, queue: str, workflow: str, plans: Sequence[str]) -> list[QueueReader]:
+    """Return the living consumers of a step queue, by name.
+
+    Args:
+        plans: the fingerprints of the plans with which one can run the step; empty for any.
+    """
     found = []
     for row in await session.execute(_LIST_READERS, {"queue": queue, "workflow": workflow}):
         knows = None if row.is_silent_about_it else {workflow: row.plan} if row.plan is not None else {}
         broken = {} if row.defect is None else {workflow: row.defect}
-        found.append(QueueReader(row.name, explain_inability(workflow, None, knows, broken)))
+        found.append(QueueReader(row.name, explain_inability(workflow, plans, knows, broken)))
     return found
 
 

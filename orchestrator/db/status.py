@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -17,6 +18,13 @@ IS_PAUSED = "EXISTS (SELECT FROM engine_settings WHERE global_lock)"
 
 IS_SILENT = "c.seen_at < now() - c.presumed_dead_after * interval '1 second'"
 """SQL: whether the consumer ``c`` has been silent for longer than it has said that it may be."""
+
+REGISTERED = """(SELECT registered.fingerprint FROM workflow_plans AS registered
+    WHERE registered.workflow = p.workflow ORDER BY registered.number DESC LIMIT 1)"""
+"""SQL: the fingerprint of the registered plan of the workflow of ``processes AS p``; ``NULL`` when there is none."""
+
+_RUNNABLE_BY = f"array_remove(ARRAY[p.plan, {REGISTERED}], NULL)"
+"""SQL: the fingerprints of the plans with which a program can take on ``processes AS p``: its own, or the registered one."""
 
 # Only running processes are claimed; they are few, and indexed.
 _ENGINE = f"""
@@ -35,15 +43,16 @@ SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_int
  ORDER BY c.name
 """  # noqa: S608 - built from constants
 
-_UNCLAIMED = """
-SELECT workflow, step, count(*) AS processes, max(waited)::float8 AS longest
-  FROM (SELECT workflow, step, EXTRACT(EPOCH FROM now() - updated_at) AS waited
-          FROM processes
+_UNCLAIMED = f"""
+SELECT workflow, step, count(*) AS processes, max(waited)::float8 AS longest, plans
+  FROM (SELECT workflow, step, EXTRACT(EPOCH FROM now() - updated_at) AS waited, {_RUNNABLE_BY} AS plans
+          FROM processes p
          WHERE status = 'running' AND claimed_by IS NULL) unclaimed
  WHERE waited > $1::float8
- GROUP BY workflow, step
+ GROUP BY workflow, step, plans
  ORDER BY longest DESC
-"""
+"""  # noqa: S608 - built from constants
+_PLANS = f"SELECT {_RUNNABLE_BY} FROM processes AS p WHERE process_id = $1"  # noqa: S608 - built from constants
 
 # Only processes whose events are left in the rows have announce_at.
 _UNCONFIRMED = """
@@ -99,32 +108,37 @@ class ConsumerSighting:
     blocked_by: dict[str, Any] | None = None
     revisions: tuple[str, ...] = ()
 
-    def explain_inability(self, workflow: str, plan: str | None = None) -> str | None:
+    def explain_inability(self, workflow: str, plans: Sequence[str] = ()) -> str | None:
         """Return why this consumer cannot run a workflow, as a predicate; ``None`` when it can.
 
         Args:
-            plan: the fingerprint of the plan that it must have; ``None`` for any.
+            plans: the fingerprints of the plans of which it must have one; empty for any.
         """
-        return explain_inability(workflow, plan, self.knows, self.broken)
+        return explain_inability(workflow, plans, self.knows, self.broken)
 
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """Processes that stand at one step and wait for a consumer, and for how many seconds the longest has."""
+    """Processes that stand at one step and wait for a consumer, and for how many seconds the longest has.
+
+    Args:
+        plans: the fingerprints of the plans with which a consumer can run the step.
+    """
 
     workflow: str
     step: str | None
     processes: int
     longest: float
+    plans: Sequence[str] = ()
 
 
 def explain_inability(
-    workflow: str, plan: str | None, knows: Mapping[str, str] | None, broken: Mapping[str, str]
+    workflow: str, plans: Sequence[str], knows: Mapping[str, str] | None, broken: Mapping[str, str]
 ) -> str | None:
     """Return why a consumer that has reported this cannot run a workflow, as a predicate; ``None`` when it can.
 
     Args:
-        plan: the fingerprint of the plan that it must have; ``None`` for any.
+        plans: the fingerprints of the plans of which it must have one; empty for any.
     """
     if workflow in broken:
         return f"cannot run '{workflow}': {broken[workflow]}"
@@ -132,7 +146,9 @@ def explain_inability(
         return None
     if workflow not in knows:
         return f"does not know '{workflow}'"
-    return None if plan in (None, knows[workflow]) else f"has another plan of '{workflow}'"
+    if not plans or knows[workflow] in plans:
+        return None
+    return f"has another plan of '{workflow}' than the process, and not the registered one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +188,11 @@ async def list_consumers(connection: Driver) -> list[ConsumerSighting]:
         )
         for row in rows
     ]
+
+
+async def read_runnable_plans(connection: Driver, process_id: UUID) -> Sequence[str]:
+    """Return the fingerprints of the plans with which a program can take on a process: its own, and the registered one."""
+    return await connection.fetchval(_PLANS, process_id) or ()
 
 
 async def list_unclaimed(connection: Driver, after: float) -> list[Unclaimed]:

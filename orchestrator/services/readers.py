@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.plans import find_registered
 from orchestrator.db.processes.queries import read_notes
 from orchestrator.db.readers import list_readers
 from orchestrator.engine.decide import NO_CONSUMER
@@ -24,7 +25,9 @@ async def explain_standstill(session: AsyncSession, process: Process, leaf: Leaf
         ``None`` when one can, when no consumer reads the queue, or when the log says it already: once for each consumer and
         reason, and step.
     """
-    readers = await list_readers(session, leaf.queue, process.workflow)
+    registered = await find_registered(session, process.workflow)
+    plans = [process.plan, None if registered is None else registered.fingerprint]
+    readers = await list_readers(session, leaf.queue, process.workflow, [one for one in plans if one is not None])
     if not readers or any(reader.inability is None for reader in readers):
         return None
     reasons = [f"{one.name} {(one.inability or '')[:MAX_REASON]}" for one in readers[:MAX_READERS]]

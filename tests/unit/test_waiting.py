@@ -73,7 +73,7 @@ def test_what_a_step_waits_for_is_explained(
     details: list[str],
     stuck: bool,
 ) -> None:
-    wait = Wait.of("port", queue, consumers, paused=False, plan=plan)
+    wait = Wait.of("port", queue, consumers, paused=False, plans=[] if plan is None else [plan])
     assert wait.summary().startswith(summary)
     assert len(list(wait.details())) == len(details)
     assert all(line.startswith(part) for line, part in zip(wait.details(), details, strict=True))

@@ -12,11 +12,10 @@ from pydantic_core import from_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.plans import REGISTERED
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.db.session import Driver, DriverPool
-from orchestrator.db.status import IS_PAUSED, IS_SILENT
+from orchestrator.db.status import IS_PAUSED, IS_SILENT, REGISTERED
 from orchestrator.engine.process import Process
 from orchestrator.messages import StepCommand
 

@@ -10,11 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
-from orchestrator.db.plans import REGISTERED
 from orchestrator.db.processes.advance import build_log_row, wake_expression
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.session import get_driver, to_jsonb
-from orchestrator.db.status import IS_PAUSED
+from orchestrator.db.status import IS_PAUSED, REGISTERED
 from orchestrator.engine.decide import Decision
 
 _START_FACTS = text(
