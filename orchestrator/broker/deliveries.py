@@ -35,7 +35,7 @@ from orchestrator.broker.incoming import Delivery, read_delivery
 from orchestrator.broker.outgoing import dead_letter
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
-from orchestrator.errors import MessageError, PublishError
+from orchestrator.errors import MessageError, PublishError, RefusedError
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_error, format_message
@@ -258,4 +258,8 @@ class Deliveries:
         logger.warning(
             "dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id, **delivery.trace
         )
-        await self._publisher.publish(dead_letter(delivery, reason))
+        try:
+            await self._publisher.publish(dead_letter(delivery, reason))
+        except RefusedError as error:
+            # Whoever has limited the queue wants to lose letters rather than to stop. This line is what is left of it.
+            logger.error("dead letter lost", queue=delivery.queue, reason=reason, error=str(error), **delivery.trace)  # noqa: TRY400

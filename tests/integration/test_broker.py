@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +23,7 @@ from orchestrator.errors import (
     ConfigurationError,
     MessageError,
     PublishError,
+    RefusedError,
     ServerUnavailableError,
     UnroutableError,
 )
@@ -272,6 +274,34 @@ async def test_a_message_that_cannot_be_dead_lettered_is_requeued(
         await publisher.publish(COMMAND)
         await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered", 60)
     assert tries[:2] == [False, True]  # and again, if the broker was slow to confirm the letter
+
+
+async def test_a_dead_letter_queue_that_refuses_letters_loses_them_and_nothing_else(
+    publisher: Publisher, amqp_url: str, servers: Servers
+) -> None:
+    """Kept, as many as the prefetch would keep a program from every other message."""
+    policy = {"pattern": "dead$", "apply-to": "queues", "definition": {"max-length": 1, "overflow": "reject-publish"}}
+    await asyncio.to_thread(servers.call, "PUT", f"policies/{urlsplit(amqp_url).path[1:]}/full", policy)
+
+    async def refuses() -> bool:
+        try:
+            await publisher.publish(Outgoing(Exchanges.DEAD, "", "x", b"{}"))
+        except RefusedError:
+            return True
+        return False
+
+    await until(refuses, "the dead-letter queue is full")
+    taken: list[bytes] = []
+
+    async def take(delivery: Delivery) -> None:
+        if delivery.body == b"nonsense":
+            raise MessageError("it is nonsense")
+        taken.append(delivery.body)
+
+    async with consuming(amqp_url, publisher, Queues.COMMANDS, take, prefetch=2):
+        for body in (b"nonsense", b"nonsense", b"nonsense", b"{}"):
+            await publisher.publish(replace(COMMAND, body=body))
+        await until(lambda: taken == [b"{}"], "the message behind them is handled")
 
 
 async def test_a_message_is_kept_while_a_server_is_away(publisher: Publisher, amqp_url: str) -> None:
