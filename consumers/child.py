@@ -15,6 +15,7 @@ from consumers.pipe import (
     Cancel,
     Count,
     Ended,
+    Ending,
     Failed,
     Publish,
     Ready,
@@ -51,6 +52,7 @@ class ChildProcess:
         self._end = end
         self._reader = reader
         self._writer = writer
+        self._reason: str | None = None
         # A process that a step has forked may keep the connection open.
         loop = asyncio.get_running_loop()
         end.add_done_callback(lambda _: loop.call_later(LAST_LINES, writer.close))
@@ -91,8 +93,12 @@ class ChildProcess:
     async def lines(self) -> AsyncIterator[Ready | Ended | Publish | Count | Failed]:
         """Yield what the child says until it ends."""
         with contextlib.suppress(ConnectionError):
-            while line := await self._reader.readline():
-                yield from_child.validate_json(line)
+            while text := await self._reader.readline():
+                line = from_child.validate_json(text)
+                if isinstance(line, Ending):
+                    self._reason = line.how
+                else:
+                    yield line
 
     async def wait(self) -> str | None:
         """Wait until the child has ended, which it is about to; one that only closed its connection is killed.
@@ -102,6 +108,8 @@ class ChildProcess:
         """
         if not await self._ends():
             return "closed its connection to the consumer"
+        if self._reason is not None:
+            return self._reason
         code = self._end.result()
         if code is None:
             return None

@@ -40,6 +40,11 @@ class Halving(Generic[T]):
         """Return how many groups wait."""
         return len(self._groups) + bool(self._arrived)
 
+    @property
+    def has_only_arrived(self) -> bool:
+        """Whether only suspects wait that have not been tested yet."""
+        return not self._groups
+
     def add(self, suspect: T) -> None:
         """Add a suspect that may be tested together with others."""
         self._arrived[suspect] = None

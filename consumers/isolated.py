@@ -13,7 +13,6 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -23,7 +22,7 @@ import tenacity
 from consumers.attempt import ClaimedAttempt
 from consumers.completion import Completion
 from consumers.execution import run_attempt
-from consumers.pipe import Begin, Cancel, Count, Ended, Failed, Publish, Ready, Run, encode_line, to_child
+from consumers.pipe import Begin, Cancel, Count, Ended, Ending, Failed, Publish, Ready, Run, encode_line, to_child
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.db.processes.claims import load_claim
 from orchestrator.db.session import Database
@@ -32,19 +31,23 @@ from orchestrator.engine.decision import Entry
 from orchestrator.engine.process import Process
 from orchestrator.errors import DefinitionError, NotFoundError, ServerUnavailableError
 from orchestrator.log import configure_logging
-from orchestrator.registry import plan_of
+from orchestrator.registry import find_abilities, plan_of
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.runtime import find_loop_factory
 from orchestrator.settings import Settings, load_settings
 from orchestrator.text import format_error
 from orchestrator.types import StepStatus
-from orchestrator.watchdog import watch_loop
+from orchestrator.watchdog import LoopWatch, watch_loop
 from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
 
 ENGINE_CONNECTIONS = 3
 """Database connections for the engine's own statements: as many as there are commits at once."""
+
+
+NICENESS = 5
+"""Of child processes: the consumer's new work comes first."""
 
 
 class Consumer:
@@ -72,7 +75,7 @@ class Consumer:
         """Wait for the next line."""
         return await self._lines.get()
 
-    def send(self, line: Ready | Ended | Publish | Count | Failed) -> None:
+    def send(self, line: Ready | Ended | Publish | Count | Failed | Ending) -> None:
         """Send a line."""
         self._connection.sendall(encode_line(line))
 
@@ -144,7 +147,15 @@ class IsolatedSteps:
         begin = self._begin
         async with self._database.pool.acquire() as connection:
             claim = await load_claim(connection, begin.consumer_id, begin.consumer, line.process_id, line.attempt)
-        return None if claim is None else ClaimedAttempt(self._database, claim, plan_of(claim.process.workflow))
+        if claim is None:
+            return None
+        process = claim.process
+        plan = plan_of(process.workflow)
+        if process.plan not in (None, plan.fingerprint):
+            raise DefinitionError(
+                f"the code of the workflow {process.workflow!r} has changed since this consumer was started: restart it"
+            )
+        return ClaimedAttempt(self._database, claim, plan)
 
 
 def _log_outage(call: tenacity.RetryCallState) -> None:
@@ -160,6 +171,8 @@ def prepare() -> Settings:
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
     load_workflows(settings.workflows)
+    # They are imported when they are first used, which for forks is too late.
+    find_abilities()
     return settings
 
 
@@ -199,13 +212,20 @@ async def _serve(settings: Settings, consumer: Consumer) -> None:
     begin = await consumer.next_line()
     assert isinstance(begin, Begin), "the first line"  # noqa: S101 - a programming error, not a user's
     with watch_loop() as watch:
-        watch.end_program_with(partial(os._exit, os.EX_SOFTWARE))
+        watch.end_program_with(lambda: _give_up(consumer, watch))
         await IsolatedSteps(settings, consumer, begin).run()
+
+
+def _give_up(consumer: Consumer, watch: LoopWatch) -> None:
+    """End this process because a call blocks its event loop."""
+    consumer.send(Ending(how=f"ended itself, because its event loop was {watch.blockage or 'blocked'}"))
+    os._exit(os.EX_SOFTWARE)
 
 
 def main() -> None:
     """Run a child that is an interpreter of its own."""
     ignore_signals()
+    os.nice(NICENESS)
     serve(socket.socket(fileno=int(sys.argv[1])), prepare())
 
 

@@ -41,6 +41,12 @@ MAX_TESTS = 8
 LINGER = 60.0
 """Seconds for which the process that is forked is kept after the last test."""
 
+CLAIMED_AT_ONCE = 20
+"""Steps of a child that has died that are claimed again at once; more would hold up the claims of new work."""
+
+GATHERING = 0.5
+"""Seconds in which arriving suspects gather for one test."""
+
 MARGIN = 1.0
 """Seconds by which steps must outlive the test before to be cleared."""
 
@@ -179,8 +185,10 @@ class Isolation:
 
     async def _run(self, test: _Test) -> None:
         try:
-            # Suspects that arrive while the child starts are tested together.
             test.child = await self._take_child()
+            if self._halving.has_only_arrived:
+                # Those that were lost together arrive one after the other, and are tested together.
+                await wait_or_stop(GATHERING, self._draining)
             group = self._halving.take()
             if group is not None:
                 test.left = {one.key: one for one in group.members}
@@ -283,7 +291,13 @@ class Isolation:
         lost = list(test.left.values())
         logger.warning("a child process has died; its steps run by halves", how=how, steps=len(lost))
         because = f"lost the child process that ran it and {len(group.members) - 1} others: it {how}"
-        again = await asyncio.gather(*(self._claim_again(one, because) for one in lost))
+        few = asyncio.Semaphore(CLAIMED_AT_ONCE)
+
+        async def claim(suspect: Suspect) -> Suspect | None:
+            async with few:
+                return await self._claim_again(suspect, because)
+
+        again = await asyncio.gather(*map(claim, lost))
         self._halving.halve(group, [one for one in again if one is not None], took)
         test.left = {}
 

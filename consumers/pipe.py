@@ -87,6 +87,17 @@ class Failed(_Line):
     error: str
 
 
+class Ending(_Line):
+    """The child ends itself because of a step.
+
+    Args:
+        how: a predicate.
+    """
+
+    kind: Literal["ending"] = "ending"
+    how: str
+
+
 class Imported(_Line):
     """The process that is forked has imported the workflows.
 
@@ -121,11 +132,11 @@ class Exited(_Line):
 
 
 ToChild = Annotated[Begin | Run | Cancel, Field(discriminator="kind")]
-FromChild = Annotated[Ready | Ended | Publish | Count | Failed, Field(discriminator="kind")]
+FromChild = Annotated[Ready | Ended | Publish | Count | Failed | Ending, Field(discriminator="kind")]
 FromNursery = Annotated[Imported | Forked | NotForked | Exited, Field(discriminator="kind")]
 
 to_child: TypeAdapter[Begin | Run | Cancel] = TypeAdapter(ToChild)
-from_child: TypeAdapter[Ready | Ended | Publish | Count | Failed] = TypeAdapter(FromChild)
+from_child: TypeAdapter[Ready | Ended | Publish | Count | Failed | Ending] = TypeAdapter(FromChild)
 from_nursery: TypeAdapter[Imported | Forked | NotForked | Exited] = TypeAdapter(FromNursery)
 
 

@@ -88,3 +88,26 @@ def test_a_suspect_is_aborted_and_given_back_like_any_other_step(installations: 
     engine.wait_for(kept, "completed")
     assert engine.status(aborted) == "aborted"
     exactly_once(engine)
+
+
+def test_a_step_that_blocks_its_loop_for_ever_is_ended_with_its_child_process_and_failed(
+    installations: MakeInstallation,
+) -> None:
+    """B5: no timeout can end it, and its consumer lives all the time."""
+    engine = installations(
+        ORCHESTRATOR_MAX_LOST_ATTEMPTS="1",
+        ORCHESTRATOR_PRESUMED_DEAD_AFTER="1",
+        ORCHESTRATOR_HEARTBEAT_INTERVAL="0.2",
+    )
+    engine.coordinator().ready()
+    first = engine.consumer().ready()
+    process_id = engine.start("blocks_for_ever")
+    assert first.exit_code() == 70
+    consumer = engine.consumer().ready()
+    engine.wait_for(process_id, "failed")
+    failure = engine.log(process_id, "Block for ever")[-1].failure
+    assert failure is not None
+    assert failure["type"] == "ConsumerLostError"
+    assert "that ran it alone: it ended itself, because its event loop was blocked for" in failure["message"]
+    assert "by the step 'Block for ever' of 'blocks_for_ever'" in failure["message"]
+    assert consumer.runs

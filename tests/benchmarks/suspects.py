@@ -29,7 +29,7 @@ import psutil
 
 from tests.benchmarks.client import client_of
 from tests.benchmarks.measure import percentile
-from tests.benchmarks.systems import BenchmarkError, Corner, Programs, engine_system, own_corner
+from tests.benchmarks.systems import BenchmarkError, Programs, engine_system, own_corner
 from tests.benchmarks.workload import REST_VARIABLE
 from tests.servers import NoServersError, Servers
 
@@ -103,8 +103,13 @@ class Consumer:
 class Run:
     """One run on a corner of its own."""
 
-    def __init__(self, corner: Corner, channel: aio_pika.abc.AbstractChannel, database: asyncpg.Pool) -> None:
-        self.corner = corner
+    def __init__(
+        self,
+        connection: aio_pika.abc.AbstractConnection,
+        channel: aio_pika.abc.AbstractChannel,
+        database: asyncpg.Pool,
+    ) -> None:
+        self._connection = connection
         self._channel = channel
         self._database = database
         self.figures = Figures()
@@ -146,11 +151,13 @@ class Run:
             await asyncio.sleep(0.2)
 
     async def probe(self, consumer: Consumer, one: Callable[[], Awaitable[float]]) -> None:
-        """Start new work again and again. What waited for a consumer that had died says nothing, and is left out."""
+        """Start new work again and again. What has waited for a consumer to start says nothing, and is left out."""
+        channel = await self._connection.channel()
         while True:
             before = consumer.starts
+            queue = await channel.declare_queue(STEPS_QUEUE, passive=True)
             took = await one()
-            if consumer.starts == before:
+            if queue.declaration_result.consumer_count and consumer.starts == before:
                 self.figures.noops.append(took)
             await asyncio.sleep(0.25)
 
@@ -194,7 +201,7 @@ async def measure(servers: Servers, options: argparse.Namespace, steps: int, sce
             beside(consumer.run()),
             client_of(programs, corner.amqp_url) as client,
         ):
-            run = Run(corner, await connection.channel(), database)
+            run = Run(connection, await connection.channel(), database)
             await client.one()  # once the consumer reads its queue
             began = time.perf_counter()
             async with beside(run.watch(consumer), run.probe(consumer, client.one)):
