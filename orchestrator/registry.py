@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from orchestrator.diagnostics import describe, locate
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, NotFoundError
+from orchestrator.text import sanitise
 from orchestrator.workflow import StepKind, Workflow
 
 _instances: dict[str, LazyWorkflowInstance] = {}
@@ -152,7 +153,7 @@ def find_abilities() -> Abilities:
         try:
             knows[workflow] = plan_of(workflow).fingerprint
         except DefinitionError as error:
-            broken[workflow] = str(error)
+            broken[workflow] = sanitise(str(error))
     return Abilities(knows, broken)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,19 +12,10 @@ from orchestrator.cli.migrations import report_written, require_applied, require
 from orchestrator.cli.options import AsJson, check_text
 from orchestrator.cli.output import clean
 from orchestrator.db.registration.autogenerate import diff_catalogues
-from orchestrator.db.registration.catalogue import Catalogue, read_catalogue
-from orchestrator.db.registration.usage import count_usage, read_values
-from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
-from orchestrator.errors import ConfigurationError
-from orchestrator.services.model_catalogue import (
-    CataloguePlan,
-    build_catalogue,
-    list_changes,
-    list_missing,
-    plan_catalogue,
-)
-from orchestrator.services.model_drift import Finding, find_drift
-from orchestrator.services.unfit_values import UnfitValues
+from orchestrator.errors import InvalidInputError
+from orchestrator.services.model_catalogue import list_changes, list_missing
+from orchestrator.services.model_comparison import ModelComparison, compare_models
+from orchestrator.services.model_drift import Finding
 
 _OPTION = "--fixed-input"
 _DRIFT = "These models cannot load all subscriptions that there are. Complete the calls that fit, and remove their #:"
@@ -65,35 +57,21 @@ def migrate_domain_models(
     async def body(context: CliContext) -> int:
         require_modules(context)
         context.load_workflows()
-        definitions = [
-            describe_product(name, SUBSCRIPTION_MODEL_REGISTRY[name]) for name in SUBSCRIPTION_MODEL_REGISTRY
-        ]
         async with context.database() as database:
             await require_applied(context, database)
-            async with database.transaction() as session:
-                stored = await read_catalogue(session)
-                if stored.products and not definitions:
-                    raise ConfigurationError(
-                        "no module of ORCHESTRATOR_WORKFLOWS puts anything into SUBSCRIPTION_MODEL_REGISTRY, but the database"
-                        " has products: name the modules with the models"
-                    )
-                usage = await count_usage(session)
-            wanted, problems = build_catalogue(definitions, stored, given)
-            if problems:
-                raise typer.BadParameter("; ".join(problems), param_hint=_OPTION)
-            plan = plan_catalogue(stored, wanted, usage, drop_values=drop_values)
-            unfit = UnfitValues(definitions, plan.dropped)
-            async with database.transaction() as session:
-                async for value in read_values(session):
-                    unfit.add(value)
-        drift = [*find_drift(definitions, stored, usage, plan.dropped), *unfit.list_findings()]
-        _write(context, message, stored, plan, drift)
-        return REFUSED if drift else 0
+            try:
+                async with database.transaction() as session:
+                    found = await compare_models(session, given, drop_values=drop_values)
+            except InvalidInputError as error:
+                raise typer.BadParameter(str(error), param_hint=_OPTION) from error
+        _write(context, message, found)
+        return REFUSED if found.drift else 0
 
     execute(body, as_json=as_json)
 
 
-def _write(context: CliContext, message: str, stored: Catalogue, plan: CataloguePlan, drift: list[Finding]) -> None:
+def _write(context: CliContext, message: str, found: ModelComparison) -> None:
+    stored, plan, drift = found.stored, found.plan, found.drift
     after = plan.catalogue
     helpers = sorted({name for one in drift for name in one.helpers})
     remarks = [line for one in drift if one.calls for line in (one.place, *one.calls)]
@@ -124,7 +102,7 @@ def _write(context: CliContext, message: str, stored: Catalogue, plan: Catalogue
         _report_drift(context, drift, helpers, is_written=path is not None)
 
 
-def _report_drift(context: CliContext, drift: list[Finding], helpers: list[str], *, is_written: bool) -> None:
+def _report_drift(context: CliContext, drift: Sequence[Finding], helpers: list[str], *, is_written: bool) -> None:
     context.output.line(("but these models cannot load all subscriptions that there are:", "red"))
     for one in drift:
         context.output.line(f"  • {clean(str(one))}")

@@ -115,3 +115,18 @@ def test_a_broken_module_is_imported_once_and_disables_its_own_workflows_only(
     with pytest.raises(DefinitionError, match="No module named 'there'"):
         broken.plan()
     assert imported == []
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return "odd\0\ud800"
+
+
+odd = Odd()
+
+
+def test_what_is_reported_of_a_broken_workflow_can_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_instances", {})
+    registry.LazyWorkflowInstance(__name__, "odd")
+    reason = registry.find_abilities().broken["odd"]
+    assert "it is odd\\0?; decorate it" in reason
