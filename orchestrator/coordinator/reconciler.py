@@ -159,7 +159,7 @@ class Reconciler:
             # One that is to move to another plan does so at once; its step may be in another queue there.
             queue = queue_of(one.workflow, one.step) if self._plans.has(one.workflow, one.plan) else None
             depth = depths.get(queue or "")
-            if depth is not None and _explains_waiting(depth, one.waited):
+            if depth is not None and not one.is_dropped and _explains_waiting(depth, one.waited):
                 waiting.append(one.process_id)
                 longest = max(longest, depth.ready / SLOW_QUEUE)
             else:

@@ -29,13 +29,15 @@ SELECT NOT {IS_PAUSED} AND EXISTS (SELECT FROM processes WHERE {_IS_CURRENT}) AS
 """  # noqa: S608 - built from constants
 
 # By this mark make_waiting_due() finds the processes whose commands are in no queue.
-_DROP = f"UPDATE processes SET dispatches = 1 WHERE {_IS_CURRENT} AND dispatches = 0"  # noqa: S608 - built from constants
+_DROP = f"""
+UPDATE processes SET dispatches = -GREATEST(abs(dispatches), 1) WHERE {_IS_CURRENT}
+"""  # noqa: S608 - built from constants
 
 # Locked in one order everywhere.
 _MAKE_WAITING_DUE = """
-UPDATE processes SET due_at = now(), dispatches = 1
+UPDATE processes SET due_at = now(), dispatches = -1
  WHERE process_id IN (SELECT process_id FROM processes
-                       WHERE status = 'running' AND claimed_by IS NULL AND dispatches > 0 AND workflow = ANY($1::text[])
+                       WHERE status = 'running' AND claimed_by IS NULL AND dispatches < 0 AND workflow = ANY($1::text[])
                        ORDER BY process_id FOR NO KEY UPDATE)
 """
 
@@ -100,5 +102,5 @@ async def drop_command(pool: DriverPool, command: StepCommand) -> None:
 
 
 async def make_waiting_due(pool: DriverPool, knows: Mapping[str, str]) -> None:
-    """Make the processes due at once whose commands were published in vain, of the workflows that a new consumer can run."""
+    """Make the processes due at once whose commands were dropped, of the workflows that a new consumer can run."""
     await pool.execute(_MAKE_WAITING_DUE, list(knows))

@@ -20,10 +20,13 @@ MAX_INTERVAL = 600.0
 _IS_ITS_OWN = "(plan = ANY(:plans) OR workflow = ANY(:current))"
 _FIND = text(
     f"""
-    (SELECT process_id, workflow, step, plan, status, 0::float8 AS waited FROM processes
+    (SELECT process_id, workflow, step, plan, status, 0::float8 AS waited, false AS is_dropped
+       FROM processes
       WHERE wake_at <= now() AND {_IS_ITS_OWN} ORDER BY wake_at LIMIT :batch)
     UNION ALL
-    (SELECT process_id, workflow, step, plan, status, EXTRACT(EPOCH FROM now() - updated_at)::float8 FROM processes
+    (SELECT process_id, workflow, step, plan, status, EXTRACT(EPOCH FROM now() - updated_at)::float8,
+            dispatches < 0
+       FROM processes
       WHERE status = 'running' AND claimed_by IS NULL AND due_at <= now() AND {_IS_ITS_OWN} LIMIT :batch)
     """  # noqa: S608 - built from constants
 )
@@ -33,8 +36,8 @@ _FIND = text(
 _TAKE_RUNNING = text(
     """
     UPDATE processes
-       SET dispatches = dispatches + 1,
-           due_at = now() + LEAST(:first * power(2, LEAST(dispatches, 20)), :most) * (0.8 + 0.4 * random())
+       SET dispatches = abs(dispatches) + 1,
+           due_at = now() + LEAST(:first * power(2, LEAST(abs(dispatches), 20)), :most) * (0.8 + 0.4 * random())
                             * interval '1 second'
      WHERE process_id IN (SELECT process_id FROM processes
                            WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL AND due_at <= now()
@@ -95,7 +98,12 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A process that the reconciler must look at; ``waited`` is the seconds since it last moved."""
+    """A process that the reconciler must look at.
+
+    Args:
+        waited: seconds since it last moved.
+        is_dropped: whether the command of its step is known to be in no queue.
+    """
 
     process_id: UUID
     workflow: str
@@ -103,6 +111,7 @@ class Due:
     plan: str | None
     status: str
     waited: float
+    is_dropped: bool
 
 
 async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled | None:

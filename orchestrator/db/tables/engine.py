@@ -71,7 +71,8 @@ class ProcessRow(Base):
         due_at: when the reconciler must look again, by the database's clock; ``NULL`` for never.
         wake_at: ``due_at`` of processes at rest, ``NULL`` while they run.
         announce_at: when a coordinator must publish the events after ``announced``; ``NULL`` while that goes by itself.
-        dispatches: how often the present command was published again, for growing intervals; at least 1 once it was dropped.
+        dispatches: how often the present command was published again, for growing intervals; negative while it is in no
+            queue, because a consumer has dropped it.
         announced: up to which log entry the broker has confirmed the events, without a gap.
         plan: the fingerprint of the plan that decides what is next; ``NULL`` when an older engine has stored the row.
         request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
