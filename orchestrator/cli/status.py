@@ -18,9 +18,11 @@ from orchestrator.cli.waiting import Wait, list_inabilities, reader_of
 from orchestrator.db.revisions import describe_age, known_at_start, list_applied
 from orchestrator.db.status import (
     ConsumerSighting,
+    Overdue,
     Unclaimed,
     UnconfirmedEvents,
     list_consumers,
+    list_overdue,
     list_unclaimed,
     read_engine_status,
     read_unconfirmed_events,
@@ -32,6 +34,9 @@ from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
 if TYPE_CHECKING:
     from orchestrator.broker.connection import QueueDepth
 
+OVERDUE_AFTER = 30.0
+"""Seconds for which processes may be due: a coordinator that can do so looks at them within a few."""
+
 
 def status(as_json: AsJson = False) -> None:
     """Show whether the engine runs, its consumers and when they were last seen, and how much waits in its queues."""
@@ -41,6 +46,7 @@ def status(as_json: AsJson = False) -> None:
             engine = await read_engine_status(connection)
             consumers = await list_consumers(connection)
             unclaimed = await list_unclaimed(connection, UNATTENDED_AFTER)
+            overdue = [] if engine.paused else await list_overdue(connection, OVERDUE_AFTER)
             unconfirmed = await read_unconfirmed_events(connection, UNATTENDED_AFTER)
             applied = await list_applied(connection)
         known = known_at_start(context.project)
@@ -81,6 +87,7 @@ def status(as_json: AsJson = False) -> None:
                 "consumers": [fields_of(one) for one in consumers],
                 "inabilities": list(list_inabilities(consumers)),
                 "unclaimed": [one.document() for one in waiting],
+                "overdue": [fields_of(one) for one in overdue],
                 "unconfirmed_events": fields_of(unconfirmed),
                 "revisions": {"applied": applied, "known": known.heads, "difference": age, "older_consumers": older},
                 "queues": None
@@ -121,6 +128,8 @@ def status(as_json: AsJson = False) -> None:
             output.line()
             for line in one.lines():
                 output.line((line, "yellow"))
+        for late in overdue:
+            output.line((explain_overdue(late), "red"))
         for line in explain_unconfirmed(unconfirmed):
             output.line((line, "red"))
         if problem is not None:
@@ -202,6 +211,16 @@ def advise(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) 
     missed = {queue for queue in queues if queue is not None and not _is_read(depths.get(step_queue(queue)))}
     for queue in sorted(unread | missed):
         yield f"no consumer reads {step_queue(queue)}: start '{reader_of(queue)}'"
+
+
+def explain_overdue(late: Overdue) -> str:
+    """Return why no coordinator has looked at processes that are due."""
+    several = "processes have" if late.processes > 1 else "process has"
+    plan = "no plan" if late.plan is None else f"the plan {clean(late.plan)}"
+    return (
+        f"{late.processes} {several} been due for {seconds(late.longest)}, with {plan} of '{clean(late.workflow)}': no running"
+        " coordinator has this plan or the registered one ('orchestrator plans list')"
+    )
 
 
 def explain_unconfirmed(events: UnconfirmedEvents) -> Iterator[str]:

@@ -23,11 +23,14 @@ class Reader:
     inability: str | None
     running: int
     concurrency: int
+    is_blocked: bool = False
 
     @property
-    def is_busy(self) -> bool:
-        """Whether all its slots are taken."""
-        return self.running >= self.concurrency
+    def busyness(self) -> str | None:
+        """Return what keeps it from taking a step now, as a predicate; ``None`` when it is free."""
+        if self.is_blocked:
+            return "does not respond: its event loop is blocked"
+        return f"runs {self.running} steps, at most {self.concurrency}" if self.running >= self.concurrency else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,20 @@ class Wait:
         paused: bool,
         plans: Sequence[str] = (),
     ) -> Wait:
-        """Build it from what the database knows of all consumers."""
+        """Build it from what the database knows of all consumers.
+
+        Args:
+            plans: the fingerprints of plans of which a consumer must have one; none for any.
+        """
         alive = [one for one in consumers if one.alive]
         readers = [
-            Reader(one.name, one.explain_inability(workflow, plans), one.running, one.concurrency)
+            Reader(
+                one.name,
+                one.explain_inability(workflow, plans),
+                one.running,
+                one.concurrency,
+                one.blocked_for is not None,
+            )
             for one in alive
             if queue is None or queue in one.queues
         ]
@@ -82,19 +95,19 @@ class Wait:
             return f"no consumer of {queue} can run it"
         if self.queue is None:
             return "this program does not know that step (ORCHESTRATOR_WORKFLOWS), and so not its queue"
-        if all(one.is_busy for one in self.readers if one.inability is None):
-            return f"waits in {queue} for a free slot: every consumer that can run it is busy"
+        if all(one.busyness is not None for one in self.readers if one.inability is None):
+            return f"waits in {queue}: every consumer that can run it is busy"
         return f"waits in {queue} for its turn"
 
     def details(self) -> Iterator[str]:
         """Yield a line for each consumer that reads the queue and cannot run the step, or is busy."""
         if self.paused:
             return
-        shown = [one for one in self.readers if one.inability is not None or (self.queue is not None and one.is_busy)]
+        reasons = [(one.name, one.inability or one.busyness) for one in self.readers]
+        shown = [(name, reason) for name, reason in reasons if reason is not None]
         reads = "" if self.queue is None else "reads this queue, but "
-        for one in shown[:MAX_NAMES]:
-            reason = f"runs {one.running} steps, at most {one.concurrency}" if one.inability is None else one.inability
-            yield f"{clean(one.name)} {reads}{clean(reason)}"
+        for name, reason in shown[:MAX_NAMES]:
+            yield f"{clean(name)} {reads}{clean(reason)}"
         if len(shown) > MAX_NAMES:
             yield f"and {len(shown) - MAX_NAMES} more"
 

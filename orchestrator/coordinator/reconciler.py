@@ -20,6 +20,7 @@ from orchestrator.db.engine_lock import is_paused
 from orchestrator.db.processes.claims import lock_lost_claims
 from orchestrator.db.processes.due import Due, find_due, look_later, postpone, take_running
 from orchestrator.db.session import Database, is_connection_error
+from orchestrator.db.status import list_overdue
 from orchestrator.errors import (
     DefinitionError,
     NotFoundError,
@@ -59,6 +60,10 @@ FORGET_CONSUMERS_AFTER = 3600.0
 """Seconds after which a silent consumer without claims is removed from the table."""
 
 
+OVERDUE_AFTER = 30.0
+"""Seconds for which processes may be due before a coordinator that leaves them to others says so; and until it says so again."""
+
+
 class Reconciler:
     """Handles what is due every ``interval`` seconds. Any number may run side by side.
 
@@ -86,6 +91,7 @@ class Reconciler:
         self._interval = interval
         self._dead_after = presumed_dead_after
         self._connected_since: float | None = None
+        self._reported_at = asyncio.get_running_loop().time()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run rounds until ``stopping`` is set."""
@@ -121,7 +127,25 @@ class Reconciler:
         for one in due:
             if one.status != ProcessStatus.RUNNING.value:
                 await self._look(one)
+        if not self._dispatcher.paused:
+            await self._report_overdue()
         return len(due) >= BATCH
+
+    async def _report_overdue(self) -> None:
+        """Log which processes no coordinator takes, although this one has left them to others for a while."""
+        now = asyncio.get_running_loop().time()
+        if now - self._reported_at < OVERDUE_AFTER:
+            return
+        self._reported_at = now
+        for one in await list_overdue(self._database.pool, OVERDUE_AFTER):
+            if not self._plans.has(one.workflow, one.plan) and one.workflow not in self._plans.current:
+                logger.error(
+                    "no coordinator takes processes that are due: none has their plan of the workflow",
+                    workflow=one.workflow,
+                    plan=one.plan,
+                    processes=one.processes,
+                    seconds=round(one.longest),
+                )
 
     async def _release_lost_claims(self) -> None:
         # After an outage of the database every consumer has been silent, dead or not. Their time counts from the moment at

@@ -44,7 +44,7 @@ UPDATE processes SET due_at = now(), dispatches = -1
 
 _LIST_READERS = text(
     f"""
-    SELECT c.name, c.knows IS NULL AS is_silent_about_it, c.knows ->> :workflow AS plan, c.broken ->> :workflow AS defect
+    SELECT c.name, c.knows IS NULL AS has_not_reported, c.knows ->> :workflow AS plan, c.broken ->> :workflow AS defect
       FROM consumers c WHERE :queue = ANY(c.queues) AND NOT {IS_SILENT} ORDER BY c.name
     """  # noqa: S608 - built from constants
 )
@@ -74,7 +74,7 @@ async def list_readers(session: AsyncSession, queue: str, workflow: str, plans: 
     """
     found = []
     for row in await session.execute(_LIST_READERS, {"queue": queue, "workflow": workflow}):
-        knows = None if row.is_silent_about_it else {workflow: row.plan} if row.plan is not None else {}
+        knows = None if row.has_not_reported else {workflow: row.plan} if row.plan is not None else {}
         broken = {} if row.defect is None else {workflow: row.defect}
         found.append(QueueReader(row.name, explain_inability(workflow, plans, knows, broken)))
     return found

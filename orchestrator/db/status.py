@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic_core import from_json
 
 if TYPE_CHECKING:
-    from orchestrator.db.session import Driver
+    from orchestrator.db.session import Driver, DriverPool
 
 IS_PAUSED = "EXISTS (SELECT FROM engine_settings WHERE global_lock)"
 """SQL: whether the engine is paused. For statements that must ask in the same moment in which they act."""
@@ -44,14 +44,26 @@ SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_int
 """  # noqa: S608 - built from constants
 
 _UNCLAIMED = f"""
-SELECT workflow, step, count(*) AS processes, max(waited)::float8 AS longest, plans
-  FROM (SELECT workflow, step, EXTRACT(EPOCH FROM now() - updated_at) AS waited, {_RUNNABLE_BY} AS plans
-          FROM processes p
-         WHERE status = 'running' AND claimed_by IS NULL) unclaimed
- WHERE waited > $1::float8
- GROUP BY workflow, step, plans
+SELECT p.workflow, p.step, p.processes, p.longest, {_RUNNABLE_BY} AS plans
+  FROM (SELECT workflow, step, plan, count(*) AS processes, max(waited)::float8 AS longest
+          FROM (SELECT workflow, step, plan, EXTRACT(EPOCH FROM now() - updated_at) AS waited
+                  FROM processes
+                 WHERE status = 'running' AND claimed_by IS NULL) unclaimed
+         WHERE waited > $1::float8
+         GROUP BY workflow, step, plan) p
  ORDER BY longest DESC
 """  # noqa: S608 - built from constants
+
+_OVERDUE = """
+SELECT workflow, plan, count(*) AS processes, max(waited)::float8 AS longest
+  FROM (SELECT workflow, plan, EXTRACT(EPOCH FROM now() - wake_at) AS waited FROM processes WHERE wake_at <= now()
+        UNION ALL
+        SELECT workflow, plan, EXTRACT(EPOCH FROM now() - due_at) FROM processes
+         WHERE status = 'running' AND claimed_by IS NULL AND due_at <= now()) AS due
+ WHERE waited > $1::float8
+ GROUP BY workflow, plan
+ ORDER BY longest DESC
+"""
 _PLANS = f"SELECT {_RUNNABLE_BY} FROM processes AS p WHERE process_id = $1"  # noqa: S608 - built from constants
 
 # Only processes whose events are left in the rows have announce_at.
@@ -132,6 +144,16 @@ class Unclaimed:
     plans: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """Processes that have one plan and that no coordinator has looked at since they are due, the longest for so many seconds."""
+
+    workflow: str
+    plan: str | None
+    processes: int
+    longest: float
+
+
 def explain_inability(
     workflow: str, plans: Sequence[str], knows: Mapping[str, str] | None, broken: Mapping[str, str]
 ) -> str | None:
@@ -198,6 +220,11 @@ async def read_runnable_plans(connection: Driver, process_id: UUID) -> Sequence[
 async def list_unclaimed(connection: Driver, after: float) -> list[Unclaimed]:
     """Return the steps that no consumer has claimed for ``after`` seconds, the longest wait first."""
     return [Unclaimed(**row) for row in await connection.fetch(_UNCLAIMED, after)]
+
+
+async def list_overdue(connection: Driver | DriverPool, after: float) -> list[Overdue]:
+    """Return the processes that have been due for ``after`` seconds, by workflow and plan, the longest first."""
+    return [Overdue(**row) for row in await connection.fetch(_OVERDUE, after)]
 
 
 def _parse(text: str | None) -> dict[str, Any] | None:

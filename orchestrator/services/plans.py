@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import structlog
@@ -30,13 +31,11 @@ class ProgramPlans:
 
     @classmethod
     def load(cls) -> ProgramPlans:
-        """Import the modules of all registered workflows; broken ones are logged and left out."""
+        """Import the modules of all registered workflows; broken ones, which programs log at their start, are left out."""
         plans = {}
         for workflow in known_workflows():
-            try:
+            with contextlib.suppress(DefinitionError):
                 plans[workflow] = plan_of(workflow)
-            except DefinitionError as error:
-                logger.error("workflow cannot be used", workflow=workflow, error=str(error))  # noqa: TRY400
         return cls(plans)
 
     @property

@@ -23,14 +23,14 @@ BUSY = replace(RIGHT, name="busy:1", running=10)
 
 
 @pytest.mark.parametrize(
-    ("consumers", "queue", "plan", "summary", "details", "stuck"),
+    ("consumers", "queue", "plans", "summary", "details", "stuck"),
     [
-        ([], "default", None, "no consumer is running", [], True),
-        ([replace(RIGHT, alive=False)], "default", None, "no consumer is running", [], True),
+        ([], "default", (), "no consumer is running", [], True),
+        ([replace(RIGHT, alive=False)], "default", (), "no consumer is running", [], True),
         (
             [RIGHT],
             "other",
-            None,
+            (),
             "no consumer reads the queue 'other': 'orchestrator consumer --queue other'",
             [],
             True,
@@ -38,7 +38,7 @@ BUSY = replace(RIGHT, name="busy:1", running=10)
         (
             [WRONG, BROKEN],
             "default",
-            None,
+            (),
             "no consumer of the queue 'default' can run it",
             [
                 "wrong:1 reads this queue, but does not know 'port'",
@@ -46,34 +46,43 @@ BUSY = replace(RIGHT, name="busy:1", running=10)
             ],
             True,
         ),
-        ([OLD], "default", "aa", "no consumer of", ["old:1 reads this queue, but has another plan of 'port'"], True),
-        ([OLD], "default", None, "waits in the queue 'default' for its turn", [], False),
+        ([OLD], "default", ("aa",), "no consumer of", ["old:1 reads this queue, but has another plan of 'port'"], True),
+        ([OLD], "default", ("aa", "bb"), "waits in the queue 'default' for its turn", [], False),
+        (
+            [replace(RIGHT, blocked_for=3)],
+            "default",
+            (),
+            "waits in the queue 'default': every consumer that can run it is busy",
+            ["right:1 reads this queue, but does not respond: its event loop is blocked"],
+            False,
+        ),
+        ([OLD], "default", (), "waits in the queue 'default' for its turn", [], False),
         (
             [BUSY, WRONG],
             "default",
-            None,
-            "waits in the queue 'default' for a free slot",
+            (),
+            "waits in the queue 'default': every consumer",
             [
                 "busy:1 reads this queue, but runs 10 steps, at most 10",
                 "wrong:1 reads this queue, but does not know 'port'",
             ],
             False,
         ),
-        ([replace(RIGHT, knows=None)], "default", "aa", "waits in the queue 'default' for its turn", [], False),
-        ([RIGHT], None, None, "this program does not know that step", [], False),
-        ([WRONG], None, None, "no consumer of its queue can run it", ["wrong:1 does not know 'port'"], True),
-        ([WRONG] * 7, "default", None, "no consumer of", [*["wrong:1 reads"] * 5, "and 2 more"], True),
+        ([replace(RIGHT, knows=None)], "default", ("aa",), "waits in the queue 'default' for its turn", [], False),
+        ([RIGHT], None, (), "this program does not know that step", [], False),
+        ([WRONG], None, (), "no consumer of its queue can run it", ["wrong:1 does not know 'port'"], True),
+        ([WRONG] * 7, "default", (), "no consumer of", [*["wrong:1 reads"] * 5, "and 2 more"], True),
     ],
 )
 def test_what_a_step_waits_for_is_explained(
     consumers: list[ConsumerSighting],
     queue: str | None,
-    plan: str | None,
+    plans: tuple[str, ...],
     summary: str,
     details: list[str],
     stuck: bool,
 ) -> None:
-    wait = Wait.of("port", queue, consumers, paused=False, plans=[] if plan is None else [plan])
+    wait = Wait.of("port", queue, consumers, paused=False, plans=plans)
     assert wait.summary().startswith(summary)
     assert len(list(wait.details())) == len(details)
     assert all(line.startswith(part) for line, part in zip(wait.details(), details, strict=True))
