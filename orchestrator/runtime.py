@@ -66,7 +66,12 @@ async def open_servers(settings: Settings, name: str, step_queues: Iterable[str]
         publisher = Publisher(address, topology, settings.publish_timeout)
         await publisher.check()
         with watch_loop() as watch:
-            yield Servers(address, topology, database, publisher, watch)
+            watching = asyncio.create_task(database.watch())
+            try:
+                yield Servers(address, topology, database, publisher, watch)
+            finally:
+                watching.cancel()
+                await asyncio.wait({watching})
     finally:
         await database.close()
 

@@ -75,6 +75,10 @@ class Forwarder:
         """Accept connections, but pass nothing on, as a frozen server does."""
         self._flows.clear()
 
+    def thaw(self) -> None:
+        """Pass on again, beginning with what has come meanwhile."""
+        self._flows.set()
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)

@@ -54,6 +54,11 @@ class Hosts:
         """Seconds in which a connection is open or has failed."""
         return self._timeout * len(self._options) + 1
 
+    @property
+    def place(self) -> str:
+        """Host and port of the server that could be written to last."""
+        return self._options[self._first][0]
+
     async def connect(self, **more: Any) -> Any:
         """Connect to the first server that can be written to.
 

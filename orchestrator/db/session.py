@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 
 from orchestrator.db.connection import Hosts, explain_refusal, server_settings
+from orchestrator.db.failover import FailoverWatch
 from orchestrator.diagnostics import is_own, mark_own
 from orchestrator.errors import ConfigurationError
 from orchestrator.hosts import hide_password, host_of, split_hosts
@@ -94,6 +95,7 @@ class Database:
         self._connect_timeout = connect_timeout
         self._application_name = application_name
         self._engine_connections = engine_connections
+        self._watch = FailoverWatch(self._hosts, application_name, connect_timeout)
         self._pool: DriverPool | None = None
 
     @classmethod
@@ -172,6 +174,13 @@ class Database:
             connect=self._connect_for_pool,
         )
 
+    async def watch(self) -> None:
+        """Cut connections that hang when another server has taken the primary's place, until cancelled.
+
+        For programs that run for long, beside everything else.
+        """
+        await self._watch.run()
+
     async def require_tables(self) -> None:
         """Check that the migrations have been run.
 
@@ -211,10 +220,13 @@ class Database:
         # Authors' statements may take longer than the engine's own.
         settings = {"application_name": self._application_name, "jit": "off"}
         connection: Driver = await self._hosts.connect(server_settings=settings)
+        self._watch.add(connection)
         return connection
 
     async def _connect_for_pool(self, *_: Any, **__: Any) -> Any:
-        return await self.connect()
+        connection = await self.connect()
+        self._watch.add(connection)
+        return connection
 
     async def _expire_read_only(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """Replace the pool's connections when the server has become read-only: another one may have taken its place."""

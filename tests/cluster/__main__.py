@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import aio_pika
+import asyncpg
 
 from tests.acceptance.chaos import PATIENT, exactly_once, flood
 from tests.acceptance.installation import Installation
@@ -27,7 +28,7 @@ from tests.cluster.postgres import Pair
 from tests.cluster.rabbitmq import Cluster
 
 VARIANTS = {"one": "one address before the servers", "several": "several hosts in the URLs"}
-FAULTS = ("leader", "quorum", "frozen", "primary")
+FAULTS = ("leader", "quorum", "frozen", "primary", "silent")
 STEPS_QUEUE = "orchestrator.steps.default"
 LONG = 200
 """Steps of the workflow ``long_chain``, which shows how long nothing went on."""
@@ -65,6 +66,7 @@ class Chaos:
         self.engine = Installation(machine.folder / variant, *urls, **PATIENT)
         # What the tests themselves use is one address: their clients know no other.
         self.engine.client.url = cluster.url(self.gates[0])
+        self.database = pair.url(self.gates[1]).replace("+asyncpg", "")
         self.process_ids: list[UUID] = []
         self._open_gate(self.gates[0], amqp)
         self._open_gate(
@@ -100,7 +102,7 @@ class Chaos:
         process_ids += flood(self.engine, 4 * self.options.load, key=fault)
         self.process_ids += process_ids
         until(lambda: self.count() > steps + 30, "the load is in full swing", 60)
-        began = self.now()
+        began = self.ask("SELECT clock_timestamp()")
         say(f"  {fault}: {self.describe(fault)}")
         getattr(self, f"break_{fault}")()
         until(lambda: self.are_done(process_ids), f"all {len(process_ids)} processes are completed", GIVE_UP_AFTER, 0.5)
@@ -126,6 +128,7 @@ class Chaos:
             "quorum": f"two of three nodes are killed, and started again after {self.options.down:g} s",
             "frozen": f"the node that leads the steps' queue is frozen for {self.options.down:g} s",
             "primary": "PostgreSQL's primary is killed, and the standby promoted",
+            "silent": "PostgreSQL's primary is frozen, and the standby promoted",
         }[fault]
 
     def break_leader(self) -> None:
@@ -158,7 +161,17 @@ class Chaos:
             node.thaw()
 
     def break_primary(self) -> None:
-        """Fail over to the standby; the old primary becomes the standby when work goes on."""
+        """Kill the primary."""
+        self.pair.primary.kill()
+        self.fail_over()
+
+    def break_silent(self) -> None:
+        """Freeze the primary, as a machine does that loses its power or the network: no connection is closed."""
+        self.pair.primary.freeze()
+        self.fail_over()
+
+    def fail_over(self) -> None:
+        """Promote the standby; when work goes on, the old primary is ended and becomes the new one's standby."""
         self.pair.fail_over()
         self.wait_for_steps(20)
         self.pair.join()
@@ -172,10 +185,6 @@ class Chaos:
         """Return how many steps have been completed; 0 while the database does not answer."""
         return int(self.ask("SELECT count(*) FROM process_steps WHERE kind = 'step' AND status = 'success'") or 0)
 
-    def now(self) -> object:
-        """Return the time by the database's clock."""
-        return self.engine.value("SELECT clock_timestamp()")
-
     def are_done(self, process_ids: list[UUID]) -> bool:
         """Return whether all are completed. A process that is not there at all was lost."""
         completed = "SELECT count(*) FROM processes WHERE status = 'completed' AND process_id = ANY($1::uuid[])"
@@ -184,9 +193,16 @@ class Chaos:
     def ask(self, statement: str, *arguments: object) -> Any:
         """Return a value, or None while the database does not answer."""
         try:
-            return self.engine.value(statement, *arguments)
-        except Exception:
+            return self.engine.background.run(self._ask(statement, *arguments))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             return None
+
+    async def _ask(self, statement: str, *arguments: object) -> Any:
+        connection = await asyncpg.connect(self.database, timeout=3, command_timeout=5)
+        try:
+            return await connection.fetchval(statement, *arguments)
+        finally:
+            connection.terminate()
 
     def check(self) -> None:
         """Every step of every process has had its effect once, in order, and all programs live."""

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
 from servers.system import as_user, choose_ports, listens, user_for, write_private
 
 from tests.acceptance.waiting import until
@@ -92,12 +93,17 @@ class Daemon:
         return self._process.poll() is None
 
     def signal(self, number: int) -> None:
-        """Send a signal to all of its processes."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        """Send a signal to all of its processes: PostgreSQL's are not in its process group."""
+        if not self.runs:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            main = psutil.Process(self._process.pid)
+            for process in (main, *main.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
 
     def kill(self) -> None:
-        """End it as a crash does. Its children are in its process group, and end as well."""
+        """End it as a crash does."""
         self.signal(signal.SIGKILL)
         self._process.wait(30)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 
 from servers.packages import programs_of
 
@@ -30,6 +31,11 @@ class Server:
         """Its processes."""
         assert self._daemon is not None, "not started"
         return self._daemon
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its processes have not ended."""
+        return self._daemon is not None and self._daemon.runs
 
     def create(self) -> None:
         """Make an empty cluster of databases."""
@@ -100,7 +106,11 @@ class Server:
 
     def kill(self) -> None:
         """End it as a crash does."""
-        self.daemon.kill()  # its children notice that, and end
+        self.daemon.kill()
+
+    def freeze(self) -> None:
+        """Stop it without ending it: its connections stay open, and nothing answers."""
+        self.daemon.signal(signal.SIGSTOP)
 
     def _run(self, program: str, *arguments: str) -> str:
         return run(
@@ -135,13 +145,14 @@ class Pair:
 
     def join(self) -> None:
         """Make the server that is not the primary a standby of it, and let commits wait for it."""
+        if self.standby.is_up:
+            self.standby.kill()
         self.standby.copy(self.primary)
         self.standby.start()
         self.primary.wait_for_standby()
 
     def fail_over(self) -> None:
-        """Kill the primary and make the standby take its place, as a program does that watches them."""
-        self.primary.kill()
+        """Make the standby take the primary's place, as a program does that watches them."""
         self.standby.promote()
         self.primary, self.standby = self.standby, self.primary
 

@@ -9,12 +9,14 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.broker import connection as broker_connection
 from orchestrator.broker.connection import BrokerAddress, connect
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Exchanges, Topology
+from orchestrator.db import failover
 from orchestrator.db.connection import is_plain, open_connection
 from orchestrator.db.session import Database, is_database_outage
 from orchestrator.errors import PublishError, ServerUnavailableError
@@ -132,6 +134,68 @@ async def test_connections_to_a_server_that_has_become_read_only_are_not_used_ag
     async with database.transaction() as session:
         assert await session.scalar(text("SELECT pg_backend_pid()")) != before
         await session.execute(text("DROP TABLE written_to"))
+
+
+async def test_statements_that_hang_at_a_server_that_is_gone_are_ended_when_another_has_taken_over(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A primary without power closes no connection. Statements and cancelled ones alike would hang for a quarter of an hour."""
+    monkeypatch.setattr(failover, "INTERVAL", 0.2)
+    async with Forwarder(lambda: place_of(database_url)) as first, Forwarder(lambda: place_of(database_url)) as second:
+        url = through(database_url, first.port, second.port)
+        database = Database(url, pool_size=1, connect_timeout=3, application_name="tests")
+        await database.open()
+        watching = asyncio.create_task(database.watch())
+        async with database.pool.acquire() as held:
+            assert await database.pool.fetchval("SELECT 1") == 1
+            session = AsyncSession(database.engine)
+            await session.execute(text("SELECT 1"))
+            first.freeze()
+            hanging = [
+                asyncio.create_task(one)
+                for one in (
+                    held.fetchval("SELECT 1"),
+                    session.scalar(text("SELECT 1")),
+                    database.pool.fetchval("SELECT 1"),
+                )
+            ]
+            await asyncio.sleep(0.1)
+            hanging[2].cancel()
+            _, pending = await asyncio.wait(hanging, timeout=60)
+            assert pending == set()
+            for one in hanging[:2]:
+                error = one.exception()
+                assert error is not None
+                assert is_database_outage(error)
+        await session.close()
+        assert await database.pool.fetchval("SELECT 1") == 1
+        assert second.connections > 0
+        watching.cancel()
+        await asyncio.wait({watching})
+        await database.close()
+
+
+async def test_a_database_that_is_away_for_a_while_keeps_the_connections_that_it_still_has(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other server has taken over: a statement that was sent is answered when it is back."""
+    monkeypatch.setattr(failover, "INTERVAL", 0.1)
+    async with Forwarder(lambda: place_of(database_url)) as server:
+        database = Database(
+            through(database_url, server.port), pool_size=1, connect_timeout=1, application_name="tests"
+        )
+        await database.open()
+        watching = asyncio.create_task(database.watch())
+        async with database.pool.acquire() as connection:
+            before = server.connections
+            server.freeze()
+            statement = asyncio.create_task(connection.fetchval("SELECT 1"))
+            await until(lambda: server.connections > before + 1, "the watch tries to connect")
+            server.thaw()
+            assert await statement == 1
+        watching.cancel()
+        await asyncio.wait({watching})
+        await database.close()
 
 
 @pytest.mark.parametrize("first", ["closed", "frozen"])

@@ -1,0 +1,104 @@
+"""Notice that another server has taken the primary's place while connections to the old one hang.
+
+A primary whose machine has lost its power, or the network, does not close its connections: whoever waits on one waits until
+the operating system gives up, a quarter of an hour later, and the client library cannot be made to stop waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import asyncpg
+import structlog
+
+from orchestrator.db.connection import Hosts, server_settings
+from orchestrator.stopping import wait_or_stop
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+logger = structlog.get_logger(__name__)
+
+INTERVAL = 5.0
+"""Seconds between two questions whether the server is still there."""
+
+_IDENTITY = "SELECT pg_postmaster_start_time()"
+_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class FailoverWatch:
+    """Asks the server on a connection of its own, and when another one answers, cuts the connections to the one before.
+
+    Only what was opened before the server fell silent is cut. A server that is merely slow, or away with no other in its place,
+    loses no connection.
+    """
+
+    def __init__(self, hosts: Hosts, application_name: str, patience: float) -> None:
+        self._hosts = hosts
+        self._application_name = application_name
+        self._patience = patience
+        self._opened: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._server: tuple[str, object] | None = None
+
+    def add(self, connection: Connection | PoolConnectionProxy[asyncpg.Record]) -> None:
+        """Watch over a connection that has just been opened."""
+        self._opened[connection] = asyncio.get_running_loop().time()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        loop = asyncio.get_running_loop()
+        silent_since = loop.time()
+        while True:
+            try:
+                connection = await self._hosts.connect(server_settings=server_settings(self._application_name))
+            except _FAILURES:
+                await asyncio.sleep(1)  # what needs the server says that it is away
+                continue
+            try:
+                await self._recognize(connection, silent_since)
+                silent_since = await self._ask_until_silent(connection)
+            finally:
+                connection.terminate()
+
+    async def _recognize(self, connection: Connection, silent_since: float) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                server = (self._hosts.place, await connection.fetchval(_IDENTITY))
+        except _FAILURES:
+            return
+        before, self._server = self._server, server
+        if before is None or before == server:
+            return
+        old = [one for one, opened in self._opened.items() if opened < silent_since and not one.is_closed()]
+        for one in old:
+            one.terminate()
+        if old:
+            logger.warning(
+                "another PostgreSQL server has taken over; connections to the one before are cut",
+                before=before[0],
+                now=server[0],
+                connections=len(old),
+            )
+
+    async def _ask_until_silent(self, connection: Connection) -> float:
+        """Return the moment since which the server has not answered."""
+        loop = asyncio.get_running_loop()
+        closed = asyncio.Event()
+
+        def close(_: Any) -> None:
+            closed.set()
+
+        connection.add_termination_listener(close)
+        while True:
+            asked = loop.time()
+            try:
+                async with asyncio.timeout(self._patience):
+                    await connection.fetchval("SELECT 1")
+            except _FAILURES:
+                return asked
+            if await wait_or_stop(INTERVAL, closed):
+                return loop.time()
