@@ -120,6 +120,7 @@ class IsolatedSteps:
         )
         await opening(self._database.open)
         install_guards(self._database.engine)
+        self._watching = asyncio.create_task(self._database.watch(asyncio.Event()))  # until this process ends
         self._consumer.send(Ready())
         while True:
             line = await self._consumer.next_line()

@@ -66,11 +66,13 @@ async def open_servers(settings: Settings, name: str, step_queues: Iterable[str]
         publisher = Publisher(address, topology, settings.publish_timeout)
         await publisher.check()
         with watch_loop() as watch:
-            watching = asyncio.create_task(database.watch())
+            stopping = asyncio.Event()
+            watching = asyncio.create_task(database.watch(stopping))
             try:
                 yield Servers(address, topology, database, publisher, watch)
             finally:
-                watching.cancel()
+                stopping.set()
+                watching.cancel()  # it may be waiting for the server
                 await asyncio.wait({watching})
     finally:
         await database.close()

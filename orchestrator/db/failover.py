@@ -26,6 +26,9 @@ logger = structlog.get_logger(__name__)
 INTERVAL = 5.0
 """Seconds between two questions whether the server is still there."""
 
+RETRY_AFTER = 1.0
+"""Seconds between two attempts to connect."""
+
 _IDENTITY = "SELECT pg_postmaster_start_time()"
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -48,15 +51,14 @@ class FailoverWatch:
         """Watch over a connection that has just been opened."""
         self._opened[connection] = asyncio.get_running_loop().time()
 
-    async def run(self) -> None:
-        """Watch until cancelled."""
-        loop = asyncio.get_running_loop()
-        silent_since = loop.time()
-        while True:
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Watch until ``stopping`` is set, or this is cancelled."""
+        silent_since = asyncio.get_running_loop().time()
+        while not stopping.is_set():
             try:
                 connection = await self._hosts.connect(server_settings=server_settings(self._application_name))
             except _FAILURES:
-                await asyncio.sleep(1)  # what needs the server says that it is away
+                await wait_or_stop(RETRY_AFTER, stopping)  # what needs the server says that it is away
                 continue
             try:
                 await self._recognize(connection, silent_since)

@@ -174,12 +174,12 @@ class Database:
             connect=self._connect_for_pool,
         )
 
-    async def watch(self) -> None:
-        """Cut connections that hang when another server has taken the primary's place, until cancelled.
+    async def watch(self, stopping: asyncio.Event) -> None:
+        """Cut connections that hang when another server has taken the primary's place, until ``stopping`` is set.
 
         For programs that run for long, beside everything else.
         """
-        await self._watch.run()
+        await self._watch.run(stopping)
 
     async def require_tables(self) -> None:
         """Check that the migrations have been run.

@@ -145,7 +145,7 @@ async def test_statements_that_hang_at_a_server_that_is_gone_are_ended_when_anot
         url = through(database_url, first.port, second.port)
         database = Database(url, pool_size=1, connect_timeout=3, application_name="tests")
         await database.open()
-        watching = asyncio.create_task(database.watch())
+        watching = asyncio.create_task(database.watch(asyncio.Event()))
         async with database.pool.acquire() as held:
             assert await database.pool.fetchval("SELECT 1") == 1
             session = AsyncSession(database.engine)
@@ -185,7 +185,7 @@ async def test_a_database_that_is_away_for_a_while_keeps_the_connections_that_it
             through(database_url, server.port), pool_size=1, connect_timeout=1, application_name="tests"
         )
         await database.open()
-        watching = asyncio.create_task(database.watch())
+        watching = asyncio.create_task(database.watch(asyncio.Event()))
         async with database.pool.acquire() as connection:
             before = server.connections
             server.freeze()
