@@ -164,7 +164,11 @@ class Handlers:
             outcome = await start(session, request, self._limits)
         logger.info("workflow started" if outcome.created else "start repeated", process_id=str(outcome.process_id))
         answer = StartReply(process_id=outcome.process_id, created=outcome.created)
-        return MessageType.STARTED, answer, outcome.message
+        message = outcome.message
+        if message is None and delivery.redelivered:
+            # The coordinator that has stored it may have died before it has published anything.
+            message = await self._reconcile(look, outcome.process_id)
+        return MessageType.STARTED, answer, message
 
     async def _resume(self, delivery: Delivery) -> Outcome:
         command = decode(ResumeProcess, delivery.body)

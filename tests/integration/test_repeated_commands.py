@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -243,6 +244,31 @@ async def test_a_repeated_command_publishes_what_the_first_could_not_and_is_answ
         await set_paused(session, True, "operator")
     assert (await bench.resume(process_id, "once", inputs=[YES]))[0] == "process.resumed"
     assert await steps.get(no_ack=True, fail=False) is None
+
+
+async def test_a_start_that_is_delivered_again_publishes_what_the_first_coordinator_could_not(bench: Bench) -> None:
+    """It died after its commit. A start that a sender repeats publishes nothing: then the first one was acknowledged."""
+    events = await bench.channel.declare_queue(exclusive=True)
+    await events.bind("orchestrator.events", "#")
+    async with bench.database.transaction() as session:
+        process_id = (await start(session, StartRequest("one_approval", key="once"), LIMITS)).process_id
+    command = Delivery(
+        "orchestrator.commands",
+        json.dumps({"workflow": "one_approval", "idempotency_key": "once"}).encode(),
+        None,
+        "workflow.start",
+        None,
+        None,
+        bench.replies.name,
+        redelivered=False,
+    )
+    await bench.handlers.take_command(command)
+    assert await events.get(no_ack=True, fail=False) is None
+    await bench.handlers.take_command(replace(command, redelivered=True))
+    told = [json.loads((await events.get(no_ack=True)).body)["sequence"] for _ in await bench.log(process_id)]
+    assert told == list(range(1, len(told) + 1))
+    answer = ("workflow.started", {"process_id": str(process_id), "created": False})
+    assert await bench.answers() == [answer, answer]
 
 
 async def test_of_two_people_who_have_seen_the_same_form_one_answers_it_and_nobody_the_next(bench: Bench) -> None:
