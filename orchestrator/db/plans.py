@@ -55,14 +55,14 @@ _READ_STEPS = text(
 )
 _LIST = text(
     """
-    SELECT workflow, number, fingerprint, steps, registered_by, registered_at,
-           number = max(number) OVER (PARTITION BY workflow) AS is_registered,
-           (SELECT count(*) FROM processes p
-             WHERE p.workflow = w.workflow AND p.plan = w.fingerprint
-               AND p.status NOT IN ('completed', 'aborted')) AS unfinished
+    SELECT w.workflow, w.number, w.fingerprint, w.steps, w.registered_by, w.registered_at,
+           w.number = max(w.number) OVER (PARTITION BY w.workflow) AS is_registered, COALESCE(p.unfinished, 0) AS unfinished
       FROM workflow_plans w
-     WHERE CAST(:workflow AS text) IS NULL OR workflow = :workflow
-     ORDER BY workflow, number DESC
+      LEFT JOIN (SELECT workflow, plan, count(*) AS unfinished FROM processes
+                  WHERE status NOT IN ('completed', 'aborted') GROUP BY workflow, plan) AS p
+             ON p.workflow = w.workflow AND p.plan = w.fingerprint
+     WHERE CAST(:workflow AS text) IS NULL OR w.workflow = :workflow
+     ORDER BY w.workflow, w.number DESC
     """
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
 import structlog
@@ -12,8 +11,8 @@ from orchestrator.db.plans import Numbered, add_plans, find_registered, read_reg
 from orchestrator.engine.events import PlanChanged
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
-from orchestrator.errors import DefinitionError, PlanMismatchError
-from orchestrator.registry import known_workflows, plan_of
+from orchestrator.errors import PlanMismatchError
+from orchestrator.registry import find_abilities, plan_of
 
 logger = structlog.get_logger(__name__)
 
@@ -31,12 +30,8 @@ class ProgramPlans:
 
     @classmethod
     def load(cls) -> ProgramPlans:
-        """Import the modules of all registered workflows; broken ones, which programs log at their start, are left out."""
-        plans = {}
-        for workflow in known_workflows():
-            with contextlib.suppress(DefinitionError):
-                plans[workflow] = plan_of(workflow)
-        return cls(plans)
+        """Import the modules of all workflows that the code registers. Broken ones are left out; a program's start logs them."""
+        return cls({workflow: plan_of(workflow) for workflow in find_abilities().knows})
 
     @property
     def fingerprints(self) -> list[str]:
