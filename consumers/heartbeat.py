@@ -32,6 +32,9 @@ Claims = dict[UUID, datetime]
 """The processes that this consumer has claimed, and when by the database's clock."""
 
 T = TypeVar("T")
+STOP_TIMEOUT = 10.0
+"""Seconds that the removal of the row may take; without it the consumer is presumed dead in the end."""
+
 OnBeat = Callable[[datetime, Claims], Awaitable[None]]
 
 
@@ -161,7 +164,7 @@ class _BeatingThread:
         """Let the thread remove the row, as its last statement, and wait for its end."""
         self._removes = True
         self.abandon()
-        await asyncio.wait({self._ended}, timeout=self._facts.presumed_dead_after)
+        await asyncio.wait({self._ended}, timeout=min(self._facts.presumed_dead_after, STOP_TIMEOUT))
 
     def abandon(self) -> None:
         """Let the thread end; the row stays, unless the thread was asked to remove it."""

@@ -130,7 +130,9 @@ class LoopWatch:
             _remember(activity, Blockage(max(held, BLOCKED_AFTER), found.by, found.at, found.stack, found.fields))
         if waited >= self._next_report:
             self._next_report = min(2 * self._next_report, self._next_report + RARELY)
-            event = "event loop blocked" if held > waited / 2 else "event loop overloaded"
+            # Without a task the loop itself waits: for its turn, which busy threads take.
+            is_one = held > waited / 2 and (activity is not None or found.at is not None)
+            event = "event loop blocked" if is_one else "event loop overloaded"
             logger.warning(event, seconds=round(waited, 1), **_fields(found))
         if self.stop_requested and not self._stop_reported:
             self._stop_reported = True

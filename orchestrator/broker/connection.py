@@ -243,6 +243,9 @@ async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: as
             await once()
         except (ServerUnavailableError, ConfigurationError, *BROKER_ERRORS) as error:
             logger.warning(with_blockage("broker connection lost"), loop=name, error=format_message(error))
+        else:
+            if not stopping.is_set():
+                logger.warning(with_blockage("broker connection lost"), loop=name)
         if loop.time() - began > STABLE_AFTER:
             failures = 0
         failures += 1

@@ -214,7 +214,7 @@ class Deliveries:
             return
         except BROKER_ERRORS as error:
             # The channel is closed: the broker delivers the message again, which every handler tolerates.
-            logger.info("message not acknowledged", queue=queue, error=format_message(error))
+            logger.info(with_blockage("message not acknowledged"), queue=queue, error=format_message(error))
         except Exception:
             # A defect of ours in dead-lettering. Unacknowledged, the message would stay here until the program ends.
             logger.exception("message requeued", queue=queue)

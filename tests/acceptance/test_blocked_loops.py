@@ -18,6 +18,9 @@ IMPATIENT = {
     "ORCHESTRATOR_PRESUMED_DEAD_AFTER": "1",
     "ORCHESTRATOR_LOG_FORMAT": "json",
 }
+CUT_OFF = ("message not acknowledged", "broker connection lost", "a server is away")
+"""What a program logs about a broker that has closed its connection."""
+
 UNRESPONSIVE = "SELECT COALESCE(max(EXTRACT(EPOCH FROM now() - responsive_at)), 0)::float8 FROM consumers"
 
 
@@ -113,6 +116,27 @@ def test_a_form_that_blocks_the_event_loop_of_a_coordinator_is_named(installatio
     until(lambda: logged(coordinator, "event loop responds again"), "the coordinator goes on")
 
 
+def test_a_coordinator_whose_loop_was_blocked_for_longer_than_the_brokers_heartbeat_connects_again(
+    installations: MakeInstallation,
+) -> None:
+    """The broker has closed its connections meanwhile; whatever the log says of that names the loop as well."""
+    engine = installations(**IMPATIENT)
+    coordinator = engine.coordinator(ORCHESTRATOR_AMQP_URL=f"{engine.amqp_url}?heartbeat=1").ready()
+    engine.consumer().ready()
+    engine.client.send("orchestrator.commands", "workflow.start", {"workflow": "asks_and_blocks"})
+    engine.wait_for_note("form", "blocking")
+    until(
+        lambda: any(one["seconds"] > 4 for one in logged(coordinator, "event loop blocked")),
+        "the loop is blocked for more than three heartbeats of the broker",
+    )
+    engine.open_gate("form")
+    until(lambda: len(logged(coordinator, "consuming")) > 1, "the coordinator has connected again")
+    said = [one["event"] for event in CUT_OFF for one in logged(coordinator, event)]
+    assert said
+    assert [one for one in said if "its event loop was blocked for" not in one or "asks_and_blocks" not in one] == []
+    engine.finish("one_step")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_a_program_whose_loop_is_blocked(
     installations: MakeInstallation, number: signal.Signals
@@ -168,3 +192,23 @@ def test_a_step_that_blocks_the_loop_beyond_its_timeout_ends_its_consumer_and_it
     assert lost.note is not None
     assert "its event loop had been blocked for" in lost.note
     assert "by the step 'Block for ever' of 'blocks_for_ever' at" in lost.note
+
+
+def test_a_step_that_blocks_beyond_its_timeout_again_and_again_is_failed_with_what_was_seen(
+    installations: MakeInstallation,
+) -> None:
+    """B5, B8: the second attempt runs in a child process, whose death counts."""
+    engine = installations(**IMPATIENT, ORCHESTRATOR_MAX_LOST_ATTEMPTS="1")
+    engine.coordinator().ready()
+    consumer = engine.consumer().ready()
+    blocking = engine.start("blocks_for_ever")
+    engine.wait_for_note(blocking, "blocking")
+    assert consumer.exit_code(30) == 70
+    consumer = engine.consumer().ready()
+    engine.wait_for(blocking, "failed")
+    assert consumer.runs
+    failure = engine.log(blocking, "Block for ever")[-1].failure
+    assert failure is not None
+    assert failure["type"] == "ConsumerLostError"
+    assert "ended itself, because its event loop was blocked for" in failure["message"]
+    assert "by the step 'Block for ever' of 'blocks_for_ever' at" in failure["message"]
