@@ -16,6 +16,9 @@ from orchestrator.errors import DefinitionError, NotFoundError
 from orchestrator.text import sanitise
 from orchestrator.workflow import StepKind, Workflow
 
+MAX_DEFECT = 500
+"""Characters of the text about a broken workflow that a consumer reports: one module may hold hundreds of workflows."""
+
 _instances: dict[str, LazyWorkflowInstance] = {}
 
 
@@ -153,7 +156,7 @@ def find_abilities() -> Abilities:
         try:
             knows[workflow] = plan_of(workflow).fingerprint
         except DefinitionError as error:
-            broken[workflow] = sanitise(str(error))
+            broken[workflow] = sanitise(str(error))[:MAX_DEFECT]
     return Abilities(knows, broken)
 
 
