@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 REFUSED, INTERRUPTED = 1, 130
 """Exit codes: refused or failed; ended by Ctrl-C."""
 
-_NOT_MIGRATED = "the database is not migrated, or not up to date: run 'orchestrator db upgrade'"
+_NOT_MIGRATED = (
+    "the database is not migrated, or not up to date: run 'orchestrator db upgrade', which says so if it is this program's code"
+    " that is older"
+)
 _PERMISSION_DENIED = "42501"
 
 

@@ -10,6 +10,7 @@ from orchestrator.cli.context import REFUSED, CliContext, execute
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
 from orchestrator.cli.render import fields_of
+from orchestrator.db.revisions import explain_age
 from orchestrator.db.workflows import Registration, list_workflows
 from orchestrator.errors import DefinitionError
 from orchestrator.registry import known_workflows, plan_of
@@ -25,6 +26,7 @@ def workflows(as_json: AsJson = False) -> None:
         context.load_workflows()
         async with context.database() as database, database.transaction() as session:
             stored = {one.name: one for one in await list_workflows(session)}
+            age = await explain_age(session)
         found = [_compare(name, stored.get(name)) for name in sorted({*known_workflows(), *stored})]
         context.output.document([fields_of(one) for one in found])
         context.output.table(
@@ -48,7 +50,8 @@ def workflows(as_json: AsJson = False) -> None:
         for error in broken:
             context.output.complain(f"broken: {clean(error)}")
         if any(one.in_code != one.in_database for one in found):
-            context.output.line(("'orchestrator db migrate-workflows' writes the migration for the difference", "dim"))
+            advice = "'orchestrator db migrate-workflows' writes the migration for the difference"
+            context.output.line((age or advice, "dim"))
         return REFUSED if broken else 0
 
     execute(body, as_json=as_json)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.authorization import Action, Attempted
 from orchestrator.db.plans import add_plans
 from orchestrator.db.processes import insert as starts
+from orchestrator.db.revisions import explain_age
 from orchestrator.db.subscriptions.locks import link_subscriptions
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Started
@@ -89,7 +90,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
     facts = await starts.read_start_facts(session, request.workflow, request.key, _find_fingerprint(request.workflow))
     if facts.process_id is not None:
         return _answer_repeated(request, facts)
-    plan = _find_plan(request.workflow, facts.workflow_id)
+    plan = await _find_plan(session, request.workflow, facts.workflow_id)
     _require_plan(plan, facts)
     workflow = plan.workflow
     await authorize(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
@@ -155,20 +156,20 @@ def _note(plan: Plan, facts: starts.StartFacts) -> str | None:
     return f"with the plan {plan.fingerprint}, and not with the registered one, {facts.registered}"
 
 
-def _find_plan(name: str, workflow_id: UUID | None) -> Plan:
+async def _find_plan(session: AsyncSession, name: str, workflow_id: UUID | None) -> Plan:
     """Return the plan of a workflow that is registered in code and database; otherwise the error says where it is missing."""
     try:
         plan = plan_of(name)
     except NotFoundError as error:
         if workflow_id is None:
             raise NotFoundError(f"there is no workflow {name!r}: neither in the code nor in the database") from error
-        raise NotFoundError(
-            f"the workflow {name!r} is registered in the database but not in the code: {error}"
-        ) from error
+        missing = f"the workflow {name!r} is registered in the database but not in the code: {error}"
+        raise NotFoundError("; ".join(filter(None, [missing, await explain_age(session)]))) from error
     if workflow_id is None:
+        registers = "'orchestrator db migrate-workflows' writes the migration, 'orchestrator db upgrade' applies it"
         raise NotFoundError(
             f"the workflow {name!r} is registered in the code but not in the database (or was removed there):"
-            " 'orchestrator db migrate-workflows' writes the migration, 'orchestrator db upgrade' applies it"
+            f" {await explain_age(session) or registers}"
         )
     return plan
 

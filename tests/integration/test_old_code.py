@@ -73,7 +73,7 @@ def rename(old: Cli, tmp_path: Path) -> tuple[Cli, str]:
     (new.folder / "flows.py").write_text(NEW)
     write_revision(
         new,
-        "rename_resource_type(op.get_bind(), 'node_name', 'hostname')",
+        "rename_resource_type(op.get_bind(), 'node_name', 'hostname'); register_task(op.get_bind(), name='late')",
         "rename_resource_type(op.get_bind(), 'hostname', 'node_name')",
     )
     new("db", "upgrade")
@@ -136,6 +136,10 @@ async def test_an_older_checkout_writes_and_applies_no_migrations_and_warns_at_i
         assert f"the database is at revision {revision}, which this program does not know" in refused
         assert "deploy the current code" in refused
     assert _files(old) == files
+    for arguments in (("start", "late"), ("workflows",)):
+        done = old(*arguments, code=int("late" in arguments), COLUMNS="1000")
+        assert f"the database is at revision {revision}, which this program does not know" in done.stderr + done.stdout
+        assert "migrate-workflows" not in done.stderr + done.stdout
     with old.program("dev"):
         old.until(lambda: "coordinator started" in (old.folder / "dev.log").read_text())
     log = (old.folder / "dev.log").read_text()
