@@ -34,6 +34,9 @@ LENGTH = 16
 MAX_DEPTH = 6
 """Of values within values; deeper ones are named by their class only."""
 
+MAX_ITEMS = 50
+"""Of a list, set or dict that an outline shows."""
+
 _OPERATORS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 _SPACE_BESIDE_SIGN = re.compile(r"(?<=\W) | (?=\W)")
 
@@ -65,11 +68,11 @@ def identify(value: object, depth: int = 0) -> JSON:
     if depth >= MAX_DEPTH:
         return name
     if isinstance(value, list | tuple):
-        return [identify(one, depth + 1) for one in value]
+        return _shorten(name, [identify(one, depth + 1) for one in value])
     if isinstance(value, set | frozenset):
-        return sorted((identify(one, depth + 1) for one in value), key=to_json)
+        return _shorten(name, sorted((identify(one, depth + 1) for one in value), key=to_json))
     if isinstance(value, dict):
-        return {str(key): identify(one, depth + 1) for key, one in value.items()}
+        return _shorten(name, {str(key): identify(one, depth + 1) for key, one in value.items()})
     if isinstance(value, FunctionType):
         return _identify_function(value, depth)
     if isinstance(value, MethodType):
@@ -85,6 +88,13 @@ def identify(value: object, depth: int = 0) -> JSON:
 def qualified_name(value: object) -> str:
     """Return the module and name of a class or function."""
     return f"{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def _shorten(name: str, found: list[JSON] | dict[str, JSON]) -> JSON:
+    """Return a collection by a hash if it is large: outlines are stored, and shown to people."""
+    if len(found) <= MAX_ITEMS:
+        return found
+    return f"{name} of {len(found)}: {sha256(to_json(_sort(found))).hexdigest()[:LENGTH]}"
 
 
 def _identify_object(value: object, name: str, depth: int) -> JSON:

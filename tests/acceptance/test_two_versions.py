@@ -110,6 +110,7 @@ def test_an_old_program_that_starts_again_changes_nothing_and_a_rollback_is_a_pl
     assert [one["number"] for one in engine.json("plans", "list", WORKFLOW)] == [2, 1]
     assert "and not with the registered one" in str(engine.log(engine.start(WORKFLOW), "created")[0].note)
 
+    assert "Confirm >> Check credit" in " ".join(engine.command("plans", "list", WORKFLOW).stdout.split())
     engine.command("plans", "activate", WORKFLOW, "1", "--user", "ann")
     assert plans(engine) == [(1, first), (2, second), (3, first)]
     assert (

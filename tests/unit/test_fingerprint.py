@@ -143,6 +143,13 @@ def test_what_the_database_cannot_hold_is_named_otherwise(value: object, name: s
     assert identify(value) == name
 
 
+def test_large_values_are_named_by_a_hash() -> None:
+    names = [identify(set(map(str, range(start, start + 1000)))) for start in (0, 0, 1)]
+
+    assert names[0] == names[1] != names[2]
+    assert str(names[0]).startswith("builtins.set of 1000: ")
+
+
 def test_no_address_or_number_of_an_object_stands_in_an_outline() -> None:
     assert not re.search(r"0x|\bat [0-9a-f]{6}", json.dumps(Plan.of(everything).outline))
 
