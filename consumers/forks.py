@@ -56,12 +56,12 @@ class Forks:
             try:
                 pid = os.fork()
             except OSError as error:
-                self._reports.sendall(encode_line(NotForked(error=str(error))))
+                report(self._reports, NotForked(error=str(error)))
                 return None
             if not pid:
                 self._forget()
                 return connection.dup()
-            self._reports.sendall(encode_line(Forked(pid=pid)))
+            report(self._reports, Forked(pid=pid))
         return None
 
     def _forget(self) -> None:
@@ -81,7 +81,15 @@ class Forks:
                 return
             if not pid:
                 return
-            self._reports.sendall(encode_line(Exited(pid=pid, code=os.waitstatus_to_exitcode(status))))
+            report(self._reports, Exited(pid=pid, code=os.waitstatus_to_exitcode(status)))
+
+
+def report(reports: socket.socket, line: Imported | Forked | NotForked | Exited) -> None:
+    """Report to the consumer; end this process if the consumer has ended."""
+    try:
+        reports.sendall(encode_line(line))
+    except OSError:
+        os._exit(0)
 
 
 def can_fork(known: set[int]) -> bool:
@@ -105,7 +113,8 @@ def main() -> None:
     for one in (control, reports):
         one.set_inheritable(False)
     settings: Settings = isolated.prepare()
-    reports.sendall(encode_line(Imported(can_fork=can_fork({control.fileno(), reports.fileno()} | _STANDARD_STREAMS))))
+    known = {control.fileno(), reports.fileno()} | _STANDARD_STREAMS
+    report(reports, Imported(can_fork=can_fork(known)))
     # What was imported lives as long as the forks do: the collector must not touch it, or its memory would be copied.
     gc.collect()
     gc.freeze()

@@ -76,8 +76,11 @@ class Consumer:
         return await self._lines.get()
 
     def send(self, line: Ready | Ended | Publish | Count | Failed | Ending) -> None:
-        """Send a line."""
-        self._connection.sendall(encode_line(line))
+        """Send a line; end this process if the consumer has ended."""
+        try:
+            self._connection.sendall(encode_line(line))
+        except OSError:
+            os._exit(0)
 
     async def publish(self, message: Outgoing) -> None:
         """Have the consumer publish a message."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 import structlog
 
@@ -44,6 +46,9 @@ logger = structlog.get_logger(__name__)
 BATCH = 100
 """Processes handled in one round; the next round follows at once while there are more."""
 
+AT_ONCE = 5
+"""Processes of a round that are handled at once: each waits for the database and for the broker's confirm."""
+
 CLAIMS = 2000
 """Claims of silent consumers released in one round, in one transaction."""
 
@@ -62,6 +67,9 @@ FORGET_CONSUMERS_AFTER = 3600.0
 
 OVERDUE_AFTER = 30.0
 """Seconds for which processes may be due before a coordinator that leaves them to others says so; and until it says so again."""
+
+
+T = TypeVar("T")
 
 
 class Reconciler:
@@ -124,9 +132,7 @@ class Reconciler:
             due = []
         running = [one for one in due if one.status == ProcessStatus.RUNNING.value]
         await self._redispatch(running)
-        for one in due:
-            if one.status != ProcessStatus.RUNNING.value:
-                await self._look(one)
+        await _for_each([one for one in due if one.status != ProcessStatus.RUNNING.value], self._look)
         if not self._dispatcher.paused:
             await self._report_overdue()
         return len(due) >= BATCH
@@ -168,8 +174,7 @@ class Reconciler:
                     # Its claim stays as it is, for another coordinator.
                     logger.error("process not reconciled", **fields, error=str(error))  # noqa: TRY400
             await remove_silent_consumers(session, FORGET_CONSUMERS_AFTER)
-        for message in messages:
-            await self._dispatcher.try_publish(message)
+        await _for_each(messages, self._dispatcher.try_publish)
 
     async def _redispatch(self, running: list[Due]) -> None:
         """Publish unclaimed commands again, unless they only wait in a queue."""
@@ -191,9 +196,7 @@ class Reconciler:
         async with self._database.transaction() as session:
             await postpone(session, waiting, longest)
             taken = set(await take_running(session, lost_ones, self._limits.redispatch_after))
-        for one in running:
-            if one.process_id in taken:
-                await self._look(one)
+        await _for_each([one for one in running if one.process_id in taken], self._look)
 
     async def _measure(self, queues: set[str]) -> dict[str, QueueDepth | None]:
         if not queues:
@@ -234,6 +237,25 @@ class Reconciler:
             return
         if message is not None:
             await self._dispatcher.publish(message, is_repeated=True)
+
+
+async def _for_each(items: Iterable[T], action: Callable[[T], Awaitable[None]]) -> None:
+    """Handle all items, a few at once; when one raises, begin no more, and raise its error."""
+    few = asyncio.Semaphore(AT_ONCE)
+    errors: list[Exception] = []
+
+    async def handle(item: T) -> None:
+        async with few:
+            if errors:
+                return
+            try:
+                await action(item)
+            except Exception as error:
+                errors.append(error)
+
+    await asyncio.gather(*map(handle, items))
+    if errors:
+        raise errors[0]
 
 
 def _explains_waiting(depth: QueueDepth, waited: float) -> bool:

@@ -252,7 +252,7 @@ async def run_all(options: argparse.Namespace) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for steps in options.steps:
         quiet = await measure(servers, options, steps, "quiet")
-        for scenario in ("quiet", "deadly", "killed"):
+        for scenario in ("quiet", *options.scenarios):
             figures = quiet if scenario == "quiet" else await measure(servers, options, steps, scenario)
             print(show(steps, scenario, figures, quiet), flush=True)
 
@@ -262,6 +262,9 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument(
         "--steps", type=int, nargs="+", default=[60, 150, 400], help="healthy steps (default 60 150 400)"
+    )
+    found.add_argument(
+        "--scenarios", nargs="+", choices=("deadly", "killed"), default=["deadly", "killed"], help="default: both"
     )
     found.add_argument("--rest", type=float, default=14.0, help="seconds that each of them takes (default 14)")
     found.add_argument(

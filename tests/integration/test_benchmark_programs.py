@@ -19,6 +19,10 @@ SMALL = {
         "engine/floor",
     ),
     "loading and saving": (["models", "--others", "20", "--reps", "2"], "save every block"),
+    "suspects": (
+        ["suspects", "--steps", "3", "--rest", "0.5", "--presumed-dead-after", "2", "--scenarios", "deadly"],
+        "| 3 | deadly |",
+    ),
     "the rules and lists": (["rules", "--users", "10", "--reps", "2"], "page from the middle on"),
 }
 
@@ -31,7 +35,7 @@ def test_a_benchmark_runs_to_its_end(servers: Servers, arguments: list[str], tol
     assert told in done.stdout
 
 
-@pytest.mark.parametrize("name", ["throughput", "models", "rules"])
+@pytest.mark.parametrize("name", ["throughput", "models", "rules", "suspects"])
 def test_a_benchmark_without_servers_says_how_to_get_them(name: str) -> None:
     done = _program(name)
     assert done.returncode == 1
