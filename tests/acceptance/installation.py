@@ -302,6 +302,16 @@ class Installation:
         self.wait_for(process_id, status)
         return process_id
 
+    def disconnect(self) -> None:
+        """Give up the connection by which the database is read, without a word to a server that may be gone."""
+        connection, self._connection = self._connection, None
+
+        async def terminate() -> None:
+            if connection is not None:
+                connection.terminate()
+
+        self.background.run(terminate())
+
     async def _query(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect(default_transaction_read_only="on")

@@ -133,6 +133,7 @@ class Pair:
     """A primary and its standby, which take turns."""
 
     def __init__(self, machine: Machine) -> None:
+        self.machine = machine
         self.servers = [Server(machine, "postgres-1"), Server(machine, "postgres-2")]
         self.primary, self.standby = self.servers
 
