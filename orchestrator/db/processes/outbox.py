@@ -37,7 +37,8 @@ UPDATE processes AS p
 """
 
 # One workflow after the other, so that the backlog of one does not delay the others': its queue may be the only full one.
-# The first part is a loose scan of the index: it costs as much as there are workflows, not processes.
+# The first part is a loose scan of the index: it costs as much as there are workflows, not processes. An array at the end, not a
+# join: how many are due cannot be estimated, and the planner would read the whole table.
 _BEHIND = """
 WITH RECURSIVE behind(workflow) AS (
     (SELECT workflow FROM processes WHERE announce_at IS NOT NULL ORDER BY workflow LIMIT 1)
@@ -59,7 +60,7 @@ _TAKE = f"""
                   FOR NO KEY UPDATE SKIP LOCKED) AS found
 )
 UPDATE processes AS p SET announce_at = statement_timestamp() + $3::float8 * interval '1 second'
-  FROM due WHERE p.process_id = due.process_id
+ WHERE p.process_id = ANY(ARRAY(SELECT process_id FROM due))
 RETURNING p.process_id, p.workflow
 """  # noqa: S608 - built from constants
 
