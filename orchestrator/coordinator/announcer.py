@@ -45,7 +45,8 @@ class Announcer:
         self._publisher = publisher
         self._pool = pool
         self._refused: set[str] = set()
-        self._refused_at: float | None = None
+        self._trouble_at: float | None = None
+        """When the broker last refused an event, or it was last learnt that it does not any more."""
         self._marks: dict[UUID, Mark] = {}
         self._has_marks = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -79,7 +80,7 @@ class Announcer:
             self._refuse(message, error)
         else:
             if probe:
-                self._refused.discard(message.workflow)
+                self._keep_refused(self._refused - {message.workflow})
         return confirmed
 
     async def record(self, message: Advanced, confirmed: int, *, is_claimed_next: bool) -> None:
@@ -149,23 +150,28 @@ class Announcer:
 
     def keep_refused(self, behind: Collection[str]) -> None:
         """Forget that the events of workflows were refused of which nothing is left to be published."""
-        self._refused.intersection_update(behind)
+        self._keep_refused(self._refused & set(behind))
 
     def report_end(self) -> None:
         """Log that the broker confirms events again, if it has for a while."""
-        if self._refused_at is None or self._refused:
+        if self._trouble_at is None or self._refused:
             return
-        if asyncio.get_running_loop().time() - self._refused_at > CALM:
-            self._refused_at = None
+        if asyncio.get_running_loop().time() - self._trouble_at > CALM:
+            self._trouble_at = None
             logger.warning("the broker confirms events again")
 
     def _refuse(self, message: Advanced, error: PublishError) -> None:
-        if self._refused_at is None:
+        if self._trouble_at is None:
             logger.warning(
                 "the broker does not confirm events; they are kept and published when it does, steps go on",
                 process_id=str(message.process_id),
                 workflow=message.workflow,
                 error=str(error),
             )
-        self._refused_at = asyncio.get_running_loop().time()
+        self._trouble_at = asyncio.get_running_loop().time()
         self._refused.add(message.workflow)
+
+    def _keep_refused(self, workflows: set[str]) -> None:
+        if workflows != self._refused:
+            self._trouble_at = asyncio.get_running_loop().time()
+            self._refused = workflows
