@@ -26,6 +26,7 @@ async def run_attempt(attempt: ClaimedAttempt, completion: Completion, limits: L
     structlog.contextvars.bind_contextvars(**log_fields(process))
     with doing(f"the step {process.step!r} of {process.workflow!r}", **log_fields(process)) as activity:
         attempt.activity = activity
+        activity.ends_program = True
         await _execute_and_store(attempt, completion, limits, threads)
 
 

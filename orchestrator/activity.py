@@ -53,14 +53,24 @@ class Activity:
     Args:
         what: "the step 'Count' of 'count_prefixes'".
         fields: log fields of the process.
+        ends_program: whether the program may end because the task blocks it beyond its deadline: others do its work then.
         ends_by: when the engine cancels the task's present call, by the monotonic clock.
         blocked: the longest time for which it has blocked the event loop; written by the loop's watch.
+        held: seconds for which it has blocked the loop, all in all.
     """
 
     what: str
     fields: Mapping[str, object]
+    ends_program: bool = False
     ends_by: float | None = None
     blocked: Blockage | None = None
+    held: float = 0.0
+
+
+class _Stalls:
+    """Seconds for which the event loop of this process was blocked, all in all."""
+
+    total = 0.0
 
 
 _current: contextvars.ContextVar[Activity | None] = contextvars.ContextVar("activity", default=None)
@@ -91,6 +101,19 @@ def expect_end(seconds: float) -> None:
     activity = _current.get()
     if activity is not None:
         activity.ends_by = time.monotonic() + seconds
+
+
+def count_stall(seconds: float, culprit: Activity | None) -> None:
+    """Count a time in which the event loop was blocked."""
+    _Stalls.total += seconds
+    if culprit is not None:
+        culprit.held += seconds
+
+
+def find_lost_time() -> float:
+    """Return for how many seconds others have blocked the event loop so far. A deadline moves by what is added meanwhile."""
+    activity = _current.get()
+    return _Stalls.total - (0.0 if activity is None else activity.held)
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, /, **options: Any) -> asyncio.Task[Any]:

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from orchestrator.activity import expect_end
+from orchestrator.activity import expect_end, find_lost_time
 from orchestrator.errors import DefinitionError, OrchestratorError
 from orchestrator.text import format_error
 
@@ -65,18 +65,17 @@ async def run(
 
     Args:
         is_async: whether it may be called on the event loop; otherwise it runs in a thread. An awaitable result is awaited.
-        seconds: the function is cancelled after this time.
+        seconds: the function is cancelled after this time. Time in which others block the event loop does not count.
         what: names the function in the log.
         threads: by default those of the event loop.
 
     Returns:
         Its result, or :class:`Raised`, :data:`OVERDUE` or :data:`CANCELLED`.
     """
-    expect_end(seconds)
     # In a task of its own, so that a function which ignores its cancellation cannot block us.
     task = asyncio.create_task(_call(function, is_async, threads))
     try:
-        finished, _ = await asyncio.wait({task}, timeout=seconds)
+        finished = await _wait(task, seconds)
     except asyncio.CancelledError:
         await _cancel(task, what)
         raise
@@ -163,6 +162,19 @@ def _catch(function: Callable[[], object]) -> object:
 def _with_cause(error: Exception, cause: BaseException) -> Exception:
     error.__cause__ = cause
     return error
+
+
+async def _wait(task: asyncio.Future[object], seconds: float) -> bool:
+    """Wait until a task has ended; return whether it has in time."""
+    before = find_lost_time()
+    while True:
+        expect_end(seconds)
+        finished, _ = await asyncio.wait({task}, timeout=seconds)
+        # The deadline of a function that could not run has not passed.
+        seconds = find_lost_time() - before
+        if finished or seconds <= 0:
+            return bool(finished)
+        before += seconds
 
 
 async def _cancel(task: asyncio.Future[object], what: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator.activity import Activity, Blockage, find_activity, make_task
+from orchestrator.activity import Activity, Blockage, count_stall, find_activity, make_task
 from orchestrator.diagnostics import read_stack
 
 logger = structlog.get_logger(__name__)
@@ -56,6 +56,7 @@ class LoopWatch:
         self._next_report = BLOCKED_AFTER
         self._task: asyncio.Task[Any] | None = None
         self._task_since = 0.0
+        self._culprit: Activity | None = None
         self._give_up: Callable[[], None] | None = None
         self._stop_reported = False
         self.stop_requested = False
@@ -72,7 +73,7 @@ class LoopWatch:
         self._ended.set()
 
     def end_program_with(self, give_up: Callable[[], None]) -> None:
-        """Call this function, in the thread, when a call blocks the loop beyond the deadline at which it would be cancelled."""
+        """Call this function, in the thread, when a step blocks the loop beyond the deadline at which it would be cancelled."""
         self._give_up = give_up
 
     @property
@@ -124,7 +125,7 @@ class LoopWatch:
         if waited < BLOCKED_AFTER:
             return
         found, activity = self._describe(task, waited)
-        self._present = found
+        self._present, self._culprit = found, activity
         held = now - self._task_since
         if activity is not None and held >= BLOCKED_AFTER - SAMPLE:
             _remember(activity, Blockage(max(held, BLOCKED_AFTER), found.by, found.at, found.stack, found.fields))
@@ -137,8 +138,9 @@ class LoopWatch:
         if self.stop_requested and not self._stop_reported:
             self._stop_reported = True
             logger.warning("stopping when the event loop responds; a second signal ends the program at once")
-        overdue = activity is not None and activity.ends_by is not None and now > activity.ends_by + OVERDUE_GRACE
-        if overdue and held > OVERDUE_GRACE and self._give_up is not None:
+        ends_by = activity.ends_by if activity is not None and activity.ends_program else None
+        is_overdue = ends_by is not None and now > ends_by + OVERDUE_GRACE and held > OVERDUE_GRACE
+        if is_overdue and self._give_up is not None:
             logger.critical("event loop blocked beyond the deadline of a call: the program ends", **_fields(found))
             self._give_up()
 
@@ -152,6 +154,7 @@ class LoopWatch:
         now = time.monotonic()
         found = Blockage(now - asked_at, found.by, found.at, found.stack, found.fields)
         self._past = now, found
+        count_stall(found.seconds, self._culprit)
         if reported:
             logger.warning("event loop responds again", after=round(found.seconds, 1), by=found.by, **found.fields)
 
@@ -163,6 +166,7 @@ class LoopWatch:
             event = "the program stood still: code that does not release Python's global lock"
             logger.warning(event, seconds=round(seconds, 1), **_fields(found))
             self._past = now, found
+            count_stall(seconds, activity)
             if activity is not None:
                 _remember(activity, found)
         else:

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from orchestrator import user_code
+from orchestrator.activity import find_lost_time
 from orchestrator.engine.arguments import call, is_async
 from orchestrator.engine.events import Failure, StepFailed, StepSucceeded
 from orchestrator.engine.plan import Leaf, Plan
@@ -141,7 +142,7 @@ async def execute(attempt: Attempt, limits: Limits, threads: Executor) -> StepSu
     step = leaf.step
     what = f"the step {step.name!r}"
     seconds = limits.step_timeout if step.timeout is None else step.timeout.total_seconds()
-    deadline = _Deadline(what, seconds, asyncio.get_running_loop().time() + seconds)
+    deadline = _Deadline(what, seconds, asyncio.get_running_loop().time() + seconds, find_lost_time())
     try:
         process.require_readable()
         loaded = None
@@ -182,12 +183,19 @@ class _Deadline:
     Args:
         what: names the step in error texts.
         seconds: the step's timeout.
-        moment: by the event loop's clock.
+        planned: the moment by the event loop's clock, unless others block the loop.
+        lost_before: for how many seconds others had blocked the loop when the attempt began.
     """
 
     what: str
     seconds: float
-    moment: float
+    planned: float
+    lost_before: float
+
+    @property
+    def moment(self) -> float:
+        """The moment by the event loop's clock: time in which others block the loop does not count."""
+        return self.planned + find_lost_time() - self.lost_before
 
     @property
     def left(self) -> float:

@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator import watchdog
+from orchestrator import user_code, watchdog
 from orchestrator.activity import Blockage, doing, expect_end, find_activity
 from orchestrator.diagnostics import read_stack
 from orchestrator.watchdog import LoopWatch, watch_loop, with_blockage
@@ -93,13 +93,24 @@ async def test_many_short_tasks_are_an_overload_and_nobody_is_blamed(logs: Logs)
     assert [one.blocked for one in activities if one.blocked] == []
 
 
-async def test_a_call_that_blocks_beyond_its_deadline_ends_the_program(logs: Logs) -> None:
+async def test_a_step_that_blocks_beyond_its_deadline_ends_the_program(logs: Logs) -> None:
     ended: list[bool] = []
-    with watch_loop() as watch, doing("the step 'A' of 'w'"):
+    with watch_loop() as watch, doing("the step 'A' of 'w'") as activity:
+        activity.ends_program = True
         watch.end_program_with(lambda: ended.append(True))
         expect_end(0.1)
         block_until(lambda: ended)
     assert "event loop blocked beyond the deadline of a call: the program ends" in events(logs)
+
+
+async def test_a_form_that_blocks_beyond_its_deadline_does_not_end_the_program(logs: Logs) -> None:
+    """Its message would be delivered again, and end the next one."""
+    ended: list[bool] = []
+    with watch_loop() as watch, doing("the form of 'w'"):
+        watch.end_program_with(lambda: ended.append(True))
+        expect_end(0.1)
+        block_until(lambda: events(logs).count("event loop blocked") == 4)
+    assert not ended
 
 
 async def test_a_signal_to_a_blocked_program_is_answered_once(logs: Logs) -> None:
@@ -127,6 +138,33 @@ async def test_programs_on_one_loop_share_its_watch() -> None:
         assert with_blockage("x") == "x"
     with watch_loop() as third:
         assert third is not first
+
+
+async def sleep_twice() -> str:
+    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.1)
+    return "in time"
+
+
+async def test_time_in_which_another_blocks_the_loop_does_not_count_towards_a_timeout() -> None:
+    began = time.monotonic()
+    with watch_loop():
+        with doing("the step 'B' of 'w'"):
+            neighbour = asyncio.create_task(user_code.run(sleep_twice, is_async=True, seconds=0.6, what="the step 'B'"))
+        await asyncio.sleep(0)
+        with doing("the step 'A' of 'w'"):
+            block_until(lambda: time.monotonic() > began + 1.2)
+        assert await neighbour == "in time"
+
+
+async def test_time_for_which_a_function_blocks_the_loop_itself_counts_towards_its_timeout() -> None:
+    async def block() -> None:
+        began = time.monotonic()
+        block_until(lambda: time.monotonic() > began + 1.2)
+        await asyncio.sleep(10)
+
+    with watch_loop(), doing("the step 'A' of 'w'"):
+        assert await user_code.run(block, is_async=True, seconds=0.6, what="the step 'A'") is user_code.OVERDUE
 
 
 @pytest.mark.parametrize(
