@@ -108,7 +108,6 @@ def can_fork(known: set[int]) -> bool:
 def main() -> None:
     """Import the workflows, and fork until the consumer ends."""
     isolated.ignore_signals()
-    os.nice(isolated.NICENESS)
     control, reports = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     for one in (control, reports):
         one.set_inheritable(False)

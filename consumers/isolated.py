@@ -46,10 +46,6 @@ ENGINE_CONNECTIONS = 3
 """Database connections for the engine's own statements: as many as there are commits at once."""
 
 
-NICENESS = 5
-"""Of child processes: the consumer's new work comes first."""
-
-
 class Consumer:
     """The consumer, as its child sees it. Of all programs only it may end the child, by closing the connection."""
 
@@ -229,7 +225,6 @@ def _give_up(consumer: Consumer, watch: LoopWatch) -> None:
 def main() -> None:
     """Run a child that is an interpreter of its own."""
     ignore_signals()
-    os.nice(NICENESS)
     serve(socket.socket(fileno=int(sys.argv[1])), prepare())
 
 

@@ -290,7 +290,8 @@ class Isolation:
         """Let each half of the steps that a child ran when it died run in a child of its own."""
         lost = list(test.left.values())
         logger.warning("a child process has died; its steps run by halves", how=how, steps=len(lost))
-        because = f"lost the child process that ran it and {len(group.members) - 1} others: it {how}"
+        others = f"and {len(lost) - 1} others" if len(lost) > 1 else "after other steps"
+        because = f"lost the child process that ran it {others}: it {how}"
         few = asyncio.Semaphore(CLAIMED_AT_ONCE)
 
         async def claim(suspect: Suspect) -> Suspect | None:
