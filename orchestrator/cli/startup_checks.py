@@ -1,4 +1,4 @@
-"""Warn at a program's start about what does not stop it: broken workflows, and what was probably forgotten."""
+"""Warn at a program's start about what does not stop it but was probably forgotten."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from orchestrator.db.session import Database, get_driver
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
 from orchestrator.domain.schema import BlockDefinition
 from orchestrator.errors import ConfigurationError
-from orchestrator.registry import find_abilities
 
 logger = structlog.get_logger(__name__)
 
@@ -22,14 +21,9 @@ _SHOWN = 5
 
 
 async def warn_about_project(context: CliContext, database: Database) -> None:
-    """Log a line for each broken workflow, and for each thing that was probably forgotten.
-
-    The modules of ORCHESTRATOR_WORKFLOWS must have been imported; those of the workflows are imported here.
-    """
+    """Log a line for each thing that was probably forgotten. The user's modules must have been imported."""
     if not context.settings.workflows:
         logger.warning("ORCHESTRATOR_WORKFLOWS is not set: this program knows the engine's own workflows only")
-    for workflow, reason in find_abilities().broken.items():
-        logger.error("this program cannot use a workflow: its code is broken", workflow=workflow, reason=reason)
     if await _is_up_to_date(context, database):
         async with database.transaction() as session:
             unknown = _list_unknown(await read_catalogue(session))

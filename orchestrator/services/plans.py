@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,7 +31,7 @@ class ProgramPlans:
 
     @classmethod
     def load(cls) -> ProgramPlans:
-        """Import the modules of all workflows that the code registers. Broken ones are left out; a program's start logs them."""
+        """Import the modules of all workflows that the code registers. Broken ones are left out."""
         return cls({workflow: plan_of(workflow) for workflow in find_abilities().knows})
 
     @property
@@ -53,7 +54,8 @@ class ProgramPlans:
         return fingerprint is not None and not self.has(workflow, fingerprint) and self._is_registered(workflow)
 
     async def register(self, session: AsyncSession, author: str) -> None:
-        """Append the plans that no program has registered before, and read which are the registered ones."""
+        """Append the plans that no program has registered before, and read which are the registered ones; log what is wrong."""
+        _report_broken_workflows()
         for workflow, added in (await add_plans(session, self._plans, author)).items():
             logger.info("plan registered", workflow=workflow, number=added.number, plan=added.fingerprint)
         await self.refresh(session)
@@ -75,6 +77,13 @@ class ProgramPlans:
     def _is_registered(self, workflow: str) -> bool:
         registered = self._registered.get(workflow)
         return registered is not None and self.has(workflow, registered.fingerprint)
+
+
+@cache
+def _report_broken_workflows() -> None:
+    """Log what keeps workflows from being used here, once in a program, even if it is coordinator and consumer."""
+    for workflow, reason in find_abilities().broken.items():
+        logger.error("this program cannot use a workflow: its code is broken", workflow=workflow, reason=reason)
 
 
 async def find_move(session: AsyncSession, plan: Plan, process: Process) -> PlanChanged | None:

@@ -9,7 +9,10 @@ from tests.acceptance.installation import Installation
 from tests.acceptance.programs import Program
 from tests.acceptance.waiting import until
 
-RARELY = {"ORCHESTRATOR_REDISPATCH_AFTER": "300"}
+ALIVE = {"ORCHESTRATOR_PRESUMED_DEAD_AFTER": "60"}
+"""On a busy machine, too, every consumer counts."""
+
+RARELY = {**ALIVE, "ORCHESTRATOR_REDISPATCH_AFTER": "300"}
 """No test waits for the reconciler to publish a command again."""
 
 DECLINED = "step not run by this consumer"
@@ -107,7 +110,7 @@ def test_a_process_that_no_consumer_can_run_goes_on_as_soon_as_one_comes(install
 
 def test_the_log_of_a_process_says_once_why_no_consumer_runs_its_step(installations: MakeInstallation) -> None:
     """Issue 9.4: once for each consumer and reason, however often the command is published; the events stay in order."""
-    engine = installations()
+    engine = installations(**ALIVE)
     wrong = engine.consumer(ORCHESTRATOR_WORKFLOWS="").ready()
     engine.coordinator().ready()
     engine.client.listen()
