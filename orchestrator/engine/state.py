@@ -23,7 +23,9 @@ MAX_NESTING = 100
 writes 254, Python's own reader about 900, PostgreSQL thousands. A value is read within others, too: a block's within its
 subscription's row, which are four levels more."""
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},:]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_NO_BRACKETS = bytes(sorted({*range(256)} - {*b"[]{}"}))
 _EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
 _WHOLE = 1e15
 """PostgreSQL gives numbers back without an exponent, and so whole ones from here on without a decimal point."""
@@ -110,12 +112,15 @@ def check_size(state: State, *, soft: int, hard: int) -> str | None:
 
 def measure_nesting(text: bytes) -> int:
     """Return how many levels of dicts and lists a JSON text has."""
+    # Without strings, and then without everything that is no bracket: of a large state little is left.
+    brackets = b"".join(_ESCAPE.sub(b"", text).split(b'"')[::2]).translate(None, _NO_BRACKETS)
     depth = deepest = 0
-    for token in _TOKEN.finditer(text):
-        if token[0] in {b"[", b"{"}:
+    for one in brackets:
+        if one in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
-        elif token[0] in {b"]", b"}"}:
+            if depth > deepest:  # noqa: PLR1730 - max() takes three times as long
+                deepest = depth
+        else:
             depth -= 1
     return deepest
 

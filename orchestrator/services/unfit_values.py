@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from pydantic import ValidationError
 
@@ -92,18 +93,25 @@ def _find_misfit(cls: type[DomainModel], name: str, written: str) -> str | None:
         value = read_value(written)
     except ValueError as error:
         return str(error)
+    empty = _make_empty(cls)
+    # A validator that asks for the other values fails, instead of deciding by those of another block.
+    empty.__dict__.clear()
     try:
-        cls.__pydantic_validator__.validate_assignment(
-            cls.model_construct(), name, value, strict=False, by_alias=False, by_name=True
-        )
+        cls.__pydantic_validator__.validate_assignment(empty, name, value, strict=False, by_alias=False, by_name=True)
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             if problem["loc"][:1] == (name,) and problem["type"] != "frozen_field":
                 path = ".".join(map(str, problem["loc"][1:]))
                 return f"{path}: {format_problem(problem)}" if path else format_problem(problem)
     except Exception:
-        return None  # a validator of the whole model, which needs the other values
+        return None  # such a validator, or one of the whole model
     return None
+
+
+@cache
+def _make_empty(cls: type[DomainModel]) -> DomainModel:
+    """Return a model to which values are assigned, one after the other; making one for each would take a hundred times longer."""
+    return cls.model_construct()
 
 
 def _write_value(written: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.db.registration.usage import StoredValue
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, describe_product
@@ -30,6 +30,13 @@ class GateBlock(GateBlockInactive, lifecycle=[ACTIVE]):
     def check_title(cls, value: str) -> str:
         if not value.islower():
             raise ValueError("titles are in lower case")
+        return value
+
+    @field_validator("tags")
+    @classmethod
+    def check_tags(cls, value: list[int], info: ValidationInfo) -> list[int]:
+        if sum(value) > info.data["speed"]:
+            raise ValueError("too many for the speed")
         return value
 
     @model_validator(mode="after")
@@ -66,6 +73,7 @@ def test_values_that_fit_their_class_are_not_reported() -> None:
             ("speed", "initial", "1000", 5),
             ("title", "initial", '"AMS"', 5),
             ("title", "active", '"slow"', 5),
+            ("tags", "active", "[99]", 5),  # decided with the speed of the same block only
             ("unknown", "active", "[]", 5),  # reported as one that the code lacks
         )
         == []
