@@ -14,8 +14,8 @@ from tests.acceptance.programs import Program
 from tests.acceptance.waiting import until
 
 IMPATIENT = {
-    "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.2",
-    "ORCHESTRATOR_PRESUMED_DEAD_AFTER": "1",
+    "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
+    "ORCHESTRATOR_PRESUMED_DEAD_AFTER": "4",  # a thread may have to wait for its turn on a busy machine
     "ORCHESTRATOR_LOG_FORMAT": "json",
 }
 CUT_OFF = ("message not acknowledged", "broker connection lost", "a server is away")
@@ -37,7 +37,7 @@ def blocked_line(engine: Installation) -> str:
 
 
 def test_a_step_that_blocks_the_event_loop_runs_once_and_is_named(installations: MakeInstallation) -> None:
-    """B8: three times the presumed-dead time, beside a sleeping step and a step in a thread: nobody loses an attempt."""
+    """B8: for longer than the presumed-dead time, beside a sleeping step and a step in a thread: nobody loses an attempt."""
     engine = installations(**IMPATIENT)
     engine.coordinator().ready()
     first = engine.consumer().ready()
@@ -47,7 +47,7 @@ def test_a_step_that_blocks_the_event_loop_runs_once_and_is_named(installations:
     blocking = engine.start("blocks")
     engine.wait_for_note(blocking, "blocking")
     second = engine.consumer().ready()
-    until(lambda: engine.value(UNRESPONSIVE) > 3, "the first consumer has not responded for three times the limit")
+    until(lambda: engine.value(UNRESPONSIVE) > 6, "the first consumer has not responded for longer than the limit")
 
     said = until(lambda: blocked_line(engine), "'status' says that the consumer does not respond")
     assert "by the step 'Block the loop' of 'blocks' at " in said
@@ -169,44 +169,29 @@ def test_a_first_signal_while_the_loop_is_blocked_stops_the_program_afterwards(i
     assert engine.value("SELECT count(*) FROM consumers") == 0
 
 
-def test_a_step_that_blocks_the_loop_beyond_its_timeout_ends_its_consumer_and_its_neighbours_run_elsewhere(
+def test_a_step_that_blocks_the_loop_beyond_its_timeout_ends_its_consumer_and_is_failed_with_what_was_seen(
     installations: MakeInstallation,
 ) -> None:
-    """B5: a blocked loop cannot cancel anything; only the end of the program ends such a step."""
-    engine = installations(**IMPATIENT)
+    """B5, B8: only the end of the program ends such a step. Its neighbour runs again; it does so in a child that it ends too."""
+    engine = installations(**IMPATIENT, ORCHESTRATOR_MAX_LOST_ATTEMPTS="1")
     engine.coordinator().ready()
     consumer = engine.consumer().ready()
     neighbour = engine.start("holds")
     engine.wait_for_note(neighbour, "held")
     blocking = engine.start("blocks_for_ever")
     engine.wait_for_note(blocking, "blocking")
-    assert consumer.exit_code(30) == 70
+    assert consumer.exit_code(60) == 70
     (said,) = logged(consumer, "event loop blocked beyond the deadline of a call")
     assert said["process_id"] == str(blocking)
-    engine.open_gate(f"block-{blocking}")
     engine.open_gate(f"hold-{neighbour}")
-    engine.consumer().ready()
+    second = engine.consumer().ready()
     engine.wait_for(neighbour, "completed")
-    engine.wait_for(blocking, "completed")
-    (lost,) = engine.log(neighbour, "attempt lost")
-    assert lost.note is not None
-    assert "its event loop had been blocked for" in lost.note
-    assert "by the step 'Block for ever' of 'blocks_for_ever' at" in lost.note
-
-
-def test_a_step_that_blocks_beyond_its_timeout_again_and_again_is_failed_with_what_was_seen(
-    installations: MakeInstallation,
-) -> None:
-    """B5, B8: the second attempt runs in a child process, whose death counts."""
-    engine = installations(**IMPATIENT, ORCHESTRATOR_MAX_LOST_ATTEMPTS="1")
-    engine.coordinator().ready()
-    consumer = engine.consumer().ready()
-    blocking = engine.start("blocks_for_ever")
-    engine.wait_for_note(blocking, "blocking")
-    assert consumer.exit_code(30) == 70
-    consumer = engine.consumer().ready()
     engine.wait_for(blocking, "failed")
-    assert consumer.runs
+    assert second.runs
+    lost = engine.log(neighbour, "attempt lost")[0].note
+    assert lost is not None
+    assert "its event loop had been blocked for" in lost
+    assert "by the step 'Block for ever' of 'blocks_for_ever' at" in lost
     failure = engine.log(blocking, "Block for ever")[-1].failure
     assert failure is not None
     assert failure["type"] == "ConsumerLostError"
