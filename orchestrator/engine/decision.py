@@ -50,7 +50,7 @@ class Dispatch:
     """Publish a command: run the step at ``position`` if the process's attempt is still ``attempt``.
 
     Args:
-        lost: how many attempts of this step in a row were lost; consumers take those on their last chance one by one.
+        lost: how many attempts of this step in a row were lost with their consumers; those of suspects run apart.
     """
 
     position: int

@@ -70,6 +70,7 @@ class Bench:
         database: Database | None = None,
         presumed_dead_after: float = 10,
         interval: float = 2,
+        suspects: int = 100,
     ) -> Runner:
         """Return a consumer's, with a heartbeat that was recorded once."""
         install_guards(self.database.engine)
@@ -88,7 +89,7 @@ class Bench:
             used, publisher or self.publisher, Metrics(), redispatch_after=LIMITS.redispatch_after, max_lost_attempts=5
         )
         claims = make_claims(used, self.heartbeat)
-        isolation = Isolation(used, completion, Metrics(), claims, pool_size=5, limit=100, dangerous_for=10)
+        isolation = Isolation(used, completion, Metrics(), claims, pool_size=5, limit=suspects, dangerous_for=10)
         return Runner(
             used,
             completion,

@@ -294,3 +294,19 @@ async def test_giving_claims_back_while_the_broker_is_away_does_not_silence_the_
     await bench.heartbeat.stop()
     await beating
     assert max(silences) < 2, "presumed dead after 2 s, though nothing is wrong with it"
+
+
+async def test_a_suspect_that_comes_while_enough_are_claimed_holds_no_delivery_and_comes_again_later(
+    bench: Bench,
+) -> None:
+    """Issue 9, 6c: the queue is free for other work, and no copies of the command gather in it."""
+    runner = await bench.runner(suspects=0)
+    process_id = await bench.start("plain")
+    await bench.database.pool.execute("UPDATE processes SET lost = 1 WHERE process_id = $1", process_id)
+    await runner.take(await bench.command(process_id))
+    row = await bench.row(process_id)
+    assert (runner.running, row["claimed_by"], row["attempt"]) == (0, None, 0)
+    seconds = await bench.database.pool.fetchval("SELECT EXTRACT(EPOCH FROM $1 - now())::float8", row["due_at"])
+    assert seconds > 6
+    EVENTS["gate"].set()
+    await bench.run("plain", runner)
