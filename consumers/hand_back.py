@@ -17,8 +17,13 @@ from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds for which a command is kept that has come back to the same consumer; doubled each time."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
+"""Seconds for which a command is kept that has come back to the same consumer."""
+
+GROWTH = 1.5
+"""How much longer each time. Less than two: the broker serves readers in turn, so beside one idle consumer that can run the step
+every second command comes back by chance, every fourth one twice, and so on. Pauses that double would cost the unlucky ones as
+much as there are commands."""
 
 MAX_REMEMBERED = 1000
 """Reasons that this consumer remembers to have logged as errors."""
@@ -77,7 +82,7 @@ class HandBack:
         if seen:
             self._kept.add(key)
             try:
-                await wait_or_stop(min(FIRST_PAUSE * 2.0 ** (seen - 1), LONGEST_PAUSE), self._stopping)
+                await wait_or_stop(min(FIRST_PAUSE * GROWTH ** (seen - 1), LONGEST_PAUSE), self._stopping)
             finally:
                 # Before it is published: it may come back before the broker's confirm does.
                 self._kept.discard(key)
