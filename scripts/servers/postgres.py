@@ -44,7 +44,8 @@ class Postgres(Private):
             "port": str(self.folder.ports["postgres"]),
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            "max_connections": "200",
+            # The tests run dozens of programs at once, each with two pools and a few connections beside them.
+            "max_connections": "500",
             "log_line_prefix": "%m [%p] %q%a ",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

@@ -23,7 +23,7 @@ facts = {
     "folder": os.getcwd(),
     "environment": dict(os.environ),
     "path": sys.path,
-    "signals": {one.name: str(signal.getsignal(one)) for one in signal.Signals},
+    "signals": {one.name: str(signal.getsignal(one)).partition(" at 0x")[0] for one in signal.Signals},
     "leads its session": os.getsid(0) == os.getpid(),
     "streams": [[one.encoding, one.errors, one.isatty(), one.line_buffering] for one in (sys.stdin, sys.stdout, sys.stderr)],
     "input": sys.stdin.read(),
