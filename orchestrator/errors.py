@@ -54,6 +54,9 @@ from orchestrator.types import JSON
 class OrchestratorError(Exception):
     """The root of all errors the engine raises on purpose."""
 
+    lacks_code = False
+    """Whether the only obstacle is that this program lacks a workflow or cannot import it, so that another one may have it."""
+
 
 class DefinitionError(OrchestratorError):
     """A workflow, step or registration is wrong as written; the program refuses to start."""

@@ -57,14 +57,15 @@ class LazyWorkflowInstance:
         Raises:
             DefinitionError: the module cannot be imported, lacks the name, or defines something else under it.
         """
-        if self._defect is not None:
-            raise DefinitionError(self._defect)
         if self._plan is None:
             try:
+                if self._defect is not None:
+                    raise DefinitionError(self._defect)
                 self._plan = Plan.of(self._load())
             except DefinitionError as error:
                 # What the program has reported about itself holds until it starts anew, and an import is not tried for each step.
                 self._defect = str(error)
+                error.lacks_code = True
                 raise
         return self._plan
 
@@ -199,10 +200,12 @@ def import_modules(modules: Iterable[str]) -> None:
 def _instance(workflow: str) -> LazyWorkflowInstance:
     instance = _instances.get(workflow)
     if instance is None:
-        raise NotFoundError(
+        error = NotFoundError(
             f"the workflow {workflow!r} is not known to this program: no LazyWorkflowInstance of that name in the"
-            f" modules of ORCHESTRATOR_WORKFLOWS (known: {', '.join(known_workflows()) or 'none'})"
+            f" modules of ORCHESTRATOR_WORKFLOWS (known: {', '.join(known_workflows()) or 'none'})",
         )
+        error.lacks_code = True
+        raise error
     return instance
 
 

@@ -54,6 +54,14 @@ class RequeueError(Exception):
     """A handler requeues a message: the program is shutting down and has not begun the work."""
 
 
+class DeclinedError(Exception):
+    """A handler leaves a message to another program: it goes back to its queue after ``pause`` seconds."""
+
+    def __init__(self, pause: float) -> None:
+        super().__init__(f"left to another program after {pause:g} s")
+        self.pause = pause
+
+
 Handler = Callable[[Delivery], Awaitable[None]]
 Refuse = Callable[[Delivery, MessageError], Awaitable[None]]
 
@@ -212,15 +220,20 @@ class Deliveries:
             await channel.basic_ack(message.delivery_tag, wait=False)
         except RequeueError:
             return
+        except DeclinedError as declined:
+            await self._requeue(channel, message.delivery_tag, declined.pause)
         except BROKER_ERRORS as error:
             # The channel is closed: the broker delivers the message again, which every handler tolerates.
             logger.info(with_blockage("message not acknowledged"), queue=queue, error=format_message(error))
         except Exception:
             # A defect of ours in dead-lettering. Unacknowledged, the message would stay here until the program ends.
             logger.exception("message requeued", queue=queue)
-            await wait_or_stop(REQUEUE_AFTER, self._stopping)
-            with contextlib.suppress(*BROKER_ERRORS):
-                await channel.basic_nack(message.delivery_tag, requeue=True, wait=False)
+            await self._requeue(channel, message.delivery_tag, REQUEUE_AFTER)
+
+    async def _requeue(self, channel: Channel, delivery_tag: int, pause: float) -> None:
+        await wait_or_stop(pause, self._stopping)
+        with contextlib.suppress(*BROKER_ERRORS):
+            await channel.basic_nack(delivery_tag, requeue=True, wait=False)
 
     async def _take(self, delivery: Delivery) -> None:
         if len(delivery.body) <= self._max_bytes:
@@ -239,7 +252,7 @@ class Deliveries:
         while True:
             try:
                 await handler(delivery)
-            except (MessageError, RequeueError):
+            except (MessageError, RequeueError, DeclinedError):
                 raise
             except Exception as error:
                 if not (isinstance(error, PublishError) or self._is_transient(error)):

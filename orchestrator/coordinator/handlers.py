@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.contextvars import bind_contextvars
 
+from orchestrator.broker.deliveries import DeclinedError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.outgoing import reply
 from orchestrator.broker.publisher import Publisher
@@ -55,6 +57,13 @@ Reconcile = Callable[[AsyncSession, UUID, Limits], Awaitable[Advanced | None]]
 Outcome = tuple[MessageType, Message, Advanced | None]
 """The reply to a command, and what must be published because of it."""
 
+PAUSES = (0.1, 0.2, 0.4, 0.8)
+"""Seconds for which a command is kept that another coordinator may be able to carry out, each time it comes to this one. If it
+comes once more no other takes it, and the sender should not wait for a refusal much longer."""
+
+MAX_REMEMBERED = 1000
+"""Commands that this coordinator remembers to have left to others."""
+
 
 class Handlers:
     """The coordinator's handlers, one for each queue."""
@@ -67,6 +76,7 @@ class Handlers:
         self._dispatcher = dispatcher
         self._limits = limits
         self._plans = plans
+        self._declined: dict[bytes, int] = {}
 
     async def take_result(self, delivery: Delivery) -> None:
         """Handle a step's result, or a request to look at a process.
@@ -92,7 +102,12 @@ class Handlers:
             raise MessageError(f"the results queue takes no messages of type {delivery.type!r}")
 
     async def take_command(self, delivery: Delivery) -> None:
-        """Handle a command from another service. The sender gets the outcome if it has set ``reply_to``."""
+        """Handle a command from another service. The sender gets the outcome if it has set ``reply_to``.
+
+        Raises:
+            DeclinedError: another coordinator may have the code that this one lacks.
+            MessageError: the command is to be dead-lettered.
+        """
         commands: dict[str, Callable[[Delivery], Awaitable[Outcome]]] = {
             MessageType.START.value: self._start,
             MessageType.RESUME.value: self._resume,
@@ -104,6 +119,7 @@ class Handlers:
                 raise MessageError(f"there is no command {delivery.routing_key!r}; there are {', '.join(commands)}")
             kind, answer, message = await execute(delivery)
         except OrchestratorError as error:
+            self._leave_to_others(delivery, error)
             await self.refuse(delivery, error)
             return
         if message is not None:
@@ -139,6 +155,25 @@ class Handlers:
         logger.info("callback received", kind=delivery.routing_key, early=message is None)
         if message is not None:
             await self._dispatcher.try_publish(message)
+
+    def _leave_to_others(self, delivery: Delivery, error: OrchestratorError) -> None:
+        """Let another coordinator try a command if only the code of this one is the obstacle, as in a rolling deploy.
+
+        Raises:
+            DeclinedError: it goes back to the queue, as often as there are :data:`PAUSES`.
+        """
+        if not error.lacks_code and not isinstance(error, PlanMismatchError):
+            return
+        properties = f"{delivery.message_id} {delivery.correlation_id} {delivery.reply_to} "
+        key = sha256(properties.encode() + delivery.body).digest()
+        times = self._declined.pop(key, 0)
+        if times == len(PAUSES):
+            return
+        self._declined[key] = times + 1
+        if len(self._declined) > MAX_REMEMBERED:
+            del self._declined[next(iter(self._declined))]
+        logger.info("command left to another coordinator", command=delivery.routing_key, reason=sanitise(str(error)))
+        raise DeclinedError(PAUSES[times])
 
     async def _look(self, message: Look) -> None:
         found = await self._reconcile(look, message.process_id)

@@ -164,7 +164,9 @@ async def _find_plan(session: AsyncSession, name: str, workflow_id: UUID | None)
         if workflow_id is None:
             raise NotFoundError(f"there is no workflow {name!r}: neither in the code nor in the database") from error
         missing = f"the workflow {name!r} is registered in the database but not in the code: {error}"
-        raise NotFoundError("; ".join(filter(None, [missing, await explain_age(session)]))) from error
+        only_here = NotFoundError("; ".join(filter(None, [missing, await explain_age(session)])))
+        only_here.lacks_code = True
+        raise only_here from error
     if workflow_id is None:
         registers = "'orchestrator db migrate-workflows' writes the migration, 'orchestrator db upgrade' applies it"
         raise NotFoundError(

@@ -161,6 +161,27 @@ def test_a_program_with_an_old_plan_refuses_what_it_cannot_decide_and_says_who_c
     assert [notes(engine, one) for one in (newer, older)] == [[], ["plan 2: + Check credit, runs"]]
 
 
+def test_a_command_goes_on_to_the_coordinator_that_has_the_code(installations: MakeInstallation) -> None:
+    """Issue 9.1: resumes reach three coordinators by turns; one has an older plan, and one lacks the workflow."""
+    engine = make(installations)
+    old, new = (
+        lay_out(engine, "v1", "Confirm", "Activate"),
+        lay_out(engine, "v2", "Confirm", "Check credit", "Activate"),
+    )
+    engine.coordinator(**old).ready()
+    for program in (engine.coordinator(**new), engine.consumer(**new)):
+        program.ready()
+    waiting = [engine.start(WORKFLOW) for _ in range(12)]
+    for process_id in waiting:
+        engine.wait_for(process_id, "suspended")
+    engine.coordinator(ORCHESTRATOR_WORKFLOWS="").ready()
+
+    assert [engine.resume(one, {"yes": True}).type for one in waiting] == ["process.resumed"] * 12
+    waiting += [engine.start(WORKFLOW) for _ in range(6)]
+    for process_id in waiting[:12]:
+        engine.wait_for(process_id, "completed")
+
+
 def resume(process_id: UUID) -> list[str]:
     return ["resume", str(process_id), "--input", '{"yes": true}']
 
