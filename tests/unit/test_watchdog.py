@@ -141,8 +141,8 @@ async def test_programs_on_one_loop_share_its_watch() -> None:
 
 
 async def sleep_twice() -> str:
-    await asyncio.sleep(0.3)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)
     return "in time"
 
 
@@ -150,10 +150,10 @@ async def test_time_in_which_another_blocks_the_loop_does_not_count_towards_a_ti
     began = time.monotonic()
     with watch_loop():
         with doing("the step 'B' of 'w'"):
-            neighbour = asyncio.create_task(user_code.run(sleep_twice, is_async=True, seconds=0.6, what="the step 'B'"))
+            neighbour = asyncio.create_task(user_code.run(sleep_twice, is_async=True, seconds=3, what="the step 'B'"))
         await asyncio.sleep(0)
         with doing("the step 'A' of 'w'"):
-            block_until(lambda: time.monotonic() > began + 1.2)
+            block_until(lambda: time.monotonic() > began + 3.5)
         assert await neighbour == "in time"
 
 
