@@ -76,6 +76,7 @@ class ProcessRow(Base):
         announced: up to which log entry the broker has confirmed the events, without a gap.
         plan: the fingerprint of the plan that decides what is next; ``NULL`` when an older engine has stored the row.
         request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
+        note: what an operator wants others to know about the process; ``noted_by`` and ``noted_at`` are about that text.
     """
 
     __tablename__ = "processes"
@@ -122,8 +123,25 @@ class ProcessRow(Base):
     dispatches: Mapped[int] = mapped_column(server_default=text("0"))
     announced: Mapped[int] = mapped_column(server_default=text("0"))
     announce_at: Mapped[datetime | None]
+    note: Mapped[str | None]
+    noted_by: Mapped[str | None]
+    noted_at: Mapped[datetime | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DeletedProcessRow(Base):
+    """A finished task that was deleted with its log, and who did that. Append-only."""
+
+    __tablename__ = "deleted_processes"
+
+    process_id: Mapped[UUID] = mapped_column(primary_key=True)
+    workflow: Mapped[str]
+    status: Mapped[str]
+    started_by: Mapped[str]
+    started_at: Mapped[datetime]
+    deleted_by: Mapped[str]
+    deleted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class LogRow(Base):
@@ -236,14 +254,16 @@ class EngineSettingsRow(Base):
     global_lock: Mapped[bool] = mapped_column(server_default=text("false"))
     changed_by: Mapped[str] = mapped_column(server_default="")
     changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    reason: Mapped[str | None]
 
 
 class SettingsChangeRow(Base):
-    """Who paused and unpaused the engine, and when. Append-only."""
+    """Who paused and unpaused the engine, when and why. Append-only."""
 
     __tablename__ = "engine_settings_log"
 
     change_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     global_lock: Mapped[bool]
     author: Mapped[str]
+    reason: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
