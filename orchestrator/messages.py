@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from orchestrator.authorization import MAX_USER
 from orchestrator.errors import MessageError
 from orchestrator.types import JSON
 
@@ -61,7 +62,7 @@ _NO_NULL = r"^[^\x00]*$"
 """The database's text holds everything but the null character."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NULL)]
-User = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NULL)]
+User = Annotated[str, StringConstraints(min_length=1, max_length=MAX_USER, pattern=_NO_NULL)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_NO_NULL)]
 Reason = Annotated[str, StringConstraints(pattern=_NO_NULL)]
 

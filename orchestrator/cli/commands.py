@@ -126,6 +126,17 @@ GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {
             },
         ),
     ),
+    "api-keys": (
+        "Keys by which programs are known to the HTTP API.",
+        Section(
+            "api_keys",
+            {
+                "create": "Make a key and print it. It is printed this once: only its hash is stored.",
+                "list": "List the keys, the newest first, also those that are revoked or have expired.",
+                "revoke": "Revoke a key. From then on every request with it is refused.",
+            },
+        ),
+    ),
     "db": (
         "The database and its migrations.",
         Section(

@@ -11,11 +11,9 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.authorization import MAX_USER, is_user_name
 from orchestrator.text import sanitise
 from orchestrator.types import JSON, State
-
-MAX_NAME = 200
-"""Characters of a user's name, as in messages."""
 
 
 def check_text(written: str | list[str] | None) -> str | list[str] | None:
@@ -62,14 +60,14 @@ Reason = Annotated[str, typer.Option(help="Why; goes into the process's log.", c
 def user_name() -> str:
     """Return who acts when ``--user`` is not given: the operating system's user."""
     try:
-        return getpass.getuser()[:MAX_NAME] or "cli"
+        return getpass.getuser()[:MAX_USER] or "cli"
     except (OSError, KeyError, ImportError):  # the last two up to Python 3.12
         return "cli"
 
 
 def _check_name(name: str) -> str:
-    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
-        raise typer.BadParameter(f"a name has 1 to {MAX_NAME} printable characters")
+    if not is_user_name(name):
+        raise typer.BadParameter(f"a name has 1 to {MAX_USER} printable characters")
     return name
 
 

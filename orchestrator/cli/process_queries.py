@@ -24,7 +24,8 @@ from orchestrator.types import JSON, ProcessStatus
 
 def list_command(
     status: Annotated[
-        list[ProcessStatus] | None, typer.Option(metavar="STATUS", help="Only processes in this status; repeatable.")
+        list[ProcessStatus] | None,
+        typer.Option("--status", metavar="STATUS", help="Only processes in this status; repeatable."),
     ] = None,
     workflow: Annotated[
         str | None, typer.Option(metavar="NAME", callback=check_text, help="Only processes of this workflow.")

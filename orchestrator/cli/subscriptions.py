@@ -40,7 +40,7 @@ _CHANGE, _CHANGE_DIGITS = "change-", 18
 def list_command(
     status: Annotated[
         list[SubscriptionLifecycle] | None,
-        typer.Option(metavar="STATUS", help="Only subscriptions in this status; repeatable."),
+        typer.Option("--status", metavar="STATUS", help="Only subscriptions in this status; repeatable."),
     ] = None,
     product: Annotated[
         str | None, typer.Option(metavar="NAME", callback=check_text, help="Only subscriptions of this product.")

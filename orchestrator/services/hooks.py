@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.activity import doing
-from orchestrator.authorization import Attempted, AuthCallback, given
+from orchestrator.authorization import Attempted, AuthCallback, User, given
 from orchestrator.db.session import is_database_loss
 from orchestrator.engine.arguments import is_async
 from orchestrator.engine.state import canonical, check_size, store_and_read
@@ -42,11 +42,14 @@ async def authorize(callback: AuthCallback | None, attempted: Attempted) -> None
     place = f"the workflow {attempted.workflow!r}"
     if attempted.step is not None:
         place = f"the step {attempted.step!r} of {place}"
+    user = User.of(attempted.user)
     known = {
         "user": attempted.user,
         "workflow": attempted.workflow,
         "step": attempted.step,
         "action": attempted.action.value,
+        "roles": frozenset(role.value for role in user.roles),
+        "claims": dict(user.claims),
     }
     try:
         # Its result may be an author's object, whose truth value is user code as well.

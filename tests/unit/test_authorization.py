@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from orchestrator.authorization import Action, Attempted, given
+from orchestrator.authorization import Action, Attempted, Role, User, given
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, ForbiddenError
+from orchestrator.messages import StartWorkflow
 from orchestrator.services.hooks import authorize
 from orchestrator.workflow import (
     Step,
@@ -43,8 +45,9 @@ def plain(user: str, workflow: str, step: str | None, action: str) -> bool:
     return (user, workflow, step, action) == ("ann", "create_node", "Reserve", "retry")
 
 
-async def everything(**asked: str) -> bool:
-    return asked == {"user": "ann", "workflow": "create_node", "step": "Reserve", "action": "retry"}
+async def everything(**asked: object) -> bool:
+    place = {"user": "ann", "workflow": "create_node", "step": "Reserve", "action": "retry"}
+    return asked == {**place, "roles": frozenset(), "claims": {}}
 
 
 async def nothing() -> bool:
@@ -85,6 +88,50 @@ async def test_a_callback_may_refuse_with_a_text_of_its_own() -> None:
 
     with pytest.raises(ForbiddenError, match=r"^only during office hours$"):
         await authorize(strict, ASKED)
+
+
+NOC = User("ann", [Role.OPERATE], {"groups": ["noc"]})
+
+
+@pytest.mark.parametrize(
+    ("user", "allowed"), [(NOC, True), (User("ann", [Role.READ], {"groups": ["sales"]}), False), ("ann", False)]
+)
+async def test_a_callback_may_decide_by_roles_and_claims_which_a_plain_name_does_not_have(
+    user: str, allowed: bool
+) -> None:
+    def by_group(claims: dict[str, Any]) -> bool:
+        return "noc" in claims.get("groups", ())
+
+    def by_role(roles: frozenset[str]) -> bool:
+        return "operate" in roles
+
+    for callback in (by_group, by_role):
+        with nullcontext() if allowed else pytest.raises(ForbiddenError, match="'ann' may not start"):
+            await authorize(callback, Attempted(user, "create_node", None, Action.START))
+
+
+async def test_a_callback_that_changes_the_claims_changes_them_for_itself_only() -> None:
+    def careless(claims: dict[str, Any]) -> bool:
+        claims["groups"] = ["admins"]
+        return True
+
+    await authorize(careless, Attempted(NOC, "create_node", None, Action.START))
+    assert NOC.claims == {"groups": ["noc"]}
+
+
+def test_each_role_includes_those_before_it() -> None:
+    assert User("ann", [Role.ADMIN]).roles == set(Role)
+    assert User("ann", [Role.START, Role.READ]).roles == {Role.READ, Role.START}
+    assert User("ann").roles == set()
+
+
+def test_a_user_is_stored_and_sent_as_the_plain_name() -> None:
+    assert NOC == "ann"
+    assert StartWorkflow(workflow="w", user=NOC).model_dump_json() == (
+        '{"version":1,"workflow":"w","inputs":[],"user":"ann","idempotency_key":null}'
+    )
+    assert User.of(NOC) is NOC
+    assert User.of("bob").claims == {}
 
 
 def test_an_answer_is_given_only_what_the_function_names() -> None:

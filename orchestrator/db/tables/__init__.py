@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.db.tables.access import ApiKeyRow
 from orchestrator.db.tables.base import Base, as_text, columns_of
 from orchestrator.db.tables.engine import (
     CallbackRow,
@@ -37,6 +38,7 @@ from orchestrator.db.tables.subscriptions import (
 
 __all__ = [
     "SINGLE_TARGETS",
+    "ApiKeyRow",
     "Base",
     "CallbackRow",
     "CommandRow",
