@@ -121,6 +121,11 @@ def step_queue(name: str) -> str:
     return f"{Exchanges.STEPS}.{name}"
 
 
+def listener_queue(name: str) -> str:
+    """Return the broker's name of the queue by which one program hears of events; it is gone with the program."""
+    return f"{Exchanges.EVENTS}.{name}"
+
+
 def queue_name(queue: str) -> str:
     """Return the authors' name of a step queue, which is its routing key."""
     return queue.removeprefix(step_queue(""))

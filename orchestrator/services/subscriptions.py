@@ -17,6 +17,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.notices import Change, Notice, notify
 from orchestrator.db.subscriptions.history import read_history
 from orchestrator.db.subscriptions.locks import LockState, lock_subscription, mark_in_sync, read_lock
 from orchestrator.db.subscriptions.neighbours import Case, LinkedWorkflow, read_case
@@ -175,6 +176,7 @@ async def set_in_sync(session: AsyncSession, subscription_id: UUID, user: str, r
         return False
     _require_finished(lock, subscription_id)
     await mark_in_sync(session, subscription_id, user, reason)
+    await notify(session, Notice(Change.SUBSCRIPTIONS, subscription_id))
     return True
 
 

@@ -147,10 +147,12 @@ class DeletedProcessRow(Base):
 class LogRow(Base):
     """One entry of a process's log: an attempt of a step, or something done to the process. Append-only.
 
-    The full state after any entry is the fold of ``delta`` (merged over) and ``removed`` (taken away) up to it.
+    The full state after any entry is the fold of ``delta`` (merged over) and ``removed`` (taken away) up to it. ``txid`` is the
+    transaction that has stored it, by which event streams find what was committed since; entries of before have none.
     """
 
     __tablename__ = "process_steps"
+    __table_args__ = (Index("ix_process_steps_txid", "txid", postgresql_where=text("txid IS NOT NULL")),)
 
     process_id: Mapped[UUID] = mapped_column(ForeignKey("processes.process_id", ondelete="CASCADE"), primary_key=True)
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -167,6 +169,7 @@ class LogRow(Base):
     consumer: Mapped[str | None]
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime]
+    txid: Mapped[int | None] = mapped_column(BigInteger, server_default=text("(pg_current_xact_id()::text)::bigint"))
 
 
 class CommandRow(Base):

@@ -1,0 +1,105 @@
+"""Be woken by events: a queue of one message, bound to all of them, that says that the log of processes has grown.
+
+What the message says is not read. The queue keeps the newest one (``max-length`` 1, ``drop-head``), and the next is delivered
+once the reader has asked again: however much happens, a slow program is sent no more than it takes, and nobody else waits. A
+message is lost with the connection; whoever listens therefore also looks from time to time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from uuid import uuid4
+
+import structlog
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from orchestrator.broker.connection import (
+    BROKER_ERRORS,
+    DECLARE_TIMEOUT,
+    BrokerAddress,
+    close,
+    connect,
+    raw_channel,
+    restore,
+    supervise,
+)
+from orchestrator.broker.topology import Exchanges, Topology, listener_queue
+
+logger = structlog.get_logger(__name__)
+
+
+class Doorbell:
+    """Rings when events were published. Run :meth:`run` until :meth:`stop`, and :meth:`wait` in a loop beside it."""
+
+    def __init__(self, address: BrokerAddress, topology: Topology, program: str) -> None:
+        self._address = address
+        self._topology = topology
+        self._program = program
+        self._rung = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._unanswered: tuple[Channel, int] | None = None
+        self.is_connected = False
+        """Whether the queue is bound, so that nothing is missed."""
+
+    def ring(self) -> None:
+        """Wake the reader."""
+        self._rung.set()
+
+    async def wait(self, patience: float) -> None:
+        """Return when it rings, or after ``patience`` seconds. What happens from now on rings again."""
+        if self._unanswered is not None:
+            (channel, tag), self._unanswered = self._unanswered, None
+            with contextlib.suppress(*BROKER_ERRORS):
+                await channel.basic_ack(tag, wait=False)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._rung.wait()
+        self._rung.clear()
+
+    async def run(self) -> None:
+        """Listen until :meth:`stop`."""
+        await supervise("events", self._once, self._stopping)
+
+    def stop(self) -> None:
+        """Make :meth:`run` close the connection and return."""
+        self._stopping.set()
+
+    async def _once(self) -> None:
+        connection = await connect(self._address, "events")
+        waiting: list[asyncio.Task[object]] = []
+        try:
+            await restore(connection, self._topology)
+            async with asyncio.timeout(DECLARE_TIMEOUT):
+                channel = await raw_channel(await connection.channel(publisher_confirms=False))
+                await channel.basic_qos(prefetch_count=1)
+                name = listener_queue(f"{self._program}.{uuid4().hex[:8]}")
+                await channel.queue_declare(
+                    name,
+                    exclusive=True,
+                    auto_delete=True,
+                    arguments={"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "drop-head"},
+                )
+                await channel.queue_bind(name, Exchanges.EVENTS.value, "#")
+                cancelled = asyncio.Event()
+                channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+                await channel.basic_consume(name, lambda message: self._receive(channel, message))
+            self.is_connected = True
+            # What happened while there was no queue.
+            self.ring()
+            logger.info("listening to events", queue=name)
+            waiting = [asyncio.create_task(cancelled.wait()), asyncio.create_task(self._stopping.wait())]
+            await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.is_connected = False
+            self._unanswered = None
+            for one in waiting:
+                one.cancel()
+            if not connection.is_closed:
+                await close(connection)
+
+    async def _receive(self, channel: Channel, message: DeliveredMessage) -> None:
+        assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
+        self._unanswered = (channel, message.delivery_tag)
+        self.ring()
