@@ -1,7 +1,7 @@
 """Changes that have no event: PostgreSQL notifies every program that listens, once the transaction has committed.
 
-Only for what is rare. Commits that notify wait for each other, so a step never does. Triggers see to most of them; see migration
-0012.
+Only for what is rare: commits that notify wait for each other, so a step never does. Most notices come from triggers, which
+migration 0014 makes.
 """
 
 from __future__ import annotations

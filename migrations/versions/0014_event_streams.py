@@ -1,7 +1,7 @@
 """Each log entry keeps its transaction, the position of event streams; rare changes that have no event notify the API programs.
 
-Revision ID: 0012
-Revises: 0011
+Revision ID: 0014
+Revises: 0013
 Create Date: 2026-11-26
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0014"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
@@ -28,7 +28,7 @@ TRIGGERS = (
     ("engine_settings", "UPDATE", "ROW", "engine"),
     ("products", "INSERT OR UPDATE OR DELETE", "ROW", "products"),
     ("consumers", "INSERT OR DELETE", "ROW", "consumers"),
-    ("processes", "DELETE", "STATEMENT", "processes"),
+    ("processes", "DELETE OR UPDATE OF note", "STATEMENT", "processes"),
 )
 
 
