@@ -110,16 +110,17 @@ class InvalidInputError(RequestError):
 
 
 class FormIncompleteError(InvalidInputError):
-    """The form has another page; ``form`` is its JSON schema.
+    """The form has another page; ``form`` is its JSON schema, ``meta`` what the page says about itself to user interfaces.
 
     ``sequence``, for a process that waits for input, is its newest log entry: the one that the form belongs to.
     """
 
     key = "form.incomplete"
 
-    def __init__(self, form: JSON, sequence: int | None = None) -> None:
+    def __init__(self, form: JSON, sequence: int | None = None, *, meta: Mapping[str, Any] | None = None) -> None:
         super().__init__("the form is not complete: send the next page as well; its JSON schema is under 'form'")
         self.form = form
+        self.meta = meta
         self.sequence = sequence
 
     @property

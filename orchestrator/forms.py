@@ -22,7 +22,14 @@ from orchestrator.text import format_problem
 from orchestrator.types import State
 from orchestrator.user_code import run_in_thread, unwrap
 
-__all__ = ["FormPage", "fill_form", "walk"]
+__all__ = ["FormPage", "SubmitFormPage", "fill_form", "walk"]
+
+
+class SubmitFormPage(FormPage):
+    """The last page of a form: user interfaces show "Start" instead of "Next"."""
+
+    meta__ = {"hasNext": False}  # noqa: RUF012 - as its base declares it
+
 
 FormGenerator = Generator[type[FormPage], FormPage, State]
 """The annotation of a plain form generator."""
@@ -50,7 +57,8 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
     try:
         return _result(await async_forms.post_form(lambda _: walked, {}, inputs), what)
     except FormNotCompleteError as error:
-        raise FormIncompleteError(error.form) from error
+        meta = error.meta if isinstance(error.meta, Mapping) else None
+        raise FormIncompleteError(error.form, meta=meta) from error
     except FormOverflowError as error:
         raise InvalidInputError(f"{what} has fewer pages than the {len(inputs)} that were sent") from error
     except FormValidationError as error:

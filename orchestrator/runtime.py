@@ -51,8 +51,13 @@ def program_name() -> str:
 
 
 @asynccontextmanager
-async def open_servers(settings: Settings, name: str, step_queues: Iterable[str] = ()) -> AsyncIterator[Servers]:
+async def open_servers(
+    settings: Settings, name: str, step_queues: Iterable[str] = (), *, require_broker: bool = True
+) -> AsyncIterator[Servers]:
     """Open the servers of a long-running program; the caller runs the publisher.
+
+    Args:
+        require_broker: whether a broker that cannot be used ends the program, because it can do nothing without it.
 
     Raises:
         ConfigurationError, ServerUnavailableError: one of them cannot be used; the text is one line.
@@ -64,7 +69,8 @@ async def open_servers(settings: Settings, name: str, step_queues: Iterable[str]
         await database.open()
         await database.require_tables()
         publisher = Publisher(address, topology, settings.publish_timeout)
-        await publisher.check()
+        if require_broker:
+            await publisher.check()
         with watch_loop() as watch:
             stopping = asyncio.Event()
             watching = asyncio.create_task(database.watch(stopping))

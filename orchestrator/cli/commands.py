@@ -40,7 +40,8 @@ COMMANDS = (
         {
             "coordinator": "Take commands, results and callbacks, and dispatch what is due. Run one or more.",
             "consumer": "Run steps. Run one or more; the same as: python -m consumers.",
-            "dev": "Run coordinator and consumer in one process, for development.",
+            "api": "Serve the HTTP API. Run one or more.",
+            "dev": "Run coordinator, consumer and API in one process, for development.",
         },
         panel="Programs",
     ),

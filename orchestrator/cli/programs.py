@@ -1,8 +1,9 @@
-"""Commands that run the programs: coordinator, consumer, or both in one process for development."""
+"""Commands that run the programs: coordinator, consumer, API, or all in one process for development."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -20,6 +21,8 @@ from orchestrator.workflow import DEFAULT_QUEUE, MAX_NAME_LENGTH, TASK_QUEUE
 
 Program = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 """Runs until the event is set, then finishes what has begun."""
+
+LOOPBACK, API_PORT = "127.0.0.1", 8000
 
 DEFAULT_CONCURRENCY = 1000
 """As in the consumer itself, which is imported only when it runs."""
@@ -43,6 +46,9 @@ Queues = Annotated[
     ),
 ]
 Concurrency = Annotated[int, typer.Option(min=1, metavar="N", help="Steps at once, at most.")]
+
+
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Where the API listens; 0.0.0.0 for all addresses.")]
 
 
 def coordinator() -> None:
@@ -70,19 +76,56 @@ def consumer(queue: Queues = None, concurrency: Concurrency = DEFAULT_CONCURRENC
     run(program)
 
 
-def dev(queue: Queues = None, concurrency: Concurrency = DEFAULT_CONCURRENCY) -> None:
-    """Run coordinator and consumer in one process, for development.
+def api(
+    host: Host = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = API_PORT,
+    workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Processes that share the address.")] = 1,
+) -> None:
+    """Serve the HTTP API. Run one or more.
+
+    SIGTERM and Ctrl-C let requests in progress finish; a second one ends it at once.
+
+    Example: orchestrator api --host 0.0.0.0 --port 8000 --workers 2
+    """
+    from orchestrator.api.program import bind, run_api
+    from orchestrator.api.workers import run_workers
+
+    async def program(settings: Settings, stopping: asyncio.Event) -> None:
+        with bind(host, port) as listener:
+            if workers == 1:
+                await run_api(settings, stopping, listener)
+            else:
+                await run_workers(settings, stopping, listener, workers)
+
+    run(program)
+
+
+def dev(
+    queue: Queues = None,
+    concurrency: Concurrency = DEFAULT_CONCURRENCY,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, metavar="N", help="The API's; default 8000, or a free one.")
+    ] = None,
+) -> None:
+    """Run coordinator, consumer and API in one process, for development.
 
     The same code against the same servers; only the processes are fewer. Without --queue it reads every step queue that
     its workflows name.
     """
     from consumers.program import run_consumer
+    from orchestrator.api.program import bind, bind_default, run_api
     from orchestrator.coordinator.program import run_coordinator
 
     async def program(settings: Settings, stopping: asyncio.Event) -> None:
         queues = queue or sorted({DEFAULT_QUEUE, TASK_QUEUE, *step_queues()})
+        listener = bind_default(LOOPBACK, API_PORT) if port is None else bind(LOOPBACK, port)
+        with listener:
+            await _run_all(settings, stopping, queues, listener)
+
+    async def _run_all(settings: Settings, stopping: asyncio.Event, queues: list[str], listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_coordinator(settings, stopping))
+            tasks.create_task(run_api(settings, stopping, listener))
             tasks.create_task(run_consumer(settings, stopping, queues=queues, concurrency=concurrency))
 
     run(program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from uuid import UUID
 
 import structlog
 from pydantic_core import from_json
@@ -60,8 +61,13 @@ _REFUSALS = {
 }
 
 
-async def receive(session: AsyncSession, token: str, outcome: str, body: bytes, limits: Limits) -> Advanced | None:
+async def receive(
+    session: AsyncSession, token: str, outcome: str, body: bytes, limits: Limits, *, process_id: UUID | None = None
+) -> Advanced | None:
     """Accept an external system's answer. One that is nested too deeply for the state fails its step.
+
+    Args:
+        process_id: the process that the sender names; with the token of another one the callback is unknown.
 
     Returns:
         The message to publish, or ``None`` when the answer came before the action's commit: then it is kept, and applied
@@ -73,7 +79,7 @@ async def receive(session: AsyncSession, token: str, outcome: str, body: bytes, 
         InvalidInputError: the payload cannot enter a state.
     """
     outcome, payload = _read_answer(outcome, body)
-    callback, process = await _lock(session, token)
+    callback, process = await _lock(session, token, process_id)
     _require_open(callback)
     if callback.outcome is not None:
         raise CallbackRefusedError("used", _REFUSALS["used"])
@@ -91,14 +97,17 @@ async def receive(session: AsyncSession, token: str, outcome: str, body: bytes, 
         return None
 
 
-async def report_progress(session: AsyncSession, token: str, body: bytes) -> None:
+async def report_progress(session: AsyncSession, token: str, body: bytes, *, process_id: UUID | None = None) -> None:
     """Store the newest progress report of an external job, for operators to see.
+
+    Args:
+        process_id: as for :func:`receive`.
 
     Raises:
         CallbackRefusedError, InvalidInputError, MessageError: as :func:`receive`.
     """
     progress = _read_payload(body, "the progress report")
-    callback, _ = await _lock(session, token)
+    callback, _ = await _lock(session, token, process_id)
     _require_open(callback)
     await callbacks.store_progress(session, callback, progress)
 
@@ -191,10 +200,10 @@ def _failure(payload: JSON) -> Failure:
     return Failure("CallbackFailedError", message, details=payload)
 
 
-async def _lock(session: AsyncSession, token: str) -> tuple[StoredCallback, Process]:
+async def _lock(session: AsyncSession, token: str, named: UUID | None) -> tuple[StoredCallback, Process]:
     """Lock the process that a token belongs to, then the callback: all transactions lock in this order."""
     process_id = await callbacks.find_process_by_token(session, token)
-    if process_id is None:
+    if process_id is None or named not in {None, process_id}:
         raise CallbackRefusedError("unknown", "there is no such callback token")
     process = await load_process(session, process_id, lock=True)
     # For every log line about this message from here on.

@@ -260,7 +260,7 @@ async def _collect_input(session: AsyncSession, process: Process, inputs: Sequen
     try:
         filled = await _fill(session, process, inputs)
     except FormIncompleteError as error:
-        raise FormIncompleteError(error.form, process.sequence) from error
+        raise FormIncompleteError(error.form, process.sequence, meta=error.meta) from error
     except InvalidResultError as error:
         raise InvalidInputError(str(error)) from error
     return check_input(filled, f"the form of {process.step!r}", limits, process.state)

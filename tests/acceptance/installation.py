@@ -16,7 +16,7 @@ import asyncpg
 
 from tests import forking
 from tests.acceptance.client import CALLBACKS, Client, Received
-from tests.acceptance.programs import Program, program_environment
+from tests.acceptance.programs import Api, Program, program_environment
 from tests.acceptance.waiting import PATIENCE, until
 from tests.background import Background
 
@@ -98,7 +98,8 @@ class Installation:
     def run(self, name: str, *arguments: str, **settings: str) -> Program:
         """Start a program; the caller waits until it is ready."""
         log = self.folder / "logs" / f"{len(self.programs):02}-{name}.log"
-        program = Program([*arguments], self.environment | settings, log, self.folder, installed=self.installed)
+        kind = Api if name == "api" else Program
+        program = kind([*arguments], self.environment | settings, log, self.folder, installed=self.installed)
         self.programs.append(program)
         return program
 
@@ -109,6 +110,12 @@ class Installation:
     def consumer(self, *arguments: str, **settings: str) -> Program:
         """Start a consumer."""
         return self.run("consumer", "consumer", *arguments, **settings)
+
+    def api(self, *arguments: str, **settings: str) -> Api:
+        """Start an API program on a free port, and wait until it serves."""
+        program = self.run("api", "api", "--port", "0", *arguments, **settings)
+        assert isinstance(program, Api)
+        return program.serving()
 
     def migrate(self) -> None:
         """Bring the database up to date, our workflows' registration included."""

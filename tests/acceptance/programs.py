@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import httpx
+
 from tests import forking
 from tests.acceptance.waiting import until
 
 START_SECONDS = 90.0
+_SERVES = re.compile(r"API started.*?(http://[^\s\"]+)")
 
 
 class Program:
@@ -88,6 +92,31 @@ class Program:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} did not end within {seconds:g} s:\n{self.output()[-3000:]}") from None
+
+
+class Api(Program):
+    """A running API program, and what is asked of it."""
+
+    def serving(self) -> Api:
+        """Wait until it listens."""
+
+        def started() -> bool:
+            assert self.runs, f"{self.name} ended with {self._process.returncode} at start:\n{self.output()}"
+            return _SERVES.search(self.output()) is not None
+
+        until(started, f"{self.name} serves", START_SECONDS)
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        found = _SERVES.search(self.output())
+        assert found is not None, "it does not serve yet"
+        return found[1]
+
+    def call(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Send a request to a path below ``/api``."""
+        return httpx.request(method, f"{self.url}/api{path}", timeout=60, **request)
 
 
 class OtherProgram:

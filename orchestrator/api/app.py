@@ -1,0 +1,50 @@
+"""Build the application: its paths, its answers to errors, and the layer around it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from orchestrator import __version__
+from orchestrator.api import problems
+from orchestrator.api.bodies import Router
+from orchestrator.api.context import ApiContext
+from orchestrator.api.edge import Edge
+from orchestrator.api.routes import callbacks, health, process_commands
+
+PREFIX: Final = "/api"
+
+ROUTERS: Final = (health.router, process_commands.router, callbacks.router)
+"""The first path that fits a request serves it, so that fixed paths stand before those with a parameter."""
+
+DESCRIPTION = """
+Start and follow workflows, give input, answer callbacks, look at subscriptions. Errors are problem documents (RFC 9457).
+"""
+
+
+def create_app(context: ApiContext) -> ASGIApp:
+    """Return the API's application for these servers."""
+    return Edge(create_inner_app(context), context.settings.max_message_bytes)
+
+
+def create_inner_app(context: ApiContext) -> FastAPI:
+    """Return the application without the layer around it: what the OpenAPI document is made of."""
+    app = FastAPI(
+        title="orchestrator",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=f"{PREFIX}/docs",
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+        # A redirect repeats the path, and so a callback token, in a header.
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    router = Router(prefix=PREFIX)
+    for one in ROUTERS:
+        router.include_router(one)
+    app.include_router(router)
+    problems.install(app)
+    return app

@@ -1,0 +1,92 @@
+"""Provide what every path needs: the servers and settings of the program, and transactions whose changes are published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import HTTPConnection
+
+from orchestrator.broker.outgoing import look
+from orchestrator.broker.publisher import Publisher
+from orchestrator.db.session import Database
+from orchestrator.errors import PublishError
+from orchestrator.messages import Advanced
+from orchestrator.settings import Limits, Settings
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """The servers and settings of one API program.
+
+    Args:
+        stopping: set when the program has begun to stop.
+    """
+
+    settings: Settings
+    database: Database
+    publisher: Publisher
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _notifying: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
+
+    @property
+    def limits(self) -> Limits:
+        """The settings that use cases need."""
+        return self.settings.limits
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that commits when the block ends. No response may be sent while it is open."""
+        async with self.database.transaction() as session:
+            yield session
+
+    async def change(self, act: Callable[[AsyncSession], Awaitable[Advanced]]) -> Advanced:
+        """Run a use case in a transaction of its own and, once it has committed, notify the coordinators."""
+        async with self.transaction() as session:
+            message = await act(session)
+        self.notify(message.process_id, message.workflow)
+        return message
+
+    def notify(self, process_id: UUID, workflow: str) -> None:
+        """Notify the coordinators that a process has changed, without waiting for the broker.
+
+        While the broker is away nothing is sent: the reconciler finds the process in the database.
+        """
+        if not self.publisher.is_ready:
+            logger.info("the reconciler will find the process: the broker is away", process_id=str(process_id))
+            return
+        task = asyncio.create_task(self._publish(process_id, workflow))
+        self._notifying.add(task)
+        task.add_done_callback(self._notifying.discard)
+
+    async def drain(self) -> None:
+        """Wait until the coordinators have been notified of everything that was committed."""
+        await asyncio.gather(*self._notifying)
+
+    async def _publish(self, process_id: UUID, workflow: str) -> None:
+        try:
+            await self.publisher.publish(look(process_id, workflow))
+        except PublishError as error:
+            logger.warning(
+                "the reconciler will find the process: the coordinators could not be notified",
+                process_id=str(process_id),
+                error=str(error),
+            )
+
+
+def find_context(connection: HTTPConnection) -> ApiContext:
+    """Return the context of the program that serves a request or a WebSocket."""
+    context: ApiContext = connection.app.state.context
+    return context
+
+
+Context = Annotated[ApiContext, Depends(find_context)]

@@ -1,0 +1,97 @@
+"""The API program: its parts, its start and its graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from orchestrator.api.app import create_app
+from orchestrator.api.context import ApiContext
+from orchestrator.errors import ConfigurationError
+from orchestrator.runtime import open_servers
+from orchestrator.settings import Settings
+from orchestrator.workflows.shipped import load_workflows
+
+logger = structlog.get_logger(__name__)
+
+
+async def run_api(settings: Settings, stopping: asyncio.Event, listener: socket.socket) -> None:
+    """Serve the API on a listening socket until ``stopping`` is set, then finish the requests in progress.
+
+    Raises:
+        DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
+    """
+    load_workflows(settings.workflows)
+    # The broker may be away: reading works without it, and what is started then is published by the reconciler.
+    async with open_servers(settings, "api", require_broker=False) as servers:
+        context = ApiContext(settings, servers.database, servers.publisher, stopping)
+        server = _Server(create_app(context), settings)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(servers.publisher.run())
+            serving = tasks.create_task(server.serve([listener]))
+            logger.info("API started", address=address_of(listener))
+            await stopping.wait()
+            logger.info("API stopping")
+            server.should_exit = True
+            await serving
+            await context.drain()
+            await servers.publisher.stop()
+        logger.info("API stopped")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        ConfigurationError: the address is in use, or not one of this machine.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"the API cannot listen on {host}:{port}: {error}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def bind_default(host: str, port: int) -> socket.socket:
+    """Return a listening socket on this port, or on a free one when it is in use."""
+    try:
+        return bind(host, port)
+    except ConfigurationError:
+        return bind(host, 0)
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without what this program does itself: signals, logging, the event loop."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            http="h11",  # unlike the other parser it has a limit for the size of all headers
+            lifespan="off",
+            log_config=None,
+            access_log=False,  # its lines have whole paths, and so callback tokens
+            server_header=False,
+            proxy_headers=False,
+            # Its wait for open connections has no end without it.
+            timeout_graceful_shutdown=max(1, int(settings.drain_grace)),
+        )
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the program."""
+        yield

@@ -1,0 +1,52 @@
+"""Whether the program is alive, and whether it can serve."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Final
+
+from starlette.responses import JSONResponse, Response
+
+from orchestrator.api.bodies import Router
+from orchestrator.api.context import ApiContext, Context
+
+router = Router(prefix="/health", tags=["health"])
+
+PATIENCE: Final = 2.0
+"""Seconds for the database to answer: probes give up soon after."""
+
+
+@router.get("/live", operation_id="get_liveness")
+async def live() -> dict[str, str]:
+    """Answer: the process is alive, whatever its servers do."""
+    return {"status": "alive"}
+
+
+@router.get("/ready", operation_id="get_readiness", responses={503: {"description": "It cannot serve now."}})
+async def ready(context: Context) -> Response:
+    """Say whether database and broker can be reached; 503 when the database cannot, or the program is stopping.
+
+    Without the broker reading works, and what is started is committed and runs once the broker is back.
+    """
+    database = await _reaches_database(context)
+    serves = database and not context.stopping.is_set()
+    return JSONResponse(
+        {
+            "status": "ready" if serves else "not ready",
+            "database": "reachable" if database else "away",
+            "broker": "reachable" if context.publisher.is_ready else "away",
+            "stopping": context.stopping.is_set(),
+        },
+        HTTPStatus.OK if serves else HTTPStatus.SERVICE_UNAVAILABLE,
+    )
+
+
+async def _reaches_database(context: ApiContext) -> bool:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await context.database.pool.fetchval("SELECT 1")
+    except Exception:
+        # Whatever the client library makes of a server that is away, stopping or full.
+        return False
+    return True

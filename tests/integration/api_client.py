@@ -1,0 +1,42 @@
+"""The API's application in this process, on a real database, and a client that speaks to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from orchestrator.api.app import create_app
+from orchestrator.api.context import ApiContext
+from orchestrator.broker.connection import BrokerAddress
+from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.topology import Topology
+from orchestrator.db.session import Database
+from orchestrator.settings import Settings
+
+NO_BROKER = "amqp://guest:guest@127.0.0.1:1/"
+"""Nothing listens there: what the API starts is left to the reconciler."""
+
+
+def settings_of(database: Database, **settings: Any) -> Settings:
+    """Return the settings of a program on this database, without a broker."""
+    url = database.engine.url.render_as_string(hide_password=False)
+    return Settings(_env_file=None, **{"database_url": url, "amqp_url": NO_BROKER, **settings})
+
+
+def make_context(database: Database, **settings: Any) -> ApiContext:
+    """Return what the application's paths are given. Its publisher is not connected."""
+    chosen = settings_of(database, **settings)
+    publisher = Publisher(BrokerAddress.of(chosen, "tests"), Topology.of("classic"), 5)
+    return ApiContext(chosen, database, publisher)
+
+
+@asynccontextmanager
+async def open_api(database: Database, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Open a client of the application; paths begin with ``/api``."""
+    app = create_app(make_context(database, **settings))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.example", timeout=60) as client:
+        yield client
