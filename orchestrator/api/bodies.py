@@ -85,7 +85,7 @@ class Router(APIRouter):
 async def _require_json(request: Request) -> None:
     """Refuse a body that is not named as JSON.
 
-    A browser sends any other type to any address without asking first, so a page of somebody else's could start workflows at an
+    A browser sends any other type to any address without asking first, so any page could start workflows at an
     API that only its user can reach.
 
     Raises:
