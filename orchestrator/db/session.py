@@ -192,6 +192,14 @@ class Database:
                 f"the database {hide_password(self._url)} has no tables of ours: run 'orchestrator db upgrade' first"
             )
 
+    async def answers(self, seconds: float) -> bool:
+        """Return whether the server answers a connection of the small pool within this time."""
+        try:
+            async with asyncio.timeout(seconds):
+                return bool(await self.pool.fetchval("SELECT true"))
+        except CONNECTION_ERRORS:
+            return False
+
     async def close(self) -> None:
         """Close everything."""
         if self._pool is not None:

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.db.session import Database
 from orchestrator.services.pause import set_paused
+from tests.forwarder import Forwarder, place_of, through
 from tests.integration import api_flows
 from tests.integration.api_client import open_api
 
@@ -233,19 +234,23 @@ async def test_twenty_resumes_at_once_are_one(api: httpx.AsyncClient, database: 
 
 
 async def test_without_the_database_it_says_so_and_stays_alive(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api_flows.register(database, monkeypatch)
-    away = Database(
-        "postgresql+asyncpg://nobody@127.0.0.1:1/none", pool_size=2, connect_timeout=1, application_name="tests"
-    )
-    async with open_api(away) as api:
-        answer = await api.post(START, json=PAGES)
-        assert problem(answer, 503)["type"] == "urn:orchestrator:problem:database.unavailable"
-        assert answer.headers["retry-after"]
-        assert (await api.get("/api/health/live")).status_code == 200
-        ready = await api.get("/api/health/ready")
-        assert (ready.status_code, ready.json()["database"]) == (503, "away")
+    async with Forwarder(lambda: place_of(database_url)) as server:
+        url = through(database_url, server.port)
+        through_it = Database(url, pool_size=2, connect_timeout=1, application_name="tests")
+        await through_it.open()
+        async with open_api(through_it) as api:
+            assert (await api.get("/api/health/ready")).status_code == 200
+            await server.close()
+            answer = await api.post(START, json=PAGES)
+            assert problem(answer, 503)["type"] == "urn:orchestrator:problem:database.unavailable"
+            assert answer.headers["retry-after"]
+            assert (await api.get("/api/health/live")).status_code == 200
+            ready = await api.get("/api/health/ready")
+            assert (ready.status_code, ready.json()["database"]) == (503, "away")
+        await through_it.close()
 
 
 async def test_it_is_ready_without_the_broker_and_says_that_it_is_away(api: httpx.AsyncClient) -> None:

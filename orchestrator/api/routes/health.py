@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.api.bodies import Router
-from orchestrator.api.context import ApiContext, Context
+from orchestrator.api.context import Context
 
 router = Router(prefix="/health", tags=["health"])
 
@@ -29,7 +28,7 @@ async def ready(context: Context) -> Response:
 
     Without the broker reading works, and what is started is committed and runs once the broker is back.
     """
-    database = await _reaches_database(context)
+    database = await context.database.answers(PATIENCE)
     serves = database and not context.stopping.is_set()
     return JSONResponse(
         {
@@ -40,13 +39,3 @@ async def ready(context: Context) -> Response:
         },
         HTTPStatus.OK if serves else HTTPStatus.SERVICE_UNAVAILABLE,
     )
-
-
-async def _reaches_database(context: ApiContext) -> bool:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await context.database.pool.fetchval("SELECT 1")
-    except Exception:
-        # Whatever the client library makes of a server that is away, stopping or full.
-        return False
-    return True
