@@ -18,10 +18,12 @@ from uuid import UUID, uuid4
 import structlog
 
 from orchestrator.db.consumers import ConsumerFacts, record_heartbeat, remove_consumer
+from orchestrator.db.engine_lock import read_engine_lock
 from orchestrator.db.processes.claims import list_claim_times
 from orchestrator.db.session import CONNECTION_ERRORS, Database, Driver, DriverPool
 from orchestrator.registry import Abilities
 from orchestrator.runtime import program_name
+from orchestrator.services.pause import PauseReport
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
 from orchestrator.watchdog import LoopWatch
@@ -67,6 +69,7 @@ class Heartbeat:
         self._database = database
         self._watch = watch
         self._last: datetime | None = None
+        self._pauses = PauseReport()
         self._thread: _BeatingThread | None = None
 
     @property
@@ -109,7 +112,9 @@ class Heartbeat:
             await self._thread.finish()
 
     async def _beat(self, connection: Driver) -> tuple[datetime, Claims]:
-        return await self._record(connection), await list_claim_times(connection, self.consumer_id)
+        now, claims = await self._record(connection), await list_claim_times(connection, self.consumer_id)
+        self._pauses.report(await read_engine_lock(connection))
+        return now, claims
 
     async def _record(self, connection: Driver | DriverPool) -> datetime:
         blockage = self._watch.blockage

@@ -27,13 +27,12 @@ from orchestrator.cli.options import (
     user_name,
 )
 from orchestrator.cli.output import clean, coloured
-from orchestrator.cli.render import engine_line, short
+from orchestrator.cli.render import short
 from orchestrator.cli.watch import follow, read_form, show_input_request
 from orchestrator.db.lookup import find_process
 from orchestrator.errors import FormIncompleteError
 from orchestrator.messages import Advanced
-from orchestrator.services import control
-from orchestrator.services.pause import set_paused
+from orchestrator.services import control, notes
 from orchestrator.services.start import StartRequest
 from orchestrator.services.start import start as start_process
 
@@ -186,14 +185,41 @@ def skip(
     _change(process, act, "skipped its step", as_json=as_json, wait=wait, timeout=timeout)
 
 
-def pause(user: User = user_name(), as_json: AsJson = False) -> None:
-    """Stop claiming and dispatching steps, in every program. Running steps finish."""
-    _set_paused(True, user, as_json=as_json)
+def note(
+    process: Process,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The note.", callback=check_text)],
+    user: User = user_name(),
+    as_json: AsJson = False,
+) -> None:
+    """Note something on a process for others to see; an empty text removes the note.
+
+    Example: orchestrator note 3f2a9c41 "the supplier has a ticket: 4711"
+    """
+
+    async def body(context: CliContext) -> None:
+        async with context.database() as database, database.transaction() as session:
+            process_id = await find_process(session, process)
+            written = await notes.set_note(session, process_id, text, user)
+        context.output.line(f"process {process_id}: ", "noted" if written else "its note is removed")
+        context.output.document({"process_id": process_id, "note": written})
+
+    execute(body, as_json=as_json)
 
 
-def unpause(user: User = user_name(), as_json: AsJson = False) -> None:
-    """Continue after a pause."""
-    _set_paused(False, user, as_json=as_json)
+def delete(process: Process, user: User = user_name(), as_json: AsJson = False) -> None:
+    """Delete a finished task with its log.
+
+    Who deleted it stays in the table deleted_processes, and what it has done to subscriptions in their history.
+    """
+
+    async def body(context: CliContext) -> None:
+        async with context.database() as database, database.transaction() as session:
+            process_id = await find_process(session, process)
+            await notes.delete(session, process_id, user)
+        context.output.line(f"task {process_id} deleted")
+        context.output.document({"process_id": process_id, "deleted": True})
+
+    execute(body, as_json=as_json)
 
 
 def _change(
@@ -252,13 +278,3 @@ def _show_next_page(context: CliContext, error: FormIncompleteError, command: st
 
 def _quote(page: str) -> str:
     return "'" + page.replace("'", "'\\''") + "'"
-
-
-def _set_paused(paused: bool, user: str, *, as_json: bool) -> None:
-    async def body(context: CliContext) -> None:
-        async with context.database() as database, database.transaction() as session:
-            status = await set_paused(session, paused, user)
-        context.output.line(engine_line(status))
-        context.output.document({"status": status.word, "running": status.running})
-
-    execute(body, as_json=as_json)

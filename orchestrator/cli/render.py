@@ -140,6 +140,11 @@ def header(
         lines["assignee"] = (clean(process.assignee),)
     lines["started"] = (f"{when(process.started_at)} by {clean(process.started_by)}",)
     lines["changed"] = (f"{when(process.updated_at)} by {clean(author)}",)
+    if process.note is not None and process.noted_at is not None:
+        lines["note"] = (
+            clean(process.note, lines=True),
+            (f"  ({clean(process.noted_by)}, {when(process.noted_at)})", "dim"),
+        )
     if process.due_at is not None and process.status == "waiting":
         lines["next try"] = (when(process.due_at),)
     if callback is not None:
@@ -230,6 +235,22 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def engine_line(status: EngineStatus) -> str:
-    """Return a line with the engine's status."""
+    """Return a line with the engine's status: who has paused or unpaused it, when and why."""
     steps = "1 step runs" if status.running == 1 else f"{status.running} steps run"
-    return f"{status.word}: {steps} at this moment"
+    line = f"{status.word}: {steps} at this moment"
+    if status.changed_by is None or status.changed_at is None:
+        return line
+    done = "paused" if status.paused else "unpaused"
+    reason = f": {clean(status.reason)}" if status.reason else ""
+    return f"{line}; {done} by {clean(status.changed_by)} at {when(status.changed_at)}{reason}"
+
+
+def engine_document(status: EngineStatus) -> dict[str, Any]:
+    """Return the engine's status, as JSON."""
+    return {
+        "status": status.word,
+        "running": status.running,
+        "changed_by": status.changed_by,
+        "changed_at": status.changed_at,
+        "reason": status.reason,
+    }

@@ -13,7 +13,7 @@ from orchestrator.cli.context import REFUSED, CliContext, execute, explain
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
 from orchestrator.cli.queues import UNATTENDED_AFTER, depth_cells, is_unread, measure_all
-from orchestrator.cli.render import engine_line, fields_of, seconds
+from orchestrator.cli.render import engine_document, engine_line, fields_of, seconds
 from orchestrator.cli.waiting import Wait, list_inabilities, reader_of
 from orchestrator.db.revisions import describe_age, known_at_start, list_applied
 from orchestrator.db.status import (
@@ -82,8 +82,7 @@ def status(as_json: AsJson = False) -> None:
             problem, code = error, REFUSED
         output.document(
             {
-                "status": engine.word,
-                "running": engine.running,
+                **engine_document(engine),
                 "consumers": [fields_of(one) for one in consumers],
                 "inabilities": list(list_inabilities(consumers)),
                 "unclaimed": [one.document() for one in waiting],

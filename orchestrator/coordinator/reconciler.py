@@ -18,10 +18,10 @@ from orchestrator.broker.connection import BROKER_ERRORS, BrokerAddress, QueueDe
 from orchestrator.broker.topology import step_queue
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.db.consumers import remove_silent_consumers
-from orchestrator.db.engine_lock import is_paused
+from orchestrator.db.engine_lock import read_engine_lock
 from orchestrator.db.processes.claims import lock_lost_claims
 from orchestrator.db.processes.due import Due, find_due, look_later, postpone, take_running
-from orchestrator.db.session import Database, is_connection_error
+from orchestrator.db.session import Database, get_driver, is_connection_error
 from orchestrator.db.status import list_overdue
 from orchestrator.errors import (
     DefinitionError,
@@ -33,6 +33,7 @@ from orchestrator.errors import (
 )
 from orchestrator.log import log_fields
 from orchestrator.registry import queue_of
+from orchestrator.services.pause import PauseReport
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.reconcile import look, release_lost_claim
 from orchestrator.settings import Limits
@@ -98,6 +99,7 @@ class Reconciler:
         self._plans = plans
         self._interval = interval
         self._dead_after = presumed_dead_after
+        self._pauses = PauseReport()
         self._connected_since: float | None = None
         self._reported_at = asyncio.get_running_loop().time()
 
@@ -124,11 +126,13 @@ class Reconciler:
     async def run_once(self) -> bool:
         """Run one round; return whether there is more to do at once."""
         async with self._database.transaction() as session:
-            self._dispatcher.paused = await is_paused(session)
             await self._plans.refresh(session)
+            lock = await read_engine_lock(await get_driver(session))
             due = await find_due(session, BATCH, self._plans.fingerprints, self._plans.current)
+        self._pauses.report(lock)
+        self._dispatcher.paused = lock.paused
         await self._release_lost_claims()
-        if self._dispatcher.paused:
+        if lock.paused:
             due = []
         running = [one for one in due if one.status == ProcessStatus.RUNNING.value]
         await self._redispatch(running)

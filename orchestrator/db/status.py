@@ -27,10 +27,12 @@ _RUNNABLE_BY = f"array_remove(ARRAY[p.plan, {REGISTERED}], NULL)"
 """SQL: the fingerprints of the plans with which a program can take on ``processes AS p``: its own, or the registered one."""
 
 # Only running processes are claimed; they are few, and indexed.
-_ENGINE = f"""
-SELECT {IS_PAUSED} AS paused,
-       (SELECT count(*) FROM processes WHERE status = 'running' AND claimed_by IS NOT NULL) AS running
-"""  # noqa: S608 - built from constants
+_ENGINE = """
+SELECT global_lock AS paused,
+       (SELECT count(*) FROM processes WHERE status = 'running' AND claimed_by IS NOT NULL) AS running,
+       NULLIF(changed_by, '') AS changed_by, CASE WHEN changed_by <> '' THEN changed_at END AS changed_at, reason
+  FROM engine_settings
+"""
 
 _CONSUMERS = f"""
 SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_interval, c.presumed_dead_after,
@@ -76,10 +78,17 @@ SELECT count(*) AS processes, min(s.finished_at) AS since, EXTRACT(EPOCH FROM no
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Whether the engine is paused, and how many steps run."""
+    """Whether the engine is paused, how many steps run, and who has paused or unpaused it last, when and why.
+
+    Args:
+        changed_by, changed_at: ``None`` when it was never paused.
+    """
 
     paused: bool
     running: int
+    changed_by: str | None = None
+    changed_at: datetime | None = None
+    reason: str | None = None
 
     @property
     def word(self) -> str:

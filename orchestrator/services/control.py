@@ -35,6 +35,7 @@ from orchestrator.services.injection import load_arguments
 from orchestrator.services.plans import find_move
 from orchestrator.services.reconcile import look
 from orchestrator.services.results import make_stamp, store
+from orchestrator.services.texts import require_reason
 from orchestrator.settings import Limits
 from orchestrator.types import JSON, ProcessStatus, State
 from orchestrator.workflow import StepKind
@@ -145,7 +146,7 @@ async def patch(
         NotFoundError, InvalidInputError.
         ConflictError: the process is in another status.
     """
-    _require_reason(reason)
+    reason = require_reason(reason)
     process = await load_process(session, process_id)
     _refuse_if_moved(process, seen)
     await _authorize(process, user, Action.PATCH)
@@ -170,7 +171,7 @@ async def skip(
         NotFoundError, InvalidInputError, EnginePausedError.
         ConflictError: the process has not failed.
     """
-    _require_reason(reason)
+    reason = require_reason(reason)
     process = await load_process(session, process_id)
     await _check(session, process, seen)
     await _authorize(process, user, Action.SKIP)
@@ -288,8 +289,3 @@ async def _fill(session: AsyncSession, process: Process, inputs: Sequence[State]
     except StepError as error:
         raise ConflictError(f"{what} cannot be made: {error}") from error
     return await run_form(leaf.step.form, arguments, inputs, what)
-
-
-def _require_reason(reason: str) -> None:
-    if not reason.strip():
-        raise InvalidInputError("give a reason: it goes into the process's log")

@@ -160,10 +160,30 @@ def test_a_repeated_key_gives_the_same_process_and_another_request_under_it_is_r
 
 
 def test_nothing_starts_while_the_engine_is_paused(cli: Cli) -> None:
-    assert "PAUSED" in cli("pause").stdout
+    assert "PAUSED" in cli("pause", "--reason", "the IMS is upgraded", "--user", "ana").stdout
     assert "paused" in cli("start", "ask", code=1).stderr
-    assert cli.json("unpause") == {"status": "RUNNING", "running": 0}
+    assert re.search(r"; paused by ana at [-\d]+ [:\d]+: the IMS is upgraded\n", cli("status").stdout)
+    status = cli.json("status")
+    assert (status["status"], status["changed_by"], status["reason"]) == ("PAUSED", "ana", "the IMS is upgraded")
+    unpaused = cli.json("unpause", "--user", "bob")
+    assert (unpaused["status"], unpaused["running"], unpaused["changed_by"], unpaused["reason"]) == (
+        "RUNNING",
+        0,
+        "bob",
+        None,
+    )
     cli("start", "ask")
+
+
+def test_a_note_is_shown_and_listed_and_only_a_finished_task_is_deleted(cli: Cli) -> None:
+    process_id = cli.start("ask")
+    assert "noted" in cli("note", process_id, "ticket 4711", "--user", "ana").stdout
+    assert re.search(r"note +ticket 4711  \(ana, ", cli("show", process_id).stdout)
+    (listed,) = cli.json("list")
+    assert (listed["note"], listed["noted_by"]) == ("ticket 4711", "ana")
+    assert cli.json("note", process_id, "") == {"process_id": process_id, "note": None}
+    refused = cli.json("delete", process_id, code=1)
+    assert (refused["error"], "is no task" in refused["detail"]) == ("InvalidInputError", True)
 
 
 def test_processes_are_listed_newest_first_by_status_workflow_and_kind(cli: Cli) -> None:

@@ -25,6 +25,7 @@ class ProcessSummary:
         claimed: whether a consumer runs its step at this moment.
         due_at: when the engine looks at it again, or tries a waiting step again.
         assignee: who is to act on it; ``SYSTEM`` for the engine.
+        note: what an operator has noted on it; ``noted_by`` and ``noted_at`` say who has changed that last, and when.
     """
 
     process_id: UUID
@@ -40,6 +41,9 @@ class ProcessSummary:
     claimed: bool
     due_at: datetime | None
     assignee: str
+    note: str | None = None
+    noted_by: str | None = None
+    noted_at: datetime | None = None
 
 
 _COLUMNS = ", ".join(one.name for one in fields(ProcessSummary)).replace("claimed", "claimed_by IS NOT NULL AS claimed")
