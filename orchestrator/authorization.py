@@ -84,6 +84,7 @@ class Action(StrEnum):
     RETRY = "retry"
     SKIP = "skip"
     PATCH = "patch"
+    REWIND = "rewind"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ COMMANDS = (
             "abort": "End a process at once. A step that runs at this moment leaves no trace in the database.",
             "patch": "Correct the state of a failed or suspended process. The correction is logged with its reason.",
             "skip": "Leave out the step at which a process has failed, and go on after it. Logged with its reason.",
+            "rewind": "Take a process back to an earlier step, with the state of then. Logged with its reason.",
             "note": "Note something on a process for others to see; an empty text removes the note.",
             "delete": "Delete a finished task with its log.",
         },

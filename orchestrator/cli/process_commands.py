@@ -185,6 +185,29 @@ def skip(
     _change(process, act, "skipped its step", as_json=as_json, wait=wait, timeout=timeout)
 
 
+def rewind(
+    process: Process,
+    step: Annotated[str, typer.Argument(metavar="STEP", help="The step that is to run again.", callback=check_text)],
+    reason: Reason,
+    seen: Seen = None,
+    user: User = user_name(),
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a process back to an earlier step, with the state of then. Logged with its reason.
+
+    Subscriptions and other systems stay as they are: undo there by hand what the step is to do again.
+
+    Example: orchestrator rewind 3f2a9c41 "Reserve a VLAN" --reason "the VLAN was taken; released it in the IPAM"
+    """
+
+    async def act(context: CliContext, session: AsyncSession, process_id: UUID) -> Advanced:
+        return await control.rewind(session, process_id, user, step, reason, context.limits, seen=seen)
+
+    _change(process, act, "rewound", as_json=as_json, wait=wait, timeout=timeout)
+
+
 def note(
     process: Process,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The note.", callback=check_text)],

@@ -73,7 +73,7 @@ def decide(
     require_allowed(process, event)
     draft = Draft(plan, process, stamp)
     if move is not None:
-        _change_plan(draft, move)
+        _change_plan(draft, move, leaves=isinstance(event, events.Rewound))
     elif process.plan != plan.fingerprint and not isinstance(event, _OF_ANY_PLAN):
         if process.plan is not None:
             raise PlanMismatchError(
@@ -122,6 +122,8 @@ def decide(
             _patch(draft, event)
         case events.StepSkipped():
             _skip(draft, event)
+        case events.Rewound():
+            _rewind(draft, event)
         case events.PlanChanged():
             _change_plan(draft, event)
             if process.status is ProcessStatus.RUNNING:
@@ -191,8 +193,17 @@ def _retry(draft: Draft, event: events.Retried) -> None:
         draft.arrive(start.position + 1)
 
 
-def _change_plan(draft: Draft, event: events.PlanChanged) -> None:
-    leaf = draft.plan.locate(draft.process)
+def _change_plan(draft: Draft, event: events.PlanChanged, *, leaves: bool = False) -> None:
+    """Move the process to the plan; one that leaves its step at once may also leave one that the plan does not have."""
+    try:
+        leaf = draft.plan.locate(draft.process)
+    except WorkflowChangedError:
+        if not leaves:
+            raise
+        draft.change(plan=draft.plan.fingerprint)
+        note = f"plan {event.number}: - {draft.process.step}, at which the process stood"
+        draft.log_process("plan changed", note=note, author=SYSTEM)
+        return
     step, before = leaf.step, None if event.before is None else tuple(event.before)
     check_kind(before, draft.plan.outline, step.name, draft.process.status)
     note = f"plan {event.number}: {describe_change(before, draft.plan.outline, step.name)}"
@@ -230,6 +241,16 @@ def _skip(draft: Draft, event: events.StepSkipped) -> None:
         draft.log_step(skipped, StepStatus.SKIPPED, note=event.reason)
     draft.callback = CloseCallback("superseded")
     draft.arrive(end)
+
+
+def _rewind(draft: Draft, event: events.Rewound) -> None:
+    target = draft.plan.leaves[draft.plan.positions[event.step]]
+    # The token of a callback step that is left here, or begins anew, is no longer valid.
+    draft.callback = CloseCallback("superseded")
+    draft.change(actor=event.user, status=ProcessStatus.RUNNING, rewinds=draft.process.rewinds + 1)
+    note = f"from {draft.process.step!r} to {event.step!r}, with the state after entry {event.sequence}: {event.reason}"
+    draft.log_process("rewound", delta=dict(event.delta), removed=event.removed, note=note)
+    draft.arrive(target.position)
 
 
 def _fence(process: Process, attempt: int) -> None:

@@ -170,6 +170,24 @@ class StepSkipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewound:
+    """An operator takes the process back to an earlier step.
+
+    Args:
+        step: the step that begins anew; of a callback step its first part.
+        sequence: the log entry after which the state is taken again.
+        delta, removed: what makes the present state that one.
+    """
+
+    user: str
+    reason: str
+    step: str
+    sequence: int
+    delta: Mapping[str, JSON]
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PlanChanged:
     """A program that has the registered plan moves the process to it.
 
@@ -203,6 +221,7 @@ Event = (
     | Aborted
     | Patched
     | StepSkipped
+    | Rewound
     | PlanChanged
     | CodeChanged
 )

@@ -124,7 +124,7 @@ class Plan:
             case Action.RESUME:
                 own = None if leaf is None else leaf.resume_auth
                 return own or whole.resume_auth_callback or whole.authorize_callback
-            case Action.RETRY | Action.SKIP | Action.PATCH:
+            case Action.RETRY | Action.SKIP | Action.PATCH | Action.REWIND:
                 own = None if leaf is None else leaf.retry_auth
                 return own or whole.retry_auth_callback or whole.authorize_callback
 

@@ -27,7 +27,7 @@ class Process:
         lost: consumers in a row that fell silent while running the present step.
         interruptions: attempts in a row that ended for a reason beyond the step, such as a lost database connection.
         crashes: child processes in a row that died while running the present step alone.
-        rewinds: how often a retry has gone back to the action of a callback step.
+        rewinds: how often the process has gone back: a retry to the action of a callback step, an operator to an earlier step.
         state: what the process knows.
         unreadable: keys of the state whose values cannot be read, each with the reason; they are not in ``state``.
         started_by: who started the process.
@@ -59,7 +59,8 @@ class Process:
     def idempotency_key(self, step: str) -> str:
         """Return a UUID that names this step of this process to external systems: the same on every attempt.
 
-        Only a retry that goes back to the action of a callback step asks for new external work, and gets a new key.
+        Only a process that goes back to a step which is over asks for new external work, and gets new keys: by a retry of a
+        callback step, or because an operator rewinds it.
         """
         key = uuid5(self.process_id, step)
         return str(uuid5(key, str(self.rewinds)) if self.rewinds else key)

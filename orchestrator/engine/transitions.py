@@ -36,6 +36,7 @@ TRANSITIONS: Mapping[type, Mapping[ProcessStatus, frozenset[ProcessStatus]]] = {
     },
     events.Patched: {status: frozenset({status}) for status in (*sorted(_FAILURES), _S.SUSPENDED)},
     events.StepSkipped: dict.fromkeys((*sorted(_FAILURES), _S.WAITING), _ARRIVALS),
+    events.Rewound: dict.fromkeys((*sorted(_FAILURES), _S.WAITING, _S.SUSPENDED, _S.AWAITING_CALLBACK), _ARRIVALS),
     events.PlanChanged: {
         status: frozenset({status})
         for status in (_S.RUNNING, _S.SUSPENDED, _S.WAITING, _S.AWAITING_CALLBACK, *sorted(_FAILURES))
@@ -58,6 +59,7 @@ _VERBS: Mapping[type, str] = {
     events.Aborted: "aborted",
     events.Patched: "patched",
     events.StepSkipped: "made to skip its step",
+    events.Rewound: "rewound",
     events.CallbackCompleted: "completed by a callback",
     events.CallbackFailed: "failed by a callback",
 }
@@ -74,8 +76,17 @@ def require_allowed(process: Process, event: object) -> None:
     Raises:
         IllegalTransitionError: it does not; nothing changes.
     """
-    if process.status not in TRANSITIONS[type(event)]:
-        raise IllegalTransitionError(refusal(type(event), process.status))
+    require_possible(process, type(event))
+
+
+def require_possible(process: Process, event: type) -> None:
+    """Check that the table allows events of this class in the status of a process.
+
+    Raises:
+        IllegalTransitionError: it does not.
+    """
+    if process.status not in TRANSITIONS[event]:
+        raise IllegalTransitionError(refusal(event, process.status))
 
 
 def refusal(event: type, status: ProcessStatus) -> str:

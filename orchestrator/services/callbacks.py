@@ -56,7 +56,7 @@ _REASON = "error"
 _REFUSALS = {
     "used": "this callback was already answered",
     "failed": "this callback was already answered",
-    "superseded": "this callback was superseded: the step was retried, skipped or aborted",
+    "superseded": "this callback was superseded: the step was retried, skipped, rewound or aborted",
     "expired": "this callback's deadline has passed",
 }
 

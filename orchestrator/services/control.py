@@ -1,4 +1,4 @@
-"""Control a process that exists: resume, retry, abort, patch, skip."""
+"""Control a process that exists: resume, retry, abort, patch, skip, rewind."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.authorization import Action, Attempted
 from orchestrator.db.engine_lock import is_paused
 from orchestrator.db.processes.idempotency import Command, is_repeated, record_command
+from orchestrator.db.processes.queries import read_past
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.subscriptions.locks import list_locked
 from orchestrator.engine.decide import decide
-from orchestrator.engine.events import Aborted, Event, Patched, Retried, StepSkipped, Submitted
+from orchestrator.engine.events import Aborted, Event, Patched, Retried, Rewound, StepSkipped, Submitted
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
-from orchestrator.engine.transitions import require_allowed
+from orchestrator.engine.rewind import plan_rewind
+from orchestrator.engine.transitions import require_allowed, require_possible
 from orchestrator.errors import (
     ConflictError,
     EnginePausedError,
@@ -176,6 +178,35 @@ async def skip(
     await _check(session, process, seen)
     await _authorize(process, user, Action.SKIP)
     return await _apply(session, process, StepSkipped(user, reason), limits)
+
+
+async def rewind(
+    session: AsyncSession,
+    process_id: UUID,
+    user: str,
+    step: str,
+    reason: str,
+    limits: Limits,
+    *,
+    seen: int | None = None,
+) -> Advanced:
+    """Take a process that rests back to an earlier step, with the state as it was after the step before it.
+
+    Subscriptions and external systems stay as they are: only the state and the place go back.
+
+    Raises:
+        NotFoundError, EnginePausedError.
+        InvalidInputError: there is no reason, or no such step.
+        ConflictError: it runs or is final; it has not come to the step; another request was faster.
+    """
+    reason = require_reason(reason)
+    process = await load_process(session, process_id)
+    await _check(session, process, seen)
+    require_possible(process, Rewound)
+    await _authorize(process, user, Action.REWIND)
+    entries = await read_past(session, process_id)
+    event = plan_rewind(plan_of(process.workflow), process, entries, step, user, reason)
+    return await _apply(session, process, event, limits)
 
 
 async def input_form(session: AsyncSession, process_id: UUID) -> JSON:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from hypothesis import strategies as st
 
+from orchestrator.engine.decision import Entry
 from orchestrator.engine.events import (
     Aborted,
     AttemptLost,
@@ -23,6 +24,7 @@ from orchestrator.engine.events import (
     PlanChanged,
     Retried,
     RetryDue,
+    Rewound,
     Started,
     StepFailed,
     StepSkipped,
@@ -31,7 +33,9 @@ from orchestrator.engine.events import (
 )
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
+from orchestrator.engine.rewind import PastEntry, plan_rewind
 from orchestrator.engine.transitions import TRANSITIONS
+from orchestrator.errors import ConflictError
 from orchestrator.types import ProcessStatus
 from orchestrator.workflow import (
     Block,
@@ -151,12 +155,14 @@ class Happening:
     delta: dict[str, Any]
     number: int
 
-    def event(self, process: Process) -> Event:
+    def event(self, plan: Plan, process: Process, entries: Sequence[Entry]) -> Event:
         """Return the event for this process."""
         kinds = [kind for kind in TRANSITIONS if not self.fits or process.status in TRANSITIONS[kind]]
         kind = (kinds or list(TRANSITIONS))[self.choice % (len(kinds) or len(TRANSITIONS))]
         if kind is Aborted and self.number % 4:
             kind = StepSucceeded  # fewer ends, longer histories
+        if kind is Rewound:
+            return self.rewind(plan, process, entries)
         attempt, position = process.attempt + self.shift, process.position + self.shift
         events: dict[type, Event] = {
             Started: Started(self.delta),
@@ -177,11 +183,26 @@ class Happening:
         }
         return events[kind]
 
+    def rewind(self, plan: Plan, process: Process, entries: Sequence[Entry]) -> Event:
+        """Return a rewind to any step, or a retry when it cannot go back to that one."""
+        step = plan.leaves[self.number % len(plan)].step.name
+        try:
+            return plan_rewind(plan, process, [past(entry) for entry in entries], step, "bob", "once more")
+        except ConflictError:
+            return Retried("bob")
+
+
+def past(entry: Entry) -> PastEntry:
+    """Return a log entry as it is read back."""
+    return PastEntry(
+        entry.sequence, entry.kind.value, entry.name, entry.status.value, entry.note, entry.delta, entry.removed
+    )
+
 
 histories: st.SearchStrategy[list[Happening]] = st.lists(
     st.builds(
         Happening,
-        choice=st.integers(0, 13),
+        choice=st.integers(0, 14),
         fits=st.sampled_from([True] * 7 + [False]),
         shift=st.sampled_from([0] * 9 + [-1, -2, 1]),
         claimed=st.booleans(),
@@ -209,6 +230,7 @@ def one_of_each(process: Process) -> list[Event]:
         Aborted("bob"),
         Patched("bob", "why not", {}),
         StepSkipped("bob", "done by hand"),
+        Rewound("bob", "once more", process.step or "", 1, {}),
         PlanChanged(None, 2),
         CodeChanged(FAILURES[0]),
     ]

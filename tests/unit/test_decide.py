@@ -21,6 +21,7 @@ from orchestrator.engine.events import (
     PlanChanged,
     Retried,
     RetryDue,
+    Rewound,
     Started,
     StepFailed,
     StepSkipped,
@@ -277,6 +278,22 @@ TABLE: list[Row] = [
         None,
     ),
     (
+        "rewind of a failed process",
+        lambda: Walk(a, b).start().succeed().fail(),
+        Rewound("bob", "once more", "a", 1, {}),
+        "running",
+        [("rewound", "running")],
+        "a",
+    ),
+    (
+        "rewind to a question",
+        lambda: Walk(question("q"), question("r")).start().fill(),
+        Rewound("bob", "once more", "q", 1, {}),
+        "suspended",
+        [("rewound", "running"), ("q", "suspend"), ("suspended", "suspended")],
+        None,
+    ),
+    (
         "another plan while running",
         lambda: Walk(a, b).start().change_code(a, work("new"), b),
         PlanChanged(plan_of(a, b).outline, 2),
@@ -340,6 +357,7 @@ EVENTS: list[Event] = [
     Aborted("bob"),
     Patched("bob", "r", {}),
     StepSkipped("bob", "r"),
+    Rewound("bob", "r", "a", 1, {}),
     PlanChanged(None, 2),
     CodeChanged(FAILURE),
 ]

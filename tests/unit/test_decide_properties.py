@@ -26,6 +26,7 @@ from orchestrator.engine.events import (
     PlanChanged,
     Retried,
     RetryDue,
+    Rewound,
     Started,
     StepFailed,
     StepSkipped,
@@ -93,10 +94,7 @@ class Watched(Walk):
             assert (after.failures, after.lost) == (before.failures, before.lost)
         if after.rewinds != before.rewinds:
             assert after.rewinds == before.rewinds + 1
-            assert isinstance(event, Retried)
-            assert self.news[0] == ("retried", "running")
-            assert self.plan.leaves[after.position].step.kind is StepKind.ACTION
-            self.succeeded -= set(range(after.position, before.position + 1))
+            self.check_way_back(before, event)
         else:
             assert after.position >= before.position
         if after.status is ProcessStatus.COMPLETED:
@@ -104,6 +102,22 @@ class Watched(Walk):
         else:
             assert self.plan.leaves[after.position].step.name == after.step
         assert (after.process_id, after.workflow, after.started_by) == (before.process_id, before.workflow, "ann")
+
+    def check_way_back(self, before: Process, event: Event) -> None:
+        if isinstance(event, Rewound):
+            assert self.news[0] == ("rewound", "running")
+            target = self.plan.positions[event.step]
+            assert target <= before.position
+            assert self.process.position >= target, "from there it may have gone on, past markers and skipped steps"
+            # The state is exactly that of then, and nothing that came after it.
+            assert fold([one for one in self.entries if one.sequence <= event.sequence]) == self.process.state
+            assert before.idempotency_key("any") != self.process.idempotency_key("any")
+        else:
+            assert isinstance(event, Retried)
+            assert self.news[0] == ("retried", "running")
+            assert self.plan.leaves[self.process.position].step.kind is StepKind.ACTION
+            target = self.process.position
+        self.succeeded -= set(range(target, before.position + 1))
 
     def check_log(self, before: Process, decision: Decision) -> None:
         sequences = [entry.sequence for entry in decision.entries]
@@ -185,7 +199,7 @@ def live(plan: Plan, state: dict[str, Any], history: list[Happening]) -> Watched
     for happening in history:
         if happening.claimed and watched.process.status is ProcessStatus.RUNNING:
             watched.claim()
-        watched.happen(happening.event(watched.process))
+        watched.happen(happening.event(plan, watched.process, watched.entries))
     return watched
 
 

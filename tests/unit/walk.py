@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orchestrator.engine.decide import decide
 from orchestrator.engine.decision import Decision, Entry
-from orchestrator.engine.events import Event, Failure, PlanChanged, Stamp, Started, StepFailed, StepSucceeded
+from orchestrator.engine.events import Event, Failure, PlanChanged, Stamp, Started, StepFailed, StepSucceeded, Submitted
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.types import ProcessStatus
@@ -87,6 +87,10 @@ class Walk:
     def succeed(self, **delta: Any) -> Walk:
         self.claim()
         self.apply(StepSucceeded(self.process.attempt, delta))
+        return self
+
+    def fill(self, **delta: Any) -> Walk:
+        self.apply(Submitted("bob", delta))
         return self
 
     def fail(self, retry_in: float | None = None, failure: Failure = FAILURE) -> Walk:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.db.tables import LogRow, ProcessRow, as_text, columns_of
 from orchestrator.engine.log import LogEntry
-from orchestrator.engine.state import read_leniently
+from orchestrator.engine.rewind import PastEntry
+from orchestrator.engine.state import read_leniently, read_object
 from orchestrator.errors import NotFoundError
 from orchestrator.types import State
 
@@ -55,6 +56,16 @@ async def read_log(session: AsyncSession, process_id: UUID, *, after: int = 0) -
     return [_entry(row) for _, *row in await session.execute(query)]
 
 
+async def read_past(session: AsyncSession, process_id: UUID) -> list[PastEntry]:
+    """Return the whole log of a process for the engine, which must know what cannot be read."""
+    query = (
+        select(*columns_of(LogRow, PastEntry, delta=as_text(LogRow.delta), unreadable=literal_column("NULL")))
+        .where(LogRow.process_id == process_id)
+        .order_by(LogRow.sequence)
+    )
+    return [_past_entry(PastEntry(*row)) for row in await session.execute(query)]
+
+
 async def read_notes(session: AsyncSession, process_id: UUID, name: str, attempt: int) -> Sequence[str]:
     """Return the notes of the entries of this name in a process's log that were written at this attempt."""
     query = select(LogRow.note).where(
@@ -79,6 +90,11 @@ def _summaries() -> Select[*tuple[Any, ...]]:
 def _entries() -> Select[*tuple[Any, ...]]:
     written = {"delta": as_text(LogRow.delta), "failure": as_text(LogRow.failure)}
     return select(LogRow.process_id, *columns_of(LogRow, LogEntry, **written))
+
+
+def _past_entry(entry: PastEntry) -> PastEntry:
+    delta, unreadable = read_object(str(entry.delta))
+    return replace(entry, delta=delta, removed=tuple(entry.removed or ()), unreadable=unreadable)
 
 
 def _entry(row: Sequence[Any]) -> LogEntry:
