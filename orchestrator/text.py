@@ -59,3 +59,14 @@ def format_problem(problem: Mapping[str, Any]) -> str:
     """Return pydantic's message about one field, without the error class that it puts before a validator's message."""
     message = str(problem.get("msg", ""))
     return message.removeprefix("Value error, ") or message
+
+
+def format_span(seconds: float) -> str:
+    """Return a duration as people write it."""
+    if seconds < 10:  # noqa: PLR2004 - below ten seconds the milliseconds matter
+        return f"{seconds:.3f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -73,6 +73,7 @@ COMMANDS = (
         {
             "list": "List processes, the newest first.",
             "show": "Show a process's audit trail: who did what, when, with which result.",
+            "explain": "Say why a process does not go on: what it waits for, since when, and what to do.",
             "watch": "Follow a process, step by step, until it ends or needs input or an operator.",
         },
         panel="Processes",

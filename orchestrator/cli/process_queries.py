@@ -86,7 +86,7 @@ def show(
     """
 
     async def body(context: CliContext) -> None:
-        from orchestrator.cli.queues import find_wait
+        from orchestrator.cli.explaining import explain_in_words
         from orchestrator.db.callbacks import read_progress
         from orchestrator.db.lookup import find_process
         from orchestrator.db.processes.queries import read_log, read_process, read_state
@@ -103,7 +103,7 @@ def show(
                 if at > newest:
                     raise NotFoundError(f"the log has no entry {at}: its newest is {newest}")
                 known = state_after(entries, at)
-            wait = await find_wait(context, summary)
+            explanation = await explain_in_words(context, process_id)
             form: JSON = None
             if summary.status == ProcessStatus.SUSPENDED:
                 from orchestrator.cli.watch import read_form
@@ -111,10 +111,10 @@ def show(
                 form = await read_form(context, database, process_id)
         document = process_document(summary, entries, callback) | {
             "form": form,
-            **({"queue": None, "waits_for": None, "readers": []} if wait is None else wait.document()),
+            "explanation": explanation.document(),
         }
         context.output.document(document if known is None else document | {"state": known})
-        header(context.output, summary, entries, callback, wait)
+        header(context.output, summary, entries, explanation)
         context.output.line()
         log_table(context.output, entries, traceback=traceback)
         if known is not None:
@@ -125,6 +125,27 @@ def show(
 
             context.output.line()
             show_input_request(context.output, process_id, summary.step, summary.sequence, form)
+
+    execute(body, as_json=as_json)
+
+
+def explain(process: Process, as_json: AsJson = False) -> None:
+    """Say why a process does not go on: what it waits for, since when, and what to do.
+
+    Example: orchestrator explain 3f2a9c41
+    """
+
+    async def body(context: CliContext) -> None:
+        from orchestrator.cli.explaining import explain_in_words
+        from orchestrator.db.lookup import find_process
+
+        async with context.database() as database, database.transaction() as session:
+            process_id = await find_process(session, process)
+        explanation = await explain_in_words(context, process_id)
+        context.output.document({"process_id": process_id, **explanation.document()})
+        context.output.line(clean(explanation.summary))
+        for line in explanation.details:
+            context.output.line(f"  • {clean(line)}")
 
     execute(body, as_json=as_json)
 

@@ -13,13 +13,14 @@ from rich.text import Text
 from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.engine.log import LogEntry, count_tries
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID
+from orchestrator.text import format_span
 from orchestrator.types import JSON, State
 
 if TYPE_CHECKING:
-    from orchestrator.cli.waiting import Wait
     from orchestrator.db.callbacks import CallbackProgress
     from orchestrator.db.processes.newest import ProcessSummary
     from orchestrator.db.status import EngineStatus
+    from orchestrator.operations.explanation import Explanation
 
 _WIDE = 120
 """Columns of a terminal in which the log is shown as a table."""
@@ -45,18 +46,7 @@ def when(moment: datetime) -> str:
 
 def took(entry: LogEntry) -> str:
     """Return how long an entry's function ran; empty if none ran."""
-    return "" if entry.consumer is None else seconds((entry.finished_at - entry.started_at).total_seconds())
-
-
-def seconds(span: float) -> str:
-    """Return a duration as people write it."""
-    if span < 10:  # noqa: PLR2004 - below ten seconds the milliseconds matter
-        return f"{span:.3f} s"
-    minutes, rest = divmod(round(span), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    return "" if entry.consumer is None else format_span((entry.finished_at - entry.started_at).total_seconds())
 
 
 def changes(entry: LogEntry) -> str:
@@ -114,27 +104,14 @@ def entry_line(entry: LogEntry, number: int | None) -> Text:
     return Text("  ").join([text for part in parts if (text := Text.assemble(part))])
 
 
-def header(
-    output: Output,
-    process: ProcessSummary,
-    entries: Sequence[LogEntry],
-    callback: CallbackProgress | None,
-    wait: Wait | None,
-) -> None:
-    """Print what a process is and where it stands.
-
-    Args:
-        wait: what it waits for when no consumer has claimed its step.
-    """
+def header(output: Output, process: ProcessSummary, entries: Sequence[LogEntry], explanation: Explanation) -> None:
+    """Print what a process is, where it stands and why it does not go on."""
     place = f"  at '{clean(process.step)}'" if process.step is not None else ""
-    runs = "  (a consumer runs it)" if process.claimed else ""
-    if wait is not None:
-        runs = f"  ({wait.summary()})"
     author = entries[-1].author if entries else process.actor
     lines: dict[str, tuple[str | Text | tuple[str, str], ...]] = {
         "process": (str(process.process_id),),
         "workflow": (clean(process.workflow), ("  (task)" if process.is_task else "", "dim")),
-        "status": (coloured(process.status), place, (runs, "dim")),
+        "status": (coloured(process.status), place),
     }
     if process.assignee != "SYSTEM":
         lines["assignee"] = (clean(process.assignee),)
@@ -145,17 +122,11 @@ def header(
             clean(process.note, lines=True),
             (f"  ({clean(process.noted_by)}, {when(process.noted_at)})", "dim"),
         )
-    if process.due_at is not None and process.status == "waiting":
-        lines["next try"] = (when(process.due_at),)
-    if callback is not None:
-        deadline = "no deadline" if callback.deadline is None else f"until {when(callback.deadline)}"
-        lines["callback"] = (f"'{clean(callback.step)}', {deadline}",)
-        if callback.progress is not None:
-            lines["progress"] = (clean(json.dumps(callback.progress, ensure_ascii=False)),)
+    lines["why"] = (clean(explanation.summary),)
     for label, parts in lines.items():
         output.line((f"{label:<10}", "dim"), *parts)
-    for line in () if wait is None else wait.details():
-        output.line((f"{'reader':<10}", "dim"), line)
+    for line in explanation.details:
+        output.line((" " * 10, "dim"), f"• {clean(line)}")
 
 
 def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -> None:

@@ -12,9 +12,8 @@ from orchestrator.broker.topology import FIXED_QUEUES, Exchanges, step_queue
 from orchestrator.cli.context import REFUSED, CliContext, execute, explain
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
-from orchestrator.cli.queues import UNATTENDED_AFTER, depth_cells, is_unread, measure_all
-from orchestrator.cli.render import engine_document, engine_line, fields_of, seconds
-from orchestrator.cli.waiting import Wait, list_inabilities, reader_of
+from orchestrator.cli.queues import depth_cells
+from orchestrator.cli.render import engine_document, engine_line, fields_of
 from orchestrator.db.revisions import describe_age, known_at_start, list_applied
 from orchestrator.db.status import (
     ConsumerSighting,
@@ -28,14 +27,18 @@ from orchestrator.db.status import (
     read_unconfirmed_events,
 )
 from orchestrator.errors import ConfigurationError, DefinitionError, ServerUnavailableError
+from orchestrator.operations.explanation import LATE_AFTER, describe_culprit
+from orchestrator.operations.queues import is_unread, measure_all
+from orchestrator.operations.waiting import Wait, list_inabilities, reader_of
 from orchestrator.registry import queue_of, step_queues
+from orchestrator.text import format_span
 from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
 
 if TYPE_CHECKING:
     from orchestrator.broker.connection import QueueDepth
 
-OVERDUE_AFTER = 30.0
-"""Seconds for which processes may be due: a coordinator that can do so looks at them within a few."""
+UNATTENDED_AFTER = 5.0
+"""Seconds without progress after which a missing consumer is reported."""
 
 
 def status(as_json: AsJson = False) -> None:
@@ -46,7 +49,7 @@ def status(as_json: AsJson = False) -> None:
             engine = await read_engine_status(connection)
             consumers = await list_consumers(connection)
             unclaimed = await list_unclaimed(connection, UNATTENDED_AFTER)
-            overdue = [] if engine.paused else await list_overdue(connection, OVERDUE_AFTER)
+            overdue = [] if engine.paused else await list_overdue(connection, LATE_AFTER)
             unconfirmed = await read_unconfirmed_events(connection, UNATTENDED_AFTER)
             applied = await list_applied(connection)
         known = known_at_start(context.project)
@@ -72,7 +75,7 @@ def status(as_json: AsJson = False) -> None:
         problem: ServerUnavailableError | ConfigurationError | None = None
         depths: dict[str, QueueDepth | None] = {}
         try:
-            depths = await measure_all(context, needed | coded)
+            depths = await measure_all(context.address, needed | coded)
             for name in coded - needed:
                 # Made when it is first needed.
                 if depths[step_queue(name)] is None:
@@ -106,16 +109,16 @@ def status(as_json: AsJson = False) -> None:
                     clean(", ".join(one.queues)),
                     str(one.running),
                     str(one.concurrency),
-                    Text(f"{seconds(one.silent_for)} ago")
+                    Text(f"{format_span(one.silent_for)} ago")
                     if one.alive
-                    else Text(f"{seconds(one.silent_for)} ago: presumed dead", style="red"),
+                    else Text(f"{format_span(one.silent_for)} ago: presumed dead", style="red"),
                 )
                 for one in consumers
             ],
             empty="no consumers: 'orchestrator consumer' starts one, 'orchestrator dev' one with a coordinator",
         )
         for line in (*list_inabilities(consumers), *describe_blocked(consumers), *describe_older(older)):
-            output.line((line, "red"))
+            output.line((clean(line), "red"))
         if problem is None:
             output.line()
             output.table(
@@ -156,9 +159,9 @@ class Waiting:
         several, longest = ("processes stand", "the longest for") if steps.processes > 1 else ("process stands", "for")
         yield (
             f"{steps.processes} {several} at '{clean(steps.step)}' of '{clean(steps.workflow)}', {longest}"
-            f" {seconds(steps.longest)}: {self.wait.summary()}"
+            f" {format_span(steps.longest)}: {clean(self.wait.summary())}"
         )
-        yield from (f"  • {line}" for line in self.wait.details())
+        yield from (f"  • {clean(line)}" for line in self.wait.details())
 
 
 def list_coded_queues(context: CliContext) -> set[str]:
@@ -189,9 +192,9 @@ def describe_blocked(consumers: Sequence[ConsumerSighting]) -> Iterator[str]:
     for one in consumers:
         if one.blocked_for is None or one.blocked_by is None:
             continue
-        culprit = "".join(f" {word} {clean(one.blocked_by[word])}" for word in ("by", "at") if one.blocked_by.get(word))
+        culprit = clean(describe_culprit(one.blocked_by))
         yield (
-            f"{clean(one.name)} does not respond: its event loop has been blocked for {seconds(one.blocked_for)}{culprit};"
+            f"{clean(one.name)} does not respond: its event loop has been blocked for {format_span(one.blocked_for)}{culprit};"
             " its other steps stand still meanwhile"
         )
 
@@ -217,8 +220,8 @@ def explain_overdue(late: Overdue) -> str:
     several = "processes have" if late.processes > 1 else "process has"
     plan = "no plan" if late.plan is None else f"the plan {clean(late.plan)}"
     return (
-        f"{late.processes} {several} been due for {seconds(late.longest)}, with {plan} of '{clean(late.workflow)}': no running"
-        " coordinator has this plan or the registered one ('orchestrator plans list')"
+        f"{late.processes} {several} been due for {format_span(late.longest)}, with {plan} of '{clean(late.workflow)}':"
+        " no running coordinator has this plan or the registered one ('orchestrator plans list')"
     )
 
 
@@ -228,8 +231,8 @@ def explain_unconfirmed(events: UnconfirmedEvents) -> Iterator[str]:
         several = "processes have" if events.processes > 1 else "process has"
         yield (
             f"events: {events.processes} {several} events that the broker has not confirmed, the oldest for"
-            f" {seconds(events.waited)}: a queue bound to {Exchanges.EVENTS.value} refuses messages (is it full, with overflow"
-            " reject-publish?), or RabbitMQ or every coordinator is away; the events are kept"
+            f" {format_span(events.waited)}: a queue bound to {Exchanges.EVENTS.value} refuses messages (is it full, with"
+            " overflow reject-publish?), or RabbitMQ or every coordinator is away; the events are kept"
         )
 
 

@@ -7,8 +7,9 @@ from orchestrator.broker.topology import EXCHANGES, Topology
 from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
-from orchestrator.cli.queues import depth_cells, measure_all
+from orchestrator.cli.queues import depth_cells
 from orchestrator.errors import DefinitionError
+from orchestrator.operations.queues import measure_all
 from orchestrator.registry import known_workflows, plan_of, step_queues
 
 
@@ -39,7 +40,7 @@ def show_command(as_json: AsJson = False) -> None:
 
     async def body(context: CliContext) -> None:
         topology = _build_topology(context)
-        depths = await measure_all(context, set(topology.step_queues))
+        depths = await measure_all(context.address, set(topology.step_queues))
         context.output.document(
             {
                 "exchanges": [{"name": e.name.value, "type": e.type, "writers": e.writers} for e in EXCHANGES],

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from orchestrator.cli.context import REFUSED, CliContext
+from orchestrator.cli.explaining import explain_in_words
 from orchestrator.cli.forms import resume_command, show_form
 from orchestrator.cli.output import Output, clean
-from orchestrator.cli.queues import UNATTENDED_AFTER, find_wait
-from orchestrator.cli.render import entry_line, failure_line, process_document, seconds, short
+from orchestrator.cli.render import entry_line, failure_line, process_document, short
 from orchestrator.db.callbacks import read_progress
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.db.processes.queries import (
@@ -22,6 +22,8 @@ from orchestrator.db.processes.queries import (
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.log import LogEntry, count_tries
 from orchestrator.errors import OrchestratorError
+from orchestrator.operations.explanation import STUCK
+from orchestrator.text import format_span
 from orchestrator.types import JSON, ProcessStatus
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL = 0.2
 """Seconds between two polls, which are two indexed reads each."""
+
+UNATTENDED_AFTER = 5.0
+"""Seconds without progress after which the reason is looked for."""
 
 OUTAGE = 30.0
 """Seconds for which PostgreSQL may be away while a process is followed."""
@@ -40,7 +45,7 @@ class _Seen:
     entries: list[LogEntry] = field(default_factory=list)
     moved_at: float = 0.0
     asked_at: float = 0.0
-    notes: list[str] = field(default_factory=list)
+    reason: tuple[str, ...] = ()
 
 
 async def follow(
@@ -109,18 +114,19 @@ async def _catch_up(context: CliContext, database: Database, process_id: UUID, s
 
 
 async def _hint(context: CliContext, seen: _Seen) -> None:
-    """Print a note when no consumer runs the step for a while, and again when the reason is another one."""
+    """Print why the process stands still for a while, and again when the reason is another one."""
     now = asyncio.get_running_loop().time()
     if min(now - seen.moved_at, now - seen.asked_at) < UNATTENDED_AFTER:
         return
     seen.asked_at = now
     assert seen.process is not None  # noqa: S101 - it was read before
-    wait = await find_wait(context, seen.process)
-    notes = [wait.summary(), *wait.details()] if wait is not None and wait.is_stuck else []
-    if notes != seen.notes:
-        seen.notes = notes
-        for note in notes:
-            context.output.complain(f"note: {note}")
+    found = await explain_in_words(context, seen.process.process_id)
+    # Not the summary, which may count seconds.
+    reason = (found.kind, *found.details) if found.kind in STUCK else ()
+    if reason != seen.reason:
+        seen.reason = reason
+        for note in (found.summary, *found.details) if reason else ():
+            context.output.complain(f"note: {clean(note)}")
 
 
 async def _conclude(
@@ -151,7 +157,9 @@ async def _conclude(
         if status.is_failure:
             output.line(f"details: orchestrator show {name} --traceback; try again: orchestrator retry {name}")
         return REFUSED
-    output.complain(f"still {status.value} after {seconds(patience or 0)}; continue with: orchestrator watch {name}")
+    output.complain(
+        f"still {status.value} after {format_span(patience or 0)}; continue with: orchestrator watch {name}"
+    )
     return REFUSED
 
 
@@ -186,7 +194,7 @@ def _describe_moment(process: ProcessSummary, since: float) -> str:
     step = f" '{clean(process.step)}'" if process.step is not None else ""
     word = "running" if process.claimed else process.status.replace("_", " ")
     # rich reads square brackets in a spinner's text as markup.
-    return f"{word}{step} … {seconds(since) if since >= 1 else ''}".replace("[", "(").replace("]", ")")
+    return f"{word}{step} … {format_span(since) if since >= 1 else ''}".replace("[", "(").replace("]", ")")
 
 
 def _spinner(context: CliContext) -> AbstractContextManager[Status | None]:

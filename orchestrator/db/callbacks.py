@@ -49,7 +49,10 @@ _ANSWER = text(
     "UPDATE callbacks SET outcome = :outcome, payload = CAST(:payload AS jsonb), received_at = now()"
     " WHERE token_hash = :token_hash"
 )
-_PROGRESS = text("UPDATE callbacks SET progress = CAST(:progress AS jsonb) WHERE token_hash = :token_hash")
+_PROGRESS = text(
+    "UPDATE callbacks SET progress = CAST(:progress AS jsonb), progress_count = progress_count + 1, progress_at = now()"
+    " WHERE token_hash = :token_hash"
+)
 _EXPIRE = text("UPDATE callbacks SET status = 'expired' WHERE token_hash = :token_hash")
 _READ_PROGRESS = text(
     """

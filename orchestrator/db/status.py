@@ -23,7 +23,7 @@ REGISTERED = """(SELECT registered.fingerprint FROM workflow_plans AS registered
     WHERE registered.workflow = p.workflow ORDER BY registered.number DESC LIMIT 1)"""
 """SQL: the fingerprint of the registered plan of the workflow of ``processes AS p``; ``NULL`` when there is none."""
 
-_RUNNABLE_BY = f"array_remove(ARRAY[p.plan, {REGISTERED}], NULL)"
+RUNNABLE_BY = f"array_remove(ARRAY[p.plan, {REGISTERED}], NULL)"
 """SQL: the fingerprints of the plans with which a program can take on ``processes AS p``: its own, or the registered one."""
 
 # Only running processes are claimed; they are few, and indexed.
@@ -42,11 +42,12 @@ SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_int
        (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running,
        c.knows::text AS knows, COALESCE(c.broken, '{{}}')::text AS broken, c.revisions
   FROM consumers c
+ WHERE $1::uuid IS NULL OR c.consumer_id = $1
  ORDER BY c.name
 """  # noqa: S608 - built from constants
 
 _UNCLAIMED = f"""
-SELECT p.workflow, p.step, p.processes, p.longest, {_RUNNABLE_BY} AS plans
+SELECT p.workflow, p.step, p.processes, p.longest, {RUNNABLE_BY} AS plans
   FROM (SELECT workflow, step, plan, count(*) AS processes, max(waited)::float8 AS longest
           FROM (SELECT workflow, step, plan, EXTRACT(EPOCH FROM now() - updated_at) AS waited
                   FROM processes
@@ -66,7 +67,6 @@ SELECT workflow, plan, count(*) AS processes, max(waited)::float8 AS longest
  GROUP BY workflow, plan
  ORDER BY longest DESC
 """
-_PLANS = f"SELECT {_RUNNABLE_BY} FROM processes AS p WHERE process_id = $1"  # noqa: S608 - built from constants
 
 # Only processes whose events are left in the rows have announce_at.
 _UNCONFIRMED = """
@@ -203,9 +203,9 @@ async def read_engine_status(connection: Driver) -> EngineStatus:
     return EngineStatus(**row)
 
 
-async def list_consumers(connection: Driver) -> list[ConsumerSighting]:
-    """Return all consumers, by name."""
-    rows = await connection.fetch(_CONSUMERS)
+async def list_consumers(connection: Driver, consumer_id: UUID | None = None) -> list[ConsumerSighting]:
+    """Return all consumers by name, or the one of this id."""
+    rows = await connection.fetch(_CONSUMERS, consumer_id)
     return [
         ConsumerSighting(
             **{
@@ -219,11 +219,6 @@ async def list_consumers(connection: Driver) -> list[ConsumerSighting]:
         )
         for row in rows
     ]
-
-
-async def read_runnable_plans(connection: Driver, process_id: UUID) -> Sequence[str]:
-    """Return the fingerprints of the plans with which a program can take on a process: its own, and the registered one."""
-    return await connection.fetchval(_PLANS, process_id) or ()
 
 
 async def list_unclaimed(connection: Driver, after: float) -> list[Unclaimed]:

@@ -15,7 +15,7 @@ from orchestrator.cli.context import CliContext, execute, explain
 from orchestrator.cli.forms import example, fields, type_of
 from orchestrator.cli.options import read_changes, read_pages
 from orchestrator.cli.output import Output, clean
-from orchestrator.cli.render import changes, seconds
+from orchestrator.cli.render import changes
 from orchestrator.errors import (
     ConfigurationError,
     EnginePausedError,
@@ -24,6 +24,7 @@ from orchestrator.errors import (
     RequestError,
     WorkflowNotUsableError,
 )
+from orchestrator.text import format_span
 from tests.unit.log_entries import entry
 
 
@@ -146,7 +147,7 @@ def test_a_database_without_our_tables_is_reported_as_such() -> None:
     ("span", "told"), [(0.0123, "0.012 s"), (12.4, "12 s"), (61, "1 min 01 s"), (3720, "1 h 02 min")]
 )
 def test_durations_are_shown_as_people_say_them(span: float, told: str) -> None:
-    assert seconds(span) == told
+    assert format_span(span) == told
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, OSError, FileNotFoundError, TimeoutError])

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from orchestrator import registry
-from orchestrator.cli import waiting
-from orchestrator.cli.waiting import Wait, list_inabilities
 from orchestrator.db.status import ConsumerSighting
 from orchestrator.errors import DefinitionError
+from orchestrator.operations import waiting
+from orchestrator.operations.waiting import Wait, list_inabilities
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 RIGHT = ConsumerSighting("right:1", ("default",), 10, NOW, NOW, 2, 10, 0, True, 0, {"port": "aa"}, {})

@@ -216,6 +216,8 @@ class CallbackRow(Base):
     outcome: Mapped[str | None]
     payload: Mapped[JSON | None] = mapped_column(JSONB(none_as_null=True))
     progress: Mapped[JSON | None] = mapped_column(JSONB(none_as_null=True))
+    progress_count: Mapped[int] = mapped_column(server_default=text("0"))
+    progress_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     received_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]

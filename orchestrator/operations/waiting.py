@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.cli.output import clean
 from orchestrator.db.status import ConsumerSighting
 from orchestrator.registry import step_queues_by_workflow
 from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
@@ -41,12 +40,14 @@ class Wait:
         queue: its queue; ``None`` when this program does not know the step.
         readers: the living consumers of that queue; all living ones when it is not known.
         running: how many consumers are alive.
+        ahead: how many steps have waited in that queue longer; ``None`` when nobody has counted.
     """
 
     queue: str | None
     readers: Sequence[Reader]
     running: int
     paused: bool
+    ahead: int | None = None
 
     @classmethod
     def of(
@@ -57,6 +58,7 @@ class Wait:
         *,
         paused: bool,
         plans: Sequence[str] = (),
+        ahead: int | None = None,
     ) -> Wait:
         """Build it from what the database knows of all consumers.
 
@@ -75,7 +77,7 @@ class Wait:
             for one in alive
             if queue is None or queue in one.queues
         ]
-        return cls(queue, readers, len(alive), paused)
+        return cls(queue, readers, len(alive), paused, ahead)
 
     @property
     def is_stuck(self) -> bool:
@@ -84,20 +86,22 @@ class Wait:
 
     def summary(self) -> str:
         """Return in a few words what the step waits for."""
-        queue = "its queue" if self.queue is None else f"the queue '{clean(self.queue)}'"
+        queue = "its queue" if self.queue is None else f"the queue '{self.queue}'"
+        ahead = "" if self.ahead is None else f"; {self.ahead} ahead"
         if self.paused:
             return "the engine is paused"
         if not self.running:
             return "no consumer is running; 'orchestrator dev' starts a coordinator and a consumer"
         if not self.readers:
-            return f"no consumer reads {queue}: '{reader_of(self.queue or DEFAULT_QUEUE)}' starts one"
+            return f"no consumer reads {queue}: '{reader_of(self.queue or DEFAULT_QUEUE)}' starts one{ahead}"
         if self.is_stuck:
-            return f"no consumer of {queue} can run it"
+            return f"no consumer of {queue} can run it{ahead}"
         if self.queue is None:
             return "this program does not know that step (ORCHESTRATOR_WORKFLOWS), and so not its queue"
+        read = "" if self.ahead is None else f", {len(self.readers)} {_number('consumer', self.readers)} it"
         if all(one.busyness is not None for one in self.readers if one.inability is None):
-            return f"waits in {queue}: every consumer that can run it is busy"
-        return f"waits in {queue} for its turn"
+            return f"waits in {queue}: every consumer that can run it is busy{ahead}{read}"
+        return f"waits in {queue} for its turn{ahead}{read}"
 
     def details(self) -> Iterator[str]:
         """Yield a line for each consumer that reads the queue and cannot run the step, or is busy."""
@@ -107,7 +111,7 @@ class Wait:
         shown = [(name, reason) for name, reason in reasons if reason is not None]
         reads = "" if self.queue is None else "reads this queue, but "
         for name, reason in shown[:MAX_NAMES]:
-            yield f"{clean(name)} {reads}{clean(reason)}"
+            yield f"{name} {reads}{reason}"
         if len(shown) > MAX_NAMES:
             yield f"and {len(shown) - MAX_NAMES} more"
 
@@ -115,6 +119,7 @@ class Wait:
         """Return it as JSON."""
         return {
             "queue": self.queue,
+            "ahead": self.ahead,
             "waits_for": self.summary(),
             "readers": [
                 {
@@ -141,9 +146,13 @@ def list_inabilities(consumers: Sequence[ConsumerSighting]) -> Iterator[str]:
             if reads and (inability := one.explain_inability(workflow)) is not None:
                 found.setdefault(inability.replace(f"'{workflow}'", "{}", 1), []).append(workflow)
         for reason, workflows in found.items():
-            names = ", ".join(f"'{clean(name)}'" for name in workflows[:MAX_NAMES])
+            names = ", ".join(f"'{name}'" for name in workflows[:MAX_NAMES])
             more = f" and {len(workflows) - MAX_NAMES} more" if len(workflows) > MAX_NAMES else ""
-            yield f"{clean(one.name)} {clean(reason.replace('{}', names + more, 1))}"
+            yield f"{one.name} {reason.replace('{}', names + more, 1)}"
+
+
+def _number(noun: str, some: Sequence[object]) -> str:
+    return f"{noun} reads" if len(some) == 1 else f"{noun}s read"
 
 
 def reader_of(queue: str) -> str:
