@@ -88,6 +88,13 @@ COMMANDS = (
         panel="Engine",
     ),
     Section(
+        "upgrade_check",
+        {
+            "check": "Check, before you deploy this code, which unfinished processes it would break, and what to do about each.",
+        },
+        panel="Engine",
+    ),
+    Section(
         "workflows",
         {
             "workflows": "Show which workflows the code and the database know. One can be started when both do.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from types import NoneType, SimpleNamespace, UnionType
@@ -96,6 +96,31 @@ class Arguments:
             if reference is not None:
                 found[parameter.name] = reference
         return found
+
+    def list_misfits(self, state: State, coming: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+        """Yield the name of each parameter that a state cannot fill, with the reason.
+
+        Args:
+            coming: keys that the state will have by the time of the call.
+        """
+        for stored in self.stored:
+            if stored.name in coming:
+                continue
+            try:
+                stored.read(state, self.what)
+            except MissingArgumentError as error:
+                yield stored.name, str(error)
+        for parameter in self.parameters:
+            if parameter.name in coming:
+                continue
+            if parameter.name not in state:
+                if parameter.required:
+                    yield parameter.name, f"as {parameter.annotation}, which the state does not have"
+                continue
+            try:
+                self._convert(parameter, state[parameter.name])
+            except MissingArgumentError as error:
+                yield parameter.name, str(error)
 
     def fill(
         self, state: State, engine: Mapping[str, object], loaded: Mapping[str, Stored | list[Stored]] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 
 from orchestrator.engine.plan import Outline
 from orchestrator.errors import WorkflowChangedError
@@ -17,6 +18,34 @@ _KINDS = {
     ProcessStatus.AWAITING_CALLBACK: frozenset({StepKind.AWAIT.value}),
 }
 """What a step may be at which a process of this status stands. A failed one begins the step anew, whatever it is."""
+
+
+class Effect(StrEnum):
+    """What a changed plan does to a step of a process, other than running it once in its turn."""
+
+    REPEATED = "repeated"
+    MISSED = "missed"
+    NEW_BUT_MISSED = "new_but_missed"
+    DROPPED = "dropped"
+
+
+def list_effects(before: Outline | None, after: Outline, step: str) -> Iterator[tuple[Effect, str]]:
+    """Yield each step that comes again or never runs in a process that is moved from one plan to another.
+
+    Args:
+        before, after, step: as in :func:`describe_change`; nothing is known about a plan that nobody has kept.
+    """
+    if before is None:
+        return
+    had, has = _Steps(before, step), _Steps(after, step)
+    for name in has.names:
+        if name not in had.by_name and name in has.passed:
+            yield Effect.NEW_BUT_MISSED, name
+        elif name in had.by_name and (name in had.passed) != (name in has.passed):
+            yield Effect.REPEATED if name in had.passed else Effect.MISSED, name
+    for name in had.coming:
+        if name not in has.by_name:
+            yield Effect.DROPPED, name
 
 
 def describe_change(before: Outline | None, after: Outline, step: str) -> str:
