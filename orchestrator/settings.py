@@ -13,7 +13,7 @@ from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.hosts import host_of, split_hosts
+from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.text import format_problem
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:[0-9]{1,5})?")
@@ -102,6 +102,10 @@ class Settings(BaseSettings):
         """The settings that use cases and steps need."""
         return Limits(**{one.name: getattr(self, one.name) for one in fields(Limits)})
 
+    def list_values(self) -> dict[str, str]:
+        """Return the environment variable of each setting with its value as people may see it: no password, no secret."""
+        return {variable_of(name): _show(getattr(self, name)) for name in type(self).model_fields}
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.presumed_dead_after < 2 * self.heartbeat_interval:
@@ -163,6 +167,17 @@ class Settings(BaseSettings):
                 " …@first:5672,second:5672/vhost"
             )
         return value
+
+
+def _show(value: object) -> str:
+    if isinstance(value, SecretStr):
+        written = value.get_secret_value()
+        return hide_password(written) if "://" in written else "…"
+    if value is None:
+        return ""
+    if isinstance(value, tuple | list | set | frozenset):
+        return ", ".join(map(str, value))
+    return hide_password(value) if isinstance(value, str) and "://" in value else str(value)
 
 
 def load_settings() -> Settings:

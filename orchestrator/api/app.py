@@ -12,11 +12,17 @@ from orchestrator.api import problems
 from orchestrator.api.bodies import Router
 from orchestrator.api.context import ApiContext
 from orchestrator.api.edge import Edge
-from orchestrator.api.routes import callbacks, health, process_commands
+from orchestrator.api.routes import callbacks, environment, explanations, health, process_commands
 
 PREFIX: Final = "/api"
 
-ROUTERS: Final = (health.router, process_commands.router, callbacks.router)
+ROUTERS: Final = (
+    health.router,
+    environment.router,
+    explanations.router,
+    process_commands.router,
+    callbacks.router,
+)
 """The first path that fits a request serves it, so that fixed paths stand before those with a parameter."""
 
 DESCRIPTION = """

@@ -57,6 +57,10 @@ SELECT p.workflow, p.step, p.processes, p.longest, {RUNNABLE_BY} AS plans
  ORDER BY longest DESC
 """  # noqa: S608 - built from constants
 
+_COUNT_UNCLAIMED = """
+SELECT count(*) AS unclaimed, now() AS at FROM processes WHERE status = 'running' AND claimed_by IS NULL
+"""
+
 _OVERDUE = """
 SELECT workflow, plan, count(*) AS processes, max(waited)::float8 AS longest
   FROM (SELECT workflow, plan, EXTRACT(EPOCH FROM now() - wake_at) AS waited FROM processes WHERE wake_at <= now()
@@ -224,6 +228,12 @@ async def list_consumers(connection: Driver, consumer_id: UUID | None = None) ->
 async def list_unclaimed(connection: Driver, after: float) -> list[Unclaimed]:
     """Return the steps that no consumer has claimed for ``after`` seconds, the longest wait first."""
     return [Unclaimed(**row) for row in await connection.fetch(_UNCLAIMED, after)]
+
+
+async def count_unclaimed(connection: Driver) -> tuple[int, datetime]:
+    """Return how many steps no consumer has claimed, and the time by the database's clock."""
+    (row,) = await connection.fetch(_COUNT_UNCLAIMED)
+    return row["unclaimed"], row["at"]
 
 
 async def list_overdue(connection: Driver | DriverPool, after: float) -> list[Overdue]:

@@ -46,7 +46,7 @@ class Finding:
 
     Args:
         step: where they stand; ``None`` when they have no step.
-        what: what happens, in words.
+        what: what happens, as text.
         todo: what to do about it.
     """
 

@@ -1,4 +1,4 @@
-"""Why a process does not go on, in words: a table of what is known, and what is said."""
+"""Why a process does not go on: a table of what is known, and what is said."""
 
 from __future__ import annotations
 
