@@ -113,8 +113,9 @@ def explain(facts: Facts, clock: Clock = write_utc) -> Explanation:
 
 def describe_pause(engine: EngineStatus, clock: Clock) -> str:
     """Return that the engine is paused, by whom, since when and why, as far as that is recorded."""
-    del engine, clock
-    return "the engine is paused"
+    by = "" if engine.changed_by is None else f" by {engine.changed_by}"
+    since = "" if engine.changed_at is None else f" since {clock(engine.changed_at)}"
+    return f"the engine is paused{by}{since}{f': {engine.reason}' if engine.reason else ''}"
 
 
 def describe_culprit(blocked_by: Mapping[str, Any] | None) -> str:
@@ -296,7 +297,7 @@ def _describe_unknown_step(facts: Facts) -> Iterator[str]:
 
 def _describe_pause_beside(facts: Facts, clock: Clock, consequence: str) -> Iterator[str]:
     if facts.engine.paused:
-        yield f"{describe_pause(facts.engine, clock)}: {consequence}"
+        yield f"{describe_pause(facts.engine, clock)}; {consequence}"
 
 
 def _last_error(standing: Standing) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -110,9 +111,10 @@ async def test_a_waiting_step_says_which_try_comes_when_and_why(bench: Bench) ->
     assert "due for 1 h 00 min" in late.summary
 
     async with bench.database.transaction() as session:
-        await set_paused(session, True, "ana")
+        await set_paused(session, True, "ana", "new line card")
     paused = await explained(bench, process_id)
     assert paused.kind is Kind.PAUSED
+    assert re.fullmatch(r"the engine is paused by ana since .* UTC: new line card", paused.summary)
     assert paused.details[0] == "try 2 of 'Patient' comes once it is unpaused"
 
 

@@ -39,7 +39,8 @@ VM = ConsumerSighting("vm:4", ("ims",), 10, TEN, TEN, 2, 10, 0.5, True, 1, {"por
 LACKS = replace(VM, name="vm:17128", knows={})
 OLD = replace(VM, name="vm:5", knows={"port": "bb"})
 ON = EngineStatus(paused=False, running=0)
-OFF = EngineStatus(paused=True, running=0)
+OFF = EngineStatus(paused=True, running=0, changed_by="ana", changed_at=TEN, reason="new line card")
+PAUSED = "the engine is paused by ana since 2026-11-26 10:02:00 UTC: new line card"
 
 CALLBACK = AwaitedCallback("Send", ELEVEN, {"percent": 60}, 2, TEN)
 AWAITS = replace(AT_PORT, status="awaiting_callback", step="Send", callback=CALLBACK, due_at=ELEVEN, late=-60)
@@ -80,7 +81,7 @@ def waits_in(*consumers: ConsumerSighting, ahead: int | None = 12, paused: bool 
             Facts(AWAITS, OFF),
             Kind.CALLBACK,
             "awaits the callback of 'Send'",
-            ["the newest progress", "the engine is paused"],
+            ["the newest progress", PAUSED],
         ),
         (
             Facts(replace(AWAITS, late=40), ON),
@@ -110,7 +111,7 @@ def waits_in(*consumers: ConsumerSighting, ahead: int | None = 12, paused: bool 
         (
             Facts(replace(WAITS, late=3600), OFF),
             Kind.PAUSED,
-            "the engine is paused",
+            PAUSED,
             ["try 4 of 'Configure' comes once it is unpaused", "the last error: TimeoutError"],
         ),
         (
@@ -123,7 +124,7 @@ def waits_in(*consumers: ConsumerSighting, ahead: int | None = 12, paused: bool 
             Facts(replace(FAILED, status="inconsistent_data", tries=1), OFF, is_known=False),
             Kind.FAILED,
             "inconsistent data at 'Configure' since 2026-11-26 10:02:00 UTC: TimeoutError",
-            ["retry it", "the code of this program has no step 'Configure' of 'port'", "the engine is paused"],
+            ["retry it", "the code of this program has no step 'Configure' of 'port'", PAUSED],
         ),
         (
             Facts(SUSPENDED, ON),
@@ -131,7 +132,7 @@ def waits_in(*consumers: ConsumerSighting, ahead: int | None = 12, paused: bool 
             "waits for input of 'Approve' from NOC since 2026-11-26 10:02:00 UTC",
             [],
         ),
-        (Facts(SUSPENDED, OFF), Kind.INPUT, "waits for input of 'Approve' from NOC", ["the engine is paused"]),
+        (Facts(SUSPENDED, OFF), Kind.INPUT, "waits for input of 'Approve' from NOC", [PAUSED]),
         (
             Facts(AT_PORT, ON, wait=waits_in()),
             Kind.NO_CONSUMER,
@@ -175,7 +176,7 @@ def waits_in(*consumers: ConsumerSighting, ahead: int | None = 12, paused: bool 
         (
             Facts(AT_PORT, OFF, wait=waits_in(VM, paused=True)),
             Kind.PAUSED,
-            "the engine is paused",
+            PAUSED,
             ["'Configure' is next"],
         ),
         (
@@ -188,7 +189,7 @@ def waits_in(*consumers: ConsumerSighting, ahead: int | None = 12, paused: bool 
             Facts(CLAIMED, OFF, claimant=VM),
             Kind.RUNNING,
             "'Configure' runs on vm:4",
-            ["the engine is paused: this step finishes, the next one waits until it is unpaused"],
+            [f"{PAUSED}; this step finishes, the next one waits until it is unpaused"],
         ),
         (
             Facts(CLAIMED, ON, claimant=replace(VM, silent_for=7.2)),
