@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -45,6 +46,52 @@ def test_a_process_that_waits_for_a_callback_is_completed_by_http(engine: Instal
     assert early.json() == {"status": "kept until the step has started waiting"}
     engine.open_gate(f"order-{other}")
     engine.wait_for(other, "failed")
+
+
+def waiting_callback(engine: Installation, api: Api) -> tuple[UUID, str]:
+    """Return a process that waits for its callback, and the callback's path."""
+    process_id = start(api, "calls_out")
+    path = f"/processes/{process_id}/callback/{engine.token(process_id)}"
+    engine.open_gate(f"order-{process_id}")
+    engine.wait_for(process_id, "awaiting_callback")
+    return process_id, path
+
+
+def test_two_answers_at_once_are_one_and_a_token_is_worthless_after_an_abort(engine: Installation, api: Api) -> None:
+    """B36: 200 for one of them, 409 for the others; what is refused changes nothing."""
+    process_id, path = waiting_callback(engine, api)
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda number: api.call("POST", path, json={"ok": True, "by": number}), range(8)))
+    assert sorted(one.status_code for one in answers) == [200] + [409] * 7
+    engine.wait_for(process_id, "completed")
+    (accepted,) = [number for number, one in enumerate(answers) if one.status_code == 200]
+    assert engine.state(process_id)["callback_result"]["by"] == accepted
+    assert api.call("POST", f"{path}/progress", json={}).status_code == 409
+    aborted, path = waiting_callback(engine, api)
+    assert api.call("PUT", f"/processes/{aborted}/abort").status_code == 204
+    assert api.call("POST", path, json={"ok": True}).status_code == 409
+    assert engine.status(aborted) == "aborted"
+
+
+def test_a_callback_takes_json_under_any_name_and_refuses_everything_else(engine: Installation, api: Api) -> None:
+    """Scripts and devices send what they like; the process waits until it gets an object."""
+    process_id, path = waiting_callback(engine, api)
+    wrong = (b"", b"ok=true", b"[1]", b'"done"', b"\xef\xbb\xbf{}", '{"name": "Zoë"}'.encode("latin-1"), b'{"a": NaN}')
+    for body in wrong:
+        for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded"):
+            answer = api.call("POST", path, content=body, headers={"content-type": kind})
+            assert answer.status_code == 400, (body, answer.text)
+            assert answer.headers["content-type"] == "application/problem+json"
+    assert engine.status(process_id) == "awaiting_callback"
+    unknown, forged = (
+        api.call("POST", f"/processes/{one}/callback/{'x' * 43}", json={})
+        for one in (process_id, "00000000-0000-4000-8000-000000000000")
+    )
+    assert unknown.status_code == forged.status_code == 404
+    assert unknown.json() == forged.json(), "whether the process exists is not said"
+    assert api.call("POST", path, content='{"ok": true, "name": "Zoë"}'.encode()).status_code == 200
+    engine.wait_for(process_id, "completed")
+    assert engine.state(process_id)["callback_result"] == {"ok": True, "name": "Zoë"}
 
 
 def test_the_token_of_a_callback_is_in_no_line_of_any_log(engine: Installation, api: Api) -> None:
