@@ -12,7 +12,15 @@ from orchestrator.api import problems
 from orchestrator.api.bodies import Router
 from orchestrator.api.context import ApiContext
 from orchestrator.api.edge import Edge
-from orchestrator.api.routes import callbacks, environment, explanations, health, process_commands
+from orchestrator.api.routes import (
+    callbacks,
+    environment,
+    events,
+    events_socket,
+    explanations,
+    health,
+    process_commands,
+)
 
 PREFIX: Final = "/api"
 
@@ -22,6 +30,8 @@ ROUTERS: Final = (
     explanations.router,
     process_commands.router,
     callbacks.router,
+    events.router,
+    events_socket.router,
 )
 """The first path that fits a request serves it, so that fixed paths stand before those with a parameter."""
 

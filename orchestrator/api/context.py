@@ -14,6 +14,7 @@ from fastapi import Depends
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
+from orchestrator.api.live import Live
 from orchestrator.broker.outgoing import look
 from orchestrator.broker.publisher import Publisher
 from orchestrator.db.session import Database
@@ -36,7 +37,11 @@ class ApiContext:
     database: Database
     publisher: Publisher
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    live: Live = field(init=False)
     _notifying: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "live", Live(self.database))
 
     @property
     def limits(self) -> Limits:
@@ -61,6 +66,7 @@ class ApiContext:
 
         While the broker is away nothing is sent: the reconciler finds the process in the database.
         """
+        self.live.wake()
         if not self.publisher.is_ready:
             logger.info("the reconciler will find the process: the broker is away", process_id=str(process_id))
             return

@@ -13,12 +13,22 @@ from starlette.types import ASGIApp
 
 from orchestrator.api.app import create_app
 from orchestrator.api.context import ApiContext
+from orchestrator.broker.doorbell import Doorbell
 from orchestrator.errors import ConfigurationError
-from orchestrator.runtime import open_servers
+from orchestrator.runtime import open_servers, program_name
 from orchestrator.settings import Settings
 from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
+
+ANNOUNCED = 1.0
+"""Seconds between the first sign of a stop, readiness 503, and the end of the listening socket."""
+
+MAX_FRAME = 4096
+"""Bytes of a WebSocket message: clients send nothing but pings."""
+
+UNACKNOWLEDGED = 30.0
+"""Seconds after which a connection is given up whose peer has gone, or does not read. Pings make sure that there is something."""
 
 
 async def run_api(settings: Settings, stopping: asyncio.Event, listener: socket.socket) -> None:
@@ -31,13 +41,17 @@ async def run_api(settings: Settings, stopping: asyncio.Event, listener: socket.
     # The broker may be away: reading works without it, and what is started then is published by the reconciler.
     async with open_servers(settings, "api", require_broker=False) as servers:
         context = ApiContext(settings, servers.database, servers.publisher, stopping)
-        server = _Server(create_app(context), settings)
+        server = Server(create_app(context), settings.drain_grace)
+        bell = Doorbell(servers.address, servers.topology, f"api.{program_name()}")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(servers.publisher.run())
+            tasks.create_task(context.live.run(bell, stopping))
             serving = tasks.create_task(server.serve([listener]))
             logger.info("API started", address=address_of(listener))
             await stopping.wait()
             logger.info("API stopping")
+            # Readiness says so first, and streams end, while those who have not heard of it are still served.
+            await asyncio.wait({serving}, timeout=ANNOUNCED)
             server.should_exit = True
             await serving
             await context.drain()
@@ -57,6 +71,9 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise ConfigurationError(f"the API cannot listen on {host}:{port}: {error}") from error
     listener.setblocking(False)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Accepted sockets inherit it. Closing one is not enough: the kernel would go on trying to send what is left.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * UNACKNOWLEDGED))
     return listener
 
 
@@ -74,10 +91,10 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn, without what this program does itself: signals, logging, the event loop."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, drain_grace: float) -> None:
         config = uvicorn.Config(
             app,
             http="h11",  # unlike the other parser it has a limit for the size of all headers
@@ -87,7 +104,10 @@ class _Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             # Its wait for open connections has no end without it.
-            timeout_graceful_shutdown=max(1, int(settings.drain_grace)),
+            timeout_graceful_shutdown=max(1, int(drain_grace)),
+            ws_max_size=MAX_FRAME,
+            # Compression takes 300 KB per connection, and the messages are short.
+            ws_per_message_deflate=False,
         )
         super().__init__(config)
 

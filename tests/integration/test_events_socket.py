@@ -1,0 +1,149 @@
+"""The WebSocket by which a user interface learns what is stale, as the field's user interface speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from websockets import Subprotocol
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from orchestrator.api import live
+from orchestrator.api.invalidations import EVERYTHING
+from orchestrator.db.notices import Change, Notice, notify
+from orchestrator.db.session import Database
+from orchestrator.services.pause import set_paused
+from tests.integration.live_api import LiveApi, live_api
+from tests.integration.log_rows import Log
+from tests.integration.waiting import until
+
+
+@pytest.fixture
+def log(database: Database) -> Log:
+    return Log(database)
+
+
+@pytest.fixture
+async def api(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LiveApi]:
+    monkeypatch.setattr(live, "LOOK_EVERY", 0.05)
+    async with live_api(database) as made:
+        await until(lambda: _listens(database), "changes are listened to")
+        yield made
+
+
+async def _listens(database: Database) -> bool:
+    found = await database.pool.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    )
+    return bool(found)
+
+
+@asynccontextmanager
+async def socket_of(api: LiveApi, **options: Any) -> AsyncIterator[ClientConnection]:
+    before = api.context.live.readers
+    async with connect(f"ws://127.0.0.1:{api.port}/api/ws/events", **options) as socket:
+        await until(lambda: api.context.live.readers > before, "the socket is served")
+        yield socket
+    await until(lambda: api.context.live.readers == before, "it is forgotten")
+
+
+async def next_value(socket: ClientConnection) -> Mapping[str, str]:
+    message = json.loads(await asyncio.wait_for(socket.recv(), 30))
+    assert message["name"] == "invalidateCache"
+    assert set(message) == {"name", "value"}
+    value: Mapping[str, str] = message["value"]
+    return value
+
+
+async def test_a_ping_is_answered(api: LiveApi) -> None:
+    async with socket_of(api) as socket:
+        for text in ("__ping__", "something else", "__ping__"):
+            await socket.send(text)
+        assert [await asyncio.wait_for(socket.recv(), 30) for _ in range(2)] == ["__pong__", "__pong__"]
+
+
+async def test_the_first_subprotocol_is_chosen_and_none_when_none_is_offered(api: LiveApi) -> None:
+    """Pitfall 25."""
+    async with socket_of(api) as socket:
+        assert socket.subprotocol is None
+    offered = [Subprotocol("base64.bearer.token"), Subprotocol("c2VjcmV0")]
+    async with socket_of(api, subprotocols=offered) as socket:
+        assert socket.subprotocol == "base64.bearer.token"
+
+
+async def test_a_large_frame_ends_the_socket(api: LiveApi) -> None:
+    async with socket_of(api) as socket:
+        await socket.send("x" * 1_048_576)
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(socket.recv(), 30)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+
+
+async def test_an_event_names_what_is_stale_once(api: LiveApi, log: Log) -> None:
+    subscription_id = uuid4()
+    process_id = await log.process("w", {"subscription_id": str(subscription_id)})
+    async with socket_of(api) as socket:
+        await log.store(process_id, *range(1, 50), kind="process")
+        assert [await next_value(socket) for _ in range(5)] == [
+            {"type": "processes", "id": "LIST"},
+            {"type": "processes", "id": str(process_id)},
+            {"type": "processStatusCounts"},
+            {"type": "subscriptions", "id": str(subscription_id)},
+            {"type": "subscriptions"},
+        ]
+        await socket.send("__ping__")
+        assert await asyncio.wait_for(socket.recv(), 30) == "__pong__"
+
+
+async def test_a_message_comes_after_the_commit(api: LiveApi, database: Database) -> None:
+    """Pitfall 23: what is read on receipt has changed."""
+    async with socket_of(api) as socket:
+        for paused in (True, False):
+            async with database.transaction() as session:
+                await set_paused(session, paused, "ana")
+                await socket.send("__ping__")
+                assert await asyncio.wait_for(socket.recv(), 30) == "__pong__"
+            assert await next_value(socket) == {"type": "engineStatus"}
+            assert await database.pool.fetchval("SELECT global_lock FROM engine_settings") is paused
+
+
+async def test_changes_without_an_event_are_told_of(api: LiveApi, log: Log, database: Database) -> None:
+    process_id, subscription_id = await log.process(), uuid4()
+    stale = [{"type": "processes"}, {"type": "processes", "id": "LIST"}, {"type": "processStatusCounts"}]
+    async with socket_of(api) as socket:
+        await database.pool.execute("UPDATE processes SET note = 'wait for the NOC' WHERE process_id = $1", process_id)
+        assert [await next_value(socket) for _ in range(3)] == stale
+        await database.pool.execute("DELETE FROM processes")
+        assert [await next_value(socket) for _ in range(3)] == stale
+        async with database.transaction() as session:
+            await notify(session, Notice(Change.SUBSCRIPTIONS, subscription_id))
+        assert [await next_value(socket) for _ in range(2)] == [
+            {"type": "subscriptions", "id": str(subscription_id)},
+            {"type": "subscriptions"},
+        ]
+
+
+async def test_when_changes_may_have_been_missed_everything_is_stale(api: LiveApi, database: Database) -> None:
+    async with socket_of(api) as socket:
+        await database.pool.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        )
+        assert [await next_value(socket) for _ in EVERYTHING] == [{"type": kind.value} for kind, _ in EVERYTHING]
+
+
+async def test_a_socket_is_closed_when_the_program_stops(database: Database) -> None:
+    """Pitfall 40."""
+    async with live_api(database) as api, socket_of(api) as socket:
+        api.context.stopping.set()
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(socket.recv(), 30)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
