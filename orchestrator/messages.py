@@ -6,6 +6,8 @@ result are the engine's own, and carry a version so that old and new programs ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
@@ -224,6 +226,33 @@ class StepEvent(ProcessEvent):
     step: str
     position: int
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that could not be used.
+
+    Args:
+        letter_id: given by the program that has dead-lettered it; ``None`` when the broker has.
+        died_at: ``None`` when nobody knows.
+        queue: in which it was; ``exchange`` and ``routing_key`` are those to which it was published.
+        properties: what the sender has set, headers included, as JSON; never the token of a callback.
+        packed_headers: the headers as AMQP has them, for a replay.
+        token_hash: the SHA-256 of a callback's token.
+        digest: of all this; by it a letter that is delivered twice is recognised.
+    """
+
+    letter_id: UUID | None
+    reason: str
+    died_at: datetime | None
+    queue: str
+    exchange: str
+    routing_key: str
+    properties: Mapping[str, Any]
+    packed_headers: bytes | None
+    body: bytes
+    token_hash: bytes | None
+    digest: bytes
 
 
 M = TypeVar("M", bound=Message)

@@ -31,8 +31,9 @@ from orchestrator.broker.connection import (
     restore,
     supervise,
 )
+from orchestrator.broker.dead_letters import dead_letter
 from orchestrator.broker.incoming import Delivery, read_delivery
-from orchestrator.broker.outgoing import dead_letter
+from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.errors import MessageError, PublishError, RefusedError
@@ -73,6 +74,7 @@ class Deliveries:
         handlers: queue name → handler.
         prefetch: how many messages of each queue may be in progress at once.
         max_bytes: larger messages are dead-lettered unread.
+        few: queue name → how many of its messages may be in progress at once, of any size.
         refuse: queue name → function that first informs the sender of such a message.
         is_transient: whether an error means that a server is down and the message must be kept.
         publisher: publishes dead letters.
@@ -89,6 +91,7 @@ class Deliveries:
         is_transient: Callable[[BaseException], bool],
         publisher: Publisher,
         refuse: Mapping[str, Refuse] | None = None,
+        few: Mapping[str, int] | None = None,
     ) -> None:
         self._address = address
         self._topology = topology
@@ -98,6 +101,7 @@ class Deliveries:
         self._is_transient = is_transient
         self._publisher = publisher
         self._refuse = dict(refuse or {})
+        self._few = dict(few or {})
         self._stopping = asyncio.Event()
         self._finished = asyncio.Event()
         self._grace = 0.0
@@ -127,11 +131,12 @@ class Deliveries:
             await restore(connection, self._topology)
             async with asyncio.timeout(DECLARE_TIMEOUT):
                 channel = await raw_channel(await connection.channel(publisher_confirms=False))
-                await channel.basic_qos(prefetch_count=self._prefetch)
             cancelled = asyncio.Event()
             channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
             tags = []
             for queue in self._handlers:
+                # It counts for the consumers that are made after it.
+                await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
                 answer = await channel.basic_consume(queue, self._receiver(queue, channel), timeout=DECLARE_TIMEOUT)
                 tags.append(answer.consumer_tag or "")
             self.consuming.set()
@@ -183,13 +188,16 @@ class Deliveries:
                     if depth is None or (depth.ready and depth.consumers == 0):
                         logger.warning("the broker has lost our subscription", queue=queue)
                         return
-                    idle = self._received[queue] == before[queue] and self._in_progress[queue] < self._prefetch
+                    idle = self._received[queue] == before[queue] and self._in_progress[queue] < self._count_of(queue)
                     if depth.ready and idle:
                         logger.warning(
                             "the broker delivers nothing although messages are ready", queue=queue, ready=depth.ready
                         )
                         return
                 before = self._received.copy()
+
+    def _count_of(self, queue: str) -> int:
+        return self._few.get(queue, self._prefetch)
 
     def _receiver(self, queue: str, channel: Channel) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
         async def receive(message: DeliveredMessage) -> None:
@@ -216,7 +224,8 @@ class Deliveries:
                     await self._patiently(channel, self._take, delivery)
             except MessageError as error:
                 reason = str(error) if delivery.unreadable is None else f"{error} ({delivery.unreadable})"
-                await self._patiently(channel, lambda d: self._dead_letter(d, reason), delivery)
+                letter = dead_letter(delivery, reason)
+                await self._patiently(channel, lambda d: self._dead_letter(d, letter, reason), delivery)
             await channel.basic_ack(message.delivery_tag, wait=False)
         except RequeueError:
             return
@@ -236,7 +245,7 @@ class Deliveries:
             await channel.basic_nack(delivery_tag, requeue=True, wait=False)
 
     async def _take(self, delivery: Delivery) -> None:
-        if len(delivery.body) <= self._max_bytes:
+        if len(delivery.body) <= self._max_bytes or delivery.queue in self._few:
             await self._handlers[delivery.queue](delivery)
             return
         error = MessageError(
@@ -267,12 +276,12 @@ class Deliveries:
             else:
                 return
 
-    async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
+    async def _dead_letter(self, delivery: Delivery, letter: Outgoing, reason: str) -> None:
         logger.warning(
             "dead letter", queue=delivery.queue, reason=reason, message_id=delivery.message_id, **delivery.trace
         )
         try:
-            await self._publisher.publish(dead_letter(delivery, reason))
+            await self._publisher.publish(letter)
         except RefusedError as error:
             # Whoever has limited the queue wants to lose letters rather than to stop. This line is what is left of it.
             logger.error("dead letter lost", queue=delivery.queue, reason=reason, error=str(error), **delivery.trace)  # noqa: TRY400

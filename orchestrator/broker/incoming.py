@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
@@ -29,6 +29,8 @@ class Delivery:
     Args:
         unreadable: describes the properties that could not be read; these are ``None``.
         trace: the headers ``workflow`` and ``step``, as far as the sender has set them.
+        exchange: to which it was published.
+        properties: all that its sender has set, by the client library's names; headers are under ``headers``.
     """
 
     queue: str
@@ -41,6 +43,8 @@ class Delivery:
     redelivered: bool
     unreadable: str | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
+    exchange: str = ""
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_delivery(queue: str, message: DeliveredMessage) -> Delivery:
@@ -60,6 +64,8 @@ def read_delivery(queue: str, message: DeliveredMessage) -> Delivery:
         trace={
             name: value[:MAX_HEADER] for name in ("workflow", "step") if isinstance(value := headers.get(name), str)
         },
+        exchange=message.exchange or "",
+        properties={name: value for name in properties.flags if (value := getattr(properties, name)) not in (None, "")},
     )
 
 

@@ -1,12 +1,12 @@
-"""Build every message that the engine publishes."""
+"""Build the messages that the engine publishes; dead letters are built by :mod:`orchestrator.broker.dead_letters`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
-from orchestrator.broker.incoming import MAX_HEADER, Delivery
 from orchestrator.broker.topology import RESULT_KEY, Exchanges
 from orchestrator.messages import (
     Advanced,
@@ -19,7 +19,6 @@ from orchestrator.messages import (
     StepEvent,
     encode,
 )
-from orchestrator.text import sanitise
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,7 @@ class Outgoing:
     Args:
         exchange: one of ours, or ``""`` for a reply straight into the sender's queue.
         mandatory: whether it is an error that no queue takes the message. False for events, which need no subscriber.
+        properties: further properties, by the client library's names; those of another sender's message that is passed on.
     """
 
     exchange: str
@@ -36,8 +36,9 @@ class Outgoing:
     type: str
     body: bytes
     correlation_id: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
     mandatory: bool = True
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 def step_command(message: Advanced, following: NextStep, announced: int) -> Outgoing:
@@ -82,24 +83,6 @@ def event(routing_key: str, message: ProcessEvent) -> Outgoing:
 def reply(reply_to: str, correlation_id: str | None, kind: MessageType, answer: Message) -> Outgoing:
     """Build the answer to a command, for the queue that its sender has named."""
     return Outgoing("", reply_to, kind.value, encode(answer), correlation_id)
-
-
-def dead_letter(delivery: Delivery, reason: str) -> Outgoing:
-    """Build the dead letter for a delivery that cannot be processed; its header ``x-reason`` says why."""
-    return Outgoing(
-        Exchanges.DEAD,
-        "",
-        delivery.type or "",
-        delivery.body,
-        # A callback's correlation id is its token, which operators who read the dead-letter queue must not see.
-        None if delivery.queue == Exchanges.CALLBACKS else delivery.correlation_id,
-        {
-            "x-reason": sanitise(reason)[:MAX_HEADER],
-            "x-queue": delivery.queue,
-            "x-routing-key": delivery.routing_key,
-            **delivery.trace,
-        },
-    )
 
 
 def _of_process(

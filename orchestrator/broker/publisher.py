@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import structlog
 from aio_pika.abc import AbstractConnection
@@ -52,6 +54,7 @@ class Publisher:
         self._stopping = asyncio.Event()
         self._silent = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
+        self._same_id: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def is_ready(self) -> bool:
@@ -143,23 +146,33 @@ class Publisher:
             ) from error
 
     async def _send(self, message: Outgoing) -> None:
+        given = message.properties.get("message_id")
+        if given is None:
+            await self._send_as(message, uuid4().hex)
+        else:
+            # The client library confuses two messages in flight with one id: it takes a returned one for confirmed.
+            async with self._same_id.setdefault(given, asyncio.Lock()):
+                await self._send_as(message, given)
+
+    async def _send_as(self, message: Outgoing, message_id: str) -> None:
         channel = self._channel
         if channel is None:
             raise ConnectionError("not connected")
+        properties: dict[str, Any] = {
+            "content_type": "application/json",
+            **message.properties,
+            "delivery_mode": PERSISTENT,
+            "message_type": message.type,
+            "message_id": message_id,
+            "correlation_id": message.correlation_id,
+            "headers": dict(message.headers),
+        }
         result = await channel.basic_publish(
             message.body,
             exchange=message.exchange,
             routing_key=message.routing_key,
             mandatory=message.mandatory,
-            properties=spec.Basic.Properties(
-                content_type="application/json",
-                delivery_mode=PERSISTENT,
-                message_type=message.type,
-                # Fresh each time: the client library confuses two messages in flight with one id.
-                message_id=uuid4().hex,
-                correlation_id=message.correlation_id,
-                headers=dict(message.headers),
-            ),
+            properties=spec.Basic.Properties(**properties),
             # The confirm is enough; waiting for the socket as well would publish one message after the other.
             wait=False,
             timeout=self._timeout,

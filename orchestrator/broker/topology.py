@@ -82,7 +82,7 @@ class Queue:
                     "x-overflow": "reject-publish",
                 }
         elif self.name == Queues.DEAD and queue_type == "quorum":
-            # RabbitMQ 4 would drop a message that operators have inspected and requeued twenty times.
+            # RabbitMQ 4 would drop a letter that has come back twenty times because PostgreSQL was away or had no room.
             arguments["x-delivery-limit"] = UNLIMITED
         return arguments
 
@@ -112,7 +112,7 @@ FIXED_QUEUES = (
         "coordinator",
         precious=True,
     ),
-    Queue(Queues.DEAD.value, Exchanges.DEAD, ("",), "operators"),
+    Queue(Queues.DEAD.value, Exchanges.DEAD, ("",), "coordinator"),
 )
 
 

@@ -178,6 +178,20 @@ GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {
             },
         ),
     ),
+    "dead-letters": (
+        "Messages that could not be used: why, what they say, and how they are sent again.",
+        Section(
+            "dead_letters",
+            {
+                "list": "List messages that could not be used, the newest first.",
+                "show": "Show a message that could not be used: why, what its sender has set, and its body.",
+                "replay": (
+                    "Send messages again to where they were sent, with the same message id, once their cause is fixed."
+                ),
+                "discard": "Close messages that are not to be sent again. They are deleted after 30 days.",
+            },
+        ),
+    ),
     "topology": (
         "Exchanges and queues in RabbitMQ.",
         Section(

@@ -10,6 +10,8 @@ from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.topology import Queues
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.backlog import Backlog
+from orchestrator.coordinator.dead_letters import PREFETCH as FEW_LETTERS
+from orchestrator.coordinator.dead_letters import LetterKeeper
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.reconciler import Reconciler
@@ -57,12 +59,14 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
                 Queues.RESULTS.value: handlers.take_result,
                 Queues.COMMANDS.value: handlers.take_command,
                 Queues.CALLBACKS.value: handlers.take_callback,
+                Queues.DEAD.value: LetterKeeper(database).take,
             },
             prefetch=PREFETCH,
             max_bytes=settings.max_message_bytes,
             is_transient=is_connection_error,
             publisher=publisher,
             refuse={Queues.COMMANDS.value: handlers.refuse},
+            few={Queues.DEAD.value: FEW_LETTERS},
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())

@@ -93,9 +93,12 @@ class CallbackProgress:
     created_at: datetime
 
 
-def hash_token(token: str) -> bytes:
-    """Return what the database keeps of a callback token. A 256-bit random token needs no salt and no slow hash."""
-    return sha256(token.encode()).digest()
+def hash_token(token: str | bytes) -> bytes:
+    """Return what the database keeps of a callback token; bytes are that already.
+
+    A 256-bit random token needs no salt and no slow hash.
+    """
+    return token if isinstance(token, bytes) else sha256(token.encode()).digest()
 
 
 async def change_callback(connection: Driver, process_id: UUID, change: CallbackChange) -> None:
@@ -119,13 +122,13 @@ async def read_token(connection: Driver, process_id: UUID) -> str | None:
     return token
 
 
-async def find_process_by_token(session: AsyncSession, token: str) -> UUID | None:
+async def find_process_by_token(session: AsyncSession, token: str | bytes) -> UUID | None:
     """Return the process that a token belongs to, without locking anything; ``None`` for an unknown token."""
     process_id: UUID | None = await session.scalar(_PROCESS, {"token_hash": hash_token(token)})
     return process_id
 
 
-async def lock_by_token(session: AsyncSession, token: str) -> StoredCallback | None:
+async def lock_by_token(session: AsyncSession, token: str | bytes) -> StoredCallback | None:
     """Lock and return a callback, whatever its status; ``None`` for an unknown token."""
     return _callback((await session.execute(_LOCK_BY_TOKEN, {"token_hash": hash_token(token)})).one_or_none())
 

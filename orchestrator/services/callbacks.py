@@ -62,11 +62,18 @@ _REFUSALS = {
 
 
 async def receive(
-    session: AsyncSession, token: str, outcome: str, body: bytes, limits: Limits, *, process_id: UUID | None = None
+    session: AsyncSession,
+    token: str | bytes,
+    outcome: str,
+    body: bytes,
+    limits: Limits,
+    *,
+    process_id: UUID | None = None,
 ) -> Advanced | None:
     """Accept an external system's answer. One that is nested too deeply for the state fails its step.
 
     Args:
+        token: or its SHA-256, which is all that a dead letter keeps of it.
         process_id: the process that the sender names; with the token of another one the callback is unknown.
 
     Returns:
@@ -97,7 +104,9 @@ async def receive(
         return None
 
 
-async def report_progress(session: AsyncSession, token: str, body: bytes, *, process_id: UUID | None = None) -> None:
+async def report_progress(
+    session: AsyncSession, token: str | bytes, body: bytes, *, process_id: UUID | None = None
+) -> None:
     """Store the newest progress report of an external job, for operators to see.
 
     Args:
@@ -200,7 +209,7 @@ def _failure(payload: JSON) -> Failure:
     return Failure("CallbackFailedError", message, details=payload)
 
 
-async def _lock(session: AsyncSession, token: str, named: UUID | None) -> tuple[StoredCallback, Process]:
+async def _lock(session: AsyncSession, token: str | bytes, named: UUID | None) -> tuple[StoredCallback, Process]:
     """Lock the process that a token belongs to, then the callback: all transactions lock in this order."""
     process_id = await callbacks.find_process_by_token(session, token)
     if process_id is None or named not in {None, process_id}:

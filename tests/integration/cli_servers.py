@@ -147,9 +147,7 @@ class Cli:
 
     def is_reading(self) -> bool:
         status = self.json("status")
-        return bool(status["queues"]) and all(
-            q["consumers"] for q in status["queues"] if q["name"] != "orchestrator.dead"
-        )
+        return bool(status["queues"]) and all(queue["consumers"] for queue in status["queues"])
 
 
 def project(folder: Path, database_url: str, amqp_url: str) -> Cli:

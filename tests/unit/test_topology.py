@@ -46,7 +46,7 @@ def test_the_queues_and_their_bindings_are_pinned() -> None:
             ("callback.completed", "callback.failed", "callback.progress"),
             "coordinator",
         ),
-        ("orchestrator.dead", "orchestrator.dead", ("",), "operators"),
+        ("orchestrator.dead", "orchestrator.dead", ("",), "coordinator"),
         ("orchestrator.steps.default", "orchestrator.steps", ("default",), "consumers"),
         ("orchestrator.steps.tasks", "orchestrator.steps", ("tasks",), "consumers"),
     ]
@@ -100,7 +100,7 @@ def test_what_can_be_made_again_from_the_database_needs_no_dead_letters(queue_ty
             assert queue.arguments(queue_type) == {"x-queue-type": queue_type}
 
 
-def test_a_dead_letter_may_be_looked_at_as_often_as_operators_like() -> None:
+def test_a_dead_letter_may_come_back_as_often_as_it_cannot_be_stored() -> None:
     """RabbitMQ 4 drops a message that has come back twenty times, unless the queue says otherwise."""
     dead = next(queue for queue in Topology().queues if queue.name == "orchestrator.dead")
     assert dead.arguments("quorum") == {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}

@@ -272,3 +272,41 @@ class SettingsChangeRow(Base):
     author: Mapped[str]
     reason: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DeadLetterRow(Base):
+    """A message that could not be used, moved here from the queue of dead letters. Closed by a replay or discarded.
+
+    Columns that need an explanation:
+        digest: by it a letter that the broker delivers twice is kept once.
+        properties: what the sender has set, headers included; ``packed_headers`` has these as AMQP does, for a replay.
+        token_hash: the SHA-256 of a callback's token, instead of the token.
+        process_id: of a process that may not exist: it is what the message says.
+        outcome: ``replayed`` or ``discarded``; ``NULL`` while it is open.
+    """
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (
+        CheckConstraint("(outcome IS NULL) = (closed_at IS NULL)", name="closed"),
+        Index("ix_dead_letters_open", text("died_at DESC"), "letter_id", postgresql_where=text("closed_at IS NULL")),
+        Index("ix_dead_letters_closed_at", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
+        Index("ix_dead_letters_digest", "digest"),
+    )
+
+    letter_id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    died_at: Mapped[datetime]
+    reason: Mapped[str]
+    queue: Mapped[str]
+    exchange: Mapped[str]
+    routing_key: Mapped[str]
+    process_id: Mapped[UUID | None]
+    workflow: Mapped[str | None]
+    step: Mapped[str | None]
+    token_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    properties: Mapped[dict[str, Any]]
+    packed_headers: Mapped[bytes | None] = mapped_column(LargeBinary)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    outcome: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
+    closed_by: Mapped[str | None]
