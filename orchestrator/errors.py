@@ -10,6 +10,8 @@
     │ ├ NotFoundError
     │ ├ InvalidInputError
     │ │ └ FormIncompleteError        carries the next page's JSON schema
+    │ ├ InvalidQueryError            carries the names that a list knows
+    │ ├ QueryTimeoutError
     │ ├ ForbiddenError
     │ └ ConflictError
     │   ├ IllegalTransitionError
@@ -127,6 +129,27 @@ class FormIncompleteError(InvalidInputError):
     def reasons(self) -> list[dict[str, JSON]]:
         """The key, with the sequence when there is a process."""
         return [{"key": self.key} if self.sequence is None else {"key": self.key, "sequence": self.sequence}]
+
+
+class InvalidQueryError(RequestError):
+    """A list cannot be sorted, filtered or searched like that; ``allowed`` are the names or values that it knows."""
+
+    key = "query.invalid"
+
+    def __init__(self, message: str, allowed: Sequence[str] = ()) -> None:
+        super().__init__(f"{message}; allowed: {', '.join(allowed)}" if allowed else message)
+        self.allowed = list(allowed)
+
+    @property
+    def reasons(self) -> list[dict[str, JSON]]:
+        """The key with what is allowed."""
+        return [{"key": self.key, "allowed": list[JSON](self.allowed)}]
+
+
+class QueryTimeoutError(RequestError):
+    """The database took too long to answer a question."""
+
+    key = "query.timeout"
 
 
 class ForbiddenError(RequestError):

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     Float,
     ForeignKey,
     Identity,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from orchestrator.db.tables.base import Base
@@ -75,19 +76,35 @@ class ProcessRow(Base):
             queue, because a consumer has dropped it.
         announced: up to which log entry the broker has confirmed the events, without a gap.
         plan: the fingerprint of the plan that decides what is next; ``NULL`` when an older engine has stored the row.
+        rested_at: ``updated_at`` of processes at rest, ``NULL`` while they run: lists sort by it.
+        words: what the row itself can be found by; see :mod:`orchestrator.db.lists.process_search`.
         request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
         note: what an operator wants others to know about the process; ``noted_by`` and ``noted_at`` are about that text.
     """
 
     __tablename__ = "processes"
     __table_args__ = (
-        # A step rewrites its process's row twice. As long as no indexed column changes – these three indexes do not, while a
-        # process is running and its events are confirmed – PostgreSQL keeps the versions on one page and touches no index (a
-        # "heap-only tuple").
+        # A step rewrites its process's row twice. As long as no indexed column changes – none of these does, while a process is
+        # running and its events are confirmed – PostgreSQL keeps the versions on one page and touches no index (a "heap-only
+        # tuple").
         Index("ix_processes_running", "process_id", postgresql_where=text("status = 'running'")),
         Index("ix_processes_wake_at", "wake_at", postgresql_where=text("wake_at IS NOT NULL")),
         Index("ix_processes_announce_at", "workflow", "announce_at", postgresql_where=text("announce_at IS NOT NULL")),
-        Index("ix_processes_started_at", text("started_at DESC"), "process_id"),
+        # Lists filter and sort in these, without the rows, which hold states.
+        Index(
+            "ix_processes_started_at",
+            text("started_at DESC"),
+            "process_id",
+            postgresql_include=["status", "is_task", "workflow_id", "started_by", "assignee"],
+        ),
+        Index("ix_processes_status", "status", "is_task", text("started_at DESC"), "process_id"),
+        Index(
+            "ix_processes_rested_at",
+            text("rested_at DESC"),
+            "process_id",
+            postgresql_where=text("rested_at IS NOT NULL"),
+        ),
+        Index("ix_processes_words", "words", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
         Index("ix_processes_workflow_id", "workflow_id"),
         CheckConstraint("position >= 0 AND attempt >= 0 AND sequence >= 0", name="counters"),
         # Each row is rewritten twice per step; room on its page keeps those versions together.
@@ -128,6 +145,19 @@ class ProcessRow(Base):
     noted_at: Mapped[datetime | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    rested_at: Mapped[datetime | None] = mapped_column(
+        # As PostgreSQL writes it: a comparison with the migrations would otherwise find a difference.
+        Computed(
+            "CASE WHEN status <> 'running'::text THEN updated_at ELSE NULL::timestamp with time zone END",
+            persisted=True,
+        )
+    )
+    words: Mapped[str | None] = mapped_column(
+        TSVECTOR(),
+        Computed(
+            "search_words(left(started_by, 1000) || ' '::text || left(COALESCE(note, ''::text), 4000))", persisted=True
+        ),
+    )
 
 
 class DeletedProcessRow(Base):

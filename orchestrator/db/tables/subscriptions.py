@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Identity, Index, func, text
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from orchestrator.db.tables.base import Base
@@ -18,6 +19,7 @@ class SubscriptionRow(Base):
     Columns that need an explanation:
         insync: whether no workflow is changing it: the lock. See ``locked_by``.
         locked_by: the process that has taken the lock; ``NULL`` when no process holds it.
+        words: what the row itself can be found by.
         version: raised by every change of what the subscription *is* – not by locking and unlocking it.
     """
 
@@ -34,6 +36,8 @@ class SubscriptionRow(Base):
             "subscription_id",
             postgresql_where=text("NOT insync"),
         ),
+        Index("ix_subscriptions_start_date", text("start_date DESC NULLS LAST"), "subscription_id"),
+        Index("ix_subscriptions_words", "words", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
         Index("ix_subscriptions_locked_by", "locked_by", postgresql_where=text("locked_by IS NOT NULL")),
         CheckConstraint(
             "status IN ('initial', 'active', 'migrating', 'disabled', 'terminated', 'provisioning')", name="status"
@@ -54,6 +58,15 @@ class SubscriptionRow(Base):
     version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    words: Mapped[str | None] = mapped_column(
+        TSVECTOR(),
+        Computed(
+            # As PostgreSQL writes it: a comparison with the migrations would otherwise find a difference.
+            "search_words(left(description, 4000) || ' '::text || left(customer_id, 1000) || ' '::text"
+            " || left(COALESCE(note, ''::text), 4000))",
+            persisted=True,
+        ),
+    )
 
 
 class SubscriptionInstanceRow(Base):

@@ -1,0 +1,1 @@
+"""Lists for people: pages of processes and subscriptions, sorted, filtered and searched, all in SQL."""
