@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import Connection
 
@@ -50,6 +51,16 @@ def test_a_workflow_runs_to_its_end_step_by_step(cli: Cli, dev: object) -> None:
     shown = cli("start", "greet", "-i", '{"name": "Bo"}', "-i", '{"tone": "kind"}', "--user", "alice", "--wait").stdout
     assert re.search(r"Say hello  success .*greeting=\"hello Bo\"", shown)
     assert shown.rstrip().splitlines()[-1].endswith("completed  by alice")
+
+
+def test_dev_serves_the_api_as_well(cli: Cli, dev: object) -> None:
+    """On port 8000, or on a free one when that is taken."""
+    log = cli.folder / "dev.log"
+    cli.until(lambda: "API started" in log.read_text())
+    served = re.search(r"API started.*?(http://127\.0\.0\.1:[0-9]+)", log.read_text())
+    assert served is not None
+    answer = httpx.get(f"{served[1]}/api/health/ready")
+    assert answer.json()["status"] == "ready"
 
 
 def test_the_audit_trail_shows_who_did_what_with_which_result(cli: Cli, dev: object) -> None:

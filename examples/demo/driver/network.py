@@ -7,26 +7,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
+from .entrance import Entrance
 from .patience import DemoError
 from .screen import STYLES
 from .stage import Stage
 
 RESTING = {"completed", "suspended", "failed", "inconsistent_data", "api_unavailable", "aborted"}
 """Where a process stays until a person does something."""
-
-_STANDING = """
-SELECT p.workflow, p.status, p.step, p.assignee,
-       (SELECT subscription_id FROM processes_subscriptions WHERE process_id = p.process_id LIMIT 1) AS subscription_id,
-       (SELECT failure ->> 'message' FROM process_steps l
-         WHERE l.process_id = p.process_id AND failure IS NOT NULL ORDER BY sequence DESC LIMIT 1) AS failure
-  FROM processes p WHERE process_id = $1
-"""
-_SUBSCRIPTION = (
-    "SELECT s.*, p.name AS product FROM subscriptions s JOIN products p USING (product_id) WHERE subscription_id = $1"
-)
-
 
 Order = tuple[str, str, str, dict[str, Any]]
 
@@ -42,6 +30,7 @@ class Network:
     """
 
     stage: Stage
+    entrance: Entrance
     products: dict[str, str] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
     subjects: dict[str, str] = field(default_factory=dict)
@@ -53,10 +42,6 @@ class Network:
     def expect(self, statement: str, holds: object, found: object = "") -> None:
         """Check in the middle of the story that a statement holds."""
         self.stage.screen.expect(statement, holds, found, indent=8)
-
-    def show(self, title: str, *arguments: str) -> None:
-        """Print what a command prints."""
-        self.stage.screen.plain(title, self.stage.command(*arguments).stdout)
 
     def see(self, event: dict[str, Any]) -> None:
         """Print an event of the engine: only what takes time, or went wrong."""
@@ -72,18 +57,18 @@ class Network:
     def learn_products(self, *workflows: str) -> None:
         """Ask as a user interface does: a start without any page is answered with the first page's JSON schema."""
         for workflow in workflows:
-            form = self.stage.ask_to_start(workflow).body["form"]
+            form = self.entrance.ask_to_start(workflow).form
             for definition in form["$defs"].values():
                 self.products |= {name: key for key, name in definition.get("options", {}).items()}
         self.stage.screen.say(f"the forms offer these products: {', '.join(sorted(self.products))}")
 
     def standing(self, process_id: str) -> dict[str, Any]:
         """Return how a process stands."""
-        return (self.stage.rows(_STANDING, UUID(process_id)))[0]
+        return self.entrance.standing(process_id)
 
     def subscription(self, name: str) -> dict[str, Any]:
-        """Return the row of a subscription."""
-        return (self.stage.rows(_SUBSCRIPTION, UUID(self.known[name])))[0]
+        """Return what a subscription is."""
+        return self.entrance.subscription(self.known[name])
 
     def rest(self, process_id: str, wanted: str = "completed") -> dict[str, Any]:
         """Wait until a process rests; return how it stands.
@@ -107,14 +92,12 @@ class Network:
         return found
 
     def start(self, name: str, workflow: str, *pages: dict[str, Any], by_hand: bool = False) -> str:
-        """Start a workflow by message or as a person would; return the process's id."""
-        if by_hand:
-            inputs = [word for page in pages for word in ("--input", json.dumps(page))]
-            body = self.stage.json("start", workflow, *inputs)
-        else:
-            body = self.stage.order(workflow, *pages)
-        self.subjects[body["process_id"]] = name
-        return str(body["process_id"])
+        """Start a workflow, which must not be refused; return the process's id."""
+        answer = self.entrance.ask_to_start(workflow, *pages, by_hand=by_hand)
+        if answer.process_id is None:
+            raise DemoError(f"{workflow} was refused: {answer.detail}")
+        self.subjects[answer.process_id] = name
+        return answer.process_id
 
     def create(self, *orders: Order, by_hand: bool = False) -> None:
         """Make subscriptions at the same time, and remember each under its name; installations are accepted on the way.
@@ -136,8 +119,7 @@ class Network:
 
     def give_input(self, process_id: str, page: dict[str, Any]) -> None:
         """Answer as a person of the NOC."""
-        page_text = json.dumps(page)
-        self.stage.command("resume", process_id, "--input", page_text, "--user", "noor", "--json")
+        self.entrance.give_input(process_id, page)
 
     def on(self, workflow: str, name: str, *pages: dict[str, Any], wanted: str = "completed", **more: Any) -> str:
         """Run a workflow on a subscription; return the process's id.
@@ -159,11 +141,11 @@ class Network:
         self, statement: str, workflow: str, *pages: dict[str, Any], key: str, naming: tuple[str, ...] = ()
     ) -> None:
         """Try what must be refused, with this reason and these words in it."""
-        answer = self.stage.ask_to_start(workflow, *pages)
-        self.stage.screen.say(f"{workflow} refused: {answer.body.get('error')}: {answer.body.get('detail')}", "yellow")
-        reasons = [json.dumps(one) for one in answer.body.get("reasons", []) if one.get("key") == key]
-        right = answer.type == "workflow.refused" and reasons and all(word in reasons[0] for word in naming)
-        self.expect(f"{statement}: {key}", right, f"{answer.type} {answer.body}, to be named: {naming}")
+        answer = self.entrance.ask_to_start(workflow, *pages)
+        self.stage.screen.say(f"{workflow} refused: {answer.detail}", "yellow")
+        reasons = [json.dumps(one) for one in answer.reasons if one.get("key") == key]
+        right = answer.process_id is None and reasons and all(word in reasons[0] for word in naming)
+        self.expect(f"{statement}: {key}", right, f"{answer}, to be named: {naming}")
 
     def configured(self, name: str) -> dict[str, Any]:
         """Return what the network controller has for a subscription."""

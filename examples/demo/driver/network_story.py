@@ -5,7 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
+from .entrance import MessagesAndCommands
 from .network import Network
+from .over_http import OverHttp
 from .patience import DemoError
 from .stage import NO_STEP_TWICE, Stage
 
@@ -31,8 +33,17 @@ _LINKS = "SELECT process_id::text FROM processes_subscriptions WHERE subscriptio
 
 
 def tell_of_network(stage: Stage) -> None:
-    """Tell the story, and check on the way."""
-    network = Network(stage)
+    """Tell the story by messages and on the command line, and check on the way."""
+    _tell(Network(stage, MessagesAndCommands(stage)))
+
+
+def tell_of_network_over_http(stage: Stage) -> None:
+    """Tell the same story by requests to the HTTP API alone."""
+    _tell(Network(stage, OverHttp(stage, stage.serve())))
+
+
+def _tell(network: Network) -> None:
+    stage = network.stage
     stage.see = network.see
     for part in (_create, _refuse, _change, _validate, _end, _check):
         part(network)
@@ -58,15 +69,15 @@ def _create(network: Network) -> None:
     attachments = [{"port": known[f"{name} edge"], "vlan": 100} for name in ("ams-1", "utr-1")]
     vpn = {"customer_id": "Bakery", "attachments": attachments}
     create(("link", "create_core_link", "Core link", link), ("vpn", "create_l2vpn", "L2VPN", vpn), by_hand=True)
-    listed = network.stage.json("subscriptions", "list")
+    listed = network.entrance.subscriptions()
     wrong = [one["description"] for one in listed if one["status"] != "active" or not one["insync"]]
     network.expect_none("all subscriptions are active and in sync", wrong)
     network.expect("each start has made one subscription", len(listed) == SUBSCRIPTIONS, listed)
     network.expect_none(
         "the network controller has configured each of them", set(known.values()) ^ network.all_configured()
     )
-    network.show("orchestrator subscriptions list", "subscriptions", "list")
-    network.show("orchestrator subscriptions show, of the L2VPN", "subscriptions", "show", known["vpn"])
+    network.entrance.show("list")
+    network.entrance.show("show", known["vpn"])
 
 
 def _refuse(network: Network) -> None:
@@ -95,8 +106,7 @@ def _refuse(network: Network) -> None:
     held = network.subscription("ams-1")
     right = str(held["locked_by"]) == holder and held["description"].endswith("that moves")
     network.expect("a workflow that the project lists runs all the same, and leaves the lock alone", right, held)
-    title = f"orchestrator subscriptions workflows {known['ams-1'][:8]}"
-    network.show(title, "subscriptions", "workflows", known["ams-1"])
+    network.entrance.show("workflows", known["ams-1"])
     network.stage.screen.console.print()
 
     network.give_input(holder, {"approved_by": "Noor"})
@@ -115,10 +125,10 @@ def _start_two_at_once(network: Network) -> str:
     ams = {"subscription_id": network.known["ams-1"]}
     pages = [{"management_address": f"2001:db8::a{number}"} for number in (1, 2)]
     with ThreadPoolExecutor() as pool:
-        answers = list(pool.map(lambda page: stage.ask_to_start("modify_node", ams, page), pages))
-    refused = [one.body for one in answers if one.type != "workflow.started"]
+        answers = list(pool.map(lambda page: network.entrance.ask_to_start("modify_node", ams, page), pages))
+    refused = [one.detail for one in answers if one.process_id is None]
     found: dict[str, list[str]] = {"suspended": [], "failed": []}
-    for process_id in [str(one.body["process_id"]) for one in answers if one.type == "workflow.started"]:
+    for process_id in [one.process_id for one in answers if one.process_id is not None]:
 
         def decided(process_id: str = process_id) -> str | None:
             status = (network.standing(process_id))["status"]
@@ -135,9 +145,9 @@ def _start_two_at_once(network: Network) -> str:
         stage.screen.say(f"modify_node {process_id[:8]} stopped at '{step}': {failure}", "yellow")
         right = step == "Lock subscription" and holder in failure
         network.expect("the other one does not get the lock, and its error names who has it", right, standing)
-        stage.command("abort", process_id, "--reason", "the other one does it", "--json")
-    for body in refused:
-        stage.screen.say(f"modify_node refused: {body.get('error')}: {body.get('detail')}", "yellow")
+        network.entrance.abort(process_id, "the other one does it")
+    for detail in refused:
+        stage.screen.say(f"modify_node refused: {detail}", "yellow")
     return holder
 
 
@@ -167,7 +177,7 @@ def _validate(network: Network) -> None:
     network.on("reconcile_service", "utr-1 edge")
     found = network.configured("utr-1 edge")
     network.expect("reconciling has put it right", found["enabled"], found)
-    network.stage.command("retry", validation, "--user", "noor", "--json")
+    network.entrance.retry(validation)
     network.rest(validation)
     port = network.subscription("utr-1 edge")
     network.expect(
@@ -191,8 +201,7 @@ def _end(network: Network) -> None:
     network.all_on(*(("terminate_port", port) for port in ports))
     network.all_on(("terminate_node", "ams-1"), ("terminate_node", "utr-1"))
     network.expect_none("the network controller has nothing left", network.all_configured())
-    title = "orchestrator subscriptions history, of the port that has changed its speed"
-    network.show(title, "subscriptions", "history", network.known["ams-1 edge"])
+    network.entrance.show("history", network.known["ams-1 edge"])
 
 
 def _check(network: Network) -> None:
@@ -206,7 +215,7 @@ def _check(network: Network) -> None:
     stage.expect_facts(_FACTS, indent=8)
     again = any(one["tried_again"] for one in processes)
     expect("a busy controller was asked again, by the engine itself", again, "nothing was tried again")
-    listed = stage.json("subscriptions", "list")
+    listed = network.entrance.subscriptions()
     left = [
         one["description"]
         for one in listed
@@ -214,7 +223,7 @@ def _check(network: Network) -> None:
     ]
     expect_none("every subscription is terminated, with an end date, and in sync; none is deleted", left)
     port = network.known["ams-1 edge"]
-    history = stage.json("subscriptions", "history", port)["processes"]
+    history = network.entrance.history(port)
     linked = set(stage.values(_LINKS, UUID(port)))
     expect_none(
         "the history has every process that has touched the port", linked ^ {one["process_id"] for one in history}

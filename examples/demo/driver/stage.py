@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.acceptance.client import Client, Received
 from tests.acceptance.installation import Installation
-from tests.acceptance.programs import OtherProgram, Program
+from tests.acceptance.programs import Api, OtherProgram, Program
 
 from .patience import DemoError, Found
 from .place import Place
@@ -83,7 +83,7 @@ class Stage(Installation):
         screen.say(f"database {place.name} migrated: {', '.join(self.json('db', 'upgrade')['heads'])}")
         self._worker.first_line()
         screen.say(f"the outside system (pid {self.outside.pid}) and the field worker (pid {self._worker.pid}) run")
-        own = dict(zip(self._variables, (self.outside.first_line(), place.amqp_url), strict=True))
+        own = self._own()
         coordinator = self.coordinator(**own)
         self.consumers = [self.consumer(**own) for _ in range(2)]
         for program in self.programs:
@@ -91,6 +91,15 @@ class Stage(Installation):
         pids = ", ".join(str(consumer.pid) for consumer in self.consumers)
         screen.say(f"coordinator (pid {coordinator.pid}) and two consumers (pids {pids}) run")
         self.client.listen()
+
+    def serve(self) -> Api:
+        """Start the API as well, and wait until it serves."""
+        program = self.api(**self._own())
+        self.screen.say(f"the API (pid {program.pid}) serves {program.url}")
+        return program
+
+    def _own(self) -> dict[str, str]:
+        return dict(zip(self._variables, (self.outside.first_line(), self.place.amqp_url), strict=True))
 
     def close(self) -> None:
         """Stop everything in an orderly way."""
