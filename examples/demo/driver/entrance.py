@@ -24,7 +24,7 @@ _SUBSCRIPTION = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a request to start a workflow: a process, or a refusal in words and with reasons."""
+    """What became of a request to start a workflow: a process, or a refusal with its text and reasons."""
 
     process_id: str | None
     detail: str = ""

@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 from .entrance import MessagesAndCommands
 from .network import Network
-from .over_http import OverHttp
 from .patience import DemoError
 from .stage import NO_STEP_TWICE, Stage
 
@@ -35,11 +34,6 @@ _LINKS = "SELECT process_id::text FROM processes_subscriptions WHERE subscriptio
 def tell_of_network(stage: Stage) -> None:
     """Tell the story by messages and on the command line, and check on the way."""
     _tell(Network(stage, MessagesAndCommands(stage)))
-
-
-def tell_of_network_over_http(stage: Stage) -> None:
-    """Tell the same story by requests to the HTTP API alone."""
-    _tell(Network(stage, OverHttp(stage, stage.serve())))
 
 
 def _tell(network: Network) -> None:
