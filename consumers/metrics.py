@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from orchestrator.engine.decision import Entry
 from orchestrator.engine.process import Process
-from orchestrator.errors import ConfigurationError
 from orchestrator.types import StepStatus
 
 
@@ -58,25 +56,3 @@ class Metrics:
             self._warnings.labels(workflow, step).inc()
         if blocked:
             self._blocked.labels(workflow, step).inc()
-
-    @contextmanager
-    def served(self, address: str | None) -> Iterator[None]:
-        """Serve ``GET /metrics`` at ``host:port`` in the body; without an address do nothing.
-
-        Raises:
-            ConfigurationError: the address cannot be bound.
-        """
-        if address is None:
-            yield
-            return
-        host, _, port = address.rpartition(":")
-        try:
-            server, thread = start_http_server(int(port), host, self.registry)
-        except OSError as error:
-            raise ConfigurationError(f"ORCHESTRATOR_METRICS_ADDRESS: cannot listen at {address}: {error}") from error
-        try:
-            yield
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()

@@ -24,6 +24,7 @@ from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.revisions import known_at_start
 from orchestrator.db.session import is_connection_error
 from orchestrator.db.step_session import install_guards
+from orchestrator.metrics import serve_metrics
 from orchestrator.registry import find_abilities
 from orchestrator.runtime import open_servers
 from orchestrator.services.plans import ProgramPlans
@@ -80,7 +81,7 @@ async def run_consumer(
         await heartbeat.register()
         await make_waiting_due(database.pool, abilities.knows)
         metrics = Metrics()
-        stack.enter_context(metrics.served(settings.metrics_address))
+        stack.enter_context(serve_metrics(metrics.registry, settings.metrics_address))
         completion = Completion(
             database,
             publisher,

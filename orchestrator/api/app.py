@@ -42,7 +42,7 @@ Start and follow workflows, give input, answer callbacks, look at subscriptions.
 
 def create_app(context: ApiContext) -> ASGIApp:
     """Return the API's application for these servers."""
-    return Edge(create_inner_app(context), context.settings.max_message_bytes)
+    return Edge(create_inner_app(context), context.settings.max_message_bytes, context.metrics)
 
 
 def create_inner_app(context: ApiContext) -> FastAPI:

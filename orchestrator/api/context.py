@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
 from orchestrator.api.live import Live
+from orchestrator.api.metrics import ApiMetrics
 from orchestrator.broker.outgoing import look
 from orchestrator.broker.publisher import Publisher
 from orchestrator.db.session import Database
@@ -37,6 +38,7 @@ class ApiContext:
     database: Database
     publisher: Publisher
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    metrics: ApiMetrics = field(default_factory=ApiMetrics)
     live: Live = field(init=False)
     _notifying: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 

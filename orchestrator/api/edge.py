@@ -16,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.api.metrics import ApiMetrics
 from orchestrator.api.problems import ProblemResponse, answer_defect, route_of
 
 logger = structlog.get_logger(__name__)
@@ -45,11 +46,13 @@ class Edge:
 
     Args:
         max_body_bytes: a larger body is refused before it is read to its end.
+        metrics: counts every request.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: ApiMetrics) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a WebSocket, or the start and end of the server."""
@@ -58,12 +61,12 @@ class Edge:
             return
         request_id = uuid4().hex
         began = time.perf_counter()
-        status = 0
+        status, answered = 0, began
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = int(message["status"]), time.perf_counter()
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
                 for name, value in SECURITY_HEADERS.items():
@@ -78,13 +81,11 @@ class Edge:
                 if not status:
                     await _answer(scope, error)(scope, receive, send_with_headers)
             finally:
-                logger.debug(
-                    "request",
-                    method=scope["method"],
-                    route=route_of(scope),
-                    status=status,
-                    seconds=round(time.perf_counter() - began, 4),
-                )
+                ended = time.perf_counter()
+                method, route = scope["method"], route_of(scope)
+                # A stream is answered when it begins; it may last for days.
+                self._metrics.count(method, route, status, (answered if status else ended) - began)
+                logger.debug("request", method=method, route=route, status=status, seconds=round(ended - began, 4))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _content_length(scope) > self._max_body_bytes:

@@ -13,8 +13,10 @@ from starlette.types import ASGIApp
 
 from orchestrator.api.app import create_app
 from orchestrator.api.context import ApiContext
+from orchestrator.api.metrics import ApiMetrics
 from orchestrator.broker.doorbell import Doorbell
 from orchestrator.errors import ConfigurationError
+from orchestrator.metrics import serve_metrics
 from orchestrator.runtime import open_servers, program_name
 from orchestrator.settings import Settings
 from orchestrator.workflows.shipped import load_workflows
@@ -38,9 +40,16 @@ async def run_api(settings: Settings, stopping: asyncio.Event, listener: socket.
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
     load_workflows(settings.workflows)
+    metrics = ApiMetrics()
+    with serve_metrics(metrics.registry, settings.metrics_address):
+        await _serve(settings, stopping, listener, metrics)
+
+
+async def _serve(settings: Settings, stopping: asyncio.Event, listener: socket.socket, metrics: ApiMetrics) -> None:
     # The broker may be away: reading works without it, and what is started then is published by the reconciler.
     async with open_servers(settings, "api", require_broker=False) as servers:
-        context = ApiContext(settings, servers.database, servers.publisher, stopping)
+        context = ApiContext(settings, servers.database, servers.publisher, stopping, metrics)
+        metrics.observe_streams(lambda: context.live.readers)
         server = Server(create_app(context), settings.drain_grace)
         bell = Doorbell(servers.address, servers.topology, f"api.{program_name()}")
         async with asyncio.TaskGroup() as tasks:

@@ -14,6 +14,7 @@ import structlog
 from orchestrator.api.program import run_api
 from orchestrator.errors import ServerUnavailableError
 from orchestrator.log import configure_logging
+from orchestrator.metrics import address_of_worker
 from orchestrator.runtime import leave, run_program
 from orchestrator.settings import Settings
 
@@ -36,11 +37,14 @@ async def run_workers(settings: Settings, stopping: asyncio.Event, listener: soc
     failures = 0
     loop = asyncio.get_running_loop()
 
-    async def keep_one() -> None:
+    async def keep_one(number: int) -> None:
         nonlocal failures
+        # What each counts is its own: Prometheus asks them one by one.
+        address = address_of_worker(settings.metrics_address, number)
+        own = settings.model_copy(update={"metrics_address": address})
         while not stopping.is_set():
             began = loop.time()
-            worker = start(target=_work, args=(settings, listener), daemon=False)
+            worker = start(target=_work, args=(own, listener), daemon=False)
             worker.start()
             logger.info("API worker started", pid=worker.pid)
             await _wait(worker, stopping)
@@ -52,8 +56,8 @@ async def run_workers(settings: Settings, stopping: asyncio.Event, listener: soc
                 raise ServerUnavailableError("workers of the API end by themselves, see their log lines above")
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(count):
-            tasks.create_task(keep_one())
+        for number in range(count):
+            tasks.create_task(keep_one(number))
 
 
 async def _wait(worker: BaseProcess, stopping: asyncio.Event) -> None:

@@ -9,9 +9,11 @@ from uuid import uuid4
 import pytest
 
 from consumers.metrics import Metrics
+from orchestrator.api.metrics import ApiMetrics
 from orchestrator.engine.decision import Entry, EntryKind
 from orchestrator.engine.process import Process
 from orchestrator.errors import ConfigurationError
+from orchestrator.metrics import address_of_worker, serve_metrics
 from orchestrator.types import ProcessStatus, StepStatus
 
 
@@ -21,6 +23,19 @@ def process() -> Process:
 
 def entry(status: StepStatus, note: str | None = None) -> Entry:
     return Entry(2, EntryKind.STEP, "Reserve", status, 1, "ann", position=0, note=note, ran=True)
+
+
+def find_address() -> str:
+    """Return an address at which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def read(address: str) -> str:
+    """Return what Prometheus would read."""
+    with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+        return str(answer.read().decode())
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -60,18 +75,16 @@ def test_two_consumers_in_one_program_count_apart() -> None:
 
 
 def test_the_numbers_can_be_fetched_and_the_port_is_free_afterwards() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = find_address()
     metrics = Metrics()
     metrics.observe_running(lambda: 3)
     for _ in range(2):
-        with metrics.served(address), urllib.request.urlopen(f"http://{address}/metrics") as answer:
-            assert "orchestrator_steps_running 3.0" in answer.read().decode()
+        with serve_metrics(metrics.registry, address):
+            assert "orchestrator_steps_running 3.0" in read(address)
 
 
 def test_without_an_address_nobody_listens() -> None:
-    with Metrics().served(None):
+    with serve_metrics(Metrics().registry, None):
         pass
 
 
@@ -81,7 +94,7 @@ def test_a_port_that_is_taken_is_said_in_one_line() -> None:
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         text = f"ORCHESTRATOR_METRICS_ADDRESS: cannot listen at {address}"
-        with pytest.raises(ConfigurationError, match=text), Metrics().served(address):
+        with pytest.raises(ConfigurationError, match=text), serve_metrics(Metrics().registry, address):
             pass
 
 
@@ -93,3 +106,36 @@ def test_an_attempt_that_blocked_the_event_loop_is_counted_as_that() -> None:
     labels = {"workflow": "create_node", "step": "Reserve"}
     assert value(metrics, "orchestrator_loop_blocked_total", **labels) == 1
     assert value(metrics, "orchestrator_state_warnings_total", **labels) is None
+
+
+def test_programs_in_one_process_share_an_address() -> None:
+    address = find_address()
+    first, second = Metrics(), ApiMetrics()
+    with serve_metrics(first.registry, address):
+        with serve_metrics(second.registry, address):
+            second.count("GET", "/api/processes", 200, 0.01)
+            both = read(address)
+        alone = read(address)
+    assert "orchestrator_steps_running" in both
+    assert 'orchestrator_http_requests_total{method="GET",route="/api/processes",status="2xx"} 1.0' in both
+    assert "orchestrator_http_requests_total" not in alone
+
+
+def test_each_worker_has_the_next_port() -> None:
+    assert [address_of_worker("0.0.0.0:9100", number) for number in range(3)] == [
+        "0.0.0.0:9100",
+        "0.0.0.0:9101",
+        "0.0.0.0:9102",
+    ]
+    assert address_of_worker(None, 1) is None
+    with pytest.raises(ConfigurationError, match="leaves no port for worker 2"):
+        address_of_worker("127.0.0.1:65535", 1)
+
+
+def test_random_methods_and_statuses_make_few_series() -> None:
+    """Pitfall 43: a scanner must not fill the memory of the program, nor that of Prometheus."""
+    metrics = ApiMetrics()
+    for number in range(10_000):
+        metrics.count(f"FOO{number}", "none", 200 + number % 400, 0.01)
+    assert len(list(metrics.registry.collect())) == 3
+    assert sum(len(one.samples) for one in metrics.registry.collect()) < 60
