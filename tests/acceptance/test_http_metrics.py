@@ -1,0 +1,82 @@
+"""What the workers of one API program count, as Prometheus reads it: each at an address of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+
+import httpx
+
+from tests.acceptance.conftest import MakeInstallation
+from tests.acceptance.waiting import until
+
+REQUESTS = 100
+_COUNTED = re.compile(
+    r'^orchestrator_http_requests_total\{method="GET",route="/health/live",status="2xx"\} (\S+)$', re.MULTILINE
+)
+
+
+def find_two_ports() -> int:
+    """Return a port that is free, and so is the next one."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+def read(port: int) -> str | None:
+    """Return what is counted at a port; ``None`` while nothing listens there."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+    except httpx.TransportError:
+        return None
+
+
+def count(port: int) -> float:
+    found = _COUNTED.search(read(port) or "")
+    return float(found[1]) if found else 0.0
+
+
+def test_each_worker_counts_at_an_address_of_its_own_and_a_dead_one_leaves_nothing(
+    installations: MakeInstallation,
+) -> None:
+    """Pitfall 43: no scrape shows now one worker, now another; the numbers of a worker that died are gone."""
+    engine = installations()
+    port = find_two_ports()
+    api = engine.api("--workers", "2", ORCHESTRATOR_METRICS_ADDRESS=f"127.0.0.1:{port}")
+    until(lambda: all(read(one) is not None for one in (port, port + 1)), "both workers serve what they count")
+    for _ in range(REQUESTS):
+        assert api.call("GET", "/health/live").status_code == 200
+    for _ in range(3):
+        assert count(port) + count(port + 1) == REQUESTS
+    assert httpx.get(f"{api.url}/metrics", timeout=60).status_code == 404
+    assert httpx.get(f"{api.url}/api/metrics", timeout=60).status_code == 404
+    assert "orchestrator_http_streams 0.0" in (read(port) or "")
+
+    busy = max((port, port + 1), key=count)
+    other, kept = 2 * port + 1 - busy, count(2 * port + 1 - busy)
+    workers = [int(one) for one in re.findall(r"API worker started .*?pid=(\d+)", api.output())]
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+        frozen = _is_silent(busy)
+        os.kill(pid, signal.SIGCONT)
+        if frozen:
+            os.kill(pid, signal.SIGKILL)
+            break
+    until(lambda: read(busy) is not None and count(busy) == 0, "the worker in its place counts from zero")
+    assert count(other) == kept
+
+
+def _is_silent(port: int) -> bool:
+    try:
+        httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=2)
+    except httpx.TimeoutException:
+        return True
+    return False
