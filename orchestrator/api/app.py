@@ -12,6 +12,7 @@ from orchestrator.api import problems
 from orchestrator.api.bodies import Router
 from orchestrator.api.context import ApiContext
 from orchestrator.api.edge import Edge
+from orchestrator.api.openapi import install_openapi
 from orchestrator.api.routes import (
     callbacks,
     environment,
@@ -63,4 +64,5 @@ def create_inner_app(context: ApiContext) -> FastAPI:
         router.include_router(one)
     app.include_router(router)
     problems.install(app)
+    install_openapi(app)
     return app

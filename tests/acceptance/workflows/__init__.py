@@ -14,7 +14,14 @@ _MODULES = {
     "retrying": ("tried_again", "tried_thrice", "tried_late", "never_by_itself"),
     "forms": ("two_pages", "asks", "asks_twice"),
     "composed": ("conditions", "environment", "grouped", "ports_a", "ports_b", "raising_condition"),
-    "callbacks": ("calls_out", "calls_out_late", "calls_out_conditionally", "leaks_its_token", "calls_out_and_dies"),
+    "callbacks": (
+        "calls_out",
+        "calls_out_late",
+        "calls_out_conditionally",
+        "leaks_its_token",
+        "calls_out_and_dies",
+        "asks_and_calls_out",
+    ),
     "hazards": ("goes_wrong", "too_slow", "dies", "grows", "asks_for_ever", "other_queue"),
     "lost": ("is_cut_off", "rests"),
     "blocking": (

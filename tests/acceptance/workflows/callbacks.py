@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.errors import ProcessFailureError
 from orchestrator.workflow import Block, StepList, callback_step, conditional, done, init, step, workflow
 from tests.acceptance.workflows.basic import name_form
+from tests.acceptance.workflows.forms import how_many
 from tests.acceptance.workflows.lab import effect, is_open, lab, note, wait_at
 
 
@@ -59,6 +60,11 @@ async def after(process_id: UUID) -> None:
 @workflow("Calls out")
 def calls_out() -> StepList:
     return init >> callback_step("Await the order", order, check) >> after >> done
+
+
+@workflow("Asks, then calls out", initial_input_form=name_form)
+def asks_and_calls_out() -> StepList:
+    return init >> how_many >> callback_step("Await the order", order, check) >> done
 
 
 @workflow("Calls out and waits two seconds at most")

@@ -1,0 +1,105 @@
+"""A client that a public generator makes of the OpenAPI document drives a whole story: start, input, callback, completed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.acceptance.installation import Installation
+from tests.acceptance.programs import Api
+from tests.acceptance.waiting import until
+
+NAME = "generated_client"
+GENERATOR = Path(sys.executable).with_name("openapi-python-client")
+
+
+class Generated:
+    """The generated package, with a client of one API program."""
+
+    def __init__(self, api: Api) -> None:
+        self.client = import_module(f"{NAME}.client").Client(base_url=api.url)
+
+    def call(self, operation: str, *arguments: Any, **named: Any) -> tuple[int, Any]:
+        """Call an operation by its name; return the status and the parsed answer."""
+        tag, _, name = operation.partition(".")
+        module: ModuleType = import_module(f"{NAME}.api.{tag}.{name}")
+        answer = module.sync_detailed(*arguments, client=self.client, **named)
+        return int(answer.status_code), answer.parsed
+
+    def model(self, kind: str, /, **values: Any) -> Any:
+        """Return an object of a generated class."""
+        return getattr(import_module(f"{NAME}.models"), kind).from_dict(values)
+
+
+@pytest.fixture
+def generated(engine: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Generated]:
+    api = engine.api()
+    document = tmp_path / "openapi.json"
+    document.write_bytes(api.call("GET", "/openapi.json").content)
+    (tmp_path / "config.yml").write_text("post_hooks: []\n")
+    subprocess.run(
+        [
+            GENERATOR,
+            "generate",
+            *("--path", document),
+            *("--config", tmp_path / "config.yml"),
+            *("--output-path", tmp_path / NAME),
+            *("--meta", "none"),
+            "--fail-on-warning",
+        ],
+        check=True,
+        timeout=120,
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = Generated(api)
+    yield made
+    made.client.get_httpx_client().close()
+    for name in [one for one in sys.modules if one.partition(".")[0] == NAME]:
+        del sys.modules[name]
+
+
+def test_a_generated_client_starts_a_workflow_gives_input_and_completes_a_callback(
+    engine: Installation, generated: Generated
+) -> None:
+    page = generated.model("StartProcessBodyItem", name="ams-1")
+    status, incomplete = generated.call("processes.start_process", "asks_and_calls_out", body=[])
+    assert status == 510
+    assert "name" in incomplete.form.to_dict()["properties"]
+    status, refused = generated.call("processes.start_process", "there_is_none", body=[page])
+    assert (status, refused.status) == (404, 404)
+
+    status, started = generated.call("processes.start_process", "asks_and_calls_out", body=[page])
+    assert status == 201
+    process_id: UUID = started.id
+
+    def stands_at(kind: str) -> None:
+        until(lambda: explain().kind.value == kind, f"the process is explained by {kind!r}")
+
+    def explain() -> Any:
+        status, found = generated.call("processes.explain_process", process_id)
+        assert status == 200
+        return found
+
+    stands_at("input")
+    amount = generated.model("ResumeProcessBodyType0Item", amount=3)
+    assert generated.call("processes.resume_process", process_id, body=[amount]) == (204, None)
+    token = engine.token(process_id)
+    engine.open_gate(f"order-{process_id}")
+    stands_at("callback")
+
+    progress = generated.model("ReportCallbackProgressBody", percent=60)
+    assert generated.call("callbacks.report_callback_progress", process_id, token, body=progress)[0] == 200
+    assert explain().summary.endswith("1 progress message")
+    answer = generated.model("CompleteCallbackBody", ok=True)
+    assert generated.call("callbacks.complete_callback", process_id, token, body=answer)[0] == 200
+    stands_at("final")
+    assert explain().summary.startswith("completed since ")
+    assert generated.call("processes.abort_process", process_id)[0] == 409
