@@ -15,12 +15,14 @@ from orchestrator.api.edge import Edge
 from orchestrator.api.openapi import install_openapi
 from orchestrator.api.routes import (
     callbacks,
+    engine,
     environment,
     events,
     events_socket,
     explanations,
     health,
     process_commands,
+    process_corrections,
 )
 
 PREFIX: Final = "/api"
@@ -29,6 +31,8 @@ ROUTERS: Final = (
     health.router,
     environment.router,
     explanations.router,
+    engine.router,
+    process_corrections.router,
     process_commands.router,
     callbacks.router,
     events.router,

@@ -126,6 +126,16 @@ GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {
             },
         ),
     ),
+    "bulk": (
+        "Act on many processes at once.",
+        Section(
+            "bulk_commands",
+            {
+                "retry": "Retry all failed and waiting processes that fit. One that has changed meanwhile is left alone.",
+                "abort": "Abort all unfinished processes that fit. One that has changed meanwhile is left alone.",
+            },
+        ),
+    ),
     "plans": (
         "The plans of workflows, by which programs of different versions know what comes next.",
         Section(

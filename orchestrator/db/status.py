@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from pydantic_core import from_json
@@ -95,7 +95,7 @@ class EngineStatus:
     reason: str | None = None
 
     @property
-    def word(self) -> str:
+    def word(self) -> Literal["RUNNING", "PAUSING", "PAUSED"]:
         """RUNNING, PAUSING while steps still run, or PAUSED."""
         if not self.paused:
             return "RUNNING"

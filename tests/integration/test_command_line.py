@@ -197,6 +197,24 @@ def test_a_note_is_shown_and_listed_and_only_a_finished_task_is_deleted(cli: Cli
     assert (refused["error"], "is no task" in refused["detail"]) == ("InvalidInputError", True)
 
 
+def test_many_processes_are_aborted_at_once_after_a_question(cli: Cli) -> None:
+    started = {cli.start("ask") for _ in range(2)}
+    other = cli.start("sleep")
+    cli("bulk", "abort", code=1)
+    assert "this would abort 2 of 2 processes: repeat it with --yes" in (
+        cli("bulk", "abort", "--workflow", "ask", "--since", "1h", code=1).stderr
+    )
+    assert "2 of 2 processes aborted" in (
+        cli("bulk", "abort", "--workflow", "ask", "--yes", "--reason", "ordered again", "--user", "ana").stdout
+    )
+    assert {one["process_id"] for one in cli.json("list", "--status", "aborted")} == started
+    entry = cli.json("show", started.pop())["log"][-1]
+    assert (entry["author"], entry["note"]) == ("ana", "ordered again")
+    assert cli.json("bulk", "retry", "--task", "--yes") == {"matched": 0, "done": 0, "refusals": [], "left": 0}
+    assert "is no time such as" in cli("bulk", "retry", "--since", "yesterday", code=2).stderr
+    assert cli.json("show", other)["status"] == "running"
+
+
 def test_processes_are_listed_newest_first_by_status_workflow_and_kind(cli: Cli) -> None:
     first, second = cli.start("ask"), cli.start("sleep")
     cli("abort", first)
