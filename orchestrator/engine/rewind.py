@@ -11,7 +11,7 @@ from orchestrator.engine.events import Rewound
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import ConflictError, InvalidInputError, WorkflowChangedError
-from orchestrator.types import State, StepStatus
+from orchestrator.types import ProcessStatus, State, StepStatus
 
 _FINISHED = frozenset({StepStatus.SUCCESS, StepStatus.SKIPPED, StepStatus.COMPLETE})
 
@@ -44,7 +44,8 @@ def plan_rewind(
 
     Raises:
         InvalidInputError: the workflow has no step of this name.
-        ConflictError: the process has not come to the step, or a condition has left it out; the state of then cannot be read.
+        ConflictError: the process has not come to the step, or a condition has left it out; the state of then cannot be read;
+            the process waits for the input of this step already.
     """
     if step not in plan.positions:
         names = ", ".join(repr(leaf.step.name) for leaf in plan.leaves)
@@ -60,6 +61,9 @@ def plan_rewind(
     state = _fold(entries, sequence)
     delta = {key: value for key, value in state.items() if not _is_same(process.state, key, value)}
     removed = tuple(sorted(key for key in (*process.state, *process.unreadable) if key not in state))
+    if process.status is ProcessStatus.SUSPENDED and process.step == target.step.name and not delta and not removed:
+        # The same request once more, most likely.
+        raise ConflictError(f"the process waits for the input of {process.step!r} already, with the state of then")
     return Rewound(user, reason, target.step.name, sequence, delta, removed)
 
 

@@ -190,6 +190,16 @@ def test_numbers_and_truth_values_are_different() -> None:
     assert wanted(walk, "a").delta == {"x": 1, "y": True}
 
 
+def test_a_rewind_that_is_sent_twice_is_refused_where_it_would_change_nothing() -> None:
+    walk = Walk(question("q"), a).start().fill(answer=1).fail()
+    rewind(walk, "q")
+    with pytest.raises(ConflictError, match="waits for the input of 'q' already"):
+        wanted(walk, "q")
+    walk.apply(Patched("ann", "typo", {"vlan": 2}))
+    rewind(walk, "q")
+    assert walk.process.state == {}
+
+
 def test_what_waits_for_input_can_be_rewound_and_what_is_final_cannot() -> None:
     walk = Walk(a, question("q")).start().succeed(one=1)
     rewind(walk, "a")
