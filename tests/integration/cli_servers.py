@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
+from orchestrator.db.registration import register_workflow
+from orchestrator.db.session import Database
 from tests import forking
 from tests.forking import Program
 
@@ -148,6 +152,17 @@ class Cli:
     def is_reading(self) -> bool:
         status = self.json("status")
         return bool(status["queues"]) and all(queue["consumers"] for queue in status["queues"])
+
+
+async def register_flows(database: Database) -> None:
+    """Make the database know the workflows of the projects."""
+
+    def register(connection: Connection) -> None:
+        for name in FLOWS:
+            register_workflow(connection, name=name, target="SYSTEM", description=name)
+
+    async with database.engine.begin() as connection:
+        await connection.run_sync(register)
 
 
 def project(folder: Path, database_url: str, amqp_url: str) -> Cli:

@@ -11,24 +11,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import Connection
 
-from orchestrator.db.registration import register_workflow
 from orchestrator.db.session import Database
 from tests.forking import ORCHESTRATOR, Program
-from tests.integration.cli_servers import FLOWS, PATIENCE, Cli, project
+from tests.integration.cli_servers import FLOWS, PATIENCE, Cli, project, register_flows
 
 NO_DATABASE, NO_BROKER = "postgresql://u:hidden@127.0.0.1:1/x", "amqp://u:hidden@127.0.0.1:1/x"
 
 
 @pytest.fixture
 async def cli(database: Database, database_url: str, amqp_url: str, tmp_path: Path) -> Cli:
-    def register(connection: Connection) -> None:
-        for name in FLOWS:
-            register_workflow(connection, name=name, target="SYSTEM", description=name)
-
-    async with database.engine.begin() as connection:
-        await connection.run_sync(register)
+    await register_flows(database)
     return project(tmp_path, database_url, amqp_url)
 
 
@@ -168,51 +161,6 @@ def test_a_repeated_key_gives_the_same_process_and_another_request_under_it_is_r
     assert first["created"]
     assert cli.json("start", "ask", "--key", "order-1") == first | {"created": False}
     assert "already used" in cli("start", "sleep", "--key", "order-1", code=1).stderr
-
-
-def test_nothing_starts_while_the_engine_is_paused(cli: Cli) -> None:
-    assert "PAUSED" in cli("pause", "--reason", "the IMS is upgraded", "--user", "ana").stdout
-    assert "paused" in cli("start", "ask", code=1).stderr
-    assert re.search(r"; paused by ana at [-\d]+ [:\d]+: the IMS is upgraded\n", cli("status").stdout)
-    status = cli.json("status")
-    assert (status["status"], status["changed_by"], status["reason"]) == ("PAUSED", "ana", "the IMS is upgraded")
-    unpaused = cli.json("unpause", "--user", "bob")
-    assert (unpaused["status"], unpaused["running"], unpaused["changed_by"], unpaused["reason"]) == (
-        "RUNNING",
-        0,
-        "bob",
-        None,
-    )
-    cli("start", "ask")
-
-
-def test_a_note_is_shown_and_listed_and_only_a_finished_task_is_deleted(cli: Cli) -> None:
-    process_id = cli.start("ask")
-    assert "noted" in cli("note", process_id, "ticket 4711", "--user", "ana").stdout
-    assert re.search(r"note +ticket 4711  \(ana, ", cli("show", process_id).stdout)
-    (listed,) = cli.json("list")
-    assert (listed["note"], listed["noted_by"]) == ("ticket 4711", "ana")
-    assert cli.json("note", process_id, "") == {"process_id": process_id, "note": None}
-    refused = cli.json("delete", process_id, code=1)
-    assert (refused["error"], "is no task" in refused["detail"]) == ("InvalidInputError", True)
-
-
-def test_many_processes_are_aborted_at_once_after_a_question(cli: Cli) -> None:
-    started = {cli.start("ask") for _ in range(2)}
-    other = cli.start("sleep")
-    cli("bulk", "abort", code=1)
-    assert "this would abort 2 of 2 processes: repeat it with --yes" in (
-        cli("bulk", "abort", "--workflow", "ask", "--since", "1h", code=1).stderr
-    )
-    assert "2 of 2 processes aborted" in (
-        cli("bulk", "abort", "--workflow", "ask", "--yes", "--reason", "ordered again", "--user", "ana").stdout
-    )
-    assert {one["process_id"] for one in cli.json("list", "--status", "aborted")} == started
-    entry = cli.json("show", started.pop())["log"][-1]
-    assert (entry["author"], entry["note"]) == ("ana", "ordered again")
-    assert cli.json("bulk", "retry", "--task", "--yes") == {"matched": 0, "done": 0, "refusals": [], "left": 0}
-    assert "is no time such as" in cli("bulk", "retry", "--since", "yesterday", code=2).stderr
-    assert cli.json("show", other)["status"] == "running"
 
 
 def test_processes_are_listed_newest_first_by_status_workflow_and_kind(cli: Cli) -> None:
