@@ -12,7 +12,9 @@
     │ │ └ FormIncompleteError        carries the next page's JSON schema
     │ ├ InvalidQueryError            carries the names that a list knows
     │ ├ QueryTimeoutError
+    │ ├ UnauthenticatedError         the HTTP API does not know who sends the request
     │ ├ ForbiddenError
+    │ │ └ InsufficientRoleError
     │ └ ConflictError
     │   ├ IllegalTransitionError
     │   ├ StaleVersionError          the caller has read an older version of the subscription
@@ -156,6 +158,31 @@ class ForbiddenError(RequestError):
     """The user may not do this."""
 
     key = "forbidden"
+
+
+class UnauthenticatedError(RequestError):
+    """The caller has not shown who it is; ``error`` is a code of RFC 6750, ``None`` when it has shown nothing."""
+
+    key = "unauthenticated"
+
+    def __init__(self, message: str, error: str | None = None) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class InsufficientRoleError(ForbiddenError):
+    """The caller lacks a role that the request needs; ``role`` is that one."""
+
+    key = "role.insufficient"
+
+    def __init__(self, message: str, role: str) -> None:
+        super().__init__(message)
+        self.role = role
+
+    @property
+    def reasons(self) -> list[dict[str, JSON]]:
+        """The key with the role."""
+        return [{"key": self.key, "role": self.role}]
 
 
 class ConflictError(RequestError):

@@ -17,6 +17,9 @@ from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.text import format_problem
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:[0-9]{1,5})?")
+_WEB_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
+_LOCAL = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?(/|$)")
 _WRITABLE = ("read-write", "primary", "any")
 
 Bytes = Annotated[int, Field(gt=0, le=64 * 1024**2)]
@@ -94,6 +97,25 @@ class Settings(BaseSettings):
     task_log_retention_days: Annotated[int, Field(ge=0)] = Field(default=3, validation_alias="TASK_LOG_RETENTION_DAYS")
     """How many days finished tasks are kept before the clean-up task deletes them."""
 
+    auth: Annotated[tuple[Literal["none", "api-keys", "oidc"], ...], NoDecode] = ()
+    """How the API knows who sends a request, separated by commas; when not set, it serves this machine only."""
+    oidc_issuer: str | None = None
+    """The URL of the OIDC issuer, exactly as in the tokens' ``iss``."""
+    oidc_audience: Annotated[tuple[str, ...], NoDecode] = ()
+    """What a token's ``aud`` must name, separated by commas: one of them suffices."""
+    oidc_user_claim: Annotated[str, Field(min_length=1)] = "sub"
+    """The claim whose value is the user's name in the audit trail."""
+    oidc_roles_claim: Annotated[str, Field(min_length=1)] = "roles"
+    """The claim with the user's roles."""
+    oidc_roles: Annotated[dict[str, Literal["read", "start", "operate", "admin"]], NoDecode] = Field(
+        default_factory=dict
+    )
+    """The role of each value of that claim, as a JSON object; when empty, the values are the roles' names."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may use the API, separated by commas."""
+    public_url: str | None = None
+    """How clients reach the API, without ``/api``: behind a proxy."""
+
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -115,7 +137,58 @@ class Settings(BaseSettings):
             )
         return self
 
-    @field_validator("workflows", mode="before")
+    @model_validator(mode="after")
+    def _check_authentication(self) -> Self:
+        if "none" in self.auth and len(self.auth) > 1:
+            raise ValueError("ORCHESTRATOR_AUTH: 'none' excludes the others")
+        if "oidc" in self.auth and not (self.oidc_issuer and self.oidc_audience):
+            raise ValueError(
+                "ORCHESTRATOR_AUTH has oidc: set ORCHESTRATOR_OIDC_ISSUER and ORCHESTRATOR_OIDC_AUDIENCE as well"
+            )
+        if self.oidc_issuer and not self.auth:
+            raise ValueError("ORCHESTRATOR_OIDC_ISSUER is set, and ORCHESTRATOR_AUTH is not: set it to oidc")
+        return self
+
+    @field_validator("oidc_roles", mode="before")
+    @classmethod
+    def _read_roles(cls, value: object) -> object:
+        if not isinstance(value, str) or not value.strip():
+            return value or {}
+        try:
+            return dict(json.loads(value))
+        except (TypeError, ValueError):
+            raise ValueError('must be a JSON object such as {"noc": "operate", "sales": "start"}') from None
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _check_issuer(cls, value: str | None) -> str | None:
+        if value is None or (_WEB_URL.fullmatch(value) and (value.startswith("https://") or _LOCAL.match(value))):
+            return value
+        raise ValueError(
+            "must be an https URL such as https://sso.example/realms/network: the keys come from there (http for localhost only)"
+        )
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        value = value.rstrip("/")
+        if not _WEB_URL.fullmatch(value) or value.endswith("/api"):
+            raise ValueError("must be a URL such as https://orch.example or https://orch.example/prefix, without /api")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if not _ORIGIN.fullmatch(one):
+                raise ValueError(
+                    f"{one!r} is no origin such as https://ui.example or http://localhost:3000; name each one"
+                )
+        return value
+
+    @field_validator("workflows", "auth", "oidc_audience", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
+import httpx
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from orchestrator import __version__
 from orchestrator.api import problems
+from orchestrator.api.authentication import Authenticator
 from orchestrator.api.bodies import Router
 from orchestrator.api.context import ApiContext
-from orchestrator.api.edge import Edge
+from orchestrator.api.docs_page import make_docs_page
+from orchestrator.api.edge import surround
 from orchestrator.api.openapi import install_openapi
 from orchestrator.api.routes import (
     callbacks,
@@ -45,18 +49,24 @@ Start and follow workflows, give input, answer callbacks, look at subscriptions.
 """
 
 
-def create_app(context: ApiContext) -> ASGIApp:
-    """Return the API's application for these servers."""
-    return Edge(create_inner_app(context), context.settings.max_message_bytes, context.metrics)
+def create_app(context: ApiContext, issuer: httpx.AsyncBaseTransport | None = None) -> ASGIApp:
+    """Return the API's application for these servers.
+
+    Args:
+        issuer: how the OIDC issuer is asked, for tests; default the network.
+    """
+    app = create_inner_app(context)
+    app.state.authenticator = Authenticator(context.settings, context.database, issuer)
+    return surround(app, context.settings, context.metrics)
 
 
 def create_inner_app(context: ApiContext) -> FastAPI:
-    """Return the application without the layer around it: what the OpenAPI document is made of."""
+    """Return the application without the layers around it: what the OpenAPI document is made of."""
     app = FastAPI(
         title="orchestrator",
         version=__version__,
         description=DESCRIPTION,
-        docs_url=f"{PREFIX}/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
         # A redirect repeats the path, and so a callback token, in a header.
@@ -67,6 +77,9 @@ def create_inner_app(context: ApiContext) -> FastAPI:
     for one in ROUTERS:
         router.include_router(one)
     app.include_router(router)
+    app.add_route(
+        f"{PREFIX}/docs", partial(make_docs_page, app.title, f"{PREFIX}/openapi.json"), include_in_schema=False
+    )
     problems.install(app)
     install_openapi(app)
     return app

@@ -6,46 +6,57 @@ entry of a log that the request causes; no body can set it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Final
 
-from fastapi import Depends
+import structlog
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
+from orchestrator.api.authentication import ANONYMOUS, Authenticator, Caller
+from orchestrator.authorization import Role
+from orchestrator.errors import InsufficientRoleError
 
-class Role(StrEnum):
-    """What a caller may do; each role includes those before it."""
+__all__ = ["ANONYMOUS", "Caller", "Role", "find_authenticator", "find_websocket_caller", "requires"]
 
-    READ = "read"
-    START = "start"
-    OPERATE = "operate"
-    ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The user behind a request.
-
-    Args:
-        claims: what the token says about the user, for authorization callbacks.
-    """
-
-    name: str
-    roles: frozenset[Role]
-    claims: Mapping[str, Any] = field(default_factory=dict)
+_DOCUMENTED: Final = HTTPBearer(
+    auto_error=False,
+    scheme_name="bearer",
+    bearerFormat="API key or JWT",
+    description="An API key of `orchestrator api-keys create`, or an access token of the OIDC issuer.",
+)
+"""For the OpenAPI document only; the authenticator reads the header itself."""
 
 
-ANONYMOUS = Caller("anonymous", frozenset(Role))
-"""Who everybody is while nobody is asked."""
+def find_authenticator(connection: HTTPConnection) -> Authenticator:
+    """Return what finds the callers of the program that serves a request or a WebSocket."""
+    authenticator: Authenticator = connection.app.state.authenticator
+    return authenticator
 
 
 def requires(role: Role) -> Any:
     """Return the dependency that finds the caller and refuses one without this role."""
 
-    async def find(_: HTTPConnection) -> Caller:
-        assert role in ANONYMOUS.roles  # noqa: S101 - it has all
-        return ANONYMOUS
+    async def find(request: Request, _: Annotated[object, Security(_DOCUMENTED)]) -> Caller:
+        caller = await find_authenticator(request).find_caller(request.headers)
+        _check(caller, role)
+        return caller
 
     return Depends(find)
+
+
+async def find_websocket_caller(websocket: HTTPConnection, role: Role) -> tuple[Caller, str | None]:
+    """Return who opens a WebSocket, and the subprotocol to accept it with; see :class:`Authenticator`.
+
+    Raises:
+        UnauthenticatedError, InsufficientRoleError, HTTPException: refuse it.
+    """
+    caller, protocol = await find_authenticator(websocket).find_websocket_caller(websocket)
+    _check(caller, role)
+    return caller, protocol
+
+
+def _check(caller: Caller, role: Role) -> None:
+    structlog.contextvars.bind_contextvars(user=str(caller.name))
+    if role not in caller.roles:
+        raise InsufficientRoleError(f"{str(caller.name)!r} may not do this: it needs the role {role.value}", role.value)

@@ -1,6 +1,6 @@
-"""The outermost layer of the API: request ids, headers of every answer, limits of every request, one log line for each.
+"""The layers around the API: request ids, headers of every answer, the origins that may read it, limits of every request.
 
-Plain ASGI, so that it costs little and sees the answers to errors as well.
+Plain ASGI, so that they cost little and see the answers to errors as well.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.api.metrics import ApiMetrics
 from orchestrator.api.problems import ProblemResponse, answer_defect, route_of
+from orchestrator.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
@@ -28,8 +31,31 @@ SECURITY_HEADERS: Final = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
     "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """Of every answer that does not set them itself. Paths hold callback tokens, which no referrer and no cache may keep."""
+
+TRANSPORT_SECURITY: Final = "max-age=31536000"
+"""For a year, browsers that were here over TLS use nothing else."""
+
+ALLOWED_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+ALLOWED_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Last-Event-ID",
+)
+EXPOSED_HEADERS: Final = (
+    "Allow",
+    "Content-Range",
+    "ETag",
+    "Location",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-ID",
+)
 
 
 class _TooLargeError(HTTPException):
@@ -41,21 +67,41 @@ class _TooLargeError(HTTPException):
         super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text, {"connection": "close"})
 
 
-class Edge:
-    """Serves one application.
+def surround(app: ASGIApp, settings: Settings, metrics: ApiMetrics) -> ASGIApp:
+    """Return the application with all layers around it."""
+    app = _Guard(app, settings.max_message_bytes)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=ALLOWED_METHODS,
+            allow_headers=ALLOWED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
+        )
+    return _Edge(app, settings.public_url or "", metrics)
+
+
+class _Edge:
+    """Gives each request its id, its path behind a proxy and its log line, and each answer the headers of all.
 
     Args:
-        max_body_bytes: a larger body is refused before it is read to its end.
+        public_url: how clients reach the API. Its path is that of a proxy, which may strip it or not.
         metrics: counts every request.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: ApiMetrics) -> None:
+    def __init__(self, app: ASGIApp, public_url: str, metrics: ApiMetrics) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
         self._metrics = metrics
+        self._prefix = urlsplit(public_url).path
+        self._headers = dict(SECURITY_HEADERS)
+        if public_url.startswith("https:"):
+            self._headers["strict-transport-security"] = TRANSPORT_SECURITY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a WebSocket, or the start and end of the server."""
+        if self._prefix and scope["type"] != "lifespan":
+            path = scope["path"] if scope["path"].startswith(f"{self._prefix}/") else self._prefix + scope["path"]
+            scope = {**scope, "root_path": self._prefix, "path": path}
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -69,23 +115,50 @@ class Edge:
                 status, answered = int(message["status"]), time.perf_counter()
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._serve(scope, receive, send_with_headers)
-            except Exception as error:
-                # The last resort: what has escaped FastAPI's handlers, or was raised by one.
-                if not status:
-                    await _answer(scope, error)(scope, receive, send_with_headers)
+                await self._app(scope, receive, send_with_headers)
             finally:
                 ended = time.perf_counter()
                 method, route = scope["method"], route_of(scope)
                 # A stream is answered when it begins; it may last for days.
                 self._metrics.count(method, route, status, (answered if status else ended) - began)
                 logger.debug("request", method=method, route=route, status=status, seconds=round(ended - began, 4))
+
+
+class _Guard:
+    """Bounds what is read, and answers what nothing else has answered.
+
+    Args:
+        max_body_bytes: a larger body is refused before it is read to its end.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request or a WebSocket."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_answered = False
+
+        async def send_first(message: Message) -> None:
+            nonlocal has_answered
+            has_answered = True
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, send_first)
+        except Exception as error:
+            # The last resort: what has escaped FastAPI's handlers, or was raised by one.
+            if not has_answered:
+                await _answer(scope, error)(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _content_length(scope) > self._max_body_bytes:

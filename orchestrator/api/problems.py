@@ -25,12 +25,14 @@ from orchestrator.errors import (
     EnginePausedError,
     ForbiddenError,
     FormIncompleteError,
+    InsufficientRoleError,
     InvalidInputError,
     MessageError,
     NotFoundError,
     OrchestratorError,
     PredicateFailedError,
     RequestError,
+    UnauthenticatedError,
 )
 from orchestrator.text import format_problem, sanitise, shorten
 
@@ -50,6 +52,7 @@ Responses = dict[int | str, dict[str, Any]]
 """The answers of a path beside the good one, for the OpenAPI document."""
 
 _STATUSES: Final[Sequence[tuple[type[OrchestratorError], int]]] = (
+    (UnauthenticatedError, HTTPStatus.UNAUTHORIZED),
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (FormIncompleteError, FORM_INCOMPLETE),
     (InvalidInputError, HTTPStatus.BAD_REQUEST),
@@ -62,6 +65,8 @@ _STATUSES: Final[Sequence[tuple[type[OrchestratorError], int]]] = (
 )
 _ANSWERED: Final = (RequestError, MessageError, DefinitionError)
 """The errors whose text is for the caller."""
+
+_READING: Final = ("GET", "HEAD")
 
 _CALLBACK_STATUSES: Final = {"unknown": HTTPStatus.NOT_FOUND, "expired": HTTPStatus.GONE}
 
@@ -111,7 +116,7 @@ def describe(error: OrchestratorError, *, status: int | None = None) -> ProblemR
     """
     status = status_of(error) if status is None else status
     key = error.key if isinstance(error, RequestError) else "about:blank"
-    headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else _challenge(error)
     members: dict[str, Any] = {}
     if isinstance(error, FormIncompleteError):
         headers["cache-control"] = "no-store"
@@ -146,11 +151,18 @@ def describe_for_form(error: OrchestratorError, *, from_browser: bool) -> Proble
     return ProblemResponse(status, str(error), key=key, members=members, headers=headers)
 
 
+def is_from_browser(request: Request) -> bool:
+    """Return whether a page in a browser sends this: only browsers set ``Origin``, and on every such request."""
+    return "origin" in request.headers
+
+
 def install(app: FastAPI) -> None:
     """Make an application answer every error with a problem document."""
 
     @app.exception_handler(OrchestratorError)
     async def engine_error(request: Request, error: OrchestratorError) -> Response:
+        if isinstance(error, ForbiddenError) and request.method not in _READING and is_from_browser(request):
+            return describe_for_form(error, from_browser=True)
         if isinstance(error, _ANSWERED):
             return describe(error)
         return answer_defect(request.scope, error)
@@ -204,6 +216,15 @@ def answer_defect(scope: Scope, error: BaseException) -> ProblemResponse:
 def route_of(scope: Scope) -> str:
     """Return the template of the path of a request: the path itself may hold a callback token."""
     return str(getattr(scope.get("route"), "path", "none"))
+
+
+def _challenge(error: OrchestratorError) -> dict[str, str]:
+    """Return the header that says which credentials are missing (RFC 6750)."""
+    if isinstance(error, UnauthenticatedError):
+        return {"www-authenticate": "Bearer" if error.error is None else f'Bearer error="{error.error}"'}
+    if isinstance(error, InsufficientRoleError):
+        return {"www-authenticate": f'Bearer error="insufficient_scope", scope="{error.role}"'}
+    return {}
 
 
 def _problems_of(error: InvalidInputError) -> list[dict[str, Any]]:

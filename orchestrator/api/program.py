@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from orchestrator.api.app import create_app
 from orchestrator.api.context import ApiContext
+from orchestrator.api.exposure import check_exposure, guard
 from orchestrator.api.metrics import ApiMetrics
 from orchestrator.broker.doorbell import Doorbell
 from orchestrator.errors import ConfigurationError
@@ -39,6 +40,7 @@ async def run_api(settings: Settings, stopping: asyncio.Event, listener: socket.
     Raises:
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
+    check_exposure(settings, listener)
     load_workflows(settings.workflows)
     metrics = ApiMetrics()
     with serve_metrics(metrics.registry, settings.metrics_address):
@@ -50,7 +52,7 @@ async def _serve(settings: Settings, stopping: asyncio.Event, listener: socket.s
     async with open_servers(settings, "api", require_broker=False) as servers:
         context = ApiContext(settings, servers.database, servers.publisher, stopping, metrics)
         metrics.observe_streams(lambda: context.live.readers)
-        server = Server(create_app(context), settings.drain_grace)
+        server = Server(guard(create_app(context), settings), settings.drain_grace)
         bell = Doorbell(servers.address, servers.topology, f"api.{program_name()}")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(servers.publisher.run())

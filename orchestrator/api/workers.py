@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from orchestrator.api.exposure import check_exposure
 from orchestrator.api.program import run_api
 from orchestrator.errors import ServerUnavailableError
 from orchestrator.log import configure_logging
@@ -30,8 +31,10 @@ async def run_workers(settings: Settings, stopping: asyncio.Event, listener: soc
     """Run this many workers on a listening socket until ``stopping`` is set; replace those that die.
 
     Raises:
+        ConfigurationError: the address can be reached by others, and the settings do not say that this is right.
         ServerUnavailableError: workers end by themselves again and again; their own log lines say why.
     """
+    check_exposure(settings, listener)
     # Not forked: a child would share this one's event loop, threads and connections.
     start = multiprocessing.get_context("spawn").Process
     failures = 0

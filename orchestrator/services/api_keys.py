@@ -20,7 +20,7 @@ from orchestrator.db.session import Database
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 
 PREFIX = "orch_"
-_KEY = re.compile(rf"{PREFIX}[0-9a-f]{{12}}_[0-9A-Za-z_-]{{43}}")
+_KEY = re.compile(rf"{PREFIX}[0-9a-f]{{12}}_[0-9a-f]{{64}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ async def create_key(session: AsyncSession, name: str, role: Role, user: str, da
     if not is_user_name(name):
         raise InvalidInputError(f"the name of an API key has 1 to {MAX_USER} printable characters")
     key_id = secrets.token_hex(6)
-    secret = f"{PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
+    secret = f"{PREFIX}{key_id}_{secrets.token_hex(32)}"
     digest = _hash(secret)
     expires_at = await api_keys.insert_key(session, key_id, digest, name=name, role=role, author=user, days=days)
     return MadeKey(key_id, secret, expires_at)

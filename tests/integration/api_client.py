@@ -34,9 +34,11 @@ def make_context(database: Database, **settings: Any) -> ApiContext:
 
 
 @asynccontextmanager
-async def open_api(database: Database, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def open_api(
+    database: Database, issuer: httpx.AsyncBaseTransport | None = None, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """Open a client of the application; paths begin with ``/api``."""
-    app = create_app(make_context(database, **settings))
+    app = create_app(make_context(database, **settings), issuer)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://api.example", timeout=60) as client:
         yield client

@@ -134,7 +134,9 @@ class LiveApi:
 
 
 @asynccontextmanager
-async def live_api(database: Database, amqp_url: str | None = None, **settings: Any) -> AsyncIterator[LiveApi]:
+async def live_api(
+    database: Database, amqp_url: str | None = None, issuer: httpx.AsyncBaseTransport | None = None, **settings: Any
+) -> AsyncIterator[LiveApi]:
     """Serve the API; without a broker when none is given."""
     if amqp_url is not None:
         settings["amqp_url"] = amqp_url
@@ -143,7 +145,7 @@ async def live_api(database: Database, amqp_url: str | None = None, **settings: 
         BrokerAddress.of(context.settings, "tests"), Topology.of("classic"), "api.tests"
     )
     listener = bind("127.0.0.1", 0)
-    server = Server(create_app(context), 20)
+    server = Server(create_app(context, issuer), 20)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(context.live.run(bell, context.stopping))
         serving = tasks.create_task(server.serve([listener]))

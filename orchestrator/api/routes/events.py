@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import Header, Query
+from fastapi import Depends, Header, Query
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.api.authentication import Authenticator
 from orchestrator.api.bodies import Router
-from orchestrator.api.callers import Caller, Role, requires
+from orchestrator.api.callers import Caller, Role, find_authenticator, requires
 from orchestrator.api.context import ApiContext, Context
 from orchestrator.api.live import Reader
 from orchestrator.db.session import is_database_outage
@@ -58,6 +60,7 @@ class _Stream(EventSourceResponse):
 async def follow_events(
     context: Context,
     caller: Annotated[Caller, requires(Role.READ)],
+    authenticator: Annotated[Authenticator, Depends(find_authenticator)],
     process: Annotated[UUID | None, Query(description="Only of this process.")] = None,
     workflow: Annotated[Name | None, Query(description="Only of processes of this workflow.")] = None,
     subscription: Annotated[UUID | None, Query(description="Only of processes of this subscription.")] = None,
@@ -73,15 +76,23 @@ async def follow_events(
     wanted = EventFilter(process, workflow, subscription)
     # Before the stream begins, so that what cannot be read is refused by a status.
     page = None if not last_event_id else await context.live.read(parse_position(last_event_id), wanted)
-    return _Stream(_Events(context, caller, wanted).stream(page), ping=0, send_timeout=SEND_PATIENCE)
+    return _Stream(
+        _Events(context, partial(authenticator.is_current, caller), wanted).stream(page),
+        ping=0,
+        send_timeout=SEND_PATIENCE,
+    )
 
 
 class _Events:
-    """What one stream sends."""
+    """What one stream sends.
 
-    def __init__(self, context: ApiContext, caller: Caller, wanted: EventFilter) -> None:
+    Args:
+        may_read: whether its caller still may; asked now and then.
+    """
+
+    def __init__(self, context: ApiContext, may_read: Callable[[], Awaitable[bool]], wanted: EventFilter) -> None:
         self._context = context
-        self._caller = caller
+        self._may_read = may_read
         self._wanted = wanted
         self._position: Position | None = None
         """From which on the reader has not got everything."""
@@ -144,6 +155,8 @@ class _Events:
             self._end = "stopping"
         elif now >= self._check_at:
             self._check_at = now + PING_EVERY
+            if not await self._may_read():
+                self._end = "unauthenticated"
         return self._end is not None
 
 

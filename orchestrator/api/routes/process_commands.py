@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from orchestrator.api.bodies import Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import Context
-from orchestrator.api.problems import Responses, describe_for_form
+from orchestrator.api.problems import Responses, describe_for_form, is_from_browser
 from orchestrator.errors import OrchestratorError
 from orchestrator.messages import Key, Name
 from orchestrator.services import control
@@ -72,7 +72,7 @@ async def start_process(
         async with context.transaction() as session:
             outcome = await start(session, StartRequest(workflow, pages, caller.name, key), context.limits)
     except OrchestratorError as error:
-        return describe_for_form(error, from_browser=_is_from_browser(request))
+        return describe_for_form(error, from_browser=is_from_browser(request))
     if outcome.created:
         context.notify(outcome.process_id, workflow)
     return JSONResponse(
@@ -103,7 +103,7 @@ async def resume(
             lambda session: control.resume(session, process_id, inputs, caller.name, context.limits, key=key)
         )
     except OrchestratorError as error:
-        return describe_for_form(error, from_browser=_is_from_browser(request))
+        return describe_for_form(error, from_browser=is_from_browser(request))
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -122,8 +122,3 @@ async def abort(
     """End a process at once. A step that runs at this moment leaves no trace in the database."""
     await context.change(lambda session: control.abort(session, process_id, caller.name, context.limits, key=key))
     return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-def _is_from_browser(request: Request) -> bool:
-    """Return whether a page in a browser sends this: only browsers set ``Origin``, and on every such request."""
-    return "origin" in request.headers
