@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds until a call is taken to hang. A busy machine is slow; what is right comes much sooner."""
 
 

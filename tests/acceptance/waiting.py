@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds until a test gives up. It guards against hanging: a busy machine is slow, and what is right comes much sooner."""
 
 

@@ -19,7 +19,7 @@ from orchestrator.db.session import Database
 from tests import forking
 from tests.forking import Program
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 FLOWS = ("greet", "stumble", "ask", "sleep", "call")
 CODE = """
 import asyncio

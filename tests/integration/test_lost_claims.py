@@ -7,6 +7,8 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from consumers import heartbeat as heartbeats
@@ -21,29 +23,53 @@ from orchestrator.watchdog import LoopWatch
 PROCESS = """
 INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, entered, attempt, sequence, failures,
                        lost, rewinds, state, started_by, actor, claimed_by, claimed_at)
-VALUES ($1, $2, 'some', false, 'running', 0, true, 1, 1, 0, 0, 0, '{}', 'me', 'me', $3,
-        now() - $4::float8 * interval '1 second')
+VALUES (:process, :workflow, 'some', false, 'running', 0, true, 1, 1, 0, 0, 0, '{}', 'me', 'me', :consumer,
+        now() - :claimed * interval '1 second')
 """
 CONSUMER = """
-INSERT INTO consumers (consumer_id, name, queues, concurrency, seen_at, heartbeat_interval, presumed_dead_after)
-VALUES ($1, 'vm:1', '{default}', 5, now() - $2::float8 * interval '1 second', 1, $3)
+INSERT INTO consumers (consumer_id, name, queues, concurrency, seen_at, heartbeat_interval, presumed_dead_after,
+                       responsive_at, blocked_by)
+VALUES (:consumer, 'vm:1', '{default}', 5, now() - :silent * interval '1 second', 1, :limit,
+        now() - (CAST(:silent AS float8) + :blocked) * interval '1 second', CAST(:facts AS jsonb))
 """
 LONG = 3600.0
+
+
+async def add_consumer(
+    session: AsyncSession,
+    *,
+    silent: float,
+    limit: float,
+    consumer: UUID | None = None,
+    blocked: float = 0,
+    facts: str | None = None,
+) -> UUID:
+    """Insert a consumer's row. The database's ``now()`` stands still in a transaction, so that no limit depends on speed."""
+    consumer = consumer or uuid4()
+    values = {"consumer": consumer, "silent": silent, "limit": limit, "blocked": blocked, "facts": facts}
+    await session.execute(text(CONSUMER), values)
+    return consumer
+
+
+async def add_claim(session: AsyncSession, *, claimed: float) -> UUID:
+    """Insert a process whose step a consumer has claimed; return the consumer's id."""
+    workflow = await session.scalar(
+        text("INSERT INTO workflows (name, target) VALUES ('some', 'SYSTEM') RETURNING workflow_id")
+    )
+    consumer = uuid4()
+    values = {"process": uuid4(), "workflow": workflow, "consumer": consumer, "claimed": claimed}
+    await session.execute(text(PROCESS), values)
+    return consumer
 
 
 async def find_lost(
     database: Database, *, claimed: float, silent: float | None, limit: float = 10, reads_for: float = LONG
 ) -> list[UUID]:
     """Return what is lost of one claim, by its age and its consumer's silence; ``None`` for a consumer without a row."""
-    pool = database.pool
-    workflow = await pool.fetchval(
-        "INSERT INTO workflows (name, target) VALUES ('some', 'SYSTEM') RETURNING workflow_id"
-    )
-    consumer = uuid4()
-    await pool.execute(PROCESS, uuid4(), workflow, consumer, claimed)
-    if silent is not None:
-        await pool.execute(CONSUMER, consumer, silent, limit)
     async with database.transaction() as session:
+        consumer = await add_claim(session, claimed=claimed)
+        if silent is not None:
+            await add_consumer(session, silent=silent, limit=limit, consumer=consumer)
         found = await lock_lost_claims(session, reads_for=reads_for, presumed_dead_after=10, limit=100)
     return [claim.process.process_id for claim in found]
 
@@ -51,7 +77,7 @@ async def find_lost(
 @pytest.mark.parametrize(
     ("claimed", "silent", "limit", "lost"),
     [
-        (0.2, 60, 10, False),  # it was frozen, goes on, and has claimed before its next heartbeat
+        (0, 60, 10, False),  # it was frozen, goes on, and has claimed before its next heartbeat
         (9, 60, 10, False),
         (60, 9, 10, False),
         (11, 11, 10, True),
@@ -77,18 +103,18 @@ async def test_after_an_outage_a_consumer_gets_the_time_that_it_has_set_itself(
 
 
 async def test_status_judges_a_consumer_by_its_own_limit(database: Database) -> None:
-    for limit in (4.0, 6.0):
-        await database.pool.execute(CONSUMER, uuid4(), 5.0, limit)
+    async with database.transaction() as session:
+        for limit in (LONG, 3 * LONG):
+            await add_consumer(session, silent=2 * LONG, limit=limit)
     async with database.pool.acquire() as connection:
         found = await list_consumers(connection)
-    assert {one.presumed_dead_after: one.alive for one in found} == {4.0: False, 6.0: True}
+    assert {one.presumed_dead_after: one.alive for one in found} == {LONG: False, 3 * LONG: True}
 
 
 async def test_a_patient_consumer_is_not_forgotten_before_its_time(database: Database) -> None:
-    patient, other = uuid4(), uuid4()
-    await database.pool.execute(CONSUMER, patient, 2 * LONG, 3 * LONG)
-    await database.pool.execute(CONSUMER, other, 2 * LONG, 10.0)
     async with database.transaction() as session:
+        patient = await add_consumer(session, silent=2 * LONG, limit=3 * LONG)
+        await add_consumer(session, silent=2 * LONG, limit=10)
         await remove_silent_consumers(session, LONG)
     assert await database.pool.fetchval("SELECT array_agg(consumer_id) FROM consumers") == [patient]
 
@@ -118,19 +144,17 @@ async def test_a_consumer_that_beats_late_says_so(
 
 
 async def test_a_consumer_writes_its_limits_into_its_row(database: Database) -> None:
-    await make_heartbeat(database, presumed_dead_after=7).register()
+    await make_heartbeat(database, presumed_dead_after=LONG).register()
     async with database.pool.acquire() as connection:
         (found,) = await list_consumers(connection)
-    assert (found.heartbeat_interval, found.presumed_dead_after, found.alive) == (2, 7, True)
+    assert (found.heartbeat_interval, found.presumed_dead_after, found.alive) == (2, LONG, True)
 
 
 async def test_a_lost_claim_says_what_was_seen_of_its_consumer(database: Database) -> None:
-    await find_lost(database, claimed=60, silent=60)
-    facts = ' {"by": "the step \'Count\' of \'w\'", "at": "flows.py:3 in count"}'
-    await database.pool.execute(
-        "UPDATE consumers SET responsive_at = seen_at - interval '40 s', blocked_by = $1::jsonb", facts
-    )
+    facts = '{"by": "the step \'Count\' of \'w\'", "at": "flows.py:3 in count"}'
     async with database.transaction() as session:
+        consumer = await add_claim(session, claimed=60)
+        await add_consumer(session, silent=60, limit=10, consumer=consumer, blocked=40, facts=facts)
         (claim,) = await lock_lost_claims(session, reads_for=LONG, presumed_dead_after=10, limit=100)
     assert claim.seen == (
         "sent no heartbeat for 60 s, and when it sent the last one its event loop had been blocked for 40 s by the step"

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -23,20 +22,23 @@ import asyncpg
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.timeout(500)
+SERVICES = (sys.executable, CHECKOUT / "scripts" / "services")
 
 
 def services(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run scripts/services, without the servers that the test session itself uses."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
     return subprocess.run(
-        [sys.executable, CHECKOUT / "scripts" / "services", *arguments],
-        env={**environment, **variables},
+        [*SERVICES, *arguments],
+        env={**bare_environment(), **variables},
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=800,
     )
+
+
+def bare_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
 
 
 @dataclass
@@ -49,6 +51,11 @@ class Pair:
         outcome = services("--dir", self.folder, *arguments)
         assert outcome.returncode == 0, outcome.stdout + outcome.stderr
         return outcome.stdout
+
+    def following(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start it without waiting for its end; what it prints can be read line by line."""
+        command: list[str | Path] = [*SERVICES, "--dir", self.folder, *arguments]
+        return subprocess.Popen(command, env=bare_environment(), stdout=subprocess.PIPE, text=True)
 
     def variables(self) -> dict[str, str]:
         found: dict[str, str] = json.loads(self.run("env", "--json"))
@@ -190,9 +197,12 @@ def test_a_server_keeps_its_port_while_its_predecessor_is_still_dying(pair: Pair
     before = pair.variables()
     port = urlsplit(before["ORCHESTRATOR_DATABASE_URL"]).port
     pair.run("stop", "postgres")
-    with socket.create_server(("127.0.0.1", port or 0)) as dying:
-        Timer(2, dying.close).start()
-        assert f"waiting for port {port}" in pair.run("start", "postgres")
+    with socket.create_server(("127.0.0.1", port or 0)) as dying, pair.following("start", "postgres") as successor:
+        assert successor.stdout is not None
+        assert f"waiting for port {port}" in successor.stdout.readline()
+        dying.close()
+        assert f"port {port}" in successor.stdout.read()
+    assert successor.returncode == 0
     assert pair.variables()["ORCHESTRATOR_DATABASE_URL"] == before["ORCHESTRATOR_DATABASE_URL"]
     assert query(before["ORCHESTRATOR_DATABASE_URL"], "SELECT 1") == 1
 
