@@ -83,6 +83,8 @@ def api(
 ) -> None:
     """Serve the HTTP API. Run one or more.
 
+    Without ORCHESTRATOR_AUTH it serves this machine only, and asks nobody who they are.
+
     SIGTERM and Ctrl-C let requests in progress finish; a second one ends it at once.
 
     Example: orchestrator api --host 0.0.0.0 --port 8000 --workers 2

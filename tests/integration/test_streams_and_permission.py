@@ -46,7 +46,7 @@ async def test_a_stream_of_events_ends_when_its_key_does(api: LiveApi, database:
         await stream.is_following()
         await database.pool.execute(change, key.key_id)
         await until(lambda: stream.has_ended, "the stream has ended")
-    assert [(one.name, one.json) for one in stream.events] == [("end", {"reason": "unauthenticated"})]
+    assert [(one.name, one.json) for one in stream.events] == [("end", {"reason": "unauthorized"})]
     async with api.stream(last_id=stream.last_id) as again:
         assert again.response.status_code == 401
         assert again.response.headers["www-authenticate"] == 'Bearer error="invalid_token"'

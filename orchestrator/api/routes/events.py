@@ -156,7 +156,7 @@ class _Events:
         elif now >= self._check_at:
             self._check_at = now + PING_EVERY
             if not await self._may_read():
-                self._end = "unauthenticated"
+                self._end = "unauthorized"
         return self._end is not None
 
 
