@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import Depends, Request, Security
+from fastapi import Request, Security
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
@@ -42,7 +42,8 @@ def requires(role: Role) -> Any:
         _check(caller, role)
         return caller
 
-    return Depends(find)
+    # The scope is for the OpenAPI document, which names the role with it.
+    return Security(find, scopes=[role.value])
 
 
 async def find_websocket_caller(websocket: HTTPConnection, role: Role) -> tuple[Caller, str | None]:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator.authorization import Role
 from orchestrator.db.session import Database
 from tests.integration import api_flows
 from tests.integration.api_client import open_api
@@ -161,6 +162,8 @@ async def test_the_document_says_which_paths_need_credentials(api: httpx.AsyncCl
         for operation in methods.values():
             assert ("401" in operation["responses"]) == ("security" in operation)
             assert "security" not in operation or "403" in operation["responses"]
+            for (role,) in (one["bearer"] for one in operation.get("security", ())):
+                assert role in set(Role)
 
 
 async def test_no_body_has_a_field_for_the_user(api: httpx.AsyncClient) -> None:
