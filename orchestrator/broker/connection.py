@@ -184,6 +184,8 @@ async def declare_queue(connection: AbstractConnection, queue: Queue, topology: 
         )
         for key in queue.keys:
             await declared.bind(queue.exchange.value, key, timeout=DECLARE_TIMEOUT)
+        if not queue.keys:
+            await declared.unbind(queue.exchange.value, "", timeout=DECLARE_TIMEOUT)
 
     async def check(channel: AbstractChannel) -> None:
         await channel.declare_queue(queue.name, passive=True, timeout=DECLARE_TIMEOUT)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -94,11 +95,28 @@ def read_letter(delivery: Delivery) -> DeadLetter:
     return _read_brokers(delivery, headers)
 
 
+def copy(letter: DeadLetter) -> Outgoing:
+    """Build the copy of a letter for people who look at the queue ``orchestrator.dead``, whoever has made the letter."""
+    headers = decode.field_table(letter.packed_headers)[1] if letter.packed_headers else {}
+    about = {
+        REASON: letter.reason[:MAX_HEADER],
+        QUEUE: letter.queue,
+        EXCHANGE: letter.exchange,
+        ROUTING_KEY: letter.routing_key,
+        LETTER_ID: None if letter.letter_id is None else letter.letter_id.hex,
+        DIED_AT: None if letter.died_at is None else letter.died_at.isoformat(),
+        USER_ID: letter.properties.get("user_id"),
+        EXPIRATION: letter.properties.get("expiration"),
+    }
+    message = _rebuild(letter, {**_encodable(headers), **{name: value for name, value in about.items() if value}})
+    return replace(message, exchange="", routing_key=Queues.DEAD.value)
+
+
 def is_replayable(letter: DeadLetter) -> bool:
     """Return whether it is known from where a letter came: one of the engine's queues, published to it in a way that there is."""
     if letter.exchange:
         return letter.exchange in set(Exchanges) - {Exchanges.DEAD}
-    is_queue = letter.queue in set(Queues) - {Queues.DEAD} or letter.queue.startswith(step_queue(""))
+    is_queue = letter.queue in set(Queues) - {Queues.LETTERS, Queues.DEAD} or letter.queue.startswith(step_queue(""))
     return is_queue and letter.routing_key == letter.queue
 
 
@@ -107,18 +125,22 @@ def original(letter: DeadLetter, letter_id: UUID) -> Outgoing:
 
     One without a message id gets the letter's, so that its reader knows a second replay; the sender's user id cannot be set.
     """
+    headers = decode.field_table(letter.packed_headers)[1] if letter.packed_headers else {}
+    message = _rebuild(letter, {**_encodable(headers), REPLAY_OF: str(letter_id)})
+    return replace(message, properties={"message_id": str(letter_id), **message.properties})
+
+
+def _rebuild(letter: DeadLetter, headers: Mapping[str, Any]) -> Outgoing:
     properties: dict[str, Any] = {name: letter.properties[name] for name in _KEPT if name in letter.properties}
-    properties.setdefault("message_id", str(letter_id))
     if (sent := properties.pop("timestamp", None)) is not None:
         properties["timestamp"] = datetime.fromisoformat(sent)
-    headers = decode.field_table(letter.packed_headers)[1] if letter.packed_headers else {}
     return Outgoing(
         letter.exchange,
         letter.routing_key,
         letter.properties.get("type", ""),
         letter.body,
         letter.properties.get("correlation_id"),
-        {**_encodable(headers), REPLAY_OF: str(letter_id)},
+        headers,
         properties=properties,
     )
 

@@ -32,6 +32,7 @@ class Queues(StrEnum):
     COMMANDS = "orchestrator.commands"
     RESULTS = "orchestrator.results"
     CALLBACKS = "orchestrator.callbacks"
+    LETTERS = "orchestrator.letters"
     DEAD = "orchestrator.dead"
 
 
@@ -59,6 +60,7 @@ class Queue:
     """A durable queue to declare, its bindings to one exchange, and who reads it.
 
     Args:
+        keys: of its bindings; without any it is bound to no exchange, and a binding that an older version has made is removed.
         precious: whether its messages exist nowhere else, so that the broker must dead-letter rather than drop them.
             Step commands and results can be rebuilt from the database at any time.
     """
@@ -81,8 +83,9 @@ class Queue:
                     "x-dead-letter-strategy": "at-least-once",
                     "x-overflow": "reject-publish",
                 }
-        elif self.name == Queues.DEAD and queue_type == "quorum":
-            # RabbitMQ 4 would drop a letter that has come back twenty times because PostgreSQL was away or had no room.
+        elif self.name in {Queues.LETTERS, Queues.DEAD} and queue_type == "quorum":
+            # RabbitMQ 4 would drop a letter that has come back twenty times: because PostgreSQL was away or had no room, or
+            # because operators have looked at it.
             arguments["x-delivery-limit"] = UNLIMITED
         return arguments
 
@@ -112,7 +115,9 @@ FIXED_QUEUES = (
         "coordinator",
         precious=True,
     ),
-    Queue(Queues.DEAD.value, Exchanges.DEAD, ("",), "coordinator"),
+    Queue(Queues.LETTERS.value, Exchanges.DEAD, ("",), "coordinator"),
+    # Coordinators put copies here, through the default exchange.
+    Queue(Queues.DEAD.value, Exchanges.DEAD, (), "operators"),
 )
 
 

@@ -1,19 +1,24 @@
 """Move dead letters from their queue into the table, where they can be listed, replayed and discarded.
 
-A letter that cannot be stored stays in the queue. It must never be dead-lettered itself: that would go round for ever.
+A copy without any token goes to the queue ``orchestrator.dead``, for people who look at RabbitMQ's management UI. A letter that
+cannot be stored stays in its queue. It must never be dead-lettered itself: that would go round for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
-from orchestrator.broker.dead_letters import read_letter
+from orchestrator.broker.dead_letters import copy, read_letter
 from orchestrator.broker.deliveries import DeclinedError
 from orchestrator.broker.incoming import Delivery
+from orchestrator.broker.publisher import Publisher
 from orchestrator.db.dead_letters import count_open, forget_closed
 from orchestrator.db.session import Database, is_connection_error
+from orchestrator.errors import PublishError
+from orchestrator.messages import DeadLetter
 from orchestrator.operations.dead_letters import keep
 
 logger = structlog.get_logger(__name__)
@@ -39,8 +44,9 @@ FORGET_AFTER = 30.0
 class LetterKeeper:
     """The handler of the queue of dead letters."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, publisher: Publisher) -> None:
         self._database = database
+        self._publisher = publisher
         self._checked_at = float("-inf")
         self._until_check = 0
         self._has_room = True
@@ -55,8 +61,10 @@ class LetterKeeper:
             await self._check()
             if not self._has_room:
                 raise DeclinedError(PAUSE)
+            letter = read_letter(delivery)
             async with self._database.transaction() as session:
-                await keep(session, read_letter(delivery), is_redelivered=delivery.redelivered)
+                letter_id = await keep(session, letter, is_redelivered=delivery.redelivered)
+            await self._show(replace(letter, letter_id=letter_id or letter.letter_id))
         except DeclinedError:
             raise
         except Exception as error:
@@ -64,6 +72,13 @@ class LetterKeeper:
                 raise
             logger.exception("dead letter not stored; it stays in its queue", message_id=delivery.message_id)
             raise DeclinedError(PAUSE) from error
+
+    async def _show(self, letter: DeadLetter) -> None:
+        try:
+            await self._publisher.publish(copy(letter))
+        except PublishError as error:
+            # A policy may have limited the queue, or an operator deleted it: the letter itself is kept.
+            logger.info("dead letter not copied to orchestrator.dead", error=str(error))
 
     async def _check(self) -> None:
         now = asyncio.get_running_loop().time()

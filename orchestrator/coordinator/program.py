@@ -59,14 +59,14 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
                 Queues.RESULTS.value: handlers.take_result,
                 Queues.COMMANDS.value: handlers.take_command,
                 Queues.CALLBACKS.value: handlers.take_callback,
-                Queues.DEAD.value: LetterKeeper(database).take,
+                Queues.LETTERS.value: LetterKeeper(database, publisher).take,
             },
             prefetch=PREFETCH,
             max_bytes=settings.max_message_bytes,
             is_transient=is_connection_error,
             publisher=publisher,
             refuse={Queues.COMMANDS.value: handlers.refuse},
-            few={Queues.DEAD.value: FEW_LETTERS},
+            few={Queues.LETTERS.value: FEW_LETTERS},
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())

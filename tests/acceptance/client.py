@@ -22,9 +22,6 @@ COMMANDS, CALLBACKS, EVENTS, DEAD = (
     "orchestrator.events",
     "orchestrator.dead",
 )
-LETTERS = "tests.dead"
-"""A queue of the tests' own beside the one that coordinators empty."""
-
 BROKER_AWAY = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
 
 
@@ -76,7 +73,7 @@ class Client:
     _listening: bool = False
 
     def listen(self) -> None:
-        """Collect all events and dead letters from now on. Letters are fetched when a test asks for them."""
+        """Collect all events from now on. Dead letters are fetched when a test asks for them."""
         self._listening = True
         self.background.run(self._open())
 
@@ -162,8 +159,6 @@ class Client:
             exchange = await channel.declare_exchange(EVENTS, "topic", durable=True)
             await queue.bind(exchange, "#")
             await queue.consume(self._take_event, no_ack=True)
-            letters = await channel.declare_queue(LETTERS, durable=True, arguments={"x-queue-type": "quorum"})
-            await letters.bind(await channel.declare_exchange(DEAD, "fanout", durable=True))
         return channel
 
     async def _close(self) -> None:
@@ -180,6 +175,6 @@ class Client:
 
     async def _fetch_dead(self) -> None:
         channel = await self._open()
-        queue = await channel.get_queue(LETTERS, ensure=False)
+        queue = await channel.get_queue(DEAD, ensure=False)
         while (message := await queue.get(no_ack=True, fail=False)) is not None:
             self.dead.append(received(message))

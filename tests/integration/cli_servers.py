@@ -151,7 +151,9 @@ class Cli:
 
     def is_reading(self) -> bool:
         status = self.json("status")
-        return bool(status["queues"]) and all(queue["consumers"] for queue in status["queues"])
+        return bool(status["queues"]) and all(
+            q["consumers"] for q in status["queues"] if q["name"] != "orchestrator.dead"
+        )
 
 
 async def register_flows(database: Database) -> None:

@@ -58,12 +58,12 @@ async def reading(
     deliveries = Deliveries(
         address(url),
         Topology.of("quorum"),
-        {Queues.DEAD.value: LetterKeeper(database).take, **(handlers or {})},
+        {Queues.LETTERS.value: LetterKeeper(database, publisher).take, **(handlers or {})},
         prefetch=10,
         max_bytes=1000,
         is_transient=is_connection_error,
         publisher=publisher,
-        few={Queues.DEAD.value: few},
+        few={Queues.LETTERS.value: few},
     )
     running = asyncio.create_task(deliveries.run())
     await asyncio.wait_for(deliveries.consuming.wait(), 60)

@@ -70,7 +70,7 @@ async def consuming(
         await running
 
 
-async def letters(url: str, queue: str = Queues.DEAD) -> list[aio_pika.abc.AbstractIncomingMessage]:
+async def letters(url: str, queue: str = Queues.LETTERS) -> list[aio_pika.abc.AbstractIncomingMessage]:
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(await aio_pika.connect(url))
         channel = await connection.channel()
@@ -216,7 +216,7 @@ async def test_a_message_that_cannot_be_handled_is_dead_lettered_with_the_reason
 
     async with consuming(amqp_url, publisher, Queues.COMMANDS, take):
         await publisher.publish(COMMAND)
-        await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered")
+        await until(lambda: _is(ready(amqp_url, Queues.LETTERS), 1), "the message is dead-lettered")
     (letter,) = await letters(amqp_url)
     assert letter.headers["x-reason"] == reason
     assert letter.headers["x-queue"] == Queues.COMMANDS
@@ -230,7 +230,7 @@ async def test_a_message_that_is_too_large_is_dead_lettered_unread(publisher: Pu
 
     async with consuming(amqp_url, publisher, Queues.COMMANDS, take, max_bytes=10):
         await publisher.publish(Outgoing(Exchanges.COMMANDS, "workflow.start", "x", b"x" * 11))
-        await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered")
+        await until(lambda: _is(ready(amqp_url, Queues.LETTERS), 1), "the message is dead-lettered")
     (letter,) = await letters(amqp_url)
     assert "11 bytes" in str(letter.headers["x-reason"])
 
@@ -247,7 +247,7 @@ async def test_a_dead_letter_fits_into_its_frame_whatever_its_sender_has_put_int
         async with await aio_pika.connect(amqp_url) as connection:
             exchange = await (await connection.channel()).get_exchange(Exchanges.COMMANDS, ensure=False)
             await exchange.publish(aio_pika.Message(b"{}", headers={"workflow": "x" * 130_500}), "workflow.start")
-        await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered")
+        await until(lambda: _is(ready(amqp_url, Queues.LETTERS), 1), "the message is dead-lettered")
     (letter,) = await letters(amqp_url)
     assert letter.headers["workflow"] == "x" * 1000
 
@@ -272,7 +272,7 @@ async def test_a_message_that_cannot_be_dead_lettered_is_requeued(
 
     async with consuming(amqp_url, publisher, Queues.COMMANDS, take):
         await publisher.publish(COMMAND)
-        await until(lambda: _is(ready(amqp_url, Queues.DEAD), 1), "the message is dead-lettered", 60)
+        await until(lambda: _is(ready(amqp_url, Queues.LETTERS), 1), "the message is dead-lettered", 60)
     assert tries[:2] == [False, True]  # and again, if the broker was slow to confirm the letter
 
 
@@ -280,7 +280,11 @@ async def test_a_dead_letter_queue_that_refuses_letters_loses_them_and_nothing_e
     publisher: Publisher, amqp_url: str, servers: Servers
 ) -> None:
     """Kept, as many as the prefetch would keep a program from every other message."""
-    policy = {"pattern": "dead$", "apply-to": "queues", "definition": {"max-length": 1, "overflow": "reject-publish"}}
+    policy = {
+        "pattern": "letters$",
+        "apply-to": "queues",
+        "definition": {"max-length": 1, "overflow": "reject-publish"},
+    }
     await asyncio.to_thread(servers.call, "PUT", f"policies/{urlsplit(amqp_url).path[1:]}/full", policy)
 
     async def refuses() -> bool:

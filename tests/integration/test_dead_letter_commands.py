@@ -13,7 +13,7 @@ from tests.integration.letter_bench import publish
 
 
 def _is_read(queues: list[dict[str, Any]]) -> bool:
-    return any(queue["name"] == "orchestrator.dead" and queue["consumers"] for queue in queues)
+    return any(queue["name"] == "orchestrator.letters" and queue["consumers"] for queue in queues)
 
 
 def test_an_operator_lists_shows_replays_and_discards_letters(tmp_path: Path, database_url: str, amqp_url: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import aio_pika
 import asyncpg
 import pytest
 
@@ -23,8 +24,8 @@ from orchestrator.errors import CallbackRefusedError, ConflictError
 from orchestrator.operations.dead_letters import discard, letter_document, replay
 from orchestrator.workflow import StepList, callback_step, done, init, step, workflow
 from tests.integration.engine_bench import LIMITS, Bench, bench_of
-from tests.integration.letter_bench import SENT, fail, kept, publish, publishing, reading
-from tests.integration.test_broker import letters
+from tests.integration.letter_bench import SENT, fail, kept, only, publish, publishing, reading
+from tests.integration.test_broker import letters, ready
 from tests.integration.waiting import until
 
 
@@ -178,11 +179,11 @@ async def test_texts_that_the_database_cannot_hold_are_kept_as_far_as_it_can(
     assert stored.summary.properties["headers"] == {"n\\0ul": "a\\0b"}
 
 
-async def test_a_letter_that_the_broker_delivers_twice_is_kept_once(amqp_url: str, database: Database) -> None:
+async def test_a_letter_that_the_broker_delivers_twice_is_kept_once(database: Database, publisher: Publisher) -> None:
     """The coordinator died between its commit and its acknowledgement. A repeated message is another letter."""
-    keeper = LetterKeeper(database)
+    keeper = LetterKeeper(database, publisher)
     one = Delivery(
-        Queues.DEAD.value,
+        Queues.LETTERS.value,
         b"{}",
         None,
         "workflow.start",
@@ -224,25 +225,75 @@ async def _count(database: Database, count: int) -> bool:
 
 
 async def test_a_letter_that_cannot_be_stored_stays_in_its_queue_and_makes_no_other_letter(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object, **__: object) -> None:
         raise asyncpg.DataError("a defect")
 
     monkeypatch.setattr(coordinator_letters, "keep", refuse)
-    one = Delivery(Queues.DEAD.value, b"{}", None, "", None, None, None, redelivered=False)
+    one = Delivery(Queues.LETTERS.value, b"{}", None, "", None, None, None, redelivered=False)
     with pytest.raises(DeclinedError):
-        await LetterKeeper(database).take(one)
+        await LetterKeeper(database, publisher).take(one)
 
     async def lose(*_: object, **__: object) -> None:
         raise ConnectionResetError
 
     monkeypatch.setattr(coordinator_letters, "keep", lose)
     with pytest.raises(ConnectionResetError):
-        await LetterKeeper(database).take(one)
+        await LetterKeeper(database, publisher).take(one)
+
+
+async def test_the_management_ui_shows_each_letter_with_its_reason_and_without_its_token(
+    amqp_url: str, database: Database, publisher: Publisher
+) -> None:
+    """B41: a copy for people, whoever has made the letter."""
+    death = {"x-death": [{"reason": "expired", "queue": "orchestrator.callbacks", "time": SENT}]}
+    async with reading(amqp_url, database, publisher, {Queues.COMMANDS.value: fail}):
+        await publish(
+            amqp_url, Exchanges.COMMANDS, "workflow.start", b"[]", message_id="m", headers={"tenant": "north"}
+        )
+        await kept(database, 1)
+        letter = await only(amqp_url, Queues.DEAD)
+        assert (letter.body, letter.message_id, letter.headers["tenant"]) == (b"[]", "m", "north")
+        assert letter.headers["x-reason"] == "it is nonsense"
+        assert (letter.headers["x-queue"], letter.headers["x-routing-key"]) == (
+            "orchestrator.commands",
+            "workflow.start",
+        )
+        (stored,) = await kept(database, 1)
+        assert letter.headers["x-dead-letter-id"] == stored.summary.letter_id.hex
+        broker_made = Delivery(
+            Queues.LETTERS.value,
+            b"{}",
+            None,
+            "callback.completed",
+            None,
+            "the token",
+            None,
+            redelivered=False,
+            exchange=Exchanges.DEAD.value,
+            properties={"correlation_id": "the token", "headers": death},
+        )
+        await LetterKeeper(database, publisher).take(broker_made)
+        copied = await only(amqp_url, Queues.DEAD)
+    assert copied.correlation_id is None
+    assert "expired in orchestrator.callbacks" in str(copied.headers["x-reason"])
+    assert "the token" not in repr((copied.headers, copied.body))
+
+
+async def test_a_binding_of_an_older_version_is_removed(amqp_url: str, publisher: Publisher) -> None:
+    """It would show each letter twice, and those of the broker with their token."""
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue(Queues.DEAD, ensure=False)
+        await queue.bind(Exchanges.DEAD, "")
+        await publisher.check()
+        await publish(amqp_url, Exchanges.DEAD, "", b"{}")
+        assert await ready(amqp_url, Queues.DEAD) == 0
+        assert await ready(amqp_url, Queues.LETTERS) == 1
 
 
 def test_a_letter_of_the_queue_itself_can_be_read() -> None:
     """Published into the queue by its name."""
-    one = Delivery(Queues.DEAD.value, b"x", None, "orchestrator.dead", None, None, None, redelivered=False)
+    one = Delivery(Queues.LETTERS.value, b"x", None, "orchestrator.letters", None, None, None, redelivered=False)
     assert read_letter(one).reason == ""

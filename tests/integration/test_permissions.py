@@ -189,9 +189,10 @@ def test_a_service_can_do_nothing_else(broker: Broker) -> None:
     broker.refuses("svc", declare("orchestrator.mine"))
 
 
-def test_an_operator_reads_no_message_and_writes_none(broker: Broker) -> None:
-    """Letters that the broker makes of callbacks have their token. People read letters with the command line, or over HTTP."""
-    broker.refuses("operator", read("orchestrator.dead"))
+def test_an_operator_can_look_at_dead_letters_only(broker: Broker) -> None:
+    """B41: at the copies; letters that the broker makes of callbacks have their token until a coordinator takes them."""
+    broker.act("operator", read("orchestrator.dead"))
+    broker.refuses("operator", read("orchestrator.letters"))
     broker.refuses("operator", read("orchestrator.commands"))
     broker.refuses("operator", publish("orchestrator.dead", ""))
 

@@ -111,7 +111,7 @@ async def test_a_message_that_needs_what_cannot_be_read_is_a_dead_letter_that_sa
     await send(amqp_url, exchange, key, (body, properties))
 
     async def buried() -> bool:
-        return await ready(amqp_url, Queues.DEAD) == 1
+        return await ready(amqp_url, Queues.LETTERS) == 1
 
     async with consuming(amqp_url, publisher, exchange, handler):
         await until(buried, "the message is a dead letter")
@@ -129,7 +129,7 @@ async def test_a_start_with_its_key_in_the_body_needs_no_properties(
     await send(amqp_url, Exchanges.COMMANDS, "workflow.start", (body, UNREADABLE["a header's name"]))
 
     async def buried() -> bool:
-        return await ready(amqp_url, Queues.DEAD) == 1
+        return await ready(amqp_url, Queues.LETTERS) == 1
 
     async with consuming(amqp_url, publisher, Queues.COMMANDS, handlers.take_command):
         await until(buried, "the message is a dead letter")

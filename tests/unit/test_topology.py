@@ -46,7 +46,8 @@ def test_the_queues_and_their_bindings_are_pinned() -> None:
             ("callback.completed", "callback.failed", "callback.progress"),
             "coordinator",
         ),
-        ("orchestrator.dead", "orchestrator.dead", ("",), "coordinator"),
+        ("orchestrator.letters", "orchestrator.dead", ("",), "coordinator"),
+        ("orchestrator.dead", "orchestrator.dead", (), "operators"),
         ("orchestrator.steps.default", "orchestrator.steps", ("default",), "consumers"),
         ("orchestrator.steps.tasks", "orchestrator.steps", ("tasks",), "consumers"),
     ]
@@ -96,12 +97,13 @@ def test_a_classic_queue_has_no_arguments_that_only_quorum_queues_know() -> None
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_what_can_be_made_again_from_the_database_needs_no_dead_letters(queue_type: QueueType) -> None:
     for queue in Topology().queues:
-        if not queue.precious and queue.name != "orchestrator.dead":
+        if not queue.precious and queue.name not in {"orchestrator.letters", "orchestrator.dead"}:
             assert queue.arguments(queue_type) == {"x-queue-type": queue_type}
 
 
-def test_a_dead_letter_may_come_back_as_often_as_it_cannot_be_stored() -> None:
+@pytest.mark.parametrize("name", ["orchestrator.letters", "orchestrator.dead"])
+def test_a_dead_letter_may_come_back_as_often_as_it_is_looked_at_or_cannot_be_stored(name: str) -> None:
     """RabbitMQ 4 drops a message that has come back twenty times, unless the queue says otherwise."""
-    dead = next(queue for queue in Topology().queues if queue.name == "orchestrator.dead")
+    dead = next(queue for queue in Topology().queues if queue.name == name)
     assert dead.arguments("quorum") == {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
     assert dead.arguments("classic") == {"x-queue-type": "classic"}
