@@ -7,7 +7,6 @@ that does not keep up loses its buffer and goes on from the log at its own pace;
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
@@ -167,7 +166,7 @@ class Reader:
 
     def __init__(self, wanted: EventFilter) -> None:
         self._filter = wanted
-        self._events: deque[FeedEvent] = deque()
+        self._events: list[FeedEvent] = []
         self._filled = asyncio.Event()
         self.is_behind = False
         """Whether events were left out because too many wait: the reader must go on from the log."""
@@ -196,13 +195,12 @@ class Reader:
         """Wait at most ``patience`` seconds; return whether there are events, or the program stops."""
         return await wait_or_stop(patience, self._filled)
 
-    def pop(self) -> FeedEvent | None:
-        """Return the next event, ``None`` when there is none now."""
-        if self._events:
-            return self._events.popleft()
+    def pop(self) -> list[FeedEvent]:
+        """Return the events that wait, and forget them."""
+        events, self._events = self._events, []
         if not self.is_behind:
             self._filled.clear()
-        return None
+        return events
 
 
 async def _patiently(what: str, once: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:

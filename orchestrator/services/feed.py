@@ -35,7 +35,7 @@ class EventFilter:
 EVERYTHING = EventFilter()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FeedEvent:
     """An event, with the position from which nothing after it is left out.
 

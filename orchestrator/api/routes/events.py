@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from functools import lru_cache, partial
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from orchestrator.api.authentication import Authenticator
 from orchestrator.api.bodies import Router
 from orchestrator.api.callers import Caller, Role, find_authenticator, requires
 from orchestrator.api.context import ApiContext, Context
-from orchestrator.api.live import Reader
+from orchestrator.api.live import BUFFER, Reader
 from orchestrator.db.session import is_database_outage
 from orchestrator.engine.position import MAX_TEXT, Position
 from orchestrator.messages import MessageType, Name, StepEvent, encode
@@ -33,6 +33,9 @@ PING_EVERY: Final = 15.0
 
 SEND_PATIENCE: Final = 20.0
 """Seconds in which a reader must take something before its stream is ended."""
+
+CHUNK: Final = 32_768
+"""Bytes after which waiting events are sent."""
 
 RETRY: Final = (1000, 5000)
 """Milliseconds after which a client connects again, at random between these: not all of them at one moment."""
@@ -100,7 +103,7 @@ class _Events:
         """Why the stream ends, once it does."""
         self._check_at = 0.0
 
-    async def stream(self, page: EventPage | None) -> AsyncIterator[ServerSentEvent]:
+    async def stream(self, page: EventPage | None) -> AsyncIterator[ServerSentEvent | bytes]:
         """Send a page from the log if there is one, then everything until the stream must end."""
         try:
             if page is not None:
@@ -115,17 +118,17 @@ class _Events:
             self._end = "database unavailable"
         yield ServerSentEvent(json.dumps({"reason": self._end}), event="end", retry=_some_time())
 
-    async def _send_log(self, page: EventPage) -> AsyncIterator[ServerSentEvent]:
+    async def _send_log(self, page: EventPage) -> AsyncIterator[ServerSentEvent | bytes]:
         """Send a page and those that follow it."""
         while True:
-            for one in page.events:
-                yield _format(one)
+            for chunk in _chunks(page.events):
+                yield chunk
             self._position = page.position
             if page.is_last or await self._must_end():
                 return
             page = await self._context.live.read(self._position, self._wanted)
 
-    async def _send_live(self) -> AsyncIterator[ServerSentEvent]:
+    async def _send_live(self) -> AsyncIterator[ServerSentEvent | bytes]:
         """Send what happens, until the reader has fallen behind or the stream must end."""
         live, reader = self._context.live, Reader(self._wanted)
         async with live.joined(reader) as start:
@@ -138,15 +141,17 @@ class _Events:
             while not await self._must_end():
                 if reader.is_behind:
                     return
-                event = reader.pop()
-                if event is None:
+                waiting = reader.pop()
+                if not waiting:
                     self._position = live.position
                     if not await reader.wait(self._check_at - asyncio.get_running_loop().time()):
                         # The id goes on although no event was wanted: to continue then costs no walk through the log.
                         yield ServerSentEvent(comment="ping", id=str(self._position))
-                elif not known.covers(event.txid):
-                    self._position = event.position
-                    yield _format(event)
+                fresh = [one for one in waiting if not known.covers(one.txid)]
+                for chunk in _chunks(fresh):
+                    yield chunk
+                if fresh:
+                    self._position = fresh[-1].position
 
     async def _must_end(self) -> bool:
         """Return whether the stream must end now."""
@@ -160,9 +165,25 @@ class _Events:
         return self._end is not None
 
 
-def _format(one: FeedEvent) -> ServerSentEvent:
+def _chunks(events: Iterable[FeedEvent]) -> Iterator[bytes]:
+    """Return events as the stream has them, as many together as are worth one packet."""
+    waiting: list[bytes] = []
+    size = 0
+    for one in events:
+        waiting.append(_format(one))
+        size += len(waiting[-1])
+        if size > CHUNK:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+@lru_cache(maxsize=BUFFER)
+def _format(one: FeedEvent) -> bytes:
+    """Return an event as the stream has it; once for all readers, who have it at nearly the same time."""
     kind = MessageType.STEP_EVENT if isinstance(one.event, StepEvent) else MessageType.PROCESS_EVENT
-    return ServerSentEvent(encode(one.event).decode(), event=kind.value, id=str(one.position))
+    return ServerSentEvent(encode(one.event).decode(), event=kind.value, id=str(one.position)).encode()
 
 
 def _some_time() -> int:
