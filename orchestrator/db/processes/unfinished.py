@@ -21,5 +21,7 @@ _UNFINISHED = text(
 
 async def iterate_unfinished(session: AsyncSession) -> AsyncIterator[Process]:
     """Yield the processes that may still move, by workflow and the oldest first."""
-    async for row in (await session.stream(_UNFINISHED)).mappings():
+    # In small portions, so that the other tasks of the program have their turn in between.
+    rows = await session.stream(_UNFINISHED, execution_options={"yield_per": 50})
+    async for row in rows.mappings():
         yield build_process(row)
