@@ -10,6 +10,7 @@ import socket
 import httpx
 
 from tests.acceptance.conftest import MakeInstallation
+from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import until
 
 REQUESTS = 100
@@ -80,3 +81,18 @@ def _is_silent(port: int) -> bool:
     except httpx.TimeoutException:
         return True
     return False
+
+
+def test_open_streams_are_counted_while_they_are_open(engine: Installation) -> None:
+    port = find_two_ports()
+    api = engine.api(ORCHESTRATOR_METRICS_ADDRESS=f"127.0.0.1:{port}")
+
+    def streams(number: int) -> bool:
+        return f"orchestrator_http_streams {number}.0" in (read(port) or "")
+
+    assert streams(0)
+    with httpx.stream("GET", f"{api.url}/api/events", timeout=60):
+        until(lambda: streams(1), "the stream is counted")
+    until(lambda: streams(0), "the stream is closed")
+    route = 'orchestrator_http_request_seconds_count{method="GET",route="/events"} 1.0'
+    assert route in (read(port) or ""), "its latency ends where its answer begins"
