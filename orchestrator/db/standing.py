@@ -26,7 +26,8 @@ SELECT p.process_id, p.workflow, p.status, p.step, p.assignee, p.plan, p.updated
        entered.finished_at AS entered_at,
        newest.name, newest.author, newest.note, newest.finished_at AS at,
        failed.name AS failed_step, failed.failure->>'type' AS failure_type, failed.failure->>'message' AS failure_message,
-       c.step AS callback_step, c.deadline, c.progress::text AS progress, c.progress_count, c.progress_at
+       c.step AS callback_step, c.deadline, c.progress::text AS progress, c.progress_count, c.progress_at,
+       CASE WHEN c.outcome IS NOT NULL THEN c.received_at END AS answered_at
   FROM processes AS p
   LEFT JOIN LATERAL (SELECT s.finished_at FROM process_steps s WHERE s.process_id = p.process_id AND s.kind = 'step'
                       ORDER BY s.sequence DESC LIMIT 1) AS entered ON true
@@ -67,13 +68,14 @@ class LastFailure:
 
 @dataclass(frozen=True, slots=True)
 class AwaitedCallback:
-    """The callback that a process waits for, and how often progress was reported."""
+    """The callback that a process waits for, how often progress was reported, and when it was answered, if it was."""
 
     step: str
     deadline: datetime | None
     progress: JSON
     reports: int
     reported_at: datetime | None
+    answered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,12 @@ async def read_standing(connection: Driver, process_id: UUID) -> Standing:
     if row["callback_step"] is not None:
         progress = None if row["progress"] is None else read_leniently(row["progress"])
         callback = AwaitedCallback(
-            row["callback_step"], row["deadline"], progress, row["progress_count"], row["progress_at"]
+            row["callback_step"],
+            row["deadline"],
+            progress,
+            row["progress_count"],
+            row["progress_at"],
+            row["answered_at"],
         )
     is_running = row["status"] == "running"
     return Standing(

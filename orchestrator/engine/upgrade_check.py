@@ -29,6 +29,7 @@ class Trouble(StrEnum):
     STEP_KIND = "step_kind"
     ARGUMENT = "argument"
     STATE = "state"
+    FORM = "form"
     REPEATED = "repeated"
     MISSED = "missed"
     NEW_BUT_MISSED = "new_but_missed"

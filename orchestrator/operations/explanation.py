@@ -176,16 +176,21 @@ def _explain_callback(facts: Facts, clock: Clock) -> Explanation:
         "progress_reports": callback.reports,
         "progress": callback.progress,
         "progress_at": callback.reported_at,
+        "answered_at": callback.answered_at,
     }
     late = _explain_lateness(facts, f"the callback of {standing.step!r} {since}, {deadline}")
     if late is not None:
         return late
+    pause = tuple(_describe_pause_beside(facts, clock, "what comes after the callback waits until it is unpaused"))
+    if callback.answered_at is not None:
+        summary = f"the callback of {standing.step!r} was answered {clock(callback.answered_at)}"
+        return Explanation(Kind.CALLBACK, summary, ("a coordinator that has its plan goes on with it", *pause), data)
     return Explanation(
         Kind.CALLBACK,
         f"awaits the callback of {standing.step!r} {since}, {deadline}, {callback.reports} progress {several}",
         (
             *_describe_progress(callback, clock),
-            *_describe_pause_beside(facts, clock, "what comes after the callback waits until it is unpaused"),
+            *pause,
         ),
         data,
     )

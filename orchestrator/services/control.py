@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
@@ -225,6 +226,16 @@ async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
     except InvalidInputError as error:
         return getattr(error, "form", None)
     return None
+
+
+async def try_form(session: AsyncSession, process: Process) -> None:
+    """Make the first page of the form that a suspended process waits for, whoever may show it.
+
+    Raises:
+        ConflictError, DefinitionError: it cannot be made.
+    """
+    with contextlib.suppress(InvalidInputError):
+        await _fill(session, process, [])
 
 
 async def _apply(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -14,9 +14,14 @@ from orchestrator.db.processes.unfinished import iterate_unfinished
 from orchestrator.engine.plan import Outline
 from orchestrator.engine.process import Process
 from orchestrator.engine.upgrade_check import Finding, Trouble, check_process
-from orchestrator.errors import ConfigurationError, DefinitionError, InvalidInputError, NotFoundError
+from orchestrator.errors import ConfigurationError, ConflictError, DefinitionError, InvalidInputError, NotFoundError
 from orchestrator.registry import plan_of
+from orchestrator.services.control import try_form
 from orchestrator.services.model_comparison import compare_models
+from orchestrator.types import ProcessStatus
+
+MAX_FORMS = 5
+"""Suspended processes of one step whose forms are made: that runs authors' code, which may take its time."""
 
 MAX_IDS = 100
 """Processes that a finding names; it counts the others."""
@@ -88,11 +93,19 @@ async def check_upgrade(session: AsyncSession, *, models: bool = True) -> Upgrad
     """
     outlines = {(one.workflow, one.fingerprint): tuple(one.steps) for one in await list_plans(session)}
     groups: dict[Finding, Group] = {}
+    suspended: dict[tuple[str, str | None], list[Process]] = {}
     unfinished = 0
     async for process in iterate_unfinished(session):
         unfinished += 1
         before = outlines.get((process.workflow, process.plan or ""))
-        for finding in _check(process, before):
+        findings = list(_check(process, before))
+        for finding in findings:
+            groups.setdefault(finding, Group(finding)).add(process.process_id)
+        if process.status is ProcessStatus.SUSPENDED and not any(one.breaks for one in findings):
+            some = suspended.setdefault((process.workflow, process.step), [])
+            some += [process] if len(some) < MAX_FORMS else []
+    for process in (one for some in suspended.values() for one in some):
+        async for finding in _check_form(session, process):
             groups.setdefault(finding, Group(finding)).add(process.process_id)
     ordered = sorted(groups.values(), key=_order)
     return UpgradeReport(unfinished, ordered, await _check_models(session) if models else None)
@@ -119,6 +132,21 @@ def _check(process: Process, before: Outline | None) -> Iterator[Finding]:
         )
     else:
         yield from check_process(plan, process, before)
+
+
+async def _check_form(session: AsyncSession, process: Process) -> AsyncIterator[Finding]:
+    """Yield why the form that a process waits for cannot be made."""
+    try:
+        async with session.begin_nested():
+            await try_form(session, process)
+    except (ConflictError, DefinitionError, NotFoundError) as error:
+        yield Finding(
+            Trouble.FORM,
+            process.workflow,
+            process.step,
+            f"the form cannot be shown: {error}",
+            "correct the form: nobody can give input to these processes",
+        )
 
 
 async def _check_models(session: AsyncSession) -> list[str]:

@@ -15,12 +15,13 @@ from orchestrator.db.registration.catalogue import Catalogue
 from orchestrator.db.session import Database
 from orchestrator.engine.upgrade_check import Trouble
 from orchestrator.errors import InvalidInputError
+from orchestrator.forms import FormPage
 from orchestrator.services import upgrade_check
 from orchestrator.services.model_catalogue import CataloguePlan
 from orchestrator.services.model_comparison import ModelComparison
 from orchestrator.services.model_drift import Finding
-from orchestrator.services.upgrade_check import UpgradeReport, check_upgrade
-from orchestrator.workflow import StepList, Workflow, step
+from orchestrator.services.upgrade_check import MAX_FORMS, UpgradeReport, check_upgrade
+from orchestrator.workflow import StepList, Workflow, inputstep, step
 from tests.integration.cli_servers import FLOWS, Cli, project
 from tests.integration.engine_bench import Bench, bench_of
 
@@ -100,6 +101,32 @@ async def test_what_the_new_code_breaks_is_grouped_by_workflow_and_step_with_cou
 
     await bench.database.pool.execute("UPDATE processes SET status = 'aborted'")
     assert (await checked(bench)).unfinished == 0
+
+
+class ApprovalPage(FormPage):
+    approved: bool
+
+
+@inputstep("Approve")
+def approve() -> type[FormPage]:
+    return ApprovalPage
+
+
+@inputstep("Approve")
+def approve_badly() -> type[FormPage]:
+    raise ValueError("no page today")
+
+
+async def test_the_forms_of_suspended_steps_are_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy(monkeypatch, made_of(approve))
+    for _ in range(MAX_FORMS + 1):
+        await bench.start("flow")
+    assert not (await checked(bench)).breaks
+
+    deploy(monkeypatch, made_of(approve_badly))
+    (found,) = (await checked(bench)).groups
+    assert (found.finding.trouble, found.finding.step, found.count) == (Trouble.FORM, "Approve", MAX_FORMS)
+    assert "no page today" in found.finding.what
 
 
 async def test_models_that_cannot_load_all_subscriptions_break_too(

@@ -78,6 +78,12 @@ def waits_in(*consumers: ConsumerSighting, ahead: int | None = 12, paused: bool 
             [],
         ),
         (
+            Facts(replace(AWAITS, callback=replace(CALLBACK, answered_at=TEN)), ON),
+            Kind.CALLBACK,
+            "the callback of 'Send' was answered 2026-11-26 10:02:00 UTC",
+            ["a coordinator that has its plan"],
+        ),
+        (
             Facts(AWAITS, OFF),
             Kind.CALLBACK,
             "awaits the callback of 'Send'",
