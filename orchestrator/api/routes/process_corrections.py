@@ -105,19 +105,13 @@ class RefusedProcess(BaseModel):
 
 
 class BulkAnswer(BaseModel):
-    """What came of a bulk action.
+    """What came of a bulk action."""
 
-    Args:
-        matched: how many processes fit.
-        refusals: the first hundred of the ``refused``.
-        left: how many more fit than the limit allowed: repeat the request.
-    """
-
-    matched: int
+    matched: int = Field(description="How many processes fit.")
     done: int
     refused: int
-    refusals: list[RefusedProcess]
-    left: int
+    refusals: list[RefusedProcess] = Field(description="The first hundred of those that were refused.")
+    left: int = Field(description="How many more fit than the limit allowed: repeat the request.")
 
 
 class NoteRequest(Strict):
