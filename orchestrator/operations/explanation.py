@@ -141,7 +141,7 @@ def _explain_failure(facts: Facts, clock: Clock) -> Explanation:
         Kind.FAILED,
         summary,
         (
-            "retry it from the state after its last successful step, patch its state first, skip the step, or abort it",
+            "retry it from the state after its last successful step, patch its state first, skip or rewind, or abort it",
             *_describe_unknown_step(facts),
             *_describe_pause_beside(facts, clock, "nothing is retried until it is unpaused"),
         ),

@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.authorization import Role
 from orchestrator.db.session import Database
 from orchestrator.forms import FormGenerator, SubmitFormPage
+from orchestrator.services.api_keys import create_key
 from orchestrator.workflow import StepList, conditional, done, init, inputstep, step, workflow
 from tests.integration import api_flows
 from tests.integration.api_client import open_api
@@ -183,6 +185,52 @@ async def test_a_state_is_corrected_and_a_step_skipped(api: httpx.AsyncClient, d
         ("patched", "anonymous", "typo"),
         ("Greet", "anonymous", "by hand"),
     ]
+
+
+async def test_an_abort_and_a_retry_can_say_what_a_command_can(api: httpx.AsyncClient, database: Database) -> None:
+    path = await start(api)
+    newest = await value(database, "SELECT sequence FROM processes")
+    assert problem(await api.put(f"{path}/resume?seen={newest - 1}", json={}), 409)["reasons"][0]["seen"] == newest - 1
+    assert (await api.put(f"{path}/resume?seen={newest}", json={})).status_code == 204
+    problem(await api.put(f"{path}/abort", json={"reason": "x", "user": "eve"}), 422)
+    assert (await api.put(f"{path}/abort", json={"reason": "ordered again"})).status_code == 204
+    assert await log(database, "aborted") == [("aborted", "anonymous", "ordered again")]
+
+
+OPERATOR_PATHS = [
+    ("PUT", "/api/settings/status", {"global_lock": False}),
+    ("PUT", "/api/processes/resume-all", None),
+    ("PUT", "/api/processes/bulk", {"action": "abort", "workflow": "failing", "dry_run": True}),
+    ("PATCH", "{path}/state", {"set": {"vlan": 1}, "reason": "typo"}),
+    ("PUT", "{path}/rewind", {"step": "Approve", "reason": "wrong order"}),
+    ("PATCH", "{path}", {"note": "ticket 4711"}),
+    ("PUT", "{path}/skip", {"reason": "by hand"}),
+    ("DELETE", "{path}", None),
+]
+
+
+async def test_operators_need_their_role_and_their_names_stand_in_the_log(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    path = await start(api)
+    async with database.transaction() as session:
+        starts = await create_key(session, "crm", Role.START, "root", None)
+        operates = await create_key(session, "noc", Role.OPERATE, "root", None)
+    async with open_api(database, auth="api-keys") as closed:
+        for method, template, body in OPERATOR_PATHS:
+            url = template.format(path=path)
+            assert (await closed.request(method, url, json=body)).status_code == 401
+            bearer = {"authorization": f"Bearer {starts.secret}"}
+            assert problem(await closed.request(method, url, json=body, headers=bearer), 403)
+        assert await log(database, "patched", "rewound") == []
+        bearer = {"authorization": f"Bearer {operates.secret}"}
+        answers = [
+            (await closed.request(method, template.format(path=path), json=body, headers=bearer)).status_code
+            for method, template, body in OPERATOR_PATHS
+        ]
+    assert answers == [200, 200, 200, 200, 200, 200, 409, 400], "it waits for input by then, and is no task"
+    assert {author for _, author, _ in await log(database, "patched", "rewound")} == {"noc"}
+    assert await value(database, "SELECT noted_by FROM processes") == "noc"
 
 
 async def test_a_process_is_taken_back_to_a_step(api: httpx.AsyncClient, database: Database) -> None:

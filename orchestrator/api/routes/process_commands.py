@@ -6,8 +6,8 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import Body, Header, Path, Request
-from pydantic import BaseModel
+from fastapi import Body, Header, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from orchestrator.api.bodies import Router
@@ -18,6 +18,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.messages import Key, Name
 from orchestrator.services import control
 from orchestrator.services.start import StartRequest, start
+from orchestrator.services.texts import MAX_REASON
 from orchestrator.types import State
 
 router = Router(prefix="/processes", tags=["processes"])
@@ -50,6 +51,14 @@ class StartedProcess(BaseModel):
 
     id: UUID
     created: bool
+
+
+class AbortRequest(BaseModel):
+    """Why a process is ended; the body may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str | None = Field(None, max_length=MAX_REASON, description="Goes into the process's log.")
 
 
 @router.post(
@@ -95,12 +104,19 @@ async def resume(
         Body(description="The pages of the form that the process waits for; `{}` retries a failed or waiting process."),
     ],
     key: IdempotencyKey = None,
+    seen: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            description="The newest log entry that the caller knows of: refused with 409 when there is a newer one.",
+        ),
+    ] = None,
 ) -> Response:
     """Give a suspended process its input; retry a failed or waiting one."""
     inputs: list[State] = pages if isinstance(pages, list) else [pages] if pages else []
     try:
         await context.change(
-            lambda session: control.resume(session, process_id, inputs, caller.name, context.limits, key=key)
+            lambda session: control.resume(session, process_id, inputs, caller.name, context.limits, key=key, seen=seen)
         )
     except OrchestratorError as error:
         return describe_for_form(error, from_browser=is_from_browser(request))
@@ -117,8 +133,12 @@ async def abort(
     context: Context,
     caller: Annotated[Caller, requires(Role.OPERATE)],
     process_id: ProcessId,
+    body: AbortRequest | None = None,
     key: IdempotencyKey = None,
 ) -> Response:
     """End a process at once. A step that runs at this moment leaves no trace in the database."""
-    await context.change(lambda session: control.abort(session, process_id, caller.name, context.limits, key=key))
+    reason = None if body is None else body.reason
+    await context.change(
+        lambda session: control.abort(session, process_id, caller.name, context.limits, reason, key=key)
+    )
     return Response(status_code=HTTPStatus.NO_CONTENT)
