@@ -120,7 +120,7 @@ def check_claims(claims: Any, rules: Rules, now: float) -> TokenHolder:
         audiences = [audiences]
     if not any(one in rules.audiences for one in audiences if isinstance(one, str)):
         raise WrongTokenError("it is for another audience")
-    if any(name in claims for name in _OF_ID_TOKENS) or claims.get("typ") in {"ID", "Refresh", "Logout"}:
+    if any(name in claims for name in _OF_ID_TOKENS) or claims.get("typ") in ("ID", "Refresh", "Logout"):
         raise WrongTokenError("it is not an access token")
     expires_at = _read_time(claims, "exp")
     if expires_at is None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from websockets import Subprotocol
+from websockets import Origin, Subprotocol
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -93,3 +93,14 @@ async def test_open_streams_that_are_checked_hold_no_connection(api: LiveApi, da
         assert await database.pool.fetchval(
             "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         )
+
+
+async def test_a_websocket_opens_below_the_prefix_of_a_proxy_whether_it_is_stripped_or_not(database: Database) -> None:
+    """Pitfall 39."""
+    async with live_api(database, public_url="https://orch.example/noc") as api:
+        for path in ("/noc/api/ws/events", "/api/ws/events"):
+            async with connect(f"ws://127.0.0.1:{api.port}{path}", origin=Origin("https://orch.example")) as socket:
+                await socket.send("__ping__")
+                assert await socket.recv() == "__pong__"
+        with pytest.raises(InvalidStatus):
+            await connect(f"ws://127.0.0.1:{api.port}/api/ws/events", origin=Origin("https://evil.example"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -10,6 +11,8 @@ from typing import Any
 
 import jwt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator.api.signing_keys import SigningKeys
 from orchestrator.api.tokens import Rules, Tokens, WrongTokenError, check_claims
@@ -218,6 +221,7 @@ def test_a_claim_that_is_missing_or_wrong_is_refused(case: str) -> None:
         {"iat": None},
         {"nbf": NOW + 30},
         {"typ": "Bearer"},
+        {"typ": ["ID"]},
         {"azp": "some-client"},
     ],
 )
@@ -260,3 +264,43 @@ def test_a_token_without_the_claim_of_the_user_is_refused() -> None:
     rules = Rules(issuer=ISSUER, audiences=[AUDIENCE], user_claim="email", roles_claim="roles", roles={})
     with pytest.raises(WrongTokenError, match="does not name its user"):
         check_claims(claims_of(NOW), rules, NOW)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    changed=st.dictionaries(
+        st.sampled_from(["iss", "aud", "exp", "iat", "nbf", "sub", "roles", "typ", "nonce"]) | st.text(max_size=5),
+        VALUES | st.just(ISSUER) | st.just([AUDIENCE]),
+        max_size=4,
+    )
+)
+def test_whatever_claims_say_there_is_a_holder_or_a_refusal(changed: dict[str, Any]) -> None:
+    try:
+        holder = check_claims({**claims_of(NOW), **changed}, RULES, NOW)
+    except WrongTokenError:
+        return
+    assert holder.name.isprintable()
+    assert holder.roles <= set(Role)
+    assert holder.expires_at > NOW - 31
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    header=st.dictionaries(
+        st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk"]),
+        VALUES | st.sampled_from(["RS256", "rsa", "JWT", "none", "HS256"]),
+    )
+    | VALUES,
+    payload=VALUES,
+    signature=st.binary(max_size=40),
+)
+def test_whatever_is_sent_as_a_token_is_refused_and_breaks_nothing(header: Any, payload: Any, signature: bytes) -> None:
+    tokens = Tokens(RULES, SigningKeys(ISSUER, Issuer().transport))
+    with pytest.raises(WrongTokenError):
+        asyncio.run(tokens.check(unsigned(header, payload, encode(signature))))
