@@ -107,9 +107,7 @@ class Settings(BaseSettings):
     """The claim whose value is the user's name in the audit trail."""
     oidc_roles_claim: Annotated[str, Field(min_length=1)] = "roles"
     """The claim with the user's roles."""
-    oidc_roles: Annotated[dict[str, Literal["read", "start", "operate", "admin"]], NoDecode] = Field(
-        default_factory=dict
-    )
+    oidc_roles: Annotated[dict[str, Literal["read", "start", "operate", "admin"]], NoDecode] = {}
     """The role of each value of that claim, as a JSON object; when empty, the values are the roles' names."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may use the API, separated by commas."""
