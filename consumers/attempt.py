@@ -16,6 +16,7 @@ from orchestrator.engine.plan import Plan
 from orchestrator.services.injection import Loaded, ReturnedModels, load_arguments, save_models
 from orchestrator.services.steps import Attempt
 from orchestrator.services.subscriptions import passes_locks
+from orchestrator.settings import Limits
 from orchestrator.workflow import StepKind
 
 
@@ -57,15 +58,16 @@ class ClaimedAttempt(Attempt):
             async with self._database.pool.acquire() as connection:
                 self.token = await read_token(connection, self.process.process_id)
 
-    def engine_arguments(self) -> dict[str, object]:
-        arguments = super().engine_arguments()
+    def engine_arguments(self, limits: Limits) -> dict[str, object]:
+        arguments = super().engine_arguments(limits)
         if "session" in self.leaf.arguments.engine:
             arguments["session"] = self._open_session()
         callback = self.leaf.step.callback
         if self.token is not None and callback is not None:
             arguments["callback_token"] = self.token
             arguments["callback_exchange"] = Exchanges.CALLBACKS.value
-            arguments[callback.route_key] = f"/api/processes/{self.process.process_id}/callback/{self.token}"
+            path = f"/api/processes/{self.process.process_id}/callback/{self.token}"
+            arguments[callback.route_key] = f"{limits.public_url or ''}{path}"
         return arguments
 
     async def load_models(self) -> Loaded:

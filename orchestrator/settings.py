@@ -36,6 +36,7 @@ class Limits:
     step_timeout: float
     state_soft_limit: int
     state_hard_limit: int
+    public_url: str | None = None
 
 
 class Settings(BaseSettings):
@@ -112,7 +113,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may use the API, separated by commas."""
     public_url: str | None = None
-    """How clients reach the API, without ``/api``: behind a proxy."""
+    """How clients reach the API, without ``/api``: behind a proxy. Consumers put it before ``callback_route``."""
 
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -63,7 +63,7 @@ class Attempt:
         """The step to run; raises WorkflowChangedError when the code no longer has it."""
         return self.plan.locate(self.process)
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self, _: Limits) -> dict[str, object]:
         """Return the parameters that the engine fills, by name."""
         return {
             "state": self.process.state,
@@ -149,7 +149,7 @@ async def execute(attempt: Attempt, limits: Limits, threads: Executor) -> StepSu
         if leaf.arguments.stored:
             async with deadline.during("while its models were loaded"):
                 loaded = await attempt.load_models()
-        arguments = leaf.arguments.fill(process.state, attempt.engine_arguments(), loaded)
+        arguments = leaf.arguments.fill(process.state, attempt.engine_arguments(limits), loaded)
         assert step.function is not None  # noqa: S101 - only steps with a function are dispatched
         returned = await _call(step.function, arguments, deadline, threads)
         if isinstance(returned, Stored):

@@ -6,6 +6,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import httpx
 import pytest
 
 from tests.acceptance.conftest import MakeInstallation
@@ -32,6 +33,8 @@ def test_a_process_that_waits_for_a_callback_is_completed_by_http(engine: Instal
     engine.open_gate(f"order-{process_id}")
     engine.wait_for(process_id, "awaiting_callback")
     assert api.call("POST", f"{path}/progress", json={"percent": 40}).status_code == 200
+    (order,) = engine.journal(process_id, "order")
+    assert order["route"] == f"/api{path.rpartition('/')[0]}/"
     assert api.call("POST", f"/processes/{process_id}/callback/forged", json={}).status_code == 404
     other = start(api, "calls_out")
     borrowed = f"/processes/{other}/callback/{path.rpartition('/')[2]}"
@@ -117,13 +120,19 @@ def test_the_token_of_a_callback_is_in_no_line_of_any_log(engine: Installation, 
 def test_two_workers_serve_one_address_and_end_together(installations: MakeInstallation) -> None:
     """A worker that is killed is replaced; SIGTERM ends all of them with success."""
     engine = installations()
-    for program in (engine.coordinator(), engine.consumer()):
-        program.ready()
     api = engine.api("--workers", "2")
+    for program in (engine.coordinator(), engine.consumer(ORCHESTRATOR_PUBLIC_URL=api.url)):
+        program.ready()
     until(lambda: api.output().count("API started") == 2, "both workers serve")
     finished = [start(api, "one_step") for _ in range(4)]
     for process_id in finished:
         engine.wait_for(process_id, "completed")
+    called = start(api, "calls_out")
+    engine.open_gate(f"order-{called}")
+    token = engine.token(called)
+    (order,) = engine.journal(called, "order")
+    assert httpx.post(f"{order['route']}{token}", json={"ok": True}, timeout=60).status_code == 200
+    engine.wait_for(called, "completed")
     assert api.stop() == 0
     until(lambda: api.output().count("API stopped") == 2, "both workers have ended")
 

@@ -33,7 +33,7 @@ class Bare(Attempt):
         super().__init__(replace(process or blank(ProcessStatus.RUNNING), step=name), plan, token)
         self._engine = engine
 
-    def engine_arguments(self) -> dict[str, object]:
+    def engine_arguments(self, _: Limits) -> dict[str, object]:
         return self._engine
 
 
