@@ -10,14 +10,19 @@ import pytest
 
 from orchestrator import registry
 from orchestrator.db.session import Database
+from orchestrator.forms import FormPage
 from orchestrator.workflow import StepList, Workflow, inputstep, step
 from tests.integration.api_client import open_api
 from tests.integration.engine_bench import Bench, bench_of
 
 
+class ApprovalPage(FormPage):
+    approved: bool
+
+
 @inputstep("Approve", assignee="NOC")
-def approve() -> None:
-    """Ask nothing."""
+def approve() -> type[FormPage]:
+    return ApprovalPage
 
 
 @step("Configure")
