@@ -242,14 +242,14 @@ class Settings(BaseSettings):
 
 
 def _show(value: object) -> str:
-    if isinstance(value, SecretStr):
-        written = value.get_secret_value()
-        return hide_password(written) if "://" in written else "…"
     if value is None:
         return ""
     if isinstance(value, tuple | list | set | frozenset):
-        return ", ".join(map(str, value))
-    return hide_password(value) if isinstance(value, str) and "://" in value else str(value)
+        return ", ".join(map(_show, value))
+    written = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if "://" in written:
+        return hide_password(written)
+    return "…" if isinstance(value, SecretStr) else written
 
 
 def load_settings() -> Settings:

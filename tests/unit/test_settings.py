@@ -253,3 +253,16 @@ async def test_an_option_of_the_database_url_that_the_client_does_not_know_is_na
         await database.open()
     assert "hunter2" not in str(caught.value)
     await database.close()
+
+
+def test_people_see_no_password_among_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", "postgresql://me:CANARY-1@db:5432/x?password=CANARY-2")
+    monkeypatch.setenv("ORCHESTRATOR_AMQP_URL", "amqp://me:CANARY-3@one:5672,two:5672/")
+    monkeypatch.setenv("ORCHESTRATOR_MANAGEMENT_URL", "http://me:CANARY-4@one:15672")
+    monkeypatch.setenv("ORCHESTRATOR_WORKFLOWS", "network, ims")
+    values = load_settings().list_values()
+    assert "CANARY" not in str(values)
+    assert values["ORCHESTRATOR_AMQP_URL"] == "amqp://me@one:5672,two:5672/"
+    assert values["ORCHESTRATOR_MANAGEMENT_URL"] == "http://me@one:15672"
+    assert values["ORCHESTRATOR_WORKFLOWS"] == "network, ims"
+    assert values["TASK_LOG_RETENTION_DAYS"] == "3"
