@@ -25,8 +25,11 @@ from orchestrator.api.routes import (
     events_socket,
     explanations,
     health,
+    metadata,
     process_commands,
     process_corrections,
+    processes,
+    subscriptions,
 )
 
 PREFIX: Final = "/api"
@@ -37,7 +40,10 @@ ROUTERS: Final = (
     explanations.router,
     engine.router,
     process_corrections.router,
+    processes.router,
     process_commands.router,
+    subscriptions.router,
+    metadata.router,
     callbacks.router,
     events.router,
     events_socket.router,

@@ -145,7 +145,9 @@ def _status(name: str, target: Target, facts: SubscriptionFacts, rules: Rules) -
         return
     words = f"the subscription is {facts.status}, the workflow runs on those that are {_either(wanted)}"
     usable_when: list[JSON] = [str(status) for status in wanted]
-    yield Reason(INVALID_STATUS, words, {"status": facts.status, "usable_when": usable_when})
+    # A word for the sentence of user interfaces.
+    action = "terminated" if target is Target.TERMINATE else "modified"
+    yield Reason(INVALID_STATUS, words, {"status": facts.status, "usable_when": usable_when, "action": action})
 
 
 def _users(name: str, target: Target, facts: SubscriptionFacts, rules: Rules) -> Iterable[Reason]:

@@ -6,10 +6,10 @@ The engine's page is followed by the pages of the author's form, which sees what
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 from uuid import UUID
 
-from pydantic import ConfigDict, GetCoreSchemaHandler, create_model
+from pydantic import BeforeValidator, ConfigDict, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import custom_error_schema
 from pydantic_forms.validators import Choice
@@ -97,11 +97,20 @@ async def subscription_choice(
 
 
 def product_first(workflow: str, form: FormFunction | None) -> FormFunction:
-    """Return a form that asks for the product and continues with the author's form."""
+    """Return a form that asks for the product, by its id or its name, and continues with the author's form."""
 
     async def make(session: AsyncSession) -> type[FormPage]:
         options = await product_choice(session, workflow)
-        return create_model("ProductPage", __base__=_ProductPage, product=(options, ...))
+        ids = {option.label: option.value for option in options}
+
+        def find_id(written: object) -> object:
+            return ids.get(written, written) if isinstance(written, str) else written
+
+        return create_model(
+            "ProductPage",
+            __base__=_ProductPage,
+            product=(cast("Any", Annotated[options, BeforeValidator(find_id)]), ...),
+        )
 
     async def read(_: AsyncSession, filled: FormPage) -> State:
         chosen = cast("Any", filled).product

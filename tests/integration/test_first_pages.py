@@ -47,13 +47,17 @@ async def test_a_form_that_cannot_show_what_is_stored_is_not_blamed_on_the_calle
     )
 
 
-async def test_a_product_named_by_its_label_is_answered_with_the_ids(bench: Bench) -> None:
-    """B17."""
+async def test_a_product_is_named_by_its_id_or_its_name(bench: Bench) -> None:
+    """B17. The state holds the id."""
     await bench.database.pool.execute(LINK)
+    for product in (str(bench.products["Node P"]), "Node P"):
+        async with bench.session() as session:
+            state = await run_form(
+                product_first("create_node", None), {"session": session}, [{"product": product}], "the form"
+            )
+        assert state == {"product": str(bench.products["Node P"]), "product_name": "Node P"}
     async with bench.session() as session:
         with pytest.raises(InvalidInputError) as refused:
-            await run_form(
-                product_first("create_node", None), {"session": session}, [{"product": "Node P"}], "the form"
-            )
+            await run_form(product_first("create_node", None), {"session": session}, [{"product": "Node"}], "the form")
     told = f"choose one by its id: {bench.products['Node P']} (Node P)"
     assert refused.value.reasons == [{"key": "form.invalid", "loc": ["product"], "msg": told}]

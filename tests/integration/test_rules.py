@@ -85,7 +85,12 @@ async def test_by_default_only_active_subscriptions_may_be_changed_and_the_map_s
 
     assert await reasons(database, MODIFY, active) == []
     assert await reasons(database, MODIFY, provisioning) == [
-        {"key": "subscription.no_modify_invalid_status", "status": "provisioning", "usable_when": ["active"]}
+        {
+            "key": "subscription.no_modify_invalid_status",
+            "status": "provisioning",
+            "usable_when": ["active"],
+            "action": "modified",
+        }
     ]
     assert await reasons(database, TERMINATE, provisioning) == []
 

@@ -143,6 +143,7 @@ async def test_the_workflows_say_why_they_may_not_run(cli: Cli, rows: Rows) -> N
             "key": "subscription.no_modify_invalid_status",
             "status": "active",
             "usable_when": ["provisioning"],
+            "action": "modified",
         }
     ]
     assert found["terminate_node"]["reasons"] == [

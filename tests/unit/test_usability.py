@@ -124,6 +124,7 @@ def test_all_reasons_are_reported_in_order_with_the_ids_concerned() -> None:
             "key": "subscription.no_modify_invalid_status",
             "status": "provisioning",
             "usable_when": ["active", "initial"],
+            "action": "terminated",
         },
         {
             "key": "subscription.no_modify_subscription_in_use_by_others",

@@ -113,7 +113,9 @@ SELECT p.process_id, w.workflow_id, w.name AS workflow_name, w.target AS workflo
   JOIN processes p USING (process_id)
   JOIN workflows w USING (workflow_id)
   LEFT JOIN LATERAL (SELECT left(failure ->> 'message', 1000) AS message FROM process_steps s
-                      WHERE s.process_id = p.process_id AND s.sequence = p.sequence) failure ON true
+                      WHERE s.process_id = p.process_id AND s.failure IS NOT NULL
+                        AND p.status IN ('failed', 'waiting', 'api_unavailable', 'inconsistent_data')
+                      ORDER BY s.sequence DESC LIMIT 1) failure ON true
   LEFT JOIN LATERAL (
        SELECT jsonb_agg(to_jsonb(one) - 'created_at' ORDER BY one.created_at, one.subscription_id)::text AS subscriptions
          FROM (SELECT s.subscription_id, s.description, s.status, s.insync, s.customer_id, ps.created_at,

@@ -191,6 +191,7 @@ def test_a_terminate_workflow_ends_a_subscription_and_its_history_stays(network:
         "key": "subscription.no_modify_invalid_status",
         "status": "terminated",
         "usable_when": ["active"],
+        "action": "modified",
     }
 
 

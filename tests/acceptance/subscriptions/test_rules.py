@@ -36,7 +36,7 @@ def test_workflows_run_on_active_subscriptions_unless_the_map_of_the_project_say
     """B24, B30: the seed's first example, in the project's ``workflows/__init__.py``, in coordinator and command line."""
     node = network.enrolled()
     (reason,) = network.reasons("modify_note", node)
-    assert reason == {"key": STATUS, "status": "provisioning", "usable_when": ["active"]}
+    assert reason == {"key": STATUS, "status": "provisioning", "usable_when": ["active"], "action": "modified"}
     offers = network.offers(node)
     assert {name: one["usable"] for name, one in offers.items()} == {
         "validate_node_enrollment": True,
@@ -52,7 +52,7 @@ def test_workflows_run_on_active_subscriptions_unless_the_map_of_the_project_say
     assert started(network, "provision_node_enrollment", node, {}) == "active"
 
     (reason,) = network.reasons("modify_node_enrollment", node, {"node_name": "newer"})
-    assert reason == {"key": STATUS, "status": "active", "usable_when": ["provisioning"]}
+    assert reason == {"key": STATUS, "status": "active", "usable_when": ["provisioning"], "action": "modified"}
     assert started(network, "validate_node_enrollment", node) == "active"
     assert started(network, "provision_node_enrollment", node, {}) == "active"
     assert started(network, "modify_note", node, {"note": "now I may"}) == "active"
@@ -74,7 +74,7 @@ def test_terminate_workflows_run_in_any_lifecycle_unless_the_map_restricts_them(
     restricted = network.enrolled()
     network.finish_on("provision_node_enrollment", restricted, {})
     (reason,) = network.reasons("terminate_node_enrollment", restricted, {})
-    assert reason == {"key": STATUS, "status": "active", "usable_when": ["provisioning"]}
+    assert reason == {"key": STATUS, "status": "active", "usable_when": ["provisioning"], "action": "terminated"}
     assert started(network, "terminate_node_enrollment", network.enrolled(), {}) == "terminated"
 
 
