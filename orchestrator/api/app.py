@@ -19,6 +19,7 @@ from orchestrator.api.edge import surround
 from orchestrator.api.openapi import install_openapi
 from orchestrator.api.routes import (
     callbacks,
+    dead_letters,
     engine,
     environment,
     events,
@@ -45,6 +46,7 @@ ROUTERS: Final = (
     subscriptions.router,
     metadata.router,
     callbacks.router,
+    dead_letters.router,
     events.router,
     events_socket.router,
 )
