@@ -103,7 +103,14 @@ FIXED_QUEUES = (
     Queue(
         Queues.COMMANDS.value,
         Exchanges.COMMANDS,
-        ("workflow.start", "process.resume", "process.abort"),
+        (
+            "workflow.start",
+            "process.resume",
+            "process.abort",
+            "process.get",
+            "subscription.get",
+            "workflow.list",
+        ),
         "coordinator",
         precious=True,
     ),

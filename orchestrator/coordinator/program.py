@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from orchestrator.broker.deliveries import Deliveries
+from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Queues
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.backlog import Backlog
@@ -14,6 +15,7 @@ from orchestrator.coordinator.dead_letters import PREFETCH as FEW_LETTERS
 from orchestrator.coordinator.dead_letters import LetterKeeper
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
+from orchestrator.coordinator.queries import Queries
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import is_connection_error
 from orchestrator.runtime import open_servers, program_name
@@ -43,6 +45,11 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
         dispatcher = Dispatcher(publisher, announcer)
         backlog = Backlog(database, announcer, interval=settings.reconcile_interval)
         handlers = Handlers(database, publisher, dispatcher, settings.limits, plans)
+        queries = Queries(database, publisher, settings.max_message_bytes)
+
+        async def take_command(delivery: Delivery) -> None:
+            await (queries.take if queries.knows(delivery) else handlers.take_command)(delivery)
+
         reconciler = Reconciler(
             database,
             dispatcher,
@@ -57,7 +64,7 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             servers.topology,
             {
                 Queues.RESULTS.value: handlers.take_result,
-                Queues.COMMANDS.value: handlers.take_command,
+                Queues.COMMANDS.value: take_command,
                 Queues.CALLBACKS.value: handlers.take_callback,
                 Queues.LETTERS.value: LetterKeeper(database, publisher).take,
             },

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer.main
 
-from orchestrator import errors, messages
+from orchestrator import errors, messages, query_messages
 from orchestrator.broker.topology import EXCHANGES, FIXED_QUEUES, Topology
 from orchestrator.cli import app
 from orchestrator.cli.commands import LazyCommand
@@ -51,11 +51,18 @@ def test_every_python_block_is_python() -> None:
     assert failures(lambda block: ast.parse(block.text), "python") == []
 
 
+MODELS: dict[str, type[messages.Message]] = {
+    name: value
+    for name, value in {**vars(messages), **vars(query_messages)}.items()
+    if isinstance(value, type) and issubclass(value, messages.Message)
+}
+
+
 def test_the_example_messages_are_read_by_the_engine() -> None:
     def read(block: Block) -> None:
         _, _, model = block.info.partition(" ")
         if model:
-            messages.decode(getattr(messages, model), block.text.encode())
+            messages.decode(MODELS[model], block.text.encode())
         else:
             json.loads(block.text)
 
@@ -63,15 +70,10 @@ def test_the_example_messages_are_read_by_the_engine() -> None:
 
 
 def test_every_message_has_an_example() -> None:
-    pages = [DOCS / "messages.md", DOCS / "internal-messages.md"]
+    pages = [DOCS / "messages.md", DOCS / "query-by-message.md", DOCS / "internal-messages.md"]
     shown = {block.info.partition(" ")[2] for page in pages for block in blocks(page, "json")}
-    inside = {"Message", "Internal", "NextStep", "LoggedEntry"}
-    models = {
-        name
-        for name, value in vars(messages).items()
-        if isinstance(value, type) and issubclass(value, messages.Message) and name not in inside
-    }
-    assert shown == models
+    inside = {"Message", "Internal", "NextStep", "LoggedEntry", "FoundBlock", "FoundEntry", "FoundWorkflow"}
+    assert shown == set(MODELS) - inside
     text = "".join(page.read_text() for page in pages)
     assert [kind.value for kind in messages.MessageType if kind.value not in text] == []
 

@@ -36,7 +36,14 @@ def test_the_queues_and_their_bindings_are_pinned() -> None:
         (
             "orchestrator.commands",
             "orchestrator.commands",
-            ("workflow.start", "process.resume", "process.abort"),
+            (
+                "workflow.start",
+                "process.resume",
+                "process.abort",
+                "process.get",
+                "subscription.get",
+                "workflow.list",
+            ),
             "coordinator",
         ),
         ("orchestrator.results", "orchestrator.results", ("result",), "coordinator"),
