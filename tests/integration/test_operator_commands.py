@@ -65,7 +65,16 @@ def test_many_processes_are_aborted_at_once_after_a_question(cli: Cli) -> None:
 def test_a_process_is_taken_back_to_a_step_with_a_reason(cli: Cli) -> None:
     with cli.program("dev"):
         cli("start", "stumble", "--wait", code=1)
-    short = cli.json("list")[0]["process_id"][:8]
+        short = cli.json("list")[0]["process_id"][:8]
+        again = cli("rewind", short, "Note", "--reason", "ask again", "--wait", code=1)
+        assert "rewound" in again.stdout
+        log = cli.json("show", short)["log"]
+    assert [(one["name"], one["try"]) for one in log if one["consumer"]] == [
+        ("Note", 1),
+        ("Stumble", 1),
+        ("Note", 2),
+        ("Stumble", 2),
+    ]
     assert "Missing option '--reason'" in cli("rewind", short, "Note", code=2).stderr
     assert "has no step 'Nowhere'; its steps are 'Start', 'Note'" in (
         cli("rewind", short, "Nowhere", "--reason", "x", code=1).stderr
