@@ -27,6 +27,7 @@ from orchestrator.services.callbacks import COMPLETED, receive
 from orchestrator.services.pause import set_paused
 from orchestrator.workflow import StepList, begin, callback_step, done, step, workflow
 from tests.integration.engine_bench import LIMITS, Bench, bench_of
+from tests.integration.waiting import until
 
 seen_keys: list[str] = []
 
@@ -120,6 +121,24 @@ async def test_a_process_runs_again_from_the_step_and_every_attempt_stays_in_the
     assert (entry.author, entry.removed, entry.kind) == ("ana", ("vlan",), "process")
     assert entry.note == "from 'Configure' to 'Reserve', with the state after entry 1: the VLAN was taken"
     assert state_after(log, log[-1].sequence) == {"vlan": 2}
+
+
+async def test_a_command_of_the_first_pass_that_comes_late_runs_nothing(bench: Bench) -> None:
+    runner = await bench.runner()
+    process_id = await bench.start("reserves")
+    await bench.run_step(process_id, runner, "running")
+    late = await bench.command(process_id)
+    await bench.run_step(process_id, runner, "failed")
+    await rewind(bench, process_id, "Reserve")
+    await bench.run_step(process_id, runner, "running")
+    before = await bench.row(process_id)
+    assert before["step"] == "Configure"
+
+    await runner.take(late)
+    await until(lambda: runner.running == 0, "the command is done with")
+
+    assert await bench.row(process_id) == before
+    await bench.run_step(process_id, runner, "failed")
 
 
 async def test_an_answer_to_a_callback_that_was_left_is_refused(bench: Bench) -> None:
