@@ -5,7 +5,8 @@
 
 One coordinator, one consumer that is started again whenever it dies. For each N: N healthy steps that rest; the same with a step
 that ends the process that runs it, one second after its start; the same with four kill -9 of the consumer instead. Meanwhile a
-process of one step that does nothing is started again and again while the consumer lives: how long does new work wait?
+process of one step that does nothing is started again and again while the consumer lives: how long does new work wait? "Idle" is
+the median of the same without a death, once all N steps rest.
 """
 
 from __future__ import annotations
@@ -49,13 +50,16 @@ class Figures:
 
     Args:
         seconds: from the first start command until all healthy steps are completed.
-        noops: seconds of each process of a step that does nothing, from its start command to its completion.
+        beginning: seconds of each process of a step that does nothing, from its start command to its completion, that was
+            started before all healthy steps had begun.
+        noops: the same of those that were started later.
         failed: healthy processes that have failed.
         ready: messages in the step queue, at most.
         children: child processes at once, at most.
     """
 
     seconds: float = 0.0
+    beginning: list[float] = field(default_factory=list)
     noops: list[float] = field(default_factory=list)
     failed: int = 0
     ready: int = 0
@@ -113,6 +117,7 @@ class Run:
         self._channel = channel
         self._database = database
         self.figures = Figures()
+        self.have_begun = False
 
     async def start(self, workflow: str) -> None:
         """Start a process."""
@@ -161,10 +166,11 @@ class Run:
         channel = await self._connection.channel()
         while True:
             before = consumer.starts
+            kept = self.figures.noops if self.have_begun else self.figures.beginning
             queue = await channel.declare_queue(STEPS_QUEUE, passive=True)
             took = await one()
             if queue.declaration_result.consumer_count and consumer.starts == before:
-                self.figures.noops.append(took)
+                kept.append(took)
             await asyncio.sleep(0.25)
 
 
@@ -213,6 +219,7 @@ async def measure(servers: Servers, options: argparse.Namespace, steps: int, sce
             async with beside(run.watch(consumer), run.probe(consumer, client.one)):
                 await asyncio.gather(*(run.start("bench_resting") for _ in range(steps)))
                 await run.until(lambda: _all_claimed(database, steps))
+                run.have_begun = True
                 if scenario == "deadly":
                     await run.start("bench_deadly")
                 for _ in range(KILLS if scenario == "killed" else 0):
@@ -244,6 +251,7 @@ def show(steps: int, scenario: str, figures: Figures, quiet: Figures) -> str:
     idle, noops = statistics.median(quiet.noops), figures.noops
     return (
         f"| {steps} | {scenario} | {figures.seconds:.1f} s | {figures.seconds / quiet.seconds:.2f} | {figures.failed} |"
+        f" {max(figures.beginning, default=0) / idle:.1f} |"
         f" {statistics.median(noops) / idle:.2f}, {percentile(noops, 0.95) / idle:.2f}, {max(noops) / idle:.2f} |"
         f" {figures.ready} | {figures.children} |"
     )
@@ -253,9 +261,10 @@ async def run_all(options: argparse.Namespace) -> None:
     """Run all scenarios for each number of steps."""
     servers = Servers.from_environment()
     print(
-        "| steps | scenario | until all are completed | ÷ quiet | failed | no-op ÷ idle: p50, p95, max | messages | children |"
+        "| steps | scenario | until all are completed | ÷ quiet | failed | no-op ÷ idle: max while all begin |"
+        " p50, p95, max later | messages | children |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for steps in options.steps:
         quiet = await measure(servers, options, steps, "quiet")
         for scenario in ("quiet", *options.scenarios):
