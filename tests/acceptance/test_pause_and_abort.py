@@ -64,8 +64,10 @@ def test_a_paused_engine_finishes_running_steps_and_refuses_starts_with_a_reason
     own.wait_for_note(running, "held")
     own.wait_for(suspended, "suspended")
 
-    own.command("pause", "--user", "gina")
-    assert own.json("status")["status"] == "PAUSING"
+    own.command("pause", "--user", "gina", "--reason", "the IMS is upgraded")
+    status = own.json("status")
+    assert (status["status"], status["changed_by"], status["reason"]) == ("PAUSING", "gina", "the IMS is upgraded")
+    until(lambda: own.logs().count("engine paused: no step is claimed") == 2, "coordinator and consumer log it")
     refused = own.client.ask("workflow.start", {"workflow": "one_step"})
     assert refused.body["error"] == "EnginePausedError"
     assert own.resume(failed).body["error"] == "EnginePausedError"
