@@ -30,6 +30,7 @@ from orchestrator.api.routes import (
     process_commands,
     process_corrections,
     processes,
+    search,
     subscriptions,
 )
 
@@ -45,6 +46,7 @@ ROUTERS: Final = (
     process_commands.router,
     subscriptions.router,
     metadata.router,
+    search.router,
     callbacks.router,
     dead_letters.router,
     events.router,

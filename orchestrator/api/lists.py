@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Query
@@ -63,6 +64,11 @@ Asked = Annotated[ListRequest, Depends(read_list_request)]
 
 
 async def answer_page(page: Page[dict[str, Any]], unit: str) -> Response:
-    """Return a page as JSON, written in a thread."""
-    body = await asyncio.to_thread(to_json, page.rows)
-    return Response(body, media_type="application/json", headers={"content-range": page.content_range(unit)})
+    """Return a page as JSON."""
+    return await answer_document(page.rows, {"content-range": page.content_range(unit)})
+
+
+async def answer_document(document: object, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a document as JSON, written in a thread: it may be large."""
+    body = await asyncio.to_thread(to_json, document)
+    return Response(body, media_type="application/json", headers=headers)

@@ -23,6 +23,7 @@ TAGS: Final = {
     "events": "Follow what happens, while it happens and from the log.",
     "subscriptions": "What subscriptions are, and what may be done with them.",
     "metadata": "Products, blocks, resource types and workflows.",
+    "search": "The search page of the field's user interface.",
     "dead letters": "Messages that could not be used.",
     "engine": "Pause and unpause the engine.",
     "settings": "Workers, settings, the check before a deployment.",

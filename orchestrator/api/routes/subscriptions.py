@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -13,13 +12,12 @@ from uuid import UUID
 
 from fastapi import Path, Query
 from pydantic import BaseModel
-from pydantic_core import to_json
 from starlette.responses import Response
 
 from orchestrator.api.bodies import Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import Context
-from orchestrator.api.lists import LIST_RESPONSES, Asked, answer_page
+from orchestrator.api.lists import LIST_RESPONSES, Asked, answer_document, answer_page
 from orchestrator.api.problems import ProblemResponse, Responses
 from orchestrator.db.lists.subscriptions import page_subscriptions
 from orchestrator.db.subscriptions.neighbours import Neighbours, read_neighbours
@@ -86,7 +84,7 @@ async def show_domain_model(context: Context, caller: Reader, subscription_id: S
             model = await SubscriptionModel.from_subscription(session, subscription_id)
     except ModelError as error:
         raise ConflictError(f"the subscription {subscription_id} cannot be loaded as a model: {error}") from error
-    return await _answer(model.model_dump(mode="json"))
+    return await answer_document(model.model_dump(mode="json"))
 
 
 @router.get(
@@ -109,7 +107,7 @@ async def list_workflows(context: Context, caller: Reader, subscription_id: Subs
     found: dict[str, list[dict[str, Any]]] = {target.value.lower(): [] for target in Target}
     for offer in offers:
         found[offer.target.value.lower()].append(_describe_offer(offer, descriptions))
-    return await _answer(found)
+    return await answer_document(found)
 
 
 @router.put(
@@ -138,7 +136,7 @@ async def set_in_sync(
         return ProblemResponse(
             HTTPStatus.UNPROCESSABLE_ENTITY, detail, key=error.key, members={"reasons": error.reasons}
         )
-    return await _answer({"subscription_id": subscription_id, "changed": changed})
+    return await answer_document({"subscription_id": subscription_id, "changed": changed})
 
 
 @router.get(
@@ -164,7 +162,7 @@ async def show_history(
         )
     earlier = f"change-{found.before}" if isinstance(found.before, int) else found.before
     document = {name: getattr(found, name) for name in ("subscription_id", "processes", "other_changes")}
-    return await _answer({**document, "before": earlier})
+    return await answer_document({**document, "before": earlier})
 
 
 @router.get("/{subscription_id}", operation_id="show_subscription", response_model=dict[str, Any], responses=_NOT_FOUND)
@@ -176,7 +174,7 @@ async def show_subscription(context: Context, caller: Reader, subscription_id: S
     own = {one.name: getattr(found, one.name) for one in fields(found)}
     summary, neighbours = own.pop("summary"), own.pop("neighbours")
     shown = {one.name: getattr(summary, one.name) for one in fields(summary)}
-    return await _answer({**shown, **own, "uses": neighbours.uses, "in_use_by": neighbours.in_use_by})
+    return await answer_document({**shown, **own, "uses": neighbours.uses, "in_use_by": neighbours.in_use_by})
 
 
 def _describe_offer(offer: Offer, descriptions: Mapping[UUID, str]) -> dict[str, Any]:
@@ -211,8 +209,3 @@ def _read_before(written: str) -> UUID | int:
         return UUID(written)
     except ValueError:
         raise InvalidQueryError("before must be the id of a process, or change- and a number") from None
-
-
-async def _answer(document: object) -> Response:
-    """Return a document as JSON, written in a thread: it may be large."""
-    return Response(await asyncio.to_thread(to_json, document), media_type="application/json")

@@ -39,7 +39,12 @@ class Column(Protocol):
 
 def any_of(*conditions: Condition) -> Condition:
     """Return the condition that one of these holds."""
-    return lambda statement, found: "(" + " OR ".join(one(statement, found) for one in conditions) + ")"
+    return lambda statement, found: "(" + " OR ".join(f"({one(statement, found)})" for one in conditions) + ")"
+
+
+def all_of(*conditions: Condition) -> Condition:
+    """Return the condition that each of these holds."""
+    return lambda statement, found: " AND ".join(["true", *(f"({one(statement, found)})" for one in conditions)])
 
 
 def negate(condition: Condition) -> Condition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -91,8 +92,13 @@ SELECT s.subscription_id, s.description, s.status, s.insync, s.customer_id, s.no
 """
 
 
-async def page_subscriptions(session: AsyncSession, request: ListRequest) -> Page[dict[str, Any]]:
+async def page_subscriptions(
+    session: AsyncSession, request: ListRequest, extra: Callable[[Lookups], Condition] | None = None
+) -> Page[dict[str, Any]]:
     """Return a page of subscriptions, the newest first unless the request says otherwise.
+
+    Args:
+        extra: makes a condition that must hold as well.
 
     Raises:
         InvalidQueryError: the list has no such column or value; the text names those that it has.
@@ -102,6 +108,8 @@ async def page_subscriptions(session: AsyncSession, request: ListRequest) -> Pag
     lookups = Lookups()
     conditions = [COLUMNS.filter_by(one, lookups) for one in request.filters]
     conditions += [matching(term, lookups) for term in request.terms]
+    if extra is not None:
+        conditions.append(extra(lookups))
     async with open_list(session) as connection:
         answers = await lookups.read(connection)
 
