@@ -141,6 +141,7 @@ def build_document(app: FastAPI) -> dict[str, Any]:
     schemas.update(_SCHEMAS)
     for operation in _operations(document):
         _add_errors(operation)
+        _leave_out_null(operation.get("requestBody", {}))
         _add_examples(operation, schemas)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
@@ -173,6 +174,15 @@ def _add_errors(operation: dict[str, Any]) -> None:
             example |= {"form": {"type": "object", "properties": {}}, "meta": {"hasNext": False}}
         response["content"] = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM}, "example": example}}
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _leave_out_null(body: Mapping[str, Any]) -> None:
+    """Describe a body that need not be sent without the null that it may be as well: generators of clients stumble over it."""
+    media = body.get("content", {}).get(JSON_TYPE, {})
+    choices = media.get("schema", {}).get("anyOf", ())
+    others = [one for one in choices if one.get("type") != "null"]
+    if not body.get("required") and len(others) == 1:
+        media["schema"] = others[0]
 
 
 def _list_shared(operation: Mapping[str, Any], tags: Any) -> dict[int, str]:

@@ -102,4 +102,7 @@ def test_a_generated_client_starts_a_workflow_gives_input_and_completes_a_callba
     assert generated.call("callbacks.complete_callback", process_id, token, body=answer)[0] == 200
     stands_at("final")
     assert explain().summary.startswith("completed since ")
+    status, shown = generated.call("processes.show_process", process_id)
+    assert (status, shown.last_status.value, shown.current_state.to_dict()["amount"]) == (200, "completed", 3)
+    assert [one.name for one in shown.steps if one.status == "success"][-1] == "Check"
     assert generated.call("processes.abort_process", process_id)[0] == 409

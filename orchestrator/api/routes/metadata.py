@@ -99,7 +99,7 @@ class TypeItem(TypeReference):
     product_blocks: list[Named]
 
 
-class ProductReference(BaseModel):
+class LinkedProduct(BaseModel):
     """A product, in short."""
 
     product_id: UUID
@@ -120,7 +120,7 @@ class WorkflowItem(WorkflowReference):
     """A workflow with its products and steps; `steps` is null when the code of this program does not have it."""
 
     created_at: datetime
-    products: list[ProductReference]
+    products: list[LinkedProduct]
     steps: list[StepItem] | None
 
 
