@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -15,7 +16,7 @@ from rich.text import Text
 from tests.servers import NoServersError
 
 from .lines import tell_of_lines
-from .network_story import tell_of_network
+from .network_story import tell_of_network, tell_of_network_over_http
 from .patience import DemoError
 from .place import own_ground
 from .screen import Screen
@@ -35,7 +36,7 @@ class Story:
     variables: tuple[str, str]
 
 
-STORIES = (
+LINES, NETWORK, NETWORK_OVER_HTTP = (
     Story(
         "five lines are provisioned, and a consumer is killed",
         tell_of_lines,
@@ -50,16 +51,23 @@ STORIES = (
         "network/controller_program.py",
         ("NETWORK_CONTROLLER_URL", "NETWORK_AMQP_URL"),
     ),
+    Story(
+        "the same network, by requests to the HTTP API alone",
+        tell_of_network_over_http,
+        "network",
+        "network/controller_program.py",
+        ("NETWORK_CONTROLLER_URL", "NETWORK_AMQP_URL"),
+    ),
 )
 
 
-def tell(screen: Screen) -> None:
-    """Tell both stories."""
+def tell(screen: Screen, stories: Sequence[Story]) -> None:
+    """Tell stories, one after the other."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     with own_ground() as ground:
-        for number, story in enumerate(STORIES, 1):
-            screen.headline(f"Story {number} of {len(STORIES)}: {story.title}")
+        for number, story in enumerate(stories, 1):
+            screen.headline(f"Story {number} of {len(stories)}: {story.title}")
             with (
                 ground.fresh_place() as place,
                 set_stage(place, screen, story.project, story.outside, story.variables) as stage,
@@ -69,11 +77,14 @@ def tell(screen: Screen) -> None:
 
 def run() -> int:
     """Tell the stories; return the exit code."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="Show the engine at work on real servers.")
+    parser.add_argument("--http", action="store_true", help="tell the second story by the HTTP API alone")
+    stories = (LINES, NETWORK_OVER_HTTP if parser.parse_args().http else NETWORK)
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     screen = Screen()
     try:
-        tell(screen)
+        tell(screen, stories)
     except KeyboardInterrupt:
         screen.say("interrupted; everything that was started is stopped")
         return 130

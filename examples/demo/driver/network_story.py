@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from .entrance import MessagesAndCommands
 from .network import Network
+from .over_http import OverHttp
 from .patience import DemoError
 from .stage import NO_STEP_TWICE, Stage
 
@@ -34,6 +35,11 @@ _LINKS = "SELECT process_id::text FROM processes_subscriptions WHERE subscriptio
 def tell_of_network(stage: Stage) -> None:
     """Tell the story by messages and on the command line, and check on the way."""
     _tell(Network(stage, MessagesAndCommands(stage)))
+
+
+def tell_of_network_over_http(stage: Stage) -> None:
+    """Tell the same story by requests to the HTTP API alone."""
+    _tell(Network(stage, OverHttp(stage, stage.serve())))
 
 
 def _tell(network: Network) -> None:
@@ -225,4 +231,4 @@ def _check(network: Network) -> None:
     wanted = ["create_port", "change_port_speed", "terminate_port"]
     names = [one["workflow"] for one in history]
     expect("from its creation to its end", [name for name in names if name in wanted] == wanted, names)
-    expect_none("no message was dead-lettered", stage.values("SELECT reason FROM dead_letters"))
+    expect_none("no message was dead-lettered", stage.client.dead_letters())
