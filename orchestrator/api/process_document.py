@@ -20,6 +20,7 @@ _NO_ENTRY: Final[Mapping[str, None]] = dict.fromkeys(
     (
         "sequence",
         "attempt",
+        "position",
         "started_at",
         "completed_at",
         "created_by",

@@ -140,13 +140,17 @@ Body = Callable[[CliContext], Coroutine[Any, Any, int | None]]
 """A command's work; it returns its exit code, ``None`` for 0."""
 
 
-def execute(body: Body, *, as_json: bool = False) -> None:
-    """Run a command's work and exit with its code. Errors that people can act on become lines on stderr."""
+def execute(body: Body, *, as_json: bool = False, needs_settings: bool = True) -> None:
+    """Run a command's work and exit with its code. Errors that people can act on become lines on stderr.
+
+    Args:
+        needs_settings: whether the settings say where the servers are; what speaks to the API alone needs none.
+    """
     output = Output(as_json=as_json)
     try:
         # Whatever a user's module prints while it is imported must not end up in the command's JSON.
         with contextlib.redirect_stdout(sys.stderr):
-            settings = prepare()
+            settings = prepare() if needs_settings else Settings.model_construct()
             configure_logging(settings.log_format, "debug" if settings.log_level == "debug" else "warning")
             code = asyncio.run(body(CliContext(settings, output))) or 0
         code = code if output.flush() else REFUSED

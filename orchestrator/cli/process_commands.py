@@ -28,7 +28,8 @@ from orchestrator.cli.options import (
 )
 from orchestrator.cli.output import clean, coloured
 from orchestrator.cli.render import short
-from orchestrator.cli.watch import follow, read_form, show_input_request
+from orchestrator.cli.stored import StoredProcess, read_form
+from orchestrator.cli.watch import follow, show_input_request
 from orchestrator.db.lookup import find_process
 from orchestrator.errors import FormIncompleteError
 from orchestrator.messages import Advanced
@@ -80,7 +81,12 @@ def start(
             outcome_text = "started" if outcome.created else "was started before with this key"
             context.output.line(f"process {outcome.process_id} of '{clean(workflow)}' {outcome_text}")
             if wait:
-                return await follow(context, database, outcome.process_id, patience=timeout, created=outcome.created)
+                return await follow(
+                    context,
+                    StoredProcess(context, database, outcome.process_id),
+                    patience=timeout,
+                    created=outcome.created,
+                )
             context.output.line((f"follow it: orchestrator watch {short(outcome.process_id)}", "dim"))
             context.output.document({"process_id": outcome.process_id, "created": outcome.created})
         return None
@@ -270,7 +276,9 @@ def _change(
                     return _show_next_page(context, error, command, pages or [])
             if wait:
                 before = message.entries[0].sequence - 1 if message.entries else message.sequence
-                return await follow(context, database, process_id, after=before, patience=timeout)
+                return await follow(
+                    context, StoredProcess(context, database, process_id), after=before, patience=timeout
+                )
             now = "" if message.status == done else Text.assemble("; it is now ", coloured(message.status))
             context.output.line(f"process {process_id} {done}", now)
             form = None

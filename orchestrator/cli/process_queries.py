@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -106,7 +107,7 @@ def show(
             explanation = await explain_in_words(context, process_id)
             form: JSON = None
             if summary.status == ProcessStatus.SUSPENDED:
-                from orchestrator.cli.watch import read_form
+                from orchestrator.cli.stored import read_form
 
                 form = await read_form(context, database, process_id)
         document = process_document(summary, entries, callback) | {
@@ -150,19 +151,57 @@ def explain(process: Process, as_json: AsJson = False) -> None:
     execute(body, as_json=as_json)
 
 
-def watch(process: Process, timeout: Timeout = None, as_json: AsJson = False) -> None:
+def watch(
+    process: Process,
+    timeout: Timeout = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="Follow it over HTTP, at the API with this address; the whole id is needed then.",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key", metavar="KEY", envvar="ORCHESTRATOR_API_KEY", help="An API key or a token, for --url."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Follow a process, step by step, until it ends or needs input or an operator.
 
     Exits with 0 when it is completed or needs input, with 1 when it failed or was aborted, or after --timeout.
+
+    Example: orchestrator watch --url https://orchestrator.example.net 5596c9de-3e4c-44e4-9f43-92709dbd02f2
     """
 
     async def body(context: CliContext) -> int:
+        from orchestrator.cli.stored import StoredProcess
         from orchestrator.cli.watch import follow
         from orchestrator.db.lookup import find_process
 
         async with context.database() as database:
             async with database.transaction() as session:
                 process_id = await find_process(session, process)
-            return await follow(context, database, process_id, patience=timeout)
+            return await follow(context, StoredProcess(context, database, process_id), patience=timeout)
 
-    execute(body, as_json=as_json)
+    async def body_over_http(context: CliContext) -> int:
+        from orchestrator.cli.remote import open_remote
+        from orchestrator.cli.watch import follow
+
+        assert url is not None  # noqa: S101 - checked below
+        async with open_remote(url, api_key, process_id) as source:
+            return await follow(context, source, patience=timeout)
+
+    if url is None:
+        execute(body, as_json=as_json)
+        return
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter("it begins with http:// or https://", param_hint="--url")
+    try:
+        process_id = UUID(process)
+    except ValueError:
+        raise typer.BadParameter("over HTTP the whole id is needed", param_hint="ID") from None
+    execute(body_over_http, as_json=as_json, needs_settings=False)

@@ -1,42 +1,62 @@
-"""Follow a process in the database until it ends or needs input or an operator, from the last log entry seen."""
+"""Follow a process until it ends or needs input or an operator, from the last log entry seen."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from orchestrator.cli.context import REFUSED, CliContext
-from orchestrator.cli.explaining import explain_in_words
 from orchestrator.cli.forms import resume_command, show_form
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import entry_line, failure_line, process_document, short
-from orchestrator.db.callbacks import read_progress
+from orchestrator.db.callbacks import CallbackProgress
 from orchestrator.db.processes.newest import ProcessSummary
-from orchestrator.db.processes.queries import (
-    read_log,
-    read_process,
-)
-from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.log import LogEntry, count_tries
-from orchestrator.errors import OrchestratorError
-from orchestrator.operations.explanation import STUCK
+from orchestrator.operations.explanation import STUCK, Explanation
 from orchestrator.text import format_span
 from orchestrator.types import JSON, ProcessStatus
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-POLL_INTERVAL = 0.2
-"""Seconds between two polls, which are two indexed reads each."""
-
 UNATTENDED_AFTER = 5.0
 """Seconds without progress after which the reason is looked for."""
 
 OUTAGE = 30.0
-"""Seconds for which PostgreSQL may be away while a process is followed."""
+"""Seconds for which the server may be away while a process is followed."""
+
+TRY_AGAIN_AFTER = 0.2
+
+
+class Source(Protocol):
+    """Where a process is read.
+
+    Args:
+        server: who is asked, for people.
+    """
+
+    server: str
+
+    async def read(self, known: int) -> tuple[ProcessSummary, list[LogEntry]]:
+        """Return the process, and the entries of its log after number ``known``."""
+
+    async def wait(self) -> None:
+        """Wait until there may be something new."""
+
+    async def explain(self) -> Explanation:
+        """Return why the process does not go on."""
+
+    async def read_form(self) -> JSON:
+        """Return the form that the process waits for, if it can be shown."""
+
+    async def read_callback(self) -> CallbackProgress | None:
+        """Return what is known of the callback that the process waits for."""
+
+    def is_outage(self, error: Exception) -> bool:
+        """Return whether an error means that the server is away."""
 
 
 @dataclass(slots=True)
@@ -50,8 +70,7 @@ class _Seen:
 
 async def follow(
     context: CliContext,
-    database: Database,
-    process_id: UUID,
+    source: Source,
     *,
     after: int = 0,
     patience: float | None = None,
@@ -71,38 +90,35 @@ async def follow(
     deadline = None if patience is None else loop.time() + patience
     with _spinner(context) as spinner:
         while True:
-            await _catch_up(context, database, process_id, seen, after)
+            await _catch_up(context, source, seen, after)
             assert seen.process is not None  # noqa: S101 - _catch_up has read it or raised
             if _has_stopped(seen.process):
                 break
             if deadline is not None and loop.time() >= deadline:
                 break
-            await _hint(context, seen)
+            await _hint(context, source, seen)
             if spinner is not None:
                 spinner.update(_describe_moment(seen.process, loop.time() - seen.moved_at))
-            await asyncio.sleep(POLL_INTERVAL)
-    return await _conclude(context, database, seen.process, seen.entries, patience, extra)
+            await source.wait()
+    return await _conclude(context, source, seen.process, seen.entries, patience, extra)
 
 
-async def _catch_up(context: CliContext, database: Database, process_id: UUID, seen: _Seen, after: int) -> None:
-    """Read the next entries; wait while the database is unavailable."""
+async def _catch_up(context: CliContext, source: Source, seen: _Seen, after: int) -> None:
+    """Read the next entries; wait while the server is away."""
     loop = asyncio.get_running_loop()
     since: float | None = None
     while True:
         try:
-            async with database.transaction() as session:
-                process = await read_process(session, process_id)
-                known = seen.entries[-1].sequence if seen.entries else 0
-                new = await read_log(session, process_id, after=known) if process.sequence > known else []
+            process, new = await source.read(seen.entries[-1].sequence if seen.entries else 0)
             break
         except Exception as error:
             # Of all errors only an outage is waited for.
-            if not is_connection_error(error) or (since is not None and loop.time() - since > OUTAGE):
+            if not source.is_outage(error) or (since is not None and loop.time() - since > OUTAGE):
                 raise
             if since is None:
                 since = loop.time()
-                context.output.complain("note: PostgreSQL does not answer; trying again")
-            await asyncio.sleep(POLL_INTERVAL)
+                context.output.complain(f"note: {source.server} does not answer; trying again")
+            await asyncio.sleep(TRY_AGAIN_AFTER)
     if new or process != seen.process:
         seen.moved_at = loop.time()
     seen.process = process
@@ -113,14 +129,13 @@ async def _catch_up(context: CliContext, database: Database, process_id: UUID, s
             context.output.prose(entry_line(entry, numbers.get(entry.sequence)))
 
 
-async def _hint(context: CliContext, seen: _Seen) -> None:
+async def _hint(context: CliContext, source: Source, seen: _Seen) -> None:
     """Print why the process stands still for a while, and again when the reason is another one."""
     now = asyncio.get_running_loop().time()
     if min(now - seen.moved_at, now - seen.asked_at) < UNATTENDED_AFTER:
         return
     seen.asked_at = now
-    assert seen.process is not None  # noqa: S101 - it was read before
-    found = await explain_in_words(context, seen.process.process_id)
+    found = await source.explain()
     # Not the summary, which may count seconds.
     reason = (found.kind, *found.details) if found.kind in STUCK else ()
     if reason != seen.reason:
@@ -131,7 +146,7 @@ async def _hint(context: CliContext, seen: _Seen) -> None:
 
 async def _conclude(
     context: CliContext,
-    database: Database,
+    source: Source,
     process: ProcessSummary,
     entries: list[LogEntry],
     patience: float | None,
@@ -141,9 +156,8 @@ async def _conclude(
     status = ProcessStatus(process.status)
     form: JSON = None
     if status is ProcessStatus.SUSPENDED:
-        form = await read_form(context, database, process.process_id)
-    async with database.transaction() as session:
-        callback = await read_progress(session, process.process_id)
+        form = await source.read_form()
+    callback = await source.read_callback()
     output.document({**extra, **process_document(process, entries, callback), "form": form})
     if status is ProcessStatus.COMPLETED:
         return 0
@@ -161,19 +175,6 @@ async def _conclude(
         f"still {status.value} after {format_span(patience or 0)}; continue with: orchestrator watch {name}"
     )
     return REFUSED
-
-
-async def read_form(context: CliContext, database: Database, process_id: UUID) -> JSON:
-    """Return the form that a suspended process waits for, if this program knows its workflow."""
-    from orchestrator.services.control import input_form
-
-    try:
-        context.load_workflows()
-        async with database.transaction() as session:
-            return await input_form(session, process_id)
-    except OrchestratorError as error:
-        context.output.complain(f"note: the form cannot be shown: {clean(error)}")
-        return None
 
 
 def show_input_request(output: Output, process_id: UUID, step: str | None, sequence: int, form: JSON) -> None:

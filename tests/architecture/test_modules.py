@@ -24,6 +24,8 @@ READS_THE_ENVIRONMENT = {
 
 SLEEPS = {
     "orchestrator/cli/watch.py": "a person watches a process; nothing depends on when they see it",
+    "orchestrator/cli/stored.py": "as above",
+    "orchestrator/cli/remote.py": "as above",
 }
 
 

@@ -83,6 +83,7 @@ class ProcessStep(BaseModel):
     name: str
     status: str
     attempt: int | None
+    position: int | None
     started_at: datetime | None
     completed_at: datetime | None
     created_by: str | None
@@ -108,10 +109,15 @@ class ProcessDocument(ProcessItem):
 
     `current_state` is what the process knows, with references to subscriptions, not their content; the content as it was when
     they were locked is under `__old_subscriptions__`. `form` is the JSON schema of the first page that a suspended process
-    waits for. `waits_for` says why the process does not go on.
+    waits for. `waits_for` says why the process does not go on. `actor` has started, resumed or retried it last; `claimed` says
+    whether a consumer runs its step at this moment.
     """
 
     workflow_description: str
+    actor: str
+    claimed: bool
+    noted_by: str | None
+    noted_at: datetime | None
     sequence: int
     attempt: int
     due_at: datetime | None

@@ -22,7 +22,8 @@ _READ = text(
            jsonb_build_object(
                'process_id', p.process_id, 'workflow_id', w.workflow_id, 'workflow_name', w.name, 'workflow_target', w.target,
                'workflow_description', w.description, 'is_task', p.is_task, 'last_status', p.status, 'last_step', p.step,
-               'created_by', p.started_by, 'assignee', p.assignee, 'started_at', p.started_at,
+               'created_by', p.started_by, 'actor', p.actor, 'claimed', p.claimed_by IS NOT NULL, 'noted_by', p.noted_by,
+               'noted_at', p.noted_at, 'assignee', p.assignee, 'started_at', p.started_at,
                'last_modified_at', p.updated_at, 'note', p.note, 'sequence', p.sequence, 'attempt', p.attempt,
                'due_at', p.due_at,
                'failed_reason', failure.failure ->> 'message', 'traceback', failure.failure ->> 'traceback')::text AS head,
@@ -30,7 +31,7 @@ _READ = text(
            (SELECT string_agg(
                 jsonb_build_object(
                     'sequence', s.sequence, 'kind', s.kind, 'name', s.name, 'status', s.status, 'attempt', s.attempt,
-                    'started_at', s.started_at, 'completed_at', s.finished_at, 'created_by', s.author,
+                    'position', s.position, 'started_at', s.started_at, 'completed_at', s.finished_at, 'created_by', s.author,
                     'consumer', s.consumer, 'state_delta', s.delta, 'removed', coalesce(s.removed, '{}'),
                     'failure', s.failure, 'note', s.note)::text, ',' ORDER BY s.sequence)
               FROM process_steps s WHERE s.process_id = p.process_id) AS steps,
