@@ -227,6 +227,8 @@ async def measure(servers: Servers, options: argparse.Namespace, steps: int, sce
                     await asyncio.sleep(options.kill_every)
                 await run.until(lambda: _all_ended(run, steps))
                 run.figures.seconds = time.perf_counter() - began
+                # Few and short steps may be over before any new work is.
+                await run.until(lambda: _has_new_work(run))
                 if scenario == "deadly":
                     await run.until(lambda: _is_failed(run))
             run.figures.failed = await run.count("bench_resting", "failed")
@@ -240,6 +242,10 @@ async def _all_claimed(database: asyncpg.Pool, steps: int) -> bool:
 
 async def _all_ended(run: Run, steps: int) -> bool:
     return await run.count("bench_resting", "completed") + await run.count("bench_resting", "failed") == steps
+
+
+async def _has_new_work(run: Run) -> bool:
+    return bool(run.figures.noops)
 
 
 async def _is_failed(run: Run) -> bool:
