@@ -171,6 +171,22 @@ async def test_a_process_is_shown_with_its_attempts_and_a_tag_that_changes_with_
     assert changed.headers["etag"] != tag
 
 
+async def test_a_list_that_takes_too_long_is_answered_with_503(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.db.lists.statement.SETTINGS", {"statement_timeout": "50ms"})
+    monkeypatch.setattr(
+        "orchestrator.db.lists.processes._ROWS", "SELECT pg_sleep(30) FROM (SELECT count(*) FROM ({found}) f) f"
+    )
+
+    answer = await api.get("/api/processes")
+
+    assert is_problem(answer, 503)
+    assert answer.headers["retry-after"]
+    assert answer.json()["type"] == "urn:orchestrator:problem:query.timeout"
+    assert (await api.get("/api/subscriptions")).status_code == 200
+
+
 async def test_large_processes_do_not_hold_other_requests(
     api: httpx.AsyncClient, rows: Rows, database: Database
 ) -> None:

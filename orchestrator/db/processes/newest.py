@@ -68,7 +68,8 @@ async def list_processes(
 ) -> list[ProcessSummary]:
     """Return the newest processes that match, newest first: the index on ``started_at`` is read until ``limit`` are found.
 
-    No index knows statuses or tasks: when fewer than ``limit`` match, all processes are read (0.1 ms for each thousand).
+    Rare statuses are found by their index. When few are tasks, or few have a rare pair of both, more of it is read (0.1 ms for
+    each thousand processes at most).
 
     Raises:
         NotFoundError: the database knows no workflow of that name, not even a removed one.
