@@ -18,6 +18,7 @@ from orchestrator.api.docs_page import make_docs_page
 from orchestrator.api.edge import surround
 from orchestrator.api.openapi import install_openapi
 from orchestrator.api.routes import (
+    asyncapi,
     callbacks,
     dead_letters,
     engine,
@@ -38,6 +39,7 @@ PREFIX: Final = "/api"
 
 ROUTERS: Final = (
     health.router,
+    asyncapi.router,
     environment.router,
     explanations.router,
     engine.router,

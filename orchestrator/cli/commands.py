@@ -101,6 +101,11 @@ COMMANDS = (
         },
         panel="Engine",
     ),
+    Section(
+        "asyncapi",
+        {"asyncapi": ("Print the AsyncAPI 3 document of all messages: commands, queries, replies, callbacks, events.")},
+        panel="Engine",
+    ),
 )
 
 GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {

@@ -1,0 +1,92 @@
+"""Programs that are killed (SIGKILL) between a commit and the publication of what it means: no event is lost, the order stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pytest
+
+from orchestrator.broker.topology import Exchanges
+from tests.integration.cli_servers import Cli, project
+from tests.integration.letter_bench import publish
+from tests.integration.test_broker import letters
+
+KILLER = """
+import os, signal
+from pathlib import Path
+from orchestrator.broker.publisher import Publisher
+
+kind, after = os.environ["KILL_AT"], int(os.environ["KILL_AFTER"])
+publish, seen = Publisher.publish, []
+
+async def publish_or_die(self, message):
+    if message.type == kind:
+        seen.append(message)
+        if len(seen) > after:
+            # What this message is about is committed; it was not sent.
+            os.kill(os.getpid(), signal.SIGKILL)
+    await publish(self, message)
+
+Publisher.publish = publish_or_die
+"""
+
+
+async def follow(url: str) -> None:
+    """Bind a queue to all events."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(Exchanges.EVENTS, "topic", durable=True)
+        queue = await channel.declare_queue("mine", durable=True)
+        await queue.bind(exchange, "#")
+
+
+@pytest.mark.parametrize(
+    ("victim", "kind", "after"),
+    [
+        ("coordinator", "process.event", 0),  # a start was committed, and none of its events was published
+        ("coordinator", "step.event", 1),  # an outcome was committed, and its event was not published
+        ("coordinator", "step.command", 0),  # events were published, and the next command was not
+        ("consumer", "step.result", 0),  # an outcome was committed, and its result was not published
+    ],
+)
+def test_every_log_entry_is_an_event_in_order_although_a_program_was_killed_before_it_published(
+    tmp_path: Path, database_url: str, amqp_url: str, victim: str, kind: str, after: int
+) -> None:
+    cli = project(tmp_path, database_url, amqp_url)
+    (tmp_path / "killer.py").write_text(KILLER)
+    cli("db", "migrate-workflows", "--message", "register")
+    cli("db", "upgrade")
+    quick = {"ORCHESTRATOR_REDISPATCH_AFTER": "2", "ORCHESTRATOR_RECONCILE_INTERVAL": "0.2"}
+    healthy = Cli(cli.folder, cli.environment | quick)
+    deadly = Cli(
+        cli.folder,
+        healthy.environment | {"ORCHESTRATOR_WORKFLOWS": "flows,killer", "KILL_AT": kind, "KILL_AFTER": str(after)},
+    )
+    other = "consumer" if victim == "coordinator" else "coordinator"
+    asyncio.run(follow(amqp_url))
+    with healthy.program(other), deadly.program(victim) as program:
+        cli.until(cli.is_reading)
+        body = {"workflow": "greet", "inputs": [{"name": "ana"}, {"tone": "kind"}]}
+        asyncio.run(
+            publish(amqp_url, Exchanges.COMMANDS, "workflow.start", json.dumps(body).encode(), message_id="order")
+        )
+        assert program.wait() == -signal.SIGKILL
+        with healthy.program(victim):
+            cli.until(lambda: [one["status"] for one in cli.json("list")] == ["completed"])
+            (process,) = cli.json("list")
+            taken: list[dict[str, Any]] = []
+
+            def has_all() -> bool:
+                taken.extend(json.loads(one.body) for one in asyncio.run(letters(amqp_url, "mine")))
+                return {one["sequence"] for one in taken} == set(range(1, process["sequence"] + 1))
+
+            cli.until(has_all)
+    firsts = list(dict.fromkeys(one["sequence"] for one in taken))
+    assert firsts == list(range(1, process["sequence"] + 1)), "repetitions aside, in order and without gaps"
+    log = cli.json("show", process["process_id"])["log"]
+    assert {one["sequence"]: one["status"] for one in taken} == {one["sequence"]: one["status"] for one in log}
