@@ -25,6 +25,7 @@ TAGS: Final = {
     "metadata": "Products, blocks, resource types and workflows.",
     "search": "The search page of the field's user interface.",
     "dead letters": "Messages that could not be used.",
+    "documents": "What other systems can send over RabbitMQ, and what they get, as a document.",
     "engine": "Pause and unpause the engine.",
     "settings": "Workers, settings, the check before a deployment.",
     "health": "Whether the program is alive, and whether it can serve. No key is needed.",

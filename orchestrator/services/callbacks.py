@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import callbacks
 from orchestrator.db.callbacks import StoredCallback
+from orchestrator.db.notices import Change, Notice, notify
 from orchestrator.db.processes.due import make_due
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
@@ -116,9 +117,11 @@ async def report_progress(
         CallbackRefusedError, InvalidInputError, MessageError: as :func:`receive`.
     """
     progress = _read_payload(body, "the progress report")
-    callback, _ = await _lock(session, token, process_id)
+    callback, process = await _lock(session, token, process_id)
     _require_open(callback)
     await callbacks.store_progress(session, callback, progress)
+    # It is not in the log, and so no event.
+    await notify(session, Notice(Change.PROCESSES, process.process_id))
 
 
 async def apply_answer(session: AsyncSession, process: Process, callback: StoredCallback, limits: Limits) -> Advanced:
