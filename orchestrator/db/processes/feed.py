@@ -32,15 +32,18 @@ _PROCESSES = "JOIN processes p USING (process_id) JOIN workflows w USING (workfl
 
 # Entries restored from another server's dump may carry transactions that are still to come here.
 _NEXT = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-_WANTED = "($4::uuid IS NULL OR s.process_id = $4) AND ($5::text IS NULL OR p.workflow = $5)"
-_READ = f"""
+
+
+def _read_wanted(wanted: str) -> str:
+    """Return the statement that reads a page of the entries for which a condition holds."""
+    return f"""
 WITH fresh AS (
     SELECT s.process_id, s.sequence, s.txid FROM process_steps s JOIN processes p USING (process_id)
-     WHERE s.txid >= $1 AND s.txid < {_NEXT} AND {_WANTED}
+     WHERE s.txid >= $1 AND s.txid < {_NEXT} AND {wanted}
      ORDER BY s.txid FETCH FIRST ($3::int) ROWS WITH TIES
 ), late AS (
     SELECT s.process_id, s.sequence, s.txid FROM process_steps s JOIN processes p USING (process_id)
-     WHERE s.txid = ANY($2::bigint[]) AND {_WANTED}
+     WHERE s.txid = ANY($2::bigint[]) AND {wanted}
 ), page AS (
     SELECT process_id, sequence FROM (TABLE fresh UNION ALL TABLE late) AS both_of_them
      ORDER BY txid FETCH FIRST ($3::int) ROWS WITH TIES
@@ -48,6 +51,16 @@ WITH fresh AS (
 SELECT now.snapshot, found.* FROM (SELECT pg_current_snapshot()::text AS snapshot) AS now
   LEFT JOIN (SELECT {_FIELDS} FROM page JOIN process_steps s USING (process_id, sequence) {_PROCESSES}) AS found ON true
 """  # noqa: S608 - built from constants
+
+
+# One statement for each kind of reader: who follows one process reads its log, not everybody's.
+_OF_PROCESS, _OF_WORKFLOW = "s.process_id = $4::uuid", "p.workflow = $5::text"
+_READ = {
+    (False, False): _read_wanted("$4::uuid IS NULL AND $5::text IS NULL"),
+    (True, False): _read_wanted(f"{_OF_PROCESS} AND $5::text IS NULL"),
+    (False, True): _read_wanted(f"{_OF_WORKFLOW} AND $4::uuid IS NULL"),
+    (True, True): _read_wanted(f"{_OF_PROCESS} AND {_OF_WORKFLOW}"),
+}
 
 _READ_THESE = f"""
 SELECT {_FIELDS} FROM process_steps s {_PROCESSES}
@@ -106,7 +119,8 @@ async def read_feed(
     A page that ends before the end also has the entries that come before one of its own in the log of a process, but after it in
     the order of transactions; they will come again.
     """
-    records = await pool.fetch(_READ, since.below, since.open, PAGE, process_id, workflow)
+    statement = _READ[process_id is not None, workflow is not None]
+    records = await pool.fetch(statement, since.below, since.open, PAGE, process_id, workflow)
     snapshot = Position.of_snapshot(records[0]["snapshot"])
     rows = [_read_row(record) for record in records if record["process_id"] is not None]
     if len(rows) < PAGE:
