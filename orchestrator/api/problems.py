@@ -6,7 +6,7 @@ A document never holds what the caller sent, because that may be a secret, nor w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Any, Final
 
 import structlog
@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from orchestrator.db.session import is_database_outage, is_not_migrated
@@ -187,8 +188,12 @@ def install(app: FastAPI) -> None:
         )
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
-        return ProblemResponse(error.status_code, str(error.detail), headers=error.headers)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # The router names those of the first path that fits.
+            headers = {"allow": ", ".join(_list_methods(request))}
+        return ProblemResponse(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(Exception)
     async def other(request: Request, error: Exception) -> Response:
@@ -229,6 +234,13 @@ def _challenge(error: OrchestratorError) -> dict[str, str]:
     if isinstance(error, InsufficientRoleError):
         return {"www-authenticate": f'Bearer error="insufficient_scope", scope="{error.role}"'}
     return {}
+
+
+def _list_methods(request: Request) -> list[str]:
+    """Return the methods that the path of a request has."""
+    routes = request.app.routes
+    scopes = {str(method): {**request.scope, "method": str(method)} for method in HTTPMethod}
+    return [name for name, scope in scopes.items() if any(one.matches(scope)[0] is Match.FULL for one in routes)]
 
 
 def _problems_of(error: InvalidInputError) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.db.session import Database
 from orchestrator.services.pause import set_paused
@@ -139,7 +140,9 @@ async def test_a_defect_of_the_engine_leaves_no_trace_in_the_answer(
         raise RuntimeError("CANARY")
 
     monkeypatch.setattr("orchestrator.api.routes.process_commands.start", breaks)
-    answer = await api.post(START, json=PAGES)
+    with capture_logs() as log:  # without the values of all variables, which the default format shows
+        answer = await api.post(START, json=PAGES)
+    assert [one["log_level"] for one in log if one["event"] == "a request has failed"] == ["error"]
     assert "CANARY" not in answer.text
     assert "Traceback" not in answer.text
     problem(answer, 500)
