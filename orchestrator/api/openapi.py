@@ -144,6 +144,7 @@ def build_document(app: FastAPI) -> dict[str, Any]:
         _add_errors(operation)
         _leave_out_null(operation.get("requestBody", {}))
         _add_examples(operation, schemas)
+    _add_links(document)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     return document
@@ -152,6 +153,17 @@ def build_document(app: FastAPI) -> dict[str, Any]:
 def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for operations in document["paths"].values():
         yield from operations.values()
+
+
+def _add_links(document: Mapping[str, Any]) -> None:
+    """Say that the id in the answer to a start is that of everything that is done with a process."""
+    operations = {operation["operationId"]: operation for operation in _operations(document)}
+    links = {
+        name: {"operationId": name, "parameters": {"process_id": "$response.body#/id"}}
+        for name, operation in operations.items()
+        if [one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"] == ["process_id"]
+    }
+    operations["start_process"]["responses"]["201"]["links"] = links
 
 
 def _add_errors(operation: dict[str, Any]) -> None:
