@@ -6,15 +6,21 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from http import HTTPStatus
+from uuid import uuid4
 
+import h11
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orchestrator.api.app import create_app
 from orchestrator.api.context import ApiContext
+from orchestrator.api.edge import REQUEST_ID, SECURITY_HEADERS
 from orchestrator.api.exposure import check_exposure, guard
 from orchestrator.api.metrics import ApiMetrics
+from orchestrator.api.problems import ProblemResponse
 from orchestrator.broker.doorbell import Doorbell
 from orchestrator.errors import ConfigurationError
 from orchestrator.metrics import serve_metrics
@@ -102,13 +108,30 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP by h11, which has a limit for the size of all headers: 64 KiB."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what never reaches the application, because it is not HTTP or its headers are too large."""
+        del msg
+        answer = ProblemResponse(
+            HTTPStatus.BAD_REQUEST,
+            "the request is not HTTP/1.1, or its headers are larger than 64 KiB",
+            headers={**SECURITY_HEADERS, REQUEST_ID: uuid4().hex, "connection": "close"},
+        )
+        response = h11.Response(status_code=answer.status_code, headers=answer.raw_headers, reason=b"Bad Request")
+        for event in (response, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
+
+
 class Server(uvicorn.Server):
     """uvicorn, without what this program does itself: signals, logging, the event loop."""
 
     def __init__(self, app: ASGIApp, drain_grace: float) -> None:
         config = uvicorn.Config(
             app,
-            http="h11",  # unlike the other parser it has a limit for the size of all headers
+            http=_Protocol,
             lifespan="off",
             log_config=None,
             access_log=False,  # its lines have whole paths, and so callback tokens

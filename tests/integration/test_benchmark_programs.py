@@ -27,6 +27,7 @@ SMALL = {
         ["suspects", "--steps", "3", "--rest", "0.5", "--presumed-dead-after", "4", "--scenarios", "deadly"],
         "| 3 | deadly |",
     ),
+    "the API": (["http", "--requests", "10"], "GET list"),
     "the rules and lists": (["rules", "--users", "10", "--reps", "2"], "page from the middle on"),
 }
 
@@ -39,7 +40,7 @@ def test_a_benchmark_runs_to_its_end(servers: Servers, arguments: list[str], tol
     assert told in done.stdout
 
 
-@pytest.mark.parametrize("name", ["throughput", "models", "rules", "suspects"])
+@pytest.mark.parametrize("name", ["throughput", "models", "rules", "suspects", "http"])
 def test_a_benchmark_without_servers_says_how_to_get_them(name: str) -> None:
     done = _program(name)
     assert done.returncode == 1
