@@ -69,7 +69,8 @@ async def test_a_blocked_loop_is_reported_with_what_blocks_it_and_again_later(lo
 
 async def test_a_task_that_an_activity_creates_belongs_to_it(logs: Logs) -> None:
     async def child() -> None:
-        block_until(lambda: logs)
+        # On a busy machine the first report may come before the task has blocked for long enough to be remembered.
+        block_until(lambda: logs and activity.blocked is not None)
 
     with watch_loop(), doing("the step 'A' of 'w'") as activity:
         await asyncio.gather(asyncio.create_task(child()))
