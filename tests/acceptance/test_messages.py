@@ -111,6 +111,23 @@ def test_a_reply_can_go_to_the_brokers_own_reply_queue(engine: Installation) -> 
     )
 
 
+def test_a_service_asks_for_a_process_and_the_workflows_by_message(engine: Installation) -> None:
+    """B39: queries go the way of commands."""
+    process_id = engine.start("three_steps", {"name": "ams-1"})
+    engine.wait_for(process_id, "completed")
+    answer = engine.client.ask("process.get", {"process_id": str(process_id)})
+    assert answer.type == "process.found"
+    assert (answer.body["status"], answer.body["state"]["name"]) == ("completed", "ams-1")
+    assert len(answer.body["steps"]) == answer.body["sequence"]
+    listed = engine.client.ask("workflow.list", {})
+    assert (listed.type, "three_steps" in [one["name"] for one in listed.body["workflows"]]) == (
+        "workflow.listed",
+        True,
+    )
+    unknown = engine.client.ask("subscription.get", {"subscription_id": str(uuid4())})
+    assert (unknown.type, unknown.body["error"]) == ("workflow.refused", "NotFoundError")
+
+
 def test_a_refusal_without_a_reply_queue_is_a_dead_letter(engine: Installation) -> None:
     """B39, B41: nothing is dropped silently."""
     engine.client.send(COMMANDS, "workflow.start", {"workflow": "three_steps", "inputs": [{"name": 5}], "user": "u7"})
@@ -190,7 +207,7 @@ def test_every_status_of_a_process_is_an_event(engine: Installation) -> None:
 def test_an_operator_finds_a_named_queue_for_each_purpose(engine: Installation, servers: Servers) -> None:
     """B41: names, durability, types, dead-letter settings and readers, as the management UI shows them."""
     vhost = quote(urlsplit(engine.amqp_url).path[1:], safe="")
-    names = {"commands", "results", "callbacks", "dead", "steps.default", "steps.tasks"}
+    names = {"commands", "results", "callbacks", "letters", "dead", "steps.default", "steps.tasks"}
 
     def listed() -> dict[str, Any]:
         found = cast("list[dict[str, Any]]", servers.call("GET", f"queues/{vhost}"))

@@ -247,7 +247,7 @@ async def drop_queues(url: str) -> None:
     connection = await aio_pika.connect(url, timeout=10)
     async with connection:
         channel = await connection.channel()
-        names = ("commands", "results", "callbacks", "dead", "steps.default", "steps.tasks")
+        names = ("commands", "results", "callbacks", "letters", "dead", "steps.default", "steps.tasks")
         for name in (*(f"orchestrator.{one}" for one in names), audit.QUEUE):
             await channel.queue_delete(name)
 
