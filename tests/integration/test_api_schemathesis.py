@@ -44,7 +44,7 @@ ENDLESS: Final = "follow_events"
 START: Final = "/api/processes/{workflow}"
 
 SETTINGS: Final = settings(
-    max_examples=5,  # of each operation and kind
+    max_examples=3,  # of each operation and kind
     stateful_step_count=5,
     derandomize=True,
     database=None,
