@@ -37,7 +37,7 @@ class Connection:
 
     def send(self, *lines: str, body: str = "") -> None:
         """Send the head of a request, and a body or its beginning."""
-        self._socket.sendall("\r\n".join([*lines, "Host: x", "", body]).encode())
+        self._socket.sendall("\r\n".join([*lines, "Host: localhost", "", body]).encode())
 
     def send_rest(self, text: str) -> None:
         """Send the rest of a body."""
