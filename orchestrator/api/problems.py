@@ -113,13 +113,9 @@ def status_of(error: OrchestratorError) -> int:
     return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def describe(error: OrchestratorError, *, status: int | None = None) -> ProblemResponse:
-    """Return the document of an error of the engine.
-
-    Args:
-        status: another one than the error's own; see :func:`describe_for_form`.
-    """
-    status = status_of(error) if status is None else status
+def describe(error: OrchestratorError) -> ProblemResponse:
+    """Return the document of an error of the engine."""
+    status = status_of(error)
     key = error.key if isinstance(error, RequestError) else "about:blank"
     headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else _challenge(error)
     members: dict[str, Any] = {}
