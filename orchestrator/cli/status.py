@@ -20,6 +20,7 @@ from orchestrator.db.status import (
     Overdue,
     Unclaimed,
     UnconfirmedEvents,
+    count_open_letters,
     list_consumers,
     list_overdue,
     list_unclaimed,
@@ -51,6 +52,7 @@ def status(as_json: AsJson = False) -> None:
             unclaimed = await list_unclaimed(connection, UNATTENDED_AFTER)
             overdue = [] if engine.paused else await list_overdue(connection, LATE_AFTER)
             unconfirmed = await read_unconfirmed_events(connection, UNATTENDED_AFTER)
+            letters = await count_open_letters(connection)
             applied = await list_applied(connection)
         known = known_at_start(context.project)
         age = describe_age(known, applied)
@@ -91,6 +93,7 @@ def status(as_json: AsJson = False) -> None:
                 "unclaimed": [one.document() for one in waiting],
                 "overdue": [fields_of(one) for one in overdue],
                 "unconfirmed_events": fields_of(unconfirmed),
+                "dead_letters": letters,
                 "revisions": {"applied": applied, "known": known.heads, "difference": age, "older_consumers": older},
                 "queues": None
                 if problem
@@ -134,6 +137,9 @@ def status(as_json: AsJson = False) -> None:
             output.line((explain_overdue(late), "red"))
         for line in explain_unconfirmed(unconfirmed):
             output.line((line, "red"))
+        if letters:
+            several = "dead letters are open" if letters > 1 else "dead letter is open"
+            output.line((f"{letters} {several}: 'orchestrator dead-letters list' says why", "yellow"))
         if problem is not None:
             for line in explain(problem) or ():
                 output.complain(line)

@@ -201,6 +201,12 @@ async def read_unconfirmed_events(connection: Driver, after: float) -> Unconfirm
     return UnconfirmedEvents(**row)
 
 
+async def count_open_letters(connection: Driver) -> int:
+    """Return how many dead letters nobody has replayed or discarded."""
+    count: int = await connection.fetchval("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL")
+    return count
+
+
 async def read_engine_status(connection: Driver) -> EngineStatus:
     """Return whether the engine is paused, and how many steps run."""
     (row,) = await connection.fetch(_ENGINE)

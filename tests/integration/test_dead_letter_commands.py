@@ -35,6 +35,8 @@ def test_an_operator_lists_shows_replays_and_discards_letters(tmp_path: Path, da
                 )
             )
         cli.until(lambda: len(cli.json("dead-letters", "list")) == 3)
+        assert cli.json("status")["dead_letters"] == 3
+        assert "3 dead letters are open" in cli("status").stdout
         # The workflow is not registered: that is the cause, which is fixed now.
         letters = {one["message_id"]: one for one in cli.json("dead-letters", "list", "--workflow", "greet")}
         assert sorted(letters) == ["order-0", "order-1", "order-2"]
