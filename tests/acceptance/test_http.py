@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
@@ -79,7 +82,9 @@ def test_two_answers_at_once_are_one_and_a_token_is_worthless_after_an_abort(eng
 def test_a_callback_takes_json_under_any_name_and_refuses_everything_else(engine: Installation, api: Api) -> None:
     """Scripts and devices send what they like; the process waits until it gets an object."""
     process_id, path = waiting_callback(engine, api)
-    wrong = (b"", b"ok=true", b"[1]", b'"done"', b"\xef\xbb\xbf{}", '{"name": "Zoë"}'.encode("latin-1"), b'{"a": NaN}')
+    wrong = [b"", b"ok=true", b"[1]", b'"done"', b"\xef\xbb\xbf{}", '{"name": "Zoë"}'.encode("latin-1"), b'{"a": NaN}']
+    wrong += [b'{"a": "\\ud800"}', b'{"a": "\\u0000"}', b'{"a\\u0000": 1}', b'{"a":' * 1_000]
+    wrong += [b'{"a":' + b"[" * depth + b"]" * depth + b"}" for depth in (120, 100_000)]
     for body in wrong:
         for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded"):
             answer = api.call("POST", path, content=body, headers={"content-type": kind})
@@ -106,6 +111,8 @@ def test_the_token_of_a_callback_is_in_no_line_of_any_log(engine: Installation, 
         ("GET", path, b""),
         ("POST", f"{path}/", b"{}"),
         ("POST", f"{path}%0a", b"{}"),
+        ("POST", f"{path}%2F{token}", b"{}"),
+        ("POST", f"{path}/progress/", b"{}"),
         ("POST", path, b"{"),
         ("POST", path, b" " * 2_000_000),
         ("POST", f"/processes/no-id/callback/{token}", b"{}"),
@@ -113,8 +120,31 @@ def test_the_token_of_a_callback_is_in_no_line_of_any_log(engine: Installation, 
         answer = api.call(method, wrong, content=body)
         assert 400 <= answer.status_code < 500
         assert token not in answer.text
+    with pytest.raises(InvalidStatus):
+        connect(f"{api.url.replace('http', 'ws')}/api{path}")
+    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as broken_off:
+        broken_off.sendall(f"POST /api{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode())
+    for shown in (f"/processes/{process_id}", "/processes", f"/processes/{process_id}/explain"):
+        answer = api.call("GET", shown)
+        assert answer.status_code == 200, answer.text
+        assert token not in answer.text
     assert api.call("POST", path, json={}).status_code == 200
+    assert token not in api.call("GET", f"/processes/{process_id}").text
     assert token not in engine.logs()
+
+
+def test_what_a_form_refuses_is_in_no_answer_and_no_log(engine: Installation, api: Api) -> None:
+    """Whoever sends a password in the wrong field finds it nowhere, although the programs log everything they can."""
+    process_id = start(api, "calls_out")
+    for path, body in (
+        ("/processes/one_step", [{"password": "CANARY-7"}]),
+        ("/processes/one_step", {"password": "CANARY-7"}),
+        (f"/processes/{process_id}/callback/{engine.token(process_id)}", ["CANARY-7"]),
+    ):
+        answer = api.call("POST", path, json=body)
+        assert answer.status_code in {400, 422}, answer.text
+        assert "CANARY-7" not in answer.text
+    assert "CANARY-7" not in engine.logs()
 
 
 def test_two_workers_serve_one_address_and_end_together(installations: MakeInstallation) -> None:

@@ -131,6 +131,9 @@ async def test_what_a_caller_has_sent_is_not_repeated(api: httpx.AsyncClient) ->
         answer = await api.post(START, json=body)
         assert answer.status_code in {400, 422}
         assert "CANARY" not in answer.text
+        abort = await api.put("/api/processes/17/abort", json={"reason": body})
+        assert problem(abort, 422)["validation_errors"]
+        assert "CANARY" not in abort.text
 
 
 async def test_a_defect_of_the_engine_leaves_no_trace_in_the_answer(

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
+from websockets.asyncio.client import connect
 
 from orchestrator.api import live
 from orchestrator.api.routes import events
@@ -167,19 +168,46 @@ async def test_open_streams_hold_no_connection_of_the_database(database_url: str
         async with live_api(database) as api, AsyncExitStack() as stack:
             process_id = await log.process()
             await log.store(process_id, 1)
-            streams = [await stack.enter_async_context(api.stream()) for _ in range(30)]
+            streams = [await stack.enter_async_context(api.stream()) for _ in range(20)]
             for stream in streams:
                 await stream.is_following()
+            for _ in range(20):
+                await stack.enter_async_context(connect(f"ws://127.0.0.1:{api.port}/api/ws/events"))
+            await until(lambda: api.context.live.readers == 40, "all are served")
             await log.store(process_id, 2)
             for stream in streams:
                 await stream.has(1)
-            assert (await api.client.get("/api/health/ready")).json()["database"] == "reachable"
+            assert (await api.client.get("/api/processes")).status_code == 200
             assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
             busy = await log.database.pool.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'small' AND state <> 'idle'"
                 " AND query NOT LIKE 'LISTEN%' AND backend_xmin IS NOT NULL"
             )
             assert busy == 0
+    finally:
+        await database.close()
+
+
+async def test_answers_that_nobody_reads_hold_no_connection_of_the_database(database_url: str, log: Log) -> None:
+    """Pitfall 20: more clients than connections ask for something large, and read nothing of it."""
+    process_id = await log.process()
+    await log.store(process_id, *range(1, 201), name="x" * 50_000)
+    database = Database(database_url, pool_size=2, engine_connections=2, connect_timeout=5, application_name="small")
+    await database.open()
+    loop = asyncio.get_running_loop()
+    frozen = [socket.socket() for _ in range(5)]
+    try:
+        async with live_api(database) as api:
+            for one in frozen:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                one.setblocking(False)
+                await loop.sock_connect(one, ("127.0.0.1", api.port))
+                await loop.sock_sendall(one, f"GET /api/processes/{process_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert (await loop.sock_recv(one, 12)).endswith(b"200")
+            assert (await api.client.get("/api/processes")).status_code == 200
+            assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+            for one in frozen:
+                one.close()
     finally:
         await database.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from orchestrator.api import live
 from orchestrator.api.routes import events, events_socket
+from orchestrator.api.tokens import SKEW
 from orchestrator.authorization import Role
 from orchestrator.db.session import Database
 from orchestrator.services.api_keys import MadeKey, create_key
@@ -67,6 +69,23 @@ async def test_a_websocket_is_closed_when_its_key_is_revoked(api: LiveApi, datab
                 await socket.recv()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
+
+
+async def test_streams_end_with_the_token_that_opened_them(api: LiveApi) -> None:
+    """The token has expired already; the 30 seconds by which clocks may differ are nearly over."""
+    token = sign(claims_of(roles=["read"], exp=time.time() - SKEW + 3))
+    api.client.headers["authorization"] = f"Bearer {token}"
+    async with api.stream() as stream, connect(f"ws://127.0.0.1:{api.port}/api/ws/events", **offer(token)) as socket:
+        await stream.is_following()
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await socket.recv()
+        await until(lambda: stream.has_ended, "the stream has ended")
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    assert [(one.name, one.json) for one in stream.events] == [("end", {"reason": "unauthorized"})]
+    async with api.stream(last_id=stream.last_id) as again:
+        assert again.response.status_code == 401
 
 
 async def test_a_websocket_needs_a_token_with_a_role_and_never_repeats_it(api: LiveApi) -> None:

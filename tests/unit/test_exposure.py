@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from orchestrator.api.exposure import check_exposure, guard
+from orchestrator.api.program import Server
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings
 
@@ -52,6 +53,12 @@ def test_without_authentication_it_listens_on_this_machine_only(
         )
         with expected:
             check_exposure(settings(**chosen), listener)
+
+
+def test_what_a_proxy_says_of_its_client_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is known by an address, so that nobody can choose one; uvicorn's own variable changes nothing."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    assert not Server(app, 5).config.proxy_headers
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

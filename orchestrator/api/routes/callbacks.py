@@ -5,14 +5,17 @@ The token in the path is the permission, so that no key is needed: an external s
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Path, Request
+from starlette.exceptions import HTTPException
 
 from orchestrator.api.bodies import Router
 from orchestrator.api.context import ApiContext, Context
 from orchestrator.api.problems import Responses
+from orchestrator.engine.state import MAX_NESTING, describe_nesting, measure_nesting
 from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_progress
 
 router = Router(prefix="/processes/{process_id}/callback/{token}", tags=["callbacks"])
@@ -34,8 +37,15 @@ Token = Annotated[str, Path(max_length=200, description="The token that the job 
 
 
 async def _read(request: Request) -> bytes:
-    """Return the body, whatever its type is called: devices and scripts send JSON under many names."""
-    return await request.body()
+    """Return the body, whatever its type is called: devices and scripts send JSON under many names.
+
+    Raises:
+        HTTPException: 400, no state could hold it. By message, where nobody could answer the sender, it fails the step.
+    """
+    body = await request.body()
+    if (nesting := measure_nesting(body) + 1) > MAX_NESTING:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"the body cannot be stored: {describe_nesting(nesting)}")
+    return body
 
 
 Body = Annotated[bytes, Depends(_read)]
