@@ -186,10 +186,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
+        detail = str(error.detail)
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             # The router names those of the first path that fits.
-            headers = {"allow": ", ".join(_list_methods(request))}
-        return ProblemResponse(error.status_code, str(error.detail), headers=headers)
+            methods = ", ".join(_list_methods(request))
+            headers = {"allow": methods}
+            detail = f"this path takes {methods}"
+        elif error.status_code == HTTPStatus.NOT_FOUND and detail == HTTPStatus.NOT_FOUND.phrase:
+            # Without the path: it may hold a callback token.
+            detail = "there is no such path: all are under /api, without a slash at the end, and /api/docs shows them"
+        return ProblemResponse(error.status_code, detail, headers=headers)
 
     @app.exception_handler(Exception)
     async def other(request: Request, error: Exception) -> Response:

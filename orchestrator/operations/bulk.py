@@ -107,7 +107,9 @@ async def select_processes(
         raise InvalidInputError(f"a process that is {wrong[0]} cannot be the target of {action.value!r}: use {allowed}")
     async with database.transaction() as session:
         if action is BulkAction.RETRY and await is_paused(session):
-            raise EnginePausedError("the engine is paused: no process is retried until it is unpaused")
+            raise EnginePausedError(
+                "the engine is paused: no process is retried until it is unpaused; its status says who has paused it, and why"
+            )
         matched, found = await find_matching(session, replace(wanted, statuses=wanted.statuses or allowed), limit)
     return Selection(action, matched, found)
 

@@ -275,7 +275,9 @@ async def _answer_repeated(session: AsyncSession, process_id: UUID, limits: Limi
 async def _check(session: AsyncSession, process: Process, seen: int | None) -> None:
     _refuse_if_moved(process, seen)
     if await is_paused(session):
-        raise EnginePausedError("the engine is paused: no process is resumed until it is unpaused")
+        raise EnginePausedError(
+            "the engine is paused: no process is resumed until it is unpaused; its status says who has paused it, and why"
+        )
     if not process.status.is_final:
         # Before authorization callbacks and forms: those of another plan's program are asked.
         await find_move(session, plan_of(process.workflow), process)

@@ -96,7 +96,9 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
     await authorize(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
     assert facts.workflow_id is not None  # noqa: S101 - _find_plan has checked it
     if facts.paused:
-        raise EnginePausedError("the engine is paused: no process is started until it is unpaused")
+        raise EnginePausedError(
+            "the engine is paused: no process is started until it is unpaused; its status says who has paused it, and why"
+        )
     await check_predicate(session, workflow, request.user)
     if facts.registered is None:
         # Without a coordinator or consumer so far. The steps are kept, so that a move to another plan can say what is different.

@@ -100,7 +100,9 @@ async def test_the_engine_is_paused_with_a_reason_that_everybody_sees(
     )
     assert "+" in document["changed_at"] or document["changed_at"].endswith("Z")
     assert (await api.get(STATUS)).json() == document
-    assert problem(await api.post("/api/processes/failing", json=[]), 503)["detail"].startswith("the engine is paused")
+    detail = problem(await api.post("/api/processes/failing", json=[]), 503)["detail"]
+    assert detail.startswith("the engine is paused")
+    assert "status says who has paused it" in detail
     problem(await api.put("/api/processes/resume-all"), 503)
     assert (await api.put(STATUS, json={"global_lock": False})).json()["global_status"] == "RUNNING"
 

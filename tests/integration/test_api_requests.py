@@ -110,12 +110,14 @@ async def test_a_body_above_the_limit_is_refused_before_it_is_read(api: httpx.As
 async def test_a_path_that_there_is_not_is_a_problem_document_and_no_redirect(
     api: httpx.AsyncClient, path: str
 ) -> None:
-    problem(await api.post(path, json=[]), 404)
+    detail = problem(await api.post(path, json=[]), 404)["detail"]
+    assert "/api/docs" in detail
+    assert path not in detail
 
 
 async def test_a_method_that_a_path_does_not_have_names_those_that_it_has(api: httpx.AsyncClient) -> None:
     answer = await api.request("DELETE", "/api/processes/greeting/resume")
-    assert problem(answer, 405)
+    assert problem(answer, 405)["detail"] == "this path takes PUT"
     assert answer.headers["allow"] == "PUT"
 
 

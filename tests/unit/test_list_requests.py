@@ -56,6 +56,13 @@ def test_sort_and_filter_are_pairs_whose_names_may_be_in_camel_case() -> None:
     assert request.filters == (Filter("last_status", "failed|waiting"), Filter("note", "a,b"))
 
 
+def test_a_sort_or_filter_that_is_no_pair_is_refused_with_an_example_of_its_own() -> None:
+    with pytest.raises(InvalidQueryError, match="such as started_at,desc"):
+        read_request(sort=["started_at"])
+    with pytest.raises(InvalidQueryError, match="such as status,failed"):
+        read_request(filters=["status"])
+
+
 @pytest.mark.parametrize(
     "asked",
     [

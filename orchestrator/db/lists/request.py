@@ -106,7 +106,7 @@ def _read_range(written: str | None) -> Window:
 
 def _read_sort(written: Sequence[str]) -> tuple[SortKey, ...]:
     keys = []
-    for name, direction in _pairs("sort", written):
+    for name, direction in _pairs("sort", written, "a column and asc or desc, such as started_at,desc"):
         if direction.lower() not in {"asc", "desc"}:
             raise InvalidQueryError(f"sort is column,asc or column,desc; {direction[:50]!r} is neither asc nor desc")
         keys.append(SortKey(snake_case(name), direction.lower() == "desc"))
@@ -114,15 +114,18 @@ def _read_sort(written: Sequence[str]) -> tuple[SortKey, ...]:
 
 
 def _read_filters(written: Sequence[str]) -> tuple[Filter, ...]:
-    return tuple(Filter(snake_case(name), value) for name, value in _pairs("filter", written))
+    return tuple(
+        Filter(snake_case(name), value)
+        for name, value in _pairs("filter", written, "a column and a value, such as status,failed")
+    )
 
 
-def _pairs(parameter: str, written: Sequence[str]) -> list[tuple[str, str]]:
+def _pairs(parameter: str, written: Sequence[str], what: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for one in written:
         parts = [part.replace("\\,", ",").strip() for part in _COMMA.split(one)] if one else []
         if len(parts) % 2:
-            raise InvalidQueryError(f"{parameter} must be pairs of a column and a value, such as status,failed")
+            raise InvalidQueryError(f"{parameter} must be pairs of {what}")
         found += zip(parts[::2], parts[1::2], strict=True)
     if len(found) > MAX_PAIRS:
         raise InvalidQueryError(f"{parameter} has {len(found)} pairs; at most {MAX_PAIRS} are accepted")
