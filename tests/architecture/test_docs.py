@@ -65,3 +65,14 @@ def test_every_place_that_the_page_about_the_architecture_names_exists() -> None
     named = re.findall(r"`((?:orchestrator|consumers|tests)/[\w/.]*)", text("docs/architecture.md"))
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_test_that_a_page_names_is_where_its_link_leads() -> None:
+    pages = [name for name in files() if name.startswith("docs/") and name.endswith(".md")]
+    named = {
+        (page, *found)
+        for page in pages
+        for found in re.findall(r"\[`(test_\w+)`\]\(\.\./(tests/[\w/.]+)\)", text(page))
+    }
+    assert len([one for one in named if one[0] == "docs/api-faults.md"]) > 60
+    assert [one for one in sorted(named) if not re.search(rf"def {one[1]}\(", text(one[2]))] == []
