@@ -83,11 +83,14 @@ async def test_without_a_broker_letters_are_read_and_a_replay_is_refused(databas
         await kept(database)
 
 
+NO_LETTER = "00000000-0000-4000-8000-000000000000"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", f"/api/dead-letters/{uuid4()}", 404),
-        ("DELETE", f"/api/dead-letters/{uuid4()}", 404),
+        ("GET", f"/api/dead-letters/{NO_LETTER}", 404),
+        ("DELETE", f"/api/dead-letters/{NO_LETTER}", 404),
         ("GET", "/api/dead-letters/nonsense", 422),
         ("GET", "/api/dead-letters?limit=0", 422),
         ("GET", "/api/dead-letters?limit=99999999999999999999", 422),
