@@ -86,7 +86,9 @@ def bind(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"the API cannot listen on {host}:{port}: {error}") from error
+        raise ConfigurationError(
+            f"the API cannot listen on {host}:{port}: {error}; choose another with --host or --port"
+        ) from error
     listener.setblocking(False)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # Accepted sockets inherit it. Closing one is not enough: the kernel would go on trying to send what is left.

@@ -186,4 +186,5 @@ def test_an_address_that_is_taken_is_refused_in_one_line(engine: Installation, a
     port = api.url.rpartition(":")[2]
     refused = engine.command("api", "--port", port, exit_code=1)
     assert f"the API cannot listen on 127.0.0.1:{port}" in refused.stderr
+    assert "choose another with --host or --port" in refused.stderr
     assert "Traceback" not in refused.stderr

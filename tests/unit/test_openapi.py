@@ -16,6 +16,7 @@ from orchestrator.api.openapi import make_example
 from orchestrator.broker.publisher import Publisher
 from orchestrator.db.session import Database
 from orchestrator.settings import Settings
+from tests.architecture.repository import files, text
 
 SETTINGS = Settings(
     _env_file=None,
@@ -47,6 +48,33 @@ def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(document: d
     assert [place for place, one in operations(document) if not one.get("description") or not one.get("tags")] == []
     described = {one["name"] for one in document["tags"] if one["description"]}
     assert {tag for _, one in operations(document) for tag in one["tags"]} - described == set()
+
+
+def test_every_call_with_curl_in_the_docs_is_one_of_the_document(document: dict[str, Any]) -> None:
+    """Some were for another port than the programs' default, where nothing answered."""
+    known = {re.sub(r"\{\w+\}", "*", place) for place, _ in operations(document)}
+    calls = [
+        (name, line)
+        for name in files()
+        if name.endswith(".md")
+        for line in re.findall(r"curl (?:[^\n\\]|\\[\s\S])*", text(name))
+        if "/api/" in line and ("localhost" in line or "127.0.0.1" in line)
+    ]
+    assert len(calls) > 10
+    assert [call for call in calls if not is_known(call[1], known)] == []
+
+
+def is_known(call: str, known: set[str]) -> bool:
+    """Return whether a call goes to the default port, and to a path with a method that it has."""
+    found = re.search(r"(?:localhost|127\.0\.0\.1):8000(/api/[^\s?'\"]+)", call)
+    if found is None:
+        return False
+    written = re.search(r"-X (\w+)", call)
+    method = written[1] if written else "POST" if " -d " in call else "GET"
+    if found[1] in {"/api/openapi.json", "/api/docs"}:
+        return method == "GET"
+    names = re.sub(r"/(?:\$?ID|create_port)(?=/|$)", "/*", found[1])
+    return f"{method} {names}" in known
 
 
 def test_a_body_that_need_not_be_sent_is_not_null(document: dict[str, Any]) -> None:
