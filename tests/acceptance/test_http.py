@@ -167,6 +167,17 @@ def test_two_workers_serve_one_address_and_end_together(installations: MakeInsta
     until(lambda: api.output().count("API stopped") == 2, "both workers have ended")
 
 
+@pytest.mark.parametrize(
+    ("workers", "first_sign"), [("1", "ORCHESTRATOR_AUTH is not set"), ("2", "API worker started")]
+)
+def test_sigterm_during_the_start_ends_it(engine: Installation, workers: str, first_sign: str) -> None:
+    program = engine.run("api", "api", "--port", "0", "--workers", workers)
+    until(lambda: first_sign in program.output(), "it is starting")
+    program.signal(signal.SIGTERM)
+    assert program.exit_code() == 0
+    assert "Traceback" not in program.output()
+
+
 def test_what_is_started_while_the_broker_is_away_runs_once_it_is_back(installations: MakeInstallation) -> None:
     """The start is committed and answered; the reconciler publishes it."""
     engine = installations()

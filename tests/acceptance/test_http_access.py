@@ -9,6 +9,8 @@ from threading import Thread
 from uuid import UUID
 
 import uvicorn
+from websockets import Subprotocol
+from websockets.sync.client import connect
 
 from tests.acceptance.installation import Installation
 from tests.oidc_issuer import AUDIENCE, OTHER_RSA_KEY, Issuer, claims_of, sign
@@ -36,6 +38,9 @@ def test_a_program_is_known_by_its_key_which_is_in_no_log(engine: Installation) 
     for flood in ({"authorization": f"Bearer {key}{'a' * 65_536}"}, {f"x-{n}": "a" * 1000 for n in range(90)}):
         answer = api.call("POST", "/processes/one_step", json=[], headers=flood)
         assert 400 <= answer.status_code < 500
+    offered = [Subprotocol("base64.bearer.token"), Subprotocol(key)]
+    with connect(f"{api.url.replace('http', 'ws')}/api/ws/events", subprotocols=offered) as web_socket:
+        assert web_socket.subprotocol == "base64.bearer.token"
     engine.command("api-keys", "revoke", key.split("_")[1])
     assert api.call("POST", "/processes/one_step", json=[], headers=credentials).status_code == 401
     assert api.call("GET", "/health/live").status_code == 200
