@@ -153,6 +153,17 @@ GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {
             },
         ),
     ),
+    "schedules": (
+        "Schedules: when workflows start by themselves. So far expressions can be tried out.",
+        Section(
+            "schedules",
+            {
+                "next": (
+                    "Show when a cron expression, an interval or a date would be due, with what clock changes do to it."
+                ),
+            },
+        ),
+    ),
     "api-keys": (
         "Keys by which programs are known to the HTTP API.",
         Section(
