@@ -40,8 +40,14 @@ UNACKNOWLEDGED = 30.0
 """Seconds after which a connection is given up whose peer has gone, or does not read. Pings make sure that there is something."""
 
 
-async def run_api(settings: Settings, stopping: asyncio.Event, listener: socket.socket) -> None:
+async def run_api(
+    settings: Settings, stopping: asyncio.Event, listener: socket.socket, *, require_broker: bool = False
+) -> None:
     """Serve the API on a listening socket until ``stopping`` is set, then finish the requests in progress.
+
+    Args:
+        require_broker: end at once without it. By default reading works while it is away, and what is started then is published
+            by the reconciler.
 
     Raises:
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
@@ -50,12 +56,13 @@ async def run_api(settings: Settings, stopping: asyncio.Event, listener: socket.
     load_workflows(settings.workflows)
     metrics = ApiMetrics()
     with serve_metrics(metrics.registry, settings.metrics_address):
-        await _serve(settings, stopping, listener, metrics)
+        await _serve(settings, stopping, listener, metrics, require_broker=require_broker)
 
 
-async def _serve(settings: Settings, stopping: asyncio.Event, listener: socket.socket, metrics: ApiMetrics) -> None:
-    # The broker may be away: reading works without it, and what is started then is published by the reconciler.
-    async with open_servers(settings, "api", require_broker=False) as servers:
+async def _serve(
+    settings: Settings, stopping: asyncio.Event, listener: socket.socket, metrics: ApiMetrics, *, require_broker: bool
+) -> None:
+    async with open_servers(settings, "api", require_broker=require_broker) as servers:
         context = ApiContext(settings, servers.database, servers.publisher, stopping, metrics)
         metrics.observe_streams(lambda: context.live.readers)
         server = Server(guard(create_app(context), settings), settings.drain_grace)

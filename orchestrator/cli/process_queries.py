@@ -113,6 +113,8 @@ def show(
         document = process_document(summary, entries, callback) | {
             "form": form,
             "explanation": explanation.document(),
+            **{name: explanation.data.get(name) for name in ("queue", "waits_for")},
+            "readers": explanation.data.get("readers", []),
         }
         context.output.document(document if known is None else document | {"state": known})
         header(context.output, summary, entries, explanation)

@@ -127,7 +127,8 @@ def dev(
     async def _run_all(settings: Settings, stopping: asyncio.Event, queues: list[str], listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_coordinator(settings, stopping))
-            tasks.create_task(run_api(settings, stopping, listener))
+            # Coordinator and consumer need the broker, and a second account of its absence would not help.
+            tasks.create_task(run_api(settings, stopping, listener, require_broker=True))
             tasks.create_task(run_consumer(settings, stopping, queues=queues, concurrency=concurrency))
 
     run(program)

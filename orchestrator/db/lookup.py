@@ -60,7 +60,8 @@ async def _find(
         raise InvalidInputError(f"{written!r} is too short: give at least {MIN_PREFIX} characters of the {one}'s id")
     # All ids with this beginning are neighbours in the index of the key.
     first, last = UUID(digits.ljust(_UUID_DIGITS, "0")), UUID(digits.ljust(_UUID_DIGITS, "f"))
-    found = [UUID(str(it)) for it in await session.scalars(select(column).where(column.between(first, last)).limit(3))]
+    neighbours = select(column).where(column.between(first, last)).order_by(column).limit(3)
+    found = [UUID(str(it)) for it in await session.scalars(neighbours)]
     if not found:
         raise NotFoundError(f"there is no {one} {written}")
     if len(found) > 1:

@@ -131,6 +131,8 @@ def test_the_token_of_a_callback_is_in_no_line_of_any_log(engine: Installation, 
     assert api.call("POST", path, json={}).status_code == 200
     assert token not in api.call("GET", f"/processes/{process_id}").text
     assert token not in engine.logs()
+    engine.open_gate(f"order-{process_id}")
+    engine.wait_for(process_id, "failed")
 
 
 def test_what_a_form_refuses_is_in_no_answer_and_no_log(engine: Installation, api: Api) -> None:
@@ -145,6 +147,7 @@ def test_what_a_form_refuses_is_in_no_answer_and_no_log(engine: Installation, ap
         assert answer.status_code in {400, 422}, answer.text
         assert "CANARY-7" not in answer.text
     assert "CANARY-7" not in engine.logs()
+    assert api.call("PUT", f"/processes/{process_id}/abort").status_code == 204
 
 
 def test_two_workers_serve_one_address_and_end_together(installations: MakeInstallation) -> None:
