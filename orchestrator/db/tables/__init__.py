@@ -28,6 +28,7 @@ from orchestrator.db.tables.products import (
     ProductWorkflowRow,
     ResourceTypeRow,
 )
+from orchestrator.db.tables.schedules import ScheduleRow, ScheduleSlotRow
 from orchestrator.db.tables.subscriptions import (
     ProcessSubscriptionRow,
     SubscriptionChangeRow,
@@ -59,6 +60,8 @@ __all__ = [
     "ProductRow",
     "ProductWorkflowRow",
     "ResourceTypeRow",
+    "ScheduleRow",
+    "ScheduleSlotRow",
     "SettingsChangeRow",
     "SubscriptionChangeRow",
     "SubscriptionInstanceRelationRow",
