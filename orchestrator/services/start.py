@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID, uuid4
 
@@ -71,6 +71,23 @@ class StartOutcome:
         return self.message is not None
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedStart:
+    """A start that is allowed and whose form is filled in: authors' code has had its say, and nothing is stored yet.
+
+    Args:
+        facts: what the database said meanwhile.
+        state: what the form gives.
+        subscription_id: on which the workflow is to run.
+    """
+
+    request: StartRequest
+    plan: Plan
+    facts: starts.StartFacts
+    state: State
+    subscription_id: UUID | None
+
+
 async def start(session: AsyncSession, request: StartRequest, limits: Limits) -> StartOutcome:
     """Start a process.
 
@@ -86,6 +103,19 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         ConflictError: the key was used for a different request.
         PlanMismatchError: this program's plan of the workflow is not the registered one, and no program has registered it.
     """
+    prepared = await prepare_start(session, request, limits)
+    return prepared if isinstance(prepared, StartOutcome) else await store_start(session, prepared, limits)
+
+
+async def prepare_start(session: AsyncSession, request: StartRequest, limits: Limits) -> PreparedStart | StartOutcome:
+    """Check a request, and run what authors have written about starts: authorization, run predicate, form. Store nothing.
+
+    Returns:
+        What :func:`store_start` needs; or the process that an earlier request with the same key has started.
+
+    Raises:
+        what :func:`start` raises.
+    """
     check_pages(request.inputs)
     facts = await starts.read_start_facts(session, request.workflow, request.key, _find_fingerprint(request.workflow))
     if facts.process_id is not None:
@@ -94,21 +124,50 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
     _require_plan(plan, facts)
     workflow = plan.workflow
     await authorize(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
-    assert facts.workflow_id is not None  # noqa: S101 - _find_plan has checked it
-    if facts.paused:
-        raise EnginePausedError(
-            "the engine is paused: no process is started until it is unpaused; its status says who has paused it, and why"
-        )
+    _require_unpaused(facts)
     await check_predicate(session, workflow, request.user)
-    if facts.registered is None:
-        # Without a coordinator or consumer so far. The steps are kept, so that a move to another plan can say what is different.
-        await add_plans(session, {workflow.name: plan}, request.user)
     state = await _run_initial_form(session, plan, request, limits)
     subscription_id = _find_subject(workflow, state)
     if subscription_id is not None:
         await require_usable(session, workflow, subscription_id)
+    return PreparedStart(request, plan, facts, state, subscription_id)
+
+
+async def recheck_start(session: AsyncSession, prepared: PreparedStart) -> PreparedStart:
+    """Check again what may have changed since a start was prepared in an earlier transaction. Runs no code of authors.
+
+    Raises:
+        what :func:`start` raises.
+    """
+    request, plan = prepared.request, prepared.plan
+    facts = await starts.read_start_facts(session, request.workflow, request.key, plan.fingerprint)
+    await _find_plan(session, request.workflow, facts.workflow_id)
+    _require_plan(plan, facts)
+    _require_unpaused(facts)
+    if prepared.subscription_id is not None:
+        await require_usable(session, plan.workflow, prepared.subscription_id)
+    return replace(prepared, facts=facts)
+
+
+async def store_start(
+    session: AsyncSession, prepared: PreparedStart, limits: Limits, *, note: str | None = None
+) -> StartOutcome:
+    """Store the process of a prepared start. Runs no code of authors.
+
+    Args:
+        note: what its log is to say about the start.
+
+    Raises:
+        ConflictError: the key was used for a different request.
+    """
+    request, plan, facts = prepared.request, prepared.plan, prepared.facts
+    assert facts.workflow_id is not None  # noqa: S101 - _find_plan has checked it
+    if facts.registered is None:
+        # Without a coordinator or consumer so far. The steps are kept, so that a move to another plan can say what is different.
+        await add_plans(session, {plan.workflow.name: plan}, request.user)
     process = Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
-    decision = decide(plan, process, Started(state, _note(plan, facts)), make_stamp())
+    notes = "; ".join(filter(None, [note, _note(plan, facts)]))
+    decision = decide(plan, process, Started(prepared.state, notes or None), make_stamp())
     at = await starts.insert_process(
         session,
         decision,
@@ -121,8 +180,8 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
     if at is None:
         # Another request has just used the key: the database decided which was first.
         return _answer_repeated(request, await starts.read_start_facts(session, request.workflow, request.key))
-    if subscription_id is not None:
-        await link_subscriptions(session, process.process_id, [subscription_id])
+    if prepared.subscription_id is not None:
+        await link_subscriptions(session, process.process_id, [prepared.subscription_id])
     return StartOutcome(process.process_id, describe_decision(plan, decision, at))
 
 
@@ -140,6 +199,13 @@ def _find_fingerprint(workflow: str) -> str | None:
         return plan_of(workflow).fingerprint
     except (NotFoundError, DefinitionError):
         return None  # the start is refused with the reason, unless it is a repeated one
+
+
+def _require_unpaused(facts: starts.StartFacts) -> None:
+    if facts.paused:
+        raise EnginePausedError(
+            "the engine is paused: no process is started until it is unpaused; its status says who has paused it, and why"
+        )
 
 
 def _require_plan(plan: Plan, facts: starts.StartFacts) -> None:
