@@ -16,6 +16,9 @@ from orchestrator.types import JSON, State
 MISSED_LIMIT: Final = 10
 """How many missed slots :attr:`Missed.ALL` starts unless a schedule says otherwise: the newest ones."""
 
+MOST_MADE_UP: Final = 1000
+"""How many it may say."""
+
 
 class Origin(StrEnum):
     """Who owns a schedule: the code that declares it, or people."""
@@ -67,7 +70,11 @@ class ScheduleDefinition:
         name: unique.
         inputs: the pages of the workflow's form, in order.
         missed_limit: for :attr:`Missed.ALL`.
-        jitter: the longest time by which a start is late; how late, follows from the schedule and the slot.
+        jitter: the longest time by which a start is late; how late, follows from the schedule and the slot. It is always
+            earlier than the next slot, however long this is.
+
+    Raises:
+        InvalidInputError: a limit is out of range, or two policies contradict each other; the text names the field.
     """
 
     name: str
@@ -80,6 +87,18 @@ class ScheduleDefinition:
     overlap: Overlap = Overlap.SKIP
     jitter: timedelta = timedelta(0)
     note: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.missed_limit <= MOST_MADE_UP:
+            raise invalid("missed_limit", self.missed_limit, f"must be from 1 to {MOST_MADE_UP}")
+        if self.jitter < timedelta(0):
+            raise invalid("jitter", str(self.jitter), "must not be negative")
+        if self.missed is Missed.ALL and self.overlap is not Overlap.ALLOW:
+            raise invalid(
+                "missed",
+                self.missed.value,
+                f"starts several at once, and overlap {self.overlap.value!r} would leave out all but one: use overlap 'allow'",
+            )
 
 
 def write_trigger(trigger: Trigger) -> dict[str, JSON]:
