@@ -31,6 +31,7 @@ from orchestrator.api.routes import (
     process_commands,
     process_corrections,
     processes,
+    schedule_form,
     search,
     subscriptions,
 )
@@ -48,6 +49,7 @@ ROUTERS: Final = (
     process_commands.router,
     subscriptions.router,
     metadata.router,
+    schedule_form.router,
     search.router,
     callbacks.router,
     dead_letters.router,

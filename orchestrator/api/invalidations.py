@@ -47,6 +47,7 @@ _OF_CHANGES: Final[Mapping[Change, Sequence[Item]]] = {
     Change.CONSUMERS: ((Kind.WORKERS, None),),
     Change.PROCESSES: ((Kind.PROCESSES, None), (Kind.PROCESSES, LIST), (Kind.PROCESS_COUNTS, None)),
     Change.SUBSCRIPTIONS: ((Kind.SUBSCRIPTIONS, None),),
+    Change.SCHEDULES: ((Kind.SCHEDULES, None),),
 }
 
 

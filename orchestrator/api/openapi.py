@@ -19,6 +19,7 @@ PROBLEM: Final = "#/components/schemas/Problem"
 
 TAGS: Final = {
     "processes": "Start and control processes, follow them, and ask why one does not go on.",
+    "schedules": "Start workflows at times of day, at intervals, or once.",
     "callbacks": "Answers and progress reports of external systems; the token in the path is the permission.",
     "events": "Follow what happens, while it happens and from the log.",
     "subscriptions": "What subscriptions are, and what may be done with them.",

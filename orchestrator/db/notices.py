@@ -1,7 +1,7 @@
 """Changes that have no event: PostgreSQL notifies every program that listens, once the transaction has committed.
 
 Only for what is rare: commits that notify wait for each other, so a step never does. Most notices come from triggers, which
-migration 0014 makes.
+the migrations 0014 and 0019 make.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Change(StrEnum):
     """Processes were deleted, or something of them changed that is not in their log."""
     SUBSCRIPTIONS = "subscriptions"
     """One was changed by a person, not by a process."""
+    SCHEDULES = "schedules"
+    """One was added, changed or removed, or a slot was settled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,25 @@ async def list_workflows(session: AsyncSession) -> list[Registration]:
     return [Registration(row.name, row.target, row.is_task, row.description) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class RegisteredTask:
+    """A task, as people choose it."""
+
+    workflow_id: UUID
+    name: str
+    description: str
+
+
+async def list_tasks(session: AsyncSession) -> list[RegisteredTask]:
+    """Return the tasks that migrations have registered and not removed, by name."""
+    rows = await session.execute(
+        select(WorkflowRow.workflow_id, WorkflowRow.name, WorkflowRow.description)
+        .where(WorkflowRow.deleted_at.is_(None), WorkflowRow.is_task)
+        .order_by(WorkflowRow.name)
+    )
+    return [RegisteredTask(row.workflow_id, row.name, row.description) for row in rows]
+
+
 async def list_products(session: AsyncSession, workflow: str) -> list[tuple[UUID, str]]:
     """Return the active products that a workflow is linked to, with their names, by name."""
     rows = await session.execute(

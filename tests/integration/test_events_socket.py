@@ -130,6 +130,25 @@ async def test_changes_without_an_event_are_told_of(api: LiveApi, log: Log, data
         ]
 
 
+async def test_a_schedule_that_is_added_changed_or_removed_is_fetched_again(api: LiveApi, database: Database) -> None:
+    async with socket_of(api) as socket:
+        for change in (
+            (
+                "INSERT INTO schedules (name, origin, workflow, inputs, trigger, enabled, missed, missed_limit, overlap, jitter,"
+                " settled_through, zone_rules, created_by, changed_by)"
+                " VALUES ('nightly', 'person', 'w', '[]', '{}', true, 'once', 10, 'skip', 0, now(), '', 'ana', 'ana')"
+            ),
+            "UPDATE schedules SET enabled = false",
+            "UPDATE schedules SET deleted_at = now()",
+            "DELETE FROM schedules",
+        ):
+            await database.pool.execute(change)
+            assert await next_value(socket) == {"type": "scheduledTags"}
+        await database.pool.execute("UPDATE schedules SET enabled = true")
+        await database.pool.execute("UPDATE engine_settings SET global_lock = false")
+        assert await next_value(socket) == {"type": "engineStatus"}
+
+
 async def test_when_changes_may_have_been_missed_everything_is_stale(api: LiveApi, database: Database) -> None:
     async with socket_of(api) as socket:
         await database.pool.execute(
