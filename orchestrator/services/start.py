@@ -27,10 +27,12 @@ from orchestrator.errors import (
     InvalidInputError,
     NotFoundError,
     PlanMismatchError,
+    PredicateFailedError,
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.hooks import authorize, check_input, check_pages, check_predicate, run_form
+from orchestrator.services.predicates import no_uncompleted_instance
 from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.settings import Limits
@@ -103,7 +105,17 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         ConflictError: the key was used for a different request.
         PlanMismatchError: this program's plan of the workflow is not the registered one, and no program has registered it.
     """
-    prepared = await prepare_start(session, request, limits)
+    try:
+        prepared = await prepare_start(session, request, limits)
+    except PredicateFailedError as refusal:
+        # A predicate that has raised may have left the transaction unusable.
+        if request.key is None or refusal.__cause__ is not None:
+            raise
+        # It may have waited for another start, which was this very request, sent twice.
+        facts = await starts.read_start_facts(session, request.workflow, request.key)
+        if facts.process_id is None:
+            raise
+        return _answer_repeated(request, facts)
     return prepared if isinstance(prepared, StartOutcome) else await store_start(session, prepared, limits)
 
 
@@ -144,6 +156,9 @@ async def recheck_start(session: AsyncSession, prepared: PreparedStart) -> Prepa
     await _find_plan(session, request.workflow, facts.workflow_id)
     _require_plan(plan, facts)
     _require_unpaused(facts)
+    if plan.workflow.run_predicate is no_uncompleted_instance:
+        # Of the predicates it is the one that depends on what other transactions have started since, and no code of authors.
+        await check_predicate(session, plan.workflow, request.user)
     if prepared.subscription_id is not None:
         await require_usable(session, plan.workflow, prepared.subscription_id)
     return replace(prepared, facts=facts)

@@ -61,6 +61,7 @@ PAGES = (
                 *("store_process_subscription", "set_status", "unsync", "unsync_unchecked", "resync"),
             ),
             "orchestrator.workflows.pages": ("product_choice", "subscription_choice"),
+            "orchestrator.workflows.predicates": ("no_uncompleted_instance",),
             "orchestrator.services.subscriptions": (
                 *("WF_USABLE_MAP", "WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS", "WF_USABLE_WHILE_OUT_OF_SYNC"),
                 "list_subscriptions",

@@ -38,6 +38,7 @@ AUTHORING = {
         "unsync_unchecked",
         "resync",
     ],
+    "orchestrator.workflows.predicates": ["no_uncompleted_instance"],
     "orchestrator.services.subscriptions": [
         "WF_USABLE_MAP",
         "WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS",

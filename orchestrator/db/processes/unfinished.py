@@ -1,14 +1,16 @@
-"""Read all processes that may still move, one at a time: there may be many, and their states may be large."""
+"""Read the processes that may still move. Whole ones one at a time: there may be many, and their states may be large."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.engine.process import Process
+from orchestrator.types import ProcessStatus
 
 # One pass over the table: no index knows which processes are unfinished, and this is asked once for each deployment.
 _UNFINISHED = text(
@@ -17,6 +19,30 @@ _UNFINISHED = text(
      WHERE p.status NOT IN ('completed', 'aborted') ORDER BY p.workflow, p.started_at, p.process_id
     """  # noqa: S608 - built from constants
 )
+
+_UNFINISHED_STATUSES = sorted(status.value for status in ProcessStatus if not status.is_final)
+
+_SERIALIZE = text("SELECT pg_advisory_xact_lock(hashtextextended('start of ' || :workflow, 0))")
+# By status first: of the finished processes of a workflow there may be a million.
+_UNCOMPLETED = text(
+    """
+    SELECT process_id, status, count(*) OVER () AS total
+      FROM processes WHERE status = ANY(:statuses) AND workflow = :workflow
+     ORDER BY started_at, process_id LIMIT :limit
+    """
+)
+
+
+async def serialize_starts(session: AsyncSession, workflow: str) -> None:
+    """Wait until every other transaction that has called this for the workflow has ended; the next ones wait for this one."""
+    await session.execute(_SERIALIZE, {"workflow": workflow})
+
+
+async def find_uncompleted(session: AsyncSession, workflow: str, limit: int) -> tuple[int, list[tuple[UUID, str]]]:
+    """Return how many processes of a workflow are not finished, and the oldest of them with their statuses."""
+    values = {"statuses": _UNFINISHED_STATUSES, "workflow": workflow, "limit": limit}
+    rows = (await session.execute(_UNCOMPLETED, values)).all()
+    return (rows[0].total if rows else 0), [(row.process_id, row.status) for row in rows]
 
 
 async def iterate_unfinished(session: AsyncSession) -> AsyncIterator[Process]:
