@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from orchestrator.engine.trigger_input import read_time
 from orchestrator.engine.triggers import CronTrigger, DateTrigger, IntervalTrigger, Trigger
@@ -99,6 +99,41 @@ class ScheduleDefinition:
                 self.missed.value,
                 f"starts several at once, and overlap {self.overlap.value!r} would leave out all but one: use overlap 'allow'",
             )
+
+
+def write_definition(definition: ScheduleDefinition) -> dict[str, JSON]:
+    """Return a definition without its name as the database keeps it, by the names of the columns."""
+    return {
+        "workflow": definition.workflow,
+        "trigger": write_trigger(definition.trigger),
+        "inputs": list(definition.inputs),
+        "enabled": definition.enabled,
+        "missed": definition.missed.value,
+        "missed_limit": definition.missed_limit,
+        "overlap": definition.overlap.value,
+        "jitter": definition.jitter.total_seconds(),
+        "note": definition.note,
+    }
+
+
+def read_definition(name: str, written: Mapping[str, Any]) -> ScheduleDefinition:
+    """Return a definition that :func:`write_definition` has written.
+
+    Raises:
+        InvalidInputError: it cannot be used; the text names the field.
+    """
+    return ScheduleDefinition(
+        name,
+        written["workflow"],
+        read_trigger(written["trigger"]),
+        tuple(written["inputs"]),
+        written["enabled"],
+        Missed(written["missed"]),
+        written["missed_limit"],
+        Overlap(written["overlap"]),
+        timedelta(seconds=written["jitter"]),
+        written["note"],
+    )
 
 
 def write_trigger(trigger: Trigger) -> dict[str, JSON]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, func, text
+from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Identity, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from orchestrator.db.tables.base import Base
@@ -97,3 +97,45 @@ class ScheduleSlotRow(Base):
     slots: Mapped[int] = mapped_column(server_default=text("1"))
     process_id: Mapped[UUID | None]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ScheduleChangeRow(Base):
+    """What a person or code has done to a schedule. Append-only.
+
+    ``changes`` has each field with what it was and what it became.
+    """
+
+    __tablename__ = "schedule_changes"
+    __table_args__ = (Index("ix_schedule_changes_schedule_id", "schedule_id", "change_id"),)
+
+    change_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    schedule_id: Mapped[UUID] = mapped_column(ForeignKey("schedules.schedule_id", ondelete="CASCADE"))
+    action: Mapped[str]
+    author: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    reason: Mapped[str | None]
+    changes: Mapped[dict[str, Any]]
+
+
+class ScheduleDeclarationRow(Base):
+    """All schedules that one version of the code declares. The one with the highest number is in force.
+
+    Columns that need an explanation:
+        source: whose code: the engine's or the project's.
+        schedules: name → definition.
+        seen_at: when a coordinator with this code last ran.
+    """
+
+    __tablename__ = "schedule_declarations"
+    __table_args__ = (
+        CheckConstraint("source IN ('engine', 'project')", name="source"),
+        UniqueConstraint("source", "number"),
+    )
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    schedules: Mapped[dict[str, Any]]
+    declared_by: Mapped[str]
+    declared_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
