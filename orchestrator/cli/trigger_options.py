@@ -36,9 +36,7 @@ Start = Annotated[
         "--start", metavar="TIME", callback=check_text, help="The first instant; intervals are counted from it."
     ),
 ]
-End = Annotated[
-    str | None, typer.Option("--end", metavar="TIME", callback=check_text, help="The last instant.")
-]
+End = Annotated[str | None, typer.Option("--end", metavar="TIME", callback=check_text, help="The last instant.")]
 
 
 def read_trigger(

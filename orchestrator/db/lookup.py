@@ -1,4 +1,4 @@
-"""Find a process, a subscription or a dead letter by its id, or by the first characters of the id."""
+"""Find a process, a subscription, a schedule or a dead letter by its id, or by the first characters of the id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from orchestrator.db.tables import DeadLetterRow, ProcessRow, SubscriptionRow
+from orchestrator.db.tables import DeadLetterRow, ProcessRow, ScheduleRow, SubscriptionRow
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 
 MIN_PREFIX = 8
@@ -48,6 +48,17 @@ async def find_dead_letter(session: AsyncSession, written: str) -> UUID:
         ConflictError: several dead letters fit.
     """
     return await _find(session, DeadLetterRow.letter_id, written, "dead letter", "dead letters")
+
+
+async def find_schedule(session: AsyncSession, written: str) -> UUID:
+    """Return the schedule with this id, or the only one whose id begins with these characters; also one that was removed.
+
+    Raises:
+        InvalidInputError: the text is too short, or cannot be part of an id.
+        NotFoundError: no schedule fits.
+        ConflictError: several schedules fit.
+    """
+    return await _find(session, ScheduleRow.schedule_id, written, "schedule", "schedules")
 
 
 async def _find(

@@ -33,7 +33,9 @@ def check_coming(trigger: Trigger, now: datetime) -> None:
     if trigger.next_slot(now) is not None:
         return
     if isinstance(trigger, DateTrigger):
-        raise invalid("run_date", trigger.at.isoformat(), "is in the past: a schedule that is due once needs a time to come")
+        raise invalid(
+            "run_date", trigger.at.isoformat(), "is in the past: a schedule that is due once needs a time to come"
+        )
     end = "" if trigger.end is None else trigger.end.isoformat()
     raise invalid("end_date", end, "leaves no slot: there is none from now until then")
 

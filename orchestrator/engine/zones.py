@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from zoneinfo import ZoneInfo, available_timezones
+from importlib.metadata import version
+from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo, available_timezones
 
 from orchestrator.errors import InvalidInputError
 
 _NOT_PORTABLE = {"Factory", "localtime", "posixrules"}
 """Names that mean something else on each machine."""
+
+_VERSION = "# version "
 
 _SHOWN = 60
 """Characters of a wrong value that an error quotes."""
@@ -27,6 +31,20 @@ def find_zone(name: str) -> ZoneInfo:
     if name not in _names():
         raise invalid("zone", name, "is no time zone: use an IANA name, such as 'Europe/Amsterdam' or 'UTC'")
     return ZoneInfo(name)
+
+
+@cache
+def find_rules() -> str:
+    """Return which version of the zones' tables this program has."""
+    for folder in TZPATH:
+        try:
+            with (Path(folder) / "tzdata.zi").open(encoding="utf-8") as file:
+                first = file.readline()
+        except (OSError, ValueError):
+            continue
+        if first.startswith(_VERSION):
+            return first.removeprefix(_VERSION).strip()
+    return f"tzdata {version('tzdata')}"
 
 
 def invalid(field: str, value: object, problem: str) -> InvalidInputError:

@@ -145,6 +145,19 @@ async def prepare_start(session: AsyncSession, request: StartRequest, limits: Li
     return PreparedStart(request, plan, facts, state, subscription_id)
 
 
+async def check_request(session: AsyncSession, request: StartRequest, limits: Limits) -> None:
+    """Check that a workflow could be started like that, if not now: that it is registered, allowed, and its form filled in.
+
+    Raises:
+        what :func:`start` raises about the request, and not about this moment.
+    """
+    check_pages(request.inputs)
+    facts = await starts.read_start_facts(session, request.workflow, None, None)
+    plan = await _find_plan(session, request.workflow, facts.workflow_id)
+    await authorize(plan.authorizer(Action.START), Attempted(request.user, request.workflow, None, Action.START))
+    _find_subject(plan.workflow, await _run_initial_form(session, plan, request, limits))
+
+
 async def recheck_start(session: AsyncSession, prepared: PreparedStart) -> PreparedStart:
     """Check again what may have changed since a start was prepared in an earlier transaction. Runs no code of authors.
 

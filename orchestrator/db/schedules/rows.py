@@ -119,7 +119,7 @@ _LOCK_NAMES = text(
 )
 _LIST = text(f"SELECT {_COLUMNS} FROM schedules s WHERE {_MATCHES} ORDER BY name OFFSET :first LIMIT :count")  # noqa: S608
 _COUNT = text(f"SELECT count(*) FROM schedules WHERE {_MATCHES}")  # noqa: S608
-_FIND = text("SELECT schedule_id FROM schedules WHERE name = :name AND deleted_at IS NULL")
+_FIND = text("SELECT schedule_id FROM schedules WHERE name = :name AND (:removed OR deleted_at IS NULL)")
 _SLOTS = text(
     """
     SELECT slot, result, reason, slots, process_id, at FROM schedule_slots WHERE schedule_id = :schedule_id
@@ -151,9 +151,13 @@ async def lock_schedules(session: AsyncSession, names: Sequence[str]) -> dict[st
     return {row["name"]: StoredSchedule(**row) for row in rows}
 
 
-async def find_by_name(session: AsyncSession, name: str) -> UUID | None:
-    """Return the schedule of this name that was not removed."""
-    found: UUID | None = await session.scalar(_FIND, {"name": name})
+async def find_by_name(session: AsyncSession, name: str, *, removed: bool = False) -> UUID | None:
+    """Return the schedule of this name.
+
+    Args:
+        removed: whether it may be one that was removed.
+    """
+    found: UUID | None = await session.scalar(_FIND, {"name": name, "removed": removed})
     return found
 
 

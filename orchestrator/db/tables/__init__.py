@@ -28,7 +28,12 @@ from orchestrator.db.tables.products import (
     ProductWorkflowRow,
     ResourceTypeRow,
 )
-from orchestrator.db.tables.schedules import ScheduleRow, ScheduleSlotRow
+from orchestrator.db.tables.schedules import (
+    ScheduleChangeRow,
+    ScheduleDeclarationRow,
+    ScheduleRow,
+    ScheduleSlotRow,
+)
 from orchestrator.db.tables.subscriptions import (
     ProcessSubscriptionRow,
     SubscriptionChangeRow,
@@ -60,6 +65,8 @@ __all__ = [
     "ProductRow",
     "ProductWorkflowRow",
     "ResourceTypeRow",
+    "ScheduleChangeRow",
+    "ScheduleDeclarationRow",
     "ScheduleRow",
     "ScheduleSlotRow",
     "SettingsChangeRow",
