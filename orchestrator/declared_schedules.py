@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from orchestrator.engine.cron import EARLIEST
 from orchestrator.engine.schedule import MISSED_LIMIT, Missed, Overlap, ScheduleDefinition
-from orchestrator.engine.schedule_check import check_name
+from orchestrator.engine.schedule_check import check_jitter, check_name
 from orchestrator.engine.state import store_and_read
 from orchestrator.engine.trigger_input import read_time
 from orchestrator.engine.triggers import CronTrigger, DateTrigger, IntervalTrigger, Trigger
@@ -96,6 +96,7 @@ class Schedule:
             self.definition = ScheduleDefinition(
                 name, workflow, trigger, pages, enabled, policies[0], missed_limit, policies[1], jitter, note
             )
+            check_jitter(self.definition)
         if trigger.next_slot(EARLIEST - datetime.resolution) is None:
             raise DefinitionError(f"the schedule {name!r}: end: it is before the first slot, so it would never be due")
         # The engine's own schedules and the project's come and go by themselves: each with the code that declares them.

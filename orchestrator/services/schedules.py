@@ -6,7 +6,7 @@ What a person changes about a schedule that code declares stays: from then on co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
@@ -20,7 +20,7 @@ from orchestrator.db.schedules.changes import Change
 from orchestrator.db.schedules.rows import StoredSchedule, find_by_name, lock_schedule, lock_schedules, read_schedule
 from orchestrator.db.schedules.rows import read_status as read_process_status
 from orchestrator.db.session import read_time
-from orchestrator.engine.due_slots import find_standing, may_start
+from orchestrator.engine.due_slots import may_start
 from orchestrator.engine.schedule import (
     Missed,
     Origin,
@@ -34,16 +34,13 @@ from orchestrator.engine.schedule import (
 from orchestrator.engine.schedule_check import check_coming, check_jitter, check_name
 from orchestrator.engine.state import store_and_read
 from orchestrator.engine.triggers import Trigger
-from orchestrator.engine.zones import find_rules
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 from orchestrator.services.hooks import check_pages
+from orchestrator.services.schedule_store import FIELDS, apply, columns_of, disable, stand, touch, withdraw
 from orchestrator.services.start import StartOutcome, StartRequest, check_request, start
 from orchestrator.services.texts import MAX_NOTE, MAX_REASON, check_text
 from orchestrator.settings import Limits
 from orchestrator.types import ProcessStatus, State
-
-FIELDS = ("workflow", "trigger", "inputs", "enabled", "missed", "missed_limit", "overlap", "jitter", "note")
-"""The columns that define a schedule, beside its name."""
 
 
 class ScheduleChanges(TypedDict, total=False):
@@ -177,7 +174,7 @@ async def remove_schedule(session: AsyncSession, schedule_id: UUID, user: str) -
     """
     stored = await _lock(session, schedule_id)
     now = await read_time(session)
-    await _withdraw(session, stored, f"the schedule was removed by {user}")
+    await withdraw(session, stored, f"the schedule was removed by {user}")
     values = {"deleted_at": now, "deleted_by": user, "queued_slot": None, "next_slot": None, "due_at": None}
     await rows.update_schedule(session, schedule_id, values, Change("removed", user))
 
@@ -228,104 +225,6 @@ async def run_schedule(
     return outcome
 
 
-def columns_of(stored: StoredSchedule) -> dict[str, Any]:
-    """Return the columns that define a schedule."""
-    return {name: getattr(stored, name) for name in FIELDS}
-
-
-def touch(stored: StoredSchedule, names: Iterable[str]) -> list[str]:
-    """Return the fields that a person has changed about what code declares, with these."""
-    return sorted({*stored.touched, *names}) if stored.origin == Origin.CODE.value else []
-
-
-def stand(schedule_id: UUID, definition: ScheduleDefinition, after: datetime) -> dict[str, Any]:
-    """Return the columns that say which slot is next, if it is the first after an instant."""
-    standing = find_standing(schedule_id, definition.trigger, definition.jitter, after)
-    return {
-        "settled_through": after,
-        "next_slot": standing.slot if definition.enabled else None,
-        "due_at": standing.due_at if definition.enabled else None,
-        "zone_rules": find_rules(),
-    }
-
-
-async def apply(
-    session: AsyncSession,
-    stored: StoredSchedule,
-    definition: ScheduleDefinition,
-    now: datetime,
-    change: Change,
-    *,
-    touched: Sequence[str],
-    **others: Any,
-) -> None:
-    """Make a locked schedule what a definition says.
-
-    Args:
-        others: columns beside the definition.
-    """
-    if not definition.enabled and stored.enabled and "disabled_reason" not in others:
-        others["disabled_reason"] = f"disabled by {change.author}"
-    elif definition.enabled:
-        others["disabled_reason"] = None
-    before = columns_of(stored)
-    values = {name: value for name, value in write_definition(definition).items() if before[name] != value}
-    restarts = stored.deleted_at is not None or (definition.enabled and not stored.enabled)
-    after = stored.settled_through
-    if restarts:
-        after = now
-    elif "trigger" in values:
-        after = await _keep_pending(session, stored, definition.trigger, now)
-    if not definition.enabled or values.keys() & {"trigger", "overlap"}:
-        await _withdraw(session, stored, f"the schedule was {change.action} by {change.author}")
-        others["queued_slot"] = None
-    if restarts or values.keys() & {"enabled", "trigger", "jitter"}:
-        others |= stand(stored.schedule_id, definition, max(after, stored.settled_through))
-    if restarts or values.keys() & {"workflow", "trigger", "inputs"}:
-        others |= {"broken": None, "skips": 0}
-    if stored.deleted_at is not None:
-        others |= {"deleted_at": None, "deleted_by": None}
-    changes = {name: (before[name], value) for name, value in values.items()}
-    await rows.update_schedule(
-        session,
-        stored.schedule_id,
-        {**values, **others, "touched": list(touched)},
-        replace(change, changes=changes),
-    )
-
-
-async def disable(
-    session: AsyncSession, stored: StoredSchedule, why: str, change: Change, *, touched: Sequence[str], **others: Any
-) -> None:
-    """Stop a locked schedule; also one whose definition cannot be read any more."""
-    await _withdraw(session, stored, f"the schedule was {change.action} by {change.author}")
-    values = {
-        "enabled": False,
-        "disabled_reason": why,
-        "queued_slot": None,
-        "next_slot": None,
-        "due_at": None,
-        "touched": list(touched),
-    }
-    await rows.update_schedule(session, stored.schedule_id, {**values, **others}, change)
-
-
-async def _keep_pending(session: AsyncSession, stored: StoredSchedule, trigger: Trigger, now: datetime) -> datetime:
-    """Return after which instant a schedule with another trigger stands.
-
-    A slot that was due but had not started, because of its jitter or because it was late, starts if the new trigger has it,
-    too. Otherwise the record says that it does not.
-    """
-    pending = stored.next_slot
-    if pending is None or pending > now:
-        return now
-    just_before = pending - datetime.resolution
-    if trigger.next_slot(just_before) == pending:
-        return just_before
-    await rows.withdraw_slot(session, stored.schedule_id, pending, "the schedule was changed before it had started")
-    return now
-
-
 async def _revive(
     session: AsyncSession, definition: ScheduleDefinition, values: Mapping[str, Any], user: str, now: datetime
 ) -> UUID:
@@ -347,11 +246,6 @@ async def _revive(
         disabled_reason=values["disabled_reason"],
     )
     return stored.schedule_id
-
-
-async def _withdraw(session: AsyncSession, stored: StoredSchedule, why: str) -> None:
-    if stored.queued_slot is not None:
-        await rows.withdraw_slot(session, stored.schedule_id, stored.queued_slot, why)
 
 
 async def _require_no_overlap(session: AsyncSession, stored: StoredSchedule) -> None:

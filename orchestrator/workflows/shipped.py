@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.registry import LazyWorkflowInstance, import_modules
+from orchestrator.declared_schedules import check_workflows
+from orchestrator.registry import LazyWorkflowInstance, import_modules, known_workflows
 
 
 def load_workflows(modules: Sequence[str]) -> None:
-    """Register what ships, import the user's modules, and check the rules that these have changed.
+    """Register what ships, import the user's modules, and check the schedules that they declare and the rules they change.
 
     Raises:
-        DefinitionError: a module cannot be imported, or a rule is invalid; the text names it.
+        DefinitionError: a module cannot be imported, or a schedule or rule is invalid; the text names it.
     """
     LazyWorkflowInstance("orchestrator.workflows.modify_note", "modify_note")
     if modules:
@@ -20,3 +21,4 @@ def load_workflows(modules: Sequence[str]) -> None:
         from orchestrator.services.subscriptions import check_rules
 
         check_rules()
+    check_workflows(known_workflows())

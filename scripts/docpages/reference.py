@@ -45,7 +45,7 @@ PAGES = (
                 *("step", "retrystep", "inputstep", "conditional", "step_group", "callback_step", "workflow"),
                 *("begin", "init", "done", "StepList"),
             ),
-            "orchestrator.workflows": ("LazyWorkflowInstance",),
+            "orchestrator.workflows": ("LazyWorkflowInstance", "Schedule"),
             "orchestrator.retry": ("RetryPolicy",),
         },
     ),

@@ -22,7 +22,7 @@ AUTHORING = {
         "step_group",
         "workflow",
     ],
-    "orchestrator.workflows": ["LazyWorkflowInstance"],
+    "orchestrator.workflows": ["LazyWorkflowInstance", "Schedule"],
     "orchestrator.workflows.utils": [
         "create_workflow",
         "modify_workflow",
