@@ -14,6 +14,7 @@ from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
 from orchestrator.cli.queues import depth_cells
 from orchestrator.cli.render import engine_document, engine_line, fields_of
+from orchestrator.db.retention import Expired, list_expired, list_stored_workflows
 from orchestrator.db.revisions import describe_age, known_at_start, list_applied
 from orchestrator.db.status import (
     ConsumerSighting,
@@ -32,11 +33,16 @@ from orchestrator.operations.explanation import LATE_AFTER, describe_culprit
 from orchestrator.operations.queues import is_unread, measure_all
 from orchestrator.operations.waiting import Wait, list_inabilities, reader_of
 from orchestrator.registry import queue_of, step_queues
+from orchestrator.services.retention import find_rules
 from orchestrator.text import format_span
 from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
 
 if TYPE_CHECKING:
     from orchestrator.broker.connection import QueueDepth
+
+CLEAN_UP = "task_clean_up_tasks"
+EXPIRED_AFTER = 2 * 86_400.0
+"""Seconds after its time for which a finished task may be there: a clean-up comes once a day."""
 
 UNATTENDED_AFTER = 5.0
 """Seconds without progress after which a missing consumer is reported."""
@@ -46,6 +52,7 @@ def status(as_json: AsJson = False) -> None:
     """Show whether the engine runs, its consumers and when they were last seen, and how much waits in its queues."""
 
     async def body(context: CliContext) -> int | None:
+        coded = list_coded_queues(context)
         async with context.connection() as connection:
             engine = await read_engine_status(connection)
             consumers = await list_consumers(connection)
@@ -53,6 +60,8 @@ def status(as_json: AsJson = False) -> None:
             overdue = [] if engine.paused else await list_overdue(connection, LATE_AFTER)
             unconfirmed = await read_unconfirmed_events(connection, UNATTENDED_AFTER)
             letters = await count_open_letters(connection)
+            kept_for = find_rules(await list_stored_workflows(connection), context.settings.task_log_retention_days)
+            expired = await list_expired(connection, kept_for.rules)
             applied = await list_applied(connection)
         known = known_at_start(context.project)
         age = describe_age(known, applied)
@@ -61,7 +70,6 @@ def status(as_json: AsJson = False) -> None:
             for one in consumers
             if one.alive and (lacking := known.find_lacking(one.revisions, applied))
         }
-        coded = list_coded_queues(context)
         waiting = [
             Waiting(
                 one,
@@ -94,6 +102,7 @@ def status(as_json: AsJson = False) -> None:
                 "overdue": [fields_of(one) for one in overdue],
                 "unconfirmed_events": fields_of(unconfirmed),
                 "dead_letters": letters,
+                "expired_tasks": [fields_of(one) for one in expired],
                 "revisions": {"applied": applied, "known": known.heads, "difference": age, "older_consumers": older},
                 "queues": None
                 if problem
@@ -140,6 +149,8 @@ def status(as_json: AsJson = False) -> None:
         if letters:
             several = "dead letters are open" if letters > 1 else "dead letter is open"
             output.line((f"{letters} {several}: 'orchestrator dead-letters list' says why", "yellow"))
+        for line in explain_expired(expired):
+            output.line((line, "yellow"))
         if problem is not None:
             for line in explain(problem) or ():
                 output.complain(line)
@@ -239,6 +250,16 @@ def explain_unconfirmed(events: UnconfirmedEvents) -> Iterator[str]:
             f"events: {events.processes} {several} events that the broker has not confirmed, the oldest for"
             f" {format_span(events.waited)}: a queue bound to {Exchanges.EVENTS.value} refuses messages (is it full, with"
             " overflow reject-publish?), or RabbitMQ or every coordinator is away; the events are kept"
+        )
+
+
+def explain_expired(expired: Sequence[Expired]) -> Iterator[str]:
+    """Return what a clean-up should have deleted, if it is late."""
+    if expired and expired[0].expired_for > EXPIRED_AFTER:
+        oldest = expired[0]
+        yield (
+            f"finished tasks of '{clean(oldest.workflow)}' have been past their time for {format_span(oldest.expired_for)}: does"
+            f" '{CLEAN_UP}' run, and does it end well? ('orchestrator list --workflow {CLEAN_UP}')"
         )
 
 

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, select
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -31,6 +32,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from orchestrator.db.rollback_hooks import forget_undo, without_comments
 from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, get_driver
+from orchestrator.diagnostics import mark_own
 from orchestrator.errors import CommitNotAllowedError, ConcurrentSessionError, SessionEndedError
 
 logger = structlog.get_logger(__name__)
@@ -289,6 +291,25 @@ async def _to_the_end(action: Coroutine[Any, Any, None]) -> None:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
+        raise
+
+
+@asynccontextmanager
+async def transaction_beside(session: AsyncSession) -> AsyncIterator[AsyncSession]:
+    """Open a transaction beside that of a step, on a connection of the same pool; it commits at the end of the block.
+
+    For steps of the engine itself whose work is harmless to repeat, and need not be one with the step's commit.
+    """
+    engine = session.bind
+    assert isinstance(engine, AsyncEngine), "a step's session has an engine"  # noqa: S101 - a programming error
+    try:
+        async with AsyncSession(engine.execution_options(**{_OPTION: None})) as own, own.begin():
+            # It is this that begins the transaction, also for what the driver is sent past SQLAlchemy.
+            await own.execute(select(1))
+            yield own
+    except Exception as error:
+        # Of our own database, also when it was raised by the driver itself.
+        mark_own(error)
         raise
 
 

@@ -31,6 +31,7 @@ from orchestrator.workflow.language import (
 )
 from orchestrator.workflow.values import (
     DEFAULT_QUEUE,
+    KEEP_FOREVER,
     MAX_NAME_LENGTH,
     TASK_QUEUE,
     Block,
@@ -50,6 +51,7 @@ from orchestrator.workflow.values import (
 
 __all__ = [
     "DEFAULT_QUEUE",
+    "KEEP_FOREVER",
     "MAX_NAME_LENGTH",
     "TASK_QUEUE",
     "Block",

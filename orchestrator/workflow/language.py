@@ -231,6 +231,7 @@ def workflow(
     resume_auth_callback: AuthCallback | None = None,
     retry_auth_callback: AuthCallback | None = None,
     run_predicate: RunPredicate | None = None,
+    retention: timedelta | None = None,
 ) -> Callable[[Callable[[], StepList]], Workflow]:
     """Turn a function that returns a step list into a workflow named like the function.
 
@@ -242,6 +243,8 @@ def workflow(
         authorize_callback: who may start it and, unless the next two say otherwise, resume and retry it; by default everyone.
         resume_auth_callback, retry_auth_callback: for all steps that have none of their own.
         run_predicate: asked before a start: ``True``, or ``False`` or a text with the reason.
+        retention: of a task: for how long it is kept once it has ended, or ``KEEP_FOREVER``; default
+            ``TASK_LOG_RETENTION_DAYS``.
 
     Raises:
         DefinitionError: the function does not return steps, two steps have one name, or the form is no function.
@@ -267,6 +270,7 @@ def workflow(
             check_callback(callback, f"the {role} of the workflow {name!r}")
         check_form(initial_input_form, name)
         check_callback(run_predicate, f"the run_predicate of the workflow {name!r}", ("user", "workflow", "session"))
+        _check_retention(name, retention, is_task=is_task)
         text = description or inspect.getdoc(function) or name
         return Workflow(
             name,
@@ -279,6 +283,7 @@ def workflow(
             resume_auth_callback,
             retry_auth_callback,
             run_predicate,
+            retention,
         )
 
     return decorate
@@ -325,6 +330,19 @@ def _callable(name: str, function: StepFunction) -> StepFunction:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise DefinitionError(f"the step {name!r} is a generator: only input steps yield pages")
     return function
+
+
+def _check_retention(name: str, retention: object, *, is_task: bool) -> None:
+    if retention is None:
+        return
+    if not isinstance(retention, timedelta) or retention < timedelta(0):
+        raise DefinitionError(
+            f"the retention of the task {name!r} is a timedelta of at least 0, or KEEP_FOREVER, not {retention!r}"
+        )
+    if not is_task:
+        raise DefinitionError(
+            f"the workflow {name!r} has a retention, but only tasks are ever deleted: leave it out, or make it a task"
+        )
 
 
 def _timeout(name: str, timeout: timedelta | float | None) -> timedelta | None:

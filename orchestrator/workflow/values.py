@@ -37,6 +37,9 @@ DEFAULT_QUEUE = "default"
 TASK_QUEUE = "tasks"
 """The step queue of tasks, apart so that a thousand validations never delay a customer."""
 
+KEEP_FOREVER = timedelta.max
+"""As a task's ``retention``: finished ones are never deleted."""
+
 MAX_NAME_LENGTH = 200
 """Of a step or workflow: names travel in AMQP short strings and routing keys, which end at 255 bytes."""
 
@@ -164,6 +167,7 @@ class Workflow:
         authorize_callback: who may start it, and – unless the others say – resume and retry it.
         resume_auth_callback, retry_auth_callback: for all steps that have none of their own.
         run_predicate: asked before a start; anything but ``True`` refuses it.
+        retention: of a task: for how long finished ones are kept; ``None`` for as long as the setting says.
     """
 
     name: str
@@ -176,6 +180,7 @@ class Workflow:
     resume_auth_callback: AuthCallback | None = None
     retry_auth_callback: AuthCallback | None = None
     run_predicate: RunPredicate | None = None
+    retention: timedelta | None = None
 
     @property
     def default_queue(self) -> str:

@@ -15,6 +15,7 @@ def load_workflows(modules: Sequence[str]) -> None:
         DefinitionError: a module cannot be imported, or a schedule or rule is invalid; the text names it.
     """
     LazyWorkflowInstance("orchestrator.workflows.modify_note", "modify_note")
+    LazyWorkflowInstance("orchestrator.workflows.tasks.cleanup_tasks_log", "task_clean_up_tasks")
     if modules:
         import_modules(modules)
         # Its import takes longer than everything else here, and no project means no changed rules.

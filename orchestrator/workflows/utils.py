@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypedDict, Unpack
 from uuid import UUID
 
@@ -132,10 +133,15 @@ def terminate_workflow(
     )
 
 
-def validate_workflow(description: str | None = None, **permissions: Unpack[Permissions]) -> Decorator:
+def validate_workflow(
+    description: str | None = None, *, retention: timedelta | None = None, **permissions: Unpack[Permissions]
+) -> Decorator:
     """Turn a function that returns steps into the task that compares subscriptions with external systems.
 
     A failed ``assert`` in a step gives the process the status ``inconsistent_data`` and assigns it to the NOC.
+
+    Args:
+        retention: as for :func:`task`.
     """
     return _on_subscription(
         Target.VALIDATE,
@@ -145,6 +151,7 @@ def validate_workflow(description: str | None = None, **permissions: Unpack[Perm
         permissions,
         takes_version=False,
         is_task=True,
+        retention=retention,
     )
 
 
@@ -166,9 +173,15 @@ def reconcile_workflow(description: str | None = None, **permissions: Unpack[Per
 def task(
     description: str | None = None,
     initial_input_form: FormFunction | None = None,
+    *,
+    retention: timedelta | None = None,
     **permissions: Unpack[Permissions],
 ) -> Decorator:
-    """Turn a function that returns steps into a task: a workflow of no product, on the ``tasks`` queue."""
+    """Turn a function that returns steps into a task: a workflow of no product, on the ``tasks`` queue.
+
+    Args:
+        retention: for how long it is kept once it has ended, or ``KEEP_FOREVER``; default ``TASK_LOG_RETENTION_DAYS``.
+    """
     check_description(description, "task")
 
     def decorate(function: AuthorSteps) -> Workflow:
@@ -180,6 +193,7 @@ def task(
             initial_input_form,
             permissions,
             is_task=True,
+            retention=retention,
         )
 
     return decorate
@@ -194,6 +208,7 @@ def _on_subscription(
     *,
     takes_version: bool = True,
     is_task: bool = False,
+    retention: timedelta | None = None,
 ) -> Decorator:
     check_description(description, f"{target.value.lower()}_workflow")
 
@@ -204,7 +219,7 @@ def _on_subscription(
             await require_usable(session, made, subscription_id)
 
         pages = subscription_first(_name(function), form, check, takes_version=takes_version)
-        made = _make(function, around, target, description, pages, permissions, is_task=is_task)
+        made = _make(function, around, target, description, pages, permissions, is_task=is_task, retention=retention)
         return made
 
     return decorate
@@ -219,6 +234,7 @@ def _make(
     permissions: Permissions,
     *,
     is_task: bool = False,
+    retention: timedelta | None = None,
 ) -> Workflow:
     @functools.wraps(function)
     def whole() -> StepList:
@@ -231,7 +247,7 @@ def _make(
             )
         return around(steps)
 
-    return workflow(description, form, target, is_task=is_task, **permissions)(whole)
+    return workflow(description, form, target, is_task=is_task, retention=retention, **permissions)(whole)
 
 
 def _name(function: AuthorSteps) -> str:

@@ -26,6 +26,7 @@ SLEEPS = {
     "orchestrator/cli/watch.py": "a person watches a process; nothing depends on when they see it",
     "orchestrator/cli/stored.py": "as above",
     "orchestrator/cli/remote.py": "as above",
+    "orchestrator/workflows/tasks/cleanup_tasks_log.py": "a step, cancelled when its consumer stops, lets others go first",
 }
 
 

@@ -12,6 +12,7 @@ from orchestrator.db import registration as register
 from orchestrator.db.registration.catalogue import CatalogueBlock, CatalogueProduct, read_catalogue
 from orchestrator.db.session import Database
 from tests.integration.migrating import Migration, subscribe, with_products
+from tests.shipped import SHIPPED
 
 Call = Callable[[Connection], Any]
 
@@ -60,7 +61,7 @@ WRONG: dict[str, tuple[Call, str]] = {
     ),
     "a product with an unknown workflow": (
         lambda c: register.register_product(c, name="New", product_type="New", workflows=["create"]),
-        "the database has no workflow 'create' (known: modify_note): register_workflow must come first",
+        f"the database has no workflow 'create' (known: {', '.join(SHIPPED)}): register_workflow must come first",
     ),
     "blocks that are one text": (
         lambda c: register.register_product(c, name="New", product_type="New", product_blocks="Node"),
@@ -173,7 +174,7 @@ WRONG: dict[str, tuple[Call, str]] = {
     ),
     "removing an unknown workflow": (
         lambda c: register.remove_workflow(c, "old"),
-        "the database has no workflow 'old' (known: modify_note)",
+        f"the database has no workflow 'old' (known: {', '.join(SHIPPED)})",
     ),
     "linking an unknown workflow": (
         lambda c: register.link_workflow(c, "old", ["Link"]),

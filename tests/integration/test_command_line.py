@@ -15,6 +15,7 @@ import pytest
 from orchestrator.db.session import Database
 from tests.forking import ORCHESTRATOR, Program
 from tests.integration.cli_servers import FLOWS, PATIENCE, Cli, project, register_flows
+from tests.shipped import SHIPPED
 
 NO_DATABASE, NO_BROKER = "postgresql://u:hidden@127.0.0.1:1/x", "amqp://u:hidden@127.0.0.1:1/x"
 
@@ -339,7 +340,7 @@ def test_the_difference_between_code_and_database_becomes_a_migration(cli: Cli) 
     assert path.parent == cli.folder / "migrations" / "project"
     cli("db", "upgrade")
     cli("db", "downgrade", "project@base")
-    assert {one["name"] for one in cli.json("workflows") if one["in_database"]} == {*FLOWS, "modify_note"}
+    assert {one["name"] for one in cli.json("workflows") if one["in_database"]} == {*FLOWS, *SHIPPED}
 
 
 def test_the_topology_is_shown_and_declared(cli: Cli) -> None:

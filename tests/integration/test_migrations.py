@@ -22,11 +22,26 @@ from orchestrator.db.session import Database
 from orchestrator.db.tables import Base
 from orchestrator.db.workflows import Registration, list_workflows
 from orchestrator.errors import ConfigurationError
+from tests.shipped import SHIPPED
 
 NOWHERE = Path("there-is-none")
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAD = max(path.name[:4] for path in (REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
 """The newest of the engine's migrations."""
+
+
+_UNINDEXED = """
+SELECT c.conrelid::regclass::text AS holder, c.conname AS name
+  FROM pg_constraint c
+ WHERE c.contype = 'f' AND NOT EXISTS (
+       SELECT FROM pg_index i
+        WHERE i.indrelid = c.conrelid AND i.indisvalid
+          -- Only values that are not NULL are looked for.
+          AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = (
+                SELECT '(' || attname || ' IS NOT NULL)' FROM pg_attribute WHERE attrelid = c.conrelid AND attnum = c.conkey[1]))
+          AND (SELECT array_agg(k ORDER BY k) FROM unnest((i.indkey::int2[])[0:cardinality(c.conkey) - 1]) k)
+              = (SELECT array_agg(k ORDER BY k) FROM unnest(c.conkey) k))
+"""
 
 
 def _differences(connection: Connection) -> list[object]:
@@ -37,6 +52,15 @@ def _differences(connection: Connection) -> list[object]:
 async def test_the_migrations_make_exactly_what_the_models_say(database: Database) -> None:
     async with database.engine.connect() as connection:
         assert await connection.run_sync(_differences) == []
+
+
+async def test_every_foreign_key_has_an_index(database: Database) -> None:
+    """Without one, each row that is deleted on the other side reads the whole table."""
+    assert await database.pool.fetch(_UNINDEXED) == []
+    await database.pool.execute("CREATE TABLE a (b uuid REFERENCES processes, c uuid REFERENCES workflows)")
+    await database.pool.execute("CREATE INDEX ON a (b) WHERE c IS NOT NULL")
+    found = {row["name"] for row in await database.pool.fetch(_UNINDEXED)}
+    assert found == {"a_b_fkey", "a_c_fkey"}, "the question finds them"
 
 
 async def test_every_migration_can_be_undone_and_done_again(database: Database) -> None:
@@ -64,17 +88,17 @@ async def test_a_written_revision_registers_and_removes_workflows(database: Data
     one = {"clean": both["clean"]}
     first = _write(project, "register", {}, both)
     await upgrade(database.engine, project)
-    assert await _registered(database) == ["clean", "create_node", "modify_note"]
+    assert await _registered(database) == sorted(("clean", "create_node", *SHIPPED))
     async with database.transaction() as session:
         assert both["create_node"].registration in await list_workflows(session)
 
     _write(project, "remove", both, one)
     await upgrade(database.engine, project)
-    assert await _registered(database) == ["clean", "modify_note"]
+    assert await _registered(database) == sorted(("clean", *SHIPPED))
     await downgrade(database.engine, project, first)
-    assert await _registered(database) == ["clean", "create_node", "modify_note"]
+    assert await _registered(database) == sorted(("clean", "create_node", *SHIPPED))
     await downgrade(database.engine, project, "project@base")
-    assert await _registered(database) == ["modify_note"]
+    assert await _registered(database) == sorted(SHIPPED)
 
 
 def _write(project: Path, message: str, before: dict[str, Linked], after: dict[str, Linked]) -> str:
@@ -107,7 +131,7 @@ async def test_a_projects_first_migration_may_be_older_than_the_tables_of_produc
     )
     await downgrade(database.engine, NOWHERE, "base")
     assert await upgrade(database.engine, project, ["modify_note"]) == [HEAD, "old"]
-    assert await _registered(database) == ["kept", "modify_note"]
+    assert await _registered(database) == sorted(("kept", *SHIPPED))
 
     await downgrade(database.engine, project, "base")
     text = (project / "old.py").read_text()

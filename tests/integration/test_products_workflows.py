@@ -16,6 +16,7 @@ from orchestrator.db.tables import SINGLE_TARGETS
 from orchestrator.errors import ConfigurationError
 from tests.integration.migrating import Migration, links_of, with_products
 from tests.integration.test_migrations import NOWHERE
+from tests.shipped import SHIPPED
 
 Call = Callable[[Connection], Any]
 
@@ -108,7 +109,8 @@ async def test_tasks_are_registered_as_tasks(migration: Migration) -> None:
         lambda c: register.register_workflow(c, name="validate_node", target="VALIDATE", product_type="Node"),
         lambda c: register.link_workflow(c, "check", ["Link"]),
     )
-    assert await migration.rows("SELECT name, target, is_task FROM workflows WHERE is_task ORDER BY name") == [
+    rows = await migration.rows("SELECT name, target, is_task FROM workflows WHERE is_task ORDER BY name")
+    assert [row for row in rows if row[0] not in SHIPPED] == [
         ("check", "VALIDATE", True),
         ("clean_up", "SYSTEM", True),
         ("validate_node", "VALIDATE", True),

@@ -80,6 +80,7 @@ class ProcessRow(Base):
         words: what the row itself can be found by; see :mod:`orchestrator.db.lists.process_search`.
         request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
         note: what an operator wants others to know about the process; ``noted_by`` and ``noted_at`` are about that text.
+        is_kept: a clean-up has found that the task has changed subscriptions, so it is kept as part of their history.
     """
 
     __tablename__ = "processes"
@@ -106,6 +107,14 @@ class ProcessRow(Base):
         ),
         Index("ix_processes_words", "words", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
         Index("ix_processes_workflow_id", "workflow_id"),
+        # What a clean-up may delete, workflow by workflow, and nothing else, however much is kept.
+        Index(
+            "ix_processes_finished_tasks",
+            "workflow_id",
+            "rested_at",
+            "process_id",
+            postgresql_where=text("is_task AND NOT is_kept AND status IN ('completed', 'aborted')"),
+        ),
         CheckConstraint("position >= 0 AND attempt >= 0 AND sequence >= 0", name="counters"),
         # Each row is rewritten twice per step; room on its page keeps those versions together.
         {"postgresql_with": {"fillfactor": "70"}},
@@ -143,6 +152,7 @@ class ProcessRow(Base):
     note: Mapped[str | None]
     noted_by: Mapped[str | None]
     noted_at: Mapped[datetime | None]
+    is_kept: Mapped[bool] = mapped_column(server_default=text("false"))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     rested_at: Mapped[datetime | None] = mapped_column(
@@ -161,9 +171,10 @@ class ProcessRow(Base):
 
 
 class DeletedProcessRow(Base):
-    """A finished task that was deleted with its log, and who did that. Append-only."""
+    """A finished task that a person has deleted with its log, and who that was. Append-only; a clean-up deletes old ones."""
 
     __tablename__ = "deleted_processes"
+    __table_args__ = (Index("ix_deleted_processes_deleted_at", "deleted_at"),)
 
     process_id: Mapped[UUID] = mapped_column(primary_key=True)
     workflow: Mapped[str]

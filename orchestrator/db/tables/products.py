@@ -67,6 +67,7 @@ class ProductProductBlockRow(Base):
     """A product is made of this block (blocks inside blocks are relations between blocks)."""
 
     __tablename__ = "product_product_blocks"
+    __table_args__ = (Index("ix_product_product_blocks_product_block_id", "product_block_id"),)
 
     product_id: Mapped[UUID] = mapped_column(ForeignKey("products.product_id", ondelete="CASCADE"), primary_key=True)
     product_block_id: Mapped[UUID] = mapped_column(ForeignKey("product_blocks.product_block_id"), primary_key=True)
@@ -76,6 +77,7 @@ class ProductBlockResourceTypeRow(Base):
     """A block holds a value of this resource type."""
 
     __tablename__ = "product_block_resource_types"
+    __table_args__ = (Index("ix_product_block_resource_types_resource_type_id", "resource_type_id"),)
 
     product_block_id: Mapped[UUID] = mapped_column(
         ForeignKey("product_blocks.product_block_id", ondelete="CASCADE"), primary_key=True
@@ -87,6 +89,7 @@ class ProductBlockRelationRow(Base):
     """Blocks of one kind refer to blocks of another kind."""
 
     __tablename__ = "product_block_relations"
+    __table_args__ = (Index("ix_product_block_relations_depends_on_id", "depends_on_id"),)
 
     in_use_by_id: Mapped[UUID] = mapped_column(
         ForeignKey("product_blocks.product_block_id", ondelete="CASCADE"), primary_key=True
@@ -115,7 +118,7 @@ class ProductWorkflowRow(Base):
             unique=True,
             postgresql_where=text(f"target IN ({', '.join(repr(target) for target in SINGLE_TARGETS)})"),
         ),
-        Index("ix_products_workflows_workflow_id", "workflow_id"),
+        Index("ix_products_workflows_workflow_id", "workflow_id", "target"),
     )
 
     product_id: Mapped[UUID] = mapped_column(ForeignKey("products.product_id", ondelete="CASCADE"), primary_key=True)

@@ -135,7 +135,10 @@ class SubscriptionChangeRow(Base):
     """
 
     __tablename__ = "subscription_changes"
-    __table_args__ = (Index("ix_subscription_changes_subscription_id", "subscription_id", "change_id"),)
+    __table_args__ = (
+        Index("ix_subscription_changes_subscription_id", "subscription_id", "change_id"),
+        Index("ix_subscription_changes_process_id", "process_id", postgresql_where=text("process_id IS NOT NULL")),
+    )
 
     change_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.subscription_id", ondelete="CASCADE"))

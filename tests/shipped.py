@@ -1,0 +1,8 @@
+"""The workflows that ship with the engine, and that its migrations register."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SHIPPED: Final = ("modify_note", "task_clean_up_tasks")
+"""By name."""
