@@ -31,13 +31,16 @@ class Background:
             raise
 
     def close(self) -> None:
-        """End the loop and the thread."""
+        """End the loop and the thread, with all tasks, and with those that begin because others end.
+
+        A connection that is open begins some. Left alone they would be collected during another test, which then fails.
+        """
 
         async def cancel_all() -> None:
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
         self.run(cancel_all())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import closing
 from uuid import UUID
 
 import aio_pika
@@ -27,6 +28,10 @@ class Reader:
         self._url = engine.amqp_url
         self._sequences: dict[str, list[int]] = {}
         self._background.run(self._open())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._background.run(self._connection.close())
 
     def read(self) -> None:
         """Take events from now on, one after the other; the queue still refuses what comes in between."""
@@ -74,20 +79,22 @@ def test_events_that_a_full_queue_refuses_come_later_in_order_and_no_step_waits_
     engine = installations()
     for program in [engine.coordinator(), engine.coordinator(), engine.consumer()]:
         program.ready()
-    reader = Reader(engine)
-    process_ids = [engine.start("chain") for _ in range(5)]
-    for process_id in process_ids:
-        engine.wait_for(process_id, "completed")
-    assert reader.depth() == 1
-    until(lambda: engine.json("status")["unconfirmed_events"]["processes"] == 5, "status counts the processes")
-    assert "events: 5 processes have events that the broker has not confirmed" in engine.command("status").stdout
+    with closing(Reader(engine)) as reader:
+        process_ids = [engine.start("chain") for _ in range(5)]
+        for process_id in process_ids:
+            engine.wait_for(process_id, "completed")
+        assert reader.depth() == 1
+        until(lambda: engine.json("status")["unconfirmed_events"]["processes"] == 5, "status counts the processes")
+        assert "events: 5 processes have events that the broker has not confirmed" in engine.command("status").stdout
 
-    reader.read()
-    later = [engine.start("chain") for _ in range(5)]
-    for process_id in later:
-        engine.wait_for(process_id, "completed")
-    assert_every_event_comes_in_order(engine, reader, process_ids + later)
-    until(lambda: engine.json("status")["unconfirmed_events"]["processes"] == 0, "status has nothing left to report")
+        reader.read()
+        later = [engine.start("chain") for _ in range(5)]
+        for process_id in later:
+            engine.wait_for(process_id, "completed")
+        assert_every_event_comes_in_order(engine, reader, process_ids + later)
+        until(
+            lambda: engine.json("status")["unconfirmed_events"]["processes"] == 0, "status has nothing left to report"
+        )
 
 
 def test_events_that_were_refused_survive_their_coordinators_and_come_while_a_step_runs(
@@ -97,17 +104,17 @@ def test_events_that_were_refused_survive_their_coordinators_and_come_while_a_st
     engine = installations()
     coordinators = [engine.coordinator().ready(), engine.coordinator().ready()]
     engine.consumer().ready()
-    reader = Reader(engine)
-    process_ids = [engine.start("holds") for _ in range(4)]
-    for process_id in process_ids:
-        engine.wait_for_note(process_id, "held")
-    for program in coordinators:
-        program.kill()
-    engine.coordinator().ready()
+    with closing(Reader(engine)) as reader:
+        process_ids = [engine.start("holds") for _ in range(4)]
+        for process_id in process_ids:
+            engine.wait_for_note(process_id, "held")
+        for program in coordinators:
+            program.kill()
+        engine.coordinator().ready()
 
-    reader.read()
-    assert_every_event_comes_in_order(engine, reader, process_ids)
-    for process_id in process_ids:
-        engine.open_gate(f"hold-{process_id}")
-        engine.wait_for(process_id, "completed")
-    assert_every_event_comes_in_order(engine, reader, process_ids)
+        reader.read()
+        assert_every_event_comes_in_order(engine, reader, process_ids)
+        for process_id in process_ids:
+            engine.open_gate(f"hold-{process_id}")
+            engine.wait_for(process_id, "completed")
+        assert_every_event_comes_in_order(engine, reader, process_ids)
