@@ -17,6 +17,7 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.queries import Queries
 from orchestrator.coordinator.reconciler import Reconciler
+from orchestrator.coordinator.scheduler import Scheduler
 from orchestrator.db.session import is_connection_error
 from orchestrator.runtime import open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
@@ -59,6 +60,9 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             interval=settings.reconcile_interval,
             presumed_dead_after=settings.presumed_dead_after,
         )
+        scheduler = Scheduler(
+            database, dispatcher, settings.limits, plans.workflows, interval=settings.reconcile_interval
+        )
         deliveries = Deliveries(
             servers.address,
             servers.topology,
@@ -79,6 +83,7 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())
             tasks.create_task(reconciler.run(stopping))
+            tasks.create_task(scheduler.run(stopping))
             tasks.create_task(announcer.run(stopping))
             tasks.create_task(backlog.run(stopping))
             logger.info("coordinator started")

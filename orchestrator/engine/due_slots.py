@@ -23,6 +23,21 @@ TOLERANCE: Final = timedelta(seconds=60)
 MOST_COUNTED: Final = 1000
 """Missed slots of cron expressions are counted up to here. Those of intervals are calculated, however many they are."""
 
+RUNNING: Final = frozenset(
+    {
+        ProcessStatus.CREATED,
+        ProcessStatus.RUNNING,
+        ProcessStatus.RESUMED,
+        ProcessStatus.SUSPENDED,
+        ProcessStatus.WAITING,
+        ProcessStatus.AWAITING_CALLBACK,
+    }
+)
+"""The statuses of a process that keeps later slots of its schedule from starting.
+
+One that has failed does not: a nightly job must not stop for good, silently, because of one bad night.
+"""
+
 _ON_TIME = int(TOLERANCE.total_seconds()) + 1
 """The most slots that can be on time at once: no trigger has two within a second."""
 
@@ -104,34 +119,9 @@ def judge_slots(schedule_id: UUID, schedule: ScheduleDefinition, settled: dateti
     return Verdict(_count(trigger, settled, late[-1][0]) if late else None, starts)
 
 
-def is_running(status: ProcessStatus) -> bool:
-    """Return whether a process in this status keeps later slots of its schedule from starting.
-
-    One that has failed does not: a nightly job must not stop for good, silently, because of one bad night.
-    """
-    match status:
-        case (
-            ProcessStatus.CREATED
-            | ProcessStatus.RUNNING
-            | ProcessStatus.RESUMED
-            | ProcessStatus.SUSPENDED
-            | ProcessStatus.WAITING
-            | ProcessStatus.AWAITING_CALLBACK
-        ):
-            return True
-        case (
-            ProcessStatus.FAILED
-            | ProcessStatus.API_UNAVAILABLE
-            | ProcessStatus.INCONSISTENT_DATA
-            | ProcessStatus.COMPLETED
-            | ProcessStatus.ABORTED
-        ):
-            return False
-
-
 def may_start(overlap: Overlap, last: ProcessStatus | None) -> bool:
     """Return whether a slot may start beside the last process of its schedule; ``None`` when there is none."""
-    return overlap is Overlap.ALLOW or last is None or not is_running(last)
+    return overlap is Overlap.ALLOW or last not in RUNNING
 
 
 def _list_newest(trigger: Trigger, after: datetime, until: datetime, count: int) -> list[datetime]:

@@ -40,6 +40,11 @@ class ProgramPlans:
         return sorted({plan.fingerprint for plan in self._plans.values()})
 
     @property
+    def workflows(self) -> list[str]:
+        """The workflows that the program can start."""
+        return sorted(self._plans)
+
+    @property
     def current(self) -> list[str]:
         """The workflows whose registered plan the program had when that was last read."""
         return [workflow for workflow in self._plans if self._is_registered(workflow)]

@@ -37,6 +37,7 @@ def stand(schedule_id: UUID, definition: ScheduleDefinition, after: datetime) ->
     standing = find_standing(schedule_id, definition.trigger, definition.jitter, after)
     return {
         "settled_through": after,
+        "settled_wall": None,
         "next_slot": standing.slot if definition.enabled else None,
         "due_at": standing.due_at if definition.enabled else None,
         "zone_rules": find_rules(),

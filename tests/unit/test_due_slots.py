@@ -16,7 +16,6 @@ from orchestrator.engine.due_slots import (
     Verdict,
     compute_due_at,
     find_standing,
-    is_running,
     judge_slots,
     may_start,
 )
@@ -276,7 +275,6 @@ def test_each_slot_starts_once_or_is_missed_whatever_the_clock_does(
 def test_only_a_process_that_goes_on_by_itself_or_waits_keeps_later_slots_from_starting(
     status: ProcessStatus, running: bool
 ) -> None:
-    assert is_running(status) is running
     assert may_start(Overlap.SKIP, status) is not running
     assert may_start(Overlap.QUEUE, status) is not running
     assert may_start(Overlap.ALLOW, status)

@@ -6,7 +6,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Identity, Index, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from orchestrator.db.tables.base import Base
@@ -22,6 +33,8 @@ class ScheduleRow(Base):
         touched: the fields of the definition that a person has set and that the code no longer decides.
         disabled_reason: why it is not enabled.
         settled_through: slots up to this instant are settled: no clock that steps back and no clean-up makes them start again.
+        settled_wall: what the clock on the wall showed then, by the rules of the program that has settled it; programs with
+            other rules of the time zone settle up to there. ``NULL`` after a change, and for triggers without a zone.
         next_slot, due_at: the next slot, and when it is to start: later by the jitter. ``NULL`` when there is none.
         zone_rules: the version of the time zones' rules by which ``next_slot`` was found.
         queued_slot: the slot that waits for the process of an earlier one.
@@ -56,6 +69,7 @@ class ScheduleRow(Base):
     touched: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     disabled_reason: Mapped[str | None]
     settled_through: Mapped[datetime]
+    settled_wall: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
     next_slot: Mapped[datetime | None]
     due_at: Mapped[datetime | None]
     zone_rules: Mapped[str]

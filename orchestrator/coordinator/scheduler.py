@@ -1,0 +1,219 @@
+"""Start what schedules are due for. Any number may run side by side, without a leader: the row's lock decides who starts a slot.
+
+The time is the database's. Nothing is remembered between two rounds but which schedules are in progress or left to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from orchestrator.activity import doing
+from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.db.schedules import firing as rows
+from orchestrator.db.session import Database, is_connection_error
+from orchestrator.engine.due_slots import RUNNING
+from orchestrator.engine.zones import find_rules
+from orchestrator.errors import OrchestratorError
+from orchestrator.services.firing import Fired, fire, move_earlier, prepare_firing
+from orchestrator.settings import Limits
+from orchestrator.stopping import wait_or_stop
+from orchestrator.text import format_message, sanitise
+from orchestrator.watchdog import with_blockage
+
+logger = structlog.get_logger(__name__)
+
+BATCH: Final = 100
+"""Schedules that are in progress at most."""
+
+AT_ONCE: Final = 5
+"""Of those, how many are worked on at once: each holds a connection."""
+
+SLOTS: Final = 20
+"""Slots of one schedule that are started before others have their turn."""
+
+LEFT_FOR: Final = 30.0
+"""Seconds for which a schedule is left alone that this coordinator cannot handle."""
+
+UNKNOWN_AFTER: Final = 60.0
+"""Seconds after which a schedule is marked that no coordinator takes; and until it is looked for such schedules again."""
+
+NO_CODE: Final = "no running coordinator has working code of its workflow: it starts when one has"
+
+
+class Scheduler:
+    """Looks every ``interval`` seconds which schedules are due, and sooner when it knows of one that will be.
+
+    Args:
+        workflows: those that this program can start.
+        clock: gives the time instead of the database, for tests.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        workflows: Collection[str],
+        *,
+        interval: float,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        self._database = database
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._workflows = workflows
+        self._interval = interval
+        self._clock = clock
+        self._few = asyncio.Semaphore(AT_ONCE)
+        self._busy: dict[UUID, asyncio.Task[None]] = {}
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._left: dict[UUID, float] = {}
+        self._reported_at = asyncio.get_running_loop().time()
+        self._has_checked_rules = False
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run rounds until ``stopping`` is set; then finish what has begun."""
+        while not stopping.is_set():
+            pause = self._interval
+            try:
+                with doing("the scheduler"):
+                    pause = await self.run_once()
+            except Exception as error:
+                _report(error, "scheduler round failed")
+            # Never longer than the interval: another program may add a schedule, and a clock may step.
+            await wait_or_stop(pause, stopping)
+        if unfinished := {*self._busy.values(), *self._publishing}:
+            await asyncio.wait(unfinished)
+
+    async def run_once(self) -> float:
+        """Run one round; return the seconds until the next. What takes longer than a round goes on beside the next ones."""
+        if not self._has_checked_rules:
+            await self._check_rules()
+            self._has_checked_rules = True
+        await self._report_unknown()
+        moment = asyncio.get_running_loop().time()
+        self._left = {one: until for one, until in self._left.items() if until > moment}
+        batch = BATCH - len(self._busy)
+        async with self._database.transaction() as session:
+            found = await rows.find_due(
+                session,
+                self._workflows,
+                leave_out=[*self._busy, *self._left],
+                running=RUNNING,
+                ahead=self._interval,
+                batch=batch + 1,
+                now=self._now(),
+            )
+        coming = [one.due_in for one in found if one.due_in > 0]
+        # Both halves of the statement may have found the same schedule.
+        due = list(dict.fromkeys(one.schedule_id for one in found if one.due_in <= 0))
+        # Several coordinators find the same ones, and each prepares what it comes across.
+        random.shuffle(due)
+        for schedule_id in due[:batch]:
+            self._busy[schedule_id] = asyncio.create_task(self._handle(schedule_id))
+        if self._busy:
+            await asyncio.wait(self._busy.values(), timeout=self._interval)
+        if len(due) > batch or self._busy:
+            return 0.0
+        spread = random.uniform(0.8, 1.0)  # noqa: S311 - not for secrets
+        return min(coming, default=self._interval * spread)
+
+    async def _handle(self, schedule_id: UUID) -> None:
+        """Start what is due of one schedule; whatever goes wrong concerns this one only."""
+        try:
+            async with self._few:
+                for _ in range(SLOTS):
+                    fired = await self._fire(schedule_id)
+                    if fired.left:
+                        self._leave(schedule_id)
+                    if not fired.again:
+                        return
+        except OrchestratorError as error:
+            # Code that this coordinator lacks. Another one may have it.
+            logger.info("schedule left to another coordinator", schedule_id=str(schedule_id), reason=str(error))
+            self._leave(schedule_id)
+        except Exception as error:
+            _report(error, "schedule not handled", schedule_id=str(schedule_id))
+            if is_connection_error(error) or rows.is_passing(error):
+                return
+            self._leave(schedule_id)
+            await self._postpone(schedule_id, error)
+        finally:
+            del self._busy[schedule_id]
+
+    async def _fire(self, schedule_id: UUID) -> Fired:
+        async with self._database.transaction() as session:
+            prepared = await prepare_firing(session, schedule_id, self._limits, self._now())
+            await session.rollback()
+        if prepared is None:
+            return Fired()
+        async with self._database.transaction() as session:
+            fired = await fire(session, schedule_id, prepared, self._limits, self._now())
+        if fired.message is not None and len(self._publishing) < BATCH:
+            # Beside the other starts, which do not wait for the broker. The reconciler publishes what is left out.
+            publishing = asyncio.create_task(self._dispatcher.try_publish(fired.message))
+            self._publishing.add(publishing)
+            publishing.add_done_callback(self._finish_publishing)
+        return fired
+
+    def _finish_publishing(self, task: asyncio.Task[None]) -> None:
+        self._publishing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("not published", exc_info=error)
+
+    async def _postpone(self, schedule_id: UUID, error: Exception) -> None:
+        why = sanitise(f"a defect keeps it from starting: {type(error).__name__}: {format_message(error)}")
+        try:
+            async with self._database.transaction() as session:
+                await rows.postpone(session, schedule_id, LEFT_FOR, why, self._now())
+        except Exception as failure:
+            _report(failure, "schedule not postponed", schedule_id=str(schedule_id))
+
+    async def _report_unknown(self) -> None:
+        """Mark the schedules that no coordinator takes, although this one has left them to others for a while."""
+        moment = asyncio.get_running_loop().time()
+        if moment - self._reported_at < UNKNOWN_AFTER:
+            return
+        self._reported_at = moment
+        async with self._database.transaction() as session:
+            found = await rows.report_unknown(session, self._workflows, UNKNOWN_AFTER, NO_CODE, self._now())
+        for name, workflow in found:
+            logger.error("no coordinator takes a schedule that is due", schedule=name, workflow=workflow)
+
+    async def _check_rules(self) -> None:
+        """Look through the schedules whose next slot was found by other rules of their time zone: it may be earlier now."""
+        after: UUID | None = None
+        while True:
+            async with self._database.transaction() as session:
+                found = await rows.list_with_other_rules(
+                    session, find_rules(), after=after, batch=BATCH, now=self._now()
+                )
+            for after in found:
+                async with self._database.transaction() as session:
+                    if await move_earlier(session, after, self._now()):
+                        logger.info("schedule is due earlier by the present rules of its zone", schedule_id=str(after))
+            if len(found) < BATCH:
+                return
+
+    def _leave(self, schedule_id: UUID) -> None:
+        self._left[schedule_id] = asyncio.get_running_loop().time() + LEFT_FOR
+
+    def _now(self) -> datetime | None:
+        return None if self._clock is None else self._clock()
+
+
+def _report(error: Exception, what: str, **fields: str) -> None:
+    if is_connection_error(error):
+        logger.warning(with_blockage("the database is away; trying again"), error=format_message(error), **fields)
+    elif rows.is_passing(error):
+        logger.warning("schedule tried again: its transaction has lost", error=format_message(error), **fields)
+    else:
+        # A defect of ours, in one round or about one schedule. The others are served all the same.
+        logger.error(what, exc_info=error, **fields)
