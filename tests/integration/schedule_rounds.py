@@ -17,7 +17,7 @@ from orchestrator.engine.schedule import ScheduleDefinition, write_definition
 from orchestrator.engine.triggers import CronTrigger, Trigger
 from orchestrator.messages import Advanced
 from orchestrator.services.plans import ProgramPlans
-from orchestrator.services.schedules import stand
+from orchestrator.services.schedule_store import stand
 from orchestrator.settings import Limits
 from tests.unit.wall_clock import utc
 
