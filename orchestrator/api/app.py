@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import httpx
@@ -14,10 +13,11 @@ from orchestrator.api import problems
 from orchestrator.api.authentication import Authenticator
 from orchestrator.api.bodies import Router
 from orchestrator.api.context import ApiContext
-from orchestrator.api.docs_page import make_docs_page
+from orchestrator.api.docs_page import install_docs_page
 from orchestrator.api.edge import surround
 from orchestrator.api.openapi import install_openapi
 from orchestrator.api.routes import (
+    api_keys,
     asyncapi,
     callbacks,
     dead_letters,
@@ -42,6 +42,7 @@ ROUTERS: Final = (
     health.router,
     asyncapi.router,
     environment.router,
+    api_keys.router,
     explanations.router,
     engine.router,
     process_corrections.router,
@@ -91,9 +92,7 @@ def create_inner_app(context: ApiContext) -> FastAPI:
     for one in ROUTERS:
         router.include_router(one)
     app.include_router(router)
-    app.add_route(
-        f"{PREFIX}/docs", partial(make_docs_page, app.title, f"{PREFIX}/openapi.json"), include_in_schema=False
-    )
+    install_docs_page(app, f"{PREFIX}/docs", f"{PREFIX}/openapi.json")
     problems.install(app)
     install_openapi(app)
     return app

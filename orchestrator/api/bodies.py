@@ -1,4 +1,4 @@
-"""Read the bodies of requests: bounded, and as JSON that every other part of the engine can hold.
+"""Read what requests bring: bodies as JSON that every other part of the engine can hold, and the parameters that a path has.
 
 Python's own reader takes NaN, duplicate keys and halves of surrogate pairs, which fail later, in the database or in the answer.
 """
@@ -6,21 +6,27 @@ Python's own reader takes NaN, duplicate keys and halves of surrogate pairs, whi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from orchestrator.engine.state import MAX_NESTING, measure_nesting
+from orchestrator.errors import InvalidQueryError
 
 MAX_BODY_NESTING: Final = MAX_NESTING + 5
 """Levels of lists and objects in a body: those that a state may have, and those of the request around them."""
+
+TOLERANT_TAGS: Final = frozenset({"callbacks", "health", "search"})
+"""Of paths whose requests are made by programs that nobody here can correct: devices, probes, the field's user interface. What
+parameters they add is ignored."""
 
 _JSON_TYPES: Final = ("application/json", "+json")
 
@@ -61,13 +67,17 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A path whose body is JSON, is read strictly, and is named as JSON by the request."""
+    """A path whose body is JSON, is read strictly, and is named as JSON by the request; so are its parameters."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler behind our reader."""
         handle = super().get_route_handler()
+        known = sorted(_list_parameters(self.dependant))
+        is_strict = TOLERANT_TAGS.isdisjoint(self.tags)
 
         async def read_strictly(request: Request) -> Response:
+            if is_strict:
+                _require_known(request, known)
             if self.body_field is not None:
                 await _require_json(request)
             return await handle(JsonRequest(request.scope, request.receive))
@@ -80,6 +90,22 @@ class Router(APIRouter):
 
     def __init__(self, *, prefix: str = "", tags: list[str | Enum] | None = None) -> None:
         super().__init__(prefix=prefix, tags=tags, route_class=JsonRoute)
+
+
+def _list_parameters(dependant: Dependant) -> set[str]:
+    """Return the query parameters of a path, and of what it depends on."""
+    return {one.alias for one in dependant.query_params}.union(*map(_list_parameters, dependant.dependencies))
+
+
+def _require_known(request: Request, known: Sequence[str]) -> None:
+    """Refuse a parameter that the path does not have: a filter that is misspelt would be answered with everything.
+
+    Raises:
+        InvalidQueryError.
+    """
+    unknown = next((name for name in request.query_params if name not in known), None)
+    if unknown is not None:
+        raise InvalidQueryError(f"this path has no parameter {unknown[:50]!r}", known)
 
 
 async def _require_json(request: Request) -> None:

@@ -43,7 +43,6 @@ ALLOWED_HEADERS: Final = (
     "Authorization",
     "Content-Type",
     "Idempotency-Key",
-    "If-Match",
     "If-None-Match",
     "Last-Event-ID",
 )

@@ -12,6 +12,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from orchestrator.api.bodies import TOLERANT_TAGS
 from orchestrator.api.problems import MEDIA_TYPE, title_of
 
 JSON_TYPE: Final = "application/json"
@@ -28,6 +29,7 @@ TAGS: Final = {
     "dead letters": "Messages that could not be used.",
     "documents": "What other systems can send over RabbitMQ, and what they get, as a document.",
     "engine": "Pause and unpause the engine.",
+    "access": "The keys that open this API.",
     "settings": "Workers, settings, the check before a deployment.",
     "health": "Whether the program is alive, and whether it can serve. No key is needed.",
 }
@@ -42,7 +44,7 @@ _WITH_PERMISSION: Final = {
 }
 _WITH_BODY: Final = {400: "The body is not JSON.", 413: "The body is too large."}
 _WITH_JSON_BODY: Final = {415: "The body is not named as JSON."}
-_INVALID: Final = {422: "A parameter, or the shape of the body, is wrong."}
+_INVALID: Final = {422: "A parameter, or the shape of the body, is wrong, or there is no such parameter."}
 
 _SCHEMAS: Final[Mapping[str, Any]] = {
     "Problem": {
@@ -209,7 +211,7 @@ def _list_shared(operation: Mapping[str, Any], tags: Any) -> dict[int, str]:
         shared |= _WITH_BODY
         if "callbacks" not in tags:
             shared |= _WITH_JSON_BODY
-    if operation.get("parameters") or "requestBody" in operation:
+    if operation.get("parameters") or "requestBody" in operation or TOLERANT_TAGS.isdisjoint(tags):
         shared |= _INVALID
     return shared
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
@@ -161,7 +160,7 @@ def watch(
         typer.Option(
             "--url",
             metavar="URL",
-            help="Follow it over HTTP, at the API with this address; the whole id is needed then.",
+            help="Follow it over HTTP, at the API with this address.",
         ),
     ] = None,
     api_key: Annotated[
@@ -176,7 +175,7 @@ def watch(
 
     Exits with 0 when it is completed or needs input, with 1 when it failed or was aborted, or after --timeout.
 
-    Example: orchestrator watch --url https://orchestrator.example.net 5596c9de-3e4c-44e4-9f43-92709dbd02f2
+    Example: orchestrator watch --url https://orchestrator.example.net 5596c9de
     """
 
     async def body(context: CliContext) -> int:
@@ -194,7 +193,7 @@ def watch(
         from orchestrator.cli.watch import follow
 
         assert url is not None  # noqa: S101 - checked below
-        async with open_remote(url, api_key, process_id) as source:
+        async with open_remote(url, api_key, process) as source:
             return await follow(context, source, patience=timeout)
 
     if url is None:
@@ -202,8 +201,4 @@ def watch(
         return
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter("it begins with http:// or https://", param_hint="--url")
-    try:
-        process_id = UUID(process)
-    except ValueError:
-        raise typer.BadParameter("over HTTP the whole id is needed", param_hint="ID") from None
     execute(body_over_http, as_json=as_json, needs_settings=False)

@@ -13,6 +13,7 @@ from uuid import UUID
 import httpx
 
 from orchestrator.db.callbacks import CallbackProgress
+from orchestrator.db.lookup import UUID_DIGITS, choose, read_beginning
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.engine.log import LogEntry
 from orchestrator.errors import ForbiddenError, NotFoundError, RequestError, ServerUnavailableError
@@ -37,7 +38,7 @@ class RemoteProcess:
         self._process_id = process_id
         self._document: dict[str, Any] = {}
         self._changed = asyncio.Event()
-        self.server = f"the API at {client.base_url.host}"
+        self.server = _name(client)
 
     async def read(self, known: int) -> tuple[ProcessSummary, list[LogEntry]]:
         """Return the process, and the entries of its log after number ``known``."""
@@ -96,38 +97,60 @@ class RemoteProcess:
             await asyncio.sleep(LOOK_EVERY)
 
     async def _get(self, path: str) -> dict[str, Any]:
-        try:
-            answer = await self._client.get(f"/api/processes/{self._process_id}{path}")
-        except httpx.HTTPError as error:
-            raise ServerUnavailableError(
-                f"{self.server} cannot be reached: {str(error) or type(error).__name__}"
-            ) from error
-        if answer.is_success:
-            document: dict[str, Any] = answer.json()
-            return document
-        with contextlib.suppress(ValueError):
-            problem = answer.json()
-            if isinstance(problem, dict) and "detail" in problem:
-                raise _build_error(answer.status_code, str(problem["detail"]))
-        raise _build_error(answer.status_code, f"{self.server} answers {answer.status_code} {answer.reason_phrase}")
+        found: dict[str, Any] = await _get(self._client, f"/api/processes/{self._process_id}{path}")
+        return found
 
 
 @asynccontextmanager
-async def open_remote(url: str, api_key: str | None, process_id: UUID) -> AsyncIterator[RemoteProcess]:
+async def open_remote(url: str, api_key: str | None, written: str) -> AsyncIterator[RemoteProcess]:
     """Open a process behind an API, and listen to its events meanwhile.
 
     Args:
         api_key: a key or a token; ``None`` when the API asks for none.
+        written: the process's id, or how it begins.
+
+    Raises:
+        InvalidInputError: that cannot be the beginning of an id.
+        NotFoundError, ConflictError: no process has it, or several have.
+        ServerUnavailableError.
     """
+    digits = read_beginning(written, "process")
     headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE) as client:
-        process = RemoteProcess(client, process_id)
+        process = RemoteProcess(client, await _find(client, digits, written))
         listening = asyncio.create_task(process.listen())
         try:
             yield process
         finally:
             listening.cancel()
             await asyncio.wait({listening})
+
+
+async def _find(client: httpx.AsyncClient, digits: str, written: str) -> UUID:
+    if len(digits) == UUID_DIGITS:
+        return UUID(digits)
+    found = await _get(client, "/api/processes", filter=f"process_id,{digits}", sort="process_id,asc", range="0,2")
+    return choose([UUID(one["process_id"]) for one in found], written, "process", "processes")
+
+
+async def _get(client: httpx.AsyncClient, path: str, **parameters: str) -> Any:
+    try:
+        answer = await client.get(path, params=parameters)
+    except httpx.HTTPError as error:
+        raise ServerUnavailableError(
+            f"{_name(client)} cannot be reached: {str(error) or type(error).__name__}"
+        ) from error
+    if answer.is_success:
+        return answer.json()
+    with contextlib.suppress(ValueError):
+        problem = answer.json()
+        if isinstance(problem, dict) and "detail" in problem:
+            raise _build_error(answer.status_code, str(problem["detail"]))
+    raise _build_error(answer.status_code, f"{_name(client)} answers {answer.status_code} {answer.reason_phrase}")
+
+
+def _name(client: httpx.AsyncClient) -> str:
+    return f"the API at {client.base_url.host}"
 
 
 def _build_error(status: int, text: str) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select
@@ -14,7 +15,8 @@ from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 MIN_PREFIX = 8
 """The fewest characters of an id that are accepted."""
 
-_UUID_DIGITS = 32
+UUID_DIGITS = 32
+"""Of a whole id."""
 
 
 async def find_process(session: AsyncSession, written: str) -> UUID:
@@ -64,15 +66,37 @@ async def find_schedule(session: AsyncSession, written: str) -> UUID:
 async def _find(
     session: AsyncSession, column: InstrumentedAttribute[UUID], written: str, one: str, several: str
 ) -> UUID:
+    digits = read_beginning(written, one)
+    # All ids with this beginning are neighbours in the index of the key.
+    first, last = UUID(digits.ljust(UUID_DIGITS, "0")), UUID(digits.ljust(UUID_DIGITS, "f"))
+    neighbours = select(column).where(column.between(first, last)).order_by(column).limit(3)
+    return choose([UUID(str(it)) for it in await session.scalars(neighbours)], written, one, several)
+
+
+def read_beginning(written: str, one: str) -> str:
+    """Return the hexadecimal digits of an id, or of its beginning.
+
+    Args:
+        one: what has the id, for people.
+
+    Raises:
+        InvalidInputError: the text is too short, or cannot be part of an id.
+    """
     digits = written.strip().lower().replace("-", "")
-    if not digits or len(digits) > _UUID_DIGITS or any(digit not in "0123456789abcdef" for digit in digits):
+    if not digits or len(digits) > UUID_DIGITS or any(digit not in "0123456789abcdef" for digit in digits):
         raise InvalidInputError(f"{written!r} is not the id of a {one}")
     if len(digits) < MIN_PREFIX:
         raise InvalidInputError(f"{written!r} is too short: give at least {MIN_PREFIX} characters of the {one}'s id")
-    # All ids with this beginning are neighbours in the index of the key.
-    first, last = UUID(digits.ljust(_UUID_DIGITS, "0")), UUID(digits.ljust(_UUID_DIGITS, "f"))
-    neighbours = select(column).where(column.between(first, last)).order_by(column).limit(3)
-    found = [UUID(str(it)) for it in await session.scalars(neighbours)]
+    return digits
+
+
+def choose(found: Sequence[UUID], written: str, one: str, several: str) -> UUID:
+    """Return the only id that begins like this.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: there are several.
+    """
     if not found:
         raise NotFoundError(f"there is no {one} {written}")
     if len(found) > 1:

@@ -49,7 +49,7 @@ def test_what_it_shows_is_what_the_database_has(
     # Who makes the form itself logs that.
     assert remote.stderr.splitlines() == [line for line in stored.stderr.splitlines() if "[debug" not in line]
     stored = engine.command("watch", process_id, "--json", exit_code=code)
-    remote = watch_remotely(engine, api, process_id, "--json", code=code)
+    remote = watch_remotely(engine, api, process_id[:8], "--json", code=code)
     assert json.loads(remote.stdout) == json.loads(stored.stdout)
 
 
@@ -75,8 +75,10 @@ def test_what_cannot_be_followed_is_refused_in_one_line(engine: Installation, ap
     unknown = "00000000-0000-4000-8000-000000000000"
     refused = watch_remotely(engine, api, unknown, code=1)
     assert unknown in refused.stderr
-    refused = watch_remotely(engine, api, unknown[:8], code=2)
-    assert "the whole id is needed" in refused.stderr
+    refused = watch_remotely(engine, api, unknown[:8], code=1)
+    assert "there is no process 00000000" in refused.stderr
+    refused = watch_remotely(engine, api, unknown[:7], code=1)
+    assert "too short" in refused.stderr
     refused = engine.command("watch", unknown, "--url", "localhost:8000", exit_code=2)
     assert "http://" in refused.stderr
     refused = engine.command("watch", unknown, "--url", "http://127.0.0.1:1", exit_code=1)

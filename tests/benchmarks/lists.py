@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -161,6 +162,7 @@ async def run(options: argparse.Namespace) -> None:
             await fill(database, before, size)
             before = size
             await database.pool.execute("VACUUM ANALYZE processes, subscriptions, processes_subscriptions")
+            gc.freeze()  # as the API program does
             for name, question in questions().items():
                 await timed(database, question, 3)
                 before_it = await used(database)

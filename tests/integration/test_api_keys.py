@@ -13,6 +13,7 @@ from orchestrator.authorization import Role
 from orchestrator.db.session import Database
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 from orchestrator.services.api_keys import MadeKey, create_key, find_key, is_valid, list_keys, revoke_key
+from tests.integration.api_client import open_api
 from tests.integration.cli_servers import project
 
 NO_BROKER = "amqp://u:hidden@127.0.0.1:1/x"
@@ -135,3 +136,43 @@ def test_the_command_line_shows_a_key_once(database_url: str, tmp_path: Path) ->
     everything = cli("api-keys", "list", "--json").stdout + listed.stdout
     assert secret.split("_")[2] not in everything
     assert created["key"].split("_")[2] not in everything
+
+
+async def test_a_key_is_made_listed_and_revoked_over_http_and_shown_once(database: Database) -> None:
+    async with database.transaction() as session:
+        admin = await create_key(session, "ann", Role.ADMIN, "root", None)
+    async with open_api(database, auth="api-keys") as api:
+        api.headers["authorization"] = f"Bearer {admin.secret}"
+        made = await api.post("/api/api-keys", json={"name": "crm", "role": "operate", "days": 90})
+        assert made.status_code == 201
+        key = made.json()
+        assert (key["name"], key["role"]) == ("crm", "operate")
+        found = await find_key(database, key["key"])
+        assert found is not None
+        assert found.key_id == key["key_id"]
+
+        crm = {"authorization": f"Bearer {key['key']}"}
+        for method, path in (("GET", ""), ("POST", ""), ("DELETE", f"/{key['key_id']}")):
+            body = {"name": "more", "role": "admin"} if method == "POST" else None
+            assert (await api.request(method, f"/api/api-keys{path}", json=body, headers=crm)).status_code == 403
+
+        listed = await api.get("/api/api-keys")
+        assert [(one["name"], one["created_by"]) for one in listed.json()] == [("crm", "ann"), ("ann", "root")]
+        assert (await api.delete(f"/api/api-keys/{key['key_id']}")).status_code == 204
+        assert (await api.get("/api/processes", headers=crm)).status_code == 401
+        assert (await api.delete(f"/api/api-keys/{key['key_id']}")).status_code == 409
+        assert (await api.delete("/api/api-keys/nothing")).status_code == 404
+        again = await api.get("/api/api-keys")
+        assert again.json()[0]["revoked_by"] == "ann"
+        for answer in (listed, again):
+            assert key["key"].rpartition("_")[2] not in answer.text
+
+
+async def test_a_request_for_a_key_that_is_refused_repeats_nothing(database: Database) -> None:
+    """Pitfall 6, with its very request."""
+    async with open_api(database) as api:
+        for body in ({"secret": "CANARY-1"}, {"name": "CANARY-1" * 100}, {"name": "a", "role": "CANARY-1"}):
+            answer = await api.post("/api/api-keys", json=body)
+            assert answer.status_code == 422
+            assert "CANARY-1" not in answer.text
+        assert (await api.get("/api/api-keys")).json() == []

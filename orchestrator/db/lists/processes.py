@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
-from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.lists.columns import (
@@ -30,6 +30,7 @@ from orchestrator.db.lists.process_search import PROCESS_ID, STATUS, Searched, f
 from orchestrator.db.lists.request import ListRequest, SortKey
 from orchestrator.db.lists.statement import Lookups, Statement, open_list
 from orchestrator.db.lists.words import Text
+from orchestrator.db.session import Driver
 
 
 def _of_workflow(condition: str) -> Named:
@@ -108,7 +109,7 @@ _BY_CHANGE: Final = {True: "p.updated_at DESC, p.process_id ASC", False: "p.upda
 _ROWS: Final = """
 SELECT p.process_id, w.workflow_id, w.name AS workflow_name, w.target AS workflow_target, p.is_task, p.status AS last_status,
        p.step AS last_step, p.started_by AS created_by, p.assignee, p.started_at, p.updated_at AS last_modified_at,
-       p.note, failure.message AS failed_reason, coalesce(touched.subscriptions, '[]') AS subscriptions
+       p.note, failure.message AS failed_reason
   FROM (SELECT process_id, row_number() OVER () AS place FROM ({found}) p) f
   JOIN processes p USING (process_id)
   JOIN workflows w USING (workflow_id)
@@ -116,16 +117,20 @@ SELECT p.process_id, w.workflow_id, w.name AS workflow_name, w.target AS workflo
                       WHERE s.process_id = p.process_id AND s.failure IS NOT NULL
                         AND p.status IN ('failed', 'waiting', 'api_unavailable', 'inconsistent_data')
                       ORDER BY s.sequence DESC LIMIT 1) failure ON true
-  LEFT JOIN LATERAL (
-       SELECT jsonb_agg(to_jsonb(one) - 'created_at' ORDER BY one.created_at, one.subscription_id)::text AS subscriptions
-         FROM (SELECT s.subscription_id, s.description, s.status, s.insync, s.customer_id, ps.created_at,
-                      jsonb_build_object('product_id', r.product_id, 'name', r.name, 'product_type', r.product_type,
-                                         'tag', r.tag) AS product
-                 FROM processes_subscriptions ps JOIN subscriptions s USING (subscription_id) JOIN products r USING (product_id)
-                WHERE ps.process_id = p.process_id
-                ORDER BY ps.created_at, ps.subscription_id LIMIT 100) one) touched ON true
  ORDER BY f.place
 """
+_TOUCHED: Final = """
+SELECT t.process_id, s.subscription_id, s.description, s.status, s.insync, s.customer_id,
+       r.product_id, r.name, r.product_type, r.tag
+  FROM (SELECT process_id, subscription_id, created_at,
+               row_number() OVER (PARTITION BY process_id ORDER BY created_at, subscription_id) AS place
+          FROM processes_subscriptions WHERE process_id = ANY({ids})) t
+  JOIN subscriptions s USING (subscription_id) JOIN products r USING (product_id)
+ WHERE t.place <= 100
+ ORDER BY t.process_id, t.place
+"""
+_OF_SUBSCRIPTION: Final = ("subscription_id", "description", "status", "insync", "customer_id")
+_OF_ITS_PRODUCT: Final = ("product_id", "name", "product_type", "tag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +164,23 @@ async def page_processes(session: AsyncSession, request: ListRequest) -> Page[di
         statement, window = Statement(), request.window
         limit, offset = statement.add(window.count, "int"), statement.add(window.first, "int")
         found = f"{listing.ordered(statement, order, f'{limit} + {offset}')} LIMIT {limit} OFFSET {offset}"
-        rows = await statement.fetch(connection, _ROWS.format(found=found))
+        rows = [dict(row) for row in await statement.fetch(connection, _ROWS.format(found=found))]
+        await _add_touched(connection, rows)
         total = known_total(window, len(rows))
         if total is None and (driver is not None or not wanted.terms):
             total = await count(connection, listing.source(counter := Statement()), counter, COUNTED)
-    return Page([{**row, "subscriptions": from_json(row["subscriptions"])} for row in rows], window.first, total)
+    return Page(rows, window.first, total)
+
+
+async def _add_touched(connection: Driver, rows: Sequence[dict[str, Any]]) -> None:
+    """Add to each process the first hundred subscriptions that it has touched: by one statement for the page."""
+    found: dict[UUID, list[dict[str, Any]]] = {row["process_id"]: [] for row in rows}
+    statement = Statement()
+    for one in await statement.fetch(connection, _TOUCHED.format(ids=statement.add(list(found), "uuid[]"))):
+        subscription = {name: one[name] for name in _OF_SUBSCRIPTION}
+        found[one["process_id"]].append(subscription | {"product": {name: one[name] for name in _OF_ITS_PRODUCT}})
+    for row in rows:
+        row["subscriptions"] = found[row["process_id"]]
 
 
 @dataclass(frozen=True, slots=True)

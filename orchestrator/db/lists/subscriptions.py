@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,9 +24,10 @@ from orchestrator.db.lists.columns import (
     negate,
 )
 from orchestrator.db.lists.page import COUNTED, FEW, Page, count, known_total
-from orchestrator.db.lists.request import ListRequest, SortKey
+from orchestrator.db.lists.request import ListRequest, SortKey, Window
 from orchestrator.db.lists.statement import Lookups, Statement, open_list
 from orchestrator.db.lists.words import Term, Text
+from orchestrator.db.session import Driver
 from orchestrator.types import SubscriptionLifecycle
 
 _STATUSES: Final = tuple(status.value for status in SubscriptionLifecycle)
@@ -116,25 +118,61 @@ async def page_subscriptions(
         def where(statement: Statement) -> str:
             return " AND ".join(one(statement, answers) for one in conditions) or "true"
 
-        total = None
-        tables = "subscriptions s {join} WHERE {where}"
-        if request.terms:
-            total = await count(connection, f"subscriptions s WHERE {where(counter := Statement())}", counter, FEW)
-            if total is not None:
-                # Few: they are found by their words, and then sorted. Otherwise the list is read in its order.
-                tables = "(SELECT s.* FROM subscriptions s WHERE {where} OFFSET 0) s {join}"
-        statement, window = Statement(), request.window
-        source = tables.format(
-            join="JOIN products p USING (product_id)" if "p." in order else "", where=where(statement)
+        listing = _Listing(order, request.window, where)
+        page = await listing.read_few(connection) if request.terms else None
+        return page or await listing.read_in_order(connection, is_counted=not request.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The SQL of one list.
+
+    Args:
+        where: adds its parameters to a statement and returns which subscriptions fit.
+    """
+
+    order: str
+    window: Window
+    where: Callable[[Statement], str]
+
+    async def read_few(self, connection: Driver) -> Page[dict[str, Any]] | None:
+        """Return the page if few subscriptions fit; they are found by their words, once, and then counted and sorted."""
+        statement = Statement()
+        hits = f"SELECT s.subscription_id FROM subscriptions s WHERE {self.where(statement)} LIMIT {FEW + 1}"  # noqa: S608
+        number = "(SELECT count(*) FROM hits)"
+        page = self._ordered(statement, "hits JOIN subscriptions s USING (subscription_id)", f"{number} <= {FEW}")
+        sql = f"WITH hits AS MATERIALIZED ({hits}) SELECT {number} AS total, array({page}) AS ids"
+        (found,) = await statement.fetch(connection, sql)
+        if found["total"] > FEW:
+            return None
+        shown = Statement()
+        ids = f"SELECT unnest({shown.add(found['ids'], 'uuid[]')}) AS subscription_id"
+        return Page(await _read_rows(connection, shown, ids), self.window.first, found["total"])
+
+    async def read_in_order(self, connection: Driver, *, is_counted: bool) -> Page[dict[str, Any]]:
+        """Return the page of a list that is read in its order until the page is full."""
+        statement = Statement()
+        where = self.where(statement)
+        rows = await _read_rows(connection, statement, self._ordered(statement, "subscriptions s", where))
+        total = known_total(self.window, len(rows))
+        if total is None and is_counted:
+            total = await count(
+                connection, f"subscriptions s WHERE {self.where(counter := Statement())}", counter, COUNTED
+            )
+        return Page(rows, self.window.first, total)
+
+    def _ordered(self, statement: Statement, tables: str, where: str) -> str:
+        """Return the SQL of the ids of the page, in their order."""
+        join = "JOIN products p USING (product_id)" if "p." in self.order else ""
+        limit, offset = statement.add(self.window.count, "int"), statement.add(self.window.first, "int")
+        return (
+            f"SELECT s.subscription_id FROM {tables} {join} WHERE {where}"  # noqa: S608 - built from constants
+            f" ORDER BY {self.order} LIMIT {limit} OFFSET {offset}"
         )
-        limit, offset = statement.add(window.count, "int"), statement.add(window.first, "int")
-        found = f"SELECT s.subscription_id FROM {source} ORDER BY {order} LIMIT {limit} OFFSET {offset}"  # noqa: S608
-        rows = [dict(row) for row in await statement.fetch(connection, _ROWS.format(found=found))]
-        if total is None:
-            total = known_total(window, len(rows))
-        if total is None and not request.terms:
-            total = await count(connection, f"subscriptions s WHERE {where(counter := Statement())}", counter, COUNTED)
-    return Page(rows, window.first, total)
+
+
+async def _read_rows(connection: Driver, statement: Statement, ids: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in await statement.fetch(connection, _ROWS.format(found=ids))]
 
 
 def matching(term: Term, lookups: Lookups) -> Condition:
