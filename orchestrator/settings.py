@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     """Origins whose pages may use the API, separated by commas."""
     public_url: str | None = None
     """How clients reach the API, without ``/api``: behind a proxy. Consumers put it before ``callback_route``."""
+    requests_per_user: Annotated[int, Field(ge=0)] = 100
+    """How many requests one user may have in progress in one API program; more are answered with 429. 0 for any number."""
 
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

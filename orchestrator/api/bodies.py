@@ -6,7 +6,7 @@ Python's own reader takes NaN, duplicate keys and halves of surrogate pairs, whi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from http import HTTPStatus
 from typing import Any, Final
@@ -24,9 +24,8 @@ from orchestrator.errors import InvalidQueryError
 MAX_BODY_NESTING: Final = MAX_NESTING + 5
 """Levels of lists and objects in a body: those that a state may have, and those of the request around them."""
 
-TOLERANT_TAGS: Final = frozenset({"callbacks", "health", "search"})
-"""Of paths whose requests are made by programs that nobody here can correct: devices, probes, the field's user interface. What
-parameters they add is ignored."""
+TOLERANT_TAG: Final = "search"
+"""Of paths that only the field's user interface asks; what parameters its versions add is ignored."""
 
 _JSON_TYPES: Final = ("application/json", "+json")
 
@@ -67,17 +66,17 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A path whose body is JSON, is read strictly, and is named as JSON by the request; so are its parameters."""
+    """A path whose body is JSON, is read strictly, and is named as JSON by the request."""
+
+    parameters: frozenset[str]
+    """The names of its query parameters."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler behind our reader."""
         handle = super().get_route_handler()
-        known = sorted(_list_parameters(self.dependant))
-        is_strict = TOLERANT_TAGS.isdisjoint(self.tags)
+        self.parameters = _list_parameters(self.dependant)
 
         async def read_strictly(request: Request) -> Response:
-            if is_strict:
-                _require_known(request, known)
             if self.body_field is not None:
                 await _require_json(request)
             return await handle(JsonRequest(request.scope, request.receive))
@@ -92,20 +91,23 @@ class Router(APIRouter):
         super().__init__(prefix=prefix, tags=tags, route_class=JsonRoute)
 
 
-def _list_parameters(dependant: Dependant) -> set[str]:
-    """Return the query parameters of a path, and of what it depends on."""
-    return {one.alias for one in dependant.query_params}.union(*map(_list_parameters, dependant.dependencies))
-
-
-def _require_known(request: Request, known: Sequence[str]) -> None:
-    """Refuse a parameter that the path does not have: a filter that is misspelt would be answered with everything.
+def require_known_parameters(request: Request) -> None:
+    """Refuse a query parameter that the path does not have: a filter that is misspelt would be answered with everything.
 
     Raises:
         InvalidQueryError.
     """
-    unknown = next((name for name in request.query_params if name not in known), None)
-    if unknown is not None:
-        raise InvalidQueryError(f"this path has no parameter {unknown[:50]!r}", known)
+    route = request.scope["route"]
+    if isinstance(route, JsonRoute) and TOLERANT_TAG not in route.tags:
+        unknown = next((name for name in request.query_params if name not in route.parameters), None)
+        if unknown is not None:
+            raise InvalidQueryError(f"this path has no parameter {unknown[:50]!r}", sorted(route.parameters))
+
+
+def _list_parameters(dependant: Dependant) -> frozenset[str]:
+    """Return the query parameters of a path, and of what it depends on."""
+    own = frozenset(one.alias for one in dependant.query_params)
+    return own.union(*map(_list_parameters, dependant.dependencies))
 
 
 async def _require_json(request: Request) -> None:

@@ -6,14 +6,17 @@ entry of a log that the request causes; no body can set it.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import Request, Security
+from fastapi import Request, Security, params
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
 from orchestrator.api.authentication import ANONYMOUS, Authenticator, Caller
+from orchestrator.api.bodies import require_known_parameters
+from orchestrator.api.context import ApiContext
 from orchestrator.authorization import Role
 from orchestrator.errors import InsufficientRoleError
 
@@ -35,15 +38,19 @@ def find_authenticator(connection: HTTPConnection) -> Authenticator:
 
 
 def requires(role: Role) -> Any:
-    """Return the dependency that finds the caller and refuses one without this role."""
+    """Return the dependency that finds a caller with this role, whose parameters the path has, and who does not send too much."""
 
-    async def find(request: Request, _: Annotated[object, Security(_DOCUMENTED)]) -> Caller:
+    async def find(request: Request, _: Annotated[object, Security(_DOCUMENTED)]) -> AsyncIterator[Caller]:
         caller = await find_authenticator(request).find_caller(request.headers)
         _check(caller, role)
-        return caller
+        require_known_parameters(request)
+        context: ApiContext = request.app.state.context
+        with context.turns.taken(str(caller.name)):
+            yield caller
 
-    # The scope is for the OpenAPI document, which names the role with it.
-    return Security(find, scopes=[role.value])
+    # The scopes are for the OpenAPI document, which names the role with them. A turn ends when the path's function does: what
+    # is sent then costs nobody anything, and a stream is sent for days.
+    return params.Security(find, scope="function", scopes=[role.value])
 
 
 async def find_websocket_caller(websocket: HTTPConnection, role: Role) -> tuple[Caller, str | None]:

@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 
 from orchestrator.api.live import Live
 from orchestrator.api.metrics import ApiMetrics
+from orchestrator.api.turns import Turns
 from orchestrator.broker.outgoing import look
 from orchestrator.broker.publisher import Publisher
 from orchestrator.db.session import Database
@@ -40,10 +41,12 @@ class ApiContext:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     live: Live = field(init=False)
+    turns: Turns = field(init=False)
     _notifying: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "live", Live(self.database))
+        object.__setattr__(self, "turns", Turns(self.settings.requests_per_user))
 
     @property
     def limits(self) -> Limits:

@@ -12,7 +12,6 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from orchestrator.api.bodies import TOLERANT_TAGS
 from orchestrator.api.problems import MEDIA_TYPE, title_of
 
 JSON_TYPE: Final = "application/json"
@@ -41,6 +40,7 @@ _ALWAYS: Final = {
 _WITH_PERMISSION: Final = {
     401: "Who sends the request is not known: the key or token is missing, wrong or expired.",
     403: "The caller does not have the role that the path needs, or may not do this.",
+    429: "The user has too many requests in progress; `Retry-After` says when to try again.",
 }
 _WITH_BODY: Final = {400: "The body is not JSON.", 413: "The body is too large."}
 _WITH_JSON_BODY: Final = {415: "The body is not named as JSON."}
@@ -211,7 +211,7 @@ def _list_shared(operation: Mapping[str, Any], tags: Any) -> dict[int, str]:
         shared |= _WITH_BODY
         if "callbacks" not in tags:
             shared |= _WITH_JSON_BODY
-    if operation.get("parameters") or "requestBody" in operation or TOLERANT_TAGS.isdisjoint(tags):
+    if operation.get("parameters") or "requestBody" in operation or operation.get("security"):
         shared |= _INVALID
     return shared
 

@@ -188,7 +188,8 @@ async def test_authorization_callbacks_see_the_claims(api: httpx.AsyncClient, da
 
 async def test_no_request_can_say_who_its_user_is(api: httpx.AsyncClient, database: Database) -> None:
     headers = {**bearer(sign()), "x-user": "root", "x-forwarded-user": "root", "from": "root", "user": "root"}
-    assert (await api.post(f"{START}?user=root", json=PAGES, headers=headers)).status_code == 201
+    assert (await api.post(f"{START}?user=root", json=PAGES, headers=headers)).status_code == 422
+    assert (await api.post(START, json=PAGES, headers=headers)).status_code == 201
     assert await database.pool.fetchval("SELECT DISTINCT author FROM process_steps") == "ann"
     pages = [{"name": "ana", "user": "root"}, {"tone": "kind"}]
     answer = await api.post(START, json=pages, headers=headers)

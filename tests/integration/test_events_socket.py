@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from orchestrator.api import live
 from orchestrator.api.invalidations import EVERYTHING
+from orchestrator.api.routes import events_socket
 from orchestrator.db.notices import Change, Notice, notify
 from orchestrator.db.session import Database
 from orchestrator.services.pause import set_paused
@@ -51,6 +54,14 @@ async def socket_of(api: LiveApi, **options: Any) -> AsyncIterator[ClientConnect
         await until(lambda: api.context.live.readers > before, "the socket is served")
         yield socket
     await until(lambda: api.context.live.readers == before, "it is forgotten")
+
+
+HANDSHAKE = (
+    b"GET /api/ws/events HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+MASKED_PING = b"\x81\x88\0\0\0\0__ping__"
+"""A text frame; the mask is zero."""
 
 
 async def next_value(socket: ClientConnection) -> Mapping[str, str]:
@@ -166,3 +177,43 @@ async def test_a_socket_is_closed_when_the_program_stops(database: Database) -> 
             await asyncio.wait_for(socket.recv(), 30)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
+
+
+async def test_one_socket_that_is_not_read_holds_up_none_of_99_others_and_is_dropped(
+    api: LiveApi, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pitfall 23. It asks without reading the answers, until the program can send it nothing more."""
+    monkeypatch.setattr(events_socket, "SEND_PATIENCE", 2)
+    loop = asyncio.get_running_loop()
+    process_id = await log.process()
+    frozen = socket.socket()
+    frozen.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    frozen.setblocking(False)
+    async with AsyncExitStack() as stack:
+        stack.callback(frozen.close)
+        await loop.sock_connect(frozen, ("127.0.0.1", api.port))
+        await loop.sock_sendall(frozen, HANDSHAKE)
+        await until(lambda: api.context.live.readers == 1, "the frozen one is served")
+        others = [
+            await stack.enter_async_context(connect(f"ws://127.0.0.1:{api.port}/api/ws/events")) for _ in range(99)
+        ]
+        await until(lambda: api.context.live.readers == 100, "all are served")
+
+        async def ask() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    await loop.sock_sendall(frozen, MASKED_PING * 100)
+
+        asking = asyncio.create_task(ask())
+        for number in range(1, 6):
+            await log.store(process_id, number, kind="process")
+            for one in others:
+                assert await next_value(one) == {"type": "processes", "id": "LIST"}
+                while await next_value(one) != {"type": "processStatusCounts"}:
+                    pass
+        while api.context.live.readers == 100:
+            number += 1
+            await log.store(process_id, number, kind="process")
+            await next_value(others[0])
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
