@@ -372,30 +372,3 @@ async def test_the_domain_model_is_a_tree_under_the_names_of_fields(database: Da
     assert tree["customer_id"] == "acme"
     assert tree["top"]["folders"][0]["title"] == "inside"
     assert tree["top"]["owner_subscription_id"] == str(folder.subscription_id)
-
-
-async def test_a_parameter_that_a_path_does_not_have_is_refused_with_those_that_it_has(api: httpx.AsyncClient) -> None:
-    """A misspelt filter would be answered with everything, and a misspelt condition of a retry would do it all the same."""
-    answer = await api.get("/api/processes", params={"filtr": "last_status,failed", "range": "0,9"})
-    assert is_problem(answer, 422)
-    assert answer.json()["reasons"] == [{"key": "query.invalid", "allowed": ["filter", "q", "query", "range", "sort"]}]
-    assert "'filtr'" in answer.json()["detail"]
-    answer = await api.put(f"/api/processes/{uuid4()}/resume", params={"sen": "7"}, json={})
-    assert is_problem(answer, 422)
-    assert answer.json()["reasons"][0]["allowed"] == ["seen"]
-    for path in (
-        "/subscriptions",
-        "/products",
-        "/processes/status-counts",
-        "/dead-letters",
-        "/events",
-        "/settings/status",
-    ):
-        assert is_problem(await api.get(f"/api{path}?no_such=1"), 422), path
-
-
-async def test_programs_that_nobody_can_correct_may_send_more_parameters(api: httpx.AsyncClient) -> None:
-    for path in ("/health/live", "/search/paths", "/search/definitions"):
-        assert (await api.get(f"/api{path}?_=17&reporter=me")).status_code == 200
-    answer = await api.post(f"/api/processes/{uuid4()}/callback/{'x' * 43}?_=17", json={})
-    assert answer.status_code == 404
