@@ -32,6 +32,7 @@ from orchestrator.api.routes import (
     process_corrections,
     processes,
     schedule_form,
+    schedules,
     search,
     subscriptions,
 )
@@ -50,6 +51,7 @@ ROUTERS: Final = (
     process_commands.router,
     subscriptions.router,
     metadata.router,
+    schedules.router,
     schedule_form.router,
     search.router,
     callbacks.router,

@@ -87,8 +87,10 @@ class JsonRoute(APIRoute):
 class Router(APIRouter):
     """A router whose paths read bodies strictly; each module of paths has one."""
 
-    def __init__(self, *, prefix: str = "", tags: list[str | Enum] | None = None) -> None:
-        super().__init__(prefix=prefix, tags=tags, route_class=JsonRoute)
+    def __init__(
+        self, *, prefix: str = "", tags: list[str | Enum] | None = None, route_class: type[JsonRoute] = JsonRoute
+    ) -> None:
+        super().__init__(prefix=prefix, tags=tags, route_class=route_class)
 
 
 def require_known_parameters(request: Request) -> None:

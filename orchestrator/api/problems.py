@@ -113,9 +113,13 @@ def status_of(error: OrchestratorError) -> int:
     return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def describe(error: OrchestratorError) -> ProblemResponse:
-    """Return the document of an error of the engine."""
-    status = status_of(error)
+def describe(error: OrchestratorError, status: int | None = None) -> ProblemResponse:
+    """Return the document of an error of the engine.
+
+    Args:
+        status: another one than the error has elsewhere.
+    """
+    status = status_of(error) if status is None else status
     key = error.key if isinstance(error, RequestError) else "about:blank"
     headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else _challenge(error)
     members: dict[str, Any] = {}
@@ -194,7 +198,7 @@ def install(app: FastAPI) -> None:
             detail = f"this path takes {methods}"
         elif error.status_code == HTTPStatus.NOT_FOUND and detail == HTTPStatus.NOT_FOUND.phrase:
             # Without the path: it may hold a callback token.
-            detail = "there is no such path: all are under /api, without a slash at the end, and /api/docs shows them"
+            detail = "there is no such path: /api/docs shows all, each without a slash too many"
         return ProblemResponse(error.status_code, detail, headers=headers)
 
     @app.exception_handler(Exception)

@@ -46,6 +46,14 @@ async def list_tasks(session: AsyncSession) -> list[RegisteredTask]:
     return [RegisteredTask(row.workflow_id, row.name, row.description) for row in rows]
 
 
+async def find_workflow_name(session: AsyncSession, workflow_id: UUID) -> str | None:
+    """Return the name of a workflow that migrations have registered and not removed."""
+    found: str | None = await session.scalar(
+        select(WorkflowRow.name).where(WorkflowRow.workflow_id == workflow_id, WorkflowRow.deleted_at.is_(None))
+    )
+    return found
+
+
 async def list_products(session: AsyncSession, workflow: str) -> list[tuple[UUID, str]]:
     """Return the active products that a workflow is linked to, with their names, by name."""
     rows = await session.execute(

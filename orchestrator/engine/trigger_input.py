@@ -1,4 +1,4 @@
-"""Make triggers of what the HTTP API and people write: ``trigger`` and ``trigger_kwargs``."""
+"""Make triggers of what the HTTP API and people write, ``trigger`` and ``trigger_kwargs``, and write triggers so."""
 
 from __future__ import annotations
 
@@ -53,6 +53,28 @@ def build_trigger(kind: str, fields: Mapping[str, object], *, zone: ZoneInfo, no
     return CronTrigger(_read_expression(given), zone, start, end)
 
 
+def write_fields(written: Mapping[str, object]) -> tuple[str, dict[str, object], str]:
+    """Return kind, fields and zone of a stored trigger, as :func:`build_trigger` takes them; also of one that is broken."""
+    kind = str(written.get("kind"))
+    bounds = {name: written.get(name.removesuffix("_date")) for name in _BOUNDS}
+    found: dict[str, object] = {name: value for name, value in bounds.items() if value is not None}
+    if kind == "date":
+        return kind, {"run_date": written.get("at")}, "UTC"
+    if kind == "interval":
+        return kind, {**_write_interval(written.get("seconds")), **found}, "UTC"
+    expression = str(written.get("expression"))
+    fields = expression.split()
+    cron: dict[str, object] = dict(zip(FIELDS, fields, strict=False)) if len(fields) == len(FIELDS) else {}
+    return kind, {**(cron or {"minute": expression}), **found}, str(written.get("zone"))
+
+
+def _write_interval(seconds: object) -> dict[str, object]:
+    if not isinstance(seconds, int) or not seconds:
+        return {"seconds": seconds}
+    unit = next(unit for unit, length in UNITS.items() if seconds % length == 0)
+    return {unit: seconds // UNITS[unit]}
+
+
 def _read_interval(given: Mapping[str, object]) -> timedelta:
     named = {unit: given[unit] for unit in UNITS if unit in given}
     if not named:
@@ -86,7 +108,7 @@ def _read_expression(given: Mapping[str, object]) -> str:
 
 def _read_field(name: str, value: object) -> str:
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str) or len(text.split()) != 1:
+    if not isinstance(text, str) or len(text.split()) != 1 or not text.isascii():
         raise invalid(name, value, "must be one cron field, such as '*/5' or 3")
     return text.strip()
 

@@ -14,9 +14,11 @@ from pydantic_forms.validators import Choice, Timestamp, migration_summary
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
+from orchestrator.db.schedules.rows import find_by_name
 from orchestrator.db.workflows import RegisteredTask, list_tasks
 from orchestrator.engine.cron import FIELDS, check_expression
-from orchestrator.engine.schedule import MISSED_LIMIT, Missed, Overlap
+from orchestrator.engine.schedule import MISSED_LIMIT, Missed, Overlap, ScheduleDefinition
+from orchestrator.engine.schedule_check import check_coming
 from orchestrator.engine.slot_preview import preview_slots
 from orchestrator.engine.trigger_input import UNITS, build_trigger
 from orchestrator.engine.triggers import Trigger
@@ -179,6 +181,8 @@ class _Form:
                 own += 1
                 page = await inner.asend((yield page))
         named = cast("Any", (yield _make_kind_page(task)))
+        if await find_by_name(self._session, named.name) is not None:
+            raise _invalid("name", "there is a schedule of this name already")
         timed = yield _TIME_PAGES[named.kind]
         assert isinstance(timed, _TimePage)  # noqa: S101 - it is what was yielded
         kwargs = timed.trigger_kwargs()
@@ -186,6 +190,9 @@ class _Form:
         trigger = self._build(named.kind, kwargs, zone)
         self.is_last = True
         last = cast("Any", (yield self._make_last_page(trigger, zone)))
+        missed, overlap = Missed(last.missed.value), Overlap(last.overlap.value)
+        # Policies may contradict each other.
+        ScheduleDefinition(named.name, task.name, trigger, missed=missed, overlap=overlap)
         yield {
             "scheduled_type": "create",
             "name": named.name,
@@ -195,8 +202,8 @@ class _Form:
             "trigger_kwargs": kwargs,
             "zone": zone,
             "user_inputs": list(self._pages[1 : own + 1]),
-            "overlap": last.overlap.value,
-            "missed": last.missed.value,
+            "overlap": overlap.value,
+            "missed": missed.value,
         }
 
     async def _list_tasks(self) -> dict[str, RegisteredTask]:
@@ -215,13 +222,10 @@ class _Form:
         """
         try:
             trigger = build_trigger(kind.value, kwargs, zone=find_zone(zone), now=self._now)
+            check_coming(trigger, self._now)
         except InvalidInputError as error:
             field = str(error.errors[0]["loc"][0]) if error.errors else ""  # type: ignore[index]
             raise _invalid(_PLACES.get(field, field), str(error)) from error
-        if trigger.next_slot(self._now) is None:
-            if kind is _Kind.DATE:
-                raise _invalid("run_date", "the time has passed")
-            raise _invalid("end_date", "the task would never run: the end is before the first time")
         return trigger
 
     def _make_last_page(self, trigger: Trigger, zone: str) -> type[FormPage]:

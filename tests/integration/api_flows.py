@@ -60,6 +60,16 @@ def forbidden() -> StepList:
     return begin >> greet >> done
 
 
+SCHEDULE = {
+    "name": "greet at night",
+    "workflow_name": "greeting",
+    "trigger": "cron",
+    "trigger_kwargs": {"hour": "2", "minute": "30"},
+    "zone": "Europe/Amsterdam",
+    "user_inputs": [{"name": "ana"}, {"tone": "kind"}],
+}
+"""The body that makes one."""
+
 FLOWS = (greeting, asking, refusing, forbidden)
 
 

@@ -145,13 +145,18 @@ class Api:
     operations: list[Operation]
     faults: list[str] = field(default_factory=list)
     process_id: str = ""
+    schedule_id: str = ""
     _before: str = ""
 
     async def begin(self) -> None:
-        """Start a process that waits for input, for the requests that follow."""
+        """Start a process that waits for input, and make a schedule, for the requests that follow."""
         answer = await self.client.post("/api/processes/asking", json=[])
         assert answer.status_code == 201, answer.text
         self.process_id = answer.json()["id"]
+        if not self.schedule_id or (await self.client.get(f"/api/schedules/{self.schedule_id}")).status_code != 200:
+            answer = await self.client.post("/api/schedules/", json=api_flows.SCHEDULE)
+            assert answer.status_code == 201, answer.text
+            self.schedule_id = answer.json()["id"]
         self._before = await take_fingerprint(self.database)
 
     def fill(self, operation: Operation, **values: str) -> str:
@@ -163,6 +168,8 @@ class Api:
         schema = parameter["schema"]
         if schema.get("type") == "integer":
             return "1"
+        if parameter["name"] == "schedule_id":
+            return self.schedule_id
         return self.process_id if schema.get("format") == "uuid" or "process" in parameter["name"] else "greeting"
 
     async def send(self, operation: Operation | str, method: str, url: str, **request: Any) -> httpx.Response:

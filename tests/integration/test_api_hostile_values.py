@@ -85,7 +85,13 @@ async def ids(api: httpx.AsyncClient, database: Database) -> dict[str, str]:
     subscription = await rows.subscription(await rows.product("Node"))
     pages = [{"name": "ana"}, {"tone": "kind"}]
     process_id = (await api.post("/api/processes/greeting", json=pages)).json()["id"]
-    return {"process_id": process_id, "subscription_id": str(subscription), "product": "Node"}
+    schedule_id = (await api.post("/api/schedules/", json=api_flows.SCHEDULE)).json()["id"]
+    return {
+        "process_id": process_id,
+        "subscription_id": str(subscription),
+        "product": "Node",
+        "schedule_id": schedule_id,
+    }
 
 
 def fill(path: str, operation: dict[str, Any], ids: dict[str, str], chosen: str = "", text: str = "") -> str:
@@ -147,6 +153,8 @@ async def test_no_field_of_any_body_brings_the_program_down(
             continue
         content = operation["requestBody"]["content"]["application/json"]
         example = content["example"] if "example" in content else next(iter(content["examples"].values()))["value"]
+        if path.startswith("/api/schedules/") and "workflow_name" in example:
+            example = example | api_flows.SCHEDULE
         bodies += 1
         deep = (b"[" * 200 + b"]" * 200, b'{"a":' * 5_000, b"[" * 100_000)
         raw = (b'{"a": "\\ud800"}', b'{"a": NaN}', b'[{"a": Infinity}]', b"\xef\xbb\xbf{}", *deep)

@@ -105,7 +105,7 @@ def test_an_interval_without_start_is_first_due_one_interval_from_now() -> None:
         ("cron", {"day_of_week": "FRIL"}, "day_of_week"),
         ("cron", {"second": "30", "minute": "0"}, "second"),
         ("cron", {"year": "2027"}, "year"),
-        ("cron", {"minute": "\u0665"}, "cron"),
+        ("cron", {"minute": "\u0665"}, "minute"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_field(kind: str, fields: dict[str, Any], field: str) -> None:
