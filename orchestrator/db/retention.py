@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from orchestrator.db.session import Driver
+    from orchestrator.db.session import Driver, DriverPool
 
 # As in the index ix_processes_finished_tasks, word for word.
 _FINISHED = "is_task AND NOT is_kept AND status IN ('completed', 'aborted')"
@@ -188,7 +188,9 @@ async def delete_tasks(connection: Driver, size: int, *, rule: Rule, before: dat
     unannounced = {row["process_id"] for row in rows if not row["is_announced"]} - holds
     kept = found["changed"] - holds - unannounced
     deleted = [one for one in ids if one not in holds | unannounced | kept]
-    await connection.execute(_DELETE, deleted)
+    # Not for nothing: PostgreSQL tells API programs of each deletion.
+    if deleted:
+        await connection.execute(_DELETE, deleted)
     if kept:
         await connection.execute(_KEEP, list(kept))
     left = {"hold a subscription out of sync": len(holds), "have unconfirmed events": len(unannounced)}
@@ -210,7 +212,7 @@ async def delete_records(
     return RecordBatch(row["read"] < size, row["read"], row["newest"] or after)
 
 
-async def list_expired(connection: Driver, rules: Sequence[Rule]) -> list[Expired]:
+async def list_expired(connection: Driver | DriverPool, rules: Sequence[Rule]) -> list[Expired]:
     """Return the workflows with finished tasks that have expired, the longest first."""
     columns = [[one.workflow_id for one in rules], [one.workflow for one in rules], [one.seconds for one in rules]]
     return [Expired(**row) for row in await connection.fetch(_OLDEST, *columns)]

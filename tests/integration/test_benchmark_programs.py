@@ -28,6 +28,7 @@ SMALL = {
         "| 3 | deadly |",
     ),
     "the API": (["http", "--requests", "10"], "GET list"),
+    "retention": (["retention", "--processes", "2000", "--batch", "5", "--idle", "0.2"], "without their process: 0"),
     "the rules and lists": (["rules", "--users", "10", "--reps", "2"], "page from the middle on"),
 }
 
