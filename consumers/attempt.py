@@ -14,7 +14,7 @@ from orchestrator.db.step_session import StepSession
 from orchestrator.engine.events import StepFailed, StepSucceeded
 from orchestrator.engine.plan import Plan
 from orchestrator.services.injection import Loaded, ReturnedModels, load_arguments, save_models
-from orchestrator.services.steps import Attempt
+from orchestrator.services.steps import RUNNING_STEP, Attempt, RunningStep
 from orchestrator.services.subscriptions import passes_locks
 from orchestrator.settings import Limits
 from orchestrator.workflow import StepKind
@@ -61,7 +61,8 @@ class ClaimedAttempt(Attempt):
     def engine_arguments(self, limits: Limits) -> dict[str, object]:
         arguments = super().engine_arguments(limits)
         if "session" in self.leaf.arguments.engine:
-            arguments["session"] = self._open_session()
+            session = arguments["session"] = self._open_session()
+            session.info[RUNNING_STEP] = RunningStep(self.process, limits)
         callback = self.leaf.step.callback
         if self.token is not None and callback is not None:
             arguments["callback_token"] = self.token

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
+from uuid import UUID
 
 import structlog
 
@@ -20,7 +21,7 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.db.consumers import remove_silent_consumers
 from orchestrator.db.engine_lock import read_engine_lock
 from orchestrator.db.processes.claims import lock_lost_claims
-from orchestrator.db.processes.due import Due, find_due, look_later, postpone, take_running
+from orchestrator.db.processes.due import Due, find_due, look_later, mark_published, postpone, take_running
 from orchestrator.db.session import Database, get_driver, is_connection_error
 from orchestrator.db.status import list_overdue
 from orchestrator.errors import (
@@ -32,10 +33,11 @@ from orchestrator.errors import (
     WorkflowChangedError,
 )
 from orchestrator.log import log_fields
+from orchestrator.messages import Advanced
 from orchestrator.registry import queue_of
 from orchestrator.services.pause import PauseReport
 from orchestrator.services.plans import ProgramPlans
-from orchestrator.services.reconcile import look, release_lost_claim
+from orchestrator.services.reconcile import begin, look, release_lost_claim
 from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
@@ -49,6 +51,12 @@ BATCH = 100
 
 AT_ONCE = 5
 """Processes of a round that are handled at once: each waits for the database and for the broker's confirm."""
+
+AT_ONCE_NEW = 25
+"""New processes of a round that are published at once: they wait for the broker's confirms only."""
+
+LEASE = 10.0
+"""Seconds for which no other coordinator publishes the new processes that this one has taken."""
 
 CLAIMS = 2000
 """Claims of silent consumers released in one round, in one transaction."""
@@ -135,7 +143,9 @@ class Reconciler:
         if lock.paused:
             due = []
         running = [one for one in due if one.status == ProcessStatus.RUNNING.value]
-        await self._redispatch(running)
+        new = [one for one in running if one.is_new and self._plans.has(one.workflow, one.plan)]
+        await self._begin(new)
+        await self._redispatch([one for one in running if one not in new])
         await _for_each([one for one in due if one.status != ProcessStatus.RUNNING.value], self._look)
         if not self._dispatcher.paused:
             await self._report_overdue()
@@ -179,6 +189,24 @@ class Reconciler:
                     logger.error("process not reconciled", **fields, error=str(error))  # noqa: TRY400
             await remove_silent_consumers(session, FORGET_CONSUMERS_AFTER)
         await _for_each(messages, self._dispatcher.try_publish)
+
+    async def _begin(self, new: list[Due]) -> None:
+        """Publish the first events and commands of processes that steps have started."""
+        if not new:
+            return
+        async with self._database.transaction() as session:
+            messages = await begin(session, [one.process_id for one in new], LEASE)
+        published: list[UUID] = []
+
+        async def publish(message: Advanced) -> None:
+            await self._dispatcher.publish(message)
+            published.append(message.process_id)
+
+        try:
+            await _for_each(messages, publish, AT_ONCE_NEW)
+        finally:
+            async with self._database.transaction() as session:
+                await mark_published(session, published, self._limits.redispatch_after)
 
     async def _redispatch(self, running: list[Due]) -> None:
         """Publish unclaimed commands again, unless they only wait in a queue."""
@@ -243,9 +271,9 @@ class Reconciler:
             await self._dispatcher.publish(message, is_repeated=True)
 
 
-async def _for_each(items: Iterable[T], action: Callable[[T], Awaitable[None]]) -> None:
+async def _for_each(items: Iterable[T], action: Callable[[T], Awaitable[None]], at_once: int = AT_ONCE) -> None:
     """Handle all items, a few at once; when one raises, begin no more, and raise its error."""
-    few = asyncio.Semaphore(AT_ONCE)
+    few = asyncio.Semaphore(at_once)
     errors: list[Exception] = []
 
     async def handle(item: T) -> None:

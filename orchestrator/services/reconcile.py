@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -10,19 +11,25 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db import callbacks
 from orchestrator.db.engine_lock import is_paused
 from orchestrator.db.processes.claims import LostClaim
-from orchestrator.db.processes.due import lock_scheduled, schedule
+from orchestrator.db.processes.due import lock_scheduled, schedule, take_new
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
 from orchestrator.engine.events import AttemptLost, CallbackFailed, Event, Failure, Loss, NotRun, PlanChanged, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import WorkflowChangedError
-from orchestrator.messages import Advanced, NextStep
+from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.callbacks import apply_answer
 from orchestrator.services.plans import find_move
 from orchestrator.services.readers import explain_standstill
-from orchestrator.services.results import decide_or_fail, describe_unannounced, store
+from orchestrator.services.results import (
+    build_next_step,
+    decide_or_fail,
+    describe_new,
+    describe_unannounced,
+    store,
+)
 from orchestrator.settings import Limits
 from orchestrator.types import ProcessStatus
 
@@ -57,7 +64,18 @@ async def look(session: AsyncSession, process_id: UUID, limits: Limits) -> Advan
             and (note := await explain_standstill(session, process, leaf)) is not None
         ):
             return await _advance(session, plan, process, NotRun(note), limits)
-    return await describe_unannounced(session, plan, process, now, None if leaf is None else _next_step(process, leaf))
+    return await describe_unannounced(
+        session, plan, process, now, None if leaf is None else build_next_step(process, leaf)
+    )
+
+
+async def begin(session: AsyncSession, process_ids: Sequence[UUID], lease: float) -> list[Advanced]:
+    """Take processes that a step has started and of which nothing was published yet; return what must be published about each.
+
+    They have the plan that this program has, so each stands at its first step, and nothing about it has to be decided.
+    """
+    taken = await take_new(session, process_ids, lease)
+    return [describe_new(plan_of(one.process.workflow), one) for one in taken]
 
 
 async def apply_early_answer(session: AsyncSession, process_id: UUID, limits: Limits) -> Advanced | None:
@@ -119,10 +137,3 @@ def _locate(plan: Plan, process: Process) -> Leaf | None:
         return plan.locate(process)
     except WorkflowChangedError:
         return None
-
-
-def _next_step(process: Process, leaf: Leaf) -> NextStep:
-    # The position in the row, not in the plan: the claim compares rows. The step's name finds the place in changed code.
-    return NextStep(
-        position=process.position, attempt=process.attempt, queue=leaf.queue, step=leaf.step.name, lost=process.lost
-    )

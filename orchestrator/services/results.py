@@ -11,13 +11,14 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.advance import store_decision
+from orchestrator.db.processes.due import New
 from orchestrator.db.processes.outbox import Unannounced, read_unannounced
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
 from orchestrator.engine.decide import Decision, decide
 from orchestrator.engine.decision import Dispatch
 from orchestrator.engine.events import CodeChanged, Event, Failure, PlanChanged, Stamp
-from orchestrator.engine.plan import Plan
+from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.engine.references import subscription_ids
 from orchestrator.errors import NotFoundError, WorkflowChangedError
@@ -99,6 +100,26 @@ async def read_announcement(session: AsyncSession, process_id: UUID) -> Advanced
     if found is None:
         return None
     return _describe(found, process, await read_time(session), _read_entries(found), None)
+
+
+def describe_new(plan: Plan, new: New) -> Advanced:
+    """Build the message about a process of which nothing was published so far: all its events, and its first command.
+
+    Raises:
+        WorkflowChangedError: the plan does not have the step at which it stands.
+    """
+    process, leaf = new.process, plan.locate(new.process)
+    entries = [LoggedEntry.model_validate(entry) for entry in new.entries]
+    known = Unannounced(0, new.target, new.is_task)
+    return _describe(known, process, new.at, entries, build_next_step(process, leaf))
+
+
+def build_next_step(process: Process, leaf: Leaf) -> NextStep:
+    """Build the command for the step at which a process stands, from its row."""
+    # The position in the row, not in the plan: the claim compares rows. The step's name finds the place in changed code.
+    return NextStep(
+        position=process.position, attempt=process.attempt, queue=leaf.queue, step=leaf.step.name, lost=process.lost
+    )
 
 
 def compute_due_in(decision: Decision, redispatch_after: float) -> float | None:

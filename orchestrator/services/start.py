@@ -14,7 +14,6 @@ from orchestrator.authorization import Action, Attempted
 from orchestrator.db.plans import add_plans
 from orchestrator.db.processes import insert as starts
 from orchestrator.db.revisions import explain_age
-from orchestrator.db.subscriptions.locks import link_subscriptions
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Started
 from orchestrator.engine.plan import Plan
@@ -129,14 +128,41 @@ async def prepare_start(session: AsyncSession, request: StartRequest, limits: Li
         what :func:`start` raises.
     """
     check_pages(request.inputs)
-    facts = await starts.read_start_facts(session, request.workflow, request.key, _find_fingerprint(request.workflow))
+    facts = await read_facts(session, request)
     if facts.process_id is not None:
         return _answer_repeated(request, facts)
+    plan = await admit(session, request, facts)
+    _require_unpaused(facts)
+    return await fill_in(session, request, plan, facts, limits)
+
+
+async def read_facts(session: AsyncSession, request: StartRequest) -> starts.StartFacts:
+    """Return what the database knows about a start before it."""
+    return await starts.read_start_facts(session, request.workflow, request.key, _find_fingerprint(request.workflow))
+
+
+async def admit(session: AsyncSession, request: StartRequest, facts: starts.StartFacts) -> Plan:
+    """Check what does not depend on the pages: is the workflow registered, and may the user start it? Return its plan.
+
+    Raises:
+        NotFoundError, DefinitionError, PlanMismatchError, ForbiddenError: as :func:`start`.
+    """
     plan = await _find_plan(session, request.workflow, facts.workflow_id)
     _require_plan(plan, facts)
+    await authorize(plan.authorizer(Action.START), Attempted(request.user, request.workflow, None, Action.START))
+    return plan
+
+
+async def fill_in(
+    session: AsyncSession, request: StartRequest, plan: Plan, facts: starts.StartFacts, limits: Limits
+) -> PreparedStart:
+    """Check what depends on the pages and the moment: predicate, form, and may it run on the subscription?
+
+    Raises:
+        PredicateFailedError, InvalidInputError, FormIncompleteError, DefinitionError, NotFoundError, WorkflowNotUsableError: as
+            :func:`start`.
+    """
     workflow = plan.workflow
-    await authorize(plan.authorizer(Action.START), Attempted(request.user, workflow.name, None, Action.START))
-    _require_unpaused(facts)
     await check_predicate(session, workflow, request.user)
     state = await _run_initial_form(session, plan, request, limits)
     subscription_id = _find_subject(workflow, state)
@@ -188,29 +214,41 @@ async def store_start(
     Raises:
         ConflictError: the key was used for a different request.
     """
+    request, plan = prepared.request, prepared.plan
+    await keep_plan(session, plan, prepared.facts, request.user)
+    new = make_process(prepared, limits, note)
+    at = await starts.insert_process(session, new)
+    if at is None:
+        # Another request has just used the key: the database decided which was first.
+        return _answer_repeated(request, await starts.read_start_facts(session, request.workflow, request.key))
+    return StartOutcome(new.decision.process.process_id, describe_decision(plan, new.decision, at))
+
+
+async def keep_plan(session: AsyncSession, plan: Plan, facts: starts.StartFacts, user: str) -> None:
+    """Store the plan of a workflow of which there is none, because no coordinator or consumer has run so far.
+
+    So a later move to another plan can say what is different.
+    """
+    if facts.registered is None:
+        await add_plans(session, {plan.workflow.name: plan}, user)
+
+
+def make_process(prepared: PreparedStart, limits: Limits, note: str | None = None) -> starts.NewProcess:
+    """Return the process of a prepared start, as it is to be stored."""
     request, plan, facts = prepared.request, prepared.plan, prepared.facts
     assert facts.workflow_id is not None  # noqa: S101 - _find_plan has checked it
-    if facts.registered is None:
-        # Without a coordinator or consumer so far. The steps are kept, so that a move to another plan can say what is different.
-        await add_plans(session, {plan.workflow.name: plan}, request.user)
     process = Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
     notes = "; ".join(filter(None, [note, _note(plan, facts)]))
     decision = decide(plan, process, Started(prepared.state, notes or None), make_stamp())
-    at = await starts.insert_process(
-        session,
+    return starts.NewProcess(
         decision,
         workflow_id=facts.workflow_id,
         is_task=plan.workflow.is_task,
         request_key=request.key,
         request_digest=request.digest() if request.key is not None else None,
         due_in=compute_due_in(decision, limits.redispatch_after),
+        subscription_id=prepared.subscription_id,
     )
-    if at is None:
-        # Another request has just used the key: the database decided which was first.
-        return _answer_repeated(request, await starts.read_start_facts(session, request.workflow, request.key))
-    if prepared.subscription_id is not None:
-        await link_subscriptions(session, process.process_id, [prepared.subscription_id])
-    return StartOutcome(process.process_id, describe_decision(plan, decision, at))
 
 
 def _answer_repeated(request: StartRequest, facts: starts.StartFacts) -> StartOutcome:

@@ -44,6 +44,17 @@ REDACTED = "[callback token]"
 MAX_DETAILS = 64_000
 """Characters of JSON of an error's details; longer ones are kept as a text, shortened."""
 
+RUNNING_STEP = "orchestrator.running_step"
+"""Under this key a step's session carries its :class:`RunningStep`, in ``session.info``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStep:
+    """The attempt to which a session belongs."""
+
+    process: Process
+    limits: Limits
+
 
 class Attempt:
     """One attempt of one step. This base has no database, so its step can use neither models nor a session.

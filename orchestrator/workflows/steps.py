@@ -23,10 +23,24 @@ from orchestrator.engine.state import store_and_read
 from orchestrator.engine.usability import IN_USE, INVALID_STATUS
 from orchestrator.errors import DefinitionError, InvalidResultError, MissingArgumentError, SubscriptionLockedError
 from orchestrator.registry import plan_of
+from orchestrator.services.children import StartedProcesses, start_processes
 from orchestrator.services.subscriptions import WF_USABLE_WHILE_OUT_OF_SYNC, require_still_usable, require_version
 from orchestrator.targets import Target
 from orchestrator.types import State, SubscriptionLifecycle
 from orchestrator.workflow import Step, step
+
+__all__ = [
+    "MAX_COPY",
+    "SUBSCRIPTION",
+    "StartedProcesses",
+    "StoreProcessSubscription",
+    "resync",
+    "set_status",
+    "start_processes",
+    "store_process_subscription",
+    "unsync",
+    "unsync_unchecked",
+]
 
 SUBSCRIPTION = "subscription"
 """The state key with the reference to the subscription that a workflow is about."""

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.db.callbacks import hash_token, read_token
 from orchestrator.db.processes.advance import Advance, advance, advance_many, is_committed
 from orchestrator.db.processes.claims import Claim, Wanted, claim_many
-from orchestrator.db.processes.insert import insert_process
+from orchestrator.db.processes.insert import NewProcess, insert_process
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import Database
 from orchestrator.engine.decide import Decision, decide
@@ -67,15 +67,7 @@ class Bench:
         process = Process(uuid4(), plan.workflow.name, ProcessStatus.CREATED, 0, None, 0, 0, {}, "me", "me")
         decision = decide(plan, process, Started(state or {}), STAMP)
         async with self.database.transaction() as session:
-            await insert_process(
-                session,
-                decision,
-                workflow_id=self.workflow_id,
-                is_task=False,
-                request_key=None,
-                request_digest=None,
-                due_in=5,
-            )
+            await insert_process(session, NewProcess(decision, self.workflow_id, False, None, None, due_in=5))
         return decision.process
 
     async def claim(self, process: Process, attempt: int | None = None, consumer: UUID | None = None) -> Claim | None:

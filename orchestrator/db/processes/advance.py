@@ -67,7 +67,7 @@ _DECISION = {
     "assignee": "text",
     "plan": "text",
 }
-_ENTRY = {
+ENTRY_COLUMNS = {
     "process_id": "uuid",
     "sequence": "int",
     "kind": "text",
@@ -84,19 +84,19 @@ _ENTRY = {
 }
 
 
-def _unnest(name: str, columns: Mapping[str, str], first: int) -> str:
+def unnest(name: str, columns: Mapping[str, str], first: int) -> str:
     """Return the SQL for a table of these columns, each an array in a parameter; the first one is ``$first``."""
     arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), first))
     return f"unnest({arrays}) AS {name}({', '.join(columns)})"
 
 
-_CONSUMER = 1 + len(_DECISION) + len(_ENTRY)
+_CONSUMER = 1 + len(_DECISION) + len(ENTRY_COLUMNS)
 _MARK = _CONSUMER + 1
 
 # One element per decision, and one per log row. An entry about a step that nobody has claimed does not move the process.
 _ADVANCE = f"""
 WITH d AS (
-    SELECT * FROM {_unnest("d", _DECISION, 1)}
+    SELECT * FROM {unnest("d", _DECISION, 1)}
 ), moved AS (
     UPDATE processes AS p
        SET position = d.position, step = d.step, entered = d.entered, status = d.status,
@@ -122,7 +122,7 @@ WITH d AS (
            CASE WHEN e.ran THEN ${_CONSUMER}::text END,
            CASE WHEN e.ran THEN COALESCE(moved.claimed_at, statement_timestamp()) ELSE statement_timestamp() END,
            statement_timestamp()
-      FROM moved JOIN {_unnest("e", _ENTRY, 1 + len(_DECISION))} USING (process_id)
+      FROM moved JOIN {unnest("e", ENTRY_COLUMNS, 1 + len(_DECISION))} USING (process_id)
 )
 SELECT process_id, statement_timestamp() AS at, announced FROM moved
 """  # noqa: S608 - built from constants

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from pydantic_core import from_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,16 +18,19 @@ from orchestrator.engine.process import Process
 MAX_INTERVAL = 600.0
 """Seconds between two publications of the same command, at most."""
 
+NOT_PUBLISHED = -1
+"""``dispatches`` of a process that was started by a step, until its first command is published. No event of it is, either."""
+
 # What a program may not move is left as it is, due for others, not postponed: else two programs might take turns at postponing.
 _IS_ITS_OWN = "(plan = ANY(:plans) OR workflow = ANY(:current))"
 _FIND = text(
     f"""
-    (SELECT process_id, workflow, step, plan, status, 0::float8 AS waited, false AS is_dropped
+    (SELECT process_id, workflow, step, plan, status, 0::float8 AS waited, false AS is_dropped, false AS is_new
        FROM processes
       WHERE wake_at <= now() AND {_IS_ITS_OWN} ORDER BY wake_at LIMIT :batch)
     UNION ALL
     (SELECT process_id, workflow, step, plan, status, EXTRACT(EPOCH FROM now() - updated_at)::float8,
-            dispatches < 0
+            dispatches < 0, dispatches = {NOT_PUBLISHED} AND announced = 0
        FROM processes
       WHERE status = 'running' AND claimed_by IS NULL AND due_at <= now() AND {_IS_ITS_OWN} LIMIT :batch)
     """  # noqa: S608 - built from constants
@@ -44,6 +49,37 @@ _TAKE_RUNNING = text(
                            ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING process_id
     """
+)
+
+
+# Only due_at: should this program end before it has published them, they are still known to be in no queue.
+_TAKE_NEW = text(
+    f"""
+    WITH taken AS (
+        UPDATE processes SET due_at = now() + :lease * interval '1 second'
+         WHERE process_id IN (SELECT process_id FROM processes
+                               WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL AND due_at <= now()
+                                 AND dispatches = {NOT_PUBLISHED} AND announced = 0
+                               ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
+        RETURNING process_id
+    )
+    SELECT {COLUMNS}, w.target, p.is_task, now() AS at,
+           (SELECT jsonb_agg(jsonb_build_object(
+                       'sequence', s.sequence, 'kind', s.kind, 'name', s.name, 'status', s.status, 'attempt', s.attempt,
+                       'author', s.author, 'position', s.position, 'at', s.finished_at) ORDER BY s.sequence)::text
+              FROM process_steps s WHERE s.process_id = p.process_id) AS entries
+      FROM taken JOIN processes p USING (process_id) JOIN workflows w USING (workflow_id)
+    """  # noqa: S608 - built from constants
+)
+_MARK_PUBLISHED = text(
+    f"""
+    UPDATE processes
+       SET dispatches = 1, due_at = now() + :first * (0.8 + 0.4 * random()) * interval '1 second'
+     WHERE process_id IN (SELECT process_id FROM processes
+                           WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL
+                             AND dispatches = {NOT_PUBLISHED}
+                           ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
+    """  # noqa: S608 - built from constants
 )
 
 
@@ -75,7 +111,11 @@ _LOCK_SCHEDULED = text(
 )
 _MAKE_DUE = text("UPDATE processes SET due_at = now(), wake_at = now() WHERE process_id = :process_id")
 _MAKE_RUNNING_DUE = text(
-    "UPDATE processes SET due_at = now(), dispatches = 0 WHERE status = 'running' AND claimed_by IS NULL"
+    f"""
+    UPDATE processes
+       SET due_at = now(), dispatches = CASE WHEN dispatches = {NOT_PUBLISHED} THEN dispatches ELSE 0 END
+     WHERE status = 'running' AND claimed_by IS NULL
+    """  # noqa: S608 - built from constants
 )
 _SCHEDULE = text(
     """
@@ -103,6 +143,7 @@ class Due:
     Args:
         waited: seconds since it last moved.
         is_dropped: whether the command of its step is known to be in no queue.
+        is_new: whether nothing of it was published so far, because a step has started it.
     """
 
     process_id: UUID
@@ -112,6 +153,18 @@ class Due:
     status: str
     waited: float
     is_dropped: bool
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A process of which nothing was published so far; ``entries`` is its log, as the events need it."""
+
+    process: Process
+    target: str
+    is_task: bool
+    at: datetime
+    entries: Sequence[Mapping[str, Any]]
 
 
 async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled | None:
@@ -137,6 +190,23 @@ async def take_running(session: AsyncSession, ids: list[UUID], first: float) -> 
     """Take those of these running processes that are still due, and return them: their commands must be published again."""
     rows = await session.scalars(_TAKE_RUNNING, {"first": first, "most": MAX_INTERVAL, "ids": ids})
     return list(rows)
+
+
+async def take_new(session: AsyncSession, ids: Sequence[UUID], lease: float) -> list[New]:
+    """Take those of these processes of which nothing was published yet; for ``lease`` seconds no other coordinator takes them."""
+    rows = (await session.execute(_TAKE_NEW, {"ids": list(ids), "lease": lease})).mappings()
+    return [
+        New(build_process(row), row["target"], row["is_task"], row["at"], from_json(row["entries"])) for row in rows
+    ]
+
+
+async def mark_published(session: AsyncSession, ids: Sequence[UUID], first: float) -> None:
+    """Record that the first commands of these processes are in their queues; those that were claimed meanwhile say so themselves.
+
+    Args:
+        first: seconds until it is time to see whether they were lost.
+    """
+    await session.execute(_MARK_PUBLISHED, {"ids": list(ids), "first": first})
 
 
 async def postpone(session: AsyncSession, ids: list[UUID], seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -10,9 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
-from orchestrator.db.processes.advance import build_log_row, wake_expression
+from orchestrator.db.processes.advance import ENTRY_COLUMNS, build_log_row, unnest, wake_expression
+from orchestrator.db.processes.due import NOT_PUBLISHED
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
-from orchestrator.db.session import get_driver, to_jsonb
+from orchestrator.db.session import get_connection, get_driver, to_jsonb
 from orchestrator.db.status import IS_PAUSED, REGISTERED
 from orchestrator.engine.decide import Decision
 
@@ -25,27 +27,83 @@ _START_FACTS = text(
     """  # noqa: S608 - built from constants
 )
 
+_FIND_KEYS = text("SELECT request_key FROM processes WHERE request_key = ANY(:keys)")
+
+_PROCESS = {
+    "process_id": "uuid",
+    "position": "int",
+    "step": "text",
+    "entered": "bool",
+    "status": "text",
+    "state": "text",
+    "sequence": "int",
+    "actor": "text",
+    "started_by": "text",
+    "assignee": "text",
+    "plan": "text",
+    "due_in": "float8",
+    "workflow_id": "uuid",
+    "workflow": "text",
+    "is_task": "bool",
+    "request_key": "text",
+    "request_digest": "bytea",
+    "dispatches": "int",
+    "parent_id": "uuid",
+    "subscription_id": "uuid",
+}
+
+# One element per process, and one per log row.
 _INSERT = f"""
-WITH made AS (
-    INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at,
-                           announce_at, workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt,
-                           failures, lost, rewinds, assignee, plan)
-    VALUES ($1, $2, $3, $4, $5::text, $6::text::jsonb, $7, $8, now() + $9::float8 * interval '1 second',
-            {wake_expression("$5", "$9")}, CASE WHEN $5::text <> 'running' THEN {ANNOUNCE_SOON} END,
-            $10, $11, $12, $13, $14, $15, 0, 0, 0, 0, $28, $29)
+WITH n AS (
+    SELECT * FROM {unnest("n", _PROCESS, 1)}
+), made AS (
+    INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at, announce_at,
+                           workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures, lost,
+                           rewinds, assignee, plan, dispatches, parent_id)
+    SELECT n.process_id, n.position, n.step, n.entered, n.status, n.state::jsonb, n.sequence, n.actor,
+           statement_timestamp() + n.due_in * interval '1 second', {wake_expression("n.status", "n.due_in")},
+           CASE WHEN n.status <> 'running' THEN {ANNOUNCE_SOON} END, n.workflow_id, n.workflow, n.is_task, n.started_by,
+           n.request_key, n.request_digest, 0, 0, 0, 0, n.assignee, n.plan, n.dispatches, n.parent_id
+      FROM n
     ON CONFLICT (request_key) DO NOTHING
     RETURNING process_id
 ), logged AS (
     INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, failure, note, author,
                                started_at, finished_at)
-    SELECT made.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb, e.failure::jsonb,
-           e.note, e.author, now(), now()
-      FROM made, unnest($16::int[], $17::text[], $18::text[], $19::int[], $20::int[], $21::text[], $22::text[],
-                        $23::text[], $24::text[], $25::text[], $26::text[], $27::bool[])
-                 AS e(sequence, kind, name, position, attempt, status, delta, removed, failure, note, author, ran)
+    SELECT e.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb, e.failure::jsonb,
+           e.note, e.author, statement_timestamp(), statement_timestamp()
+      FROM made JOIN {unnest("e", ENTRY_COLUMNS, 1 + len(_PROCESS))} USING (process_id)
+), linked AS (
+    INSERT INTO processes_subscriptions (process_id, subscription_id)
+    SELECT n.process_id, n.subscription_id
+      FROM made JOIN n USING (process_id) JOIN subscriptions USING (subscription_id)
 )
-SELECT now() FROM made
+SELECT process_id, statement_timestamp() AS at FROM made
 """  # noqa: S608 - built from constants
+
+
+@dataclass(frozen=True, slots=True)
+class NewProcess:
+    """A process to store.
+
+    Args:
+        decision: about its start.
+        request_key: no two processes have the same.
+        due_in: seconds until the reconciler must look at it; ``None`` for never.
+        is_published_next: whether its first command is published right after the commit, and not by the reconciler.
+        parent_id: the process one of whose steps starts it.
+        subscription_id: what it is about; that it touches this subscription is recorded.
+    """
+
+    decision: Decision
+    workflow_id: UUID
+    is_task: bool
+    request_key: str | None
+    request_digest: bytes | None
+    due_in: float | None
+    is_published_next: bool = True
+    parent_id: UUID | None = None
+    subscription_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +133,46 @@ async def read_start_facts(
     )
 
 
-async def insert_process(
-    session: AsyncSession,
-    decision: Decision,
-    *,
-    workflow_id: UUID,
-    is_task: bool,
-    request_key: str | None,
-    request_digest: bytes | None,
-    due_in: float | None,
-) -> datetime | None:
+async def insert_process(session: AsyncSession, new: NewProcess) -> datetime | None:
     """Store a new process with its first log rows, in one statement.
 
     Returns:
         The database's time, or ``None`` when another process has the same ``request_key``; then nothing is stored.
     """
-    process = decision.process
-    connection = await get_driver(session)
-    at: datetime | None = await connection.fetchval(
-        _INSERT,
+    return (await insert_processes(session, [new])).get(new.decision.process.process_id)
+
+
+async def insert_processes(session: AsyncSession, processes: Sequence[NewProcess]) -> dict[UUID, datetime]:
+    """Store new processes with their first log rows, in one statement.
+
+    Returns:
+        The ids of those that were stored, with the database's time; the others' keys belong to other processes.
+    """
+    if not processes:
+        return {}
+    rows = zip(*map(_row, processes), strict=True)
+    entries = zip(
+        *(build_log_row(one.decision.process.process_id, entry) for one in processes for entry in one.decision.entries),
+        strict=True,
+    )
+    connection = await get_connection(session)
+    found = await connection.exec_driver_sql(_INSERT, (*map(list, rows), *map(list, entries)))
+    stored = {row.process_id: row.at for row in found}
+    for one in processes:
+        if one.decision.callback is not None and one.decision.process.process_id in stored:
+            await change_callback(await get_driver(session), one.decision.process.process_id, one.decision.callback)
+    return stored
+
+
+async def find_request_keys(session: AsyncSession, keys: Sequence[str]) -> list[str]:
+    """Return those of these keys with which processes were started."""
+    found = await session.scalars(_FIND_KEYS, {"keys": list(keys)})
+    return list(found)
+
+
+def _row(new: NewProcess) -> tuple[object, ...]:
+    process = new.decision.process
+    return (
         process.process_id,
         process.position,
         process.step,
@@ -102,17 +181,16 @@ async def insert_process(
         to_jsonb(process.state),
         process.sequence,
         process.actor,
-        due_in,
-        workflow_id,
-        process.workflow,
-        is_task,
         process.started_by,
-        request_key,
-        request_digest,
-        *map(list, zip(*(build_log_row(process.process_id, entry)[1:] for entry in decision.entries), strict=True)),
         process.assignee,
         process.plan,
+        new.due_in,
+        new.workflow_id,
+        process.workflow,
+        new.is_task,
+        new.request_key,
+        new.request_digest,
+        0 if new.is_published_next or new.decision.dispatch is None else NOT_PUBLISHED,
+        new.parent_id,
+        new.subscription_id,
     )
-    if at is not None and decision.callback is not None:
-        await change_callback(connection, process.process_id, decision.callback)
-    return at

@@ -73,11 +73,12 @@ class ProcessRow(Base):
         wake_at: ``due_at`` of processes at rest, ``NULL`` while they run.
         announce_at: when a coordinator must publish the events after ``announced``; ``NULL`` while that goes by itself.
         dispatches: how often the present command was published again, for growing intervals; negative while it is in no
-            queue, because a consumer has dropped it.
+            queue, because a consumer has dropped it, or it was not published yet.
         announced: up to which log entry the broker has confirmed the events, without a gap.
         plan: the fingerprint of the plan that decides what is next; ``NULL`` when an older engine has stored the row.
         rested_at: ``updated_at`` of processes at rest, ``NULL`` while they run: lists sort by it.
         words: what the row itself can be found by; see :mod:`orchestrator.db.lists.process_search`.
+        parent_id: the process one of whose steps has started this one; it may have been deleted since.
         request_key, request_digest: make a repeated start harmless, and a different one under the same key visible.
         note: what an operator wants others to know about the process; ``noted_by`` and ``noted_at`` are about that text.
         is_kept: a clean-up has found that the task has changed subscriptions, so it is kept as part of their history.
@@ -115,6 +116,13 @@ class ProcessRow(Base):
             "process_id",
             postgresql_where=text("is_task AND NOT is_kept AND status IN ('completed', 'aborted')"),
         ),
+        Index(
+            "ix_processes_parent_id",
+            "parent_id",
+            text("started_at DESC"),
+            "process_id",
+            postgresql_where=text("parent_id IS NOT NULL"),
+        ),
         CheckConstraint("position >= 0 AND attempt >= 0 AND sequence >= 0", name="counters"),
         # Each row is rewritten twice per step; room on its page keeps those versions together.
         {"postgresql_with": {"fillfactor": "70"}},
@@ -137,6 +145,7 @@ class ProcessRow(Base):
     rewinds: Mapped[int]
     state: Mapped[dict[str, Any]]
     started_by: Mapped[str]
+    parent_id: Mapped[UUID | None]
     actor: Mapped[str]
     assignee: Mapped[str] = mapped_column(server_default="SYSTEM")
     plan: Mapped[str | None]
