@@ -25,6 +25,7 @@ from orchestrator.db.session import Database, is_connection_error, read_time
 from orchestrator.declared_schedules import Schedule, Source, list_declared
 from orchestrator.engine.schedule import Origin, ScheduleDefinition, read_definition, write_definition
 from orchestrator.errors import FormIncompleteError, InvalidInputError, OrchestratorError
+from orchestrator.services.firing import author_of
 from orchestrator.services.schedule_store import apply, columns_of, disable, stand
 from orchestrator.services.start import StartRequest, check_request
 from orchestrator.settings import Limits
@@ -41,7 +42,6 @@ PATIENCE = 30.0
 """Seconds after which a program with newer declarations is gone that was not seen."""
 
 _DECLARED_SO = "declared so"
-_SYSTEM = "SYSTEM"
 
 
 @dataclass(slots=True)
@@ -137,7 +137,7 @@ class Reconciliation:
 
     async def _check_pages(self, database: Database, definition: ScheduleDefinition, limits: Limits) -> None:
         """Report a schedule that cannot start. It is tried again when it is due: a migration may be all that is missing."""
-        request = StartRequest(definition.workflow, definition.inputs, _SYSTEM)
+        request = StartRequest(definition.workflow, definition.inputs, author_of(definition.name))
         try:
             async with database.transaction() as session:
                 await check_request(session, request, limits)
