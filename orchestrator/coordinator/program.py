@@ -13,7 +13,6 @@ from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.backlog import Backlog
 from orchestrator.coordinator.dead_letters import PREFETCH as FEW_LETTERS
 from orchestrator.coordinator.dead_letters import LetterKeeper
-from orchestrator.coordinator.declarations import Declarations
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.queries import Queries
@@ -22,7 +21,6 @@ from orchestrator.coordinator.scheduler import Scheduler
 from orchestrator.db.session import is_connection_error
 from orchestrator.runtime import open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
-from orchestrator.services.schedule_reconciliation import list_reconciliations
 from orchestrator.settings import Settings
 from orchestrator.workflows.shipped import load_workflows
 
@@ -81,7 +79,6 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             refuse={Queues.COMMANDS.value: handlers.refuse},
             few={Queues.LETTERS.value: FEW_LETTERS},
         )
-        declarations = Declarations(database, list_reconciliations(f"coordinator {program_name()}"), settings.limits)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())
@@ -89,7 +86,6 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             tasks.create_task(scheduler.run(stopping))
             tasks.create_task(announcer.run(stopping))
             tasks.create_task(backlog.run(stopping))
-            tasks.create_task(declarations.run(stopping))
             logger.info("coordinator started")
             await stopping.wait()
             logger.info("coordinator stopping")

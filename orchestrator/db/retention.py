@@ -6,6 +6,7 @@ before it ended. What a step or a person has locked is left for the next clean-u
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,13 @@ _REASONS = """
 SELECT locked_by AS process_id, 'holds' AS reason FROM subscriptions WHERE locked_by = ANY($1::uuid[])
  UNION
 SELECT process_id, 'changed' FROM subscription_changes WHERE process_id = ANY($1::uuid[])
+ UNION
+SELECT parent.id, 'children' FROM unnest($1::uuid[]) AS parent(id)
+ CROSS JOIN LATERAL (SELECT FROM processes child
+                      WHERE child.parent_id = parent.id AND child.status NOT IN ('completed', 'aborted') LIMIT 1) AS unfinished
+ UNION
+SELECT child.process_id, 'parent' FROM processes child JOIN processes parent ON parent.process_id = child.parent_id
+ WHERE child.process_id = ANY($1::uuid[]) AND parent.status NOT IN ('completed', 'aborted')
 """
 
 _DELETE = "DELETE FROM processes WHERE process_id = ANY($1::uuid[])"
@@ -75,6 +83,14 @@ SELECT set_config('enable_seqscan', 'off', true)
 SELECT set_config(name, $1::int::text, true) FROM pg_settings
  WHERE name IN ('statement_timeout', 'lock_timeout') AND (setting = '0' OR setting::int > $1::int)
 """
+
+LEFT = {
+    "holds": "hold a subscription out of sync",
+    "unannounced": "have unconfirmed events",
+    "children": "have started a process that has not ended",
+    "parent": "were started by a process that has not ended",
+}
+"""Why a task is left for the next clean-up, for people."""
 
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -174,33 +190,30 @@ async def read_time(connection: Driver) -> datetime:
 async def delete_tasks(connection: Driver, size: int, *, rule: Rule, before: datetime, after: Key) -> TaskBatch:
     """Delete the next finished tasks of a workflow that ended before a time, with their logs, callbacks and links.
 
-    Not deleted are tasks that have changed a subscription, whose history they are part of; those that hold one out of sync; and
-    those with events that the broker has not confirmed.
+    Not deleted are tasks that have changed a subscription, whose history they are part of; those that hold one out of sync; those
+    with events that the broker has not confirmed; and those that have started, or were started by, a process that has not ended:
+    it may be looked up by the one, and must not be started again by the other.
     """
     rows = await connection.fetch(_LOCK_BATCH.format(size=size), rule.workflow_id, before, after.at, after.process_id)
     if not rows:
         return TaskBatch(is_last=True, end=after)
     ids = [row["process_id"] for row in rows]
-    found: dict[str, set[UUID]] = {"holds": set(), "changed": set()}
+    reasons = {row["process_id"]: "unannounced" for row in rows if not row["is_announced"]}
+    kept: set[UUID] = set()
     for row in await connection.fetch(_REASONS, ids):
-        found[row["reason"]].add(row["process_id"])
-    holds = found["holds"]
-    unannounced = {row["process_id"] for row in rows if not row["is_announced"]} - holds
-    kept = found["changed"] - holds - unannounced
-    deleted = [one for one in ids if one not in holds | unannounced | kept]
+        if row["reason"] == "changed":
+            kept.add(row["process_id"])
+        else:
+            reasons[row["process_id"]] = row["reason"]
+    kept -= reasons.keys()
+    deleted = [one for one in ids if one not in kept and one not in reasons]
     # Not for nothing: PostgreSQL tells API programs of each deletion.
     if deleted:
         await connection.execute(_DELETE, deleted)
     if kept:
         await connection.execute(_KEEP, list(kept))
-    left = {"hold a subscription out of sync": len(holds), "have unconfirmed events": len(unannounced)}
-    return TaskBatch(
-        len(ids) < size,
-        len(deleted),
-        len(kept),
-        {reason: number for reason, number in left.items() if number},
-        Key(rows[-1]["rested_at"], ids[-1]),
-    )
+    left = Counter(LEFT[reason] for reason in reasons.values())
+    return TaskBatch(len(ids) < size, len(deleted), len(kept), left, Key(rows[-1]["rested_at"], ids[-1]))
 
 
 async def delete_records(

@@ -159,6 +159,31 @@ async def test_a_task_stays_until_the_broker_has_confirmed_its_events(database: 
     assert (await clean_up(database))["deleted_tasks"] == 1
 
 
+async def test_parents_stay_while_a_child_is_unfinished_and_children_while_their_parent_is(database: Database) -> None:
+    """Pitfall 39: a parent's step that runs again finds the children that it has started before by their rows."""
+    (parent,) = await add(database)
+    finished, unfinished = await add(database), await add(database, status="failed")
+    (busy,) = await add(database, status="suspended")
+    children = await add(database, 2)
+    alone = await add(database, 3)
+    adopt = "UPDATE processes SET parent_id = $1 WHERE process_id = ANY($2::uuid[])"
+    await database.pool.execute(adopt, parent, [*finished, *unfinished])
+    await database.pool.execute(adopt, busy, children)
+    await database.pool.execute(adopt, uuid4(), alone[:1])
+
+    found = await clean_up(database)
+
+    assert found["left_tasks"] == {
+        "have started a process that has not ended": 1,
+        "were started by a process that has not ended": 2,
+    }
+    assert await left(database) == {parent, *unfinished, busy, *children}
+
+    await database.pool.execute("UPDATE processes SET status = 'aborted'")
+    assert (await clean_up(database))["left_tasks"] == {}
+    assert await left(database) == set()
+
+
 async def test_two_clean_ups_at_the_same_time_share_the_work(database: Database) -> None:
     await add(database, 3000)
     first, second = await asyncio.gather(clean_up(database), clean_up(database))
