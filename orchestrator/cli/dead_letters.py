@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.cli.context import REFUSED, CliContext, execute, explain
 from orchestrator.cli.options import AsJson, User, check_text, user_name
@@ -136,16 +139,14 @@ def replay(
 
     Example: orchestrator dead-letters replay 3f2a9c41
     """
+    chosen = _Chosen(letters, every, Wanted(queue=queue, workflow=workflow), process)
 
     async def body(context: CliContext) -> int | None:
         # The answer of a callback is decided by its workflow.
         context.load_workflows()
         async with context.database() as database, context.publisher() as publisher:
-
-            async def act(letter_id: UUID) -> LetterSummary:
-                return await dead_letters.replay(database, publisher, letter_id, user, context.limits)
-
-            return await _for_each(context, database, letters, _wanted(queue, workflow), process, every, act)
+            act = partial(dead_letters.replay, database, publisher, user=user, limits=context.limits)
+            return await _for_each(context, database, chosen, act)
 
     execute(body, as_json=as_json)
 
@@ -163,39 +164,42 @@ def discard(
 
     Example: orchestrator dead-letters discard --all --workflow create_port
     """
+    chosen = _Chosen(letters, every, Wanted(queue=queue, workflow=workflow), process)
 
     async def body(context: CliContext) -> int | None:
         async with context.database() as database:
-
-            async def act(letter_id: UUID) -> LetterSummary:
-                return await dead_letters.discard(database, letter_id, user)
-
-            return await _for_each(context, database, letters, _wanted(queue, workflow), process, every, act)
+            return await _for_each(context, database, chosen, partial(dead_letters.discard, database, user=user))
 
     execute(body, as_json=as_json)
 
 
-def _wanted(queue: str | None, workflow: str | None) -> Wanted:
-    return Wanted(queue=queue, workflow=workflow)
+@dataclass(frozen=True)
+class _Chosen:
+    """Which letters a command is about: those with these ids, or all that fit."""
+
+    ids: Sequence[str] | None
+    every: bool
+    wanted: Wanted
+    process: str | None
+
+    async def find(self, session: AsyncSession) -> list[UUID]:
+        """Return the ids of the letters, the oldest first if all are meant."""
+        wanted = self.wanted
+        if self.process is not None:
+            wanted = replace(wanted, process_id=await find_process(session, self.process))
+        if self.every:
+            return list(await list_oldest_first(session, wanted))
+        return [await find_dead_letter(session, one) for one in self.ids or ()]
 
 
 async def _for_each(
-    context: CliContext,
-    database: Database,
-    letters: Sequence[str] | None,
-    wanted: Wanted,
-    process: str | None,
-    every: bool,
-    act: Callable[[UUID], Awaitable[LetterSummary]],
+    context: CliContext, database: Database, chosen: _Chosen, act: Callable[[UUID], Awaitable[LetterSummary]]
 ) -> int | None:
     """Act on each letter; go on after one that is refused, and stop when the broker is away."""
-    if bool(letters) == every:
+    if bool(chosen.ids) == chosen.every:
         raise typer.BadParameter("give the ids of letters, or --all")
     async with database.transaction() as session:
-        if process is not None:
-            wanted = Wanted(False, wanted.queue, wanted.workflow, await find_process(session, process))
-        ids = [await find_dead_letter(session, one) for one in letters or ()]
-        ids = list(await list_oldest_first(session, wanted)) if every else ids
+        ids = await chosen.find(session)
     done: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     for letter_id in ids:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from uuid import UUID
 
-from sqlalchemy import TextualSelect, text
+from sqlalchemy import TextualSelect, insert, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.registration.products import ACTIVE, END_OF_LIFE, NOT_IN_CODE
+from orchestrator.db.tables import MetadataChangeRow
 from orchestrator.errors import ConflictError, InvalidQueryError, NotFoundError
 
 PRODUCT_STATUSES: Final = (ACTIVE, END_OF_LIFE)
@@ -32,7 +32,6 @@ SELECT p.product_id, p.name, p.description, p.product_type, p.tag, p.status, p.c
          WHERE l.product_id = p.product_id AND w.deleted_at IS NULL) AS workflows
   FROM products p
  WHERE {condition}
- ORDER BY p.name
 """
 _BLOCKS: Final = """
 SELECT b.product_block_id, b.name, b.description, b.tag, b.status, b.created_at, b.end_date,
@@ -50,7 +49,6 @@ SELECT b.product_block_id, b.name, b.description, b.tag, b.status, b.created_at,
          WHERE l.depends_on_id = b.product_block_id) AS in_use_by
   FROM product_blocks b
  WHERE {condition}
- ORDER BY b.name
 """
 _TYPES: Final = """
 SELECT r.resource_type_id, r.resource_type, r.description,
@@ -60,7 +58,6 @@ SELECT r.resource_type_id, r.resource_type, r.description,
          WHERE l.resource_type_id = r.resource_type_id) AS product_blocks
   FROM resource_types r
  WHERE {condition}
- ORDER BY r.resource_type
 """
 _WORKFLOWS: Final = """
 SELECT w.workflow_id, w.name, w.description, w.target, w.is_task, w.created_at,
@@ -70,7 +67,15 @@ SELECT w.workflow_id, w.name, w.description, w.target, w.is_task, w.created_at,
          WHERE l.workflow_id = w.workflow_id) AS products
   FROM workflows w
  WHERE w.deleted_at IS NULL AND {condition}
- ORDER BY w.name
+"""
+
+
+_WITH_AUTHOR: Final = """
+SELECT f.*, c.author AS changed_by, c.at AS changed_at
+  FROM ({query}) f
+  LEFT JOIN LATERAL (SELECT author, at FROM metadata_changes c
+                      WHERE c.row_id = f.{key} ORDER BY change_id DESC LIMIT 1) c ON true
+ ORDER BY f.{name}
 """
 
 
@@ -87,12 +92,15 @@ class Kind:
 
     def __init__(self, words: str, query: str, row: str, table: str, key: str, name: str, json: Sequence[str]) -> None:
         self.words = words
+        self.key = key
         found = f"{row}.{key}::text = :wanted OR {row}.{name} = :wanted"
+        query = _WITH_AUTHOR.format(query=query, key=key, name=name)
         self.all = self._statement(query.format(condition="true"), json)
         self.one = self._statement(query.format(condition=f"({found})"), json)
         gone = " AND w.deleted_at IS NULL" if table == "workflows" else ""
-        update = f"UPDATE {table} {row} SET description = :description"  # noqa: S608 - built from constants
-        self.describe = text(f"{update} WHERE ({found}){gone} RETURNING {key}")
+        lock = f"SELECT {row}.* FROM {table} {row} WHERE ({found}){gone} FOR UPDATE"  # noqa: S608 - built from constants
+        self.lock = text(lock)
+        self.describe = text(f"UPDATE {table} SET description = :description WHERE {key} = :row_id")  # noqa: S608 - as above
 
     @staticmethod
     def _statement(sql: str, json: Sequence[str]) -> TextualSelect:
@@ -134,35 +142,51 @@ async def read_metadata(session: AsyncSession, kind: Kind, wanted: str) -> dict[
     return dict(row)
 
 
-async def change_description(session: AsyncSession, kind: Kind, wanted: str, description: str) -> None:
-    """Replace the description of a row, named by its id or its name. Migrations set it once, and do not compare it later.
+async def change_metadata(
+    session: AsyncSession,
+    kind: Kind,
+    wanted: str,
+    author: str,
+    *,
+    description: str | None = None,
+    status: str | None = None,
+) -> None:
+    """Change the description of a row, named by its id or its name, or the status of a product, and store who has.
 
-    Raises:
-        NotFoundError.
-    """
-    if (await session.execute(kind.describe, {"wanted": wanted, "description": description})).first() is None:
-        raise NotFoundError(f"there is no {kind.words} {wanted[:200]!r}")
-
-
-async def change_product_status(session: AsyncSession, wanted: str, status: str) -> None:
-    """Take a product out of use for new subscriptions, or back into use; subscriptions that exist keep it.
+    Migrations set descriptions once, and do not compare them later. A product that is out of use is not offered for new
+    subscriptions; those that exist keep it.
 
     Raises:
         NotFoundError.
         InvalidQueryError: there is no such status.
         ConflictError: the code does not have the product.
     """
+    found = (await session.execute(kind.lock, {"wanted": wanted})).mappings().first()
+    if found is None:
+        raise NotFoundError(f"there is no {kind.words} {wanted[:200]!r}")
+    row = dict(found)
+    row_id = row[kind.key]
+    if description is not None:
+        await session.execute(kind.describe, {"description": description, "row_id": row_id})
+    if status is not None:
+        _check_status(row, status)
+        await session.execute(_SET_STATUS, {"product_id": row_id, "status": status, "active": ACTIVE})
+    asked = {"description": description, "status": status}
+    changes = {column: [row[column], new] for column, new in asked.items() if new not in {None, row.get(column)}}
+    if changes:
+        await session.execute(
+            insert(MetadataChangeRow).values(kind=kind.words, row_id=row_id, author=author, changes=changes)
+        )
+
+
+def _check_status(product: Mapping[str, Any], status: str) -> None:
     if status not in PRODUCT_STATUSES:
         raise InvalidQueryError(f"a product cannot be given the status {status[:50]!r}", PRODUCT_STATUSES)
-    product: Mapping[str, Any] = await read_metadata(session, PRODUCTS, wanted)
     if product["status"] == NOT_IN_CODE:
         raise ConflictError(
             f"the product {product['name']!r} is {NOT_IN_CODE!r}: it is activated when the code has it again"
             " (orchestrator db migrate-domain-models)"
         )
-    await session.execute(
-        _SET_STATUS, {"product_id": UUID(str(product["product_id"])), "status": status, "active": ACTIVE}
-    )
 
 
 _SET_STATUS: Final = text(

@@ -194,7 +194,7 @@ async def measure(servers: Servers, options: argparse.Namespace, steps: int, sce
         environment = {
             "ORCHESTRATOR_PRESUMED_DEAD_AFTER": str(options.presumed_dead_after),
             "ORCHESTRATOR_HEARTBEAT_INTERVAL": str(options.presumed_dead_after / 5),
-            "ORCHESTRATOR_MAX_LOST_ATTEMPTS": "3",
+            "ORCHESTRATOR_MAX_LOST_ATTEMPTS": str(options.max_lost_attempts),
             REST_VARIABLE: str(options.rest),
         }
         programs = Programs(
@@ -291,6 +291,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--presumed-dead-after", type=float, default=10.0, help="seconds of silence (default 10, as in the engine)"
     )
+    found.add_argument("--max-lost-attempts", type=int, default=3, help="as in the engine (default 3)")
     found.add_argument(
         "--kill-every", type=float, default=KILL_EVERY, help=f"seconds between two kill -9 (default {KILL_EVERY:g})"
     )

@@ -1,4 +1,4 @@
-"""Values that no column holds, in every parameter and every field of a body that the OpenAPI document knows; and times."""
+"""Values that no column holds, in every field of a body that the OpenAPI document knows; and times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -16,28 +15,6 @@ from orchestrator.db.session import Database
 from tests.integration import api_flows
 from tests.integration.api_client import open_api
 from tests.integration.subscription_rows import Rows
-
-TEXTS = (
-    "%00",
-    "a%00b",
-    "%ED%A0%80",
-    "%FF",
-    "%",
-    "1_000",
-    "-1",
-    "2147483648",
-    "9223372036854775808",
-    "99999999999999999999",
-    "1e400",
-    "NaN",
-    "2026-01-01T00:00:00",
-    "2026-01-01T00:00:00+02:00",
-    "0001-01-01T00:00:00Z",
-    "9999-12-31T23:59:59-23:59",
-    "'; DROP TABLE processes",
-    "x" * 5_000,
-)
-"""As they stand in an address."""
 
 VALUES: tuple[Any, ...] = (
     "a\0b",
@@ -94,18 +71,13 @@ async def ids(api: httpx.AsyncClient, database: Database) -> dict[str, str]:
     }
 
 
-def fill(path: str, operation: dict[str, Any], ids: dict[str, str], chosen: str = "", text: str = "") -> str:
-    """Return an address with all parameters of the path, one of them chosen."""
-    query = ""
+def fill(path: str, operation: dict[str, Any], ids: dict[str, str]) -> str:
+    """Return an address with all parameters of the path."""
     for one in operation.get("parameters", ()):
-        name, is_chosen = one["name"], one["name"] == chosen
         if one["in"] == "path":
             unknown = str(uuid4()) if one["schema"].get("format") == "uuid" else "greeting"
-            usual = ids.get(name, unknown)
-            path = path.replace(f"{{{name}}}", text if is_chosen else usual)
-        elif one["in"] == "query" and is_chosen:
-            query = f"?{name}={text}"
-    return path + query
+            path = path.replace(f"{{{one['name']}}}", ids.get(one["name"], unknown))
+    return path
 
 
 async def check(api: httpx.AsyncClient, method: str, url: str, **request: Any) -> None:
@@ -115,22 +87,6 @@ async def check(api: httpx.AsyncClient, method: str, url: str, **request: Any) -
     if answer.status_code >= 400:
         assert answer.headers["content-type"] == "application/problem+json", said
     assert "byte sequence" not in answer.text, said
-
-
-async def test_no_parameter_of_any_path_brings_the_program_down(
-    api: httpx.AsyncClient, document: dict[str, Any], ids: dict[str, str]
-) -> None:
-    for method, path, operation in operations(document):
-        body: dict[str, Any] = {"json": {}} if "requestBody" in operation else {}
-        for one in operation.get("parameters", ()):
-            for text in TEXTS if one["in"] in {"path", "query"} else ():
-                await check(api, method, fill(path, operation, ids, one["name"], text), **body)
-            if one["in"] == "header":
-                for text in ("9" * 30, "x" * 5_000, "\xff", "-1"):
-                    headers = {one["name"]: text.encode("latin-1")}
-                    await check(api, method, fill(path, operation, ids), headers=headers, **body)
-        await check(api, method, fill(path, operation, ids) + f"?{quote(chr(0))}=1", **body)
-    assert (await api.get("/api/processes")).status_code == 200
 
 
 def variants(example: Any) -> Iterator[Any]:
@@ -156,9 +112,7 @@ async def test_no_field_of_any_body_brings_the_program_down(
         if path.startswith("/api/schedules/") and "workflow_name" in example:
             example = example | api_flows.SCHEDULE
         bodies += 1
-        deep = (b"[" * 200 + b"]" * 200, b'{"a":' * 5_000, b"[" * 100_000)
-        raw = (b'{"a": "\\ud800"}', b'{"a": NaN}', b'[{"a": Infinity}]', b"\xef\xbb\xbf{}", *deep)
-        for body in (*raw, *(json.dumps(one).encode() for one in variants(example))):
+        for body in (json.dumps(one).encode() for one in variants(example)):
             headers = {"content-type": "application/json"}
             await check(api, method, fill(path, operation, ids), content=body, headers=headers)
     assert bodies > 10

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import statistics
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -103,13 +105,37 @@ async def test_that_a_key_was_used_is_written_at_most_every_few_minutes(database
     assert await database.pool.fetchval("SELECT last_used_at > now() - interval '1 minute' FROM api_keys")
 
 
-async def test_a_key_is_found_by_an_index_among_ten_thousand(database: Database) -> None:
-    made = await make(database)
+async def add_ten_thousand(database: Database) -> None:
     await database.pool.execute(
         "INSERT INTO api_keys (key_id, digest, name, role, created_by)"
         " SELECT n::text, sha256(n::text::bytea), 'n', 'read', 'test' FROM generate_series(1, 10000) AS n"
     )
     await database.pool.execute("ANALYZE api_keys")
+
+
+async def test_what_is_wrong_with_a_key_cannot_be_told_from_how_long_the_answer_takes(database: Database) -> None:
+    """Pitfall 32. They are asked in turn, and compared by their medians, so that a busy machine is as busy for all."""
+    await add_ten_thousand(database)
+    unknown, revoked, expired, other = [await make(database, days=1) for _ in range(4)]
+    await database.pool.execute("DELETE FROM api_keys WHERE key_id = $1", unknown.key_id)
+    await database.pool.execute("UPDATE api_keys SET revoked_at = now() WHERE key_id = $1", revoked.key_id)
+    await database.pool.execute("UPDATE api_keys SET expires_at = now() WHERE key_id = $1", expired.key_id)
+    wrong_secret = other.secret[:-1] + ("1" if other.secret[-1] != "1" else "2")
+    took: dict[str, list[float]] = {
+        secret: [] for secret in (unknown.secret, revoked.secret, expired.secret, wrong_secret)
+    }
+    for _ in range(150):
+        for secret, times in took.items():
+            began = time.perf_counter()
+            assert await find_key(database, secret) is None
+            times.append(time.perf_counter() - began)
+    medians = [statistics.median(times) for times in took.values()]
+    assert max(medians) < 2 * min(medians), medians
+
+
+async def test_a_key_is_found_by_an_index_among_ten_thousand(database: Database) -> None:
+    made = await make(database)
+    await add_ten_thousand(database)
     digest = sha256(made.secret.encode()).digest()
     plan = await database.pool.fetch("EXPLAIN SELECT * FROM api_keys WHERE digest = $1", digest)
     assert "Index Scan using uq_api_keys_digest" in plan[0][0]

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +14,6 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode, HookContext, Response
 from schemathesis.checks import CheckContext
 from schemathesis.config import (
@@ -108,6 +106,18 @@ def is_well_made(_: CheckContext, response: Response, case: Case[Any]) -> None:
     assert fault is None, fault
 
 
+ANY_TEXT: Final = r"^[^\x00]*$"
+
+
+def can_be_wrong(operation: Mapping[str, Any]) -> bool:
+    """Return whether a request may not fit: it has a body, or a parameter that is not just any text.
+
+    Of other operations the generator makes nothing, after seconds.
+    """
+    kinds = [one["schema"] for one in operation.get("parameters", ())]
+    return "requestBody" in operation or any(one.get("pattern") != ANY_TEXT for one in kinds)
+
+
 @pytest.mark.parametrize("mode", GenerationMode, ids=lambda mode: mode.value)
 def test_every_answer_is_one_that_the_document_has(target: Target, mode: GenerationMode) -> None:
     session = requests.Session()
@@ -115,6 +125,8 @@ def test_every_answer_is_one_that_the_document_has(target: Target, mode: Generat
     for found in target.schema.get_all_operations():
         assert isinstance(found, Ok), found
         operation = found.ok()
+        if mode is GenerationMode.NEGATIVE and not can_be_wrong(operation.definition.raw):
+            continue
 
         @SETTINGS
         @given(case=operation.as_strategy(generation_mode=mode))
@@ -122,8 +134,7 @@ def test_every_answer_is_one_that_the_document_has(target: Target, mode: Generat
             case.call_and_validate(session=session, additional_checks=[is_well_made])
 
         try:
-            with contextlib.suppress(Unsatisfiable):  # nothing can be wrong with a request that has no parameters
-                send()
+            send()
         except FailureGroup as error:
             faults.append(error)
     session.close()

@@ -24,7 +24,10 @@ SMALL = {
     ),
     "loading and saving": (["models", "--others", "20", "--reps", "2"], "save every block"),
     "suspects": (
-        ["suspects", "--steps", "3", "--rest", "0.5", "--presumed-dead-after", "4", "--scenarios", "deadly"],
+        [
+            *("suspects", "--steps", "3", "--rest", "0.5", "--scenarios", "deadly"),
+            *("--presumed-dead-after", "4", "--max-lost-attempts", "1"),
+        ],
         "| 3 | deadly |",
     ),
     "the API": (["http", "--requests", "10"], "GET list"),

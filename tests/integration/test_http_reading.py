@@ -308,11 +308,16 @@ async def test_metadata_is_listed_and_shown_by_id_or_name(
         assert await read(api, f"{path}/{key}") == shown
         changed = await api.patch(f"/api{path}/{name}", json={"description": "new words"})
         assert changed.status_code == 200, changed.text
-        assert (await read(api, f"{path}/{name}"))["description"] == "new words"
+        again = await read(api, f"{path}/{name}")
+        assert (again["description"], again["changed_by"], shown["changed_by"]) == ("new words", "anonymous", None)
         wrong: object
         for wrong in ({"description": 7}, {"description": "a", "name": "b"}, [], {"description": "x" * 20_000}):
             assert is_problem(await api.patch(f"/api{path}/{name}", json=wrong), 422)
         assert is_problem(await api.patch(f"/api{path}/no-such", json={"description": "a"}), 404)
+    changes = await database.pool.fetch("SELECT kind, author, changes::text FROM metadata_changes ORDER BY change_id")
+    assert [row["kind"] for row in changes] == ["product", "product block", "resource type", "workflow"]
+    assert {row["author"] for row in changes} == {"anonymous"}
+    assert json.loads(changes[0]["changes"]) == {"description": ["", "new words"]}
     block = await read(api, "/product_blocks/PrefixBlock")
     assert (block["resource_types"][0]["resource_type"], block["depends_on"][0]["name"]) == ("netmask", "SubBlock")
 
@@ -324,6 +329,11 @@ async def test_a_product_is_taken_out_of_use_and_back(api: httpx.AsyncClient, ro
     assert (ended.json()["status"], ended.json()["end_date"] is None) == ("end_of_life", False)
     back = await api.patch("/api/products/Node", json={"status": "active"})
     assert (back.json()["status"], back.json()["end_date"]) == ("active", None)
+    changes = await database.pool.fetch("SELECT changes::text FROM metadata_changes ORDER BY change_id")
+    assert [json.loads(row["changes"]) for row in changes] == [
+        {"status": ["active", "end_of_life"]},
+        {"status": ["end_of_life", "active"]},
+    ]
     assert is_problem(await api.patch("/api/products/Node", json={"status": "not_in_code"}), 422)
     await database.pool.execute("UPDATE products SET status = 'not_in_code'")
     assert is_problem(await api.patch("/api/products/Node", json={"status": "active"}), 409)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -24,7 +24,6 @@ _NOT_FOUND: Final[Responses] = {404: {"description": "There is none with this id
 
 Reader = Annotated[Caller, requires(Role.READ)]
 Admin = Annotated[Caller, requires(Role.ADMIN)]
-Wanted = Annotated[str, Path(description="Its id, or its name.", max_length=300, pattern=r"^[^\x00]*$")]
 
 
 class Named(BaseModel):
@@ -59,7 +58,14 @@ class WorkflowReference(BaseModel):
     description: str
 
 
-class ProductItem(BaseModel):
+class Changeable(BaseModel):
+    """Who has changed it last over HTTP; null if nobody has."""
+
+    changed_by: str | None
+    changed_at: datetime | None
+
+
+class ProductItem(Changeable):
     """A product with its blocks and workflows."""
 
     product_id: UUID
@@ -83,7 +89,7 @@ class TypeReference(BaseModel):
     description: str
 
 
-class BlockItem(BlockReference):
+class BlockItem(BlockReference, Changeable):
     """A product block with its resource types and neighbours."""
 
     created_at: datetime
@@ -93,7 +99,7 @@ class BlockItem(BlockReference):
     in_use_by: list[Named]
 
 
-class TypeItem(TypeReference):
+class TypeItem(TypeReference, Changeable):
     """A resource type with the blocks that have it."""
 
     product_blocks: list[Named]
@@ -116,7 +122,7 @@ class StepItem(BaseModel):
     assignee: str
 
 
-class WorkflowItem(WorkflowReference):
+class WorkflowItem(WorkflowReference, Changeable):
     """A workflow with its products and steps; `steps` is null when the code of this program does not have it."""
 
     created_at: datetime
@@ -141,111 +147,82 @@ class ProductChange(BaseModel):
     status: Literal["active", "end_of_life"] | None = None
 
 
-@router.get("/products", operation_id="list_products")
-async def list_products(context: Context, caller: Reader) -> list[ProductItem]:
-    """List the products by their names."""
-    del caller
-    return [ProductItem(**row) for row in await _list(context, metadata.PRODUCTS)]
+def _wanted(parameter: str) -> Any:
+    """Return the parameter of a path that names one row."""
+    return Path(alias=parameter, description="Its id, or its name.", max_length=300, pattern=r"^[^\x00]*$")
 
 
-@router.get("/products/{product}", operation_id="show_product", responses=_NOT_FOUND)
-async def show_product(context: Context, caller: Reader, product: Wanted) -> ProductItem:
-    """Show one product."""
-    del caller
-    return ProductItem(**await _read(context, metadata.PRODUCTS, product))
+Make = Callable[[Mapping[str, Any]], BaseModel]
+
+
+def add_paths(kind: metadata.Kind, path: str, parameter: str, item: type[BaseModel], make: Make) -> None:
+    """Add the three paths of a kind: list, show, and change the description.
+
+    Args:
+        path: without the slash.
+        parameter: of the path of one row.
+        make: makes the answer of a row.
+    """
+    one, words = f"/{path}/{{{parameter}}}", kind.words
+    single, several = words.title(), f"{words}s".title()
+    name, wanted_row = words.replace(" ", "_"), _wanted(parameter)
+
+    @router.get(
+        f"/{path}",
+        operation_id=f"list_{path}",
+        summary=f"List {several}",
+        response_model=list[item],  # type: ignore[valid-type]
+        description=f"List the {words}s by their names.",
+    )
+    async def list_rows(context: Context, caller: Reader) -> list[BaseModel]:
+        del caller
+        async with context.transaction() as session:
+            return [make(row) for row in await metadata.list_metadata(session, kind)]
+
+    @router.get(
+        one,
+        operation_id=f"show_{name}",
+        summary=f"Show {single}",
+        response_model=item,
+        responses=_NOT_FOUND,
+        description=f"Show one {words}.",
+    )
+    async def show_row(context: Context, caller: Reader, wanted: str = wanted_row) -> BaseModel:
+        del caller
+        async with context.transaction() as session:
+            return make(await metadata.read_metadata(session, kind, wanted))
+
+    if kind is not metadata.PRODUCTS:
+
+        @router.patch(
+            one,
+            operation_id=f"change_{name}",
+            summary=f"Change {single}",
+            response_model=item,
+            responses=_NOT_FOUND,
+            description=f"Change the description of a {words}.",
+        )
+        async def change_row(
+            context: Context, caller: Admin, change: DescriptionChange, wanted: str = wanted_row
+        ) -> BaseModel:
+            async with context.transaction() as session:
+                await metadata.change_metadata(session, kind, wanted, caller.name, description=change.description)
+                return make(await metadata.read_metadata(session, kind, wanted))
+
+
+_PRODUCT: Final = _wanted("product")
 
 
 @router.patch("/products/{product}", operation_id="change_product", responses=_NOT_FOUND)
-async def change_product(context: Context, caller: Admin, product: Wanted, change: ProductChange) -> ProductItem:
+async def change_product(
+    context: Context, caller: Admin, change: ProductChange, product: str = _PRODUCT
+) -> ProductItem:
     """Change the description of a product, or take it out of use for new subscriptions and back. Migrations keep both."""
-    del caller
     async with context.transaction() as session:
-        if change.description is not None:
-            await metadata.change_description(session, metadata.PRODUCTS, product, change.description)
-        if change.status is not None:
-            await metadata.change_product_status(session, product, change.status)
+        await metadata.change_metadata(
+            session, metadata.PRODUCTS, product, caller.name, description=change.description, status=change.status
+        )
         return ProductItem(**await metadata.read_metadata(session, metadata.PRODUCTS, product))
-
-
-@router.get("/product_blocks", operation_id="list_product_blocks")
-async def list_product_blocks(context: Context, caller: Reader) -> list[BlockItem]:
-    """List the product blocks by their names."""
-    del caller
-    return [BlockItem(**row) for row in await _list(context, metadata.BLOCKS)]
-
-
-@router.get("/product_blocks/{block}", operation_id="show_product_block", responses=_NOT_FOUND)
-async def show_product_block(context: Context, caller: Reader, block: Wanted) -> BlockItem:
-    """Show one product block."""
-    del caller
-    return BlockItem(**await _read(context, metadata.BLOCKS, block))
-
-
-@router.patch("/product_blocks/{block}", operation_id="change_product_block", responses=_NOT_FOUND)
-async def change_product_block(context: Context, caller: Admin, block: Wanted, change: DescriptionChange) -> BlockItem:
-    """Change the description of a product block."""
-    del caller
-    return BlockItem(**await _describe(context, metadata.BLOCKS, block, change))
-
-
-@router.get("/resource_types", operation_id="list_resource_types")
-async def list_resource_types(context: Context, caller: Reader) -> list[TypeItem]:
-    """List the resource types by their names."""
-    del caller
-    return [TypeItem(**row) for row in await _list(context, metadata.TYPES)]
-
-
-@router.get("/resource_types/{resource_type}", operation_id="show_resource_type", responses=_NOT_FOUND)
-async def show_resource_type(context: Context, caller: Reader, resource_type: Wanted) -> TypeItem:
-    """Show one resource type."""
-    del caller
-    return TypeItem(**await _read(context, metadata.TYPES, resource_type))
-
-
-@router.patch("/resource_types/{resource_type}", operation_id="change_resource_type", responses=_NOT_FOUND)
-async def change_resource_type(
-    context: Context, caller: Admin, resource_type: Wanted, change: DescriptionChange
-) -> TypeItem:
-    """Change the description of a resource type."""
-    del caller
-    return TypeItem(**await _describe(context, metadata.TYPES, resource_type, change))
-
-
-@router.get("/workflows", operation_id="list_workflows")
-async def list_workflows(context: Context, caller: Reader) -> list[WorkflowItem]:
-    """List the workflows by their names."""
-    del caller
-    return [_workflow(row) for row in await _list(context, metadata.WORKFLOWS)]
-
-
-@router.get("/workflows/{workflow}", operation_id="show_workflow", responses=_NOT_FOUND)
-async def show_workflow(context: Context, caller: Reader, workflow: Wanted) -> WorkflowItem:
-    """Show one workflow."""
-    del caller
-    return _workflow(await _read(context, metadata.WORKFLOWS, workflow))
-
-
-@router.patch("/workflows/{workflow}", operation_id="change_workflow", responses=_NOT_FOUND)
-async def change_workflow(context: Context, caller: Admin, workflow: Wanted, change: DescriptionChange) -> WorkflowItem:
-    """Change the description of a workflow."""
-    del caller
-    return _workflow(await _describe(context, metadata.WORKFLOWS, workflow, change))
-
-
-async def _list(context: Context, kind: metadata.Kind) -> list[dict[str, Any]]:
-    async with context.transaction() as session:
-        return await metadata.list_metadata(session, kind)
-
-
-async def _read(context: Context, kind: metadata.Kind, wanted: str) -> dict[str, Any]:
-    async with context.transaction() as session:
-        return await metadata.read_metadata(session, kind, wanted)
-
-
-async def _describe(context: Context, kind: metadata.Kind, wanted: str, change: DescriptionChange) -> dict[str, Any]:
-    async with context.transaction() as session:
-        await metadata.change_description(session, kind, wanted, change.description)
-        return await metadata.read_metadata(session, kind, wanted)
 
 
 def _workflow(row: Mapping[str, Any]) -> WorkflowItem:
@@ -257,3 +234,9 @@ def _workflow(row: Mapping[str, Any]) -> WorkflowItem:
     except (NotFoundError, DefinitionError):
         return WorkflowItem(**row, steps=None)
     return WorkflowItem(**row, steps=steps)
+
+
+add_paths(metadata.PRODUCTS, "products", "product", ProductItem, lambda row: ProductItem(**row))
+add_paths(metadata.BLOCKS, "product_blocks", "block", BlockItem, lambda row: BlockItem(**row))
+add_paths(metadata.TYPES, "resource_types", "resource_type", TypeItem, lambda row: TypeItem(**row))
+add_paths(metadata.WORKFLOWS, "workflows", "workflow", WorkflowItem, _workflow)

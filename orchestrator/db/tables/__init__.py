@@ -20,6 +20,7 @@ from orchestrator.db.tables.engine import (
 from orchestrator.db.tables.products import (
     SINGLE_TARGETS,
     FixedInputRow,
+    MetadataChangeRow,
     ProductBlockRelationRow,
     ProductBlockResourceTypeRow,
     ProductBlockRow,
@@ -55,6 +56,7 @@ __all__ = [
     "EngineSettingsRow",
     "FixedInputRow",
     "LogRow",
+    "MetadataChangeRow",
     "PlanRow",
     "ProcessRow",
     "ProcessSubscriptionRow",

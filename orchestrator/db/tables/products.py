@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, func, text
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from orchestrator.db.tables.base import Base
@@ -124,3 +125,20 @@ class ProductWorkflowRow(Base):
     product_id: Mapped[UUID] = mapped_column(ForeignKey("products.product_id", ondelete="CASCADE"), primary_key=True)
     workflow_id: Mapped[UUID] = mapped_column(primary_key=True)
     target: Mapped[str]
+
+
+class MetadataChangeRow(Base):
+    """A person has changed the description of one of these, or of a workflow, or the status of a product. Append-only.
+
+    No foreign key: who has changed what outlives the row. ``changes`` maps a column to its old and new value.
+    """
+
+    __tablename__ = "metadata_changes"
+    __table_args__ = (Index("ix_metadata_changes_row_id", "row_id", "change_id"),)
+
+    change_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    kind: Mapped[str]
+    row_id: Mapped[UUID]
+    author: Mapped[str]
+    changes: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
