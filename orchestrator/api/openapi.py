@@ -159,14 +159,14 @@ def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _add_links(document: Mapping[str, Any]) -> None:
-    """Say that the id in the answer to a start is that of everything that is done with a process."""
+    """Say that the id in the answer to a start is that of everything that is done with a process; likewise for schedules."""
     operations = {operation["operationId"]: operation for operation in _operations(document)}
-    links = {
-        name: {"operationId": name, "parameters": {"process_id": "$response.body#/id"}}
-        for name, operation in operations.items()
-        if [one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"] == ["process_id"]
-    }
-    operations["start_process"]["responses"]["201"]["links"] = links
+    for maker, parameter in (("start_process", "process_id"), ("create_schedule", "schedule_id")):
+        operations[maker]["responses"]["201"]["links"] = {
+            name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}}
+            for name, operation in operations.items()
+            if [one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"] == [parameter]
+        }
 
 
 def _add_errors(operation: dict[str, Any]) -> None:

@@ -272,6 +272,9 @@ async def test_a_name_is_taken_once_and_free_again_after_a_removal(api: httpx.As
     assert (await api.post(URL, json=NIGHTLY)).status_code == 409
     assert (await api.delete(f"{URL}{made['id']}")).status_code == 204
     assert (await api.delete(f"{URL}{made['id']}")).status_code == 404
+    assert (await api.get(f"{URL}{made['id']}")).status_code == 404
+    removed = (await api.get(f"{URL}{made['id']}?removed=true")).json()
+    assert (removed["state"], removed["why"], removed["next"]) == ("removed", "removed by anonymous", [])
     for method, path in (("PATCH", ""), ("POST", "/run"), ("POST", "/pause"), ("POST", "/resume")):
         body = {"note": "x"} if method == "PATCH" else None
         assert (await api.request(method, f"{URL}{made['id']}{path}", json=body)).status_code == 404

@@ -39,7 +39,7 @@ from orchestrator.engine.schedule import Origin
 from orchestrator.errors import ConflictError, FormIncompleteError, InvalidInputError, NotFoundError
 from orchestrator.messages import Name
 from orchestrator.services import schedules
-from orchestrator.services.schedule_reading import count_schedules, list_schedules, show_schedule
+from orchestrator.services.schedule_reading import COMING, ScheduleState, count_schedules, list_schedules, show_schedule
 
 
 class _ScheduleRoute(JsonRoute):
@@ -154,13 +154,17 @@ async def show(
     context: Context,
     caller: Reader,
     schedule_id: ScheduleId,
-    count: Annotated[int, Query(ge=0, le=1000, description="How many slots to come to show.")] = 5,
+    count: Annotated[int, Query(ge=0, le=1000, description="How many slots to come to show.")] = COMING,
+    removed: Annotated[bool, Query(description="Whether one that was removed is shown, too.")] = False,
     if_none_match: Annotated[str | None, Header(description="The `ETag` of an earlier answer.")] = None,
 ) -> Response:
     """Show a schedule with its next slots, what became of the newest ones, and what was done to it."""
     del caller
     async with context.transaction() as session:
-        document = await _read(session, schedule_id, count)
+        shown = await show_schedule(session, schedule_id, coming=count)
+    if shown.listed.state is ScheduleState.REMOVED and not removed:
+        raise NotFoundError(f"the schedule {shown.listed.stored.name!r} was {shown.listed.why}: removed=true shows it")
+    document = to_json(write_document(shown))
     tag = f'"{sha256(document).hexdigest()[:32]}"'
     headers = {"etag": tag, "cache-control": "private, no-cache"}
     if fits_tag(tag, if_none_match):
@@ -308,8 +312,8 @@ async def _name_workflow(session: AsyncSession, workflow_id: UUID | None, name: 
     return found
 
 
-async def _read(session: AsyncSession, schedule_id: UUID, count: int = 5) -> bytes:
-    return to_json(write_document(await show_schedule(session, schedule_id, coming=count)))
+async def _read(session: AsyncSession, schedule_id: UUID) -> bytes:
+    return to_json(write_document(await show_schedule(session, schedule_id)))
 
 
 def _answer(document: bytes, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Response:
