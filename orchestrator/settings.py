@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     drain_grace: Seconds = 30.0
     """How long running steps may take to finish after SIGTERM before they are cancelled and given back."""
     metrics_address: Annotated[str, Field(pattern=r"^[^:]*:[0-9]{1,5}$|^\[.*\]:[0-9]{1,5}$")] | None = None
-    """Where a consumer or API program answers ``GET /metrics`` for Prometheus, as ``host:port``; by default it does not."""
+    """Where a program answers ``GET /metrics`` for Prometheus, as ``host:port``; by default it does not."""
 
     default_product_workflows: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("modify_note",), validation_alias="DEFAULT_PRODUCT_WORKFLOWS"

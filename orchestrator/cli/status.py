@@ -16,6 +16,12 @@ from orchestrator.cli.queues import depth_cells
 from orchestrator.cli.render import engine_document, engine_line, fields_of
 from orchestrator.db.retention import Expired, list_expired, list_stored_workflows
 from orchestrator.db.revisions import describe_age, known_at_start, list_applied
+from orchestrator.db.schedules.overdue import (
+    BrokenSchedule,
+    OverdueSchedule,
+    list_broken_schedules,
+    list_overdue_schedules,
+)
 from orchestrator.db.status import (
     ConsumerSighting,
     Overdue,
@@ -60,6 +66,8 @@ def status(as_json: AsJson = False) -> None:
             overdue = [] if engine.paused else await list_overdue(connection, LATE_AFTER)
             unconfirmed = await read_unconfirmed_events(connection, UNATTENDED_AFTER)
             letters = await count_open_letters(connection)
+            late_schedules = await list_overdue_schedules(connection)
+            broken_schedules = await list_broken_schedules(connection)
             kept_for = find_rules(await list_stored_workflows(connection), context.settings.task_log_retention_days)
             expired = await list_expired(connection, kept_for.rules)
             applied = await list_applied(connection)
@@ -102,6 +110,10 @@ def status(as_json: AsJson = False) -> None:
                 "overdue": [fields_of(one) for one in overdue],
                 "unconfirmed_events": fields_of(unconfirmed),
                 "dead_letters": letters,
+                "schedules": {
+                    "overdue": [fields_of(one) for one in late_schedules],
+                    "broken": [fields_of(one) for one in broken_schedules],
+                },
                 "expired_tasks": [fields_of(one) for one in expired],
                 "revisions": {"applied": applied, "known": known.heads, "difference": age, "older_consumers": older},
                 "queues": None
@@ -144,6 +156,8 @@ def status(as_json: AsJson = False) -> None:
                 output.line((line, "yellow"))
         for late in overdue:
             output.line((explain_overdue(late), "red"))
+        for line in describe_schedules(late_schedules, broken_schedules):
+            output.line((line, "red"))
         for line in explain_unconfirmed(unconfirmed):
             output.line((line, "red"))
         if letters:
@@ -240,6 +254,15 @@ def explain_overdue(late: Overdue) -> str:
         f"{late.processes} {several} been due for {format_span(late.longest)}, with {plan} of '{clean(late.workflow)}':"
         " no running coordinator has this plan or the registered one ('orchestrator plans list')"
     )
+
+
+def describe_schedules(overdue: Sequence[OverdueSchedule], broken: Sequence[BrokenSchedule]) -> Iterator[str]:
+    """Yield which schedules no coordinator serves, and which cannot start anything."""
+    for late in overdue:
+        why = late.broken or "is a coordinator running?"
+        yield f"the schedule '{clean(late.name)}' has been due for {format_span(late.waited)}: {clean(why)}"
+    for one in broken:
+        yield f"the schedule '{clean(one.name)}' starts nothing: {clean(one.broken)}"
 
 
 def explain_unconfirmed(events: UnconfirmedEvents) -> Iterator[str]:

@@ -15,10 +15,12 @@ from orchestrator.coordinator.dead_letters import PREFETCH as FEW_LETTERS
 from orchestrator.coordinator.dead_letters import LetterKeeper
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
+from orchestrator.coordinator.metrics import Metrics
 from orchestrator.coordinator.queries import Queries
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.coordinator.scheduler import Scheduler
 from orchestrator.db.session import is_connection_error
+from orchestrator.metrics import serve_metrics
 from orchestrator.runtime import open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Settings
@@ -38,6 +40,12 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
     """
     load_workflows(settings.workflows)
     plans = ProgramPlans.load()
+    metrics = Metrics()
+    with serve_metrics(metrics.registry, settings.metrics_address):
+        await _coordinate(settings, stopping, plans, metrics)
+
+
+async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: ProgramPlans, metrics: Metrics) -> None:
     async with open_servers(settings, "coordinator") as servers:
         database, publisher = servers.database, servers.publisher
         async with database.transaction() as session:
@@ -61,7 +69,12 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
             presumed_dead_after=settings.presumed_dead_after,
         )
         scheduler = Scheduler(
-            database, dispatcher, settings.limits, plans.workflows, interval=settings.reconcile_interval
+            database,
+            dispatcher,
+            settings.limits,
+            plans.workflows,
+            interval=settings.reconcile_interval,
+            metrics=metrics,
         )
         deliveries = Deliveries(
             servers.address,

@@ -16,7 +16,9 @@ import structlog
 
 from orchestrator.activity import doing
 from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.coordinator.metrics import Metrics
 from orchestrator.db.schedules import firing as rows
+from orchestrator.db.schedules.overdue import count_overdue_schedules
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.due_slots import RUNNING
 from orchestrator.engine.zones import find_rules
@@ -44,6 +46,9 @@ LEFT_FOR: Final = 30.0
 UNKNOWN_AFTER: Final = 60.0
 """Seconds after which a schedule is marked that no coordinator takes; and until it is looked for such schedules again."""
 
+COUNT_AFTER: Final = 10.0
+"""Seconds between two counts of overdue schedules, for the metrics."""
+
 NO_CODE: Final = "no running coordinator has working code of its workflow: it starts when one has"
 
 
@@ -63,6 +68,7 @@ class Scheduler:
         workflows: Collection[str],
         *,
         interval: float,
+        metrics: Metrics | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._database = database
@@ -70,12 +76,14 @@ class Scheduler:
         self._limits = limits
         self._workflows = workflows
         self._interval = interval
+        self._metrics = metrics or Metrics()
         self._clock = clock
         self._few = asyncio.Semaphore(AT_ONCE)
         self._busy: dict[UUID, asyncio.Task[None]] = {}
         self._publishing: set[asyncio.Task[None]] = set()
         self._left: dict[UUID, float] = {}
         self._reported_at = asyncio.get_running_loop().time()
+        self._counted_at = float("-inf")
         self._has_checked_rules = False
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -98,6 +106,11 @@ class Scheduler:
             await self._check_rules()
             self._has_checked_rules = True
         await self._report_unknown()
+        pause = await self._fire_due()
+        self._metrics.end_round(await self._count_overdue())
+        return pause
+
+    async def _fire_due(self) -> float:
         moment = asyncio.get_running_loop().time()
         self._left = {one: until for one, until in self._left.items() if until > moment}
         batch = BATCH - len(self._busy)
@@ -156,6 +169,8 @@ class Scheduler:
             return Fired()
         async with self._database.transaction() as session:
             fired = await fire(session, schedule_id, prepared, self._limits, self._now())
+        for record in fired.records:
+            self._metrics.count_slots(record.result, record.slots)
         if fired.message is not None and len(self._publishing) < BATCH:
             # Beside the other starts, which do not wait for the broker. The reconciler publishes what is left out.
             publishing = asyncio.create_task(self._dispatcher.try_publish(fired.message))
@@ -186,6 +201,14 @@ class Scheduler:
             found = await rows.report_unknown(session, self._workflows, UNKNOWN_AFTER, NO_CODE, self._now())
         for name, workflow in found:
             logger.error("no coordinator takes a schedule that is due", schedule=name, workflow=workflow)
+
+    async def _count_overdue(self) -> int | None:
+        """Return how many schedules are overdue, if it is time to ask."""
+        moment = asyncio.get_running_loop().time()
+        if moment - self._counted_at < COUNT_AFTER:
+            return None
+        self._counted_at = moment
+        return await count_overdue_schedules(self._database.pool)
 
     async def _check_rules(self) -> None:
         """Look through the schedules whose next slot was found by other rules of their time zone: it may be earlier now."""

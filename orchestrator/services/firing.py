@@ -76,11 +76,13 @@ class Fired:
         again: whether more is due at once.
         left: whether it is left to other programs for a while.
         message: what must be published, once this is committed.
+        records: what became of which slots.
     """
 
     again: bool = False
     left: bool = False
     message: Advanced | None = None
+    records: tuple[SlotRecord, ...] = ()
 
 
 NOTHING: Final = Fired()
@@ -210,9 +212,11 @@ async def _store(
     limits: Limits,
 ) -> Fired:
     cursor = _cursor(found, schedule)
-    record, message, skips, broken = None, None, found.skips, None
+    records: list[SlotRecord] = []
+    message, skips, broken = None, found.skips, None
     if firing.missed is not None:
         record = _describe_missed(firing.missed, schedule)
+        records.append(record)
         await rows.record_slot(session, found.schedule_id, record)
         logger.warning("slots missed", schedule=found.name, slots=record.slots, reason=record.reason)
     slot = firing.slot
@@ -238,10 +242,12 @@ async def _store(
                 logger.warning("slot refused", **_fields(found, slot), reason=record.reason)
         store = rows.change_queued if firing.action is Action.START_QUEUED else rows.record_slot
         await store(session, found.schedule_id, record)
+        records.append(record)
     settled = await _move(session, found, schedule, firing.settle(cursor))
-    if record is not None:
-        await rows.mark(session, found.schedule_id, record, skips=skips, broken=broken)
-    return Fired(settled.due_at is not None and settled.due_at <= found.now, message=message)
+    if records:
+        await rows.mark(session, found.schedule_id, records[-1], skips=skips, broken=broken)
+    is_due = settled.due_at is not None and settled.due_at <= found.now
+    return Fired(is_due, message=message, records=tuple(records))
 
 
 async def _is_settled(session: AsyncSession, found: LiveSchedule, firing: Firing, slot: datetime) -> bool:

@@ -264,4 +264,10 @@ async def test_without_the_database_it_says_so_and_stays_alive(
 async def test_it_is_ready_without_the_broker_and_says_that_it_is_away(api: httpx.AsyncClient) -> None:
     answer = await api.get("/api/health/ready")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ready", "database": "reachable", "broker": "away", "stopping": False}
+    assert answer.json() == {
+        "status": "ready",
+        "database": "reachable",
+        "broker": "away",
+        "stopping": False,
+        "schedules": "on time",
+    }

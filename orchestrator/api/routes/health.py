@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Final, Literal
 
@@ -10,6 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from orchestrator.api.bodies import Router
 from orchestrator.api.context import Context
+from orchestrator.db.schedules.overdue import count_overdue_schedules
+from orchestrator.db.session import CONNECTION_ERRORS
 
 router = Router(prefix="/health", tags=["health"])
 
@@ -24,6 +27,7 @@ class Readiness(BaseModel):
     database: Literal["reachable", "away"]
     broker: Literal["reachable", "away"]
     stopping: bool
+    schedules: Literal["on time", "overdue", "unknown"]
 
 
 @router.get("/live", operation_id="get_liveness")
@@ -41,7 +45,8 @@ async def live() -> dict[str, str]:
 async def ready(context: Context) -> Response:
     """Say whether database and broker can be reached; 503 when the database cannot, or the program is stopping.
 
-    Without the broker reading works, and what is started is committed and runs once the broker is back.
+    Without the broker reading works, and what is started is committed and runs once the broker is back. Schedules are overdue
+    when one has been due for a minute: no coordinator runs that has its workflow.
     """
     database = await context.database.answers(PATIENCE)
     serves = database and not context.stopping.is_set()
@@ -51,6 +56,15 @@ async def ready(context: Context) -> Response:
             "database": "reachable" if database else "away",
             "broker": "reachable" if context.publisher.is_ready else "away",
             "stopping": context.stopping.is_set(),
+            "schedules": await _look_at_schedules(context) if database else "unknown",
         },
         HTTPStatus.OK if serves else HTTPStatus.SERVICE_UNAVAILABLE,
     )
+
+
+async def _look_at_schedules(context: Context) -> str:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return "overdue" if await count_overdue_schedules(context.database.pool) else "on time"
+    except CONNECTION_ERRORS:
+        return "unknown"
