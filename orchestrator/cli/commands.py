@@ -154,7 +154,35 @@ GROUPS: Mapping[str, tuple[str, *tuple[Section, ...]]] = {
         ),
     ),
     "schedules": (
-        "Schedules: when workflows start by themselves. So far expressions can be tried out.",
+        "Schedules: when workflows start by themselves.",
+        Section(
+            "schedule_queries",
+            {
+                "list": (
+                    "List schedules by name: whether they start anything, when next, and what became of the last slot."
+                ),
+                "show": (
+                    "Show a schedule: what it starts and when, the coming slots, what became of the recent ones, and who has"
+                    " changed it."
+                ),
+            },
+        ),
+        Section(
+            "schedule_commands",
+            {
+                "add": "Make a schedule: a workflow starts by itself. Give one of --cron, --every and --at.",
+                "edit": "Change what is given about a schedule; the rest stays. --input replaces all pages.",
+                "pause": "Stop a schedule from starting anything. A slot that is queued does not start.",
+                "resume": (
+                    "Let a schedule start processes again, from its next slot on. What lies in between is not made up for."
+                ),
+                "remove": (
+                    "Remove a schedule. One that the code declares does not come back, until 'reset' or 'add' brings it back."
+                ),
+                "run": "Start the workflow of a schedule now, also while it is paused. Its slots stay as they are.",
+                "reset": ("Make a schedule what the code declares again: in all fields, and also when it was removed."),
+            },
+        ),
         Section(
             "schedules",
             {

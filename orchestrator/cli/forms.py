@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 from uuid import UUID
 
 from rich.text import Text
 
+from orchestrator.cli.context import REFUSED, refuse
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import compact, short
+from orchestrator.errors import FormIncompleteError
 from orchestrator.types import JSON
 
 _INLINE = 80
@@ -133,3 +135,25 @@ def _resolve(field: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, Any
         return own
     # The title of a definition is the name of its class, which means nothing to whoever fills in the page.
     return {**{key: value for key, value in found.items() if key != "title"}, **own}
+
+
+def show_next_page(output: Output, error: FormIncompleteError, command: str, pages: Sequence[str]) -> int:
+    """Show the page that is still missing and how to send it; return the exit code.
+
+    Args:
+        command: what is to be repeated, without the pages.
+        pages: those that were given, as they were written.
+    """
+    if output.as_json:
+        refuse(output, error)
+        return REFUSED
+    output.complain(f"page {len(pages) + 1} of the form is missing" if pages else "this needs input: fill in the form")
+    show_form(output, error.form)
+    given = "".join(f" --input {quote(page)}" for page in pages)
+    output.line(f"continue with: {command}{clean(given)} --input '{example(error.form)}'")
+    return REFUSED
+
+
+def quote(text: str) -> str:
+    """Return an argument as a shell takes it."""
+    return "'" + text.replace("'", "'\\''") + "'"

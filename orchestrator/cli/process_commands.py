@@ -10,8 +10,8 @@ import typer
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.cli.context import REFUSED, CliContext, execute, refuse
-from orchestrator.cli.forms import example, show_form
+from orchestrator.cli.context import CliContext, execute
+from orchestrator.cli.forms import show_next_page
 from orchestrator.cli.options import (
     AsJson,
     Pages,
@@ -75,7 +75,7 @@ def start(
                         outcome = await start_process(session, request, context.limits)
                 except FormIncompleteError as error:
                     command = f"orchestrator start {workflow}"
-                    return _show_next_page(context, error, command, pages or [])
+                    return show_next_page(context.output, error, command, pages or [])
                 if outcome.created:
                     await context.notify(publisher, outcome.process_id, workflow)
             outcome_text = "started" if outcome.created else "was started before with this key"
@@ -273,7 +273,7 @@ def _change(
                     )
                 except FormIncompleteError as error:
                     command = f"orchestrator resume {short(process_id)} --seen {error.sequence}"
-                    return _show_next_page(context, error, command, pages or [])
+                    return show_next_page(context.output, error, command, pages or [])
             if wait:
                 before = message.entries[0].sequence - 1 if message.entries else message.sequence
                 return await follow(
@@ -291,21 +291,3 @@ def _change(
         return None
 
     execute(body, as_json=as_json)
-
-
-def _show_next_page(context: CliContext, error: FormIncompleteError, command: str, pages: list[str]) -> int:
-    """Show the page that is still missing and how to send it."""
-    output = context.output
-    if output.as_json:
-        refuse(output, error)
-        return REFUSED
-    number = len(pages) + 1
-    output.complain(f"page {number} of the form is missing" if pages else "this needs input: fill in the form")
-    show_form(output, error.form)
-    given = "".join(f" --input {_quote(page)}" for page in pages)
-    output.line(f"continue with: {command}{clean(given)} --input '{example(error.form)}'")
-    return REFUSED
-
-
-def _quote(page: str) -> str:
-    return "'" + page.replace("'", "'\\''") + "'"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli.options import check_text
 from orchestrator.engine.trigger_input import UNITS, build_trigger, read_time
 from orchestrator.engine.triggers import CronTrigger, Trigger
-from orchestrator.engine.zones import find_zone
+from orchestrator.engine.zones import find_zone, invalid
 
 _SPAN = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[wdhms])", re.ASCII)
 _UNIT_OF = {unit[0]: unit for unit in UNITS}
@@ -39,27 +40,79 @@ Start = Annotated[
 End = Annotated[str | None, typer.Option("--end", metavar="TIME", callback=check_text, help="The last instant.")]
 
 
-def read_trigger(
-    *, cron: str | None, every: str | None, at: str | None, zone: str, start: str | None, end: str | None, now: datetime
-) -> Trigger:
-    """Return the trigger that the options describe.
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What the options say about when a schedule is due, as it was written; ``None`` for what is not given."""
 
-    Args:
-        now: where an interval without a start begins.
+    cron: str | None
+    every: str | None
+    at: str | None
+    zone: str | None
+    start: str | None
+    end: str | None
 
-    Raises:
-        typer.BadParameter: not exactly one of cron, every and at is given, or the interval is none.
-        InvalidInputError: one cannot be used; the text names the field.
-    """
-    if sum(one is not None for one in (cron, every, at)) != 1:
-        raise typer.BadParameter("give one of --cron, --every and --at")
-    bounds = {"start_date": start, "end_date": end}
-    if cron is not None:
-        first, last = (None if one is None else read_time(name, one) for name, one in bounds.items())
-        return CronTrigger(cron, find_zone(zone), first, last)
-    if every is not None:
-        return build_trigger("interval", {**read_span(every), **bounds}, zone=find_zone(zone), now=now)
-    return build_trigger("date", {"run_date": at, **bounds}, zone=find_zone(zone), now=now)
+    @property
+    def is_given(self) -> bool:
+        """Return whether any of them is given."""
+        return any(one is not None for one in (self.zone, self.start, self.end)) or bool(self._kinds)
+
+    @property
+    def is_new(self) -> bool:
+        """Return whether they make a trigger of their own, rather than change one."""
+        return bool(self._kinds)
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [one for one in (self.cron, self.every, self.at) if one is not None]
+
+    def check(self, *, required: bool) -> Times:
+        """Check that they go together; return them.
+
+        Args:
+            required: whether there must be a trigger.
+
+        Raises:
+            typer.BadParameter: there are several triggers, or none, or an interval that is none.
+        """
+        if len(self._kinds) > 1 or (required and not self._kinds):
+            raise typer.BadParameter("give one of --cron, --every and --at")
+        if self.every is not None:
+            read_span(self.every)
+        return self
+
+    def build(self, now: datetime) -> Trigger:
+        """Return the trigger.
+
+        Args:
+            now: where an interval without a start begins.
+
+        Raises:
+            InvalidInputError: it cannot be used; the text names the field.
+        """
+        zone = find_zone(self.zone or "UTC")
+        bounds = {"start_date": self.start, "end_date": self.end}
+        if self.cron is not None:
+            first, last = (None if one is None else read_time(name, one) for name, one in bounds.items())
+            return CronTrigger(self.cron, zone, first, last)
+        if self.every is not None:
+            return build_trigger("interval", {**read_span(self.every), **bounds}, zone=zone, now=now)
+        return build_trigger("date", {"run_date": self.at, **bounds}, zone=zone, now=now)
+
+    def change(self, trigger: Trigger) -> Trigger:
+        """Return another trigger with the zone and the bounds that are given.
+
+        Raises:
+            InvalidInputError: one cannot be used, or the trigger has no such thing; the text names the field.
+        """
+        changes: dict[str, Any] = {} if self.zone is None else {"zone": find_zone(self.zone)}
+        for name, written in (("start", self.start), ("end", self.end)):
+            if written is not None:
+                changes[name] = read_time(name, written)
+        known = {one.name for one in fields(trigger)}
+        for name in changes:
+            if name not in known:
+                raise invalid(name, getattr(self, name), "is not what this trigger has")
+        return replace(trigger, **changes)
 
 
 def read_span(written: str, option: str = "--every") -> dict[str, int]:

@@ -13,6 +13,7 @@ from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.backlog import Backlog
 from orchestrator.coordinator.dead_letters import PREFETCH as FEW_LETTERS
 from orchestrator.coordinator.dead_letters import LetterKeeper
+from orchestrator.coordinator.declarations import Declarations
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.metrics import Metrics
@@ -23,6 +24,7 @@ from orchestrator.db.session import is_connection_error
 from orchestrator.metrics import serve_metrics
 from orchestrator.runtime import open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
+from orchestrator.services.schedule_reconciliation import list_reconciliations
 from orchestrator.settings import Settings
 from orchestrator.workflows.shipped import load_workflows
 
@@ -92,6 +94,7 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             refuse={Queues.COMMANDS.value: handlers.refuse},
             few={Queues.LETTERS.value: FEW_LETTERS},
         )
+        declarations = Declarations(database, list_reconciliations(f"coordinator {program_name()}"), settings.limits)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())
@@ -99,6 +102,7 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             tasks.create_task(scheduler.run(stopping))
             tasks.create_task(announcer.run(stopping))
             tasks.create_task(backlog.run(stopping))
+            tasks.create_task(declarations.run(stopping))
             logger.info("coordinator started")
             await stopping.wait()
             logger.info("coordinator stopping")

@@ -44,7 +44,7 @@ FORMS = {"pydantic_forms", "email_validator"}
         ("list", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 520),
         ("show 00000000", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 700),
         ("status", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 560),
-        ("coordinator", {"consumers", *MIGRATING}, 920),
+        ("coordinator", {"consumers", *MIGRATING}, 980),
         ("consumer", {"orchestrator.coordinator", *MIGRATING}, 900),
     ],
 )

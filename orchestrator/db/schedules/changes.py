@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, text, update
+from sqlalchemy import func, insert, null, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -50,8 +50,16 @@ async def insert_schedule(session: AsyncSession, schedule_id: UUID, values: Mapp
 async def update_schedule(session: AsyncSession, schedule_id: UUID, values: Mapping[str, Any], change: Change) -> None:
     """Change columns of a schedule, and record who did so."""
     changing = update(ScheduleRow).where(ScheduleRow.schedule_id == schedule_id)
-    await session.execute(changing.values(changed_by=change.author, changed_at=func.now(), **values))
+    # None is NULL, and not the null of JSON.
+    columns = {name: null() if value is None else value for name, value in values.items()}
+    await session.execute(changing.values(changed_by=change.author, changed_at=func.now(), **columns))
     await _record(session, schedule_id, change)
+
+
+async def update_declared(session: AsyncSession, schedule_id: UUID, declared: Mapping[str, Any] | None) -> None:
+    """Store what the code declares about a schedule that stays as it is."""
+    changing = update(ScheduleRow).where(ScheduleRow.schedule_id == schedule_id)
+    await session.execute(changing.values(declared=null() if declared is None else dict(declared)))
 
 
 async def withdraw_slot(session: AsyncSession, schedule_id: UUID, slot: datetime, reason: str) -> None:

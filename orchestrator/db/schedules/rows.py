@@ -99,7 +99,7 @@ class Wanted:
         return {"workflow": self.workflow, "origin": self.origin, "enabled": self.enabled, "pattern": pattern}
 
 
-_COLUMNS = ", ".join(
+COLUMNS = ", ".join(
     "(SELECT w.workflow_id FROM workflows w WHERE w.name = s.workflow AND w.deleted_at IS NULL) AS workflow_id"
     if one.name == "workflow_id"
     else f"s.{one.name}"
@@ -112,12 +112,12 @@ _MATCHES = """
    AND (CAST(:enabled AS boolean) IS NULL OR enabled = :enabled)
    AND (CAST(:pattern AS text) IS NULL OR name ILIKE :pattern)
 """
-_READ = text(f"SELECT {_COLUMNS} FROM schedules s WHERE schedule_id = :schedule_id")  # noqa: S608
-_LOCK = text(f"SELECT {_COLUMNS} FROM schedules s WHERE schedule_id = :schedule_id FOR UPDATE OF s")  # noqa: S608
+_READ = text(f"SELECT {COLUMNS} FROM schedules s WHERE schedule_id = :schedule_id")  # noqa: S608
+_LOCK = text(f"SELECT {COLUMNS} FROM schedules s WHERE schedule_id = :schedule_id FOR UPDATE OF s")  # noqa: S608
 _LOCK_NAMES = text(
-    f"SELECT {_COLUMNS} FROM schedules s WHERE name = ANY(CAST(:names AS text[])) ORDER BY name FOR UPDATE OF s"  # noqa: S608
+    f"SELECT {COLUMNS} FROM schedules s WHERE name = ANY(CAST(:names AS text[])) ORDER BY name FOR UPDATE OF s"  # noqa: S608
 )
-_LIST = text(f"SELECT {_COLUMNS} FROM schedules s WHERE {_MATCHES} ORDER BY name OFFSET :first LIMIT :count")  # noqa: S608
+_LIST = text(f"SELECT {COLUMNS} FROM schedules s WHERE {_MATCHES} ORDER BY name OFFSET :first LIMIT :count")  # noqa: S608
 _COUNT = text(f"SELECT count(*) FROM schedules WHERE {_MATCHES}")  # noqa: S608
 _FIND = text("SELECT schedule_id FROM schedules WHERE name = :name AND (:removed OR deleted_at IS NULL)")
 _SLOTS = text(
