@@ -14,7 +14,13 @@ from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
 from orchestrator.cli.queues import depth_cells
 from orchestrator.cli.render import engine_document, engine_line, fields_of
-from orchestrator.db.retention import Expired, list_expired, list_stored_workflows
+from orchestrator.db.retention import (
+    Expired,
+    ExpiredRecords,
+    list_expired,
+    list_expired_records,
+    list_stored_workflows,
+)
 from orchestrator.db.revisions import describe_age, known_at_start, list_applied
 from orchestrator.db.schedules.overdue import (
     BrokenSchedule,
@@ -39,7 +45,7 @@ from orchestrator.operations.explanation import LATE_AFTER, describe_culprit
 from orchestrator.operations.queues import is_unread, measure_all
 from orchestrator.operations.waiting import Wait, list_inabilities, reader_of
 from orchestrator.registry import queue_of, step_queues
-from orchestrator.services.retention import find_rules
+from orchestrator.services.retention import RECORDS, find_rules
 from orchestrator.text import format_span
 from orchestrator.workflow.values import DEFAULT_QUEUE, TASK_QUEUE
 
@@ -70,6 +76,7 @@ def status(as_json: AsJson = False) -> None:
             broken_schedules = await list_broken_schedules(connection)
             kept_for = find_rules(await list_stored_workflows(connection), context.settings.task_log_retention_days)
             expired = await list_expired(connection, kept_for.rules)
+            old_records = await list_expired_records(connection, RECORDS)
             applied = await list_applied(connection)
         known = known_at_start(context.project)
         age = describe_age(known, applied)
@@ -115,6 +122,7 @@ def status(as_json: AsJson = False) -> None:
                     "broken": [fields_of(one) for one in broken_schedules],
                 },
                 "expired_tasks": [fields_of(one) for one in expired],
+                "expired_records": [fields_of(one) for one in old_records],
                 "revisions": {"applied": applied, "known": known.heads, "difference": age, "older_consumers": older},
                 "queues": None
                 if problem
@@ -163,7 +171,7 @@ def status(as_json: AsJson = False) -> None:
         if letters:
             several = "dead letters are open" if letters > 1 else "dead letter is open"
             output.line((f"{letters} {several}: 'orchestrator dead-letters list' says why", "yellow"))
-        for line in explain_expired(expired):
+        for line in explain_expired(expired, old_records):
             output.line((line, "yellow"))
         if problem is not None:
             for line in explain(problem) or ():
@@ -276,14 +284,16 @@ def explain_unconfirmed(events: UnconfirmedEvents) -> Iterator[str]:
         )
 
 
-def explain_expired(expired: Sequence[Expired]) -> Iterator[str]:
-    """Return what a clean-up should have deleted, if it is late."""
-    if expired and expired[0].expired_for > EXPIRED_AFTER:
-        oldest = expired[0]
-        yield (
-            f"finished tasks of '{clean(oldest.workflow)}' have been past their time for {format_span(oldest.expired_for)}: does"
-            f" '{CLEAN_UP}' run, and does it end well? ('orchestrator list --workflow {CLEAN_UP}')"
-        )
+def explain_expired(tasks: Sequence[Expired], records: Sequence[ExpiredRecords]) -> Iterator[str]:
+    """Yield what a clean-up should have deleted, if it is late."""
+    late = [(one.expired_for, f"finished tasks of '{clean(one.workflow)}'") for one in tasks[:1]]
+    late += [(one.expired_for, f"rows of {one.table}") for one in records]
+    for expired_for, what in late:
+        if expired_for > EXPIRED_AFTER:
+            yield (
+                f"{what} have been past their time for {format_span(expired_for)}: does '{CLEAN_UP}' run, and does it end well?"
+                f" ('orchestrator list --workflow {CLEAN_UP}')"
+            )
 
 
 def _is_read(depth: QueueDepth | None) -> bool:

@@ -66,6 +66,8 @@ SELECT sum(found.tasks)::int
                                 AND rested_at < now() - rule.seconds * interval '1 second' LIMIT $3) few) AS found
 """  # noqa: S608 - built from constants
 
+_OLDEST_RECORD = "SELECT EXTRACT(EPOCH FROM now() - min({column}))::float8 FROM {table}"
+
 _DELETE_RECORDS = """
 WITH batch AS (
     SELECT ctid, {column} AS at FROM {table} WHERE {column} >= $1 AND {column} < $2
@@ -159,6 +161,19 @@ class RecordKind:
     column: str
     days: int
 
+    @property
+    def seconds(self) -> float:
+        """The days, in seconds."""
+        return self.days * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredRecords:
+    """For how many seconds the oldest row of a table could have been deleted."""
+
+    table: str
+    expired_for: float
+
 
 @dataclass(frozen=True, slots=True)
 class Expired:
@@ -229,6 +244,16 @@ async def list_expired(connection: Driver | DriverPool, rules: Sequence[Rule]) -
     """Return the workflows with finished tasks that have expired, the longest first."""
     columns = [[one.workflow_id for one in rules], [one.workflow for one in rules], [one.seconds for one in rules]]
     return [Expired(**row) for row in await connection.fetch(_OLDEST, *columns)]
+
+
+async def list_expired_records(connection: Driver | DriverPool, kinds: Sequence[RecordKind]) -> list[ExpiredRecords]:
+    """Return the tables with records that have expired."""
+    found = []
+    for kind in kinds:
+        age = await connection.fetchval(_OLDEST_RECORD.format(table=kind.table, column=kind.column))
+        if age is not None and age > kind.seconds:
+            found.append(ExpiredRecords(kind.table, age - kind.seconds))
+    return found
 
 
 async def count_expired(connection: Driver, rules: Sequence[Rule], limit: int) -> int:

@@ -155,7 +155,7 @@ async def delete_expired_records(session: AsyncSession) -> dict[str, JSON]:
     deleted: Counter[str] = Counter()
     try:
         for kind in RECORDS:
-            before = _before(now, kind.days * 86_400.0)
+            before = _before(now, kind.seconds)
             done = RecordBatch(is_last=False, deleted=0, newest=LONG_AGO)
             while not done.is_last:
                 done = await batches.run(partial(delete_records, kind=kind, before=before, after=done.newest))
