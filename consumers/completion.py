@@ -37,6 +37,7 @@ from orchestrator.retry import SERVER_AWAY
 from orchestrator.services.reconcile import look
 from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.settings import Limits
+from orchestrator.shares import Pace, working_for
 from orchestrator.text import format_message
 from orchestrator.watchdog import with_blockage
 
@@ -62,6 +63,7 @@ class Completion:
     """Stores outcomes and publishes results.
 
     Args:
+        pace: in which outcomes are stored.
         redispatch_after: seconds until the reconciler checks whether the next command was lost.
         max_lost_attempts: how often in a row a step may be lost before it is failed.
     """
@@ -71,6 +73,7 @@ class Completion:
         database: Database,
         publisher: Publishes,
         metrics: Counts,
+        pace: Pace,
         *,
         redispatch_after: float,
         max_lost_attempts: int,
@@ -78,6 +81,7 @@ class Completion:
         self._database = database
         self._metrics = metrics
         self._publisher = publisher
+        self._pace = pace
         self._redispatch_after = redispatch_after
         self._max_lost = max_lost_attempts
         # Commits wait for the disk, so a few are in progress while the next gather.
@@ -89,6 +93,14 @@ class Completion:
         Raises:
             FencedError: another attempt holds the process.
         """
+        if attempt.session is not None and attempt.session.used:
+            # It has a connection, and may have locks that others wait for.
+            await self._store(attempt, event)
+            return
+        async with self._pace.turn(working_for.get()):
+            await self._store(attempt, event)
+
+    async def _store(self, attempt: ClaimedAttempt, event: Event) -> None:
         decision = decide(attempt.plan, attempt.process, event, make_stamp())
         advance = Advance(attempt.process, decision, compute_due_in(decision, self._redispatch_after), attempt.claim)
         session = attempt.session
@@ -110,7 +122,7 @@ class Completion:
         """
         event = AttemptLost(attempt.process.attempt, attempt.claim.consumer, loss, because, self._max_lost)
         try:
-            await self.store(attempt, event)
+            await self._store(attempt, event)
         except (FencedError, WorkflowChangedError) as error:
             logger.info("no claim to release", **log_fields(attempt.process), reason=str(error))
 
@@ -160,7 +172,7 @@ class Completion:
             await session.discard()
             if not is_connection_error(error):
                 # The database rejects the author's writes only now (a constraint, say), or the step broke the rules.
-                await self.store(attempt, attempt.fail(session.explained(error)))
+                await self._store(attempt, attempt.fail(session.explained(error)))
                 return
             # The answer to the commit may be what was lost. Look it up; never repeat it blindly.
             if not await self.retry_outages(self._was_committed, attempt):
@@ -214,7 +226,11 @@ class Completion:
             error = f"{entry.failure.type}: {entry.failure.message}"
             logger.warning("step failed", process_status=decision.process.status.value, error=error)
         await self.publish(
-            step_result(describe_decision(attempt.plan, decision, receipt.at, receipt.announced), process.step)
+            step_result(
+                describe_decision(attempt.plan, decision, receipt.at, receipt.announced),
+                process.step,
+                working_for.get(),
+            )
         )
 
     async def publish(self, message: Outgoing) -> None:

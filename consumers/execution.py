@@ -15,6 +15,7 @@ from orchestrator.errors import FencedError, WorkflowChangedError
 from orchestrator.log import log_fields
 from orchestrator.services.steps import execute
 from orchestrator.settings import Limits
+from orchestrator.shares import working_for
 from orchestrator.text import format_error, format_message
 
 logger = structlog.get_logger(__name__)
@@ -34,6 +35,8 @@ async def _execute_and_store(
     attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: Executor
 ) -> None:
     try:
+        # What the step takes of the connections and threads is its queue's; tasks that it starts take it from there, too.
+        working_for.set(attempt.leaf.queue)
         await attempt.read_token()
         outcome = await execute(attempt, limits, threads)
         await completion.store(attempt, attempt.annotate(outcome))

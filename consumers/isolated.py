@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from consumers.attempt import ClaimedAttempt
 from consumers.completion import Completion
 from consumers.execution import run_attempt
 from consumers.pipe import Begin, Cancel, Count, Ended, Ending, Failed, Publish, Ready, Run, encode_line, to_child
+from consumers.threads import StepThreads
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.db.processes.claims import load_claim
 from orchestrator.db.session import Database
@@ -35,6 +35,7 @@ from orchestrator.registry import find_abilities, plan_of
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.runtime import find_loop_factory
 from orchestrator.settings import Settings, load_settings
+from orchestrator.shares import Pace
 from orchestrator.text import format_error
 from orchestrator.types import StepStatus
 from orchestrator.watchdog import LoopWatch, watch_loop
@@ -102,11 +103,13 @@ class IsolatedSteps:
             pool_size=begin.pool_size,
             engine_connections=ENGINE_CONNECTIONS,
         )
-        self._threads = ThreadPoolExecutor(settings.step_threads, thread_name_prefix="step")
+        self._database.share(begin.queues)
+        self._threads = StepThreads(settings.step_threads)
         self._completion = Completion(
             self._database,
             consumer,
             consumer,
+            Pace(),
             redispatch_after=settings.redispatch_after,
             max_lost_attempts=settings.max_lost_attempts,
         )

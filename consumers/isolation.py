@@ -28,6 +28,7 @@ from orchestrator.engine.events import Loss
 from orchestrator.log import log_fields
 from orchestrator.messages import StepCommand
 from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.shares import Shares
 from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class Suspect:
     """A step that this consumer has claimed to run it apart."""
 
     command: StepCommand
+    queue: str
     attempt: ClaimedAttempt
 
     @property
@@ -83,7 +85,7 @@ class Isolation:
     Args:
         claim: claims the step of a command for this consumer.
         pool_size: database connections for steps; the first child has as many, each half of its steps has half of them.
-        limit: how many suspects may be claimed at once.
+        places: one for each suspect that may be claimed at once.
         dangerous_for: seconds after which steps that were lost with their consumer are cleared, unless a test says sooner.
     """
 
@@ -95,7 +97,7 @@ class Isolation:
         claim: Callable[[StepCommand], Awaitable[Claim | None]],
         *,
         pool_size: int,
-        limit: int,
+        places: Shares,
         dangerous_for: float,
     ) -> None:
         self._database = database
@@ -103,7 +105,7 @@ class Isolation:
         self._metrics = metrics
         self._claim = claim
         self._pool_size = pool_size
-        self._limit = limit
+        self._places = places
         self._dangerous_for = dangerous_for
         self._suspects: dict[UUID, Suspect] = {}
         self._halving: Halving[Suspect] = Halving()
@@ -117,19 +119,22 @@ class Isolation:
         """Return the number of suspects."""
         return len(self._suspects)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no more suspects may be claimed."""
-        return len(self._suspects) >= self._limit
+    def take_place(self, queue: str) -> bool:
+        """Take a place for a suspect of a queue, if there is one for it; return whether there was."""
+        return self._places.take(queue)
+
+    def leave_place(self, queue: str) -> None:
+        """Leave a place that was taken."""
+        self._places.release(queue)
 
     @property
     def attempts(self) -> dict[UUID, ClaimedAttempt]:
         """The suspects' attempts, by process."""
         return {process_id: one.attempt for process_id, one in self._suspects.items()}
 
-    def add(self, command: StepCommand, attempt: ClaimedAttempt) -> None:
-        """Run the step of a command apart, under a claim of this consumer."""
-        self._add(Suspect(command, attempt))
+    def add(self, command: StepCommand, queue: str, attempt: ClaimedAttempt) -> None:
+        """Run the step of a command of a queue apart, under a claim of this consumer, in a place that was taken before."""
+        self._add(Suspect(command, queue, attempt))
         self._start_tests()
 
     def cancel(self, process_id: UUID) -> None:
@@ -161,7 +166,10 @@ class Isolation:
         return [one.attempt for one in self._suspects.values()]
 
     def _add(self, suspect: Suspect) -> None:
+        before = self._suspects.get(suspect.command.process_id)
         self._suspects[suspect.command.process_id] = suspect
+        if before is not None:
+            self._places.release(before.queue)
         if suspect.attempt.process.crashes:
             self._halving.add_alone(suspect)
         else:
@@ -170,6 +178,7 @@ class Isolation:
     def _forget(self, suspect: Suspect) -> None:
         if self._suspects.get(suspect.command.process_id) is suspect:
             del self._suspects[suspect.command.process_id]
+            self._places.release(suspect.queue)
 
     def _start_tests(self) -> None:
         """Start a test for each group that waits, as far as there may be more."""
@@ -238,10 +247,12 @@ class Isolation:
 
     async def _begin(self, test: _Test, group: Group[Suspect]) -> ChildProcess:
         """Prepare a child for a group; take another one if it ends meanwhile, which says nothing about the group."""
+        queues = sorted({one.queue for one in group.members})
         begin = Begin(
             consumer_id=group.members[0].attempt.claim.consumer_id,
             consumer=group.members[0].attempt.claim.consumer,
-            pool_size=max(MIN_POOL, self._pool_size >> group.depth),
+            pool_size=max(MIN_POOL, len(queues), self._pool_size >> group.depth),
+            queues=tuple(queues),
         )
         while True:
             child = test.child or await self._take_child()

@@ -19,12 +19,19 @@ class _Line(BaseModel):
 
 
 class Begin(_Line):
-    """The first line to a child: for which consumer it runs steps, and how many database connections they may use at once."""
+    """The first line to a child.
+
+    Args:
+        consumer_id, consumer: for which consumer it runs steps.
+        pool_size: how many database connections the steps may use at once.
+        queues: the step queues of these steps, which share the connections.
+    """
 
     kind: Literal["begin"] = "begin"
     consumer_id: UUID
     consumer: str
     pool_size: int
+    queues: tuple[str, ...]
 
 
 class Run(_Line):

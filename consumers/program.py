@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from consumers.heartbeat import Heartbeat
 from consumers.isolation import Isolation
 from consumers.metrics import Metrics
 from consumers.runner import Runner, make_claims
+from consumers.threads import StepThreads
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
@@ -29,6 +29,7 @@ from orchestrator.registry import find_abilities
 from orchestrator.runtime import open_servers
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Settings
+from orchestrator.shares import Pace, Shares
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
 
@@ -63,7 +64,7 @@ async def run_consumer(
         servers = await stack.enter_async_context(open_servers(settings, "consumer", names))
         database, publisher = servers.database, servers.publisher
         install_guards(database.engine)
-        threads = ThreadPoolExecutor(settings.step_threads, thread_name_prefix="step")
+        threads = StepThreads(settings.step_threads)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         heartbeat = Heartbeat(
             database,
@@ -82,10 +83,12 @@ async def run_consumer(
         await make_waiting_due(database.pool, abilities.knows)
         metrics = Metrics()
         stack.enter_context(serve_metrics(metrics.registry, settings.metrics_address))
+        pace = Pace()
         completion = Completion(
             database,
             publisher,
             metrics,
+            pace,
             redispatch_after=settings.redispatch_after,
             max_lost_attempts=settings.max_lost_attempts,
         )
@@ -96,7 +99,7 @@ async def run_consumer(
             metrics,
             claims,
             pool_size=settings.database_pool_size,
-            limit=concurrency,
+            places=Shares(concurrency, names),
             dangerous_for=settings.presumed_dead_after,
         )
         runner = Runner(
@@ -108,7 +111,8 @@ async def run_consumer(
             isolation,
             settings.limits,
             threads,
-            concurrency=concurrency,
+            Shares(concurrency, names),
+            pace,
         )
         metrics.observe_running(lambda: runner.running)
         deliveries = Deliveries(

@@ -29,6 +29,7 @@ from orchestrator.log import log_fields
 from orchestrator.messages import MessageType, StepCommand, decode
 from orchestrator.registry import plan_of
 from orchestrator.settings import Limits
+from orchestrator.shares import Pace, Shares, working_for
 
 logger = structlog.get_logger(__name__)
 
@@ -56,7 +57,12 @@ def make_claims(database: Database, heartbeat: Heartbeat) -> Batcher[StepCommand
 
 
 class Runner:
-    """Takes step commands and runs them, at most ``concurrency`` at once."""
+    """Takes step commands and runs them.
+
+    Args:
+        slots: one for each step that may run at once.
+        pace: in which steps are claimed.
+    """
 
     def __init__(
         self,
@@ -68,8 +74,8 @@ class Runner:
         isolation: Isolation,
         limits: Limits,
         threads: Executor,
-        *,
-        concurrency: int,
+        slots: Shares,
+        pace: Pace,
     ) -> None:
         self._database = database
         self._completion = completion
@@ -79,7 +85,8 @@ class Runner:
         self._isolation = isolation
         self._limits = limits
         self._threads = threads
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = slots
+        self._pace = pace
         self._running: dict[UUID, ClaimedAttempt] = {}
         self._draining = asyncio.Event()
 
@@ -99,6 +106,7 @@ class Runner:
             await self._hand_back(command, queue_name(delivery.queue), str(error))
             return
         queue = queue_name(delivery.queue)
+        working_for.set(queue)
         if command.plan not in (None, plan.fingerprint):
             await self._give_up(command, plan, queue)
         elif command.lost:
@@ -107,18 +115,19 @@ class Runner:
             await self._take(command, plan, queue)
 
     async def _take(self, command: StepCommand, plan: Plan, queue: str) -> None:
-        await self._slots.acquire()
+        await self._slots.acquire(queue)
         is_running = False
         try:
-            if self._draining.is_set():
-                raise RequeueError
-            claim = await self._claims(command)
+            async with self._pace.turn(queue):
+                if self._draining.is_set():
+                    raise RequeueError
+                claim = await self._claims(command)
             if claim is not None:
-                self._run(ClaimedAttempt(self._database, claim, plan))
+                self._run(ClaimedAttempt(self._database, claim, plan), queue)
                 is_running = True
         finally:
             if not is_running:
-                self._slots.release()
+                self._slots.release(queue)
         if not is_running:
             await self._give_up(command, plan, queue)
 
@@ -126,16 +135,22 @@ class Runner:
         """Take a step whose consumer has died with it. It takes no slot, so suspects never hold up other steps."""
         if self._draining.is_set():
             raise RequeueError
-        if self._isolation.is_full:
+        if not self._isolation.take_place(queue):
             # The rows are the truth: the reconciler publishes the command again when it is due.
             async with self._database.transaction() as session:
                 await postpone(session, [command.process_id], SUSPECT_PAUSE)
             return
-        claim = await self._claims(command)
+        claim = None
+        try:
+            async with self._pace.turn(queue):
+                claim = await self._claims(command)
+        finally:
+            if claim is None:
+                self._isolation.leave_place(queue)
         if claim is None:
             await self._give_up(command, plan, queue)
         else:
-            self._isolation.add(command, ClaimedAttempt(self._database, claim, plan))
+            self._isolation.add(command, queue, ClaimedAttempt(self._database, claim, plan))
 
     @property
     def running(self) -> int:
@@ -145,10 +160,11 @@ class Runner:
     def refuse(self) -> None:
         """Claim no more steps: commands that wait for a slot are requeued."""
         self._draining.set()
+        self._pace.lift()
 
     async def drain(self, grace: float) -> None:
         """Let running steps finish within ``grace`` seconds; cancel the rest and release them, within as long again."""
-        self._draining.set()
+        self.refuse()
         isolated = asyncio.create_task(self._isolation.drain(grace))
         tasks = [attempt.task for attempt in self._running.values()]
         if tasks:
@@ -206,18 +222,18 @@ class Runner:
     def _knows(self, process_id: UUID) -> bool:
         return process_id in self._running or process_id in self._isolation.attempts
 
-    def _run(self, attempt: ClaimedAttempt) -> None:
+    def _run(self, attempt: ClaimedAttempt, queue: str) -> None:
         attempt.task = asyncio.create_task(run_attempt(attempt, self._completion, self._limits, self._threads))
         self._running[attempt.process.process_id] = attempt
-        attempt.task.add_done_callback(lambda task: self._forget(attempt, task))
+        attempt.task.add_done_callback(lambda task: self._forget(attempt, queue, task))
 
-    def _forget(self, attempt: ClaimedAttempt, task: asyncio.Task[None]) -> None:
+    def _forget(self, attempt: ClaimedAttempt, queue: str, task: asyncio.Task[None]) -> None:
         # Nothing awaits the task. Its claim is released after the next heartbeats, by compare().
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("an attempt has ended without an outcome", exc_info=error)
         if self._running.get(attempt.process.process_id) is attempt:
             del self._running[attempt.process.process_id]
-        self._slots.release()
+        self._slots.release(queue)
 
     async def _give_up(self, command: StepCommand, plan: Plan, queue: str) -> None:
         """Drop a command that was not claimed because it is stale; pass it on if the process has another plan.

@@ -57,14 +57,17 @@ async def open_servers(
     """Open the servers of a long-running program; the caller runs the publisher.
 
     Args:
+        step_queues: those that it reads. Its database connections are shared among them, and it has one for each at least.
         require_broker: whether a broker that cannot be used ends the program, because it can do nothing without it.
 
     Raises:
         ConfigurationError, ServerUnavailableError: one of them cannot be used; the text is one line.
     """
     address = BrokerAddress.of(settings, f"orchestrator {name}")
-    topology = Topology.of(settings.queue_type, step_queues)
-    database = Database.of(settings, f"orchestrator-{name}")
+    queues = set(step_queues)
+    topology = Topology.of(settings.queue_type, queues)
+    database = Database.of(settings, f"orchestrator-{name}", max(settings.database_pool_size, len(queues)))
+    database.share(queues)
     try:
         await database.open()
         await database.require_tables()

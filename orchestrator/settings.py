@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     """Connections for steps that use the database and for use cases; the engine's own statements have a few more."""
     step_timeout: Seconds = 900.0
     step_threads: Annotated[int, Field(ge=1, le=2000)] = 64
-    """How many plain (not async) steps a consumer runs at once."""
+    """How many plain (not async) steps of each queue a consumer runs at once."""
     max_lost_attempts: Annotated[int, Field(ge=1)] = 5
     """How many child processes in a row may die while they run a step alone before it is failed."""
     state_soft_limit: Bytes = 64 * 1024

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from orchestrator.broker.topology import RESULT_KEY, Exchanges
+from orchestrator.broker.topology import RESULT_KEY, Exchanges, result_key
 from orchestrator.messages import (
     Advanced,
     Look,
@@ -63,9 +63,9 @@ def declined_command(command: StepCommand, queue: str) -> Outgoing:
     return _of_process(Exchanges.STEPS, queue, MessageType.STEP_COMMAND, command, command.workflow, command.step)
 
 
-def step_result(message: Advanced, step: str | None) -> Outgoing:
-    """Build the message that a consumer publishes after it has stored the outcome of ``step``."""
-    return _of_process(Exchanges.RESULTS, RESULT_KEY, MessageType.STEP_RESULT, message, message.workflow, step)
+def step_result(message: Advanced, step: str | None, queue: str | None = None) -> Outgoing:
+    """Build the message that a consumer publishes after it has stored the outcome of ``step`` of a step queue."""
+    return _of_process(Exchanges.RESULTS, result_key(queue), MessageType.STEP_RESULT, message, message.workflow, step)
 
 
 def look(process_id: UUID, workflow: str, step: str | None = None) -> Outgoing:

@@ -31,6 +31,7 @@ class Queues(StrEnum):
 
     COMMANDS = "orchestrator.commands"
     RESULTS = "orchestrator.results"
+    TASKS_RESULTS = f"orchestrator.results.{TASK_QUEUE}"
     CALLBACKS = "orchestrator.callbacks"
     LETTERS = "orchestrator.letters"
     DEAD = "orchestrator.dead"
@@ -38,6 +39,9 @@ class Queues(StrEnum):
 
 RESULT_KEY = "result"
 """The routing key of step results and look requests."""
+
+TASKS_RESULT_KEY = f"{RESULT_KEY}.{TASK_QUEUE}"
+"""The routing key of results of steps of the queue ``tasks``: thousands of them must not delay the others."""
 
 DELIVERY_LIMIT = 20
 """How often a command or callback is redelivered before the broker dead-letters it: enough for restarts, not for ever."""
@@ -115,6 +119,7 @@ FIXED_QUEUES = (
         precious=True,
     ),
     Queue(Queues.RESULTS.value, Exchanges.RESULTS, (RESULT_KEY,), "coordinator"),
+    Queue(Queues.TASKS_RESULTS.value, Exchanges.RESULTS, (TASKS_RESULT_KEY,), "coordinator"),
     Queue(
         Queues.CALLBACKS.value,
         Exchanges.CALLBACKS,
@@ -126,6 +131,11 @@ FIXED_QUEUES = (
     # Coordinators put copies here, through the default exchange.
     Queue(Queues.DEAD.value, Exchanges.DEAD, (), "operators"),
 )
+
+
+def result_key(queue: str | None) -> str:
+    """Return the routing key of a result of a step of this queue."""
+    return TASKS_RESULT_KEY if queue == TASK_QUEUE else RESULT_KEY
 
 
 def step_queue(name: str) -> str:

@@ -26,6 +26,8 @@ from orchestrator.runtime import open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.schedule_reconciliation import list_reconciliations
 from orchestrator.settings import Settings
+from orchestrator.shares import Pace
+from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
@@ -55,11 +57,20 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
         announcer = Announcer(publisher, database.pool)
         dispatcher = Dispatcher(publisher, announcer)
         backlog = Backlog(database, announcer, interval=settings.reconcile_interval)
+        pace = Pace()
         handlers = Handlers(database, publisher, dispatcher, settings.limits, plans)
         queries = Queries(database, publisher, settings.max_message_bytes)
 
         async def take_command(delivery: Delivery) -> None:
             await (queries.take if queries.knows(delivery) else handlers.take_command)(delivery)
+
+        async def take_result(delivery: Delivery) -> None:
+            async with pace.turn(DEFAULT_QUEUE):
+                await handlers.take_result(delivery)
+
+        async def take_tasks_result(delivery: Delivery) -> None:
+            async with pace.turn(TASK_QUEUE):
+                await handlers.take_result(delivery)
 
         reconciler = Reconciler(
             database,
@@ -82,7 +93,8 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             servers.address,
             servers.topology,
             {
-                Queues.RESULTS.value: handlers.take_result,
+                Queues.RESULTS.value: take_result,
+                Queues.TASKS_RESULTS.value: take_tasks_result,
                 Queues.COMMANDS.value: take_command,
                 Queues.CALLBACKS.value: handlers.take_callback,
                 Queues.LETTERS.value: LetterKeeper(database, publisher).take,
@@ -106,6 +118,7 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             logger.info("coordinator started")
             await stopping.wait()
             logger.info("coordinator stopping")
+            pace.lift()
             await deliveries.stop(grace=settings.drain_grace)
             await announcer.try_write_marks()
             await publisher.stop()

@@ -6,7 +6,7 @@ The two are apart so that steps which use up their connections cannot starve cla
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -27,10 +27,12 @@ from sqlalchemy.orm import Session
 
 from orchestrator.db.connection import Hosts, explain_refusal, server_settings
 from orchestrator.db.failover import FailoverWatch
+from orchestrator.db.shared_pool import SharedPool
 from orchestrator.diagnostics import is_own, mark_own
 from orchestrator.errors import ConfigurationError
 from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.settings import Settings
+from orchestrator.shares import Shares
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -78,6 +80,7 @@ class Database:
             urls = [(host_of(one), make_url(one)) for one in split_hosts(url)]
             self._engine = create_async_engine(
                 urls[0][1],
+                poolclass=SharedPool,
                 pool_size=pool_size,
                 max_overflow=0,
                 # A step waits for a connection as long as it may run: its own timeout ends it, not the pool's.
@@ -125,6 +128,12 @@ class Database:
         """The small pool; only after :meth:`open`."""
         assert self._pool is not None, "Database.open() was not awaited"  # noqa: S101 - a programming error, not a user's
         return self._pool
+
+    def share(self, queues: Iterable[str]) -> None:
+        """Share the connections for use cases and steps among step queues; see :class:`~orchestrator.shares.Shares`."""
+        pool = self._engine.pool
+        assert isinstance(pool, SharedPool)  # noqa: S101 - tells the type checker what was built above
+        pool.shares = Shares(pool.size(), queues)
 
     async def check(self) -> None:
         """Connect once.

@@ -207,7 +207,7 @@ def test_every_status_of_a_process_is_an_event(engine: Installation) -> None:
 def test_an_operator_finds_a_named_queue_for_each_purpose(engine: Installation, servers: Servers) -> None:
     """B41: names, durability, types, dead-letter settings and readers, as the management UI shows them."""
     vhost = quote(urlsplit(engine.amqp_url).path[1:], safe="")
-    names = {"commands", "results", "callbacks", "letters", "dead", "steps.default", "steps.tasks"}
+    names = {"commands", "results", "results.tasks", "callbacks", "letters", "dead", "steps.default", "steps.tasks"}
 
     def listed() -> dict[str, Any]:
         found = cast("list[dict[str, Any]]", servers.call("GET", f"queues/{vhost}"))

@@ -39,6 +39,10 @@ class Client:
         await self._wait()
         return time.perf_counter() - began
 
+    async def start(self, count: int) -> None:
+        """Start ``count`` processes at once, and wait for none."""
+        await asyncio.gather(*(self._start() for _ in range(count)))
+
     async def one(self) -> float:
         """Seconds from a start command to its completion, with nothing else under way."""
         self._expect(1)
@@ -112,6 +116,13 @@ async def _until_ready(connection: AbstractConnection, programs: Programs) -> No
             if time.monotonic() > ends:
                 raise BenchmarkError(f"{programs.system.name}: {name} has too few readers after {READY_WITHIN} s")
             await asyncio.sleep(0.1)
+
+
+async def ready_messages(amqp_url: str, queue: str) -> int:
+    """Return how many messages of a queue no program has taken."""
+    async with await aio_pika.connect(amqp_url) as connection:
+        declared = await (await connection.channel()).declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0
 
 
 async def _readers(connection: AbstractConnection, queue: str) -> int:

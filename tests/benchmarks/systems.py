@@ -22,6 +22,7 @@ from orchestrator.db.migrations import upgrade
 from orchestrator.db.registration import register_workflow
 from orchestrator.db.session import Database
 from tests.benchmarks import floor
+from tests.benchmarks.workload import TASKS
 from tests.servers import Servers, drop_vhost, make_vhost
 
 STOP_WITHIN = 40.0
@@ -174,6 +175,7 @@ class Programs:
 
     Args:
         overrides: environment of single programs, by name.
+        coordinators: how many of them.
         wrap: put before the command line of every program (a profiler), by name.
     """
 
@@ -183,13 +185,19 @@ class Programs:
         corner: Corner,
         consumers: int = 1,
         *,
+        coordinators: int = 1,
         overrides: Mapping[str, Mapping[str, str]] | None = None,
         wrap: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.system = system
         self._environment = {**os.environ, **corner.environment(), **system.environment}
-        self._commands = {"coordinator": system.coordinator} | {
-            "consumer" if number == 0 else f"consumer {number + 1}": system.consumer for number in range(consumers)
+        self._commands = {
+            role if number == 0 else f"{role} {number + 1}": command
+            for role, command, count in (
+                ("coordinator", system.coordinator, coordinators),
+                ("consumer", system.consumer, consumers),
+            )
+            for number in range(count)
         }
         self._overrides, self._wrap = overrides or {}, wrap or {}
         self._folder = tempfile.TemporaryDirectory(prefix="orchestrator-bench-")
@@ -257,7 +265,15 @@ async def _migrate(corner: Corner) -> None:
     try:
         await upgrade(database.engine, Path("there-is-none"))
         async with database.engine.begin() as connection:
-            for name in ("bench", "bench_sleeping", "bench_resting", "bench_deadly", "bench_noop"):
+            for name in (
+                "bench",
+                "bench_sleeping",
+                "bench_resting",
+                "bench_deadly",
+                "bench_noop",
+                "bench_five",
+                *TASKS,
+            ):
                 await connection.run_sync(_register, name)
     finally:
         await database.close()

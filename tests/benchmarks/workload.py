@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.registry import LazyWorkflowInstance
 from orchestrator.workflow import Step, StepList, step, workflow
+from orchestrator.workflows.utils import task
 
 STEPS = 10
 """Of a process of the workflow ``bench``; the floor does as many."""
@@ -76,7 +81,81 @@ def bench_noop() -> StepList:
     return StepList([nothing])
 
 
+FIVE = 5
+"""Steps of ``bench_five``, each of which uses what a consumer has few of: a connection, a thread."""
+
+HOLD = 10.0
+"""Seconds for which the steps of tasks hold what they use."""
+
+
+def _using(number: int) -> Step:
+    @step(f"step {number}")
+    async def read(session: AsyncSession, counter: int = 0) -> dict[str, int]:
+        await session.execute(text("SELECT 1"))
+        return {"counter": counter + 1}
+
+    return read
+
+
+@step("think")
+def think(counter: int = 0) -> dict[str, int]:
+    return {"counter": counter + 1}
+
+
+@workflow("Five steps: four read from the database, one is a plain function")
+def bench_five() -> StepList:
+    return StepList([*map(_using, range(1, FIVE)), think])
+
+
+@task("A task that does nothing")
+def bench_quick() -> StepList:
+    return StepList([nothing])
+
+
+@step("query")
+async def query(session: AsyncSession) -> None:
+    await session.execute(text("SELECT pg_sleep(0.05)"))
+
+
+@task("A task that queries for 50 ms")
+def bench_query() -> StepList:
+    return StepList([query])
+
+
+@step("hold a session")
+async def hold(session: AsyncSession) -> None:
+    await session.execute(text("SELECT 1"))
+    await asyncio.sleep(HOLD)
+
+
+@task("A task that holds a session")
+def bench_session() -> StepList:
+    return StepList([hold])
+
+
+@step("wait")
+async def wait() -> None:
+    await asyncio.sleep(HOLD)
+
+
+@task("A task that waits")
+def bench_slot() -> StepList:
+    return StepList([wait])
+
+
+@step("hold a thread")
+def occupy() -> None:
+    time.sleep(HOLD)
+
+
+@task("A task that holds a thread")
+def bench_thread() -> StepList:
+    return StepList([occupy])
+
+
+TASKS = ("bench_quick", "bench_query", "bench_session", "bench_slot", "bench_thread")
+
 LazyWorkflowInstance(__name__, "bench")
 LazyWorkflowInstance(__name__, "bench_sleeping")
-for _name in ("bench_resting", "bench_deadly", "bench_noop"):
+for _name in ("bench_resting", "bench_deadly", "bench_noop", "bench_five", *TASKS):
     LazyWorkflowInstance(__name__, _name)

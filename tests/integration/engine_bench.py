@@ -34,6 +34,7 @@ from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encod
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.start import StartRequest, start
 from orchestrator.settings import Limits
+from orchestrator.shares import Pace, Shares
 from orchestrator.watchdog import LoopWatch
 from orchestrator.workflow import Workflow
 from tests.integration.waiting import until
@@ -85,11 +86,19 @@ class Bench:
         )
         await self.heartbeat.register()
         used = database or self.database
+        pace = Pace()
         completion = Completion(
-            used, publisher or self.publisher, Metrics(), redispatch_after=LIMITS.redispatch_after, max_lost_attempts=5
+            used,
+            publisher or self.publisher,
+            Metrics(),
+            pace,
+            redispatch_after=LIMITS.redispatch_after,
+            max_lost_attempts=5,
         )
         claims = make_claims(used, self.heartbeat)
-        isolation = Isolation(used, completion, Metrics(), claims, pool_size=5, limit=suspects, dangerous_for=10)
+        isolation = Isolation(
+            used, completion, Metrics(), claims, pool_size=5, places=Shares(suspects, ["default"]), dangerous_for=10
+        )
         return Runner(
             used,
             completion,
@@ -99,7 +108,8 @@ class Bench:
             isolation,
             LIMITS,
             self.threads,
-            concurrency=100,
+            Shares(100, ["default"]),
+            pace,
         )
 
     def reconciler(self) -> Reconciler:

@@ -53,7 +53,7 @@ async def until_gone(*pids: int) -> None:
 
 
 async def begin(child: ChildProcess) -> None:
-    await child.begin(Begin(consumer_id=uuid4(), consumer="test:1", pool_size=2))
+    await child.begin(Begin(consumer_id=uuid4(), consumer="test:1", pool_size=2, queues=("default",)))
 
 
 async def test_children_are_forks_of_one_process_and_end_with_their_connections(nursery_of: Make) -> None:

@@ -45,7 +45,7 @@ FORMS = {"pydantic_forms", "email_validator"}
         ("show 00000000", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 700),
         ("status", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 560),
         ("coordinator", {"consumers", *MIGRATING}, 980),
-        ("consumer", {"orchestrator.coordinator", *MIGRATING}, 900),
+        ("consumer", {"orchestrator.coordinator", *MIGRATING}, 920),
     ],
 )
 def test_a_command_imports_only_what_it_needs(command: str, forbidden: set[str], ceiling: int) -> None:

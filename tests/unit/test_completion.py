@@ -17,7 +17,7 @@ async def test_an_outcome_is_stored_again_at_once_when_a_connection_has_died(mon
     """Only after the second failure is the database taken to be away, and waited for."""
     monkeypatch.setattr(completion, "SERVER_AWAY", tenacity.wait_fixed(3600))
     anything: Any = Mock()
-    storing = Completion(anything, anything, anything, redispatch_after=1.0, max_lost_attempts=3)
+    storing = Completion(anything, anything, anything, anything, redispatch_after=1.0, max_lost_attempts=3)
     calls = 0
 
     async def store() -> str:

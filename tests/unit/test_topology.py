@@ -47,6 +47,7 @@ def test_the_queues_and_their_bindings_are_pinned() -> None:
             "coordinator",
         ),
         ("orchestrator.results", "orchestrator.results", ("result",), "coordinator"),
+        ("orchestrator.results.tasks", "orchestrator.results", ("result.tasks",), "coordinator"),
         (
             "orchestrator.callbacks",
             "orchestrator.callbacks",

@@ -1,0 +1,52 @@
+"""SQLAlchemy's pool, with its connections shared among step queues."""
+
+from __future__ import annotations
+
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.util import await_only
+
+from orchestrator.shares import Shares, working_for
+
+
+class SharedPool(AsyncAdaptedQueuePool):
+    """A pool whose connections may be shared: each belongs to the step queue for which it was taken until it comes back.
+
+    Attributes:
+        shares: as many units as there are connections; without it whoever comes first takes what there is.
+    """
+
+    shares: Shares | None = None
+
+    def recreate(self) -> SharedPool:
+        """Return an empty pool like this one."""
+        pool = super().recreate()
+        assert isinstance(pool, SharedPool)  # noqa: S101 - tells the type checker what was just built
+        pool.shares = self.shares
+        return pool
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        shares = self.shares
+        if shares is None:
+            return super()._do_get()
+        queue = working_for.get()
+        await_only(shares.acquire(queue))
+        try:
+            record = super()._do_get()
+        except BaseException:
+            shares.release(queue)
+            raise
+        self._holders[record] = (shares, queue)
+        return record
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        try:
+            super()._do_return_conn(record)
+        finally:
+            if (holder := self._holders.pop(record, None)) is not None:
+                shares, queue = holder
+                shares.release(queue)
+
+    @property
+    def _holders(self) -> dict[ConnectionPoolEntry, tuple[Shares, str | None]]:
+        found: dict[ConnectionPoolEntry, tuple[Shares, str | None]] = self.__dict__.setdefault("_held_by", {})
+        return found

@@ -1,0 +1,170 @@
+"""Share what a program has few of among the step queues that it serves, so that no queue takes all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+from orchestrator.workflow import TASK_QUEUE
+
+FEW, MANY = 1, 25
+"""Turns of background work at once while other work goes on, and otherwise."""
+
+REST, LONGEST_REST = 1.0, 1.0
+"""How much longer than a turn nothing follows it while other work goes on, and for how many seconds at most."""
+
+RECENTLY = 2.0
+"""Seconds for which other work counts as going on after its last turn: a process comes back to a program after each step."""
+
+working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
+"""The step queue for which the current task works; ``None`` for the engine's own work."""
+
+
+class Shares:
+    """Units of which each queue always finds some.
+
+    Half of all units are reserved, the same number for each queue; every queue may take from the other half. What is reserved
+    is never lent: a step may hold a unit for hours. When a unit becomes free, the queue goes first that holds the fewest.
+
+    Args:
+        limit: how many units there are. Fewer than there are queues cannot be shared: then none is reserved.
+        queues: the step queues. The engine itself has no share, and finds any free unit.
+    """
+
+    def __init__(self, limit: int, queues: Iterable[str]) -> None:
+        names = set(queues)
+        share = max(1, limit // (2 * len(names))) if 1 < len(names) <= limit else 0
+        self._reserved = dict.fromkeys(names, share)
+        self._free = limit
+        self._held: Counter[str | None] = Counter()
+        self._waiting: dict[str | None, deque[asyncio.Future[None]]] = {}
+
+    def take(self, queue: str | None) -> bool:
+        """Take a unit for a queue if it may have one now; return whether it may."""
+        others = sum(max(0, share - self._held[name]) for name, share in self._reserved.items() if name != queue)
+        if self._free <= (0 if queue is None else others):
+            return False
+        self._free -= 1
+        self._held[queue] += 1
+        return True
+
+    async def acquire(self, queue: str | None) -> None:
+        """Wait for a unit, behind those that already wait for the same queue."""
+        waiting = self._waiting.setdefault(queue, deque())
+        if not waiting and self.take(queue):
+            return
+        turn = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self.release(queue)
+            raise
+
+    def release(self, queue: str | None) -> None:
+        """Give a unit back."""
+        self._free += 1
+        self._held[queue] -= 1
+        # One unit may serve one waiter, whose queue need not be the one that gives it back.
+        for name in sorted(self._waiting, key=self._held.__getitem__):
+            waiting = self._waiting[name]
+            _forget_cancelled(waiting)
+            if waiting and self.take(name):
+                waiting.popleft().set_result(None)
+                return
+
+
+class Pace:
+    """Makes background work come in few turns at once while other work is going on, with rests between them.
+
+    A turn is short: some statements and messages. Units of :class:`Shares` do not help here, because what work competes for
+    in its turns is the event loop, the processors and the servers. On a busy system a turn takes longer, and so does the rest
+    after it.
+
+    Args:
+        few, many: turns of background work at once, while other work goes on and otherwise.
+        rest: how long nothing follows a turn while other work goes on, as a multiple of the time that the turn has taken.
+        recently: seconds for which other work counts as going on after its last turn.
+    """
+
+    def __init__(self, *, few: int = FEW, many: int = MANY, rest: float = REST, recently: float = RECENTLY) -> None:
+        self._few, self._many, self._rest, self._recently = few, many, rest, recently
+        self._loop = asyncio.get_running_loop()
+        self._busy_until = float("-inf")
+        self._turns = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_lifted = False
+
+    @asynccontextmanager
+    async def turn(self, queue: str | None) -> AsyncIterator[None]:
+        """Wait for a turn of work for a queue, and end it with the block. Only work for ``tasks`` waits.
+
+        What needs a turn must hold nothing that others wait for.
+        """
+        if queue != TASK_QUEUE:
+            self._note_other_work()
+            try:
+                yield
+            finally:
+                self._note_other_work()
+            return
+        await self._begin()
+        began = self._loop.time()
+        try:
+            yield
+        finally:
+            self._end(self._loop.time() - began)
+
+    def lift(self) -> None:
+        """Let all begin that wait or come: the program is about to stop."""
+        self._is_lifted = True
+        self._let_begin()
+
+    def _note_other_work(self) -> None:
+        self._busy_until = self._loop.time() + self._recently
+
+    async def _begin(self) -> None:
+        if not self._waiting and self._may_begin():
+            self._turns += 1
+            return
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._leave()
+            raise
+
+    def _end(self, took: float) -> None:
+        if self._is_busy and self._rest:
+            self._loop.call_later(min(took * self._rest, LONGEST_REST), self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._turns -= 1
+        self._let_begin()
+
+    def _let_begin(self) -> None:
+        _forget_cancelled(self._waiting)
+        while self._waiting and self._may_begin():
+            self._turns += 1
+            self._waiting.popleft().set_result(None)
+            _forget_cancelled(self._waiting)
+
+    def _may_begin(self) -> bool:
+        return self._is_lifted or self._turns < (self._few if self._is_busy else self._many)
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._loop.time() < self._busy_until
+
+
+def _forget_cancelled(waiting: deque[asyncio.Future[None]]) -> None:
+    while waiting and waiting[0].cancelled():
+        waiting.popleft()
