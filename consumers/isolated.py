@@ -173,7 +173,7 @@ def prepare() -> Settings:
         sys.path.insert(0, here)
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
-    load_workflows(settings.workflows)
+    load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     # They are imported when they are first used, which for forks is too late.
     find_abilities()
     return settings

@@ -57,7 +57,7 @@ async def run_consumer(
     Raises:
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
-    load_workflows(settings.workflows)
+    load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     abilities = find_abilities()
     names = list(queues) or [DEFAULT_QUEUE, TASK_QUEUE]
     async with AsyncExitStack() as stack:

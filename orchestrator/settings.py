@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     """Workflows that all products have, as a JSON list; each is linked once a migration has registered it."""
     task_log_retention_days: Annotated[int, Field(ge=0)] = Field(default=3, validation_alias="TASK_LOG_RETENTION_DAYS")
     """How many days finished tasks are kept before the clean-up task deletes them."""
+    shipped_schedules: bool = True
+    """Whether the schedules that ship with the engine start anything; without it only those that people enable."""
 
     auth: Annotated[tuple[Literal["none", "api-keys", "oidc"], ...], NoDecode] = ()
     """How the API knows who sends a request, separated by commas; when not set, it serves this machine only."""

@@ -54,7 +54,7 @@ async def run_api(
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
     check_exposure(settings, listener)
-    load_workflows(settings.workflows)
+    load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     metrics = ApiMetrics()
     with serve_metrics(metrics.registry, settings.metrics_address):
         await _serve(settings, stopping, listener, metrics, require_broker=require_broker)

@@ -72,7 +72,7 @@ class CliContext:
         """
         from orchestrator.workflows.shipped import load_workflows
 
-        load_workflows(self.settings.workflows)
+        load_workflows(self.settings.workflows, shipped_schedules=self.settings.shipped_schedules)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:

@@ -19,7 +19,6 @@ from orchestrator.cli.migrations import (
 )
 from orchestrator.cli.options import AsJson, check_text
 from orchestrator.cli.output import clean
-from orchestrator.cli.workflows import describe_workflow
 from orchestrator.db import migrations
 from orchestrator.db.registration.autogenerate import Linked, diff_workflows, refuse_second_workflows
 from orchestrator.db.registration.catalogue import read_catalogue, read_links
@@ -28,6 +27,7 @@ from orchestrator.db.session import Database, get_driver
 from orchestrator.db.workflows import list_workflows
 from orchestrator.errors import ConfigurationError
 from orchestrator.registry import known_workflows, products_of, ships_with_engine
+from orchestrator.services.registrations import describe_workflow
 from orchestrator.targets import Target
 
 Message = Annotated[

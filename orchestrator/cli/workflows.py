@@ -13,7 +13,8 @@ from orchestrator.cli.render import fields_of
 from orchestrator.db.revisions import explain_age
 from orchestrator.db.workflows import Registration, list_workflows
 from orchestrator.errors import DefinitionError
-from orchestrator.registry import known_workflows, plan_of
+from orchestrator.registry import known_workflows
+from orchestrator.services.registrations import describe_workflow
 
 
 def workflows(as_json: AsJson = False) -> None:
@@ -80,13 +81,3 @@ def _compare(name: str, stored: Registration | None) -> _Known:
             error = " ".join(str(broken).split())
     shown = coded or stored or Registration(name, "", False, "")
     return _Known(name, shown.target, shown.is_task, shown.description, in_code, stored is not None, error)
-
-
-def describe_workflow(name: str) -> Registration:
-    """Return a workflow as the code knows it.
-
-    Raises:
-        DefinitionError: its module is broken.
-    """
-    workflow = plan_of(name).workflow
-    return Registration(name, workflow.target.value, workflow.is_task, workflow.description)

@@ -42,7 +42,7 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
     Raises:
         DefinitionError, ConfigurationError, ServerUnavailableError: at start-up; each text is one line.
     """
-    load_workflows(settings.workflows)
+    load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     plans = ProgramPlans.load()
     metrics = Metrics()
     with serve_metrics(metrics.registry, settings.metrics_address):

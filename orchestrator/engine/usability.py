@@ -113,6 +113,14 @@ def usability(name: str, target: Target, is_task: bool, facts: SubscriptionFacts
     return Usability(reasons, dangerous=not reasons and bool(out_of_sync) and not unaffected)
 
 
+def usable_statuses(name: str, target: Target, rules: Rules) -> Sequence[str] | None:
+    """Return the statuses of subscriptions in which a workflow may run; ``None`` for all."""
+    wanted = rules.usable_map.get(name)
+    if wanted is None and target is not Target.TERMINATE:
+        return _USUAL_STATUS
+    return wanted
+
+
 def not_of_product(product: str) -> Reason:
     """Return the reason for a workflow that is not linked to the subscription's product."""
     return Reason(NOT_OF_PRODUCT, f"it does not belong to the subscription's product {product!r}", {"product": product})
@@ -136,12 +144,8 @@ def _out_of_sync(facts: SubscriptionFacts) -> Iterable[Reason]:
 
 
 def _status(name: str, target: Target, facts: SubscriptionFacts, rules: Rules) -> Iterable[Reason]:
-    wanted: Sequence[str] | None = rules.usable_map.get(name)
-    if wanted is None:
-        if target is Target.TERMINATE:
-            return
-        wanted = _USUAL_STATUS
-    if facts.status in wanted:
+    wanted = usable_statuses(name, target, rules)
+    if wanted is None or facts.status in wanted:
         return
     words = f"the subscription is {facts.status}, the workflow runs on those that are {_either(wanted)}"
     usable_when: list[JSON] = [str(status) for status in wanted]

@@ -15,6 +15,7 @@ from pydantic_core.core_schema import custom_error_schema
 from pydantic_forms.validators import Choice
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.subscriptions.candidates import list_product_types
 from orchestrator.db.subscriptions.queries import list_choices, read_version
 from orchestrator.db.workflows import list_products
 from orchestrator.engine.arguments import Arguments
@@ -65,6 +66,18 @@ async def product_choice(session: AsyncSession, workflow: str) -> type[Choice]:
             [{"key": "workflow.no_products"}],
         )
     return _choice("ProductChoice", {str(product_id): name for product_id, name in found})
+
+
+async def product_type_choice(session: AsyncSession) -> type[Choice]:
+    """Return the types of all products, as a type for a field of a page.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    found = await list_product_types(session)
+    if not found:
+        raise InvalidInputError("the database has no product yet, so there is no type to choose")
+    return _choice("ProductTypeChoice", {one: one for one in found})
 
 
 async def subscription_choice(

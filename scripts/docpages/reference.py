@@ -45,7 +45,7 @@ PAGES = (
                 *("step", "retrystep", "inputstep", "conditional", "step_group", "callback_step", "workflow"),
                 *("begin", "init", "done", "StepList"),
             ),
-            "orchestrator.workflows": ("LazyWorkflowInstance", "Schedule"),
+            "orchestrator.workflows": ("LazyWorkflowInstance",),
             "orchestrator.retry": ("RetryPolicy",),
         },
     ),
@@ -61,11 +61,18 @@ PAGES = (
                 *("store_process_subscription", "set_status", "unsync", "unsync_unchecked", "resync"),
             ),
             "orchestrator.workflows.pages": ("product_choice", "subscription_choice"),
-            "orchestrator.workflows.predicates": ("no_uncompleted_instance",),
             "orchestrator.services.subscriptions": (
                 *("WF_USABLE_MAP", "WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS", "WF_USABLE_WHILE_OUT_OF_SYNC"),
                 "list_subscriptions",
             ),
+        },
+    ),
+    Page(
+        "schedules",
+        "Schedules, and conditions for starts",
+        {
+            "orchestrator.workflows": ("Schedule",),
+            "orchestrator.workflows.predicates": ("no_uncompleted_instance",),
         },
     ),
     Page(

@@ -27,6 +27,7 @@ FAST = {
     "ORCHESTRATOR_REDISPATCH_AFTER": "1",
     "ORCHESTRATOR_RECONCILE_INTERVAL": "0.2",
     "ORCHESTRATOR_LOG_LEVEL": "debug",
+    "ORCHESTRATOR_SHIPPED_SCHEDULES": "false",  # or a test that runs at twenty past two has processes that it has not started
 }
 WORKFLOWS = "tests.acceptance.workflows"
 MIGRATIONS = Path(__file__).parent / "migrations"

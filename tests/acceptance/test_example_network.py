@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from tests.acceptance.conftest import MakeInstallation, make_installations
@@ -210,3 +213,37 @@ def test_the_description_of_a_node_may_be_corrected_while_it_is_being_provisione
     network.accept(process_id)
     shown = network.show(node)
     assert (shown["status"], shown["insync"], shown["description"]) == ("active", True, "the one in the cellar")
+
+
+async def describe(engine: Installation, workflow: str, description: str) -> None:
+    """Change a row of the registration, as a migration would."""
+    connection = await asyncpg.connect(engine.database_url.replace("+asyncpg", ""))
+    await connection.execute("UPDATE workflows SET description = $2 WHERE name = $1", workflow, description)
+    await connection.close()
+
+
+def test_the_task_that_ships_finds_what_code_and_database_disagree_about(network: Network) -> None:
+    """B15: nothing, until one of them changes; then the failure says what it is and what to do, and a retry looks again."""
+    engine = network.engine
+    assert engine.json("start", "task_validate_products", "--wait")["status"] == "completed"
+    asyncio.run(describe(engine, "validate_node", "Look at a node"))
+    found = json.loads(engine.command("start", "task_validate_products", "--wait", "--json", exit_code=None).stdout)
+    assert found["status"] == "failed"
+    (entry,) = engine.log(UUID(found["process_id"]), "Compare the code with the database")
+    assert entry.failure is not None
+    finding = (
+        "the workflow 'validate_node' has description 'Compare a node with the network' in the code and 'Look at a node' in the"
+        " database: 'orchestrator db migrate-workflows' writes the migration"
+    )
+    assert entry.failure["message"] == f"code and database disagree in 1 point:\n• {finding}"
+    assert entry.failure["details"] == {"count": 1, "findings": [finding]}
+    asyncio.run(describe(engine, "validate_node", "Compare a node with the network"))
+    engine.command("retry", found["process_id"], "--wait")
+    assert engine.json("show", found["process_id"], "--state")["state"] == {"disagreements": 0}
+
+
+def test_the_task_that_ships_lets_waiting_processes_try_again(network: Network) -> None:
+    """B15: it runs on the queue ``tasks``, and says how many there were."""
+    done = network.engine.json("start", "task_resume_workflows", "--wait")
+    assert done["status"] == "completed"
+    assert network.engine.json("show", done["process_id"], "--state")["state"]["resumed"] == 0

@@ -175,6 +175,7 @@ def project(folder: Path, database_url: str, amqp_url: str) -> Cli:
         "ORCHESTRATOR_AMQP_URL": amqp_url,
         "ORCHESTRATOR_WORKFLOWS": "flows",
         "ORCHESTRATOR_QUEUE_TYPE": "classic",
+        "ORCHESTRATOR_SHIPPED_SCHEDULES": "false",  # what starts, a test has started
         "ORCHESTRATOR_CONNECT_TIMEOUT": "15",  # the servers are there, and may be slow
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
     }

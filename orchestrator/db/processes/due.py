@@ -117,6 +117,19 @@ _MAKE_RUNNING_DUE = text(
      WHERE status = 'running' AND claimed_by IS NULL
     """  # noqa: S608 - built from constants
 )
+# What another transaction holds is being handled now.
+_WAKE_WAITING = text(
+    """
+    WITH woken AS (
+        UPDATE processes SET due_at = now(), wake_at = now()
+         WHERE process_id IN (SELECT process_id FROM processes
+                               WHERE status = 'waiting' AND (wake_at > now()) IS NOT FALSE
+                               ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
+        RETURNING workflow
+    )
+    SELECT workflow, count(*)::int AS number FROM woken GROUP BY workflow ORDER BY workflow
+    """
+)
 _SCHEDULE = text(
     """
     UPDATE processes
@@ -232,3 +245,9 @@ async def make_running_due(session: AsyncSession) -> None:
 async def schedule(session: AsyncSession, process_id: UUID, due_at: datetime | None) -> None:
     """Set when a process is due that waits for a callback."""
     await session.execute(_SCHEDULE, {"process_id": process_id, "due_at": due_at})
+
+
+async def wake_waiting(session: AsyncSession) -> dict[str, int]:
+    """Make all processes due that wait for a later automatic try; return how many of each workflow."""
+    rows = await session.execute(_WAKE_WAITING)
+    return {row.workflow: row.number for row in rows}
