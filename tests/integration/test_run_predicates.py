@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator import registry
 from orchestrator.db.session import Database
+from orchestrator.engine.schedule import Overlap
 from orchestrator.errors import FormIncompleteError, PredicateFailedError
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.services.start import PreparedStart, StartRequest, prepare_start, recheck_start, start
@@ -17,6 +18,7 @@ from orchestrator.workflow import StepList, begin, step
 from orchestrator.workflows.predicates import no_uncompleted_instance
 from orchestrator.workflows.utils import task
 from tests.integration.engine_bench import LIMITS
+from tests.integration.schedule_rounds import Rounds
 
 
 class Depth(FormPage):
@@ -124,3 +126,32 @@ async def test_a_start_that_was_prepared_earlier_is_decided_again_before_it_is_s
     with pytest.raises(PredicateFailedError, match=str(first)):
         async with database.transaction() as session:
             await recheck_start(session, prepared)
+
+
+async def test_a_schedule_shows_which_process_has_refused_its_slot_and_goes_on_with_the_next(
+    database: Database,
+) -> None:
+    """B14: refused starts are seen where people look for them, and do not stop later slots."""
+    rounds = Rounds(database)
+    schedule_id = await rounds.add(workflow="tidy_alone", overlap=Overlap.ALLOW)
+    await rounds.at("2026-11-25T12:00:01")
+    first = await database.pool.fetchval("SELECT process_id FROM processes")
+    await rounds.at("2026-11-25T13:00:01")
+    refused = await database.pool.fetchrow("SELECT * FROM schedules WHERE schedule_id = $1", schedule_id)
+    assert refused is not None
+    assert (refused["last_result"], refused["broken"]) == ("refused", None)
+    assert f"{first} (running)" in refused["last_reason"]
+    await set_status(database, first, "aborted")
+    await rounds.at("2026-11-25T14:00:01")
+    assert await database.pool.fetchval("SELECT count(*) FROM processes") == 2
+
+
+async def test_two_schedules_of_one_workflow_that_are_due_together_start_it_once(database: Database) -> None:
+    """Each start is prepared in one transaction and stored in another: the predicate is asked in both."""
+    rounds = Rounds(database)
+    for name in ("one", "other"):
+        await rounds.add(name, workflow="tidy_alone")
+    await rounds.at("2026-11-25T12:00:01", rounds.make_scheduler(), rounds.make_scheduler())
+    results = await database.pool.fetch("SELECT last_result FROM schedules ORDER BY last_result")
+    assert [row["last_result"] for row in results] == ["refused", "started"]
+    assert await database.pool.fetchval("SELECT count(*) FROM processes") == 1
