@@ -279,7 +279,8 @@ def test_every_page_can_be_reached() -> None:
 
 
 def test_a_page_is_short_enough_to_read() -> None:
-    long = {name_of(page): len(page.read_text().splitlines()) for page in PAGES if page != REPOSITORY / "CHANGELOG.md"}
+    tables = {REPOSITORY / "CHANGELOG.md", DOCS / "reliability-proofs.md"}
+    long = {name_of(page): len(page.read_text().splitlines()) for page in PAGES if page not in tables}
     assert {name: lines for name, lines in long.items() if lines > 150} == {}
     assert long["README.md"] <= 125
 
