@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from orchestrator.engine.cron import EARLIEST
 from orchestrator.engine.schedule import MISSED_LIMIT, Missed, Overlap, ScheduleDefinition
@@ -69,9 +69,9 @@ class Schedule:
         end: datetime | str | None = None,
         inputs: Iterable[State] = (),
         enabled: bool = True,
-        missed: Missed | str = Missed.ONCE,
+        missed: Missed | Literal["skip", "once", "all"] = Missed.ONCE,
         missed_limit: int = MISSED_LIMIT,
-        overlap: Overlap | str = Overlap.SKIP,
+        overlap: Overlap | Literal["allow", "skip", "queue"] = Overlap.SKIP,
         jitter: timedelta = timedelta(0),
         note: str | None = None,
     ) -> None:

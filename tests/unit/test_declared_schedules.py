@@ -104,9 +104,17 @@ def test_a_schedule_of_a_workflow_that_the_code_does_not_register_is_refused() -
         ({"cron": "0 25 * * *"}, "cron: hour"),
         ({"cron": "0 0 12 * * 1"}, "cron"),
         ({"cron": "0 0 30 2 *"}, "cron"),
+        ({"cron": "0 0 31 4,6 *"}, "cron"),
+        ({"cron": "@daily"}, "cron"),
+        ({"cron": "0 0 * * SAT-MON"}, "cron"),
+        ({"cron": "*/90 * * * *"}, "cron"),
+        ({"cron": ",".join(["0"] * 700_000) + " * * * *"}, "cron"),
         ({"cron": 5}, "cron: "),
         ({"cron": "0 3 * * *", "zone": "Mars"}, "zone: "),
-        ({"cron": "0 3 * * *", "zone": "localtime"}, "zone: "),
+        *(
+            ({"cron": "0 3 * * *", "zone": zone}, "zone: ")
+            for zone in ("", "../UTC", "zone.tab", "localtime", "posixrules", "Factory", "europe/amsterdam", "UTC+2", 5)
+        ),
         ({"cron": "0 3 * * *", "start": "noon"}, "start: "),
         ({"cron": "0 3 * * *", "start": NEW_YEAR.replace(tzinfo=None)}, "start: "),
         ({"cron": "0 3 * * *", "end": "2026-01-01"}, "end: "),

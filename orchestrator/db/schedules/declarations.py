@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.schedules.rows import COLUMNS, StoredSchedule
+from orchestrator.db.schedules.rows import COLUMNS, StoredSchedule, limit_idleness
 from orchestrator.db.session import to_jsonb
 
 _KEY: Final = 8317600022
@@ -43,7 +43,9 @@ _LOCK_DROPPED = text(
      ORDER BY name FOR UPDATE OF s
     """  # noqa: S608 - built from constants
 )
-_COUNT = text("SELECT count(*) FROM schedules WHERE origin = 'code' AND declared ->> 'source' = :source AND enabled")
+_COUNT = text(
+    "SELECT count(*) FROM schedules WHERE origin = 'code' AND declared ->> 'source' = :source AND enabled AND deleted_at IS NULL"
+)
 _BREAK = text(
     "UPDATE schedules SET broken = :why WHERE name = :name AND origin = 'code' AND broken IS DISTINCT FROM :why"
 )
@@ -61,6 +63,7 @@ async def come_into_force(
         schedules: name → definition.
         patience: seconds after which a program with newer declarations is gone that was not seen.
     """
+    await limit_idleness(session)
     await session.execute(_LOCK)
     row = (
         await session.execute(

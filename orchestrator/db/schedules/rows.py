@@ -112,6 +112,8 @@ _MATCHES = """
    AND (CAST(:enabled AS boolean) IS NULL OR enabled = :enabled)
    AND (CAST(:pattern AS text) IS NULL OR name ILIKE :pattern)
 """
+# Coordinators pass over rows that others have locked. A program that stands still must not keep them from a schedule for long.
+_GUARD = text("SELECT set_config('idle_in_transaction_session_timeout', '5s', true)")
 _READ = text(f"SELECT {COLUMNS} FROM schedules s WHERE schedule_id = :schedule_id")  # noqa: S608
 _LOCK = text(f"SELECT {COLUMNS} FROM schedules s WHERE schedule_id = :schedule_id FOR UPDATE OF s")  # noqa: S608
 _LOCK_NAMES = text(
@@ -141,14 +143,21 @@ async def read_schedule(session: AsyncSession, schedule_id: UUID) -> StoredSched
 
 
 async def lock_schedule(session: AsyncSession, schedule_id: UUID) -> StoredSchedule | None:
-    """Lock a schedule's row until the transaction ends, and return it."""
+    """Lock a schedule's row until the transaction ends, and return it; the server ends one that stands still."""
+    await limit_idleness(session)
     return _first(await session.execute(_LOCK, {"schedule_id": schedule_id}))
 
 
 async def lock_schedules(session: AsyncSession, names: Sequence[str]) -> dict[str, StoredSchedule]:
     """Lock the rows of these names, in the order of the names, and return them by it, also those that were removed."""
+    await limit_idleness(session)
     rows = (await session.execute(_LOCK_NAMES, {"names": list(names)})).mappings()
     return {row["name"]: StoredSchedule(**row) for row in rows}
+
+
+async def limit_idleness(session: AsyncSession) -> None:
+    """Let the server end this transaction when its program stands still, so that others get the rows that it has locked."""
+    await session.execute(_GUARD)
 
 
 async def find_by_name(session: AsyncSession, name: str, *, removed: bool = False) -> UUID | None:

@@ -30,6 +30,7 @@ from orchestrator.workflow import (
     step_group,
     workflow,
 )
+from orchestrator.workflows import Schedule
 
 
 class Port(BaseModel):
@@ -113,3 +114,7 @@ def create_port() -> StepList:
 
 
 made: Workflow = create_port
+
+
+Schedule("nightly", "example", cron="30 2 * * *", zone="Europe/Amsterdam", inputs=[{"node": "ams-1"}], missed="skip")
+Schedule("rhythm", "example", every=timedelta(hours=6), overlap="queue", jitter=timedelta(minutes=5), enabled=False)

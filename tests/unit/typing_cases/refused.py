@@ -16,6 +16,7 @@ from orchestrator.workflow import (
     step_group,
     workflow,
 )
+from orchestrator.workflows import Schedule
 
 
 @step("a")
@@ -110,3 +111,8 @@ def with_parameter(name: str) -> StepList:
 @workflow("wrong target", target="CREATE")  # error
 def wrong_target() -> StepList:
     return init >> a
+
+
+Schedule("nightly", "example", cron="0 3 * * *", overlap="perhaps")  # error
+Schedule("nightly", "example", every=60)  # error
+Schedule("nightly", "example", cron="0 3 * * *", inputs={"node": "ams-1"})  # error
