@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 
 from orchestrator.db.callbacks import CallbackProgress
-from orchestrator.db.lookup import UUID_DIGITS, choose, read_beginning
+from orchestrator.db.lookup import choose, read_beginning
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.engine.log import LogEntry
 from orchestrator.errors import ForbiddenError, NotFoundError, RequestError, ServerUnavailableError
@@ -127,8 +127,7 @@ async def open_remote(url: str, api_key: str | None, written: str) -> AsyncItera
 
 
 async def _find(client: httpx.AsyncClient, digits: str, written: str) -> UUID:
-    if len(digits) == UUID_DIGITS:
-        return UUID(digits)
+    # For a whole id as well: an address that is wrong is refused at once, not after the patience with an API that is followed.
     found = await _get(client, "/api/processes", filter=f"process_id,{digits}", sort="process_id,asc", range="0,2")
     return choose([UUID(one["process_id"]) for one in found], written, "process", "processes")
 

@@ -15,8 +15,7 @@ from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 MIN_PREFIX = 8
 """The fewest characters of an id that are accepted."""
 
-UUID_DIGITS = 32
-"""Of a whole id."""
+_UUID_DIGITS = 32
 
 
 async def find_process(session: AsyncSession, written: str) -> UUID:
@@ -68,7 +67,7 @@ async def _find(
 ) -> UUID:
     digits = read_beginning(written, one)
     # All ids with this beginning are neighbours in the index of the key.
-    first, last = UUID(digits.ljust(UUID_DIGITS, "0")), UUID(digits.ljust(UUID_DIGITS, "f"))
+    first, last = UUID(digits.ljust(_UUID_DIGITS, "0")), UUID(digits.ljust(_UUID_DIGITS, "f"))
     neighbours = select(column).where(column.between(first, last)).order_by(column).limit(3)
     return choose([UUID(str(it)) for it in await session.scalars(neighbours)], written, one, several)
 
@@ -83,7 +82,7 @@ def read_beginning(written: str, one: str) -> str:
         InvalidInputError: the text is too short, or cannot be part of an id.
     """
     digits = written.strip().lower().replace("-", "")
-    if not digits or len(digits) > UUID_DIGITS or any(digit not in "0123456789abcdef" for digit in digits):
+    if not digits or len(digits) > _UUID_DIGITS or any(digit not in "0123456789abcdef" for digit in digits):
         raise InvalidInputError(f"{written!r} is not the id of a {one}")
     if len(digits) < MIN_PREFIX:
         raise InvalidInputError(f"{written!r} is too short: give at least {MIN_PREFIX} characters of the {one}'s id")

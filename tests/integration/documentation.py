@@ -99,16 +99,15 @@ class Shell:
     def dev(self) -> Iterator[None]:
         """Coordinator and consumer, while the block runs."""
         log = self.folder / "dev.log"
-        with (
-            log.open("w") as written,
-            subprocess.Popen(
-                ["orchestrator", "dev"], cwd=self.folder, env=self.environment, stdout=written, stderr=written
-            ) as program,
-        ):
+        with log.open("w") as written:
+            program = forking.start(
+                ["dev"], environment=self.environment, folder=self.folder, output=written.fileno(), new_session=False
+            )
             try:
                 yield
             finally:
                 program.terminate()
+                program.wait(60)
         assert program.returncode == 0, log.read_text()
 
 
