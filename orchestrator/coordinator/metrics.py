@@ -1,4 +1,4 @@
-"""Count what schedules do, for Prometheus and other readers of its text format."""
+"""Count what schedules do, and say when clean-ups are late, for Prometheus and other readers of its text format."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class Metrics:
             "Schedules that have been due for a minute and that no program has handled.",
             registry=self.registry,
         )
+        self._expired = Gauge(
+            "orchestrator_expired_tasks_seconds",
+            "For how long the oldest finished task has been past its time that a clean-up could delete; 0 when there is none.",
+            registry=self.registry,
+        )
 
     def count_slots(self, result: str, slots: int) -> None:
         """Count slots of which something became."""
@@ -40,3 +45,7 @@ class Metrics:
         self._round.set_to_current_time()
         if overdue is not None:
             self._overdue.set(overdue)
+
+    def report_expired(self, seconds: float) -> None:
+        """Note for how long the oldest finished task has been past its time."""
+        self._expired.set(seconds)

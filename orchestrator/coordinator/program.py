@@ -15,6 +15,7 @@ from orchestrator.coordinator.dead_letters import PREFETCH as FEW_LETTERS
 from orchestrator.coordinator.dead_letters import LetterKeeper
 from orchestrator.coordinator.declarations import Declarations
 from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.coordinator.expiry import Expiry
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.metrics import Metrics
 from orchestrator.coordinator.queries import Queries
@@ -115,6 +116,8 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             tasks.create_task(announcer.run(stopping))
             tasks.create_task(backlog.run(stopping))
             tasks.create_task(declarations.run(stopping))
+            if settings.metrics_address is not None:
+                tasks.create_task(Expiry(database, metrics, settings.task_log_retention_days).run(stopping))
             logger.info("coordinator started")
             await stopping.wait()
             logger.info("coordinator stopping")

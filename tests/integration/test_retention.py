@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from orchestrator import registry
+from orchestrator.coordinator.expiry import Expiry
+from orchestrator.coordinator.metrics import Metrics
 from orchestrator.db.session import Database
 from orchestrator.errors import ProcessFailureError
 from orchestrator.workflow import KEEP_FOREVER, StepList, begin, step
@@ -282,6 +284,21 @@ async def test_no_statement_of_a_clean_up_reads_a_whole_table(database: Database
     assert (await clean_up(database))["deleted_tasks"] == 300
 
     assert await _scans(database, large) == before
+
+
+async def test_monitoring_sees_for_how_long_the_oldest_task_has_been_past_its_time(database: Database) -> None:
+    metrics = Metrics()
+    expiry = Expiry(database, metrics, days=3)
+    await expiry.look()
+    assert metrics.registry.get_sample_value("orchestrator_expired_tasks_seconds") == 0
+    await add(database, workflow="brief", days=1)
+    await add(database, workflow="some", days=3.5)
+
+    await expiry.look()
+
+    seconds = metrics.registry.get_sample_value("orchestrator_expired_tasks_seconds")
+    assert seconds is not None
+    assert 23 * 3600 <= seconds < 24 * 3600, "of the one that is to be kept for an hour"
 
 
 async def test_old_records_of_other_kinds_are_deleted(database: Database) -> None:
