@@ -93,11 +93,9 @@ class Completion:
         Raises:
             FencedError: another attempt holds the process.
         """
-        if attempt.session is not None and attempt.session.used:
-            # It has a connection, and may have locks that others wait for.
-            await self._store(attempt, event)
-            return
-        async with self._pace.turn(working_for.get()):
+        # A session that was used has a connection, and may have locks that others wait for.
+        holds = attempt.session is not None and attempt.session.used
+        async with self._pace.turn(working_for.get(), at_once=holds):
             await self._store(attempt, event)
 
     async def _store(self, attempt: ClaimedAttempt, event: Event) -> None:

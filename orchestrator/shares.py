@@ -100,10 +100,11 @@ class Pace:
         self._is_lifted = False
 
     @asynccontextmanager
-    async def turn(self, queue: str | None) -> AsyncIterator[None]:
+    async def turn(self, queue: str | None, *, at_once: bool = False) -> AsyncIterator[None]:
         """Wait for a turn of work for a queue, and end it with the block. Only work for ``tasks`` waits.
 
-        What needs a turn must hold nothing that others wait for.
+        Args:
+            at_once: begin without waiting, and let others wait: for work that holds something that a turn may wait for.
         """
         if queue != TASK_QUEUE:
             self._note_other_work()
@@ -112,7 +113,10 @@ class Pace:
             finally:
                 self._note_other_work()
             return
-        await self._begin()
+        if at_once:
+            self._turns += 1
+        else:
+            await self._begin()
         began = self._loop.time()
         try:
             yield

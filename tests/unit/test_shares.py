@@ -119,8 +119,8 @@ class Work:
         self.begun = 0
         self.may_end = asyncio.Event()
 
-    async def turn(self, queue: str) -> None:
-        async with self._pace.turn(queue):
+    async def turn(self, queue: str, *, at_once: bool = False) -> None:
+        async with self._pace.turn(queue, at_once=at_once):
             self.begun += 1
             await self.may_end.wait()
 
@@ -151,6 +151,17 @@ async def test_background_work_has_many_turns_when_nothing_else_goes_on() -> Non
     work.may_end.set()
     await asyncio.wait_for(asyncio.wait(tasks), 60)
     assert work.begun == 19
+
+
+async def test_background_work_that_holds_something_begins_at_once_and_others_wait_for_it() -> None:
+    pace = Pace(few=1, many=1, rest=0, recently=3600)
+    holding, others = Work(pace), Work(pace)
+    tasks = [asyncio.create_task(holding.turn(TASK_QUEUE, at_once=True)) for _ in range(3)]
+    tasks += await begin(others, TASK_QUEUE, 2)
+    assert (holding.begun, others.begun) == (3, 0)
+    holding.may_end.set()
+    others.may_end.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
 
 async def test_other_work_waits_for_no_turn() -> None:
