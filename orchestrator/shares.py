@@ -13,7 +13,7 @@ from orchestrator.workflow import TASK_QUEUE
 FEW, MANY = 1, 25
 """Turns of background work at once while other work goes on, and otherwise."""
 
-REST, LONGEST_REST = 1.0, 1.0
+REST, LONGEST_REST = 4.0, 1.0
 """How much longer than a turn nothing follows it while other work goes on, and for how many seconds at most."""
 
 RECENTLY = 2.0
