@@ -225,7 +225,7 @@ async def test_the_loop_goes_on_after_every_error(rounds: Rounds, monkeypatch: p
     for _ in range(10):
         await rounds.database.pool.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
         )
         await asyncio.sleep(0.02)
     await until(rounds.slots, "the slot has started")
