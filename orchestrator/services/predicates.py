@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.processes.unfinished import find_uncompleted, serialize_starts
+from orchestrator.db.processes.unfinished import find_uncompleted, serialize_starts, serialize_starts_at_once
+from orchestrator.errors import PredicateFailedError
 
 _NAMED = 3
 """Processes that a refusal names."""
@@ -17,6 +18,23 @@ async def no_uncompleted_instance(session: AsyncSession, workflow: str) -> bool 
     one after the other, each when the one before has ended.
     """
     await serialize_starts(session, workflow)
+    return await _find_obstacle(session, workflow)
+
+
+async def require_still_no_instance(session: AsyncSession, workflow: str) -> None:
+    """Ask again what :func:`no_uncompleted_instance` has answered in an earlier transaction, now that the process is stored.
+
+    Raises:
+        PredicateFailedError: a process has been started since.
+        DBAPIError: somebody is starting one at this moment.
+    """
+    await serialize_starts_at_once(session, workflow)
+    answer = await _find_obstacle(session, workflow)
+    if answer is not True:
+        raise PredicateFailedError(f"the workflow {workflow!r} may not run now: {answer}")
+
+
+async def _find_obstacle(session: AsyncSession, workflow: str) -> bool | str:
     count, left = await find_uncompleted(session, workflow, _NAMED)
     if not count:
         return True

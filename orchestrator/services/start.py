@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.authorization import Action, Attempted
 from orchestrator.db.plans import add_plans
 from orchestrator.db.processes import insert as starts
+from orchestrator.db.processes.unfinished import has_serialized_starts
 from orchestrator.db.revisions import explain_age
 from orchestrator.engine.decide import decide
 from orchestrator.engine.events import Started
@@ -31,7 +32,7 @@ from orchestrator.errors import (
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.hooks import authorize, check_input, check_pages, check_predicate, run_form
-from orchestrator.services.predicates import no_uncompleted_instance
+from orchestrator.services.predicates import no_uncompleted_instance, require_still_no_instance
 from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.settings import Limits
@@ -80,6 +81,7 @@ class PreparedStart:
         facts: what the database said meanwhile.
         state: what the form gives.
         subscription_id: on which the workflow is to run.
+        is_alone: whether its run predicate has made sure that no other process of the workflow is left.
     """
 
     request: StartRequest
@@ -87,6 +89,7 @@ class PreparedStart:
     facts: starts.StartFacts
     state: State
     subscription_id: UUID | None
+    is_alone: bool = False
 
 
 async def start(session: AsyncSession, request: StartRequest, limits: Limits) -> StartOutcome:
@@ -168,7 +171,8 @@ async def fill_in(
     subscription_id = _find_subject(workflow, state)
     if subscription_id is not None:
         await require_usable(session, workflow, subscription_id)
-    return PreparedStart(request, plan, facts, state, subscription_id)
+    is_alone = has_serialized_starts(session, workflow.name)
+    return PreparedStart(request, plan, facts, state, subscription_id, is_alone)
 
 
 async def check_request(session: AsyncSession, request: StartRequest, limits: Limits) -> None:
@@ -198,6 +202,9 @@ async def recheck_start(session: AsyncSession, prepared: PreparedStart) -> Prepa
     if plan.workflow.run_predicate is no_uncompleted_instance:
         # Of the predicates it is the one that depends on what other transactions have started since, and no code of authors.
         await check_predicate(session, plan.workflow, request.user)
+    if prepared.is_alone:
+        # The lock by which the predicate kept others from starting one has ended with its transaction.
+        await require_still_no_instance(session, plan.workflow.name)
     if prepared.subscription_id is not None:
         await require_usable(session, plan.workflow, prepared.subscription_id)
     return replace(prepared, facts=facts)

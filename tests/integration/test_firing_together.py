@@ -16,6 +16,7 @@ from orchestrator.db.schedules import firing as rows
 from orchestrator.db.session import Database
 from orchestrator.engine.schedule import Missed, Overlap, ScheduleDefinition
 from orchestrator.services import firing
+from orchestrator.services.predicates import no_uncompleted_instance
 from orchestrator.workflow import StepList, begin, done, workflow
 from tests.integration import api_flows
 from tests.integration.schedule_rounds import LIMITS, Rounds, cron
@@ -71,6 +72,29 @@ async def test_authors_code_runs_while_no_row_is_locked(
     await rounds.at("2026-11-25T12:00")
     assert locked == ["nightly"]
     assert await rounds.slots() == [("12:00", "started")]
+
+
+async def test_schedules_of_one_workflow_whose_predicate_allows_one_process_start_one(
+    rounds: Rounds, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The predicate is asked before the schedule is locked, and others may start meanwhile."""
+
+    @workflow("Is alone", run_predicate=no_uncompleted_instance)
+    def alone() -> StepList:
+        return begin >> api_flows.greet >> done
+
+    monkeypatch.setitem(vars(api_flows), "alone", alone)
+    await database.pool.execute("TRUNCATE workflows CASCADE")
+    await api_flows.register(database, monkeypatch, [alone])
+    ids = [await rounds.add(f"s{number}", workflow="alone") for number in range(3)]
+    rounds.now = utc("2026-11-25T12:00")
+    for one in [(schedule_id, await _prepare(rounds, schedule_id)) for schedule_id in ids]:
+        async with database.transaction() as session:
+            await firing.fire(session, *one, LIMITS, rounds.now)
+    assert await rounds.count() == 1
+    assert await rounds.slots("s0") == [("12:00", "started")]
+    assert await rounds.slots("s2") == [("12:00", "refused")]
+    assert "neither completed nor aborted" in (await rounds.row("s2"))["last_reason"]
 
 
 async def _prepare(rounds: Rounds, schedule_id: UUID) -> firing.PreparedFiring:

@@ -22,6 +22,10 @@ _UNFINISHED = text(
 
 _UNFINISHED_STATUSES = sorted(status.value for status in ProcessStatus if not status.is_final)
 
+_SERIALIZED = "orchestrator.serialized_starts"
+"""Under this key a session keeps for which workflows it has called :func:`serialize_starts`."""
+
+_SET_PATIENCE = text("SELECT set_config('lock_timeout', :patience, true)")
 _SERIALIZE = text("SELECT pg_advisory_xact_lock(hashtextextended('start of ' || :workflow, 0))")
 # By status first: of the finished processes of a workflow there may be a million.
 _UNCOMPLETED = text(
@@ -35,7 +39,24 @@ _UNCOMPLETED = text(
 
 async def serialize_starts(session: AsyncSession, workflow: str) -> None:
     """Wait until every other transaction that has called this for the workflow has ended; the next ones wait for this one."""
+    session.info.setdefault(_SERIALIZED, set()).add(workflow)
     await session.execute(_SERIALIZE, {"workflow": workflow})
+
+
+def has_serialized_starts(session: AsyncSession, workflow: str) -> bool:
+    """Return whether :func:`serialize_starts` was called for the workflow in this session."""
+    return workflow in session.info.get(_SERIALIZED, ())
+
+
+async def serialize_starts_at_once(session: AsyncSession, workflow: str) -> None:
+    """Do as :func:`serialize_starts`, for a transaction that holds locks for which the others may wait: it hardly waits itself.
+
+    Raises:
+        DBAPIError: another transaction has not ended; what was done in this one is lost.
+    """
+    await session.execute(_SET_PATIENCE, {"patience": "50ms"})
+    await session.execute(_SERIALIZE, {"workflow": workflow})
+    await session.execute(_SET_PATIENCE, {"patience": "2s"})
 
 
 async def find_uncompleted(session: AsyncSession, workflow: str, limit: int) -> tuple[int, list[tuple[UUID, str]]]:
