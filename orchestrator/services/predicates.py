@@ -26,7 +26,7 @@ async def require_still_no_instance(session: AsyncSession, workflow: str) -> Non
 
     Raises:
         PredicateFailedError: a process has been started since.
-        DBAPIError: somebody is starting one at this moment.
+        DBAPIError: another transaction is starting one at this moment.
     """
     await serialize_starts_at_once(session, workflow)
     answer = await _find_obstacle(session, workflow)
