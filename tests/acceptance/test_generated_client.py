@@ -1,4 +1,4 @@
-"""A client that a public generator makes of the OpenAPI document drives a whole story: start, input, callback, completed."""
+"""A client that a public generator makes of the OpenAPI document drives whole stories, of a process and of a schedule."""
 
 from __future__ import annotations
 
@@ -66,9 +66,16 @@ def generated(engine: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         del sys.modules[name]
 
 
-def test_a_generated_client_starts_a_workflow_gives_input_and_completes_a_callback(
+def test_a_generated_client_drives_a_process_and_a_schedule_to_their_ends(
     engine: Installation, generated: Generated
 ) -> None:
+    """One test, because a client takes long to make."""
+    drive_process(engine, generated)
+    drive_schedule(generated)
+
+
+def drive_process(engine: Installation, generated: Generated) -> None:
+    """Start a workflow, give it input, and complete its callback."""
     page = generated.model("StartProcessBodyItem", name="ams-1")
     status, incomplete = generated.call("processes.start_process", "asks_and_calls_out", body=[])
     assert status == 510
@@ -106,3 +113,44 @@ def test_a_generated_client_starts_a_workflow_gives_input_and_completes_a_callba
     assert (status, shown.last_status.value, shown.current_state.to_dict()["amount"]) == (200, "completed", 3)
     assert [one.name for one in shown.steps if one.status == "success"][-1] == "Check"
     assert generated.call("processes.abort_process", process_id)[0] == 409
+
+
+def drive_schedule(generated: Generated) -> None:
+    """Make a schedule, see it run, pause it, change it and remove it."""
+    body = {"name": "often", "workflow_name": "task_one", "trigger": "interval", "trigger_kwargs": {"seconds": 1}}
+    status, refused = generated.call(
+        "schedules.create_schedule", body=generated.model("ScheduleCreation", **body, zone="Europe/Kyiw")
+    )
+    assert (status, refused.validation_errors[0].loc) == (422, ["zone"])
+    status, made = generated.call("schedules.create_schedule", body=generated.model("ScheduleCreation", **body))
+    assert (status, len(made.next_)) == (201, 5)
+    schedule_id: UUID = made.id
+
+    def show() -> Any:
+        status, found = generated.call("schedules.show_schedule", schedule_id)
+        assert status == 200
+        return found
+
+    until(lambda: show().slots, "a slot has started")
+    slot = show().slots[0]
+    assert slot.result.value == "started"
+    _, process = generated.call("processes.show_process", slot.process_id)
+    assert (process.workflow_name, process.created_by) == ("task_one", "schedule:often")
+    until(lambda: is_completed(generated, slot.process_id), "its process is completed")
+
+    status, paused = generated.call("schedules.pause_schedule", schedule_id)
+    assert (status, paused.state.value, paused.next_) == (200, "disabled", [])
+    change = generated.model("ScheduleChange", trigger="cron", trigger_kwargs={"hour": "2"}, zone="Europe/Amsterdam")
+    status, changed = generated.call("schedules.change_schedule", schedule_id, body=change)
+    assert (status, changed.trigger, changed.zone) == (200, "cron", "Europe/Amsterdam")
+    _, listed = generated.call("schedules.list_schedules")
+    assert "often" in [one.name for one in listed]
+    removal = generated.model("ScheduleRemoval", scheduled_type="delete", schedule_id=str(schedule_id))
+    assert generated.call("schedules.delete_schedule", body=removal)[0] == 200
+    assert generated.call("schedules.show_schedule", schedule_id)[0] == 404
+
+
+def is_completed(generated: Generated, process_id: UUID) -> bool:
+    """Return whether a process is completed."""
+    _, shown = generated.call("processes.show_process", process_id)
+    return bool(shown.last_status.value == "completed")
