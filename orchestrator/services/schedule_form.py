@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from pydantic import ConfigDict, Field, create_model
 from pydantic_forms.validators import Choice, Timestamp, migration_summary
@@ -35,7 +35,7 @@ SHOWN: Final = 5
 _WHAT: Final = "the form of a schedule"
 
 
-class _Kind(Choice):
+class TriggerKind(Choice):
     """When the task runs."""
 
     CRON = "cron", "at times of day or in a rhythm (cron)"
@@ -43,7 +43,7 @@ class _Kind(Choice):
     DATE = "date", "once (date)"
 
 
-class _Overlap(Choice):
+class OverlapChoice(Choice):
     """What happens at a time at which the run before is still going on."""
 
     SKIP = Overlap.SKIP.value, "this time is left out"
@@ -51,7 +51,7 @@ class _Overlap(Choice):
     ALLOW = Overlap.ALLOW.value, "it runs beside that one"
 
 
-class _Missed(Choice):
+class MissedChoice(Choice):
     """What happens to times at which the orchestrator did not run."""
 
     ONCE = Missed.ONCE.value, "it runs once afterwards"
@@ -59,13 +59,17 @@ class _Missed(Choice):
     ALL = Missed.ALL.value, f"each is made up for, the newest {MISSED_LIMIT} at most"
 
 
-class _Unit(Choice):
+class IntervalUnit(Choice):
     """What an interval is counted in."""
 
     WEEKS = "weeks"
     DAYS = "days"
     HOURS = "hours"
     MINUTES = "minutes"
+
+
+_Start = Annotated[Timestamp | None, Field(title="Start", description="Not before it; without it from now on.")]
+_End = Annotated[Timestamp | None, Field(title="End", description="Not after it; without it for ever.")]
 
 
 class _TimePage(FormPage):
@@ -77,11 +81,8 @@ class _TimePage(FormPage):
 
 
 class _BoundedPage(_TimePage):
-    start_date: Timestamp | None = Field(None, title="Start", description="Not before it; without it from now on.")
-    end_date: Timestamp | None = Field(None, title="End", description="Not after it; without it for ever.")
-
     def _bounds(self) -> dict[str, object]:
-        bounds = {"start_date": self.start_date, "end_date": self.end_date}
+        bounds = {name: getattr(self, name) for name in ("start_date", "end_date")}
         return {name: _write_time(name, at) for name, at in bounds.items() if at is not None}
 
 
@@ -92,6 +93,8 @@ class _CronPage(_BoundedPage):
         "0 3 * * *", title="Cron", description="Minute, hour, day of month, month, day of week; 0 and 7 are Sunday."
     )
     zone: str = Field("UTC", title="Time zone", description="An IANA name, such as Europe/Amsterdam.")
+    start_date: _Start = None
+    end_date: _End = None
 
     def trigger_kwargs(self) -> dict[str, object]:
         """Return the fields of the expression, and the bounds."""
@@ -106,7 +109,9 @@ class _IntervalPage(_BoundedPage):
     model_config = ConfigDict(title="Time")
 
     every: int = Field(1, ge=1, title="Every", description="Elapsed time: the wall time moves when the clock changes.")
-    unit: _Unit = Field(_Unit.DAYS, title="Unit")
+    unit: IntervalUnit = Field(IntervalUnit.DAYS, title="Unit")
+    start_date: _Start = None
+    end_date: _End = None
 
     def trigger_kwargs(self) -> dict[str, object]:
         """Return the interval and the bounds."""
@@ -123,10 +128,10 @@ class _DatePage(_TimePage):
         return {"run_date": _write_time("run_date", self.run_date)}
 
 
-_TIME_PAGES: Final[Mapping[_Kind, type[_TimePage]]] = {
-    _Kind.CRON: _CronPage,
-    _Kind.INTERVAL: _IntervalPage,
-    _Kind.DATE: _DatePage,
+_TIME_PAGES: Final[Mapping[TriggerKind, type[_TimePage]]] = {
+    TriggerKind.CRON: _CronPage,
+    TriggerKind.INTERVAL: _IntervalPage,
+    TriggerKind.DATE: _DatePage,
 }
 _PLACES: Final = {"interval": "every", **dict.fromkeys(UNITS, "every")}
 """The fields of pages for those of triggers, where they have other names."""
@@ -214,7 +219,7 @@ class _Form:
             raise InvalidInputError("there is no task to schedule: a migration registers tasks, as it does workflows")
         return {str(one.workflow_id): one for one in found}
 
-    def _build(self, kind: _Kind, kwargs: Mapping[str, object], zone: str) -> Trigger:
+    def _build(self, kind: TriggerKind, kwargs: Mapping[str, object], zone: str) -> Trigger:
         """Return the trigger.
 
         Raises:
@@ -249,8 +254,8 @@ class _Form:
 class _LastPage(SubmitFormPage):
     model_config = ConfigDict(title="The next runs")
 
-    overlap: _Overlap = Field(_Overlap.SKIP, title="If the run before is still going on")
-    missed: _Missed = Field(_Missed.ONCE, title="After an outage")
+    overlap: OverlapChoice = Field(OverlapChoice.SKIP, title="If the run before is still going on")
+    missed: MissedChoice = Field(MissedChoice.ONCE, title="After an outage")
 
 
 def _make_task_page(tasks: Mapping[str, RegisteredTask]) -> type[FormPage]:
@@ -267,7 +272,7 @@ class _TaskPage(FormPage):
 
 def _make_kind_page(task: RegisteredTask) -> type[FormPage]:
     name = (str, Field(task.description or task.name, title="Name", min_length=1, max_length=200))
-    kind = (_Kind, Field(_Kind.CRON, title="It runs"))
+    kind = (TriggerKind, Field(TriggerKind.CRON, title="It runs"))
     return create_model("KindPage", __base__=_KindPage, name=name, kind=kind)
 
 

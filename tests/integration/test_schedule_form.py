@@ -59,6 +59,7 @@ async def test_the_form_ends_with_the_body_that_makes_the_schedule(api: httpx.As
     named = {"name": "greet at night", "kind": "cron"}
     time, has_next = await ask(api, task, *GREETING, named)
     assert (time["cron"]["title"], has_next) == ("Cron", True)
+    assert list(time) == ["cron", "zone", "start_date", "end_date"]
     timed = {"cron": "0 0 13 * FRI", "zone": "Europe/Amsterdam"}
     last, has_next = await ask(api, task, *GREETING, named, timed)
     assert not has_next
