@@ -1,4 +1,4 @@
-"""The table of proofs: ``tests/guarantees.toml`` and the tests that it names, as ``docs/reliability-proofs.md``."""
+"""The tables of proofs: ``tests/guarantees.toml`` and the tests that it names, as two pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
-PAGE = "docs/reliability-proofs.md"
+PAGE, SECOND_PAGE = "docs/reliability-proofs.md", "docs/reliability-proofs-2.md"
+
+ON_SECOND_PAGE = ("Subscriptions", "The HTTP API")
+"""Topics; a page must be short enough to read."""
 
 _TEST = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
 
@@ -16,6 +19,14 @@ _HEAD = """# Proofs
 
 Which mechanism keeps each [guarantee](reliability.md), and which tests prove it. Tests in `tests/acceptance` drive the real
 programs from outside, those in `tests/integration` run parts of the engine on real servers, those in `tests/unit` the pure core.
+Subscriptions and the HTTP API: [second page](reliability-proofs-2.md).
+"""
+
+_SECOND_HEAD = """# Proofs: subscriptions and the HTTP API
+
+<!-- Generated, do not edit: scripts/generate-docs. The source is tests/guarantees.toml. -->
+
+Continues the [first page](reliability-proofs.md).
 """
 
 
@@ -29,7 +40,7 @@ def _places(root: Path) -> dict[str, str]:
 
 
 def pages(root: Path) -> dict[str, str]:
-    """Return the page.
+    """Return the pages.
 
     Raises:
         LookupError: a guarantee names a test that does not exist.
@@ -39,12 +50,13 @@ def pages(root: Path) -> dict[str, str]:
     missing = [name for row in rows for name in row["tests"] if name not in places]
     if missing:
         raise LookupError(f"tests/guarantees.toml names tests that do not exist: {', '.join(missing)}")
-    lines = [_HEAD]
+    lines = {PAGE: [_HEAD], SECOND_PAGE: [_SECOND_HEAD]}
     for topic in dict.fromkeys(row["topic"] for row in rows):
-        lines += [f"## {topic}", "", "| guarantee | mechanism | proof |", "| --- | --- | --- |"]
+        page = lines[SECOND_PAGE if topic in ON_SECOND_PAGE else PAGE]
+        page += [f"## {topic}", "", "| guarantee | mechanism | proof |", "| --- | --- | --- |"]
         for row in rows:
             if row["topic"] == topic:
                 proof = ", ".join(f"[`{name}`](../{places[name]})" for name in row["tests"])
-                lines.append(f"| {row['guarantee']} | {row['mechanism']} | {proof} |")
-        lines.append("")
-    return {PAGE: "\n".join(lines).rstrip() + "\n"}
+                page.append(f"| {row['guarantee']} | {row['mechanism']} | {proof} |")
+        page.append("")
+    return {name: "\n".join(page).rstrip() + "\n" for name, page in lines.items()}

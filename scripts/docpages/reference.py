@@ -69,9 +69,10 @@ PAGES = (
     ),
     Page(
         "schedules",
-        "Schedules, and conditions for starts",
+        "Schedules, many starts, and conditions for starts",
         {
             "orchestrator.workflows": ("Schedule",),
+            "orchestrator.workflows.steps": ("start_processes", "StartedProcesses"),
             "orchestrator.workflows.predicates": ("no_uncompleted_instance",),
         },
     ),

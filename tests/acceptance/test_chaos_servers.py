@@ -19,6 +19,7 @@ import pytest
 from tests.acceptance.chaos import PATIENT, all_done, exactly_once, flood, half_done
 from tests.acceptance.conftest import MakeInstallation, make_installations
 from tests.acceptance.installation import Installation
+from tests.acceptance.test_many_starts import all_ran_once
 from tests.acceptance.waiting import until
 from tests.databases import Databases
 from tests.servers import Servers
@@ -139,6 +140,35 @@ def test_the_broker_goes_away_under_load_and_comes_back(breakable: Installation,
     pair.run("start", "rabbitmq")
     all_done(breakable, process_ids)
     assert len(breakable.journal(held, "held")) == 1
+    nothing_buried(breakable)
+
+
+@pytest.mark.parametrize("trouble", ["stop", "alarm"])
+def test_processes_that_a_step_starts_while_the_broker_is_away_or_blocked_all_run_once(
+    breakable: Installation, pair: Pair, trouble: str
+) -> None:
+    """B16, pitfall 40: RabbitMQ is stopped, or takes no messages because its memory is used up; then it is back."""
+    parent = breakable.start("task_starts_many", {"number": 300})
+    breakable.wait_for_note(parent, "half")
+    if trouble == "stop":
+        pair.run("stop", "rabbitmq")
+    else:
+        pair.run("ctl", "--", "set_vm_memory_high_watermark", "0.000001")
+    breakable.open_gate(f"start-{parent}")
+    until(
+        lambda: breakable.value("SELECT count(*) FROM processes WHERE parent_id = $1", parent) == 300,
+        "the step commits without a broker",
+    )
+    noticed_by_one = "broker is away" if trouble == "stop" else "not published"
+    until(
+        lambda: noticed_by_one in breakable.logs() or "broker is away" in breakable.logs(),
+        "a coordinator has tried in vain",
+    )
+    if trouble == "stop":
+        pair.run("start", "rabbitmq")
+    else:
+        pair.run("ctl", "--", "set_vm_memory_high_watermark", "0.6")
+    all_ran_once(breakable, parent, 300)
     nothing_buried(breakable)
 
 

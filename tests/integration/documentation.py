@@ -34,6 +34,7 @@ PROJECT = [
         "forms",
         "callback-steps",
         "compose-workflows",
+        "start-many",
         "subscription-workflows",
         "test-workflows",
     )

@@ -161,6 +161,7 @@ def test_the_products_of_the_pages_live_and_end(database_url: str, amqp_url: str
         assert refused["error"] == "ForbiddenError"
         shell.start("terminate_node", node, user="noc")
         assert len(shell.json("subscriptions", "list", "--status", "terminated")) == 2
+        shell.start("validate_nodes")
 
 
 def test_the_tests_that_a_page_shows_pass(project: Path) -> None:

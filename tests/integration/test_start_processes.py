@@ -16,6 +16,9 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.broker.outgoing import Outgoing
+from orchestrator.db.lists.processes import page_processes
+from orchestrator.db.lists.request import read_request
+from orchestrator.db.processes.detail import read_detail
 from orchestrator.db.session import Database
 from orchestrator.errors import DefinitionError, ProcessFailureError, PublishError
 from orchestrator.forms import AsyncFormGenerator, FormPage
@@ -308,3 +311,14 @@ async def test_children_that_are_started_while_the_engine_is_paused_wait_until_i
         await set_paused(session, False, "me")
     await reconciler.run_once()
     assert len(await queued(bench)) == 2
+
+
+async def test_children_are_listed_by_their_parent_and_name_it(bench: Bench) -> None:
+    parent, _ = await start_children(bench, "child", numbers(1, 2))
+    await start_children(bench, "child", numbers(1))
+    async with bench.database.transaction() as session:
+        page = await page_processes(session, read_request(filters=[f"parent,{parent}"]))
+        assert {row["parent_id"] for row in page.rows} == {parent}
+        assert len(page.rows) == 2
+        assert json.loads((await read_detail(session, page.rows[0]["process_id"])).head)["parent_id"] == str(parent)
+        assert json.loads((await read_detail(session, parent)).head)["parent_id"] is None

@@ -54,7 +54,10 @@ class TouchedSubscription(BaseModel):
 
 
 class ProcessItem(BaseModel):
-    """A process in a list: without its state and log, with the first hundred subscriptions that it has touched."""
+    """A process in a list: without its state and log, with the first hundred subscriptions that it has touched.
+
+    `parent_id` is the process one of whose steps has started it.
+    """
 
     process_id: UUID
     workflow_id: UUID
@@ -68,6 +71,7 @@ class ProcessItem(BaseModel):
     started_at: datetime
     last_modified_at: datetime
     note: str | None
+    parent_id: UUID | None
     failed_reason: str | None
     subscriptions: list[TouchedSubscription]
 

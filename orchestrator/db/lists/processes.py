@@ -62,6 +62,7 @@ class _Customer:
 COLUMNS: Final = Columns(
     filters={
         "process_id": PROCESS_ID,
+        "parent_id": Id("p.parent_id BETWEEN {first} AND {last}"),
         "workflow_name": _of_workflow("lower(name) LIKE ANY({names})"),
         "workflow_target": _of_workflow("lower(target) LIKE ANY({names})"),
         "is_task": Flag("p.is_task"),
@@ -89,6 +90,7 @@ COLUMNS: Final = Columns(
     nullable=frozenset(),
     aliases={
         "id": "process_id",
+        "parent": "parent_id",
         "workflow": "workflow_name",
         "target": "workflow_target",
         "status": "last_status",
@@ -109,7 +111,7 @@ _BY_CHANGE: Final = {True: "p.updated_at DESC, p.process_id ASC", False: "p.upda
 _ROWS: Final = """
 SELECT p.process_id, w.workflow_id, w.name AS workflow_name, w.target AS workflow_target, p.is_task, p.status AS last_status,
        p.step AS last_step, p.started_by AS created_by, p.assignee, p.started_at, p.updated_at AS last_modified_at,
-       p.note, failure.message AS failed_reason
+       p.note, p.parent_id, failure.message AS failed_reason
   FROM (SELECT process_id, row_number() OVER () AS place FROM ({found}) p) f
   JOIN processes p USING (process_id)
   JOIN workflows w USING (workflow_id)

@@ -22,7 +22,8 @@ _READ = text(
            jsonb_build_object(
                'process_id', p.process_id, 'workflow_id', w.workflow_id, 'workflow_name', w.name, 'workflow_target', w.target,
                'workflow_description', w.description, 'is_task', p.is_task, 'last_status', p.status, 'last_step', p.step,
-               'created_by', p.started_by, 'actor', p.actor, 'claimed', p.claimed_by IS NOT NULL, 'noted_by', p.noted_by,
+               'created_by', p.started_by, 'parent_id', p.parent_id, 'actor', p.actor,
+               'claimed', p.claimed_by IS NOT NULL, 'noted_by', p.noted_by,
                'noted_at', p.noted_at, 'assignee', p.assignee, 'started_at', p.started_at,
                'last_modified_at', p.updated_at, 'note', p.note, 'sequence', p.sequence, 'attempt', p.attempt,
                'due_at', p.due_at,

@@ -23,6 +23,7 @@ _MODULES = {
         "asks_and_calls_out",
     ),
     "hazards": ("goes_wrong", "too_slow", "dies", "grows", "asks_for_ever", "other_queue"),
+    "fanout": ("task_row", "task_starts_many"),
     "lost": ("is_cut_off", "rests"),
     "blocking": (
         "blocks",
