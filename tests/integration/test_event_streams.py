@@ -172,7 +172,7 @@ async def test_open_streams_hold_no_connection_of_the_database(database_url: str
             for stream in streams:
                 await stream.is_following()
             for _ in range(20):
-                await stack.enter_async_context(connect(f"ws://127.0.0.1:{api.port}/api/ws/events"))
+                await stack.enter_async_context(connect(f"ws://127.0.0.1:{api.port}/api/ws/events", open_timeout=60))
             await until(lambda: api.context.live.readers == 40, "all are served")
             await log.store(process_id, 2)
             for stream in streams:

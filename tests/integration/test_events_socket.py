@@ -195,7 +195,8 @@ async def test_one_socket_that_is_not_read_holds_up_none_of_99_others_and_is_dro
         await loop.sock_sendall(frozen, HANDSHAKE)
         await until(lambda: api.context.live.readers == 1, "the frozen one is served")
         others = [
-            await stack.enter_async_context(connect(f"ws://127.0.0.1:{api.port}/api/ws/events")) for _ in range(99)
+            await stack.enter_async_context(connect(f"ws://127.0.0.1:{api.port}/api/ws/events", open_timeout=60))
+            for _ in range(99)
         ]
         await until(lambda: api.context.live.readers == 100, "all are served")
 
