@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -145,6 +146,8 @@ async def live_api(
         BrokerAddress.of(context.settings, "tests"), Topology.of("classic"), "api.tests"
     )
     listener = bind("127.0.0.1", 0)
+    # Accepted sockets have it, too: what a reader does not read is noticed after kilobytes, not after megabytes.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
     server = Server(create_app(context, issuer), 20)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(context.live.run(bell, context.stopping))
