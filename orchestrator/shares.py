@@ -13,10 +13,10 @@ from orchestrator.workflow import TASK_QUEUE
 FEW, MANY = 1, 25
 """Turns of background work at once while other work goes on, and otherwise."""
 
-REST, LONGEST_REST = 4.0, 1.0
+REST, LONGEST_REST = 10.0, 1.0
 """How much longer than a turn nothing follows it while other work goes on, and for how many seconds at most."""
 
-RECENTLY = 2.0
+RECENTLY = 0.5
 """Seconds for which other work counts as going on after its last turn: a process comes back to a program after each step."""
 
 working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
@@ -94,7 +94,7 @@ class Pace:
     def __init__(self, *, few: int = FEW, many: int = MANY, rest: float = REST, recently: float = RECENTLY) -> None:
         self._few, self._many, self._rest, self._recently = few, many, rest, recently
         self._loop = asyncio.get_running_loop()
-        self._busy_until = float("-inf")
+        self._busy_until = self._rests_until = float("-inf")
         self._turns = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_lifted = False
@@ -146,7 +146,11 @@ class Pace:
 
     def _end(self, took: float) -> None:
         if self._is_busy and self._rest:
-            self._loop.call_later(min(took * self._rest, LONGEST_REST), self._leave)
+            # One after the other: turns that did not wait may have ended during the rest after another one.
+            now = self._loop.time()
+            rests_until = max(now, self._rests_until) + took * self._rest
+            self._rests_until = min(rests_until, now + LONGEST_REST)
+            self._loop.call_at(self._rests_until, self._leave)
         else:
             self._leave()
 

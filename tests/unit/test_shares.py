@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.shares import Pace, Shares
+from orchestrator.shares import LONGEST_REST, Pace, Shares
 from orchestrator.workflow import TASK_QUEUE
 
 QUEUES = ("default", "tasks", "ims")
@@ -185,6 +185,38 @@ async def test_background_work_rests_after_a_turn_while_other_work_goes_on() -> 
     assert work.begun == 4, "the first is followed by a rest"
     pace.lift()
     await asyncio.wait_for(asyncio.gather(*tasks), 60)
+
+
+class Clock:
+    """The time of an event loop as a test sets it, and when something is to be called."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.calls: list[float] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, _: object) -> None:
+        self.calls.append(when)
+
+
+async def test_rests_after_turns_that_did_not_wait_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits of sessions do not wait. Together they would otherwise take as much time as if there were no rests."""
+    clock = Clock()
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "get_running_loop", lambda: clock)
+        pace = Pace(few=1, many=1, rest=10, recently=3600)
+    async with pace.turn("default"):
+        pass
+    for _ in range(3):
+        async with pace.turn(TASK_QUEUE, at_once=True):
+            clock.now += 0.01
+    assert clock.calls == pytest.approx([100.11, 100.21, 100.31])
+    for _ in range(20):
+        async with pace.turn(TASK_QUEUE, at_once=True):
+            clock.now += 0.01
+    assert clock.calls[-1] == pytest.approx(clock.now + LONGEST_REST)
 
 
 async def test_a_program_that_stops_lets_all_begin_that_wait() -> None:
