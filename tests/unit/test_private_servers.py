@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Timer
 
 import pytest
-from servers import ServicesError, system
+from servers import ServicesError, packages, system
 from servers.folder import PORTS, Folder
 from servers.system import is_free, listens, wait_for_port
 
@@ -143,3 +145,19 @@ def test_a_wiped_folder_holds_nothing_but_its_lock(folder: Folder) -> None:
         folder.wipe()
 
     assert [file.name for file in folder.path.iterdir()] == ["lock"]
+
+
+def test_servers_start_where_the_proxy_of_one_test_cannot_be_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_network(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(["apt-get", *arguments], 100, "", "no network")
+
+    monkeypatch.delenv(packages.ONLY_HERE, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name, **_: "/usr/bin/apt-get" if name == "apt-get" else None)
+    monkeypatch.setattr(packages, "PROXY", "no-such-proxy")
+    monkeypatch.setattr(packages, "POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(packages, "_apt", no_network)
+    packages.provide([])
+    assert "no-such-proxy is not there for the test behind it" in "".join(capsys.readouterr())
