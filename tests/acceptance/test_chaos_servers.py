@@ -147,7 +147,7 @@ def test_the_broker_goes_away_under_load_and_comes_back(breakable: Installation,
 def test_processes_that_a_step_starts_while_the_broker_is_away_or_blocked_all_run_once(
     breakable: Installation, pair: Pair, trouble: str
 ) -> None:
-    """B16, pitfall 40: RabbitMQ is stopped, or takes no messages because its memory is used up; then it is back."""
+    """B16: RabbitMQ is stopped, or takes no messages because its memory is used up; then it is back."""
     parent = breakable.start("task_starts_many", {"number": 300})
     breakable.wait_for_note(parent, "half")
     if trouble == "stop":

@@ -49,7 +49,7 @@ def count(port: int) -> float:
 def test_each_worker_counts_at_an_address_of_its_own_and_a_dead_one_leaves_nothing(
     installations: MakeInstallation,
 ) -> None:
-    """Pitfall 43: no scrape shows now one worker, now another; the numbers of a worker that died are gone."""
+    """No scrape shows now one worker, now another; the numbers of a worker that died are gone."""
     engine = installations()
     port = find_two_ports()
     api = engine.api("--workers", "2", ORCHESTRATOR_METRICS_ADDRESS=f"127.0.0.1:{port}")

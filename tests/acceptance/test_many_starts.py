@@ -32,7 +32,7 @@ def all_ran_once(engine: Installation, parent: UUID, number: int, seconds: float
 def test_a_consumer_that_is_killed_while_its_step_starts_processes_leaves_none_and_the_next_starts_each_once(
     installations: MakeInstallation,
 ) -> None:
-    """B16, pitfall 39: first half of them are stored and not committed; then all are committed, and nobody is left to say so."""
+    """B16: first half of them are stored and not committed; then all are committed, and nobody is left to say so."""
     engine = installations(ORCHESTRATOR_PRESUMED_DEAD_AFTER="2")
     coordinator = engine.coordinator().ready()
     consumer = engine.consumer().ready()

@@ -105,7 +105,7 @@ def fill_the_log(engine: Installation, api: Api) -> str:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_ends_the_api_whatever_is_open(installations: MakeInstallation, workers: str) -> None:
-    """Pitfall 40: readiness says so first, requests in progress finish, streams and sockets get their end."""
+    """Readiness says so first, requests in progress finish, streams and sockets get their end."""
     engine = installations(ORCHESTRATOR_DRAIN_GRACE="3")
     api = engine.api("--workers", workers)
     until(lambda: api.output().count("API started") == int(workers), "all workers serve")
@@ -140,7 +140,7 @@ def test_sigterm_ends_the_api_whatever_is_open(installations: MakeInstallation, 
 
 
 def test_every_change_of_a_process_reaches_streams_and_sockets(engine: Installation) -> None:
-    """Pitfall 24: start, callback, progress, retry, abort, whoever has done it, by message or over HTTP."""
+    """Start, callback, progress, retry, abort, whoever has done it, by message or over HTTP."""
     api = engine.api()
     following, url = stream(api), api.url.replace("http", "ws")
     with opened(following), connect(f"{url}/api/ws/events") as web_socket:

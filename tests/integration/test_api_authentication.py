@@ -97,7 +97,6 @@ CREDENTIALS: dict[str, tuple[list[tuple[str, str]], int, str]] = {
 
 
 async def test_credentials_that_open_nothing_have_one_answer_each(api: httpx.AsyncClient, database: Database) -> None:
-    """Pitfall 31."""
     for case, (headers, status, challenge) in CREDENTIALS.items():
         raw = [(name, value.encode("latin-1")) for name, value in headers]
         answer = await api.post(f"{START}?access_token={sign()}", json=PAGES, headers=raw)  # type: ignore[arg-type]
@@ -200,7 +199,7 @@ async def test_no_request_can_say_who_its_user_is(api: httpx.AsyncClient, databa
 async def test_an_issuer_that_is_away_is_an_outage_and_not_a_wrong_token(
     api: httpx.AsyncClient, database: Database, issuer: Issuer
 ) -> None:
-    """Pitfall 29: with 401 every user of a user interface would be signed out."""
+    """With 401 every user of a user interface would be signed out."""
     issuer.is_away = True
     answer = await api.post(START, json=[], headers=bearer(sign()))
     assert answer.status_code == 503
@@ -239,7 +238,6 @@ async def test_neither_key_nor_token_is_in_the_log(
 
 
 async def test_a_stream_can_ask_whether_its_caller_still_may(database: Database, issuer: Issuer) -> None:
-    """Pitfall 21."""
     authenticator = Authenticator(settings_of(database, **BOTH), database, issuer.transport)
     key = await make_key(database, days=1)
     for credential in (key.secret, sign()):
@@ -266,7 +264,7 @@ PROTOCOL = "base64.bearer.token"
 
 
 async def test_a_browser_sends_its_token_as_a_subprotocol(database: Database, issuer: Issuer) -> None:
-    """Pitfall 25: the answer names the protocol, and never the token. It may be in base64."""
+    """The answer names the protocol, and never the token. It may be in base64."""
     authenticator = Authenticator(settings_of(database, **BOTH), database, issuer.transport)
     for credential, name in (((await make_key(database)).secret, "crm"), (sign(), "ann")):
         for sent in (credential, encoded(credential), encoded(credential).rstrip("=")):
@@ -306,7 +304,7 @@ async def test_a_program_may_open_a_websocket_with_the_header(database: Database
 
 
 async def test_without_authentication_no_foreign_page_opens_a_websocket(database: Database) -> None:
-    """Pitfall 25: CORS does not apply to it, so that any page could listen at an API which authenticates nobody."""
+    """CORS does not apply to it, so that any page could listen at an API which authenticates nobody."""
     settings = settings_of(database, cors_origins="https://ui.example", public_url="https://orch.example/orch")
     authenticator = Authenticator(settings, database)
     own = ("host", "127.0.0.1:8000")

@@ -218,7 +218,7 @@ async def api(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def test_no_value_of_a_parameter_is_more_than_a_refusal(api: Api) -> None:
-    """Pitfalls 2, 3, 13, 14, 15: NUL, wide integers, columns that are hidden, words that break a search."""
+    """NUL, wide integers, columns that are hidden, words that break a search."""
     for operation in api.operations:
         await api.begin()
         for url, headers in vary_parameters(api, operation):
@@ -260,7 +260,7 @@ async def test_an_id_that_there_is_not_is_never_found(api: Api) -> None:
 
 
 async def test_no_body_is_more_than_a_refusal(api: Api) -> None:
-    """Pitfalls 1, 2, 4: lone surrogates, NaN, NUL, JSON that is too deep or too large, also for paths that take none."""
+    """Lone surrogates, NaN, NUL, JSON that is too deep or too large, also for paths that take none."""
     for operation in api.operations:
         await api.begin()
         for body in BODIES:
@@ -279,7 +279,7 @@ async def test_a_body_that_is_too_large_is_refused_on_every_path(api: Api) -> No
 
 
 async def test_a_method_that_a_path_does_not_have_is_refused_and_those_that_it_has_are_named(api: Api) -> None:
-    """Pitfall 7: also what the router itself refuses is a problem document."""
+    """Also what the router itself refuses is a problem document."""
     await api.begin()
     for url in {api.fill(operation) for operation in api.operations}:
         methods = {operation.method for operation in api.operations if operation.fits(url)}
@@ -305,7 +305,7 @@ FOREIGN: Final[tuple[dict[str, str], ...]] = (
 
 
 async def test_no_header_of_a_proxy_or_host_changes_what_is_served(api: Api) -> None:
-    """Pitfall 37: links come from the request's path or the settings, never from a host that the client names."""
+    """Links come from the request's path or the settings, never from a host that the client names."""
     await api.begin()
     for operation in api.operations:
         for headers in FOREIGN if operation.method == "GET" else ():

@@ -114,7 +114,7 @@ async def add_ten_thousand(database: Database) -> None:
 
 
 async def test_what_is_wrong_with_a_key_cannot_be_told_from_how_long_the_answer_takes(database: Database) -> None:
-    """Pitfall 32. They are asked in turn, and compared by their medians, so that a busy machine is as busy for all."""
+    """They are asked in turn, and compared by their medians, so that a busy machine is as busy for all."""
     await add_ten_thousand(database)
     unknown, revoked, expired, other = [await make(database, days=1) for _ in range(4)]
     await database.pool.execute("DELETE FROM api_keys WHERE key_id = $1", unknown.key_id)
@@ -195,7 +195,7 @@ async def test_a_key_is_made_listed_and_revoked_over_http_and_shown_once(databas
 
 
 async def test_a_request_for_a_key_that_is_refused_repeats_nothing(database: Database) -> None:
-    """Pitfall 6, with its very request."""
+    """With its very request."""
     async with open_api(database) as api:
         for body in ({"secret": "CANARY-1"}, {"name": "CANARY-1" * 100}, {"name": "a", "role": "CANARY-1"}):
             answer = await api.post("/api/api-keys", json=body)

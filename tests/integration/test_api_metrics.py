@@ -15,7 +15,7 @@ from tests.integration.api_client import make_context
 
 
 async def test_random_paths_and_methods_make_no_new_series(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 43. The path of a callback holds a token: no label has it, nor the id of a process."""
+    """The path of a callback holds a token: no label has it, nor the id of a process."""
     await api_flows.register(database, monkeypatch)
     context = make_context(database)
     transport = httpx.ASGITransport(app=create_app(context))

@@ -269,7 +269,7 @@ async def test_a_rewind_that_cannot_be_done_changes_nothing(
 
 
 async def test_of_twenty_requests_at_once_one_is_accepted(api: httpx.AsyncClient, database: Database) -> None:
-    """Pitfall 8: one is accepted, nineteen are conflicts, and the log has one entry."""
+    """One is accepted, nineteen are conflicts, and the log has one entry."""
     path = await start(api)
     rewinds = await asyncio.gather(
         *(api.put(f"{path}/rewind", json={"step": "Approve", "reason": str(number)}) for number in range(20))

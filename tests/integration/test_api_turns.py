@@ -26,7 +26,7 @@ async def key_of(database: Database, name: str) -> dict[str, str]:
 async def test_who_has_too_many_requests_in_progress_is_refused_and_others_are_served(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pitfall 42: by user, not by key, whatever the client's address is."""
+    """By user, not by key, whatever the client's address is."""
     impatient, again, other = [await key_of(database, name) for name in ("crm", "crm", "noc")]
     opened = asyncio.Event()
     waiting = 0

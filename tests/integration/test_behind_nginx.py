@@ -125,7 +125,7 @@ async def api(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 async def test_everything_works_below_the_prefix_of_a_proxy(
     api: LiveApi, database: Database, tmp_path: Path, is_stripped: bool
 ) -> None:
-    """Pitfalls 27 and 39: pages, links, streams and sockets; nothing is buffered, cut or redirected, compressed or not."""
+    """Pages, links, streams and sockets; nothing is buffered, cut or redirected, compressed or not."""
     log = Log(database)
     async with (
         behind_nginx(api.port, tmp_path, is_stripped=is_stripped) as url,

@@ -132,7 +132,7 @@ V2: Declared = {
 async def test_a_person_wins_for_the_fields_that_he_has_changed_and_code_for_the_others(
     database: Database, field: str, change: ScheduleChanges
 ) -> None:
-    """Pitfall 21: code v1, a person edits, restart with v1, restart with v2, back to code."""
+    """Code v1, a person edits, restart with v1, restart with v2, back to code."""
     await restart(database, V1)
     await edit(database, change)
     edited = await read(database)
@@ -155,7 +155,6 @@ async def test_a_person_wins_for_the_fields_that_he_has_changed_and_code_for_the
 
 
 async def test_a_paused_one_stays_paused_after_any_restart(database: Database) -> None:
-    """Pitfall 21."""
     await restart(database, V1)
     async with database.transaction() as session:
         await pause_schedule(session, await find_schedule(session, "nightly"), "ann", "holidays")
@@ -181,7 +180,7 @@ async def test_what_code_disables_is_disabled_until_it_enables_it(
 
 
 async def test_dropping_a_declaration_disables_it_and_touches_no_other(database: Database) -> None:
-    """Pitfall 22: three of the code, three of people."""
+    """Three of the code, three of people."""
     three = dict.fromkeys(("a", "b", "c"), V1["nightly"])
     await restart(database, three)
     for name in ("x", "y", "z"):
@@ -219,7 +218,7 @@ async def test_what_a_person_enables_after_the_code_has_dropped_it_is_kept(datab
 
 
 async def test_what_a_person_removes_stays_removed_until_it_goes_back_to_code(database: Database) -> None:
-    """Pitfall 22: a tombstone, also when the declaration changes or comes again."""
+    """A tombstone, also when the declaration changes or comes again."""
     await restart(database, {**V1, "other": V1["nightly"]})
     async with database.transaction() as session:
         await remove_schedule(session, await find_schedule(session, "nightly"), "ann")
@@ -245,7 +244,7 @@ async def test_a_removed_one_that_a_person_adds_again_is_as_he_wants_it(database
 
 
 async def test_a_start_without_declarations_disables_nothing(database: Database) -> None:
-    """Pitfall 22: a failed import, or a module that is missing in ORCHESTRATOR_WORKFLOWS."""
+    """A failed import, or a module that is missing in ORCHESTRATOR_WORKFLOWS."""
     await restart(database, V1)
     before = await read(database)
     with capture_logs() as logs:
@@ -264,7 +263,6 @@ async def test_the_engines_own_schedules_and_the_projects_come_and_go_by_themsel
 
 
 async def test_an_old_program_that_restarts_during_a_rolling_deploy_changes_nothing(database: Database) -> None:
-    """Pitfall 22."""
     old, new = V1, {**V2, "new": V1["nightly"]}
     await restart(database, old)
     await restart(database, new)
@@ -302,7 +300,6 @@ async def test_of_two_older_versions_the_newer_one_comes_into_force(database: Da
 
 
 async def test_twenty_programs_that_start_at_once_make_one_row_each_and_no_error(database: Database) -> None:
-    """Pitfall 23."""
     declared = {f"schedule {number}": V1["nightly"] for number in range(5)}
     with capture_logs() as logs:
         await asyncio.gather(*(restart(database, declared) for _ in range(20)))

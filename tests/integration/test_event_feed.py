@@ -32,7 +32,7 @@ def numbers(events: list[ProcessEvent]) -> list[int]:
 
 
 async def test_an_entry_that_commits_after_one_with_a_higher_number_is_read_once(log: Log) -> None:
-    """Pitfall 18: a lower number can become visible after a higher one was sent."""
+    """A lower number can become visible after a higher one was sent."""
     one, other = await log.process(), await log.process()
     start = await read_now(log.database.pool)
     async with log.transaction() as slow:

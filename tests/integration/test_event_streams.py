@@ -66,7 +66,6 @@ async def test_a_stream_has_the_events_of_the_messages_and_says_how_to_treat_it(
 
 
 async def test_what_commits_late_is_sent_to_who_has_seen_more_and_to_who_continues(api: LiveApi, log: Log) -> None:
-    """Pitfall 18."""
     one, other = await log.process(), await log.process()
     async with api.stream() as stream:
         await stream.is_following()
@@ -132,7 +131,6 @@ async def test_a_stream_has_only_what_was_asked_for(api: LiveApi, log: Log) -> N
     "last_id", ["x", "-1", "1.", "1 2", "9223372036854775807", "9223372036854775808", "7.9", "1" * 9000, "1;DROP"]
 )
 async def test_an_id_that_is_not_of_this_stream_is_refused(api: LiveApi, last_id: str) -> None:
-    """Pitfall 3."""
     response = await api.client.get("/api/events", headers={"last-event-id": last_id})
     assert response.status_code in {400, 422}
     assert response.headers["content-type"] == "application/problem+json"
@@ -146,7 +144,6 @@ async def test_a_filter_that_cannot_be_is_refused(api: LiveApi, query: str) -> N
 
 
 async def test_names_cannot_break_out_of_their_event(api: LiveApi, log: Log) -> None:
-    """Pitfall 26."""
     name = "a\r\nid: 1\n\ndata: x\r\u2028\u0085: b"
     process_id = await log.process("w\nid: 7")
     async with api.stream() as stream:
@@ -161,7 +158,6 @@ async def test_names_cannot_break_out_of_their_event(api: LiveApi, log: Log) -> 
 
 
 async def test_open_streams_hold_no_connection_of_the_database(database_url: str, log: Log) -> None:
-    """Pitfall 20."""
     database = Database(database_url, pool_size=2, engine_connections=2, connect_timeout=5, application_name="small")
     await database.open()
     try:
@@ -189,7 +185,7 @@ async def test_open_streams_hold_no_connection_of_the_database(database_url: str
 
 
 async def test_answers_that_nobody_reads_hold_no_connection_of_the_database(database_url: str, log: Log) -> None:
-    """Pitfall 20: more clients than connections ask for something large, and read nothing of it."""
+    """More clients than connections ask for something large, and read nothing of it."""
     process_id = await log.process()
     await log.store(process_id, *range(1, 201), name="x" * 50_000)
     database = Database(database_url, pool_size=2, engine_connections=2, connect_timeout=5, application_name="small")
@@ -215,7 +211,6 @@ async def test_answers_that_nobody_reads_hold_no_connection_of_the_database(data
 async def test_a_reader_that_stops_reading_holds_up_nobody_and_misses_nothing(
     api: LiveApi, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pitfalls 22 and 23."""
     monkeypatch.setattr(live, "BUFFER", 20)
     process_id = await log.process()
     frozen = socket.create_connection(("127.0.0.1", api.port))
@@ -247,7 +242,7 @@ async def test_a_reader_that_stops_reading_holds_up_nobody_and_misses_nothing(
 async def test_fifty_readers_that_take_nothing_are_dropped_and_hold_up_nobody(
     api: LiveApi, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pitfall 22: while they are there, the others get everything, and requests are answered."""
+    """While they are there, the others get everything, and requests are answered."""
     monkeypatch.setattr(events, "SEND_PATIENCE", 2)
     process_id = await log.process()
     frozen = [socket.socket() for _ in range(50)]
@@ -282,7 +277,6 @@ async def test_a_reader_that_leaves_is_forgotten(api: LiveApi) -> None:
 
 
 async def test_streams_end_with_an_event_when_the_program_stops(database: Database) -> None:
-    """Pitfall 40."""
     async with live_api(database) as api, api.stream() as stream, api.stream() as other:
         await stream.is_following()
         await other.is_following()
@@ -296,7 +290,6 @@ async def test_streams_end_with_an_event_when_the_program_stops(database: Databa
 async def test_a_silent_stream_is_kept_open_by_comments_that_carry_the_id_on(
     api: LiveApi, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pitfall 27."""
     assert 15 <= events.PING_EVERY <= 25
     monkeypatch.setattr(events, "PING_EVERY", 0.2)
     one, other = await log.process("a"), await log.process("b")

@@ -80,7 +80,6 @@ async def test_a_ping_is_answered(api: LiveApi) -> None:
 
 
 async def test_the_first_subprotocol_is_chosen_and_none_when_none_is_offered(api: LiveApi) -> None:
-    """Pitfall 25."""
     async with socket_of(api) as socket:
         assert socket.subprotocol is None
     offered = [Subprotocol("base64.bearer.token"), Subprotocol("c2VjcmV0")]
@@ -114,7 +113,7 @@ async def test_an_event_names_what_is_stale_once(api: LiveApi, log: Log) -> None
 
 
 async def test_a_message_comes_after_the_commit(api: LiveApi, database: Database) -> None:
-    """Pitfall 23: what is read on receipt has changed."""
+    """What is read on receipt has changed."""
     async with socket_of(api) as socket:
         for paused in (True, False):
             async with database.transaction() as session:
@@ -170,7 +169,6 @@ async def test_when_changes_may_have_been_missed_everything_is_stale(api: LiveAp
 
 
 async def test_a_socket_is_closed_when_the_program_stops(database: Database) -> None:
-    """Pitfall 40."""
     async with live_api(database) as api, socket_of(api) as socket:
         api.context.stopping.set()
         with pytest.raises(ConnectionClosed) as closed:
@@ -182,7 +180,7 @@ async def test_a_socket_is_closed_when_the_program_stops(database: Database) -> 
 async def test_one_socket_that_is_not_read_holds_up_none_of_99_others_and_is_dropped(
     api: LiveApi, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pitfall 23. It asks without reading the answers, until the program can send it nothing more."""
+    """It asks without reading the answers, until the program can send it nothing more."""
     monkeypatch.setattr(events_socket, "SEND_PATIENCE", 2)
     loop = asyncio.get_running_loop()
     process_id = await log.process()

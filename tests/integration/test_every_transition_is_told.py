@@ -97,7 +97,7 @@ class Follower:
 
 
 async def test_every_transition_is_an_event_of_streams_and_of_messages(bench: Bench, amqp_url: str) -> None:
-    """Pitfall 24: start, resume, failure, retry, lost consumer, callback, timeout, rewind, abort."""
+    """Start, resume, failure, retry, lost consumer, callback, timeout, rewind, abort."""
     pool = bench.database.pool
     follower = Follower(bench, amqp_url, await read_now(pool))
     runner = await bench.runner()

@@ -162,7 +162,7 @@ async def test_a_task_stays_until_the_broker_has_confirmed_its_events(database: 
 
 
 async def test_parents_stay_while_a_child_is_unfinished_and_children_while_their_parent_is(database: Database) -> None:
-    """Pitfall 39: a parent's step that runs again finds the children that it has started before by their rows."""
+    """A parent's step that runs again finds the children that it has started before by their rows."""
     (parent,) = await add(database)
     finished, unfinished = await add(database), await add(database, status="failed")
     (busy,) = await add(database, status="suspended")

@@ -104,7 +104,7 @@ async def test_what_cannot_work_is_refused_by_name_and_nothing_is_stored(
 async def test_policies_that_contradict_each_other_are_refused_when_one_is_changed(
     database: Database, overlap: Overlap
 ) -> None:
-    """Pitfall 27: of five missed slots four would be lost."""
+    """Of five missed slots four would be lost."""
     added = await add(database, replace(GREET, missed=Missed.ALL, missed_limit=5, overlap=Overlap.ALLOW))
     with pytest.raises(InvalidInputError, match=r"^missed: .*overlap"):
         await edit(database, added.schedule_id, {"overlap": overlap})
@@ -183,7 +183,7 @@ async def test_run_now_starts_the_pages_of_the_schedule_and_is_recorded(database
 
 
 async def test_run_now_does_not_overlap_where_the_schedule_forbids_it(database: Database) -> None:
-    """Pitfall 27: the scheduled one and the one by hand are two of the same."""
+    """The scheduled one and the one by hand are two of the same."""
     added = await add(database)
     async with database.transaction() as session:
         first = await run_schedule(session, added.schedule_id, "bob", LIMITS)

@@ -35,7 +35,7 @@ async def _flows(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_start_in_the_past_is_not_made_up_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 12: a new schedule with a start in 2020, and the policy to start all missed slots."""
+    """A new schedule with a start in 2020, and the policy to start all missed slots."""
     await set_clock(monkeypatch, "2026-11-25T10:05:00+00:00")
     trigger = IntervalTrigger(timedelta(hours=1), at("2020-01-01T00:00Z"))
     added = await add(database, replace(GREET, trigger=trigger, missed=Missed.ALL, overlap=Overlap.ALLOW))
@@ -43,7 +43,7 @@ async def test_a_start_in_the_past_is_not_made_up_for(database: Database, monkey
 
 
 async def test_another_zone_moves_the_next_slot(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 8: `0 21 * * *` in Sydney becomes one in Berlin at 10:00Z: one run that day, at 19:00Z."""
+    """Once a day: `0 21 * * *` in Sydney becomes one in Berlin at 10:00Z: one run that day, at 19:00Z."""
     await set_clock(monkeypatch, "2026-05-19T09:00:00+00:00")
     added = await add(database, replace(GREET, trigger=CronTrigger("0 21 * * *", ZoneInfo("Australia/Sydney"))))
     assert added.next_slot == at("2026-05-19T11:00Z")
@@ -55,7 +55,7 @@ async def test_another_zone_moves_the_next_slot(database: Database, monkeypatch:
 async def test_an_edit_between_a_slot_and_its_jitter_does_not_lose_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pitfall 19: every 5 minutes with a jitter of 60 s; the edit comes at 12:20:10."""
+    """Every 5 minutes with a jitter of 60 s; the edit comes at 12:20:10."""
     await set_clock(monkeypatch, "2026-11-25T12:17:00+00:00")
     every = IntervalTrigger(timedelta(minutes=5), at("2026-11-25T00:00Z"))
     added = await add(database, replace(GREET, trigger=every, jitter=timedelta(seconds=60)))
@@ -76,7 +76,7 @@ async def test_an_edit_between_a_slot_and_its_jitter_does_not_lose_it(
 
 
 async def test_slots_during_a_pause_are_not_missed_ones(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 12: paused at 10:05, resumed at 14:20: the next run is at 15:00, with every policy."""
+    """Paused at 10:05, resumed at 14:20: the next run is at 15:00, with every policy."""
     for missed, overlap in ((Missed.SKIP, Overlap.SKIP), (Missed.ONCE, Overlap.SKIP), (Missed.ALL, Overlap.ALLOW)):
         await set_clock(monkeypatch, "2026-11-25T09:30:00+00:00")
         added = await add(database, replace(GREET, name=missed.value, missed=missed, overlap=overlap))
@@ -95,7 +95,7 @@ async def test_slots_during_a_pause_are_not_missed_ones(database: Database, monk
 
 
 async def test_the_phase_of_an_interval_never_moves(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pitfall 9: every 6 h from 01:00Z; run by hand at 11:30Z, paused and resumed at 14:00Z."""
+    """Every 6 h from 01:00Z; run by hand at 11:30Z, paused and resumed at 14:00Z."""
     await set_clock(monkeypatch, "2026-11-25T02:00:00+00:00")
     added = await add(database, replace(GREET, trigger=IntervalTrigger(timedelta(hours=6), at("2026-11-25T01:00Z"))))
     await set_clock(monkeypatch, "2026-11-25T11:30:00+00:00")
@@ -122,7 +122,6 @@ async def test_what_is_over_cannot_be_resumed(database: Database, monkeypatch: p
 
 @pytest.mark.parametrize("how", ["pause", "remove", "edit"])
 async def test_a_queued_slot_does_not_start_after_a_change_and_says_why(database: Database, how: str) -> None:
-    """Pitfall 24."""
     added = await add(database, replace(GREET, overlap=Overlap.QUEUE))
     slot = at("2026-11-25T10:00Z")
     await set_columns(database, added.schedule_id, queued_slot=slot)
@@ -143,7 +142,7 @@ async def test_a_queued_slot_does_not_start_after_a_change_and_says_why(database
 
 
 async def test_an_edit_and_a_claim_at_once_see_the_row_wholly_old_or_wholly_new(database: Database) -> None:
-    """Pitfall 24: whoever has the row's lock goes first; the edit waits for it and reads what the claim has settled."""
+    """Whoever has the row's lock goes first; the edit waits for it and reads what the claim has settled."""
     added = await add(database)
     async with database.transaction() as claim:
         settled = at("2030-01-01T00:00Z")
@@ -167,7 +166,7 @@ async def test_an_edit_and_a_claim_at_once_see_the_row_wholly_old_or_wholly_new(
 
 
 async def test_a_program_that_stands_still_in_a_change_does_not_keep_a_schedule_for_long(database: Database) -> None:
-    """Pitfall 20: others pass over the locked row, so the server ends the transaction."""
+    """Others pass over the locked row, so the server ends the transaction."""
     added = await add(database)
     async with database.transaction() as session:
         await pause_schedule(session, added.schedule_id, "bob")

@@ -16,7 +16,7 @@ from tests.integration.schedule_rounds import LIMITS, Rounds
 async def test_edits_around_a_slot_make_no_schedule_miss_it_and_each_start_is_of_one_version(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pitfall 24: 50 schedules due at 12:00; a row is edited all the time from 11:59:58 to 12:00:02, some of the 50 as well."""
+    """There are 50 schedules due at 12:00; a row is edited all the time from 11:59:58 to 12:00:02, some of the 50 as well."""
     await api_flows.register(database, monkeypatch)
     rounds = Rounds(database)
     due = [await rounds.add(f"schedule {number}", inputs=({"name": "0"}, {"tone": "0"})) for number in range(50)]

@@ -46,7 +46,7 @@ async def refuse(api: httpx.AsyncClient, *pages: dict[str, Any]) -> tuple[list[s
 
 
 async def test_the_form_ends_with_the_body_that_makes_the_schedule(api: httpx.AsyncClient, database: Database) -> None:
-    """Pitfall 29: it shows the coming runs, from the code that fires: either field of a day is enough."""
+    """It shows the coming runs, from the code that fires: either field of a day is enough."""
     task = await task_of(database, "greeting")
     first, has_next = await ask(api)
     assert (list(first), has_next) == (["task"], True)
@@ -119,7 +119,6 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 
 
 async def test_a_time_that_cannot_be_is_refused_at_its_field(api: httpx.AsyncClient, database: Database) -> None:
-    """Pitfalls 28, 30, 32."""
     task = await task_of(database, "asking")
     for kind, page, place, words in REFUSED:
         places, said = await refuse(api, task, {"name": "ask", "kind": kind}, page)

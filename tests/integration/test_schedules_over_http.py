@@ -94,7 +94,6 @@ async def test_what_the_form_ends_with_makes_the_schedule(api: httpx.AsyncClient
 
 
 async def test_a_schedule_shows_its_next_slots_and_what_clock_changes_do_to_them(api: httpx.AsyncClient) -> None:
-    """Pitfalls 1, 2."""
     made = await add(api)
     assert (made["state"], made["why"], made["broken"], made["last"]) == ("enabled", None, None, None)
     assert (made["missed"], made["overlap"], made["jitter"], made["origin"]) == ("once", "skip", 0, "person")
@@ -139,7 +138,7 @@ async def test_fields_are_changed_one_by_one_or_all_at_once(api: httpx.AsyncClie
 
 
 async def test_pausing_and_resuming_can_be_repeated(api: httpx.AsyncClient) -> None:
-    """Pitfall 12: what was due while it was paused is not made up for."""
+    """What was due while it was paused is not made up for."""
     url = f"{URL}{(await add(api))['id']}"
     for _ in range(2):
         paused = await api.post(f"{url}/pause", json={"reason": "maintenance"})
@@ -237,7 +236,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 async def test_what_cannot_be_is_refused_with_the_field_and_nothing_is_stored(
     api: httpx.AsyncClient, database: Database
 ) -> None:
-    """Pitfalls 27, 28, 30, 32: when it is made, and when it is changed."""
+    """When it is made, and when it is changed."""
     schedule_id = (await add(api, name="before"))["id"]
     before = await take_fingerprint(database)
     for fields, place in REFUSED:
@@ -254,7 +253,7 @@ async def test_what_cannot_be_is_refused_with_the_field_and_nothing_is_stored(
 
 
 async def test_seven_and_zero_are_sunday_and_either_day_field_is_enough(api: httpx.AsyncClient) -> None:
-    """Pitfalls 28, 29, with their dates."""
+    """With their dates."""
     start = {"minute": "0", "hour": "0", "start_date": "2030-11-25T00:00:00Z"}
     for number, (fields, weekdays) in enumerate(
         [({"day_of_week": "0"}, {6}), ({"day_of_week": "7"}, {6}), ({"day_of_week": "5-7"}, {4, 5, 6})]
@@ -305,7 +304,7 @@ async def test_a_workflow_that_is_not_there_cannot_be_scheduled(api: httpx.Async
 async def test_one_that_no_longer_fits_is_shown_as_broken_and_can_be_put_right(
     api: httpx.AsyncClient, database: Database, change: str, words: str
 ) -> None:
-    """Pitfall 31: and the others are shown as ever."""
+    """And the others are shown as ever."""
     made, _ = await add(api), await add(api, name="other", workflow_name="asking", user_inputs=[])
     await database.pool.execute(f"{change}{' AND' if 'WHERE' in change else ' WHERE'} name <> 'other'")
     found = {one["name"]: one for one in (await api.get(URL)).json()}

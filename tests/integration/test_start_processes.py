@@ -174,7 +174,7 @@ async def test_children_are_started_with_the_step_by_the_parents_user(bench: Ben
 
 
 async def test_without_the_steps_commit_there_is_no_child_and_the_retry_starts_each_once(bench: Bench) -> None:
-    """The first attempt has stored all of them when it fails (pitfall 39)."""
+    """The first attempt has stored all of them when it fails."""
     WANTED.items, WANTED.fails = numbers(*range(100, 700)), True
     runner = await bench.runner()
     parent = await bench.run("starts_many", runner)

@@ -1,4 +1,4 @@
-"""Pitfall 21: a stream ends when its caller may no longer read, and none begins without permission."""
+"""A stream ends when its caller may no longer read, and none begins without permission."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_a_websocket_needs_a_token_with_a_role_and_never_repeats_it(api: L
 
 
 async def test_open_streams_that_are_checked_hold_no_connection(api: LiveApi, database: Database) -> None:
-    """Pitfall 20: through the check of their keys as well."""
+    """Through the check of their keys as well."""
     key = await make_key(database)
     api.client.headers["authorization"] = f"Bearer {key.secret}"
     async with api.stream() as first, api.stream() as second:
@@ -115,7 +115,6 @@ async def test_open_streams_that_are_checked_hold_no_connection(api: LiveApi, da
 
 
 async def test_a_websocket_opens_below_the_prefix_of_a_proxy_whether_it_is_stripped_or_not(database: Database) -> None:
-    """Pitfall 39."""
     async with live_api(database, public_url="https://orch.example/noc") as api:
         for path in ("/noc/api/ws/events", "/api/ws/events"):
             async with connect(f"ws://127.0.0.1:{api.port}{path}", origin=Origin("https://orch.example")) as socket:

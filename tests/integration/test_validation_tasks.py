@@ -190,7 +190,7 @@ async def test_a_workflow_that_cannot_be_started_is_named_and_stops_no_other(inv
 
 
 async def test_many_subscriptions_are_as_many_processes_and_a_small_state(inventory: Inventory) -> None:
-    """Pitfall 39: counts, not ids."""
+    """Counts, not ids."""
     await inventory.bench.database.pool.execute(
         "INSERT INTO subscriptions (subscription_id, product_id, customer_id, description, status, insync)"
         " SELECT gen_random_uuid(), $1, 'acme', 'node ' || n, 'active', true FROM generate_series(1, 500) n",

@@ -70,7 +70,7 @@ def test_a_date_that_is_over_still_can_be_declared() -> None:
 
 
 def test_two_schedules_of_one_workflow_are_two() -> None:
-    """Pitfall 23: the key is the name."""
+    """The key is the name."""
     for name in ("b", "a"):
         Schedule(name, "validate", cron="0 3 * * *", inputs=[{"product": name}])
     assert [one.definition.name for one in list_declared()] == ["a", "b"]

@@ -133,7 +133,7 @@ def test_each_worker_has_the_next_port() -> None:
 
 
 def test_random_methods_and_statuses_make_few_series() -> None:
-    """Pitfall 43: a scanner must not fill the memory of the program, nor that of Prometheus."""
+    """A scanner must not fill the memory of the program, nor that of Prometheus."""
     metrics = ApiMetrics()
     for number in range(10_000):
         metrics.count(f"FOO{number}", "none", 200 + number % 400, 0.01)

@@ -129,7 +129,6 @@ FORGED: dict[str, Callable[[], str]] = {
 
 @pytest.mark.parametrize("case", FORGED)
 async def test_a_forged_token_opens_nothing_and_is_not_repeated(tokens: Tokens, issuer: Issuer, case: str) -> None:
-    """Pitfall 28."""
     token = FORGED[case]()
     with pytest.raises(WrongTokenError) as refused:
         await tokens.check(token)
@@ -202,7 +201,6 @@ REFUSED_CLAIMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", REFUSED_CLAIMS)
 def test_a_claim_that_is_missing_or_wrong_is_refused(case: str) -> None:
-    """Pitfall 30."""
     with pytest.raises(WrongTokenError):
         check_claims(claims_of(NOW, **REFUSED_CLAIMS[case]), RULES, NOW)
 
