@@ -92,19 +92,30 @@ async def walk(form: Callable[..., Any], arguments: Mapping[str, Any], what: str
         pages = cast("AsyncFormGenerator", made)
         page: type[FormPage] | State = await _asend(pages, None, what)
         while not isinstance(page, Mapping):
-            page = await _asend(pages, (yield _page(page, what)), what)
+            filled = yield _page(page, what)
+            _add_answers(arguments, filled)
+            page = await _asend(pages, filled, what)
         yield _result(page, what)
     elif inspect.isgenerator(made):
         plain = cast("FormGenerator", made)
         turn = await _turn(plain, None)
         while not isinstance(turn, _Returned):
-            turn = await _turn(plain, (yield _page(turn, what)))
+            filled = yield _page(turn, what)
+            _add_answers(arguments, filled)
+            turn = await _turn(plain, filled)
         yield _result(turn.value, what)
     elif isinstance(made, type) and issubclass(made, FormPage):
         filled = yield made
         yield filled.model_dump()
     else:
         raise DefinitionError(f"{what} must be a generator of FormPage classes or return one, not {made!r}")
+
+
+def _add_answers(arguments: Mapping[str, Any], filled: FormPage) -> None:
+    """Add the answers of a page to the form's ``state``, if it has one: pydantic-forms does so before it goes on."""
+    state = arguments.get("state")
+    if isinstance(state, dict):
+        state.update(filled.model_dump())
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,8 +103,8 @@ def check_rules() -> None:
             raise DefinitionError(f"WF_USABLE_WHILE_OUT_OF_SYNC must hold names of workflows, not {name!r}")
 
 
-async def require_usable(session: AsyncSession, workflow: Workflow, subscription_id: UUID) -> None:
-    """Check that a workflow may run on a subscription now.
+async def require_usable(session: AsyncSession, workflow: Workflow, subscription_id: UUID) -> Case:
+    """Check that a workflow may run on a subscription now; return what decided it.
 
     This takes no lock: several starts at the same instant may all pass, and the step that locks the subscription checks
     again. A start that locked the row would hold a connection while it waited for any step that has written to the row.
@@ -118,6 +118,7 @@ async def require_usable(session: AsyncSession, workflow: Workflow, subscription
     if workflow.target is not Target.SYSTEM and workflow.name not in case.workflows:
         reasons = (not_of_product(case.product), *reasons)
     _refuse(workflow, case, reasons)
+    return case
 
 
 def passes_locks(workflow: Workflow) -> bool:

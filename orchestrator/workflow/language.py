@@ -198,7 +198,8 @@ def callback_step(
     """Start an external job, hold nothing while it runs, and validate its answer.
 
     Args:
-        name: of the waiting part, as it appears in the log.
+        name: of the waiting part, as it appears in the log. If one of the other parts has this name, the waiting part is
+            called ``"<name> - Await callback"``.
         action_step: starts the job. It may ask for ``callback_token``, ``callback_exchange`` and ``callback_route`` and
             hands them to the external system.
         validate_step: validates the answer, which it finds in the state under ``result_key``; raising fails the process, and
@@ -214,7 +215,8 @@ def callback_step(
         if part.conditions:
             raise DefinitionError(f"the {role} of the callback step {name!r} is conditional: put that around all of it")
     terms = CallbackTerms(result_key, callback_route_key, _timeout(name, timeout))
-    waiting = Step(name, StepKind.AWAIT, callback=terms)
+    is_taken = name in (action_step.name, validate_step.name)
+    waiting = Step(f"{name} - Await callback" if is_taken else name, StepKind.AWAIT, callback=terms)
     action = replace(action_step, kind=StepKind.ACTION, callback=terms)
     check_callback(retry_auth_callback, f"the retry_auth_callback of the callback step {name!r}")
     parts = StepList([action, waiting, validate_step])

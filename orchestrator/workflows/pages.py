@@ -16,7 +16,8 @@ from pydantic_forms.validators import Choice
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.subscriptions.candidates import list_product_types
-from orchestrator.db.subscriptions.queries import list_choices, read_version
+from orchestrator.db.subscriptions.neighbours import Case
+from orchestrator.db.subscriptions.queries import list_choices
 from orchestrator.db.workflows import list_products
 from orchestrator.engine.arguments import Arguments
 from orchestrator.engine.references import SUBSCRIPTION_ID, SUBSCRIPTION_VERSION
@@ -129,21 +130,21 @@ def product_first(workflow: str, form: FormFunction | None) -> FormFunction:
         chosen = cast("Any", filled).product
         return {"product": chosen.value, "product_name": chosen.label}
 
-    return _first_page(workflow, form, make, read)
+    return _first_page(workflow, form, make, read, frozenset({"product", "product_name"}))
 
 
 def subscription_first(
     workflow: str,
     form: FormFunction | None,
-    check: Callable[[AsyncSession, UUID], Awaitable[None]],
+    check: Callable[[AsyncSession, UUID], Awaitable[Case]],
     *,
     takes_version: bool,
 ) -> FormFunction:
     """Return a form that asks for the subscription, checks that the workflow may run on it, and continues with the author's.
 
     Args:
-        check: raises if the workflow may not run on the subscription. Called before the next page is shown, so that no form is
-            filled in for nothing; the start calls it again.
+        check: returns what is known of the subscription; raises if the workflow may not run on it. Called before the next
+            page is shown, so that no form is filled in for nothing; the start calls it again.
     """
 
     async def make(_: AsyncSession) -> type[FormPage]:
@@ -151,16 +152,19 @@ def subscription_first(
 
     async def read(session: AsyncSession, filled: FormPage) -> State:
         assert isinstance(filled, SubscriptionPage)  # noqa: S101 - it is what was yielded
-        await check(session, filled.subscription_id)
-        state: State = {SUBSCRIPTION_ID: str(filled.subscription_id)}
+        case = await check(session, filled.subscription_id)
+        state: State = {
+            SUBSCRIPTION_ID: str(filled.subscription_id),
+            "product": str(case.facts.product_id),
+            "customer_id": case.customer_id,
+        }
         if isinstance(filled, SubscriptionVersionPage) and filled.version is not None:
-            found = await read_version(session, filled.subscription_id)
-            require_version(filled.subscription_id, filled.version, found)
+            require_version(filled.subscription_id, filled.version, case.version)
             # For the locking step, which compares again: until it runs, another process may change the subscription.
             state[SUBSCRIPTION_VERSION] = filled.version
         return state
 
-    return _first_page(workflow, form, make, read)
+    return _first_page(workflow, form, make, read, frozenset({SUBSCRIPTION_ID, SUBSCRIPTION_VERSION}))
 
 
 class _ProductPage(FormPage):
@@ -174,6 +178,7 @@ def _first_page(
     form: FormFunction | None,
     make: Callable[[AsyncSession], Awaitable[type[FormPage]]],
     read: Callable[[AsyncSession, FormPage], Awaitable[State]],
+    fixed: frozenset[str],
 ) -> FormFunction:
     what = f"the form of {workflow!r}"
 
@@ -195,12 +200,13 @@ def _first_page(
         page = await anext(pages)
         while not isinstance(page, Mapping):
             page = await pages.asend((yield page))
-        for key in state.keys() & page.keys():
+        for key in fixed & state.keys() & page.keys():
             if str(page[key]) != str(state[key]):
                 raise DefinitionError(
                     f"{what} ends with another {key!r} than the first page has: call it something else"
                 )
-        yield {**page, **state}
+        # The rest the form may ask for itself: a modify workflow may give the subscription to another customer.
+        yield {**state, **page, **{key: state[key] for key in fixed & state.keys()}}
 
     return ask
 

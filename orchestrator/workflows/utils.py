@@ -23,6 +23,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import AuthCallback
+from orchestrator.db.subscriptions.neighbours import Case
 from orchestrator.errors import DefinitionError
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.targets import Target
@@ -215,8 +216,8 @@ def _on_subscription(
     def decorate(function: AuthorSteps) -> Workflow:
         check_form(form, _name(function))
 
-        async def check(session: AsyncSession, subscription_id: UUID) -> None:
-            await require_usable(session, made, subscription_id)
+        async def check(session: AsyncSession, subscription_id: UUID) -> Case:
+            return await require_usable(session, made, subscription_id)
 
         pages = subscription_first(_name(function), form, check, takes_version=takes_version)
         made = _make(function, around, target, description, pages, permissions, is_task=is_task, retention=retention)

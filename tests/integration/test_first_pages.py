@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import Database
+from orchestrator.db.subscriptions.neighbours import read_case
 from orchestrator.errors import DefinitionError, InvalidInputError
-from orchestrator.forms import FormPage
+from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.services.hooks import run_form
+from orchestrator.types import State
 from orchestrator.workflows.pages import product_first, subscription_first
 from tests.integration.model_bench import Bench, make_bench
 from tests.unit.models import Node
@@ -31,12 +32,10 @@ async def test_a_form_that_cannot_show_what_is_stored_is_not_blamed_on_the_calle
     node = await bench.node()
     await bench.database.pool.execute("UPDATE subscription_instances SET resources = resources - 'ims_id'")
 
-    async def may_run(_: AsyncSession, __: UUID) -> None: ...
-
     def form(subscription: Node) -> type[FormPage]:
         raise AssertionError(subscription)
 
-    pages = subscription_first("modify_node", form, may_run, takes_version=False)
+    pages = subscription_first("modify_node", form, read_case, takes_version=False)
     async with bench.session() as session:
         with pytest.raises(DefinitionError) as refused:
             await run_form(pages, {"session": session}, [{"subscription_id": str(node.subscription_id)}], "the form")
@@ -61,3 +60,54 @@ async def test_a_product_is_named_by_its_id_or_its_name(bench: Bench) -> None:
             await run_form(product_first("create_node", None), {"session": session}, [{"product": "Node"}], "the form")
     told = f"choose one by its id: {bench.products['Node P']} (Node P)"
     assert refused.value.reasons == [{"key": "form.invalid", "loc": ["product"], "msg": told}]
+
+
+def form_with_state(state: State, product: UUID) -> FormGenerator:
+    """Return what a form of ported code reads."""
+    yield Answer
+    return {"seen": dict(state), "asked_for": str(product)}
+
+
+class Answer(FormPage):
+    customer_name: str = "Bakery"
+
+
+async def test_a_form_on_a_subscription_knows_its_product_and_customer(bench: Bench) -> None:
+    node = await bench.node()
+    begin = {
+        "subscription_id": str(node.subscription_id),
+        "product": str(bench.products["Node P"]),
+        "customer_id": node.customer_id,
+    }
+    first: State = {"subscription_id": str(node.subscription_id)}
+    async with bench.session() as session:
+        alone = subscription_first("validate_node", None, read_case, takes_version=False)
+        assert await run_form(alone, {"session": session}, [first], "the form") == begin
+        asking = subscription_first("modify_node", form_with_state, read_case, takes_version=True)
+        state = await run_form(asking, {"session": session}, [{**first, "version": node.version}, {}], "the form")
+    known = {**begin, "subscription_version": node.version}
+    assert state == {**known, "seen": {**known, "customer_name": "Bakery"}, "asked_for": begin["product"]}
+
+
+async def test_a_form_on_a_subscription_may_ask_for_another_customer_but_not_for_another_subscription(
+    bench: Bench,
+) -> None:
+    node = await bench.node()
+
+    class Move(FormPage):
+        customer_id: str
+
+    def move() -> FormGenerator:
+        return (yield Move).model_dump()
+
+    def replace() -> FormGenerator:
+        yield Move
+        return {"subscription_id": str(uuid4())}
+
+    inputs: list[State] = [{"subscription_id": str(node.subscription_id)}, {"customer_id": "Mill"}]
+    async with bench.session() as session:
+        pages = subscription_first("move_node", move, read_case, takes_version=False)
+        assert (await run_form(pages, {"session": session}, inputs, "the form"))["customer_id"] == "Mill"
+        pages = subscription_first("move_node", replace, read_case, takes_version=False)
+        with pytest.raises(DefinitionError, match="ends with another 'subscription_id' than the first page has"):
+            await run_form(pages, {"session": session}, inputs, "the form")

@@ -236,6 +236,20 @@ def test_a_callback_step_is_an_action_a_wait_and_a_check() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "waiting"), [("Order", "Order - Await callback"), ("Judge", "Judge - Await callback"), ("Wait", "Wait")]
+)
+def test_the_waiting_part_of_a_callback_step_has_a_name_of_its_own(name: str, waiting: str) -> None:
+    """Ported code calls a callback step like its action: ``callback_step(action.name, action, …)``."""
+    action, check = step("Order")(nothing), step("Judge")(nothing)
+
+    @workflow("Order it")
+    def order_it() -> StepList:
+        return begin >> callback_step(name, action, check)
+
+    assert [one.name for one in leaves(order_it.steps)] == ["Order", waiting, "Judge"]
+
+
 def test_a_callback_step_has_the_defaults_of_the_contract() -> None:
     """B36."""
     waiting = callback_step("w", a, b).steps[1]

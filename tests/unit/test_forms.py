@@ -15,6 +15,7 @@ from pydantic import ValidationError, field_validator, model_validator
 from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
 from orchestrator.forms import AsyncFormGenerator, FormGenerator, FormPage, fill_form
 from orchestrator.messages import Refused, encode
+from orchestrator.types import State
 
 ID = "6f1e0a52-93d4-4f2c-8e5e-0d8f7a3b1c9d"
 WHAT = "the form of 'create_node'"
@@ -148,6 +149,32 @@ async def test_a_page_may_depend_on_the_page_before() -> None:
     assert await fill(form, {"name": "a"}, {"sure": "a"}) == {"sure": "a"}
     with pytest.raises(InvalidInputError, match="sure: "):
         await fill(form, {"name": "a"}, {"sure": "b"})
+
+
+def plain_with_state(state: State) -> FormGenerator:
+    yield Name
+    before = dict(state)
+    yield Size
+    return {"before": before, "after": dict(state)}
+
+
+async def asynchronous_with_state(state: State) -> AsyncFormGenerator:
+    yield Name
+    before = dict(state)
+    yield Size
+    yield {"before": before, "after": dict(state)}
+
+
+@pytest.mark.parametrize("form", [plain_with_state, asynchronous_with_state])
+async def test_the_state_of_a_form_has_the_answers_of_the_pages_before(form: Callable[..., Any]) -> None:
+    state = {"customer": "Bakery", "name": "before the form"}
+
+    result = await fill(form, {"name": "ams-1"}, {"size": 5, "site": ID}, state=state)
+
+    assert result == {
+        "before": {"customer": "Bakery", "name": "ams-1"},
+        "after": {"customer": "Bakery", "name": "ams-1", "size": 5, "site": UUID(ID)},
+    }
 
 
 async def test_a_validator_of_the_whole_page_is_distinguished_from_its_fields() -> None:

@@ -57,7 +57,7 @@ WITH users AS (
 _CASE = text(
     f"""
     {_NEIGHBOURS}
-    SELECT s.product_id, s.status, s.insync, s.locked_by, p.name AS product,
+    SELECT s.product_id, s.customer_id, s.status, s.insync, s.version, s.locked_by, p.name AS product,
            (SELECT status FROM processes WHERE process_id = s.locked_by) AS holder_status,
            ARRAY(SELECT other.subscription_id
                    FROM (SELECT subscription_id FROM users UNION SELECT subscription_id FROM used) neighbour
@@ -110,11 +110,14 @@ class Case:
 
     Args:
         product: the name of the subscription's product.
+        customer_id, version: of the subscription.
         workflows: those of the product that were not removed, by name.
     """
 
     facts: SubscriptionFacts
     product: str
+    customer_id: str
+    version: int
     workflows: dict[str, LinkedWorkflow]
 
 
@@ -160,7 +163,7 @@ async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
         name: LinkedWorkflow(name, description, Target(target), is_task)
         for name, description, target, is_task in row.workflows
     }
-    return Case(facts, row.product, workflows)
+    return Case(facts, row.product, row.customer_id, row.version, workflows)
 
 
 async def read_neighbours(session: AsyncSession, subscription_id: UUID) -> Neighbours:

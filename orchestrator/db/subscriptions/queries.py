@@ -234,14 +234,6 @@ async def list_choices(
     return [(row.subscription_id, row.description) for row in rows]
 
 
-async def read_version(session: AsyncSession, subscription_id: UUID) -> int | None:
-    """Return the version of a subscription; ``None`` when there is none."""
-    found: int | None = await session.scalar(
-        select(SubscriptionRow.version).where(SubscriptionRow.subscription_id == subscription_id)
-    )
-    return found
-
-
 async def _read(session: AsyncSession, subscription_id: UUID) -> Row[Any]:
     row = (await session.execute(_SHOW, {"subscription_id": subscription_id})).one_or_none()
     if row is None:
