@@ -157,7 +157,9 @@ async def live_api(
             await until(lambda: bell.is_connected, "the API hears of events")
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=address_of(listener), timeout=60, limits=limits) as client:
-            yield LiveApi(context, server, client, listener.getsockname()[1])
-            context.stopping.set()
-            server.should_exit = True
-            await serving
+            try:
+                yield LiveApi(context, server, client, listener.getsockname()[1])
+            finally:
+                context.stopping.set()
+                server.should_exit = True
+                await serving

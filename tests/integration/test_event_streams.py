@@ -191,10 +191,11 @@ async def test_answers_that_nobody_reads_hold_no_connection_of_the_database(data
     database = Database(database_url, pool_size=2, engine_connections=2, connect_timeout=5, application_name="small")
     await database.open()
     loop = asyncio.get_running_loop()
-    frozen = [socket.socket() for _ in range(5)]
     try:
-        async with live_api(database) as api:
-            for one in frozen:
+        # The sockets are closed first: the API waits for its clients before it ends.
+        async with live_api(database) as api, AsyncExitStack() as frozen:
+            for _ in range(5):
+                one = frozen.enter_context(socket.socket())
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 one.setblocking(False)
                 await loop.sock_connect(one, ("127.0.0.1", api.port))
@@ -202,8 +203,6 @@ async def test_answers_that_nobody_reads_hold_no_connection_of_the_database(data
                 assert (await loop.sock_recv(one, 12)).endswith(b"200")
             assert (await api.client.get("/api/processes")).status_code == 200
             assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-            for one in frozen:
-                one.close()
     finally:
         await database.close()
 
@@ -213,30 +212,32 @@ async def test_a_reader_that_stops_reading_holds_up_nobody_and_misses_nothing(
 ) -> None:
     monkeypatch.setattr(live, "BUFFER", 20)
     process_id = await log.process()
-    frozen = socket.create_connection(("127.0.0.1", api.port))
-    frozen.setblocking(False)
     loop = asyncio.get_running_loop()
-    await loop.sock_sendall(frozen, b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n")
-    await until(lambda: api.context.live.readers == 1, "the frozen reader is there")
     padding = "x" * 20_000
     count = 600
-    async with api.stream() as stream:
-        await stream.is_following()
-        async with log.transaction() as connection:
-            await log.add(connection, process_id, *range(1, count + 1), name=padding)
-        await stream.has(count)
-        assert [number for _, number in stream.sequences()] == list(range(1, count + 1))
-    received = b""
+    received = bytearray()
 
-    async def has_all() -> bool:
-        nonlocal received
-        received += await loop.sock_recv(frozen, 1_000_000)
-        return received.count(b"event: step.event") >= count
+    def numbers() -> list[int]:
+        *whole, _ = received.split(b"\r\n")  # what comes after the last end of a line may be half a line
+        return [json.loads(line[6:])["sequence"] for line in whole if line.startswith(b"data: ")]
 
-    await until(has_all, "the frozen reader has read everything")
-    numbers = [json.loads(line[6:])["sequence"] for line in received.split(b"\r\n") if line.startswith(b"data: ")]
-    assert numbers == list(range(1, count + 1))
-    frozen.close()
+    with socket.create_connection(("127.0.0.1", api.port)) as frozen:
+        frozen.setblocking(False)
+        await loop.sock_sendall(frozen, b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: api.context.live.readers == 1, "the frozen reader is there")
+        async with api.stream() as stream:
+            await stream.is_following()
+            async with log.transaction() as connection:
+                await log.add(connection, process_id, *range(1, count + 1), name=padding)
+            await stream.has(count)
+            assert [number for _, number in stream.sequences()] == list(range(1, count + 1))
+
+        async def has_all() -> bool:
+            received.extend(await loop.sock_recv(frozen, 1_000_000))
+            return received.count(b"\r\ndata: ") >= count and len(numbers()) >= count
+
+        await until(has_all, "the frozen reader has read everything")
+    assert numbers() == list(range(1, count + 1))
 
 
 async def test_fifty_readers_that_take_nothing_are_dropped_and_hold_up_nobody(
