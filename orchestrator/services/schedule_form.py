@@ -24,7 +24,7 @@ from orchestrator.engine.trigger_input import UNITS, build_trigger
 from orchestrator.engine.triggers import Trigger
 from orchestrator.engine.zones import find_zone
 from orchestrator.errors import FormIncompleteError, InvalidInputError
-from orchestrator.forms import AsyncFormGenerator, FormPage, SubmitFormPage, walk
+from orchestrator.forms import ComposedForm, FormPage, Pages, SubmitFormPage, continue_form
 from orchestrator.registry import known_workflows, plan_of
 from orchestrator.services.hooks import authorize, check_pages, run_form
 from orchestrator.types import State
@@ -153,7 +153,7 @@ async def fill_schedule_form(session: AsyncSession, pages: Sequence[State], user
     check_pages(pages)
     form = _Form(session, pages, user, now)
     try:
-        return await run_form(form.ask, {}, pages, _WHAT)
+        return await run_form(form.make, {}, pages, _WHAT)
     except FormIncompleteError as error:
         # The last page of the task's own form is not the last one here.
         raise FormIncompleteError(error.form, meta={**(error.meta or {}), "hasNext": not form.is_last}) from error
@@ -170,35 +170,34 @@ class _Form:
         self.is_last = False
         """Whether the page that is shown is the last one."""
 
-    async def ask(self) -> AsyncFormGenerator:
-        """Yield the pages, and last the body."""
+    async def make(self) -> ComposedForm:
+        """Return the form."""
+        return ComposedForm(self._fill)
+
+    async def _fill(self, pages: Pages) -> State:
         tasks = await self._list_tasks()
-        chosen = yield _make_task_page(tasks)
+        chosen = pages.fill(_make_task_page(tasks))
         task = tasks[cast("Any", chosen).task.value]
         plan = plan_of(task.name)
         await authorize(plan.authorizer(Action.START), Attempted(self._user, task.name, None, Action.START))
-        own = 0
         if (form := plan.workflow.initial_input_form) is not None:
             arguments = plan.form.fill({}, {"state": {}, "session": self._session})
-            inner = walk(form, arguments, f"the form of {task.name!r}")
-            page = await anext(inner)
-            while not isinstance(page, Mapping):
-                own += 1
-                page = await inner.asend((yield page))
-        named = cast("Any", (yield _make_kind_page(task)))
+            await continue_form(form, arguments, pages, f"the form of {task.name!r}")
+        own = pages.taken - 1
+        named = cast("Any", pages.fill(_make_kind_page(task)))
         if await find_by_name(self._session, named.name) is not None:
             raise _invalid("name", "there is a schedule of this name already")
-        timed = yield _TIME_PAGES[named.kind]
-        assert isinstance(timed, _TimePage)  # noqa: S101 - it is what was yielded
+        timed = pages.fill(_TIME_PAGES[named.kind])
+        assert isinstance(timed, _TimePage)  # noqa: S101 - it is what was filled
         kwargs = timed.trigger_kwargs()
         zone = timed.zone if isinstance(timed, _CronPage) else "UTC"
         trigger = self._build(named.kind, kwargs, zone)
         self.is_last = True
-        last = cast("Any", (yield self._make_last_page(trigger, zone)))
+        last = cast("Any", pages.fill(self._make_last_page(trigger, zone)))
         missed, overlap = Missed(last.missed.value), Overlap(last.overlap.value)
         # Policies may contradict each other.
         ScheduleDefinition(named.name, task.name, trigger, missed=missed, overlap=overlap)
-        yield {
+        return {
             "scheduled_type": "create",
             "name": named.name,
             "workflow_id": str(task.workflow_id),

@@ -5,6 +5,7 @@ The engine's page is followed by the pages of the author's form, which sees what
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 from uuid import UUID
@@ -27,7 +28,7 @@ from orchestrator.errors import (
     StepError,
     WorkflowNotUsableError,
 )
-from orchestrator.forms import AsyncFormGenerator, FormPage, walk
+from orchestrator.forms import ComposedForm, FormPage, Pages, continue_form
 from orchestrator.services.injection import load_arguments
 from orchestrator.services.subscriptions import require_version
 from orchestrator.types import State, SubscriptionLifecycle
@@ -151,7 +152,7 @@ def subscription_first(
         return SubscriptionVersionPage if takes_version else SubscriptionPage
 
     async def read(session: AsyncSession, filled: FormPage) -> State:
-        assert isinstance(filled, SubscriptionPage)  # noqa: S101 - it is what was yielded
+        assert isinstance(filled, SubscriptionPage)  # noqa: S101 - it is what was filled
         case = await check(session, filled.subscription_id)
         state: State = {
             SUBSCRIPTION_ID: str(filled.subscription_id),
@@ -182,12 +183,13 @@ def _first_page(
 ) -> FormFunction:
     what = f"the form of {workflow!r}"
 
-    async def ask(session: AsyncSession) -> AsyncFormGenerator:
-        filled = yield await make(session)
-        state = await read(session, filled)
+    async def ask(session: AsyncSession) -> ComposedForm:
+        return ComposedForm(functools.partial(fill, session))
+
+    async def fill(session: AsyncSession, pages: Pages) -> State:
+        state = await read(session, pages.fill(await make(session)))
         if form is None:
-            yield state
-            return
+            return state
         # Read only now: what the annotations name may stand below the form in the author's module.
         asked = Arguments.of(form, what)
         try:
@@ -196,17 +198,14 @@ def _first_page(
         except StepError as error:
             # The workflow may run on this subscription; that its form cannot show it is no mistake of the caller's.
             raise DefinitionError(f"{what} cannot be made: {error}") from error
-        pages = walk(form, arguments, what)
-        page = await anext(pages)
-        while not isinstance(page, Mapping):
-            page = await pages.asend((yield page))
-        for key in fixed & state.keys() & page.keys():
-            if str(page[key]) != str(state[key]):
+        result = await continue_form(form, arguments, pages, what)
+        for key in fixed & state.keys() & result.keys():
+            if str(result[key]) != str(state[key]):
                 raise DefinitionError(
                     f"{what} ends with another {key!r} than the first page has: call it something else"
                 )
         # The rest the form may ask for itself: a modify workflow may give the subscription to another customer.
-        yield {**state, **page, **{key: state[key] for key in fixed & state.keys()}}
+        return {**state, **result, **{key: state[key] for key in fixed & state.keys()}}
 
     return ask
 

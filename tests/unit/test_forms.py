@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -280,6 +281,74 @@ async def test_a_plain_form_does_not_block_the_event_loop(form: Callable[..., An
 
     assert threads
     assert threading.get_ident() not in threads
+
+
+in_context = contextvars.ContextVar("in_context", default="nothing")
+
+
+async def test_all_turns_of_a_plain_form_run_in_one_thread_and_one_context() -> None:
+    kept = threading.local()
+    seen: list[tuple[str, int, str]] = []
+
+    def look(where: str) -> None:
+        seen.append((where, threading.get_ident(), f"{getattr(kept, 'value', 'nothing')}, {in_context.get()}"))
+
+    class Judged(FormPage):
+        name: str
+
+        @field_validator("name")
+        @classmethod
+        def judge(cls, value: str) -> str:
+            look("validator")
+            return value
+
+    def inner() -> Generator[type[FormPage], Any, str]:
+        look("inner form")
+        return str((yield Judged).name)
+
+    def form() -> Generator[type[FormPage], Any, dict[str, Any]]:
+        kept.value, here = "thread-local", in_context.set("context")
+        try:
+            yield Name
+            return {"name": (yield from inner())}
+        finally:
+            look("end")
+            in_context.reset(here)
+
+    assert await fill(form, {"name": "a"}, {"name": "b"}) == {"name": "b"}
+    for pages in ([], [{"name": "a"}], [{"name": "A"}]):
+        with pytest.raises((FormIncompleteError, InvalidInputError)):
+            await fill(form, *pages)
+    assert [where for where, *_ in seen] == ["inner form", "validator", "end", "end", "inner form", "end", "end"]
+    assert {values for *_, values in seen} == {"thread-local, context"}
+    assert threading.get_ident() not in {thread for _, thread, _ in seen}
+    assert in_context.get() == "nothing"
+
+
+async def test_an_async_form_that_is_not_completed_has_come_to_its_end_when_the_answer_is_there() -> None:
+    ended: list[bool] = []
+
+    async def form() -> AsyncFormGenerator:
+        try:
+            yield Name
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    with pytest.raises(FormIncompleteError):
+        await fill(form)
+    assert ended == [True]
+
+
+async def test_a_form_that_goes_on_after_its_end_is_the_authors_mistake() -> None:
+    def form() -> Any:
+        try:
+            yield Name
+        finally:
+            yield Size
+
+    with pytest.raises(RuntimeError, match="generator ignored GeneratorExit"):
+        await fill(form)
 
 
 async def test_an_error_of_the_form_itself_goes_through() -> None:
