@@ -1,20 +1,95 @@
 """Plain types that every layer shares. Imports nothing of the engine.
 
+The types of forms are those of ``pydantic-forms``; they are here, too, because ports import them from here.
+
 The status strings are part of the public contract: user interfaces, event consumers and operators' queries rely on them.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import JsonValue as JSON  # noqa: N814 - a type, named as people say it
+
+if TYPE_CHECKING:
+    from pydantic_forms.types import (
+        AcceptData,
+        AcceptItemType,
+        FormGenerator,
+        InputForm,
+        InputFormGenerator,
+        InputStepFunc,
+        SimpleInputFormGenerator,
+        StateInputFormGenerator,
+        StateInputStepFunc,
+        StateSimpleInputFormGenerator,
+        SubscriptionMapping,
+        SummaryData,
+        strEnum,
+    )
 
 State = dict[str, Any]
 """What a process knows: a JSON object. ``Any`` because its keys and values belong to the workflow's author."""
 
+UUIDstr = str
+"""An id as the state has it."""
 
-__all__ = ["JSON", "ProcessStatus", "State", "StepStatus", "Stored", "SubscriptionLifecycle"]
+SI = TypeVar("SI", covariant=True)  # noqa: PLC0105 - the name under which authors know it
+"""The block of an annotated list, as in ``ListOfPorts = Annotated[list[SI], Len(2, 8)]``."""
+
+__all__ = [
+    "JSON",
+    "SI",
+    "AcceptData",
+    "AcceptItemType",
+    "Assignee",
+    "FormGenerator",
+    "InputForm",
+    "InputFormGenerator",
+    "InputStepFunc",
+    "ProcessStatus",
+    "SimpleInputFormGenerator",
+    "State",
+    "StateInputFormGenerator",
+    "StateInputStepFunc",
+    "StateSimpleInputFormGenerator",
+    "StepStatus",
+    "Stored",
+    "SubscriptionLifecycle",
+    "SubscriptionMapping",
+    "SummaryData",
+    "UUIDstr",
+    "strEnum",
+]
+
+
+_OF_FORMS = frozenset(
+    {
+        "AcceptData",
+        "AcceptItemType",
+        "FormGenerator",
+        "InputForm",
+        "InputFormGenerator",
+        "InputStepFunc",
+        "SimpleInputFormGenerator",
+        "StateInputFormGenerator",
+        "StateInputStepFunc",
+        "StateSimpleInputFormGenerator",
+        "SubscriptionMapping",
+        "SummaryData",
+        "strEnum",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a type of forms. Imported when asked for: most commands show no form, and must start quickly."""
+    if name in _OF_FORMS:
+        from pydantic_forms import types
+
+        return getattr(types, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class ProcessStatus(StrEnum):
@@ -65,6 +140,15 @@ class SubscriptionLifecycle(StrEnum):
     DISABLED = "disabled"
     TERMINATED = "terminated"
     PROVISIONING = "provisioning"
+
+
+class Assignee(StrEnum):
+    """Whom an input step asks; any other text will do as well."""
+
+    NOC = "NOC"
+    SYSTEM = "SYSTEM"
+    CHANGES = "CHANGES"
+    KLANTSUPPORT = "KLANTSUPPORT"
 
 
 class Stored:

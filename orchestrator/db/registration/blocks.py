@@ -63,6 +63,7 @@ def register_product_block(
     tag: str = "",
     resource_types: Iterable[str] = (),
     depends_on: Iterable[str] = (),
+    product_block_id: UUID | None = None,
 ) -> UUID:
     """Register a product block; return its id.
 
@@ -71,11 +72,17 @@ def register_product_block(
         name: as ``product_block_name`` in the code.
         resource_types: the names of the values that it holds; new ones are registered.
         depends_on: the blocks in its own fields; it may be one of them itself.
+        product_block_id: its id, if others know it by one already; default a new one.
 
     Raises:
         ConfigurationError: the name is taken, or a block in ``depends_on`` is not known.
     """
-    values = {"name": require_free(connection, BLOCK, name), "description": description, "tag": tag}
+    values = {
+        "name": require_free(connection, BLOCK, name),
+        "description": description,
+        "tag": tag,
+        **({} if product_block_id is None else {"product_block_id": product_block_id}),
+    }
     block: UUID = connection.execute(
         insert(ProductBlockRow).values(values).returning(ProductBlockRow.product_block_id)
     ).scalar_one()

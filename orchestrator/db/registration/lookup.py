@@ -123,15 +123,20 @@ def find_ids(connection: Connection, kind: Named, names: Iterable[str]) -> dict[
     return found
 
 
+def find_optional(connection: Connection, kind: Named, name: str) -> UUID | None:
+    """Return the id behind a name; ``None`` when there is none."""
+    _require_table(connection, kind)
+    found: UUID | None = connection.scalar(select(kind.identity).where(kind.name == name, *kind.condition))
+    return found
+
+
 def require_free(connection: Connection, kind: Named, name: str) -> str:
     """Return a name that is still free.
 
     Raises:
         ConfigurationError: it is taken.
     """
-    _require_table(connection, kind)
-    taken = select(kind.identity).where(kind.name == check_name(kind.word, name), *kind.condition)
-    if connection.scalar(taken) is not None:
+    if find_optional(connection, kind, check_name(kind.word, name)) is not None:
         raise ConfigurationError(f"the database has a {kind.word} {name!r} already: a name stands for one only")
     return name
 

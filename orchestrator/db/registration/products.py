@@ -39,6 +39,7 @@ def register_product(
     fixed_inputs: Mapping[str, object] | None = None,
     product_blocks: Iterable[str] = (),
     workflows: Iterable[str] = (),
+    product_id: UUID | None = None,
 ) -> UUID:
     """Register a product that customers can subscribe to; return its id.
 
@@ -49,6 +50,7 @@ def register_product(
         fixed_inputs: what distinguishes it from these: name → value, as text.
         product_blocks: the blocks in fields of the subscription itself, without the blocks inside these.
         workflows: the workflows that it has, besides the default ones.
+        product_id: its id, if others know it by one already; default a new one.
 
     Raises:
         ConfigurationError: the name is taken, a block or workflow is not known, or two workflows are of a kind of which a
@@ -59,6 +61,7 @@ def register_product(
         "product_type": check_name("product type", product_type),
         "description": description,
         "tag": tag,
+        **({} if product_id is None else {"product_id": product_id}),
     }
     inputs = _check_fixed_inputs(name, fixed_inputs or {})
     blocks = check_names("product_blocks", product_blocks)

@@ -33,6 +33,7 @@ def register_workflow(
     description: str = "",
     products: Iterable[str] | None = None,
     product_type: str | None = None,
+    workflow_id: UUID | None = None,
 ) -> None:
     """Register a workflow, so that it can be started, and link it to products.
 
@@ -43,6 +44,7 @@ def register_workflow(
         is_task: default for ``VALIDATE`` only, whose workflows are tasks.
         products: the names of the products that have it.
         product_type: instead of ``products``: all that there are of this type now.
+        workflow_id: its id, if others know it by one already; default a new one.
 
     Raises:
         ConfigurationError: the name is taken, a product is not known, or one of them has a workflow of this kind already.
@@ -56,6 +58,7 @@ def register_workflow(
             target=kind.value,
             is_task=kind is Target.VALIDATE if is_task is None else is_task,
             description=description,
+            **({} if workflow_id is None else {"workflow_id": workflow_id}),
         )
     )
     if names:

@@ -1,0 +1,1 @@
+"""Where orchestrator-core has its helpers for migrations. In an installed package the engine's own migrations lie here, too."""
