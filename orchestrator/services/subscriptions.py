@@ -24,6 +24,7 @@ from orchestrator.db.subscriptions.neighbours import Case, LinkedWorkflow, read_
 from orchestrator.db.subscriptions.queries import list_subscriptions, show
 from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
 from orchestrator.errors import DefinitionError, StaleVersionError, SubscriptionHeldError, WorkflowNotUsableError
+from orchestrator.services.finding import find_blocks_using, find_subscriptions
 from orchestrator.targets import Target
 from orchestrator.types import ProcessStatus, SubscriptionLifecycle
 from orchestrator.workflow import Workflow
@@ -34,6 +35,8 @@ __all__ = [
     "WF_USABLE_WHILE_OUT_OF_SYNC",
     "Offer",
     "check_rules",
+    "find_blocks_using",
+    "find_subscriptions",
     "list_subscriptions",
     "read_history",
     "require_usable",

@@ -13,6 +13,7 @@ from orchestrator.authorization import AuthCallback, check_callback
 from orchestrator.errors import DefinitionError
 from orchestrator.retry import MAX_DELAY, RetryPolicy
 from orchestrator.targets import Target
+from orchestrator.types import Assignee
 from orchestrator.workflow.values import (
     MAX_NAME_LENGTH,
     Block,
@@ -99,7 +100,7 @@ def retrystep(
 
 def inputstep(
     name: str,
-    assignee: str = "SYSTEM",
+    assignee: Assignee | str = Assignee.SYSTEM,
     *,
     resume_auth_callback: AuthCallback | None = None,
     retry_auth_callback: AuthCallback | None = None,
@@ -111,7 +112,7 @@ def inputstep(
 
     Args:
         name: as for :func:`step`.
-        assignee: who is asked; shown to people.
+        assignee: who is asked, shown to people: a member of ``Assignee``, or another text.
         resume_auth_callback: who may fill it in; default the group's, then the workflow's.
         retry_auth_callback: as for :func:`step`.
     """

@@ -10,6 +10,8 @@ validate_workflow    as modify, but locks without checking; a task
 reconcile_workflow   as validate, but no task
 task                 Start · *the author's* · Done
 ===================  ==============================================================================================
+
+:func:`ensure_provisioning_status` puts two more around some of the author's.
 """
 
 from __future__ import annotations
@@ -198,6 +200,23 @@ def task(
         )
 
     return decorate
+
+
+def ensure_provisioning_status(modify_steps: StepList | Step | Block) -> StepList:
+    """Return steps that move the subscription to ``provisioning``, do something, and move it back to ``active``.
+
+    For modify workflows: while the steps fail and are retried, people see that the subscription is being changed.
+    """
+    return (
+        begin
+        >> set_status(SubscriptionLifecycle.PROVISIONING)
+        >> modify_steps
+        >> set_status(SubscriptionLifecycle.ACTIVE)
+    )
+
+
+modify_initial_input_form_generator: FormFunction | None = None
+"""As ``initial_input_form``: no form of the author's. Only for ports, which write it; new code leaves it out."""
 
 
 def _on_subscription(

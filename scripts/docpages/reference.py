@@ -55,7 +55,7 @@ PAGES = (
         {
             "orchestrator.workflows.utils": (
                 *("create_workflow", "modify_workflow", "terminate_workflow"),
-                *("validate_workflow", "reconcile_workflow", "task"),
+                *("validate_workflow", "reconcile_workflow", "task", "ensure_provisioning_status"),
             ),
             "orchestrator.workflows.steps": (
                 *("store_process_subscription", "set_status", "unsync", "unsync_unchecked", "resync"),
@@ -63,8 +63,9 @@ PAGES = (
             "orchestrator.workflows.pages": ("product_choice", "subscription_choice"),
             "orchestrator.services.subscriptions": (
                 *("WF_USABLE_MAP", "WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS", "WF_USABLE_WHILE_OUT_OF_SYNC"),
-                "list_subscriptions",
+                *("list_subscriptions", "find_subscriptions", "find_blocks_using"),
             ),
+            "orchestrator.services.products": ("get_product_by_id", "get_product_by_name", "Product"),
         },
     ),
     Page(
@@ -85,7 +86,7 @@ PAGES = (
         "types",
         "Types, forms and errors for authors",
         {
-            "orchestrator.types": ("State", "ProcessStatus", "StepStatus", "SubscriptionLifecycle"),
+            "orchestrator.types": ("State", "ProcessStatus", "StepStatus", "SubscriptionLifecycle", "Assignee"),
             "orchestrator.targets": ("Target",),
             "orchestrator.forms": ("FormPage", "FormGenerator", "AsyncFormGenerator"),
             "orchestrator.errors": (

@@ -14,8 +14,13 @@ MAX_LINES = 400
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc", "stuff"}
 """Names that say nothing about what is inside."""
 
-NAMED_BY_CONTRACT = {"orchestrator/workflows/utils.py"}
-"""Where other engines of this kind have their decorators, so that workflows need no other import."""
+NAMED_BY_CONTRACT = {
+    "orchestrator/workflows/utils.py",
+    "orchestrator/migrations/helpers.py",
+    "orchestrator/utils/__init__.py",
+    "orchestrator/utils/errors.py",
+}
+"""Where other engines of this kind have their decorators, helpers and errors, so that ports need no other import."""
 
 READS_THE_ENVIRONMENT = {
     "orchestrator/settings.py": "pydantic's own variable, by which its errors lose their links, is set there",
@@ -40,6 +45,12 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     parts = {name: {*PurePath(name).parent.parts, PurePath(name).stem} for name in modules()}
 
     assert {name for name, words in parts.items() if words & VAGUE} <= NAMED_BY_CONTRACT
+
+
+def test_modules_that_are_there_for_ports_only_hold_nothing_of_their_own() -> None:
+    for name in NAMED_BY_CONTRACT - {"orchestrator/workflows/utils.py"}:
+        own = [node for node in tree(name).body[1:] if not isinstance(node, ast.ImportFrom | ast.Assign)]
+        assert own == [], name
 
 
 def calls(name: str) -> Iterator[str]:

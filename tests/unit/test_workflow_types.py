@@ -22,6 +22,7 @@ from orchestrator.workflows.steps import (
 )
 from orchestrator.workflows.utils import (
     create_workflow,
+    ensure_provisioning_status,
     modify_workflow,
     reconcile_workflow,
     task,
@@ -195,3 +196,12 @@ def test_an_author_who_writes_init_and_done_learns_that_they_are_there_already(d
 
     with pytest.raises(DefinitionError, match=r"'node' has 'Start' and 'Done' among its own steps: .* init and done"):
         decorator("Works")(node)
+
+
+def test_steps_are_put_between_provisioning_and_active() -> None:
+    @modify_workflow("Change a node")
+    def change() -> StepList:
+        return ensure_provisioning_status(own >> more)
+
+    between = ["Set subscription to 'provisioning'", "Own", "More", "Set subscription to 'active'"]
+    assert names(change) == ["Start", LINK, LOCK, *between, UNLOCK, "Done"]
