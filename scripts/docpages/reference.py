@@ -63,8 +63,14 @@ PAGES = (
             "orchestrator.workflows.pages": ("product_choice", "subscription_choice"),
             "orchestrator.services.subscriptions": (
                 *("WF_USABLE_MAP", "WF_BLOCKED_BY_IN_USE_BY_SUBSCRIPTIONS", "WF_USABLE_WHILE_OUT_OF_SYNC"),
-                *("list_subscriptions", "find_subscriptions", "find_blocks_using"),
             ),
+        },
+    ),
+    Page(
+        "finding",
+        "Find subscriptions and read products",
+        {
+            "orchestrator.services.subscriptions": ("list_subscriptions", "find_subscriptions", "find_blocks_using"),
             "orchestrator.services.products": ("get_product_by_id", "get_product_by_name", "Product"),
         },
     ),
