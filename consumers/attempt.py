@@ -61,7 +61,8 @@ class ClaimedAttempt(Attempt):
     def engine_arguments(self, limits: Limits) -> dict[str, object]:
         arguments = super().engine_arguments(limits)
         if "session" in self.leaf.arguments.engine:
-            session = arguments["session"] = self._open_session()
+            session = self._open_session()
+            arguments["session"] = session.sync_session if self.leaf.arguments.is_plain else session
             session.info[RUNNING_STEP] = RunningStep(self.process, limits)
         callback = self.leaf.step.callback
         if self.token is not None and callback is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-
 import structlog
 
 from consumers.attempt import ClaimedAttempt
 from consumers.completion import Completion
+from consumers.threads import StepThreads
 from orchestrator.activity import doing
 from orchestrator.db.session import is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, Loss, StepFailed
@@ -21,7 +20,7 @@ from orchestrator.text import format_error, format_message
 logger = structlog.get_logger(__name__)
 
 
-async def run_attempt(attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: Executor) -> None:
+async def run_attempt(attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: StepThreads) -> None:
     """Run the step of an attempt in this task, and store what came of it."""
     process = attempt.process
     structlog.contextvars.bind_contextvars(**log_fields(process))
@@ -32,7 +31,7 @@ async def run_attempt(attempt: ClaimedAttempt, completion: Completion, limits: L
 
 
 async def _execute_and_store(
-    attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: Executor
+    attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: StepThreads
 ) -> None:
     try:
         # What the step takes of the connections and threads is its queue's; tasks that it starts take it from there, too.

@@ -26,7 +26,7 @@ from consumers.threads import StepThreads
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.db.processes.claims import load_claim
 from orchestrator.db.session import Database
-from orchestrator.db.step_session import install_guards
+from orchestrator.db.step_guard import install_guards
 from orchestrator.engine.decision import Entry
 from orchestrator.engine.process import Process
 from orchestrator.errors import DefinitionError, NotFoundError, ServerUnavailableError

@@ -23,7 +23,7 @@ from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.revisions import known_at_start
 from orchestrator.db.session import is_connection_error
-from orchestrator.db.step_session import install_guards
+from orchestrator.db.step_guard import install_guards
 from orchestrator.metrics import serve_metrics
 from orchestrator.registry import find_abilities
 from orchestrator.runtime import open_servers

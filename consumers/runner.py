@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from consumers.execution import run_attempt
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Claims, Heartbeat
 from consumers.isolation import Isolation
+from consumers.threads import StepThreads
 from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import queue_name
@@ -73,7 +73,7 @@ class Runner:
         claims: Batcher[StepCommand, Claim | None],
         isolation: Isolation,
         limits: Limits,
-        threads: Executor,
+        threads: StepThreads,
         slots: Shares,
         pace: Pace,
     ) -> None:

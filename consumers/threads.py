@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future
+from typing import Any, ParamSpec, TypeVar
 
 from orchestrator.shares import working_for
+from orchestrator.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class StepThreads(Executor):
+class StepThreads(Threads):
     """Runs functions in a thread of the queue for which the calling task works.
 
     Args:
@@ -20,17 +21,27 @@ class StepThreads(Executor):
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._pools: dict[str | None, ThreadPoolExecutor] = {}
+        super().__init__("step", limit)
+        self._queues: dict[str | None, Threads] = {}
+
+    @property
+    def left_behind(self) -> int:
+        return sum(threads.left_behind for threads in self._queues.values())
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Future[T]:
         """Run a function as soon as its queue has a thread for it."""
-        queue = working_for.get()
-        if queue not in self._pools:
-            self._pools[queue] = ThreadPoolExecutor(self._limit, thread_name_prefix=f"step {queue}")
-        return self._pools[queue].submit(function, *args, **options)
+        return self._own.submit(function, *args, **options)
+
+    def leave_behind(self, future: Future[Any]) -> None:
+        self._own.leave_behind(future)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Begin no more functions."""
-        for pool in self._pools.values():
-            pool.shutdown(wait, cancel_futures=cancel_futures)
+        for threads in self._queues.values():
+            threads.shutdown(wait, cancel_futures=cancel_futures)
+
+    @property
+    def _own(self) -> Threads:
+        queue = working_for.get()
+        if queue not in self._queues:
+            self._queues[queue] = Threads(f"step {queue}", self._limit)
+        return self._queues[queue]

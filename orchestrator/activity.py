@@ -57,6 +57,8 @@ class Activity:
         ends_by: when the engine cancels the task's present call, by the monotonic clock.
         blocked: the longest time for which it has blocked the event loop; written by the loop's watch.
         held: seconds for which it has blocked the loop, all in all.
+        waited: seconds for which it has waited for a thread or a connection, all in all.
+        waits_since: since when it has waited for one, by the monotonic clock; ``None`` while it does not.
     """
 
     what: str
@@ -65,6 +67,19 @@ class Activity:
     ends_by: float | None = None
     blocked: Blockage | None = None
     held: float = 0.0
+    waited: float = 0.0
+    waits_since: float | None = None
+
+    def begin_wait(self) -> None:
+        """Say that it waits for what other steps have, which is not the fault of its function."""
+        self.waits_since = time.monotonic()
+
+    def end_wait(self) -> None:
+        """Say that it waits no more. May be called in a thread."""
+        if self.waits_since is not None:
+            # In this order: for a moment too much rather than too little has been lost.
+            self.waited += time.monotonic() - self.waits_since
+            self.waits_since = None
 
 
 class _Stalls:
@@ -111,9 +126,21 @@ def count_stall(seconds: float, culprit: Activity | None) -> None:
 
 
 def find_lost_time() -> float:
-    """Return for how many seconds others have blocked the event loop so far. A deadline moves by what is added meanwhile."""
+    """Return how many seconds the task has lost by others so far. A deadline moves by what is added meanwhile.
+
+    Others have blocked the event loop, or had all threads or connections.
+    """
     activity = _current.get()
-    return _Stalls.total - (0.0 if activity is None else activity.held)
+    if activity is None:
+        return _Stalls.total
+    since = activity.waits_since
+    waiting = 0.0 if since is None else time.monotonic() - since
+    return _Stalls.total - activity.held + activity.waited + waiting
+
+
+def current_activity() -> Activity | None:
+    """Return what the present task does, if it was said."""
+    return _current.get()
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, /, **options: Any) -> asyncio.Task[Any]:

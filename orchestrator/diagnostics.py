@@ -113,6 +113,12 @@ def read_stack(frame: FrameType | None) -> Stack:
     return Stack(None if at is None or is_own else _place(at), tuple(shown))
 
 
+def read_thread(thread_id: int | None) -> Stack:
+    """Return the functions that a thread is in at this moment; of one that has ended, none."""
+    frames = sys._current_frames()  # noqa: SLF001 - the only way to another thread's frames
+    return read_stack(None if thread_id is None else frames.get(thread_id))
+
+
 def _place(frame: FrameType) -> str:
     return sanitise(f"{_relative(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_qualname}")[-200:]
 

@@ -10,25 +10,34 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final
 
 import structlog
 
-from orchestrator.activity import expect_end, find_lost_time
+from orchestrator.activity import current_activity, expect_end, find_lost_time
+from orchestrator.bridge import Bridge, drive
+from orchestrator.diagnostics import read_thread
 from orchestrator.errors import DefinitionError, OrchestratorError
 from orchestrator.text import format_error
+from orchestrator.threads import Threads
 
 logger = structlog.get_logger(__name__)
 
 CANCEL_GRACE = 5.0
 """Seconds that a function gets to end after it was cancelled; then it is abandoned."""
 
+LEAVE_GRACE = 0.1
+"""Seconds that the thread of a plain function gets to end after its statement was cancelled; then it is left behind."""
+
 HOOK_TIMEOUT = 30.0
 """Seconds that a form, predicate or authorization callback gets. A request waits for it and holds a database connection; work
 that takes longer belongs into a step."""
+
+HOOK_THREADS = Threads("hook", 32)
+"""For plain functions outside of steps. Not the event loop's own threads: those look up the names of hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +68,22 @@ class ExitedError(RuntimeError):
 
 
 async def run(
-    function: Callable[[], object], *, is_async: bool, seconds: float, what: str, threads: Executor | None = None
+    function: Callable[[], object], *, is_async: bool, seconds: float, what: str, threads: Threads = HOOK_THREADS
 ) -> object:
     """Call a function and wait until it ends.
 
     Args:
         is_async: whether it may be called on the event loop; otherwise it runs in a thread. An awaitable result is awaited.
-        seconds: the function is cancelled after this time. Time in which others block the event loop does not count.
+        seconds: the function is cancelled after this time. Time in which others block the event loop does not count, nor does
+            time in which it waits for a thread. A thread cannot be cancelled: what it wants of the loop is refused from then on.
         what: names the function in the log.
-        threads: by default those of the event loop.
+        threads: in which a plain function runs.
 
     Returns:
         Its result, or :class:`Raised`, :data:`OVERDUE` or :data:`CANCELLED`.
     """
     # In a task of its own, so that a function which ignores its cancellation cannot block us.
-    task = asyncio.create_task(_call(function, is_async, threads))
+    task = asyncio.create_task(_call(function, is_async, threads, what))
     try:
         finished = await _wait(task, seconds)
     except asyncio.CancelledError:
@@ -85,11 +95,47 @@ async def run(
     return CANCELLED if task.cancelled() else task.result()
 
 
-async def run_in_thread(function: Callable[[], object], threads: Executor | None = None) -> object:
-    """Call a plain function in a thread, in this context; return what it raises as :class:`Raised`."""
-    context = contextvars.copy_context()
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(threads, lambda: context.run(_catch, function))
+async def run_in_thread(function: Callable[[], object], what: str, threads: Threads = HOOK_THREADS) -> object:
+    """Call a plain function in a thread, in this context and with a bridge; return what it raises as :class:`Raised`.
+
+    When this is cancelled, the bridge is closed, and a thread that goes on is left behind.
+
+    Args:
+        what: names the function in the log.
+    """
+    bridge = Bridge()
+    activity = current_activity()
+    if activity is not None:
+        activity.begin_wait()
+
+    def call() -> object:
+        if activity is not None:
+            activity.end_wait()
+        bridge.enter()
+        return drive(partial(_catch, function), bridge)
+
+    work = threads.submit(contextvars.copy_context().run, call)
+    ended = asyncio.wrap_future(work)
+    ended.add_done_callback(lambda _: bridge.leave())
+    try:
+        await asyncio.wait({ended})
+    except asyncio.CancelledError:
+        if not work.cancel():
+            await bridge.close()
+            await asyncio.wait({ended}, timeout=LEAVE_GRACE)
+            if not ended.done():
+                threads.leave_behind(work)
+                _log_left(bridge, what)
+        raise
+    await bridge.close()
+    return ended.result()
+
+
+def _log_left(bridge: Bridge, what: str) -> None:
+    stack = read_thread(bridge.thread_id)
+    # Without its last frames it still says which of the author's functions it is.
+    function = stack.frames[0] if stack.frames else None
+    logger.error("thread left behind: its function goes on after its end", what=what, function=function, at=stack.at)
 
 
 async def call_hook(
@@ -141,9 +187,9 @@ def _to_error(raised: BaseException, what: str) -> Exception:
             return _with_cause(ExitedError(f"{what} raised {type(error).__name__}"), error)
 
 
-async def _call(function: Callable[[], object], is_async: bool, threads: Executor | None) -> object:
+async def _call(function: Callable[[], object], is_async: bool, threads: Threads, what: str) -> object:
     try:
-        made = function() if is_async else await run_in_thread(function, threads)
+        made = function() if is_async else await run_in_thread(function, what, threads)
         # A singledispatch may have both kinds of functions.
         return await made if inspect.isawaitable(made) else made
     except asyncio.CancelledError:

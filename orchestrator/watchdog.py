@@ -7,7 +7,6 @@ messages, timeouts, signals. Nothing on the loop can notice that while it lasts.
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import structlog
 
 from orchestrator.activity import Activity, Blockage, count_stall, find_activity, make_task
-from orchestrator.diagnostics import read_stack
+from orchestrator.diagnostics import read_thread
 
 logger = structlog.get_logger(__name__)
 
@@ -176,7 +175,7 @@ class LoopWatch:
 
     def _describe(self, task: asyncio.Task[Any] | None, seconds: float) -> tuple[Blockage, Activity | None]:
         activity = find_activity(task)
-        stack = read_stack(sys._current_frames().get(self._thread_id))  # noqa: SLF001 - the only way to another thread's frames
+        stack = read_thread(self._thread_id)
         by, fields = (None, {}) if activity is None else (activity.what, activity.fields)
         return Blockage(seconds, by, stack.at, stack.frames, fields), activity
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
+from orchestrator.db.thread_session import BridgedPool
 from orchestrator.shares import Shares, working_for
 
 
-class SharedPool(AsyncAdaptedQueuePool):
+class SharedPool(BridgedPool):
     """A pool whose connections may be shared: each belongs to the step queue for which it was taken until it comes back.
 
     Attributes:
@@ -38,9 +39,9 @@ class SharedPool(AsyncAdaptedQueuePool):
         self._holders[record] = (shares, queue)
         return record
 
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+    def _put_back(self, record: ConnectionPoolEntry) -> None:
         try:
-            super()._do_return_conn(record)
+            super()._put_back(record)
         finally:
             if (holder := self._holders.pop(record, None)) is not None:
                 shares, queue = holder

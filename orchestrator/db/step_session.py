@@ -16,108 +16,34 @@ for its session.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection, event, select
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import greenlet_spawn
 
-from orchestrator.db.rollback_hooks import forget_undo, without_comments
+from orchestrator.db.rollback_hooks import forget_undo
 from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, get_driver
+from orchestrator.db.step_guard import NOT_REUSABLE, OPTION, SessionGuard
 from orchestrator.diagnostics import mark_own
-from orchestrator.errors import CommitNotAllowedError, ConcurrentSessionError, SessionEndedError
+from orchestrator.errors import ConcurrentSessionError
 
 logger = structlog.get_logger(__name__)
 
 MARK_SETTING = "orchestrator.step"
 """A transaction-local setting: gone as soon as the transaction has ended, however it was ended."""
 
-_ENDS_TRANSACTION = re.compile(
-    r"(?:commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b))\b",
-    re.IGNORECASE,
-)
-_OUTLIVES_TRANSACTION = re.compile(
-    r"set\b(?!\s+(?:local|transaction|constraints)\b)|prepare\b|listen\b|load\b|do\b|declare\b.*\bhold\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_OUTLIVES_TRANSACTION_WITHIN = re.compile(
-    r"\bset_config\s*\((?![^()]*,\s*true\s*\))|\bpg_(?:try_)?advisory_lock|\bdblink_connect|\bpg_temp\b"
-    r"|\b(?:create|replace|into|local|global)\s+temp(?:orary)?\b",
-    re.IGNORECASE,
-)
-"""A false match costs a new connection; a missed one leaves a setting behind that may corrupt the next step's data."""
-
-_REFUSED = (
-    "a step may not {what}: the engine commits the step's writes together with its log row (savepoints are allowed)"
-)
-_ENDED = (
-    "the step has ended, and its session with it: nothing is read or written through it any more"
-    " (await whatever uses it before the step returns)"
-)
 _ONE_TASK = (
     "a session is for one task at a time (await one use of it before the next, instead of gather or create_task)"
 )
-_OPTION = "orchestrator_guard"
-_NOT_REUSABLE = "orchestrator_not_reusable"
 _ILLEGAL_STATE = "isce"
 """SQLAlchemy's code for errors of a session that several tasks use at once."""
-
-
-class SessionGuard:
-    """What one step's code, and what the engine, may do with the connections of that step."""
-
-    def __init__(self) -> None:
-        self.ended = False
-        self.flushing = False
-        self.mark = uuid4().hex
-        self.violation: CommitNotAllowedError | None = None
-        self.connection: Connection | None = None
-        self._engine: asyncio.Task[Any] | None = None
-        self._senders: set[asyncio.Task[Any] | None] = set()
-
-    def end(self) -> None:
-        """End the step: from here on only the calling task, the engine's, may use the connections."""
-        self.ended = True
-        self._engine = asyncio.current_task()
-
-    @property
-    def by_engine(self) -> bool:
-        """Whether the current task is the engine's, after the step has ended."""
-        return self.ended and asyncio.current_task() is self._engine
-
-    def refuse(self, what: str) -> None:
-        """Raise unless the engine asks; keep the error, so that a step that swallows it fails all the same."""
-        if self.by_engine:
-            return
-        self.require_step()
-        self.violation = CommitNotAllowedError(_REFUSED.format(what=what))
-        raise self.violation
-
-    def require_step(self) -> None:
-        """Raise if the step has ended."""
-        if self.ended and not self.by_engine:
-            raise SessionEndedError(_ENDED)
-
-    def begin_statement(self) -> None:
-        """Record that the current task has begun to send a statement."""
-        self._senders.add(asyncio.current_task())
-
-    def end_statement(self) -> None:
-        """Record that the current task has the answer to its statement."""
-        self._senders.discard(asyncio.current_task())
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether a statement of the step is under way."""
-        return any(task is not None and not task.done() for task in self._senders)
 
 
 class GuardedSession(Session):
@@ -158,7 +84,7 @@ class GuardedSession(Session):
     def connection(self, *arguments: Any, **options: Any) -> Connection:
         """Return the connection, for authors; the engine's own modules use :func:`orchestrator.db.session.get_connection`."""
         connection = super().connection(*arguments, **options)
-        connection.info[_NOT_REUSABLE] = True
+        connection.info[NOT_REUSABLE] = True
         return connection
 
     def get_bind(self, *arguments: Any, **options: Any) -> Any:
@@ -188,7 +114,7 @@ class StepSession(AsyncSession):
     def __init__(self, engine: AsyncEngine, process_id: UUID | None = None, *, passes_locks: bool = False) -> None:
         self.guard = SessionGuard()
         super().__init__(
-            engine.execution_options(**{_OPTION: self.guard}),
+            engine.execution_options(**{OPTION: self.guard}),
             expire_on_commit=False,
             close_resets_only=False,
             sync_session_class=GuardedSession,
@@ -261,27 +187,52 @@ class StepSession(AsyncSession):
 
     async def _discard(self) -> None:
         self.guard.end()
+        left = self.guard.threads_left
+        if left:
+            # A plain function goes on after its time. It may be inside the session at this very moment, so only the connection is
+            # touched; and it may be given one in this moment, so there is a second look when it has ended.
+            await self._sever()
+            for bridge in left:
+                bridge.when_done(partial(_in_background, self._discard))
+            return
         try:
             await self.close()
         except Exception as error:
             # A task that the step did not await is using the session. If it waits for a connection, the guard refuses it then;
             # else its connection is closed under it.
             logger.warning("the session was in use when its step ended", reason=str(error))
-            try:
-                await self.run_sync(self._sever)
-            except Exception:
-                # The outcome of the attempt must be stored, whatever becomes of its connection.
-                logger.exception("the session's connection is lost")
+            await self._sever()
 
-    def _sever(self, _: Session) -> None:
-        if self.guard.connection is not None:
-            self.guard.connection.invalidate()
-            self.guard.connection.close()
+    async def _sever(self) -> None:
+        """Close the connection under whoever uses it."""
+        connection = self.guard.connection
+        if connection is None or connection.closed:
+            return
+        try:
+            await greenlet_spawn(_close, connection)
+        except Exception:
+            # The outcome of the attempt must be stored, whatever becomes of its connection.
+            logger.exception("the session's connection is lost")
 
     def _begun(self, _: Session, transaction: SessionTransaction, connection: Connection) -> None:
         if not transaction.nested:
             self.guard.connection = connection
             connection.exec_driver_sql("SELECT set_config($1, $2, true)", (MARK_SETTING, self.guard.mark))
+
+
+def _close(connection: Connection) -> None:
+    if not connection.invalidated:
+        connection.invalidate()
+    connection.close()
+
+
+_background: set[asyncio.Task[None]] = set()
+
+
+def _in_background(action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    task = asyncio.ensure_future(action())
+    _background.add(task)
+    task.add_done_callback(_background.discard)
 
 
 async def _to_the_end(action: Coroutine[Any, Any, None]) -> None:
@@ -303,7 +254,7 @@ async def transaction_beside(session: AsyncSession) -> AsyncIterator[AsyncSessio
     engine = session.bind
     assert isinstance(engine, AsyncEngine), "a step's session has an engine"  # noqa: S101 - a programming error
     try:
-        async with AsyncSession(engine.execution_options(**{_OPTION: None})) as own, own.begin():
+        async with AsyncSession(engine.execution_options(**{OPTION: None})) as own, own.begin():
             # It is this that begins the transaction, also for what the driver is sent past SQLAlchemy.
             await own.execute(select(1))
             yield own
@@ -311,76 +262,3 @@ async def transaction_beside(session: AsyncSession) -> AsyncIterator[AsyncSessio
         # Of our own database, also when it was raised by the driver itself.
         mark_own(error)
         raise
-
-
-def install_guards(engine: AsyncEngine) -> None:
-    """Make an engine refuse, on connections of step sessions, whatever would end the transaction or comes after the step."""
-    sync = engine.sync_engine
-    event.listen(sync, "engine_connect", _refuse_connection)
-    event.listen(sync, "before_cursor_execute", _refuse_sql)
-    event.listen(sync, "after_cursor_execute", _see_answer)
-    event.listen(sync, "handle_error", _see_error)
-    event.listen(sync, "commit", _refuse_commit)
-    event.listen(sync, "rollback", _refuse_rollback)
-    event.listen(sync, "checkin", _close_changed)
-
-
-def _guard(connection: Connection | None) -> SessionGuard | None:
-    guard = None if connection is None else connection.get_execution_options().get(_OPTION)
-    return guard if isinstance(guard, SessionGuard) else None
-
-
-def _refuse_connection(connection: Connection) -> None:
-    guard = _guard(connection)
-    if guard is not None and guard.ended:
-        connection.close()
-        raise SessionEndedError(_ENDED)
-
-
-def _refuse_sql(
-    connection: Connection,
-    cursor: DBAPICursor,  # noqa: ARG001 - the names of SQLAlchemy's event
-    statement: str,
-    parameters: object,  # noqa: ARG001
-    context: ExecutionContext | None,  # noqa: ARG001
-    executemany: bool,  # noqa: ARG001
-) -> None:
-    guard = _guard(connection)
-    if guard is None or guard.by_engine:
-        return
-    guard.require_step()
-    words = without_comments(statement).lstrip("; \t\r\n")
-    if _ENDS_TRANSACTION.match(words):
-        guard.refuse(f"send {words.split()[0].upper()}")
-    if _OUTLIVES_TRANSACTION.match(words) or _OUTLIVES_TRANSACTION_WITHIN.search(statement):
-        connection.info[_NOT_REUSABLE] = True
-    if connection is guard.connection:
-        guard.begin_statement()
-
-
-def _see_answer(connection: Connection, *_: object) -> None:
-    if (guard := _guard(connection)) is not None:
-        guard.end_statement()
-
-
-def _see_error(context: ExceptionContext) -> None:
-    if (guard := _guard(context.connection)) is not None:
-        guard.end_statement()
-
-
-def _refuse_commit(connection: Connection) -> None:
-    guard = _guard(connection)
-    if guard is not None:
-        guard.refuse("commit its connection")
-
-
-def _refuse_rollback(connection: Connection) -> None:
-    guard = _guard(connection)
-    # One that the step has made itself, from the session's engine, may go as it came.
-    if guard is not None and connection is guard.connection and not guard.flushing:
-        guard.refuse("roll back its connection")
-
-
-def _close_changed(_: object, entry: ConnectionPoolEntry) -> None:
-    if entry.info.pop(_NOT_REUSABLE, False):
-        entry.invalidate()

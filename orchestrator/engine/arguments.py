@@ -46,12 +46,14 @@ class Arguments:
         engine: the names of the parameters that the engine fills itself.
         stored: those that are loaded from the database by a reference in the state.
         parameters: the others.
+        is_plain: whether the function runs in a thread, and gets a synchronous session.
     """
 
     what: str
     engine: frozenset[str]
     parameters: tuple[Parameter, ...]
     stored: tuple[StoredParameter, ...] = ()
+    is_plain: bool = False
 
     @classmethod
     def of(cls, function: Callable[..., Any] | None, what: str, callback: CallbackTerms | None = None) -> Arguments:
@@ -79,10 +81,12 @@ class Arguments:
                 stored.append(loaded)
             else:
                 parameters.append(_parameter(function, parameter, what))
-        if "session" in engine and not (is_async(function) or inspect.isasyncgenfunction(function)):
-            # A plain function runs in a thread, where an AsyncSession cannot be awaited.
-            raise DefinitionError(f"{what} asks for 'session' but is a plain function: make it 'async def'")
-        return cls(what, frozenset(engine), tuple(parameters), tuple(stored))
+        if "session" in engine and len({is_plain(one) for one in _implementations(function)}) > 1:
+            raise DefinitionError(
+                f"{what} asks for 'session', and is a plain function for some types and 'async def' for others: make all of"
+                " them one or the other"
+            )
+        return cls(what, frozenset(engine), tuple(parameters), tuple(stored), is_plain(function))
 
     def references(self, state: State) -> dict[str, UUID | list[UUID]]:
         """Return what must be loaded from the database for one call, by the parameters' names.
@@ -178,6 +182,16 @@ def is_async(function: Callable[..., Any]) -> bool:
         # an object whose __call__ is async, not a test for callability
         or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
     )
+
+
+def is_plain(function: Callable[..., Any]) -> bool:
+    """Return whether ``function`` runs in a thread, and so uses its session without awaiting it."""
+    return not (is_async(function) or inspect.isasyncgenfunction(function))
+
+
+def _implementations(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    registry = getattr(function, "registry", None)
+    return list(registry.values()) if hasattr(function, "dispatch") and isinstance(registry, Mapping) else [function]
 
 
 def call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

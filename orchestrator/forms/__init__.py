@@ -132,7 +132,7 @@ async def continue_form(form: Callable[..., Any], arguments: Mapping[str, Any], 
     if inspect.iscoroutinefunction(form) or inspect.isasyncgenfunction(form):
         made = call()
     else:
-        made = unwrap(await run_in_thread(functools.partial(_fill_plain, call, answered, what)), "the form")
+        made = unwrap(await run_in_thread(functools.partial(_fill_plain, call, answered, what), what), "the form")
     if inspect.isawaitable(made):
         made = await made
     if isinstance(made, _Filled):

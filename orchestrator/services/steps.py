@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,6 +33,7 @@ from orchestrator.errors import (
 from orchestrator.services.injection import Loaded, ReturnedModels, take_models
 from orchestrator.settings import Limits
 from orchestrator.text import format_message, format_object, format_traceback, sanitise, shorten
+from orchestrator.threads import Threads
 from orchestrator.types import JSON, ProcessStatus, Stored
 
 NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError, UnreadableStateError)
@@ -143,7 +143,7 @@ class Attempt:
             return self.redact(format_object(details))
 
 
-async def execute(attempt: Attempt, limits: Limits, threads: Executor) -> StepSucceeded | StepFailed:
+async def execute(attempt: Attempt, limits: Limits, threads: Threads) -> StepSucceeded | StepFailed:
     """Run the step of an attempt; plain functions run in ``threads``.
 
     Whatever the author's code raises becomes a :class:`StepFailed`; only a cancellation from outside and an outage of our
@@ -231,7 +231,7 @@ class _Deadline:
 
 
 async def _call(
-    function: Callable[..., Any], arguments: Mapping[str, Any], deadline: _Deadline, threads: Executor
+    function: Callable[..., Any], arguments: Mapping[str, Any], deadline: _Deadline, threads: Threads
 ) -> object:
     outcome = await user_code.run(
         functools.partial(call, function, arguments),

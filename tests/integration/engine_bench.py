@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from consumers.heartbeat import Heartbeat
 from consumers.isolation import Isolation
 from consumers.metrics import Metrics
 from consumers.runner import Runner, make_claims
+from consumers.threads import StepThreads
 from orchestrator import registry
 from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.incoming import Delivery
@@ -29,7 +29,7 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database
-from orchestrator.db.step_session import install_guards
+from orchestrator.db.step_guard import install_guards
 from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encode
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.start import StartRequest, start
@@ -57,7 +57,7 @@ class Bench:
         self.announcer = Announcer(self.publisher, database.pool)
         self.dispatcher = Dispatcher(self.publisher, self.announcer)
         self.handlers = Handlers(database, self.publisher, self.dispatcher, LIMITS, ProgramPlans.load())
-        self.threads = ThreadPoolExecutor(1)  # makes its thread when a plain step comes
+        self.threads = StepThreads(1)  # makes its thread when a plain step comes
 
     async def start(self, workflow: str) -> UUID:
         """Start a process; nothing is published."""

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.db.session import Database
-from orchestrator.db.step_session import StepSession, install_guards
+from orchestrator.db.step_guard import install_guards
+from orchestrator.db.step_session import StepSession
 from orchestrator.workflow import Step
 from orchestrator.workflows.tasks.cleanup_tasks_log import delete_expired_records, delete_expired_tasks
 

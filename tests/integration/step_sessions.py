@@ -6,7 +6,7 @@ from sqlalchemy import AsyncAdaptedQueuePool
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from orchestrator.db.session import Database
-from orchestrator.db.step_session import install_guards
+from orchestrator.db.step_guard import install_guards
 
 
 class Base(DeclarativeBase):

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.db.session import PROCESS_ID, Database
-from orchestrator.db.step_session import StepSession, install_guards
+from orchestrator.db.step_guard import install_guards
+from orchestrator.db.step_session import StepSession
 from orchestrator.domain import (
     SUBSCRIPTION_MODEL_REGISTRY,
     explain,

@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import Database
-from orchestrator.db.step_session import StepSession, install_guards
+from orchestrator.db.step_guard import install_guards
+from orchestrator.db.step_session import StepSession
 from orchestrator.domain import SubscriptionModel, explain, flat
 from orchestrator.domain.diff import is_same
 from tests.integration.model_bench import Bench, make_bench

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ from orchestrator.engine.events import StepFailed, StepSucceeded
 from orchestrator.engine.process import Process
 from orchestrator.services.steps import Attempt, execute
 from orchestrator.settings import Limits
+from orchestrator.threads import Threads
 from orchestrator.types import ProcessStatus
 from orchestrator.workflow import Step, step
 from tests.unit.walk import blank, plan_of
@@ -48,7 +48,7 @@ async def attempt(
 ) -> StepSucceeded | StepFailed:
     """Run a step, or a function as one, and say what came of it."""
     process = replace(blank(ProcessStatus.RUNNING), attempt=3, state=state or {}, failures=failures)
-    with ThreadPoolExecutor(1) as threads:
+    with Threads("test", 1) as threads:
         return await execute(Bare(what, process, token, **engine), limits, threads)
 
 

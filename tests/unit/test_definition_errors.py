@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -213,7 +214,10 @@ def test_a_workflow_with_an_over_long_name_is_refused() -> None:
 def positional(*args: str) -> None: ...
 def keywords(**more: str) -> None: ...
 def positional_only(a: str, /) -> None: ...
-def plain_with_session(session: object) -> None: ...
+@functools.singledispatch
+def of_both_kinds(value: object, session: object) -> Any: ...
+@of_both_kinds.register
+async def of_the_other_kind(value: int, session: object) -> None: ...
 def unresolvable(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def imported_for_types_only(a: Imported) -> None: ...
 
@@ -231,7 +235,10 @@ def opaque(a: Opaque) -> None: ...
         (positional, "the step 's' of 'flow' has the parameter '*args: 'str'': parameters are filled by name only"),
         (keywords, "the step 's' of 'flow' has the parameter '**more: 'str'': parameters are filled by name only"),
         (positional_only, "the step 's' of 'flow' has the parameter 'a: 'str'': parameters are filled by name only"),
-        (plain_with_session, "the step 's' of 'flow' asks for 'session' but is a plain function: make it 'async def'"),
+        (
+            of_both_kinds,
+            "the step 's' of 'flow' asks for 'session', and is a plain function for some types and 'async def'",
+        ),
         (unresolvable, "the annotation of 'a' ('Nowhere') cannot be resolved: name 'Nowhere' is not defined"),
         (imported_for_types_only, "the annotation of 'a' ('Imported') cannot be resolved"),
         (opaque, "the step 's' of 'flow' asks for 'a' as Opaque, which cannot be read from a JSON state"),

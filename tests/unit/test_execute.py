@@ -7,7 +7,6 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -19,6 +18,7 @@ from pydantic import BaseModel
 from orchestrator import user_code
 from orchestrator.engine.events import StepFailed, StepSucceeded
 from orchestrator.services.steps import execute
+from orchestrator.threads import Threads
 from orchestrator.workflow import step
 from tests.unit.attempts import LIMITS, Bare, attempt, failure
 from tests.unit.walk import PROCESS_ID
@@ -272,7 +272,7 @@ async def test_a_plain_step_that_runs_too_long_is_left_behind_in_its_thread(monk
     release = threading.Event()
     author = step("s", timeout=0.01)(lambda: {"released": release.wait(20)})
 
-    with ThreadPoolExecutor(1) as threads:
+    with Threads("test", 1) as threads:
         outcome = await execute(Bare(author), LIMITS, threads)
         release.set()
 
@@ -310,7 +310,7 @@ async def test_an_outage_of_our_own_servers_goes_through() -> None:
     def author() -> None:
         raise ConnectionError("the database is away")
 
-    with ThreadPoolExecutor(1) as threads:
+    with Threads("test", 1) as threads:
         with pytest.raises(ConnectionError):
             await execute(Connected(author), LIMITS, threads)
         outcome = await execute(Bare(author), LIMITS, threads)

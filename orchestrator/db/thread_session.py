@@ -1,0 +1,119 @@
+"""Synchronous sessions for plain functions, over the one connection of an async session; see :mod:`orchestrator.bridge`.
+
+A plain function uses ``AsyncSession.sync_session`` in its thread. SQLAlchemy hands what it awaits to the bridge, but touches the
+event loop in other ways as well when it connects, closes a connection and gives one back: the pool here does these on the
+loop as a whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncSession, async_session
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
+
+from orchestrator.bridge import current_bridge, wait_for
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class BridgedPool(AsyncAdaptedQueuePool):
+    """A pool of asyncio connections that plain functions may use from their threads."""
+
+    def connect(self) -> PoolProxiedConnection:
+        """Take a connection out of the pool; see :meth:`Pool.connect`."""
+        # The first connections are made under an asyncio.Lock, which is released without being awaited.
+        return _on_loop(super().connect)
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        # asyncio.Queue.put_nowait(): from a thread, it does not wake those who wait.
+        _on_loop(self._put_back, record, always=True)
+
+    def _put_back(self, record: ConnectionPoolEntry) -> None:
+        """Give a connection back, on the loop."""
+        super()._do_return_conn(record)
+
+    def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
+        # asyncio.shield() needs the loop's thread.
+        close = functools.partial(super()._close_connection, connection, terminate=terminate)
+        _on_loop(close, always=True)
+
+
+def _on_loop(call: Callable[..., T], *arguments: Any, always: bool = False) -> T:
+    """Call something of SQLAlchemy's on the loop."""
+    bridge = current_bridge()
+    if bridge is None:
+        return call(*arguments)
+    return bridge.wait(greenlet_spawn(call, *arguments), always=always)
+
+
+class Either(Protocol[P, T_co]):
+    """A function that is awaited with an async session, and returns its result with a synchronous one."""
+
+    @overload
+    def __call__(self, session: AsyncSession, *arguments: P.args, **options: P.kwargs) -> Coroutine[Any, Any, T_co]: ...
+    @overload
+    def __call__(self, session: Session, *arguments: P.args, **options: P.kwargs) -> T_co: ...
+
+
+class EitherMethod(Protocol[S_contra, P, T_co]):
+    """A method that is awaited with an async session, and returns its result with a synchronous one."""
+
+    @overload
+    def __call__(
+        self, this: S_contra, session: AsyncSession, /, *arguments: P.args, **options: P.kwargs
+    ) -> Coroutine[Any, Any, T_co]: ...
+    @overload
+    def __call__(self, this: S_contra, session: Session, /, *arguments: P.args, **options: P.kwargs) -> T_co: ...
+    def __get__(self, instance: object, owner: Any = None) -> Either[P, T_co]: ...
+
+
+def either(function: Callable[Concatenate[AsyncSession, P], Coroutine[Any, Any, T]]) -> Either[P, T]:
+    """Let plain functions call an async function: with their synchronous session it returns its result."""
+    return cast("Either[P, T]", with_faces(function))
+
+
+def either_method(function: Callable[Concatenate[S, AsyncSession, P], Coroutine[Any, Any, T]]) -> EitherMethod[S, P, T]:
+    """Let plain functions call an async method: with their synchronous session it returns its result."""
+    return cast("EitherMethod[S, P, T]", with_faces(function))
+
+
+def with_faces(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Do what :func:`either` does, for a function whose two signatures are written out."""
+    place = list(inspect.signature(function).parameters).index("session")
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        session = options["session"] if "session" in options or place >= len(arguments) else arguments[place]
+        if not isinstance(session, Session):
+            return function(*arguments, **options)
+        own = require_async(session)
+        if "session" in options:
+            options["session"] = own
+        else:
+            arguments = (*arguments[:place], own, *arguments[place + 1 :])
+        return wait_for(function(*arguments, **options))
+
+    return call
+
+
+def require_async(session: Session) -> AsyncSession:
+    """Return the async session of which this one is the synchronous face.
+
+    Raises:
+        TypeError: there is none: the session is not one that the engine has given to a step, form, predicate or callback.
+    """
+    found = async_session(session)
+    if found is None:
+        raise TypeError(f"{session!r} is not the session that the engine has given to this function")
+    return found

@@ -1,0 +1,124 @@
+"""Threads for plain functions of authors, which cannot be stopped: one that does not end is replaced.
+
+They are daemons: a program that stops does not wait for a function that sleeps for an hour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_Work = tuple["Future[Any]", Callable[[], Any]]
+
+
+class Threads(Executor):
+    """Runs functions in threads, which are started when they are needed.
+
+    Args:
+        name: of the threads.
+        limit: functions that may run at once.
+        spare: threads left behind that are replaced; default as many as ``limit``. Beyond it they count towards the limit.
+    """
+
+    def __init__(self, name: str, limit: int, spare: int | None = None) -> None:
+        self._name, self._limit = name, limit
+        self._spare = limit if spare is None else spare
+        self._lock = threading.Lock()
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._count = 0
+        self._left: set[Future[Any]] = set()
+        self._is_closed = False
+
+    @property
+    def left_behind(self) -> int:
+        """How many threads run a function that should have ended."""
+        return len(self._left)
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Future[T]:
+        """Run a function as soon as there is a thread for it.
+
+        Raises:
+            RuntimeError: after :meth:`shutdown`.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError(f"the threads {self._name!r} take no more functions: their program stops")
+            self._work.put((future, lambda: function(*args, **options)))
+            self._start_if_needed()
+        return future
+
+    def leave_behind(self, future: Future[Any]) -> None:
+        """Wait no longer for a function that goes on: another thread takes the place of its thread, unless too many are gone."""
+        with self._lock:
+            if future.done():
+                return
+            self._left.add(future)
+            if not self._work.empty():
+                self._start_if_needed()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - of an executor
+        """Take no more functions, and wait for none: they run in daemons.
+
+        Args:
+            wait: ignored.
+            cancel_futures: begin none of those that wait for a thread.
+        """
+        with self._lock:
+            self._is_closed = True
+            with contextlib.suppress(queue.Empty):
+                while cancel_futures:
+                    work = self._work.get_nowait()
+                    if work is not None:
+                        work[0].cancel()
+            for _ in range(self._count):
+                self._work.put(None)
+
+    def _start_if_needed(self) -> None:
+        if self._idle.acquire(blocking=False):
+            return
+        if self._count < self._allowed:
+            self._count += 1
+            threading.Thread(target=self._run, name=f"{self._name} {self._count}", daemon=True).start()
+
+    @property
+    def _allowed(self) -> int:
+        return self._limit + min(len(self._left), self._spare)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                work = self._work.get_nowait()
+            except queue.Empty:
+                self._idle.release()
+                work = self._work.get()
+            if work is None:
+                return
+            future, function = work
+            _run_one(future, function)
+            with self._lock:
+                self._left.discard(future)
+                # The place of a thread that was left behind has been taken.
+                if self._count > self._allowed:
+                    self._count -= 1
+                    return
+            del work, future, function
+
+
+def _run_one(future: Future[Any], function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
