@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from orchestrator.cli import main
+from orchestrator.__main__ import main
 
 if __name__ == "__main__":
     main(["consumer", *sys.argv[1:]])

@@ -22,7 +22,7 @@ from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.revisions import known_at_start
-from orchestrator.db.session import is_connection_error
+from orchestrator.db.session import explain_transient
 from orchestrator.db.step_guard import install_guards
 from orchestrator.metrics import serve_metrics
 from orchestrator.registry import find_abilities
@@ -121,7 +121,7 @@ async def run_consumer(
             {step_queue(name): runner.take for name in names},
             prefetch=min(MAX_PREFETCH, concurrency + concurrency // 5 + 1),
             max_bytes=settings.max_message_bytes,
-            is_transient=is_connection_error,
+            explain_transient=explain_transient,
             publisher=publisher,
         )
         async with asyncio.TaskGroup() as tasks:

@@ -197,6 +197,13 @@ def import_modules(modules: Iterable[str]) -> None:
             ) from error
 
 
+def import_workflows() -> None:
+    """Import the modules of all workflows that are registered. One that is broken says so when its plan is asked for."""
+    for instance in list(_instances.values()):
+        with contextlib.suppress(DefinitionError):
+            instance.plan()
+
+
 def _instance(workflow: str) -> LazyWorkflowInstance:
     instance = _instances.get(workflow)
     if instance is None:

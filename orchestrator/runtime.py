@@ -114,8 +114,8 @@ async def _run_until_signalled(program: Program) -> None:
     received: list[int] = []
 
     def stop(name: str) -> None:
+        stopping.set()  # first: a log that cannot be written must not keep the program running
         logger.info("stopping; a second signal ends the program at once", signal=name)
-        stopping.set()
 
     # Not the event loop's own handlers: a loop that is blocked would never call them, not for a second signal either.
     def receive(number: int, _: FrameType | None) -> None:

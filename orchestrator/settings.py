@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs
 
@@ -14,12 +15,38 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.hosts import hide_password, host_of, split_hosts
-from orchestrator.text import format_problem
+from orchestrator.text import format_message, format_problem
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:[0-9]{1,5})?")
 _WEB_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 _LOCAL = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?(/|$)")
+_DATABASE_OPTIONS = {
+    *("gsslib", "krbsrvname", "options", "passfile", "password", "service", "ssl", "ssl_max_protocol_version"),
+    *(
+        "ssl_min_protocol_version",
+        "sslcert",
+        "sslcrl",
+        "sslkey",
+        "sslmode",
+        "sslnegotiation",
+        "sslpassword",
+        "sslrootcert",
+    ),
+    *("target_session_attrs", "user"),
+}
+"""Of libpq's (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS) those that asyncpg reads in a URL;
+and ``ssl``, which is SQLAlchemy's name for ``sslmode``."""
+
+_FILES = {"passfile", "sslcert", "sslcrl", "sslkey", "sslrootcert"}
+"""Named here when they are not there: the client's error has no name."""
+
+_SET_OTHERWISE = {
+    "connect_timeout": "set ORCHESTRATOR_CONNECT_TIMEOUT instead",
+    "application_name": "programs give names of their own",
+    "fallback_application_name": "programs give names of their own",
+    "client_encoding": "it is always UTF8",
+}
 _WRITABLE = ("read-write", "primary", "any")
 
 Bytes = Annotated[int, Field(gt=0, le=64 * 1024**2)]
@@ -222,7 +249,15 @@ class Settings(BaseSettings):
                 "must look like postgresql+asyncpg://user:password@host:5432/database, with several hosts"
                 " …@first:5432,second:5432/database"
             )
-        for wanted in parse_qs(urls[0].partition("?")[2]).get("target_session_attrs", []):
+        options = parse_qs(urls[0].partition("?")[2], keep_blank_values=True)
+        for option in options:
+            if option not in _DATABASE_OPTIONS:
+                instead = _SET_OTHERWISE.get(option, f"the options are {', '.join(sorted(_DATABASE_OPTIONS))}")
+                raise ValueError(f"its option {option!r} cannot be used: {instead}")
+        for option in _FILES & options.keys():
+            if not Path(options[option][-1]).is_file():
+                raise ValueError(f"its option {option!r} names no file: {options[option][-1]}")
+        for wanted in options.get("target_session_attrs", []):
             if wanted not in _WRITABLE:
                 raise ValueError(f"target_session_attrs must be one of {', '.join(_WRITABLE)}: the engine writes")
         return SecretStr(f"postgresql+asyncpg://{rest}")
@@ -277,6 +312,8 @@ def load_settings() -> Settings:
             wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {text}")
         hint = " ('scripts/services env' prints the two server URLs)" if "is not set" in "".join(wrong) else ""
         raise ConfigurationError("wrong configuration: " + "; ".join(wrong) + hint) from None
+    except (OSError, ValueError) as error:  # of the file: unreadable, or not UTF-8
+        raise ConfigurationError(f"wrong configuration: .env cannot be read: {format_message(error)}") from error
 
 
 def variable_of(field: str) -> str:

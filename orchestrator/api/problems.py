@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from orchestrator.db.session import is_database_outage, is_not_migrated
+from orchestrator.db.session import is_database_outage, is_lost_race, is_not_migrated
 from orchestrator.errors import (
     CallbackRefusedError,
     ConflictError,
@@ -37,7 +37,7 @@ from orchestrator.errors import (
     RequestError,
     UnauthenticatedError,
 )
-from orchestrator.text import format_problem, sanitise, shorten
+from orchestrator.text import format_message, format_problem, sanitise, shorten
 
 logger = structlog.get_logger(__name__)
 
@@ -215,6 +215,16 @@ def answer_defect(scope: Scope, error: BaseException) -> ProblemResponse:
             "the database cannot be reached; try again later",
             key="database.unavailable",
             headers={"retry-after": RETRY_AFTER},
+        )
+    if is_lost_race(error):
+        logger.warning(
+            "a request has lost against another transaction", route=route_of(scope), error=format_message(error)
+        )
+        return ProblemResponse(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "another transaction was in the way; try again",
+            key="database.busy",
+            headers={"retry-after": "1"},
         )
     if is_not_migrated(error):
         logger.error("the database is not up to date: run 'orchestrator db upgrade'")

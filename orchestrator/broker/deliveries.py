@@ -76,7 +76,8 @@ class Deliveries:
         max_bytes: larger messages are dead-lettered unread.
         few: queue name → how many of its messages may be in progress at once, of any size.
         refuse: queue name → function that first informs the sender of such a message.
-        is_transient: whether an error means that a server is down and the message must be kept.
+        explain_transient: why the message must be kept and tried again after an error, such as a server that is down; ``None``
+            when it would fail again.
         publisher: publishes dead letters.
     """
 
@@ -88,7 +89,7 @@ class Deliveries:
         *,
         prefetch: int,
         max_bytes: int,
-        is_transient: Callable[[BaseException], bool],
+        explain_transient: Callable[[BaseException], str | None],
         publisher: Publisher,
         refuse: Mapping[str, Refuse] | None = None,
         few: Mapping[str, int] | None = None,
@@ -98,7 +99,7 @@ class Deliveries:
         self._handlers = dict(handlers)
         self._prefetch = prefetch
         self._max_bytes = max_bytes
-        self._is_transient = is_transient
+        self._explain_transient = explain_transient
         self._publisher = publisher
         self._refuse = dict(refuse or {})
         self._few = dict(few or {})
@@ -264,12 +265,13 @@ class Deliveries:
             except (MessageError, RequeueError, DeclinedError):
                 raise
             except Exception as error:
-                if not (isinstance(error, PublishError) or self._is_transient(error)):
+                why = "a server is away" if isinstance(error, PublishError) else self._explain_transient(error)
+                if why is None:
                     # A defect of ours. The message must neither be delivered for ever nor be lost.
                     logger.exception("message could not be processed", queue=delivery.queue)
                     raise MessageError(f"internal error: {format_error(error)}") from error
                 tries += 1
-                event = with_blockage("a server is away; message kept")
+                event = with_blockage(f"{why}; message kept")
                 logger.warning(event, queue=delivery.queue, error=format_message(error), tries=tries)
                 if await wait_or_stop(backoff(SERVER_AWAY, tries), self._stopping) or channel.is_closed:
                     raise RequeueError from error

@@ -18,7 +18,7 @@ from uuid import UUID
 import typer
 
 from orchestrator.cli.output import Output, clean
-from orchestrator.errors import FormIncompleteError, OrchestratorError, PublishError, RequestError
+from orchestrator.errors import ConfigurationError, FormIncompleteError, OrchestratorError, PublishError, RequestError
 from orchestrator.log import configure_logging
 from orchestrator.settings import Limits, Settings, load_settings
 
@@ -170,7 +170,10 @@ def execute(body: Body, *, as_json: bool = False, needs_settings: bool = True) -
 
 def prepare() -> Settings:
     """Read the settings; let user modules be imported from the current folder, too, because .env is read from there."""
-    here = str(Path.cwd())
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError as error:
+        raise ConfigurationError("the working directory does not exist any more: change to one that does") from error
     if here not in sys.path:
         sys.path.insert(0, here)
     return load_settings()

@@ -13,8 +13,9 @@ from orchestrator.cli.context import INTERRUPTED, REFUSED, CliContext, prepare, 
 from orchestrator.cli.output import Output
 from orchestrator.cli.startup_checks import warn_about_project
 from orchestrator.db.engine_lock import is_paused
+from orchestrator.loading import load_in_thread
 from orchestrator.log import configure_logging
-from orchestrator.registry import step_queues
+from orchestrator.registry import import_workflows, step_queues
 from orchestrator.runtime import leave, run_program
 from orchestrator.settings import Settings
 from orchestrator.workflow import DEFAULT_QUEUE, MAX_NAME_LENGTH, TASK_QUEUE
@@ -157,6 +158,12 @@ async def _check_and_run(program: Program, context: CliContext, stopping: asynci
     async with context.database() as database:
         async with database.transaction() as session:
             await is_paused(session)  # in a database that was never migrated its error is explained in one line
-        context.load_workflows()
+        if not await load_in_thread(lambda: _load(context), stopping):
+            return
         await warn_about_project(context, database)
     await program(context.settings, stopping)
+
+
+def _load(context: CliContext) -> None:
+    context.load_workflows()
+    import_workflows()

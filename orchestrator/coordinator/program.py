@@ -21,7 +21,7 @@ from orchestrator.coordinator.metrics import Metrics
 from orchestrator.coordinator.queries import Queries
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.coordinator.scheduler import Scheduler
-from orchestrator.db.session import is_connection_error
+from orchestrator.db.session import explain_transient
 from orchestrator.metrics import serve_metrics
 from orchestrator.runtime import open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
@@ -102,7 +102,7 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             },
             prefetch=PREFETCH,
             max_bytes=settings.max_message_bytes,
-            is_transient=is_connection_error,
+            explain_transient=explain_transient,
             publisher=publisher,
             refuse={Queues.COMMANDS.value: handlers.refuse},
             few={Queues.LETTERS.value: FEW_LETTERS},

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 STATEMENT_TIMEOUT_MS = 30_000
 """For the engine's own statements, which take milliseconds: after that something is wrong, and the caller tries again."""
 
+SESSION = {"jit": "off", "default_transaction_isolation": "read committed"}
+"""Of every connection. Statements of milliseconds are not worth compiling; and locks are waited for and then looked at again,
+which a database whose default is stricter would answer with serialization failures."""
+
+OWN_SESSION = {**SESSION, "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
+"""Of connections for the engine's own statements."""
+
 _PLAIN_URL = re.compile(
     r"postgresql\+asyncpg://((?P<user>[^:/?#@]+)(:(?P<password>[^:/?#@]*))?@)?"
     r"(?P<host>[A-Za-z0-9.-]+)(:(?P<port>[0-9]+))?/(?P<database>[A-Za-z0-9_.-]+)"
@@ -59,10 +66,14 @@ class Hosts:
         """Host and port of the server that could be written to last."""
         return self._options[self._first][0]
 
-    async def connect(self, **more: Any) -> Any:
+    async def connect(self, application_name: str, session: Mapping[str, str]) -> Any:
         """Connect to the first server that can be written to.
 
         The URL's ``target_session_attrs`` may ask for another kind, as in libpq.
+
+        Args:
+            session: settings of the session, which are set by statements: of the parameters that a client may send with its
+                login, pgbouncer refuses all but a few (https://www.pgbouncer.org/config.html#ignore_startup_parameters).
 
         Raises:
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError: none can be used. With several servers it is one
@@ -73,7 +84,7 @@ class Hosts:
             index = (self._first + number) % len(self._options)
             place, options = self._options[index]
             try:
-                connection = await self._connect({**options, **more})
+                connection = await self._connect(options, application_name, session)
             except _NEXT_HOST as error:
                 failures.append((place, error))
             else:
@@ -84,11 +95,19 @@ class Hosts:
         mark_own(failure)
         raise failure
 
-    async def _connect(self, options: dict[str, Any]) -> Any:
+    async def _connect(self, options: Mapping[str, Any], application_name: str, session: Mapping[str, str]) -> Any:
         wanted = options.get("target_session_attrs", "read-write")
-        arguments = {**options, "target_session_attrs": wanted, "timeout": self._timeout}
+        names = {"application_name": application_name}
+        arguments = {**options, "target_session_attrs": wanted, "timeout": self._timeout, "server_settings": names}
         try:
-            return await asyncpg.connect(**arguments)
+            async with asyncio.timeout(self._timeout):
+                connection = await asyncpg.connect(**arguments)
+                try:
+                    await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in session.items()))
+                except BaseException:
+                    connection.terminate()
+                    raise
+                return connection
         except asyncpg.TargetServerAttributeNotMatched as error:
             raise ConnectionError(f"the server is not {wanted}: is it a standby?") from error
         except TimeoutError as error:
@@ -111,7 +130,7 @@ async def open_connection(settings: Settings, application_name: str) -> AsyncIte
     hosts = Hosts([(host_of(one), _read_plain(one)) for one in split_hosts(url)], settings.connect_timeout)
     try:
         async with asyncio.timeout(hosts.patience):
-            connection = await hosts.connect(server_settings=server_settings(application_name))
+            connection = await hosts.connect(application_name, OWN_SESSION)
     except _NEXT_HOST as error:
         raise explain_refusal(url, error) from error
     try:
@@ -121,11 +140,6 @@ async def open_connection(settings: Settings, application_name: str) -> AsyncIte
         raise
     finally:
         await connection.close(timeout=settings.connect_timeout)
-
-
-def server_settings(application_name: str) -> dict[str, str]:
-    """Return the settings of a connection for the engine's own statements."""
-    return {"application_name": application_name, "jit": "off", "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
 
 
 def explain_refusal(url: str, error: Exception) -> ServerUnavailableError:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 import structlog
 
-from orchestrator.db.connection import Hosts, server_settings
+from orchestrator.db.connection import OWN_SESSION, Hosts
 from orchestrator.stopping import wait_or_stop
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class FailoverWatch:
         silent_since = asyncio.get_running_loop().time()
         while not stopping.is_set():
             try:
-                connection = await self._hosts.connect(server_settings=server_settings(self._application_name))
+                connection = await self._hosts.connect(self._application_name, OWN_SESSION)
             except _FAILURES:
                 await wait_or_stop(RETRY_AFTER, stopping)  # what needs the server says that it is away
                 continue

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlencode
 
 import asyncpg
 from pydantic_core import to_json
@@ -25,7 +26,8 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
-from orchestrator.db.connection import Hosts, explain_refusal, server_settings
+from orchestrator.db import pooler
+from orchestrator.db.connection import OWN_SESSION, SESSION, Hosts, explain_refusal
 from orchestrator.db.failover import FailoverWatch
 from orchestrator.db.shared_pool import SharedPool
 from orchestrator.diagnostics import is_own, mark_own
@@ -49,10 +51,6 @@ ENGINE_CONNECTIONS = 8
 PROCESS_ID = "orchestrator.process_id"
 PASSES_LOCKS = "orchestrator.passes_locks"
 """Under this key a step's session carries the id of its process, in ``session.info``: whatever it saves is saved by it."""
-
-_DIALECT_ONLY = frozenset(
-    {"prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback", "async_creator_fn"}
-)
 
 
 class Database:
@@ -79,7 +77,7 @@ class Database:
         try:
             urls = [(host_of(one), make_url(one)) for one in split_hosts(url)]
             self._engine = create_async_engine(
-                urls[0][1],
+                urls[0][1].set(query={}),
                 poolclass=SharedPool,
                 pool_size=pool_size,
                 max_overflow=0,
@@ -91,7 +89,7 @@ class Database:
                 connect_args={"async_creator_fn": self._connect_for_sessions},
             )
             event.listen(self._engine.sync_engine, "handle_error", _mark)
-            self._hosts = Hosts([(place, self._connect_options(one)) for place, one in urls], connect_timeout)
+            self._hosts = Hosts([(place, _read_url(one)) for place, one in urls], connect_timeout)
         except (ArgumentError, ValueError) as error:
             raise ConfigurationError(f"ORCHESTRATOR_DATABASE_URL cannot be used: {error}") from error
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
@@ -140,17 +138,15 @@ class Database:
 
         Raises:
             ServerUnavailableError: PostgreSQL does not answer or refuses us; one line, with the server's words.
-            ConfigurationError: the URL has an option that the client library does not know.
+            ConfigurationError: a connection pooler is between that does not give each client a session of its own.
         """
         try:
             async with asyncio.timeout(self._hosts.patience):
                 connection = await self.connect()
+                is_pooled = await pooler.is_between(connection)
                 await connection.close()
-        except TypeError as error:
-            # SQLAlchemy passes each option of the URL as an argument of asyncpg.connect(); the text names the wrong one.
-            raise ConfigurationError(
-                f"ORCHESTRATOR_DATABASE_URL has an option that asyncpg does not know: {error}. Remove it from the URL"
-            ) from error
+            if is_pooled:
+                await pooler.require_sessions(self.connect, self._connect_timeout)
         except CONNECTION_ERRORS as error:
             raise explain_refusal(self._url, error) from error
 
@@ -162,8 +158,7 @@ class Database:
         Raises:
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError: see :meth:`Hosts.connect`.
         """
-        settings = server_settings(application_name or self._application_name)
-        connection: Driver = await self._hosts.connect(server_settings=settings)
+        connection: Driver = await self._hosts.connect(application_name or self._application_name, OWN_SESSION)
         return connection
 
     async def open(self) -> None:
@@ -229,14 +224,9 @@ class Database:
         async with self._sessions.begin() as session:
             yield session
 
-    def _connect_options(self, url: URL) -> dict[str, Any]:
-        _, options = self._engine.dialect.create_connect_args(url)
-        return {key: value for key, value in options.items() if key not in _DIALECT_ONLY}
-
     async def _connect_for_sessions(self, *_: Any, **__: Any) -> Driver:
         # Authors' statements may take longer than the engine's own.
-        settings = {"application_name": self._application_name, "jit": "off"}
-        connection: Driver = await self._hosts.connect(server_settings=settings)
+        connection: Driver = await self._hosts.connect(self._application_name, SESSION)
         self._watch.add(connection)
         return connection
 
@@ -249,6 +239,20 @@ class Database:
         """Replace the pool's connections when the server has become read-only: another one may have taken its place."""
         if getattr(connection.get_settings(), "default_transaction_read_only", "off") == "on":
             await self.pool.expire_connections()
+
+
+def _read_url(url: URL) -> dict[str, Any]:
+    """Return the arguments of ``asyncpg.connect`` for a URL; its options are libpq's, which asyncpg reads in a URL only."""
+    options = {("sslmode" if name == "ssl" else name): value for name, value in url.query.items()}
+    return {
+        "dsn": f"postgresql:///?{urlencode(options)}" if options else None,
+        "host": url.host,
+        "port": url.port,
+        "user": url.username,
+        "password": url.password,
+        "database": url.database,
+        "target_session_attrs": options.get("target_session_attrs", "read-write"),
+    }
 
 
 def to_jsonb(value: object) -> str:
@@ -295,8 +299,9 @@ CONNECTION_ERRORS = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DiskFullError,
     asyncpg.QueryCanceledError,
+    asyncpg.InvalidCachedStatementError,  # a table was altered meanwhile: from now on the client prepares its statements anew
 )
-"""The database is away, restarting, full or refuses us: back off and try again; nothing is acknowledged."""
+"""The database is away, restarting, full, being altered, or refuses us: back off and try again; nothing is acknowledged."""
 
 
 def is_connection_error(error: BaseException) -> bool:
@@ -306,6 +311,19 @@ def is_connection_error(error: BaseException) -> bool:
         cause = original.__cause__ if original is not None else None
         return error.connection_invalidated or isinstance(error, InterfaceError) or isinstance(cause, CONNECTION_ERRORS)
     return isinstance(error, CONNECTION_ERRORS)
+
+
+def is_lost_race(error: BaseException) -> bool:
+    """Return whether an error means that a transaction was ended in favour of another one: the same once more may succeed."""
+    found = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(found, "sqlstate", None) in {_SERIALIZATION_FAILURE, _DEADLOCK}
+
+
+def explain_transient(error: BaseException) -> str | None:
+    """Return why what failed is to be tried again; ``None`` if it would fail again."""
+    if is_connection_error(error):
+        return "a server is away"
+    return "another transaction was in the way" if is_lost_race(error) else None
 
 
 def is_database_loss(error: BaseException) -> bool:
@@ -330,6 +348,7 @@ def is_not_migrated(error: BaseException) -> bool:
 
 
 _MISSING_TABLE, _MISSING_COLUMN = "42P01", "42703"
+_SERIALIZATION_FAILURE, _DEADLOCK = "40001", "40P01"
 
 
 def is_database_outage(error: BaseException) -> bool:

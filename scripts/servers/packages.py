@@ -14,7 +14,10 @@ from . import ServicesError, say
 
 ONLY_HERE = "ORCHESTRATOR_SERVICES_BINARIES"  # folders to search instead of the usual ones; then nothing is installed
 PACKAGES = {"postgres": "postgresql", "rabbitmq": "rabbitmq-server"}
-PROXY = "nginx"  # a test serves the API behind it; both the program's name and the package's
+PROXIES = (
+    "nginx",
+    "pgbouncer",
+)  # tests run the API and the database behind them; the programs' names and the packages'
 PROGRAMS = {"postgres": ("postgres", "initdb", "pg_isready"), "rabbitmq": ("rabbitmq-server", "rabbitmqctl")}
 POLICY = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages whether a service may start
 
@@ -52,7 +55,7 @@ def _places(server: str) -> Iterator[Path]:
 def provide(servers: Sequence[str]) -> None:
     """Install what is absent, without system services that start, now or at boot.
 
-    Servers run without the proxy, which one test needs: where it cannot be installed, that is said and nothing else.
+    Servers run without the proxies, which a test each needs: where they cannot be installed, that is said and nothing else.
 
     Raises:
         ServicesError: a server cannot be installed from here.
@@ -68,11 +71,12 @@ def provide(servers: Sequence[str]) -> None:
         absent = [PACKAGES[server] for server in servers]
     if absent:
         _install(absent)
-    if can_install and not (shutil.which(PROXY) or Path("/usr/sbin", PROXY).exists()):
+    absent = [name for name in PROXIES if not (shutil.which(name) or Path("/usr/sbin", name).exists())]
+    if can_install and absent:
         try:
-            _install([PROXY])
+            _install(absent)
         except ServicesError as error:
-            say(f"{PROXY} is not there for the test behind it: {error}")
+            say(f"{' and '.join(absent)} are not there for the tests behind them: {error}")
 
 
 def _install(packages: list[str]) -> None:

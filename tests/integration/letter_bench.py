@@ -18,7 +18,7 @@ from orchestrator.broker.topology import Queues, Topology
 from orchestrator.coordinator.dead_letters import LetterKeeper
 from orchestrator.db.dead_letters import StoredLetter, Wanted, list_letters
 from orchestrator.db.dead_letters import read_letter as read_stored
-from orchestrator.db.session import Database, is_connection_error
+from orchestrator.db.session import Database, explain_transient
 from orchestrator.errors import MessageError
 from tests.integration.test_broker import address, letters, ready
 from tests.integration.waiting import until
@@ -61,7 +61,7 @@ async def reading(
         {Queues.LETTERS.value: LetterKeeper(database, publisher).take, **(handlers or {})},
         prefetch=10,
         max_bytes=1000,
-        is_transient=is_connection_error,
+        explain_transient=explain_transient,
         publisher=publisher,
         few={Queues.LETTERS.value: few},
     )

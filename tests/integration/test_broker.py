@@ -58,7 +58,7 @@ async def consuming(
         {queue: handler},
         prefetch=options.get("prefetch", 10),
         max_bytes=options.get("max_bytes", 1000),
-        is_transient=lambda error: isinstance(error, ConnectionResetError),
+        explain_transient=lambda error: "away" if isinstance(error, ConnectionResetError) else None,
         publisher=publisher,
     )
     running = asyncio.create_task(deliveries.run())

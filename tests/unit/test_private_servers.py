@@ -147,7 +147,7 @@ def test_a_wiped_folder_holds_nothing_but_its_lock(folder: Folder) -> None:
     assert [file.name for file in folder.path.iterdir()] == ["lock"]
 
 
-def test_servers_start_where_the_proxy_of_one_test_cannot_be_installed(
+def test_servers_start_where_the_proxies_of_some_tests_cannot_be_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_network(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -156,8 +156,8 @@ def test_servers_start_where_the_proxy_of_one_test_cannot_be_installed(
     monkeypatch.delenv(packages.ONLY_HERE, raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name, **_: "/usr/bin/apt-get" if name == "apt-get" else None)
-    monkeypatch.setattr(packages, "PROXY", "no-such-proxy")
+    monkeypatch.setattr(packages, "PROXIES", ("no-such-proxy", "nor-this"))
     monkeypatch.setattr(packages, "POLICY", tmp_path / "policy-rc.d")
     monkeypatch.setattr(packages, "_apt", no_network)
     packages.provide([])
-    assert "no-such-proxy is not there for the test behind it" in "".join(capsys.readouterr())
+    assert "no-such-proxy and nor-this are not there for the tests behind them" in "".join(capsys.readouterr())

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.db.session import Database
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import Settings, load_settings, variable_of
 
@@ -247,12 +246,33 @@ def test_the_variable_of_a_field_is_the_one_that_sets_it(environment: pytest.Mon
         environment.delenv(variable_of(name))
 
 
-async def test_an_option_of_the_database_url_that_the_client_does_not_know_is_named() -> None:
-    database = Database(f"{DATABASE}?application_name=x", pool_size=1, connect_timeout=1, application_name="tests")
-    with pytest.raises(ConfigurationError, match=r"ORCHESTRATOR_DATABASE_URL.*application_name") as caught:
-        await database.open()
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("application_name=x", "programs give names of their own"),
+        ("connect_timeout=3", "set ORCHESTRATOR_CONNECT_TIMEOUT instead"),
+        ("channel_binding=require", "the options are gsslib, "),
+        ("statement_cache_size=0", "the options are gsslib, "),
+        ("sslmode=require&blank=", "'blank' cannot be used"),
+        ("sslmode=verify-full&sslrootcert=none.pem", "its option 'sslrootcert' names no file: none.pem"),
+    ],
+)
+def test_an_option_of_the_database_url_that_cannot_be_used_is_named(
+    environment: pytest.MonkeyPatch, option: str, advice: str
+) -> None:
+    environment.setenv("ORCHESTRATOR_DATABASE_URL", f"{DATABASE}?{option}")
+    with pytest.raises(
+        ConfigurationError, match=r"^wrong configuration: ORCHESTRATOR_DATABASE_URL: .*option"
+    ) as caught:
+        load_settings()
+    assert advice in str(caught.value)
     assert "hunter2" not in str(caught.value)
-    await database.close()
+
+
+def test_a_file_of_settings_that_cannot_be_read_is_reported_in_one_line(tmp_path: Path) -> None:
+    Path(".env").write_bytes(b"ORCHESTRATOR_LOG_FORMAT=\xff\xfe\n")
+    with pytest.raises(ConfigurationError, match=r"^wrong configuration: \.env cannot be read: 'utf-8' codec"):
+        load_settings()
 
 
 def test_people_see_no_password_among_the_values(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def deliveries() -> Deliveries:
         {"q": handle},
         prefetch=10,
         max_bytes=1000,
-        is_transient=lambda _: False,
+        explain_transient=lambda _: None,
         publisher=Publisher(address, Topology.of("quorum"), 1),
     )
 
