@@ -102,6 +102,13 @@ COMMANDS = (
         panel="Engine",
     ),
     Section(
+        "port",
+        {
+            "port": "Port an application that was written for orchestrator-core: change what is mechanical, list what is not."
+        },
+        panel="Projects",
+    ),
+    Section(
         "asyncapi",
         {"asyncapi": ("Print the AsyncAPI 3 document of all messages: commands, queries, replies, callbacks, events.")},
         panel="Engine",

@@ -1,0 +1,183 @@
+"""Find what a person has to look at: what changes silently, and what cannot be changed by a rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import libcst as cst
+from libcst import matchers as m
+
+from orchestrator.cli.codemod.imports import unresolved_imports
+from orchestrator.cli.codemod.lifecycles import tight_parameters
+from orchestrator.cli.codemod.names import advise
+from orchestrator.cli.codemod.session import analyse, given_session, parameter_names, remaining
+from orchestrator.cli.codemod.source import Source
+
+STEPS: Final = frozenset({"step", "retrystep"})
+BLOCKING: Final = re.compile(
+    r"(requests|urllib3?|subprocess|paramiko|netmiko|ncclient|pynetbox|napalm|httpx)\."
+    r"(.*\.)?(get|post|put|patch|delete|head|request|urlopen|run|call|check_call|check_output|connect|ConnectHandler|api)"
+    r"|time\.sleep|os\.system"
+)
+CREATES: Final = re.compile(r"(post|create|add|allocate|reserve|order|provision|claim|book|insert)(_.*)?")
+NOT_ELSEWHERE: Final = frozenset({"add", "add_all"})
+"""What a session and a set have under the same name."""
+
+SECRETS: Final = re.compile(
+    r"(^|_)(password|passwd|secret|api_key|apikey|private_key|token|callback_route|callback_token)$"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One place for a person.
+
+    Args:
+        line: in the file as it is after the port.
+        rule: the kind, by which ``docs/port.md`` explains it.
+        text: what it is and what to do.
+    """
+
+    line: int
+    rule: str
+    text: str
+
+
+def review(sources: Iterable[Source]) -> Mapping[Path, list[Finding]]:
+    """List what is left for a person, by file and line."""
+    found: dict[Path, list[Finding]] = {}
+    sources = list(sources)
+    for analysis in analyse(sources):
+        visitor = _Review(analysis.source)
+        analysis.source.tree.visit(visitor)
+        for node, text in remaining(analysis):
+            visitor.report(node, "session", text)
+        for node, name in unresolved_imports(analysis.source):
+            visitor.report(node, "import", f"'{name}' is not here: {advise(name)}")
+        found[analysis.source.path] = visitor.findings
+    for source, node, text in tight_parameters(sources):
+        found[source.path].append(Finding(source.line(node), "lifecycle", text))
+    return {path: sorted(set(findings)) for path, findings in found.items()}
+
+
+class _Review(cst.CSTVisitor):
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source = source
+        self._functions: list[cst.FunctionDef] = []
+        self._called = {one.func for one in m.findall(source.tree, m.Call()) if isinstance(one, cst.Call)}
+        self.findings: list[Finding] = []
+
+    def report(self, node: cst.CSTNode, rule: str, text: str) -> None:
+        self.findings.append(Finding(self._source.line(node), rule, text))
+
+    @property
+    def _step(self) -> cst.FunctionDef | None:
+        """The step in which the visitor is."""
+        return next((one for one in self._functions if is_step(one)), None)
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:  # noqa: N802 - libcst's name
+        self._functions.append(node)
+        if is_step(node) and "idempotency_key" not in parameter_names(node):
+            creates = next(self._creating(node), None)
+            if creates is not None:
+                self.report(
+                    node,
+                    "again",
+                    f"the step '{node.name.value}' creates something ({creates}) and runs again when it is lost: ask for"
+                    " 'idempotency_key' and send it, or look whether it is there before you create it",
+                )
+
+    def leave_FunctionDef(self, original_node: cst.FunctionDef) -> None:  # noqa: N802 - libcst's name
+        del original_node
+        self._functions.pop()
+
+    def visit_Call(self, node: cst.Call) -> None:  # noqa: N802 - libcst's name
+        name = self._source.stands_for(node.func)
+        last = name.rpartition(".")[2]
+        self._transactions(node, name, last)
+        if self._functions and self._functions[-1].asynchronous and BLOCKING.fullmatch(name):
+            self.report(
+                node,
+                "blocking",
+                f"'{name}' blocks the event loop of the whole program in an async function: write 'def', or await"
+                " 'asyncio.to_thread(…)'",
+            )
+        if last in {"delay", "apply_async", "send_task"} and "." in name:
+            self.report(
+                node, "queue", f"'{name}' hands work to a task queue: make it a step, or start a workflow for it"
+            )
+        if last == "save" and "." in name and not given_session(node.args) and not node.args:
+            self.report(node, "save", f"if '{name.rpartition('.')[0]}' is a subscription: '{name}(session)'")
+
+    def _transactions(self, node: cst.Call, name: str, last: str) -> None:
+        owner = name.rpartition(".")[0]
+        if last in {"commit", "rollback"} and (owner == "session" or owner.endswith(".session")):
+            self.report(
+                node,
+                "commit",
+                f"'{name}' is refused: a step is one transaction. Drop it; where there are two commits in a step, make two steps",
+            )
+        if last in {"transactional", "database_scope"}:
+            self.report(
+                node,
+                "commit",
+                f"'{last}' has no counterpart: a step is one transaction, begun and committed by the engine",
+            )
+
+    def visit_Attribute(self, node: cst.Attribute) -> None:  # noqa: N802 - libcst's name
+        if node.attr.value == "query" and re.search(r"(Table|Row)$", self._source.stands_for(node.value)):
+            self.report(node, "query", "a table has no 'query': 'session.scalars(select(…))'")
+        if node.attr.value in {"in_use_by", "depends_on"} and node not in self._called:
+            self.report(
+                node,
+                "in_use_by",
+                f"'{node.attr.value}' of a block or subscription is a method: '.{node.attr.value}(session)'; it returns"
+                " references, with ids, product and status",
+            )
+
+    def visit_Return(self, node: cst.Return) -> None:  # noqa: N802 - libcst's name
+        if self._step is None or not isinstance(node.value, cst.Dict):
+            return
+        for element in node.value.elements:
+            if not isinstance(element, cst.DictElement) or not isinstance(element.key, cst.SimpleString):
+                continue
+            key = str(element.key.evaluated_value)
+            if SECRETS.search(key):
+                self.report(
+                    element,
+                    "secret",
+                    f"'{key}' goes into the state, which is stored and shown: keep secrets out of it. A callback's token does not"
+                    " enter the state: the action step asks for 'callback_route' by name",
+                )
+            copied = element.value
+            if isinstance(copied, cst.Call) and m.matches(
+                copied.func, m.Attribute(attr=m.Name("dict") | m.Name("model_dump"))
+            ):
+                self.report(
+                    element,
+                    "copy",
+                    f"'{key}' is a copy of values, and nothing is saved of it: if it is a subscription, return the model itself",
+                )
+
+    def _creating(self, step: cst.FunctionDef) -> Iterator[str]:
+        for call in m.findall(step.body, m.Call()):
+            assert isinstance(call, cst.Call)  # noqa: S101 - that is what was asked for
+            name = self._source.stands_for(call.func)
+            last = name.rpartition(".")[2]
+            if CREATES.fullmatch(last) and last not in NOT_ELSEWHERE:
+                yield name
+
+
+def is_step(node: cst.FunctionDef) -> bool:
+    """Return whether a function is a step."""
+    return any(
+        isinstance(one.decorator, cst.Call)
+        and isinstance(one.decorator.func, cst.Name)
+        and one.decorator.func.value in STEPS
+        for one in node.decorators
+    )

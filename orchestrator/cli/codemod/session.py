@@ -1,0 +1,235 @@
+"""Find which functions need the step's session.
+
+A function needs it when it makes, loads or saves a model, uses ``db.session``, or calls a function of the application that
+needs it. The engine injects ``session`` into steps, forms and callbacks by its name; the others get it as first argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import libcst as cst
+from libcst import matchers as m
+
+from orchestrator.cli.codemod.names import normalise, takes_session
+from orchestrator.cli.codemod.source import Project, Source
+
+SESSION: Final = "session"
+MODEL_READS: Final = frozenset({"from_product_id", "from_subscription", "from_db", "from_other_product"})
+"""Class methods of models that take the session first."""
+
+MODEL_MAKERS: Final = MODEL_READS | {"from_other_lifecycle"}
+"""What is assigned from one of these is a subscription or a block, whose ``save`` takes the session."""
+
+ASKED_BY_NAME: Final = frozenset(
+    {"initial_input_form", "run_predicate", "authorize_callback", "resume_auth_callback", "retry_auth_callback"}
+)
+"""Where functions are passed whose arguments the engine gives by their names."""
+
+GLOBAL: Final = "orchestrator.db.db.session"
+_IS_SESSION = m.Name(SESSION) | m.Attribute(attr=m.Name(SESSION))
+
+
+@dataclass(eq=False)
+class Function:
+    """A function or method of the application that is not inside another function.
+
+    Args:
+        node: its definition.
+        name: its name.
+        is_method: whether it stands in a class.
+        has_session: whether it has a parameter ``session`` already.
+    """
+
+    node: cst.FunctionDef
+    name: str
+    is_method: bool
+    has_session: bool
+    uses: list[cst.CSTNode] = field(default_factory=list)
+    calls: list[tuple[cst.Call, str]] = field(default_factory=list)
+    passed: list[tuple[cst.CSTNode, str]] = field(default_factory=list)
+    needs: bool = False
+
+    @property
+    def can_be_given(self) -> bool:
+        """Return whether the session can be handed to it without more thought."""
+        return self.has_session or not (self.is_method or (self.node.decorators and self._is_workflow))
+
+    @property
+    def takes_it_first(self) -> bool:
+        """Return whether its first parameter is the session."""
+        return parameter_names(self.node)[:1] == [SESSION]
+
+    @property
+    def _is_workflow(self) -> bool:
+        return any(_decorator(one).endswith("workflow") or _decorator(one) == "task" for one in self.node.decorators)
+
+
+@dataclass(eq=False)
+class Analysis:
+    """What of a file needs the session.
+
+    Args:
+        functions: by name; methods by ``Class.name``.
+        outside: what stands in no function and would need it.
+    """
+
+    source: Source
+    functions: dict[str, Function]
+    outside: Function
+
+
+def analyse(sources: Iterable[Source]) -> list[Analysis]:
+    """Find which functions of an application need the session."""
+    made = [_collect(source) for source in sources]
+    project = Project(one.source for one in made)
+    by_source = {id(one.source): one for one in made}
+    everyone = [(one, function) for one in made for function in (*one.functions.values(), one.outside)]
+    for _, function in everyone:
+        function.needs = bool(function.uses)
+    changed = True
+    while changed:
+        changed = False
+        for analysis, function in everyone:
+            extra = [call for call, name in function.calls if _needs(name, analysis, project, by_source)]
+            new = [call for call in extra if call not in function.uses]
+            function.uses += new
+            changed = changed or bool(new) or (bool(function.uses) and not function.needs)
+            function.needs = bool(function.uses)
+    for analysis, function in everyone:
+        function.passed = [one for one in function.passed if _needs(one[1], analysis, project, by_source)]
+    return made
+
+
+def _needs(name: str, analysis: Analysis, project: Project, by_source: dict[int, Analysis]) -> bool:
+    """Return whether the function that a name stands for is to be called with the session first."""
+    found = analysis.functions.get(name)
+    if found is None and "." in name:
+        module, _, last = name.rpartition(".")
+        source = project.find(module, analysis.source)
+        found = by_source[id(source)].functions.get(last) if source else None
+    if found is None:
+        return takes_session(normalise(name))
+    return (
+        found.can_be_given and not found.is_method and (found.takes_it_first or (found.needs and not found.has_session))
+    )
+
+
+def _collect(source: Source) -> Analysis:
+    visitor = _Collector(source)
+    source.tree.visit(visitor)
+    return Analysis(source, visitor.functions, visitor.outside)
+
+
+class _Collector(cst.CSTVisitor):
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source = source
+        self._classes: list[str] = []
+        self.functions: dict[str, Function] = {}
+        self.outside = Function(
+            cst.FunctionDef(cst.Name("_"), cst.Parameters(), cst.IndentedBlock([])), "", False, False
+        )
+        self._current = self.outside
+        self._depth = 0
+        self._models: set[str] = set()
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:  # noqa: N802 - libcst's name
+        if not self._depth:
+            self._classes.append(node.name.value)
+
+    def leave_ClassDef(self, original_node: cst.ClassDef) -> None:  # noqa: N802 - libcst's name
+        del original_node
+        if not self._depth:
+            self._classes.pop()
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> bool:  # noqa: N802 - libcst's name
+        for part in (*node.decorators, node.params, node.returns):  # evaluated outside of the function
+            if part is not None:
+                part.visit(self)
+        before, models = self._current, self._models
+        if not self._depth:
+            name = ".".join((*self._classes, node.name.value))
+            self._current = Function(node, name, bool(self._classes), SESSION in parameter_names(node))
+            self.functions[name] = self._current
+            self._models = set()
+        self._depth += 1
+        node.body.visit(self)
+        self._depth -= 1
+        self._current, self._models = before, models
+        return False
+
+    def visit_Assign(self, node: cst.Assign) -> None:  # noqa: N802 - libcst's name
+        called = node.value.func if isinstance(node.value, cst.Call) else None
+        if isinstance(called, cst.Attribute) and called.attr.value in MODEL_MAKERS:
+            self._models |= {one.target.value for one in node.targets if isinstance(one.target, cst.Name)}
+
+    def visit_Call(self, node: cst.Call) -> None:  # noqa: N802 - libcst's name
+        if given_session(node.args):
+            return
+        called = node.func
+        if isinstance(called, cst.Attribute):
+            saves = called.attr.value == "save" and not node.args
+            if called.attr.value in MODEL_READS or (
+                saves and m.matches(called.value, m.Name()) and self._is_model(called.value)
+            ):
+                self._current.uses.append(node)
+                return
+        if name := self._source.stands_for(called):
+            self._current.calls.append((node, name))
+
+    def visit_Attribute(self, node: cst.Attribute) -> None:  # noqa: N802 - libcst's name
+        if normalise(self._source.stands_for(node)) == GLOBAL:
+            self._current.uses.append(node)
+
+    def visit_Arg(self, node: cst.Arg) -> None:  # noqa: N802 - libcst's name
+        asked_by_name = node.keyword is not None and node.keyword.value in ASKED_BY_NAME
+        if not asked_by_name and (name := self._source.stands_for(node.value)):
+            self._current.passed.append((node, name))
+
+    def _is_model(self, node: cst.BaseExpression) -> bool:
+        return isinstance(node, cst.Name) and (node.value in self._models or node.value == "subscription")
+
+
+def parameter_names(node: cst.FunctionDef) -> list[str]:
+    """Return the names of a function's parameters."""
+    parameters = node.params
+    return [one.name.value for one in (*parameters.posonly_params, *parameters.params, *parameters.kwonly_params)]
+
+
+def given_session(arguments: Sequence[cst.Arg]) -> bool:
+    """Return whether a call hands a session over already."""
+    by_name = any(one.keyword is not None and one.keyword.value == SESSION for one in arguments)
+    return by_name or bool(arguments and arguments[0].keyword is None and m.matches(arguments[0].value, _IS_SESSION))
+
+
+def remaining(analysis: Analysis) -> Iterator[tuple[cst.CSTNode, str]]:
+    """Find what would need the session and cannot be given it without thought: the place and why."""
+    for one in (*analysis.functions.values(), analysis.outside):
+        for node in one.uses if one.needs and not (one.can_be_given and one.name) else ():
+            if not one.name:
+                yield (
+                    node,
+                    "the database is used while the module is imported: do it in a step or form, which gets the session",
+                )
+            elif one.is_method:
+                yield node, f"'{one.name}' is a method that uses the database: give it the session, and the callers too"
+            else:
+                yield (
+                    node,
+                    f"the workflow '{one.name}' uses the database while its steps are put together: do it in a step",
+                )
+        for node, name in one.passed:
+            called = name.rpartition(".")[2]
+            yield (
+                node,
+                f"'{called}' needs the session and is passed on: hand over"
+                f" 'functools.partial({called}, session)', in a function that has it",
+            )
+
+
+def _decorator(node: cst.Decorator) -> str:
+    expression = node.decorator.func if isinstance(node.decorator, cst.Call) else node.decorator
+    return expression.value if isinstance(expression, cst.Name) else ""
