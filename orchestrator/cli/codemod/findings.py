@@ -13,7 +13,7 @@ from libcst import matchers as m
 
 from orchestrator.cli.codemod.imports import unresolved_imports
 from orchestrator.cli.codemod.lifecycles import tight_parameters
-from orchestrator.cli.codemod.names import advise
+from orchestrator.cli.codemod.names import advise, is_in_module, resolve
 from orchestrator.cli.codemod.session import analyse, given_session, parameter_names, remaining
 from orchestrator.cli.codemod.source import Source
 
@@ -30,6 +30,8 @@ NOT_ELSEWHERE: Final = frozenset({"add", "add_all"})
 SECRETS: Final = re.compile(
     r"(^|_)(password|passwd|secret|api_key|apikey|private_key|token|callback_route|callback_token)$"
 )
+
+_TOKEN: Final = m.Name("callback_route") | m.Name("callback_token")
 
 
 @dataclass(frozen=True, order=True)
@@ -130,6 +132,9 @@ class _Review(cst.CSTVisitor):
             )
 
     def visit_Attribute(self, node: cst.Attribute) -> None:  # noqa: N802 - libcst's name
+        name = self._source.stands_for(node)
+        if is_in_module(name) and resolve(name) is None:
+            self.report(node, "import", f"'{name}' is not here: {advise(name)}")
         if node.attr.value == "query" and re.search(r"(Table|Row)$", self._source.stands_for(node.value)):
             self.report(node, "query", "a table has no 'query': 'session.scalars(select(…))'")
         if node.attr.value in {"in_use_by", "depends_on"} and node not in self._called:
@@ -147,7 +152,7 @@ class _Review(cst.CSTVisitor):
             if not isinstance(element, cst.DictElement) or not isinstance(element.key, cst.SimpleString):
                 continue
             key = str(element.key.evaluated_value)
-            if SECRETS.search(key):
+            if SECRETS.search(key) or m.matches(element.value, _TOKEN):
                 self.report(
                     element,
                     "secret",

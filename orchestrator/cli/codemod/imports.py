@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 from libcst.helpers import parse_template_expression
 
-from orchestrator.cli.codemod.names import ROOT, resolve
+from orchestrator.cli.codemod.names import ROOT, resolve, resolve_module
 from orchestrator.cli.codemod.source import Source, dotted, local_name
 
 
@@ -71,7 +71,7 @@ def _renamed(statement: cst.Import) -> cst.Import:
     names = []
     for alias in statement.names:
         name = dotted(alias.name)
-        new = resolve(name) if _ours(name) and alias.asname else None
+        new = resolve_module(name) if _ours(name) and alias.asname else None
         names.append(alias.with_changes(name=_expression(new)) if new and new != name else alias)
     return statement if all(new is old for new, old in zip(names, statement.names, strict=True)) else cst.Import(names)
 
@@ -95,7 +95,7 @@ class _Unresolved(cst.CSTVisitor):
     def visit_Import(self, node: cst.Import) -> None:  # noqa: N802 - libcst's name
         for alias in node.names:
             name = dotted(alias.name)
-            if _ours(name) and (resolve(name) != name):
+            if _ours(name) and resolve_module(name) != name:
                 self.found.append((alias, name))
 
 

@@ -46,6 +46,8 @@ def _walk(
             continue
         where = f"in '{name}' the subscription is {status}" if status else f"'{name}' starts in any lifecycle"
         for parameter in step.params.params:
+            if parameter.name.value != "subscription":
+                continue  # another one, not that of the workflow
             annotation = parameter.annotation.annotation if parameter.annotation else None
             lifecycles = _lifecycles(annotation, home, project, found) if annotation is not None else None
             if lifecycles and status in _ORDER and min(map(_rank, lifecycles)) > _rank(status):

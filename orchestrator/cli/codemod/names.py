@@ -34,12 +34,24 @@ def resolve(dotted: str) -> str | None:
     return plain if find(plain) is not None else None
 
 
+def resolve_module(dotted: str) -> str | None:
+    """Return the name under which a module of orchestrator-core can be imported here; ``None`` if it cannot."""
+    plain = normalise(dotted)
+    return plain if _is_module(plain) else None
+
+
 def advise(dotted: str) -> str:
     """Return what to do about a name that cannot be resolved."""
     plain = normalise(dotted)
     found = NOT_OFFERED.get(_as_listed(plain))
     packages = (PACKAGES_NOT_OFFERED[one] for one in _packages(plain) if one in PACKAGES_NOT_OFFERED)
     return found or next(packages, "there is nothing that takes its place")
+
+
+def is_in_module(dotted: str) -> bool:
+    """Return whether a dotted name says of a module of this package what it would have in it."""
+    module, _, name = normalise(dotted).rpartition(".")
+    return bool(name) and module.startswith(f"{ROOT}.") and _is_module(module)
 
 
 @cache

@@ -55,7 +55,7 @@ class Function:
     @property
     def can_be_given(self) -> bool:
         """Return whether the session can be handed to it without more thought."""
-        return self.has_session or not (self.is_method or (self.node.decorators and self._is_workflow))
+        return self.has_session or not (self.is_method or self.node.asynchronous or self._is_workflow)
 
     @property
     def takes_it_first(self) -> bool:
@@ -214,6 +214,8 @@ def remaining(analysis: Analysis) -> Iterator[tuple[cst.CSTNode, str]]:
                     node,
                     "the database is used while the module is imported: do it in a step or form, which gets the session",
                 )
+            elif one.node.asynchronous:
+                yield node, f"'{one.name}' is async: ask for 'session: AsyncSession', hand it over, and await"
             elif one.is_method:
                 yield node, f"'{one.name}' is a method that uses the database: give it the session, and the callers too"
             else:
@@ -223,11 +225,8 @@ def remaining(analysis: Analysis) -> Iterator[tuple[cst.CSTNode, str]]:
                 )
         for node, name in one.passed:
             called = name.rpartition(".")[2]
-            yield (
-                node,
-                f"'{called}' needs the session and is passed on: hand over"
-                f" 'functools.partial({called}, session)', in a function that has it",
-            )
+            given = f"functools.partial({called}, session)"
+            yield node, f"'{called}' needs the session and is passed on: hand over '{given}', in a function that has it"
 
 
 def _decorator(node: cst.Decorator) -> str:
