@@ -46,7 +46,9 @@ def _not_offered() -> list[str]:
         module, _, last = name.partition(":")
         grouped[module, advice].append(last)
     rows = [f"| `{module}` | {_list(names)} | {_cell(advice)} |" for (module, advice), names in grouped.items()]
-    packages = [f"| `{name}` | anything else | {_cell(advice)} |" for name, advice in sorted(PACKAGES_NOT_OFFERED.items())]
+    packages = [
+        f"| `{name}` | anything else | {_cell(advice)} |" for name, advice in sorted(PACKAGES_NOT_OFFERED.items())
+    ]
     return ["## Not here", "", "| in | name | instead |", "| --- | --- | --- |", *rows, *packages]
 
 
