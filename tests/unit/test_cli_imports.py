@@ -41,6 +41,7 @@ FORMS = {"pydantic_forms", "email_validator"}
         ("--version", {"rich", "pydantic", "structlog", "asyncio", *SERVERS}, 180),
         ("--help", {"pydantic", "structlog", "asyncio", *SERVERS}, 350),
         ("db --help", {"structlog", *SERVERS}, 450),
+        ("port --help", {"libcst", *SERVERS}, 560),
         ("list", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 520),
         ("show 00000000", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 700),
         ("status", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 560),

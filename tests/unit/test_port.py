@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -336,3 +337,11 @@ def test_without_libcst_the_command_says_how_to_install_it(tmp_path: Path, monke
 def test_every_file_is_found_once(tmp_path: Path) -> None:
     (tmp_path / "a.py").touch()
     assert find_sources([tmp_path, tmp_path / "a.py"]) == [tmp_path / "a.py"]
+
+
+def test_the_guide_explains_every_rule() -> None:
+    sources = Path(__file__).resolve().parents[2] / "orchestrator/cli/codemod/findings.py"
+    used = set(re.findall(r'report\(\s*\w+,\s*"(\w+)"', sources.read_text())) | {"lifecycle"}
+    guide = Path(__file__).resolve().parents[2] / "docs/port.md"
+
+    assert set(re.findall(r"^\| `(\w+)` \|", guide.read_text(), re.MULTILINE)) == used
