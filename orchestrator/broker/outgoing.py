@@ -11,7 +11,6 @@ from orchestrator.broker.topology import RESULT_KEY, Exchanges, result_key
 from orchestrator.messages import (
     Advanced,
     Look,
-    Message,
     MessageType,
     NextStep,
     ProcessEvent,
@@ -19,6 +18,8 @@ from orchestrator.messages import (
     StepEvent,
     encode,
 )
+
+_DIRECT = "amq.rabbitmq.reply-to."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,12 @@ def event(routing_key: str, message: ProcessEvent) -> Outgoing:
     return _of_process(Exchanges.EVENTS, routing_key, kind, message, message.workflow, mandatory=False)
 
 
-def reply(reply_to: str, correlation_id: str | None, kind: MessageType, answer: Message) -> Outgoing:
-    """Build the answer to a command, for the queue that its sender has named."""
-    return Outgoing("", reply_to, kind.value, encode(answer), correlation_id)
+def reply(reply_to: str, correlation_id: str | None, kind: MessageType, body: bytes) -> Outgoing:
+    """Build the answer to a command or a query, for the queue that its sender has named."""
+    # Direct reply-to is no queue: the broker delivers such a message, and returns it when it is mandatory
+    # (https://www.rabbitmq.com/docs/direct-reply-to#limitations).
+    is_queue = not reply_to.startswith(_DIRECT)
+    return Outgoing("", reply_to, kind.value, body, correlation_id, mandatory=is_queue)
 
 
 def _of_process(

@@ -42,6 +42,7 @@ from orchestrator.messages import (
     StartReply,
     StartWorkflow,
     decode,
+    encode,
 )
 from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_progress
 from orchestrator.services.control import abort, resume
@@ -255,7 +256,7 @@ class Handlers:
         if not delivery.reply_to:
             return False
         try:
-            await self._publisher.publish(reply(delivery.reply_to, delivery.correlation_id, kind, answer))
+            await self._publisher.publish(reply(delivery.reply_to, delivery.correlation_id, kind, encode(answer)))
         except UnroutableError:
             logger.warning("reply queue does not exist", type=kind.value)
             return False

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.broker.incoming import Delivery
-from orchestrator.broker.outgoing import Outgoing
+from orchestrator.broker.outgoing import reply
 from orchestrator.broker.publisher import Publisher
 from orchestrator.db.processes.queries import read_log, read_process, read_state
 from orchestrator.db.session import Database
@@ -79,7 +79,7 @@ class Queries:
             kind, body = MessageType.REFUSED, encode(_refusal(error))
             problem = error if isinstance(error, MessageError) else None
         try:
-            await self._publisher.publish(Outgoing("", delivery.reply_to, kind.value, body, delivery.correlation_id))
+            await self._publisher.publish(reply(delivery.reply_to, delivery.correlation_id, kind, body))
         except PublishError as error:
             logger.info("answer to a query not published", query=delivery.routing_key, error=str(error))
         if problem is not None:
