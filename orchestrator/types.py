@@ -38,6 +38,14 @@ UUIDstr = str
 SI = TypeVar("SI", covariant=True)  # noqa: PLC0105 - the name under which authors know it
 """The block of an annotated list, as in ``ListOfPorts = Annotated[list[SI], Len(2, 8)]``."""
 
+
+def sort_keys(value: JSON) -> JSON:
+    """Return JSON with the keys of all its objects in order, for digests: senders write the same object in any order."""
+    if isinstance(value, dict):
+        return {key: sort_keys(value[key]) for key in sorted(value)}
+    return [sort_keys(one) for one in value] if isinstance(value, list) else value
+
+
 __all__ = [
     "JSON",
     "SI",
@@ -60,6 +68,7 @@ __all__ = [
     "SubscriptionMapping",
     "SummaryData",
     "UUIDstr",
+    "sort_keys",
     "strEnum",
 ]
 

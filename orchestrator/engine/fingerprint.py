@@ -26,7 +26,7 @@ from types import CodeType, FunctionType, MethodType
 from pydantic_core import to_json
 from tenacity.wait import wait_base
 
-from orchestrator.types import JSON
+from orchestrator.types import JSON, sort_keys
 
 LENGTH = 16
 """Hexadecimal digits of a fingerprint: that two of a million plans are equal by chance is one to 37 million."""
@@ -44,7 +44,7 @@ _SPACE_BESIDE_SIGN = re.compile(r"(?<=\W) | (?=\W)")
 def compute_fingerprint(steps: Sequence[Mapping[str, JSON]]) -> str:
     """Return a short hash of the steps of a plan, as :meth:`orchestrator.engine.plan.Plan.of` describes them."""
     # Sorted by hand, because key order must not matter and to_json keeps it.
-    return sha256(to_json([_sort(dict(step)) for step in steps])).hexdigest()[:LENGTH]
+    return sha256(to_json([sort_keys(dict(step)) for step in steps])).hexdigest()[:LENGTH]
 
 
 def identify(value: object, depth: int = 0) -> JSON:
@@ -94,7 +94,7 @@ def _shorten(name: str, found: list[JSON] | dict[str, JSON]) -> JSON:
     """Return a collection by a hash if it is large: outlines are stored, and shown to people."""
     if len(found) <= MAX_ITEMS:
         return found
-    return f"{name} of {len(found)}: {sha256(to_json(_sort(found))).hexdigest()[:LENGTH]}"
+    return f"{name} of {len(found)}: {sha256(to_json(sort_keys(found))).hexdigest()[:LENGTH]}"
 
 
 def _identify_object(value: object, name: str, depth: int) -> JSON:
@@ -222,9 +222,3 @@ def _without_comments(source: str) -> str:
         row, column = comment.start
         lines[row - 1] = lines[row - 1][:column]
     return "\n".join(lines)
-
-
-def _sort(value: JSON) -> JSON:
-    if isinstance(value, dict):
-        return {key: _sort(value[key]) for key in sorted(value)}
-    return [_sort(one) for one in value] if isinstance(value, list) else value

@@ -25,7 +25,7 @@ from orchestrator.engine.state import read_back
 from orchestrator.errors import DefinitionError, InvalidInputError, OrchestratorError, RequestError
 from orchestrator.services.start import StartRequest, admit, fill_in, keep_plan, make_process, read_facts
 from orchestrator.services.steps import RUNNING_STEP, RunningStep
-from orchestrator.types import State
+from orchestrator.types import State, sort_keys
 
 logger = structlog.get_logger(__name__)
 
@@ -190,7 +190,7 @@ class _Starter:
             raise InvalidInputError(f"the pages cannot be stored as JSON: {error}") from error
         if not isinstance(read, list) or not all(isinstance(page, dict) for page in read):
             raise InvalidInputError(f"an item is a list of the form's pages, each a dict, not {pages!r:.100}")
-        identity = text if key is None else key.encode()
+        identity = to_json(sort_keys(read)) if key is None else key.encode()
         digest = sha256(to_json([self.request.workflow, self.step.process.step, key is None]) + identity).hexdigest()
         return _Item(f"{self.step.process.process_id} {digest}", cast("list[State]", read), len(text))
 

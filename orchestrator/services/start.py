@@ -37,7 +37,7 @@ from orchestrator.services.results import compute_due_in, describe_decision, mak
 from orchestrator.services.subscriptions import require_usable
 from orchestrator.settings import Limits
 from orchestrator.targets import Target
-from orchestrator.types import ProcessStatus, State
+from orchestrator.types import ProcessStatus, State, sort_keys
 from orchestrator.workflow import Workflow
 
 
@@ -57,7 +57,7 @@ class StartRequest:
 
     def digest(self) -> bytes:
         """Return what tells a repeated request from a different one under the same key."""
-        return sha256(to_json([self.workflow, list(self.inputs)])).digest()
+        return sha256(to_json(sort_keys([self.workflow, *self.inputs]))).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.tables import CommandRow
 from orchestrator.errors import ConflictError
-from orchestrator.types import JSON
+from orchestrator.types import JSON, sort_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Command:
 
     def digest(self) -> bytes:
         """Return what the database keeps of ``wants``."""
-        return sha256(to_json(self.wants)).digest()
+        return sha256(to_json(sort_keys(list(self.wants)))).digest()
 
 
 async def is_repeated(session: AsyncSession, command: Command) -> bool:
