@@ -89,7 +89,8 @@ class Bridge:
                 awaitable.close()
             answer.set_exception(BridgeClosedError())
             return
-        task = self._loop.create_task(_await(awaitable))
+        # A coroutine not inside another one: cancelled before it has begun, it would never be awaited.
+        task = self._loop.create_task(awaitable if inspect.iscoroutine(awaitable) else _await(awaitable))
         if not always:
             self._task = task
         # Not inside the task: one that is cancelled before it has begun would never answer its thread.
