@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -98,11 +98,14 @@ def with_faces(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..
         if not isinstance(session, Session):
             return function(*arguments, **options)
         own = require_async(session)
-        if "session" in options:
-            options["session"] = own
+        # What an author's generator does belongs into this thread.
+        given = [list(one) if isinstance(one, Iterator) else one for one in arguments]
+        named = {name: list(one) if isinstance(one, Iterator) else one for name, one in options.items()}
+        if "session" in named:
+            named["session"] = own
         else:
-            arguments = (*arguments[:place], own, *arguments[place + 1 :])
-        return wait_for(function(*arguments, **options))
+            given[place] = own
+        return wait_for(function(*given, **named))
 
     return call
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Self, cast
+from collections.abc import Coroutine, Iterable
+from typing import Any, Self, cast, overload
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from orchestrator.db import subscriptions as db
 from orchestrator.db.subscriptions import BlockReference
+from orchestrator.db.thread_session import either_method, with_faces
 from orchestrator.domain.defaults import build_new
 from orchestrator.domain.definition import check_names, define_class, register_family
 from orchestrator.domain.loading import load_block
@@ -71,7 +73,14 @@ class ProductBlockModel(Block):
         """
         return build_new(cls, {"owner_subscription_id": subscription_id}, subscription_id, values)
 
+    @overload
     @classmethod
+    def from_db(cls, session: AsyncSession, subscription_instance_id: UUID | str) -> Coroutine[Any, Any, Self]: ...
+    @overload
+    @classmethod
+    def from_db(cls, session: Session, subscription_instance_id: UUID | str) -> Self: ...
+    @classmethod
+    @with_faces
     async def from_db(cls, session: AsyncSession, subscription_instance_id: UUID | str) -> Self:
         """Read a block, as the class for the status of its subscription.
 
@@ -86,10 +95,12 @@ class ProductBlockModel(Block):
         """The name of the product block."""
         return self.product_block_name
 
+    @either_method
     async def in_use_by(self, session: AsyncSession) -> list[BlockReference]:
         """Read the blocks that have this one in a field."""
         return await db.list_blocks_using(session, self.subscription_instance_id)
 
+    @either_method
     async def depends_on(self, session: AsyncSession) -> list[BlockReference]:
         """Read the blocks that this one has in its fields."""
         return await db.list_blocks_used_by(session, self.subscription_instance_id)

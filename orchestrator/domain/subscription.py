@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Self, cast
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Self, TypedDict, Unpack, cast, overload
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from orchestrator.db import subscriptions as db
 from orchestrator.db.subscriptions import StoredProduct
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference, read_neighbours
+from orchestrator.db.thread_session import either_method, with_faces
 from orchestrator.domain.conversion import choose_dates, convert_lifecycle, convert_product
 from orchestrator.domain.defaults import build_new
 from orchestrator.domain.definition import check_names, define_class, find_model
@@ -30,6 +32,16 @@ _NOT_ASSIGNED = {
     "insync": "only steps that take or release the lock change it",
     "version": "saving increments it",
 }
+
+
+class _OfNew(TypedDict, total=False):
+    """What may be said of a new subscription."""
+
+    status: SubscriptionLifecycle
+    description: str | None
+    insync: bool
+    note: str | None
+    subscription_id: UUID | None
 
 
 class SubscriptionModel(Subscription):
@@ -81,7 +93,18 @@ class SubscriptionModel(Subscription):
             )
         super().__setattr__(name, value)
 
+    @overload
     @classmethod
+    def from_product_id(
+        cls, session: AsyncSession, product_id: UUID | str, customer_id: str, **more: Unpack[_OfNew]
+    ) -> Coroutine[Any, Any, Self]: ...
+    @overload
+    @classmethod
+    def from_product_id(
+        cls, session: Session, product_id: UUID | str, customer_id: str, **more: Unpack[_OfNew]
+    ) -> Self: ...
+    @classmethod
+    @with_faces
     async def from_product_id(
         cls,
         session: AsyncSession,
@@ -128,7 +151,14 @@ class SubscriptionModel(Subscription):
         }
         return cast("Self", build_new(model, own, key, read_fixed_inputs(model, found), status))
 
+    @overload
     @classmethod
+    def from_subscription(cls, session: AsyncSession, subscription_id: UUID | str) -> Coroutine[Any, Any, Self]: ...
+    @overload
+    @classmethod
+    def from_subscription(cls, session: Session, subscription_id: UUID | str) -> Self: ...
+    @classmethod
+    @with_faces
     async def from_subscription(cls, session: AsyncSession, subscription_id: UUID | str) -> Self:
         """Read a subscription, as the class for its product and status.
 
@@ -155,7 +185,28 @@ class SubscriptionModel(Subscription):
             )
         return cast("Self", convert_lifecycle(other, SubscriptionLifecycle(status)))
 
+    @overload
     @classmethod
+    def from_other_product(
+        cls,
+        session: AsyncSession,
+        other: SubscriptionModel,
+        new_product_id: UUID | str,
+        *,
+        new_root: Mapping[str, object] | None = None,
+    ) -> Coroutine[Any, Any, Self]: ...
+    @overload
+    @classmethod
+    def from_other_product(
+        cls,
+        session: Session,
+        other: SubscriptionModel,
+        new_product_id: UUID | str,
+        *,
+        new_root: Mapping[str, object] | None = None,
+    ) -> Self: ...
+    @classmethod
+    @with_faces
     async def from_other_product(
         cls,
         session: AsyncSession,
@@ -187,6 +238,7 @@ class SubscriptionModel(Subscription):
             )
         return cast("Self", convert_product(other, model, found, new_root or {}))
 
+    @either_method
     async def save(self, session: AsyncSession) -> None:
         """Write what differs from what was loaded, in the transaction of a step's session; without a difference, nothing.
 
@@ -199,10 +251,12 @@ class SubscriptionModel(Subscription):
         """
         await prepare_save(self).store(session)
 
+    @either_method
     async def in_use_by(self, session: AsyncSession) -> list[SubscriptionReference]:
         """Read the other subscriptions that refer directly to a block of this one, whatever their status."""
         return list((await read_neighbours(session, self.subscription_id)).in_use_by)
 
+    @either_method
     async def depends_on(self, session: AsyncSession) -> list[SubscriptionReference]:
         """Read the other subscriptions to whose blocks this one refers directly, whatever their status."""
         return list((await read_neighbours(session, self.subscription_id)).uses)

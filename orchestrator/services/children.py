@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.insert import NewProcess, StartFacts, find_request_keys, insert_processes
 from orchestrator.db.savepoint import Savepoint
+from orchestrator.db.thread_session import either
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.state import read_back
 from orchestrator.errors import DefinitionError, InvalidInputError, OrchestratorError, RequestError
@@ -63,6 +64,7 @@ class StartedProcesses:
     examples: dict[str, str]
 
 
+@either
 async def start_processes(session: AsyncSession, workflow: str, items: Items) -> StartedProcesses:
     """Start a process of a workflow for each item, in the commit of the step that calls this.
 

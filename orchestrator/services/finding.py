@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.subscriptions.finding import UsingBlock, select_blocks_using, select_subscriptions
 from orchestrator.db.subscriptions.queries import SubscriptionSummary
+from orchestrator.db.thread_session import either
 from orchestrator.errors import InvalidInputError
 from orchestrator.types import SubscriptionLifecycle
 
@@ -17,6 +18,7 @@ NOT_ENDED = tuple(status for status in SubscriptionLifecycle if status is not Su
 """All lifecycles but the last."""
 
 
+@either
 async def find_subscriptions(
     session: AsyncSession,
     product_type: str | None = None,
@@ -43,6 +45,7 @@ async def find_subscriptions(
     return await select_subscriptions(session, product_type, block, to_jsonable_python(values or {}), _check(statuses))
 
 
+@either
 async def find_blocks_using(
     session: AsyncSession,
     of: UUID | str,

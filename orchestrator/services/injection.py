@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from uuid import UUID
 
@@ -13,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, load_stored
 from orchestrator.domain.rows import build_block_row
 from orchestrator.domain.saving import Save, prepare_save
-from orchestrator.engine.arguments import Arguments
+from orchestrator.engine.arguments import Arguments, is_async
 from orchestrator.errors import InvalidResultError, ModelError
 from orchestrator.types import JSON, State, Stored
+from orchestrator.user_code import run_in_thread, unwrap
 
 Loaded = dict[str, Stored | list[Stored]]
 """Models by the names of the parameters that request them."""
@@ -130,7 +132,7 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
         for save in _sort_owners_first(saved):
             model = save.subscription
             if isinstance(model, SubscriptionModel) and type(model).save is not SubscriptionModel.save:
-                await model.save(session)  # the author's own, which may change the model first
+                await _save_as_author_does(model, session)
             else:
                 await save.store(session)
     except RecursionError as error:
@@ -146,6 +148,15 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
                 f" changed but not saved: return its subscription {one.owner_subscription_id} as well, with the block in it"
             )
     return returned.value
+
+
+async def _save_as_author_does(model: SubscriptionModel, session: AsyncSession) -> None:
+    """Call an author's own method, which may change the model first."""
+    if is_async(type(model).save):
+        await model.save(session)
+    else:
+        what = f"save() of {type(model).__name__}"
+        unwrap(await run_in_thread(partial(model.save, session.sync_session), what), what)
 
 
 def _prepare_changed(key: UUID, copies: Iterable[SubscriptionModel]) -> Save:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.unfinished import find_uncompleted, serialize_starts, serialize_starts_at_once
+from orchestrator.db.thread_session import either
 from orchestrator.errors import PredicateFailedError
 
 _NAMED = 3
 """Processes that a refusal names."""
 
 
+@either
 async def no_uncompleted_instance(session: AsyncSession, workflow: str) -> bool | str:
     """Let a workflow start only when no earlier process of it is left: all are completed or aborted.
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.subscriptions import StoredProduct, load_product
 from orchestrator.db.subscriptions.finding import find_product_id
+from orchestrator.db.thread_session import either
 from orchestrator.errors import NotFoundError
 
 
@@ -37,6 +38,7 @@ class Product:
         return self.fixed_inputs[name]
 
 
+@either
 async def get_product_by_id(session: AsyncSession, product_id: UUID | str) -> Product:
     """Read a product with its fixed inputs.
 
@@ -46,6 +48,7 @@ async def get_product_by_id(session: AsyncSession, product_id: UUID | str) -> Pr
     return _product(await load_product(session, product_id))
 
 
+@either
 async def get_product_by_name(session: AsyncSession, name: str) -> Product:
     """Read the product of this name with its fixed inputs.
 

@@ -22,6 +22,7 @@ from orchestrator.db.subscriptions.history import read_history
 from orchestrator.db.subscriptions.locks import LockState, lock_subscription, mark_in_sync, read_lock
 from orchestrator.db.subscriptions.neighbours import Case, LinkedWorkflow, read_case
 from orchestrator.db.subscriptions.queries import list_subscriptions, show
+from orchestrator.db.thread_session import either
 from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
 from orchestrator.errors import DefinitionError, StaleVersionError, SubscriptionHeldError, WorkflowNotUsableError
 from orchestrator.services.finding import find_blocks_using, find_subscriptions
@@ -147,6 +148,7 @@ def require_version(subscription_id: UUID, seen: int, version: int | None) -> No
         )
 
 
+@either
 async def workflows_for(session: AsyncSession, subscription_id: UUID) -> list[Offer]:
     """Return the workflows of a subscription's product, and whether each may run on it now, ordered by target and name.
 

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.subscriptions.candidates import list_product_types
 from orchestrator.db.subscriptions.neighbours import Case
 from orchestrator.db.subscriptions.queries import list_choices
+from orchestrator.db.thread_session import either
 from orchestrator.db.workflows import list_products
 from orchestrator.engine.arguments import Arguments
 from orchestrator.engine.references import SUBSCRIPTION_ID, SUBSCRIPTION_VERSION
@@ -55,6 +56,7 @@ class SubscriptionVersionPage(SubscriptionPage):
     version: int | None = None
 
 
+@either
 async def product_choice(session: AsyncSession, workflow: str) -> type[Choice]:
     """Return the products that have a workflow, as a type for a field of a page.
 
@@ -70,6 +72,7 @@ async def product_choice(session: AsyncSession, workflow: str) -> type[Choice]:
     return _choice("ProductChoice", {str(product_id): name for product_id, name in found})
 
 
+@either
 async def product_type_choice(session: AsyncSession) -> type[Choice]:
     """Return the types of all products, as a type for a field of a page.
 
@@ -82,6 +85,7 @@ async def product_type_choice(session: AsyncSession) -> type[Choice]:
     return _choice("ProductTypeChoice", {one: one for one in found})
 
 
+@either
 async def subscription_choice(
     session: AsyncSession,
     *,

@@ -10,8 +10,8 @@ import pytest
 
 from tests.architecture.repository import modules, tree
 
-ALLOWED = {"sqlalchemy.ext.asyncio.AsyncSession", "sqlalchemy.exc"}
-"""What others may import from SQLAlchemy: the type of the session that they pass on, and errors that they handle."""
+ALLOWED = {"sqlalchemy.ext.asyncio.AsyncSession", "sqlalchemy.orm.Session", "sqlalchemy.exc"}
+"""What others may import from SQLAlchemy: the types of the sessions that they pass on, and errors that they handle."""
 
 ROWS = "orchestrator.db.tables"
 """The tables' classes belong to the modules that read and write them."""

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.subscriptions.neighbours import Neighbours, read_neighbours
 from orchestrator.db.subscriptions.tree import ShownBlock, build_tree
 from orchestrator.db.tables import ProductRow, SubscriptionRow
+from orchestrator.db.thread_session import either
 from orchestrator.engine.state import read_leniently
 from orchestrator.errors import NotFoundError
 
@@ -138,6 +139,7 @@ class ShownSubscription:
     neighbours: Neighbours
 
 
+@either
 async def list_subscriptions(
     session: AsyncSession,
     *,
