@@ -112,7 +112,8 @@ def merge(message: Message, as_json: AsJson = False) -> None:
 def migrate_workflows(message: Message = "register workflows", as_json: AsJson = False) -> None:
     """Write the migration that makes the database know the workflows of the code, and no others.
 
-    A workflow whose LazyWorkflowInstance names products is linked to these, and to no others.
+    A workflow whose LazyWorkflowInstance names products is linked to these, and to no others. Descriptions that the code does not
+    have are left as they are.
 
     Review the file, then apply it with: orchestrator db upgrade
     """
@@ -184,8 +185,9 @@ def _collect_workflows(
     for name in known_workflows():
         if _is_shipped(name):
             continue
-        registration = describe_workflow(name)
-        kept = stored[name].products if name in stored else frozenset()
+        known = stored.get(name)
+        registration = describe_workflow(name, known.registration if known else None)
+        kept = known.products if known else frozenset()
         declared = frozenset(products_of(name))
         if declared and registration.target == Target.SYSTEM:
             raise ConfigurationError(

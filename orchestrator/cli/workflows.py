@@ -75,7 +75,7 @@ def _compare(name: str, stored: Registration | None) -> _Known:
     in_code = name in set(known_workflows())
     if in_code:
         try:
-            coded = describe_workflow(name)
+            coded = describe_workflow(name, stored)
         except DefinitionError as broken:
             # One broken module must not hide the others.
             error = " ".join(str(broken).split())

@@ -176,6 +176,11 @@ def _read_block_field(place: str, name: str, field: FieldInfo) -> BlockField | N
                 f"{place} mixes product blocks with {format_annotation(member)}: a field holds a block, a union of blocks,"
                 " either with '| None', or a list of blocks, and nothing else"
             )
+        if not hasattr(member, "__family__"):
+            raise DefinitionError(
+                f"{place} names {format_annotation(member)}, which is abstract: name the product blocks that derive from it, as a"
+                " union"
+            )
     least = [number for part in metadata if (number := getattr(part, "min_length", None)) is not None]
     most = [number for part in metadata if (number := getattr(part, "max_length", None)) is not None]
     found = cast("tuple[type[Block], ...]", tuple(classes))

@@ -31,6 +31,9 @@ class ProductBlockModel(Block):
         class NodeBlock(NodeBlockInactive, lifecycle=[SubscriptionLifecycle.ACTIVE]):
             node_name: str
 
+    A class with neither keyword is abstract: several product blocks may derive from it, and share its fields. A step may ask for
+    it, and gets whichever it is; a field names the blocks themselves.
+
     Raises:
         DefinitionError: when a class is made that cannot work; the text names class and field.
     """

@@ -34,6 +34,10 @@ def build_new(
     Raises:
         ModelError: a value is missing or does not fit.
     """
+    if not hasattr(cls, "__family__"):
+        raise ModelError(
+            f"{cls.__name__} is abstract, so there is none of it: make one of a class that derives from it"
+        )
     status = status or next(iter(cls.__family__.lifecycles_of(cls)), SubscriptionLifecycle.INITIAL)
     given: dict[str, object] = {**own, **values}
     given |= dict.fromkeys(

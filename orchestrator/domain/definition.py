@@ -125,6 +125,8 @@ def define_class(
 ) -> None:
     """Check a new class and add it to its family.
 
+    A class with neither a name nor a lifecycle, which derives from no family, is abstract: several families share its fields.
+
     Args:
         engine: the engine's class that it derives from.
         lifecycle: the lifecycles that it claims.
@@ -135,6 +137,8 @@ def define_class(
         DefinitionError: the class cannot work; the text names class and field.
     """
     base = next((one for one in cls.__mro__[1:] if "__family__" in one.__dict__), None)
+    if name is None and base is None and lifecycle is None:
+        return
     if name is None and (base is None or lifecycle is None):
         raise DefinitionError(
             f"{cls.__name__} does not say when it is used: write {keyword} for the first class of a family, and"
@@ -144,7 +148,7 @@ def define_class(
         if base is not None:
             raise DefinitionError(
                 f"{cls.__name__} has {keyword} but derives from {base.__name__}, which has it already: derive from"
-                f" {engine.__name__}, and share fields by a plain pydantic class beside it"
+                f" {engine.__name__}, and share fields by an abstract class, which has neither {keyword} nor lifecycle="
             )
         cls.__family__ = Family(name, cls)
     _set_shape(cls, engine)

@@ -59,6 +59,8 @@ class SubscriptionModel(Subscription):
 
         SUBSCRIPTION_MODEL_REGISTRY.update({"Node P": Node, "Node PE": Node})
 
+    A class with neither keyword is abstract: several models may derive from it, and a step may ask for it.
+
     Raises:
         DefinitionError: when a class is made that cannot work; the text names class and field.
     """

@@ -25,14 +25,18 @@ Links = Mapping[str, frozenset[str]]
 """Workflow → the products that it is linked to."""
 
 
-def describe_workflow(name: str) -> Registration:
+def describe_workflow(name: str, stored: Registration | None = None) -> Registration:
     """Return a workflow as the code knows it.
+
+    Args:
+        stored: as the database knows it; its description is kept where the code has none.
 
     Raises:
         DefinitionError: its module is broken.
     """
     workflow = plan_of(name).workflow
-    return Registration(name, workflow.target.value, workflow.is_task, workflow.description)
+    description = workflow.description if stored is None or workflow.is_described else stored.description
+    return Registration(name, workflow.target.value, workflow.is_task, description)
 
 
 async def find_disagreements(session: AsyncSession, defaults: Collection[str]) -> list[str]:
@@ -64,7 +68,7 @@ def _compare_workflows(stored: Mapping[str, Registration]) -> Iterator[str]:
     broken: dict[str, list[str]] = defaultdict(list)
     for name in sorted(coded):
         try:
-            described = describe_workflow(name)
+            described = describe_workflow(name, stored.get(name))
         except DefinitionError as error:
             broken[" ".join(str(error).split())].append(name)
             continue

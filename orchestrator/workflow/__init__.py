@@ -17,10 +17,10 @@ Because steps are values they can be shared between workflows, kept in constants
 
 from __future__ import annotations
 
+from orchestrator.workflow.conditions import conditional
 from orchestrator.workflow.language import (
     begin,
     callback_step,
-    conditional,
     done,
     init,
     inputstep,
@@ -29,6 +29,7 @@ from orchestrator.workflow.language import (
     step_group,
     workflow,
 )
+from orchestrator.workflow.repetition import again
 from orchestrator.workflow.values import (
     DEFAULT_QUEUE,
     KEEP_FOREVER,
@@ -66,6 +67,7 @@ __all__ = [
     "StepList",
     "StepReturn",
     "Workflow",
+    "again",
     "begin",
     "callback_step",
     "conditional",

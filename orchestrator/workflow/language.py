@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypeVar
 
 from orchestrator.authorization import AuthCallback, check_callback
 from orchestrator.errors import DefinitionError
@@ -20,7 +19,6 @@ from orchestrator.workflow.values import (
     BlockKind,
     CallbackTerms,
     FormFunction,
-    Predicate,
     RunPredicate,
     Step,
     StepFunction,
@@ -132,33 +130,6 @@ def inputstep(
         )
 
     return decorate
-
-
-Conditional = TypeVar("Conditional", Step, Block, Step | Block, StepList)
-
-
-def conditional(predicate: Predicate) -> Callable[[Conditional], Conditional]:
-    """Make steps depend on a predicate: when it is false they are logged as skipped and never run.
-
-    A step's condition is decided once, in the commit that arrives at the step; a retry does not ask again. In a list each
-    step asks for itself; a ``step_group`` or ``callback_step`` asks once for all of it.
-
-    Args:
-        predicate: over the state, or without parameters; quick and without side effects.
-    """
-    if not callable(predicate):
-        raise DefinitionError(f"conditional(...) takes a function, not {predicate!r}")
-    if inspect.iscoroutinefunction(predicate):  # what that returns is always true
-        raise DefinitionError(f"conditional(...) takes a plain function: {predicate!r} is 'async def'")
-
-    def wrap(wrapped: Conditional) -> Conditional:
-        if isinstance(wrapped, StepList):
-            return StepList([wrap(item) for item in wrapped])
-        if isinstance(wrapped, Step | Block):
-            return replace(wrapped, conditions=(predicate, *wrapped.conditions))
-        raise DefinitionError(f"conditional(...) wraps steps and step lists, not {wrapped!r}")
-
-    return wrap
 
 
 def step_group(

@@ -183,6 +183,11 @@ class Workflow:
     retention: timedelta | None = None
 
     @property
+    def is_described(self) -> bool:
+        """Whether its author describes it; otherwise its name stands in, and what people write in the database stays."""
+        return self.description != self.name
+
+    @property
     def default_queue(self) -> str:
         """The step queue of steps that name none."""
         return TASK_QUEUE if self.is_task else DEFAULT_QUEUE

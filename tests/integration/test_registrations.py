@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from sqlalchemy import Connection
 from orchestrator import registry
 from orchestrator.db import registration as register
 from orchestrator.db.session import Database
+from orchestrator.db.workflows import Registration
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, ProductBlockModel, SubscriptionModel
-from orchestrator.services.registrations import find_disagreements
+from orchestrator.services.registrations import describe_workflow, find_disagreements
 from orchestrator.types import SubscriptionLifecycle
 from orchestrator.workflow import StepList, begin, step
 from orchestrator.workflows.utils import create_workflow, modify_workflow, task, terminate_workflow, validate_workflow
@@ -56,6 +58,11 @@ def terminate_circuit() -> StepList:
 
 @validate_workflow("Validate a circuit")
 def validate_circuit() -> StepList:
+    return begin >> work
+
+
+@task()
+def list_circuits() -> StepList:
     return begin >> work
 
 
@@ -123,6 +130,20 @@ async def project(database: Database, monkeypatch: pytest.MonkeyPatch) -> Projec
 
 async def test_nothing_is_found_where_code_and_database_agree(project: Project) -> None:
     assert await project.find("modify_circuit") == []
+
+
+async def test_a_description_that_the_code_does_not_have_is_left_to_people(project: Project) -> None:
+    registry.LazyWorkflowInstance(__name__, "list_circuits")
+    await project.change(
+        lambda c: register.register_task(c, name="list_circuits", description="Lists what there is"),
+    )
+
+    assert await project.find("modify_circuit") == []
+    stored = Registration("list_circuits", "SYSTEM", is_task=True, description="Lists what there is")
+    assert describe_workflow("list_circuits", stored) == stored
+    assert describe_workflow("list_circuits").description == "list_circuits"
+    other = replace(stored, name="count_circuits")
+    assert describe_workflow("count_circuits", other).description == "Count circuits", "the code describes it"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -264,3 +265,41 @@ def test_a_failure_elsewhere_does_not_ask_conditions_that_were_decided() -> None
 
     assert walk.process.step == "b"
     assert len(predicate.asked) == 1
+
+
+async def connected(node: str, port: int) -> bool:
+    return node == "ams1" and port == 1
+
+
+def test_a_predicate_that_needs_more_than_the_state_is_a_step_that_decides_once() -> None:
+    walk = Walk(conditional(connected)(begin >> a >> b), c)
+
+    assert [leaf.step.name for leaf in walk.plan.leaves] == ["a: condition", "a", "b", "c"]
+    assert {one.name for one in walk.plan.leaves[0].arguments.parameters} == {"node", "port"}
+    walk.start(node="ams1", port=1).succeed(**{"a: condition": False})
+    assert walk.news == [("a: condition", "success"), ("a", "skipped"), ("b", "skipped")]
+    assert walk.process.step == "c"
+
+
+async def test_what_the_step_decides_is_kept_in_the_state() -> None:
+    leaf = Walk(conditional(connected)(a)).plan.leaves[0]
+
+    decide = cast("Callable[..., Awaitable[dict[str, bool]]]", leaf.step.function)
+    assert await decide(node="ams1", port=1) == {"a: condition": True}
+    assert await decide(node="ams1", port=2) == {"a: condition": False}
+
+
+def test_conditions_that_are_steps_may_stand_in_each_other() -> None:
+    walk = Walk(conditional(connected)(a >> conditional(connected)(b)), conditional(never)(conditional(connected)(c)))
+
+    names = [leaf.step.name for leaf in walk.plan.leaves]
+    assert names == ["a: condition", "a", "b: condition", "b", "c: condition", "c"]
+    walk.start(node="", port=0).succeed(**{"a: condition": True}).succeed().succeed(**{"b: condition": False})
+    assert walk.news == [
+        ("b: condition", "success"),
+        ("b", "skipped"),
+        ("c: condition", "skipped"),
+        ("c", "skipped"),
+        ("completed", "completed"),
+    ]
+    assert walk.status == "completed"

@@ -44,10 +44,6 @@ def yes() -> bool:
     return True
 
 
-async def later() -> bool:
-    return False
-
-
 def generator() -> Iterator[dict[str, int]]:
     yield {}
 
@@ -145,7 +141,6 @@ def test_a_generator_is_no_step(function: Any) -> None:
         (lambda: begin >> untyped([a]), "only steps and step lists can follow '>>', not [Step("),
         (lambda: step_group("g", begin), "the step group 'g' has no steps"),
         (lambda: conditional(wrong), "conditional(...) takes a function, not None"),
-        (lambda: conditional(untyped(later)), "is 'async def'"),
         (
             lambda: conditional(yes)(untyped(nothing)),
             "conditional(...) wraps steps and step lists, not <function nothing",

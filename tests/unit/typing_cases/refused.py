@@ -82,8 +82,8 @@ listed: StepList = StepList([bare])  # error
 tuple_of_steps: StepList = (a, a)  # error
 conditional("port")(a)  # error
 conditional(True)(a)  # error
-conditional(async_predicate)(a)  # error
-conditional(two_parameters)(a)  # error
+conditional(async_predicate)(bare)  # error
+conditional(two_parameters)(bare)  # error
 conditional(lambda: True)(bare)  # error
 kept: StepList = conditional(lambda: True)(a)  # error
 callback_step("job", begin >> a, a)  # error
