@@ -14,11 +14,8 @@ Repeated = TypeVar("Repeated", Step, Block, Step | Block, StepList)
 def again(steps: Repeated, what: str) -> Repeated:
     """Return steps under names of their own, to be used a second time in one workflow: ``"Configure (R7.1)"``.
 
-    A running process finds its place by the name of its step, so no two steps of a workflow may have the same one. What the
-    steps do stays the same: they read and write the same keys of the state.
-
     Args:
-        steps: a step, a group, a callback step, or a list of them.
+        steps: a step, a group, a callback step, or a list of them; they use the same keys of the state as the first time.
         what: stands in brackets behind each name. As with all names, processes under way depend on it.
 
     Raises:

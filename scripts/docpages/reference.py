@@ -42,7 +42,7 @@ PAGES = (
         "Steps and workflows",
         {
             "orchestrator.workflow": (
-                *("step", "retrystep", "inputstep", "conditional", "step_group", "callback_step", "workflow"),
+                *("step", "retrystep", "inputstep", "conditional", "step_group", "callback_step", "workflow", "again"),
                 *("begin", "init", "done", "StepList"),
             ),
             "orchestrator.workflows": ("LazyWorkflowInstance",),

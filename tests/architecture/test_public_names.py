@@ -20,6 +20,7 @@ AUTHORING = {
         "conditional",
         "callback_step",
         "step_group",
+        "again",
         "workflow",
     ],
     "orchestrator.workflows": ["LazyWorkflowInstance", "Schedule"],

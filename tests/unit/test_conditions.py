@@ -19,6 +19,7 @@ from orchestrator.engine.events import (
 )
 from orchestrator.text import MAX_TEXT
 from orchestrator.workflow import begin, conditional, done, init, step_group
+from tests.unit.models import NodeInactive
 from tests.unit.walk import FAILURE, Predicate, Walk, external, question, work
 
 a, b, c, d = work("a"), work("b"), work("c"), work("d")
@@ -279,6 +280,17 @@ def test_a_predicate_that_needs_more_than_the_state_is_a_step_that_decides_once(
     walk.start(node="ams1", port=1).succeed(**{"a: condition": False})
     assert walk.news == [("a: condition", "success"), ("a", "skipped"), ("b", "skipped")]
     assert walk.process.step == "c"
+
+
+def is_at_a_site(subscription: NodeInactive | None) -> bool:
+    return subscription is not None
+
+
+def test_a_predicate_may_ask_for_a_model() -> None:
+    leaf = Walk(conditional(is_at_a_site)(a)).plan.leaves[0]
+
+    (parameter,) = leaf.arguments.stored
+    assert (leaf.step.name, parameter.name, parameter.classes) == ("a: condition", "subscription", (NodeInactive,))
 
 
 async def test_what_the_step_decides_is_kept_in_the_state() -> None:
