@@ -94,7 +94,7 @@ async def amqp_url(servers: Servers) -> AsyncIterator[str]:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Provide an open database."""
-    opened = Database(database_url, pool_size=5, connect_timeout=5, application_name="tests")
+    opened = Database(database_url, pool_size=5, connect_timeout=30, application_name="tests")
     await opened.open()
     yield opened
     await opened.close()

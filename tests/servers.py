@@ -67,7 +67,7 @@ class Servers:
             data=None if body is None else json.dumps(body).encode(),
             headers={"content-type": "application/json", "authorization": f"Basic {credentials}"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 

@@ -82,9 +82,12 @@ def installations(databases: Databases, tmp_path_factory: pytest.TempPathFactory
         yield make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Provide a running installation that tests share which do not disturb each other: one coordinator, one consumer."""
+    """Provide a running installation that tests share which do not disturb each other: one coordinator, one consumer.
+
+    It ends with the tests of this folder: left running for the session, those of all workers took a tenth of the machine.
+    """
     with make_installations(databases, tmp_path_factory.mktemp) as make:
         installation = make()
         installation.installed = True

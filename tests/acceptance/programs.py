@@ -78,7 +78,7 @@ class Program:
         if self.runs:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
 
     def stop(self, seconds: float = 60) -> int:
         """End it in an orderly way and return its exit code."""
@@ -159,7 +159,7 @@ class OtherProgram:
         """End it."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def program_environment(**variables: str) -> dict[str, str]:

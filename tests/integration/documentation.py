@@ -70,10 +70,10 @@ class Shell:
     def run(self, *command: str, code: int = 0) -> str:
         program, *arguments = command
         if program == "orchestrator":
-            outcome = forking.run(arguments, environment=self.environment, folder=self.folder, seconds=90)
+            outcome = forking.run(arguments, environment=self.environment, folder=self.folder, seconds=180)
         else:
             outcome = subprocess.run(
-                command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=90
+                command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=180
             )
         assert outcome.returncode == code, f"{command}\n{outcome.stdout}\n{outcome.stderr}"
         return outcome.stdout

@@ -128,7 +128,7 @@ async def test_a_time_means_the_same_wherever_the_servers_are(database: Database
     name = await database.pool.fetchval("SELECT quote_ident(current_database())")
     await database.pool.execute(f"ALTER DATABASE {name} SET timezone TO '{zone}'")
     url = database.engine.url.render_as_string(hide_password=False)
-    elsewhere = Database(url, pool_size=2, connect_timeout=5, application_name="elsewhere")
+    elsewhere = Database(url, pool_size=2, connect_timeout=30, application_name="elsewhere")
     await elsewhere.open()
     async with open_api(elsewhere) as api:
         assert await elsewhere.pool.fetchval("SHOW timezone") == zone

@@ -63,7 +63,7 @@ class Target:
 @pytest.fixture
 def target(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     background = Background()
-    database = Database(database_url, pool_size=5, connect_timeout=5, application_name="tests")
+    database = Database(database_url, pool_size=5, connect_timeout=30, application_name="tests")
     background.run(database.open())
     try:
         background.run(api_flows.register(database, monkeypatch))

@@ -49,7 +49,7 @@ def background() -> Iterator[Background]:
 
 @pytest.fixture
 def url(background: Background, database_url: str) -> Iterator[str]:
-    database = Database(database_url, pool_size=2, connect_timeout=5, application_name="tests")
+    database = Database(database_url, pool_size=2, connect_timeout=30, application_name="tests")
     background.run(database.open())
     with serve_api(background, database) as served:
         yield served

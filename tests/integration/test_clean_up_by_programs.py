@@ -40,7 +40,7 @@ def test_status_shows_that_a_clean_up_is_late_and_the_task_that_ships_puts_it_ri
 
 
 async def _fill(url: str) -> None:
-    database = Database(url, pool_size=2, connect_timeout=5, application_name="tests")
+    database = Database(url, pool_size=2, connect_timeout=30, application_name="tests")
     await database.open()
     await add(database, 120, workflow=TASK, days=6)
     await database.pool.execute(

@@ -178,7 +178,7 @@ async def test_a_statement_that_is_under_way_when_the_step_ends_fails_the_step(
         await session.hand_over()
     await session.discard()
     assert checked_out(guarded) == 0
-    await asyncio.wait({late}, timeout=10)
+    await asyncio.wait({late}, timeout=60)
     assert late.done()
     assert late.exception() is not None
     assert await names(guarded) == []

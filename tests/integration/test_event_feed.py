@@ -214,26 +214,26 @@ async def test_changes_without_an_event_are_heard_after_the_commit(database: Dat
     heard: asyncio.Queue[Notice] = asyncio.Queue()
     ready, stopping = asyncio.Event(), asyncio.Event()
     listening = asyncio.create_task(listen(database, heard.put_nowait, ready.set, stopping))
-    await asyncio.wait_for(ready.wait(), 10)
+    await asyncio.wait_for(ready.wait(), 60)
     async with database.transaction() as session:
         await set_paused(session, True, "ana")
         assert heard.empty()
-    assert await asyncio.wait_for(heard.get(), 10) == Notice(Change.ENGINE)
+    assert await asyncio.wait_for(heard.get(), 60) == Notice(Change.ENGINE)
     async with database.transaction() as session:
         await set_paused(session, True, "ana")  # it is already
         await notify(session, Notice(Change.SUBSCRIPTIONS, UUID(int=7)))
-    assert await asyncio.wait_for(heard.get(), 10) == Notice(Change.SUBSCRIPTIONS, UUID(int=7))
+    assert await asyncio.wait_for(heard.get(), 60) == Notice(Change.SUBSCRIPTIONS, UUID(int=7))
     await database.pool.execute("SELECT pg_notify('orchestrator', 'something new')")
     await database.pool.execute("DELETE FROM processes")
-    assert await asyncio.wait_for(heard.get(), 10) == Notice(Change.PROCESSES)
+    assert await asyncio.wait_for(heard.get(), 60) == Notice(Change.PROCESSES)
     stopping.set()
-    await asyncio.wait_for(listening, 10)
+    await asyncio.wait_for(listening, 60)
 
 
 async def test_a_lost_connection_ends_listening(database: Database) -> None:
     ready = asyncio.Event()
     listening = asyncio.create_task(listen(database, lambda _: None, ready.set, asyncio.Event()))
-    await asyncio.wait_for(ready.wait(), 10)
+    await asyncio.wait_for(ready.wait(), 60)
     ended = await database.pool.fetchval(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE datname = current_database() AND query LIKE 'LISTEN%'"

@@ -158,7 +158,7 @@ async def test_names_cannot_break_out_of_their_event(api: LiveApi, log: Log) -> 
 
 
 async def test_open_streams_hold_no_connection_of_the_database(database_url: str, log: Log) -> None:
-    database = Database(database_url, pool_size=2, engine_connections=2, connect_timeout=5, application_name="small")
+    database = Database(database_url, pool_size=2, engine_connections=2, connect_timeout=30, application_name="small")
     await database.open()
     try:
         async with live_api(database) as api, AsyncExitStack() as stack:
@@ -188,7 +188,7 @@ async def test_answers_that_nobody_reads_hold_no_connection_of_the_database(data
     """More clients than connections ask for something large, and read nothing of it."""
     process_id = await log.process()
     await log.store(process_id, *range(1, 201), name="x" * 50_000)
-    database = Database(database_url, pool_size=2, engine_connections=2, connect_timeout=5, application_name="small")
+    database = Database(database_url, pool_size=2, engine_connections=2, connect_timeout=30, application_name="small")
     await database.open()
     loop = asyncio.get_running_loop()
     try:

@@ -234,7 +234,7 @@ async def test_a_note_that_is_changed_while_a_slot_waits_for_its_jitter_does_not
 async def test_slots_are_the_same_whatever_the_zone_of_the_sessions(
     database_url: str, monkeypatch: pytest.MonkeyPatch, zone: str
 ) -> None:
-    database = Database(database_url, pool_size=3, connect_timeout=5, application_name="tests")
+    database = Database(database_url, pool_size=3, connect_timeout=30, application_name="tests")
     await database.open()
     name = await database.pool.fetchval("SELECT current_database()")
     await database.pool.execute(f"ALTER DATABASE \"{name}\" SET timezone = '{zone}'")

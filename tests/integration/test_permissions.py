@@ -46,7 +46,7 @@ class Management:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Basic {self.login}", "Content-Type": "application/json"},
         )
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10):
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60):
             pass
 
 
@@ -64,7 +64,7 @@ class Broker:
 
         async def connect_and_act() -> None:
             url = f"{self.scheme}://{user}-{self.vhost}:{self.password}@{self.address}/{self.vhost}"
-            async with await aio_pika.connect(url, timeout=10) as connection:
+            async with await aio_pika.connect(url, timeout=60) as connection:
                 await action(await connection.channel(publisher_confirms=True, on_return_raises=True))
 
         asyncio.run(connect_and_act())
@@ -115,7 +115,7 @@ def _without_vhost(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def publish(exchange: str, key: str) -> Act:
     async def act(channel: AbstractChannel) -> object:
         target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
-        return await target.publish(aio_pika.Message(b"{}"), key, mandatory=True, timeout=10)
+        return await target.publish(aio_pika.Message(b"{}"), key, mandatory=True, timeout=60)
 
     return act
 
@@ -123,13 +123,13 @@ def publish(exchange: str, key: str) -> Act:
 def read(queue: str) -> Act:
     async def act(channel: AbstractChannel) -> object:
         found = await channel.get_queue(queue, ensure=False)
-        return await found.get(no_ack=True, fail=False, timeout=10)
+        return await found.get(no_ack=True, fail=False, timeout=60)
 
     return act
 
 
 def declare(queue: str) -> Act:
-    return lambda channel: channel.declare_queue(queue, exclusive=True, timeout=10)
+    return lambda channel: channel.declare_queue(queue, exclusive=True, timeout=60)
 
 
 def test_an_external_system_can_answer_callbacks(broker: Broker) -> None:
@@ -170,9 +170,9 @@ def test_a_service_can_start_workflows_and_read_its_own_answers(broker: Broker) 
     broker.act("svc", publish("orchestrator.commands", "workflow.start"))
 
     async def ask(channel: AbstractChannel) -> None:
-        replies = await channel.declare_queue("svc.crm.replies", exclusive=True, timeout=10)
+        replies = await channel.declare_queue("svc.crm.replies", exclusive=True, timeout=60)
         await asyncio.to_thread(broker.act, "engine", publish("", "svc.crm.replies"))
-        await replies.get(no_ack=True, timeout=10)
+        await replies.get(no_ack=True, timeout=60)
 
     broker.act("svc", ask)
 

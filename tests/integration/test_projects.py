@@ -148,7 +148,8 @@ def test_a_program_says_at_its_start_what_was_probably_forgotten(cli: Cli) -> No
     assert "some migrations are not applied: run 'orchestrator db upgrade'" in started()
     cli("db", "upgrade")
     warnings = [line for line in started().splitlines() if "warning" in line]
-    assert all("ORCHESTRATOR_AUTH is not set" in line for line in warnings), warnings
+    expected = ("ORCHESTRATOR_AUTH is not set", "event loop")  # that is blocked by imports, on a busy machine
+    assert all(any(one in line for one in expected) for line in warnings), warnings
     (cli.folder / "flows.py").write_text(LOADED)
     told = started()
     assert "the models have what the database does not know: run 'orchestrator db migrate-domain-models'" in told

@@ -233,7 +233,6 @@ def stored_and_loaded(block: ProductBlockModel) -> Any:
         (Words, Words(frozenset({"a", "b"}))),
         (Opaque, Opaque("abc")),
     ],
-    ids=repr,
 )
 def test_a_value_comes_back_as_it_was(annotation: Any, value: object) -> None:
     back = stored_and_loaded(block_of(annotation, value))
@@ -287,7 +286,6 @@ def test_what_is_none_comes_back_as_none() -> None:
         (list[Endpoint], [TlsEndpoint(certificate="x")], "value.0 would be Endpoint"),
         (Opaque, Opaque("abcdef"), "value would be <.*Opaque.*, not <.*Opaque.*: let its serializer write all of it"),
     ],
-    ids=repr,
 )
 def test_what_would_come_back_as_something_else_is_refused(annotation: Any, value: object, words: str) -> None:
     block = block_of(annotation, value)

@@ -14,7 +14,7 @@ from orchestrator.engine.references import subscription_ids
 from orchestrator.errors import DefinitionError, MissingArgumentError
 from orchestrator.types import Stored
 
-ID, OTHER = uuid4(), uuid4()
+ID, OTHER = UUID(int=1), UUID(int=2)
 WHAT = "the step 'Configure'"
 
 

@@ -20,14 +20,12 @@ def networks(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
         yield make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def network(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """Provide a running installation that tests share, each with subscriptions of its own: one coordinator, one consumer."""
     with make_installations_of(Network, databases, tmp_path_factory.mktemp) as make:
         installation = make()
-        installation.installed = True
         running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
-        installation.installed = False
         for program in running:
             program.ready()
         installation.client.listen()
