@@ -52,6 +52,12 @@ class ClaimedAttempt(Attempt):
         """Return an outcome with this attempt's note added to its own."""
         return replace(outcome, note="; ".join(note for note in (outcome.note, self.note) if note is not None) or None)
 
+    @property
+    def needs_connection(self) -> bool:
+        """Whether the step is going to take a connection: it asks for models or the session."""
+        arguments = self.leaf.arguments
+        return bool(arguments.stored) or "session" in arguments.engine
+
     async def read_token(self) -> None:
         """Read the callback token from the database, if the step is the action of a callback step."""
         if self.leaf.step.kind is StepKind.ACTION:

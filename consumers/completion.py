@@ -95,7 +95,7 @@ class Completion:
         """
         # A session that was used has a connection, and may have locks that others wait for.
         holds = attempt.session is not None and attempt.session.used
-        async with self._pace.turn(working_for.get(), at_once=holds):
+        async with self._pace.turn(working_for.get(), at_once=holds, has_begun=True):
             await self._store(attempt, event)
 
     async def _store(self, attempt: ClaimedAttempt, event: Event) -> None:

@@ -14,28 +14,32 @@ from orchestrator.errors import FencedError, WorkflowChangedError
 from orchestrator.log import log_fields
 from orchestrator.services.steps import execute
 from orchestrator.settings import Limits
-from orchestrator.shares import working_for
+from orchestrator.shares import Admission, working_for
 from orchestrator.text import format_error, format_message
 
 logger = structlog.get_logger(__name__)
 
 
-async def run_attempt(attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: StepThreads) -> None:
-    """Run the step of an attempt in this task, and store what came of it."""
+async def run_attempt(
+    attempt: ClaimedAttempt, admission: Admission, completion: Completion, limits: Limits, threads: StepThreads
+) -> None:
+    """Run the step of an attempt in this task, once it is admitted, and store what came of it."""
     process = attempt.process
     structlog.contextvars.bind_contextvars(**log_fields(process))
     with doing(f"the step {process.step!r} of {process.workflow!r}", **log_fields(process)) as activity:
         attempt.activity = activity
         activity.ends_program = True
-        await _execute_and_store(attempt, completion, limits, threads)
+        await _execute_and_store(attempt, admission, completion, limits, threads)
 
 
 async def _execute_and_store(
-    attempt: ClaimedAttempt, completion: Completion, limits: Limits, threads: StepThreads
+    attempt: ClaimedAttempt, admission: Admission, completion: Completion, limits: Limits, threads: StepThreads
 ) -> None:
     try:
         # What the step takes of the connections and threads is its queue's; tasks that it starts take it from there, too.
         working_for.set(attempt.leaf.queue)
+        if attempt.needs_connection:
+            await admission.wait(attempt.leaf.queue)
         await attempt.read_token()
         outcome = await execute(attempt, limits, threads)
         await completion.store(attempt, attempt.annotate(outcome))

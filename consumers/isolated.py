@@ -35,7 +35,7 @@ from orchestrator.registry import find_abilities, plan_of
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.runtime import find_loop_factory
 from orchestrator.settings import Settings, load_settings
-from orchestrator.shares import Pace
+from orchestrator.shares import Admission, Pace
 from orchestrator.text import format_error
 from orchestrator.types import StepStatus
 from orchestrator.watchdog import LoopWatch, watch_loop
@@ -105,11 +105,13 @@ class IsolatedSteps:
         )
         self._database.share(begin.queues)
         self._threads = StepThreads(settings.step_threads)
+        pace = Pace()
+        self._admission = Admission(self._database.connections, pace)
         self._completion = Completion(
             self._database,
             consumer,
             consumer,
-            Pace(),
+            pace,
             redispatch_after=settings.redispatch_after,
             max_lost_attempts=settings.max_lost_attempts,
         )
@@ -136,7 +138,7 @@ class IsolatedSteps:
         try:
             attempt = await self._completion.retry_outages(self._load, line)
             if attempt is not None:
-                await run_attempt(attempt, self._completion, self._settings.limits, self._threads)
+                await run_attempt(attempt, self._admission, self._completion, self._settings.limits, self._threads)
         except (NotFoundError, DefinitionError) as error:
             problem = str(error)
         except Exception:

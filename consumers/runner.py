@@ -29,7 +29,7 @@ from orchestrator.log import log_fields
 from orchestrator.messages import MessageType, StepCommand, decode
 from orchestrator.registry import plan_of
 from orchestrator.settings import Limits
-from orchestrator.shares import Pace, Shares, working_for
+from orchestrator.shares import Admission, Pace, Shares, working_for
 
 logger = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ class Runner:
 
     Args:
         slots: one for each step that may run at once.
-        pace: in which steps are claimed.
+        pace: in which steps are claimed, and those begin that need a connection.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Runner:
         self._threads = threads
         self._slots = slots
         self._pace = pace
+        self._admission = Admission(database.connections, pace)
         self._running: dict[UUID, ClaimedAttempt] = {}
         self._draining = asyncio.Event()
 
@@ -223,7 +224,9 @@ class Runner:
         return process_id in self._running or process_id in self._isolation.attempts
 
     def _run(self, attempt: ClaimedAttempt, queue: str) -> None:
-        attempt.task = asyncio.create_task(run_attempt(attempt, self._completion, self._limits, self._threads))
+        attempt.task = asyncio.create_task(
+            run_attempt(attempt, self._admission, self._completion, self._limits, self._threads)
+        )
         self._running[attempt.process.process_id] = attempt
         attempt.task.add_done_callback(lambda task: self._forget(attempt, queue, task))
 

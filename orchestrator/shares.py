@@ -19,6 +19,9 @@ REST, LONGEST_REST = 10.0, 1.0
 RECENTLY = 0.5
 """Seconds for which other work counts as going on after its last turn: a process comes back to a program after each step."""
 
+BEGINNING = 0.003
+"""Seconds that a turn counts as in which a step begins: how long its first statements take is not known before."""
+
 working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
 """The step queue for which the current task works; ``None`` for the engine's own work."""
 
@@ -44,12 +47,21 @@ class Shares:
 
     def take(self, queue: str | None) -> bool:
         """Take a unit for a queue if it may have one now; return whether it may."""
-        others = sum(max(0, share - self._held[name]) for name, share in self._reserved.items() if name != queue)
-        if self._free <= (0 if queue is None else others):
+        if not self.count_available(queue):
             return False
         self._free -= 1
         self._held[queue] += 1
         return True
+
+    def count_available(self, queue: str | None) -> int:
+        """Return how many units a queue may have now."""
+        others = sum(max(0, share - self._held[name]) for name, share in self._reserved.items() if name != queue)
+        return self._free if queue is None else max(0, self._free - others)
+
+    async def wait(self, queue: str | None) -> None:
+        """Wait until a queue may have a unit, behind those that already wait for one, and take none."""
+        await self.acquire(queue)
+        self.release(queue)
 
     async def acquire(self, queue: str | None) -> None:
         """Wait for a unit, behind those that already wait for the same queue."""
@@ -96,15 +108,17 @@ class Pace:
         self._loop = asyncio.get_running_loop()
         self._busy_until = self._rests_until = float("-inf")
         self._turns = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque())
+        """Those whose work has begun, and the others."""
         self._is_lifted = False
 
     @asynccontextmanager
-    async def turn(self, queue: str | None, *, at_once: bool = False) -> AsyncIterator[None]:
+    async def turn(self, queue: str | None, *, at_once: bool = False, has_begun: bool = False) -> AsyncIterator[None]:
         """Wait for a turn of work for a queue, and end it with the block. Only work for ``tasks`` waits.
 
         Args:
             at_once: begin without waiting, and let others wait: for work that holds something that a turn may wait for.
+            has_begun: go before those that only want to begin: what is claimed comes to its end before more is claimed.
         """
         if queue != TASK_QUEUE:
             self._note_other_work()
@@ -116,12 +130,17 @@ class Pace:
         if at_once:
             self._turns += 1
         else:
-            await self._begin()
+            await self._begin(has_begun=has_begun)
         began = self._loop.time()
         try:
             yield
         finally:
             self._end(self._loop.time() - began)
+
+    async def take_turn(self, seconds: float) -> None:
+        """Wait for a turn of background work that has begun; the turn ends by itself after so many seconds."""
+        await self._begin(has_begun=True)
+        self._loop.call_later(seconds, self._end, seconds)
 
     def lift(self) -> None:
         """Let all begin that wait or come: the program is about to stop."""
@@ -131,12 +150,12 @@ class Pace:
     def _note_other_work(self) -> None:
         self._busy_until = self._loop.time() + self._recently
 
-    async def _begin(self) -> None:
-        if not self._waiting and self._may_begin():
+    async def _begin(self, *, has_begun: bool) -> None:
+        if not any(self._waiting) and self._may_begin():
             self._turns += 1
             return
         turn = self._loop.create_future()
-        self._waiting.append(turn)
+        self._waiting[not has_begun].append(turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -159,11 +178,12 @@ class Pace:
         self._let_begin()
 
     def _let_begin(self) -> None:
-        _forget_cancelled(self._waiting)
-        while self._waiting and self._may_begin():
-            self._turns += 1
-            self._waiting.popleft().set_result(None)
-            _forget_cancelled(self._waiting)
+        for waiting in self._waiting:
+            _forget_cancelled(waiting)
+            while waiting and self._may_begin():
+                self._turns += 1
+                waiting.popleft().set_result(None)
+                _forget_cancelled(waiting)
 
     def _may_begin(self) -> bool:
         return self._is_lifted or self._turns < (self._few if self._is_busy else self._many)
@@ -171,6 +191,45 @@ class Pace:
     @property
     def _is_busy(self) -> bool:
         return self._loop.time() < self._busy_until
+
+
+class Admission:
+    """Lets steps of background work begin that need a connection: as connections are free, and each in a turn.
+
+    Hundreds may be claimed while nothing else goes on. Were they all to wait for a connection, they would have no turns to
+    wait for, and take connections as fast as these become free, whatever other work has come meanwhile. Who waits here holds
+    no connection, and the time of its step has not begun.
+
+    Args:
+        connections: one unit for each connection.
+        pace: whose turns are waited for.
+    """
+
+    def __init__(self, connections: Shares, pace: Pace) -> None:
+        self._connections = connections
+        self._pace = pace
+        self._line = asyncio.Lock()
+        self._beginning = 0
+        self._begun = asyncio.Event()
+
+    async def wait(self, queue: str) -> None:
+        """Wait until a step of a queue may begin; only those of ``tasks`` wait."""
+        if queue != TASK_QUEUE:
+            return
+        async with self._line:
+            while self._connections.count_available(queue) <= self._beginning:
+                if self._beginning:  # they are about to take what is free
+                    self._begun.clear()
+                    await self._begun.wait()
+                else:
+                    await self._connections.wait(queue)
+            await self._pace.take_turn(BEGINNING)
+            self._beginning += 1
+            asyncio.get_running_loop().call_later(BEGINNING, self._has_begun)
+
+    def _has_begun(self) -> None:
+        self._beginning -= 1
+        self._begun.set()
 
 
 def _forget_cancelled(waiting: deque[asyncio.Future[None]]) -> None:

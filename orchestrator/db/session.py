@@ -133,6 +133,14 @@ class Database:
         assert isinstance(pool, SharedPool)  # noqa: S101 - tells the type checker what was built above
         pool.shares = Shares(pool.size(), queues)
 
+    @property
+    def connections(self) -> Shares:
+        """The connections for use cases and steps as they are shared; only after :meth:`share`."""
+        pool = self._engine.pool
+        assert isinstance(pool, SharedPool), "the pool that was built above"  # noqa: S101 - tells the type checker
+        assert pool.shares is not None, "Database.share() was not called"  # noqa: S101 - a programming error, not a user's
+        return pool.shares
+
     async def check(self) -> None:
         """Connect once.
 

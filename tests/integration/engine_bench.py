@@ -86,6 +86,7 @@ class Bench:
         )
         await self.heartbeat.register()
         used = database or self.database
+        used.share(["default"])
         pace = Pace()
         completion = Completion(
             used,

@@ -6,13 +6,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from consumers import program
 from consumers.program import run_consumer
+from orchestrator import shares
 from orchestrator.coordinator.program import run_coordinator
 from orchestrator.db.session import Database
 from orchestrator.services.start import StartRequest, start
@@ -164,6 +167,31 @@ async def test_a_workflow_goes_on_while_tasks_hold_all_that_they_may(
         assert gate.waiting == held
         gate.open()
         await completed(bench, *tasks)
+
+
+async def test_claimed_tasks_take_connections_in_turns_once_a_workflow_runs(
+    database: Database, database_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch, gate: Gate
+) -> None:
+    """They are claimed while nothing else goes on. After the first of them nothing of ``tasks`` has a turn here."""
+    monkeypatch.setattr(shares, "LONGEST_REST", 3600)
+    monkeypatch.setattr(program, "Pace", partial(shares.Pace, rest=1e9, recently=3600))
+    settings = Settings(  # the others have defaults
+        database_url=database_url, amqp_url=amqp_url, queue_type="classic", database_pool_size=4
+    )
+    async with bench_of(database, amqp_url, monkeypatch, __name__, holds_session, uses_all) as bench:
+        async with programs(settings, 100):
+            for _ in range(TASKS):
+                await begin(bench, "holds_session")
+            claimed = "SELECT count(*) = $1 FROM processes WHERE claimed_by IS NOT NULL"
+            await until(lambda: database.pool.fetchval(claimed, TASKS), "all tasks are claimed")
+            await until(lambda: gate.waiting == 3, "three of them have a connection")
+            await completed(bench, await begin(bench, "uses_all"))
+            gate.open()
+            ended = "SELECT count(*) = 3 FROM processes WHERE workflow = 'holds_session' AND status = 'completed'"
+            await until(lambda: database.pool.fetchval(ended), "those three are completed")
+            await completed(bench, await begin(bench, "uses_all"))
+            assert gate.waiting == 3
+        assert gate.waiting == TASKS, "a consumer that stops lets them end"
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.shares import LONGEST_REST, Pace, Shares
+from orchestrator import shares as shares_module
+from orchestrator.shares import LONGEST_REST, Admission, Pace, Shares
 from orchestrator.workflow import TASK_QUEUE
 
 QUEUES = ("default", "tasks", "ims")
@@ -119,8 +121,8 @@ class Work:
         self.begun = 0
         self.may_end = asyncio.Event()
 
-    async def turn(self, queue: str, *, at_once: bool = False) -> None:
-        async with self._pace.turn(queue, at_once=at_once):
+    async def turn(self, queue: str, *, at_once: bool = False, has_begun: bool = False) -> None:
+        async with self._pace.turn(queue, at_once=at_once, has_begun=has_begun):
             self.begun += 1
             await self.may_end.wait()
 
@@ -227,3 +229,96 @@ async def test_a_program_that_stops_lets_all_begin_that_wait() -> None:
     work.may_end.set()
     await asyncio.wait_for(asyncio.gather(*tasks), 60)
     assert work.begun == 20
+
+
+async def test_work_that_has_begun_goes_before_work_that_has_not() -> None:
+    pace = Pace(few=1, many=1, rest=0, recently=3600)
+    first, new, begun = Work(pace), Work(pace), Work(pace)
+    tasks = await begin(first, TASK_QUEUE, 1) + await begin(new, TASK_QUEUE, 5)
+    tasks.append(asyncio.create_task(begun.turn(TASK_QUEUE, has_begun=True)))
+    await asyncio.sleep(0)
+    first.may_end.set()
+    await until(lambda: begun.begun == 1)
+    assert new.begun == 0
+    for one in (new, begun):
+        one.may_end.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)
+
+
+class Steps:
+    """Steps that each need a connection, which they keep until they are ended."""
+
+    def __init__(self, connections: Shares, pace: Pace) -> None:
+        self._connections = connections
+        self._admission = Admission(connections, pace)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._may_end = asyncio.Semaphore(0)
+        self.admitted = 0
+        self.connected = 0
+        self.ended = 0
+
+    def begin(self, queue: str, count: int) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self._run(queue)) for _ in range(count)]
+
+    def end(self, count: int) -> None:
+        for _ in range(count):
+            self._may_end.release()
+
+    async def _run(self, queue: str) -> None:
+        await self._admission.wait(queue)
+        self.admitted += 1
+        await self._connections.acquire(queue)
+        self.connected += 1
+        await self._may_end.acquire()
+        self._connections.release(queue)
+        self.ended += 1
+
+
+async def test_steps_of_tasks_begin_one_in_a_turn_while_other_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds that had been claimed before took connections as fast as these became free, without waiting for a turn."""
+    monkeypatch.setattr(shares_module, "LONGEST_REST", 3600)
+    pace = Pace(few=1, many=25, rest=1e9, recently=3600)
+    steps = Steps(Shares(10, QUEUES[:2]), pace)
+    early = steps.begin(TASK_QUEUE, 100)
+    await until(lambda: steps.connected == 8)
+    async with pace.turn("default"):
+        pass
+    steps.end(8)
+    await until(lambda: steps.ended == 8)
+    # Those whose turn had come before, and none once the rest of the first of them has begun.
+    late = steps.begin("default", 3)
+    steps.end(3 + 1)
+    await asyncio.wait_for(asyncio.gather(*late), 60)
+    assert steps.connected <= 8 + 1 + 3
+    pace.lift()
+    steps.end(100)
+    await asyncio.wait_for(asyncio.gather(*early), 60)
+
+
+async def test_no_more_steps_of_tasks_begin_than_there_are_connections_for_them() -> None:
+    steps = Steps(Shares(10, QUEUES[:2]), Pace())
+    tasks = steps.begin(TASK_QUEUE, 30)
+    await until(lambda: steps.connected == 8)
+    for ended in range(1, 23):
+        assert steps.admitted == steps.connected == 7 + ended
+        tasks[-1].cancel()  # one that waits
+        tasks[-1:] = steps.begin(TASK_QUEUE, 1)
+        steps.end(1)
+        await until(lambda ended=ended: steps.connected == 8 + ended)  # type: ignore[misc]
+    steps.end(8)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+
+
+async def test_steps_of_other_queues_are_admitted_at_once() -> None:
+    connections = Shares(2, QUEUES[:2])
+    admission = Admission(connections, Pace())
+    assert take_all(connections, "default") == 1
+    await asyncio.wait_for(admission.wait("default"), 60)
