@@ -26,7 +26,6 @@ from consumers.threads import StepThreads
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.db.processes.claims import load_claim
 from orchestrator.db.session import Database
-from orchestrator.db.step_guard import install_guards
 from orchestrator.engine.decision import Entry
 from orchestrator.engine.process import Process
 from orchestrator.errors import DefinitionError, NotFoundError, ServerUnavailableError
@@ -123,7 +122,6 @@ class IsolatedSteps:
             retry=tenacity.retry_if_exception_type(ServerUnavailableError), wait=SERVER_AWAY, before_sleep=_log_outage
         )
         await opening(self._database.open)
-        install_guards(self._database.engine)
         self._watching = asyncio.create_task(self._database.watch(asyncio.Event()))  # until this process ends
         self._consumer.send(Ready())
         while True:

@@ -23,7 +23,6 @@ from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.revisions import known_at_start
 from orchestrator.db.session import explain_transient
-from orchestrator.db.step_guard import install_guards
 from orchestrator.metrics import serve_metrics
 from orchestrator.registry import find_abilities
 from orchestrator.runtime import open_servers
@@ -63,7 +62,6 @@ async def run_consumer(
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(open_servers(settings, "consumer", names))
         database, publisher = servers.database, servers.publisher
-        install_guards(database.engine)
         threads = StepThreads(settings.step_threads)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         heartbeat = Heartbeat(

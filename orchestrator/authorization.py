@@ -1,8 +1,8 @@
 """Authorize starts, resumes and retries with the callbacks of workflows and steps, at every entry point.
 
 A callback is an async or plain function – a plain one runs in a thread – that returns true or false. Like a step it
-requests its arguments by name: any of ``user``, ``workflow``, ``step`` (``None`` for a start), ``action``, ``roles`` and
-``claims``::
+requests its arguments by name: any of ``user``, ``workflow``, ``step`` (``None`` for a start), ``action``, ``roles``,
+``claims`` and ``session``::
 
     async def only_the_noc(action: str, claims: Mapping[str, Any]) -> bool:
         return action == "start" or "noc" in claims.get("groups", ())
@@ -23,7 +23,7 @@ from orchestrator.errors import DefinitionError
 AuthCallback = Callable[..., Awaitable[bool]] | Callable[..., bool]
 """Decides whether a user may do something. It refuses by returning false, not by raising."""
 
-ASKED_WITH = ("user", "workflow", "step", "action", "roles", "claims")
+ASKED_WITH = ("user", "workflow", "step", "action", "roles", "claims", "session")
 
 MAX_USER = 200
 """Characters of a user's name."""

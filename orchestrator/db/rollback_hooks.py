@@ -12,13 +12,12 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import get_connection
+from orchestrator.db.sql_text import without_comments
 
 Undo = Callable[[], None]
 
 _KEY = "orchestrator.savepoints"
 
-_COMMENT = re.compile(r"/\*|--[^\n]*")
-_IN_COMMENT = re.compile(r"/\*|\*/")
 _NAME = r"(?P<name>\"(?:[^\"]|\"\")+\"|[^\s;\"]+)"
 _SET = re.compile(rf"savepoint\s+{_NAME}", re.IGNORECASE)
 _RELEASED = re.compile(rf"release\s+(?:savepoint\s+)?{_NAME}", re.IGNORECASE)
@@ -43,20 +42,6 @@ def forget_undo(session: AsyncSession) -> None:
     savepoints = session.info.pop(_KEY, None)
     if savepoints is not None:
         savepoints.clear()
-
-
-def without_comments(statement: str) -> str:
-    """Return the statement without comments, up to its first string; in PostgreSQL block comments nest."""
-    kept, position, depth = [], 0, 0
-    while (found := (_IN_COMMENT if depth else _COMMENT).search(statement, position)) is not None:
-        if not depth:
-            kept += [statement[position : found.start()], " "]
-        if found.group() == "/*":
-            depth += 1
-        elif depth:
-            depth -= 1
-        position = found.end()
-    return "".join(kept if depth else [*kept, statement[position:]])
 
 
 class _Savepoints:

@@ -30,6 +30,7 @@ from orchestrator.db import pooler
 from orchestrator.db.connection import OWN_SESSION, SESSION, Hosts, explain_refusal
 from orchestrator.db.failover import FailoverWatch
 from orchestrator.db.shared_pool import SharedPool
+from orchestrator.db.step_guard import install_guards
 from orchestrator.diagnostics import is_own, mark_own
 from orchestrator.errors import ConfigurationError
 from orchestrator.hosts import hide_password, host_of, split_hosts
@@ -89,6 +90,7 @@ class Database:
                 connect_args={"async_creator_fn": self._connect_for_sessions},
             )
             event.listen(self._engine.sync_engine, "handle_error", _mark)
+            install_guards(self._engine)
             self._hosts = Hosts([(place, _read_url(one)) for place, one in urls], connect_timeout)
         except (ArgumentError, ValueError) as error:
             raise ConfigurationError(f"ORCHESTRATOR_DATABASE_URL cannot be used: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from orchestrator.bridge import Bridge, current_user
-from orchestrator.db.rollback_hooks import without_comments
+from orchestrator.db.sql_text import without_comments
 from orchestrator.errors import CommitNotAllowedError, ConcurrentSessionError, SessionEndedError
 
 _ENDS_TRANSACTION = re.compile(
@@ -33,12 +34,24 @@ _OUTLIVES_TRANSACTION_WITHIN = re.compile(
 )
 """A false match costs a new connection; a missed one leaves a setting behind that may corrupt the next step's data."""
 
-_REFUSED = (
-    "a step may not {what}: the engine commits the step's writes together with its log row (savepoints are allowed)"
-)
-_ENDED = (
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What a guard says.
+
+    Args:
+        ends_transaction: to whoever tries to end the transaction; ``{what}`` is how.
+        comes_late: to whoever uses the session after its end.
+    """
+
+    ends_transaction: str
+    comes_late: str
+
+
+_OF_STEP: Final = Refusals(
+    "a step may not {what}: the engine commits the step's writes together with its log row (savepoints are allowed)",
     "the step has ended, and its session with it: nothing is read or written through it any more"
-    " (await whatever uses it before the step returns)"
+    " (await whatever uses it before the step returns)",
 )
 _OTHER_THREAD = (
     "the session of a plain function is for the thread in which the engine calls it, not for threads that the function starts:"
@@ -54,7 +67,8 @@ NOT_REUSABLE: Final = "orchestrator_not_reusable"
 class SessionGuard:
     """What one step's code, and what the engine, may do with the connections of that step."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: Refusals = _OF_STEP) -> None:
+        self.refusals = refusals
         self.ended = False
         self.flushing = False
         self.mark = uuid4().hex
@@ -84,7 +98,7 @@ class SessionGuard:
         if self.by_engine:
             return
         self.require_step()
-        self.violation = CommitNotAllowedError(_REFUSED.format(what=what))
+        self.violation = CommitNotAllowedError(self.refusals.ends_transaction.format(what=what))
         raise self.violation
 
     def require_step(self) -> None:
@@ -96,7 +110,7 @@ class SessionGuard:
         elif isinstance(user, threading.Thread):
             raise ConcurrentSessionError(_OTHER_THREAD)
         if self.ended and user is not self._engine:
-            raise SessionEndedError(_ENDED)
+            raise SessionEndedError(self.refusals.comes_late)
 
     def begin_statement(self) -> None:
         """Record that a statement is being sent by whoever runs now."""
@@ -135,7 +149,7 @@ def _refuse_connection(connection: Connection) -> None:
     guard = _guard(connection)
     if guard is not None and guard.ended:
         connection.close()
-        raise SessionEndedError(_ENDED)
+        raise SessionEndedError(guard.refusals.comes_late)
 
 
 def _refuse_sql(

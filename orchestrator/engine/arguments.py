@@ -186,7 +186,8 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 def is_plain(function: Callable[..., Any]) -> bool:
     """Return whether ``function`` runs in a thread, and so uses its session without awaiting it."""
-    return not (is_async(function) or inspect.isasyncgenfunction(function))
+    generator = inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(inspect.unwrap(function))
+    return not (is_async(function) or generator)
 
 
 def _implementations(function: Callable[..., Any]) -> list[Callable[..., Any]]:

@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from orchestrator import __version__
 from orchestrator.broker.dead_letters import DIED_AT, EXCHANGE, LETTER_ID, QUEUE, REASON, ROUTING_KEY
 from orchestrator.broker.topology import EXCHANGES, Exchanges
+from orchestrator.db.hook_session import NoSession
 from orchestrator.errors import DefinitionError, FormIncompleteError, NotFoundError, OrchestratorError
 from orchestrator.messages import (
     AbortProcess,
@@ -114,13 +115,6 @@ class _DatabaseNeededError(OrchestratorError):
     """A form has used the database before its first page."""
 
 
-class _NoSession:
-    """Stands for the session that a form asks for, as long as the form does not use it."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise _DatabaseNeededError(f"the form uses the database ({name})")
-
-
 async def build_document() -> dict[str, Any]:
     """Return the document for the workflows that this program's code registers.
 
@@ -211,7 +205,7 @@ async def _describe_form(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     form = workflow.initial_input_form
     assert form is not None  # noqa: S101 - the caller has checked
-    known = {"state": {}, "session": _NoSession()}
+    known = {"state": {}, "session": NoSession(_DatabaseNeededError("the form uses the database"))}
     names = inspect.signature(form).parameters
     try:
         if not set(names) <= set(known):

@@ -77,9 +77,9 @@ async def resume(
     if process.status is not ProcessStatus.SUSPENDED:
         if any(inputs):
             raise IllegalTransitionError(f"a process that is {process.status.value} takes no input")
-        await _authorize(process, user, Action.RETRY)
+        await _authorize(session, process, user, Action.RETRY)
         return await _apply(session, process, Retried(user), limits, command)
-    await _authorize(process, user, Action.RESUME)
+    await _authorize(session, process, user, Action.RESUME)
     delta = await _collect_input(session, process, inputs, limits)
     return await _apply(session, process, Submitted(user, delta), limits, command)
 
@@ -95,7 +95,7 @@ async def retry(
     """
     process = await load_process(session, process_id)
     await _check(session, process, seen)
-    await _authorize(process, user, Action.RETRY)
+    await _authorize(session, process, user, Action.RETRY)
     return await _apply(session, process, Retried(user), limits)
 
 
@@ -152,7 +152,7 @@ async def patch(
     reason = require_reason(reason)
     process = await load_process(session, process_id)
     _refuse_if_moved(process, seen)
-    await _authorize(process, user, Action.PATCH)
+    await _authorize(session, process, user, Action.PATCH)
     delta = check_input(changes, "the patch", limits, process.state)
     unknown = [key for key in removed if key not in process.state and key not in process.unreadable]
     if unknown:
@@ -177,7 +177,7 @@ async def skip(
     reason = require_reason(reason)
     process = await load_process(session, process_id)
     await _check(session, process, seen)
-    await _authorize(process, user, Action.SKIP)
+    await _authorize(session, process, user, Action.SKIP)
     return await _apply(session, process, StepSkipped(user, reason), limits)
 
 
@@ -204,7 +204,7 @@ async def rewind(
     process = await load_process(session, process_id)
     await _check(session, process, seen)
     require_possible(process, Rewound)
-    await _authorize(process, user, Action.REWIND)
+    await _authorize(session, process, user, Action.REWIND)
     entries = await read_past(session, process_id)
     event = plan_rewind(plan_of(process.workflow), process, entries, step, user, reason)
     return await _apply(session, process, event, limits)
@@ -292,13 +292,14 @@ def _refuse_if_moved(process: Process, seen: int | None) -> None:
         )
 
 
-async def _authorize(process: Process, user: str, action: Action) -> None:
+async def _authorize(session: AsyncSession, process: Process, user: str, action: Action) -> None:
     plan = plan_of(process.workflow)
     try:
         leaf = plan.locate(process)
     except WorkflowChangedError:
         leaf = None  # the code no longer has the step and its callback: the workflow's callback decides
-    await authorize(plan.authorizer(action, leaf), Attempted(user, process.workflow, process.step, action))
+    attempted = Attempted(user, process.workflow, process.step, action)
+    await authorize(plan.authorizer(action, leaf), attempted, session)
 
 
 async def _collect_input(session: AsyncSession, process: Process, inputs: Sequence[State], limits: Limits) -> State:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.activity import doing
 from orchestrator.authorization import Attempted, AuthCallback, User, given
+from orchestrator.db.hook_session import face, lend
 from orchestrator.db.session import is_database_loss
 from orchestrator.engine.arguments import is_async
 from orchestrator.engine.state import canonical, check_size, store_and_read
@@ -31,7 +32,7 @@ from orchestrator.user_code import call_hook
 from orchestrator.workflow import Workflow
 
 
-async def authorize(callback: AuthCallback | None, attempted: Attempted) -> None:
+async def authorize(callback: AuthCallback | None, attempted: Attempted, session: AsyncSession) -> None:
     """Check with the callback that a user may do something; without a callback every user may.
 
     Raises:
@@ -51,10 +52,13 @@ async def authorize(callback: AuthCallback | None, attempted: Attempted) -> None
         "roles": frozenset(role.value for role in user.roles),
         "claims": dict(user.claims),
     }
+    what = "its authorization callback"
     try:
         # Its result may be an author's object, whose truth value is user code as well.
         with doing(f"the authorization callback of {place}"):
-            answer = await call_hook(given(callback, known), "its authorization callback", is_async=is_async(callback))
+            async with lend(session, what) as lent:
+                function = given(callback, {**known, "session": face(lent, callback)})
+                answer = await call_hook(function, what, is_async=is_async(callback), is_outage=is_database_loss)
             allowed = bool(answer)
     except DefinitionError as error:
         raise ForbiddenError(
@@ -72,12 +76,12 @@ async def check_predicate(session: AsyncSession, workflow: Workflow, user: str) 
     """
     if workflow.run_predicate is None:
         return
-    function = given(workflow.run_predicate, {"user": user, "workflow": workflow.name, "session": session})
+    predicate, what = workflow.run_predicate, "its run predicate"
     try:
         with doing(f"the run predicate of the workflow {workflow.name!r}"):
-            answer = await call_hook(
-                function, "its run predicate", is_async=is_async(workflow.run_predicate), is_outage=is_database_loss
-            )
+            async with lend(session, what) as lent:
+                function = given(predicate, {"user": user, "workflow": workflow.name, "session": face(lent, predicate)})
+                answer = await call_hook(function, what, is_async=is_async(predicate), is_outage=is_database_loss)
     except DefinitionError as error:
         raise PredicateFailedError(
             f"it could not be decided whether the workflow {workflow.name!r} may run now: {error}"
@@ -90,17 +94,29 @@ async def check_predicate(session: AsyncSession, workflow: Workflow, user: str) 
 async def run_form(form: Callable[..., Any], arguments: Mapping[str, Any], pages: Sequence[State], what: str) -> State:
     """Run a form generator with these pages; see :func:`orchestrator.forms.fill_form`.
 
+    Args:
+        arguments: a session among them is lent to the form, a plain form gets its synchronous face.
+
     Raises:
         InvalidInputError, FormIncompleteError: the pages do not fit.
         DefinitionError: the form is wrong as written: it raises, does not end, or ends with something other than values.
     """
-    filling = functools.partial(fill_form, form, arguments, pages, what)
+    session = arguments.get("session")
     with doing(what):
-        filled = await call_hook(filling, what, is_async=True, is_outage=is_database_loss)
+        if isinstance(session, AsyncSession):
+            async with lend(session, what) as lent:
+                filled = await _fill(form, {**arguments, "session": face(lent, form)}, pages, what)
+        else:
+            filled = await _fill(form, arguments, pages, what)
     assert isinstance(filled, Mapping)  # noqa: S101 - fill_form returns one
     if take_models(filled) is not None:
         raise DefinitionError(f"{what} ended with a model: a form changes nothing, so give its id to a step that does")
     return dict(filled)
+
+
+async def _fill(form: Callable[..., Any], arguments: Mapping[str, Any], pages: Sequence[State], what: str) -> object:
+    filling = functools.partial(fill_form, form, arguments, pages, what)
+    return await call_hook(filling, what, is_async=True, is_outage=is_database_loss)
 
 
 def check_pages(pages: Sequence[State]) -> None:

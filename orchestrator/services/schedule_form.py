@@ -5,6 +5,7 @@ Its result is the body of the request that then stores the schedule. Nothing is 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, cast
@@ -14,6 +15,7 @@ from pydantic_forms.validators import Choice, Timestamp, migration_summary
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted
+from orchestrator.db.hook_session import face
 from orchestrator.db.schedules.rows import find_by_name
 from orchestrator.db.workflows import RegisteredTask, list_tasks
 from orchestrator.engine.cron import FIELDS, check_expression
@@ -151,9 +153,9 @@ async def fill_schedule_form(session: AsyncSession, pages: Sequence[State], user
         DefinitionError: the task's module or form is broken.
     """
     check_pages(pages)
-    form = _Form(session, pages, user, now)
+    form = _Form(pages, user, now)
     try:
-        return await run_form(form.make, {}, pages, _WHAT)
+        return await run_form(form.make, {"session": session}, pages, _WHAT)
     except FormIncompleteError as error:
         # The last page of the task's own form is not the last one here.
         raise FormIncompleteError(error.form, meta={**(error.meta or {}), "hasNext": not form.is_last}) from error
@@ -162,30 +164,30 @@ async def fill_schedule_form(session: AsyncSession, pages: Sequence[State], user
 class _Form:
     """One walk through the form."""
 
-    def __init__(self, session: AsyncSession, pages: Sequence[State], user: str, now: datetime) -> None:
-        self._session = session
+    def __init__(self, pages: Sequence[State], user: str, now: datetime) -> None:
         self._pages = pages
         self._user = user
         self._now = now
         self.is_last = False
         """Whether the page that is shown is the last one."""
 
-    async def make(self) -> ComposedForm:
+    async def make(self, session: AsyncSession) -> ComposedForm:
         """Return the form."""
-        return ComposedForm(self._fill)
+        return ComposedForm(functools.partial(self._fill, session))
 
-    async def _fill(self, pages: Pages) -> State:
-        tasks = await self._list_tasks()
+    async def _fill(self, session: AsyncSession, pages: Pages) -> State:
+        tasks = await self._list_tasks(session)
         chosen = pages.fill(_make_task_page(tasks))
         task = tasks[cast("Any", chosen).task.value]
         plan = plan_of(task.name)
-        await authorize(plan.authorizer(Action.START), Attempted(self._user, task.name, None, Action.START))
+        attempted = Attempted(self._user, task.name, None, Action.START)
+        await authorize(plan.authorizer(Action.START), attempted, session)
         if (form := plan.workflow.initial_input_form) is not None:
-            arguments = plan.form.fill({}, {"state": {}, "session": self._session})
+            arguments = plan.form.fill({}, {"state": {}, "session": face(session, form)})
             await continue_form(form, arguments, pages, f"the form of {task.name!r}")
         own = pages.taken - 1
         named = cast("Any", pages.fill(_make_kind_page(task)))
-        if await find_by_name(self._session, named.name) is not None:
+        if await find_by_name(session, named.name) is not None:
             raise _invalid("name", "there is a schedule of this name already")
         timed = pages.fill(_TIME_PAGES[named.kind])
         assert isinstance(timed, _TimePage)  # noqa: S101 - it is what was filled
@@ -210,10 +212,10 @@ class _Form:
             "missed": missed.value,
         }
 
-    async def _list_tasks(self) -> dict[str, RegisteredTask]:
+    async def _list_tasks(self, session: AsyncSession) -> dict[str, RegisteredTask]:
         """Return the tasks that this program knows, by their ids."""
         known = set(known_workflows())
-        found = [one for one in await list_tasks(self._session) if one.name in known]
+        found = [one for one in await list_tasks(session) if one.name in known]
         if not found:
             raise InvalidInputError("there is no task to schedule: a migration registers tasks, as it does workflows")
         return {str(one.workflow_id): one for one in found}

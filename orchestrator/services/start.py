@@ -152,7 +152,8 @@ async def admit(session: AsyncSession, request: StartRequest, facts: starts.Star
     """
     plan = await _find_plan(session, request.workflow, facts.workflow_id)
     _require_plan(plan, facts)
-    await authorize(plan.authorizer(Action.START), Attempted(request.user, request.workflow, None, Action.START))
+    attempted = Attempted(request.user, request.workflow, None, Action.START)
+    await authorize(plan.authorizer(Action.START), attempted, session)
     return plan
 
 
@@ -184,7 +185,8 @@ async def check_request(session: AsyncSession, request: StartRequest, limits: Li
     check_pages(request.inputs)
     facts = await starts.read_start_facts(session, request.workflow, None, None)
     plan = await _find_plan(session, request.workflow, facts.workflow_id)
-    await authorize(plan.authorizer(Action.START), Attempted(request.user, request.workflow, None, Action.START))
+    attempted = Attempted(request.user, request.workflow, None, Action.START)
+    await authorize(plan.authorizer(Action.START), attempted, session)
     _find_subject(plan.workflow, await _run_initial_form(session, plan, request, limits))
 
 

@@ -16,6 +16,7 @@ from pydantic_core.core_schema import custom_error_schema
 from pydantic_forms.validators import Choice
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.hook_session import face
 from orchestrator.db.subscriptions.candidates import list_product_types
 from orchestrator.db.subscriptions.neighbours import Case
 from orchestrator.db.subscriptions.queries import list_choices
@@ -198,7 +199,7 @@ def _first_page(
         asked = Arguments.of(form, what)
         try:
             loaded = await load_arguments(session, asked, state)
-            arguments = asked.fill(state, {"session": session, "state": state}, loaded)
+            arguments = asked.fill(state, {"session": face(session, form), "state": state}, loaded)
         except StepError as error:
             # The workflow may run on this subscription; that its form cannot show it is no mistake of the caller's.
             raise DefinitionError(f"{what} cannot be made: {error}") from error

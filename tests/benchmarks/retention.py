@@ -32,7 +32,6 @@ from orchestrator.db.lists.request import read_request
 from orchestrator.db.processes.queries import read_process
 from orchestrator.db.retention import Key, Rule, TaskBatch, bound_statements, delete_tasks, list_expired, read_time
 from orchestrator.db.session import Database, Driver
-from orchestrator.db.step_guard import install_guards
 from orchestrator.db.step_session import StepSession
 from orchestrator.workflows.tasks.cleanup_tasks_log import Batches
 from tests.benchmarks.rules import own_database
@@ -183,7 +182,6 @@ class Person:
 @asynccontextmanager
 async def step_session(database: Database) -> AsyncIterator[StepSession]:
     """Provide what a step gets as ``session``."""
-    install_guards(database.engine)
     session = StepSession(database.engine)
     try:
         yield session

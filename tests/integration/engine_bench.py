@@ -29,7 +29,6 @@ from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.session import Database
-from orchestrator.db.step_guard import install_guards
 from orchestrator.messages import MessageType, ResumeProcess, StepCommand, encode
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.start import StartRequest, start
@@ -74,7 +73,6 @@ class Bench:
         suspects: int = 100,
     ) -> Runner:
         """Return a consumer's, with a heartbeat that was recorded once."""
-        install_guards(self.database.engine)
         self.heartbeat = Heartbeat(
             self.database,
             ["default"],

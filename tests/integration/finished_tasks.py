@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.db.session import Database
-from orchestrator.db.step_guard import install_guards
 from orchestrator.db.step_session import StepSession
 from orchestrator.workflow import Step
 from orchestrator.workflows.tasks.cleanup_tasks_log import delete_expired_records, delete_expired_tasks
@@ -66,7 +65,6 @@ async def left(database: Database) -> set[UUID]:
 @asynccontextmanager
 async def step_session(database: Database) -> AsyncIterator[StepSession]:
     """Provide what a step gets as ``session``."""
-    install_guards(database.engine)
     session = StepSession(database.engine)
     try:
         yield session

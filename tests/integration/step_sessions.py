@@ -6,7 +6,6 @@ from sqlalchemy import AsyncAdaptedQueuePool
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from orchestrator.db.session import Database
-from orchestrator.db.step_guard import install_guards
 
 
 class Base(DeclarativeBase):
@@ -21,7 +20,6 @@ class Item(Base):
 
 
 async def guard(database: Database) -> Database:
-    install_guards(database.engine)
     async with database.engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     return database

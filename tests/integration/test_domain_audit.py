@@ -8,7 +8,6 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.db.session import PROCESS_ID, Database
-from orchestrator.db.step_guard import install_guards
 from orchestrator.db.step_session import StepSession
 from orchestrator.domain import (
     SUBSCRIPTION_MODEL_REGISTRY,
@@ -87,7 +86,6 @@ async def test_saving_does_not_touch_the_lock(bench: Bench) -> None:
 
 async def test_a_step_that_fails_leaves_nothing_of_a_model(bench: Bench) -> None:
     """B5, for models."""
-    install_guards(bench.database.engine)
     session = StepSession(bench.database.engine)
     session.info[PROCESS_ID] = bench.process_id
     made = await NodeInactive.from_product_id(session, bench.products["Node P"], "customer")

@@ -11,7 +11,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import Database
-from orchestrator.db.step_guard import install_guards
 from orchestrator.db.step_session import StepSession
 from orchestrator.domain import SubscriptionModel, explain, flat
 from orchestrator.domain.diff import is_same
@@ -176,7 +175,6 @@ async def test_a_model_whose_transaction_was_rolled_back_can_be_saved_in_another
 
 async def test_a_step_that_goes_back_to_a_savepoint_loses_no_change(bench: Bench) -> None:
     """With the session that steps have, whose own guards look at each statement, too."""
-    install_guards(bench.database.engine)
     node = await bench.node()
     session = StepSession(bench.database.engine, bench.process_id)
     node.note = "kept"

@@ -5,14 +5,21 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy.orm import Session
 
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions.neighbours import read_case
-from orchestrator.errors import DefinitionError, InvalidInputError
+from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.services.hooks import run_form
 from orchestrator.types import State
-from orchestrator.workflows.pages import product_first, subscription_first
+from orchestrator.workflows.pages import (
+    product_choice,
+    product_first,
+    product_type_choice,
+    subscription_choice,
+    subscription_first,
+)
 from tests.integration.model_bench import Bench, make_bench
 from tests.unit.models import Node
 
@@ -111,3 +118,30 @@ async def test_a_form_on_a_subscription_may_ask_for_another_customer_but_not_for
         pages = subscription_first("move_node", replace, read_case, takes_version=False)
         with pytest.raises(DefinitionError, match="ends with another 'subscription_id' than the first page has"):
             await run_form(pages, {"session": session}, inputs, "the form")
+
+
+async def test_a_plain_form_offers_products_and_subscriptions(bench: Bench) -> None:
+    """The engine's own functions return their results where the session is the synchronous one."""
+    await bench.database.pool.execute(LINK)
+    node = await bench.node()
+
+    def form(session: Session, product_name: str) -> FormGenerator:
+        nodes = subscription_choice(session, product_types=["Node"])
+        products, types = product_choice(session, "create_node"), product_type_choice(session)
+
+        class Offered(FormPage):
+            node: nodes  # type: ignore[valid-type]
+            other_product: products  # type: ignore[valid-type]
+            type: types  # type: ignore[valid-type]
+
+        filled = yield Offered
+        return {**filled.model_dump(), "asked_for": product_name}
+
+    product = str(bench.products["Node P"])
+    filled = {"node": str(node.subscription_id), "other_product": product, "type": "Node"}
+    async with bench.session() as session:
+        pages = product_first("create_node", form)
+        with pytest.raises(FormIncompleteError):
+            await run_form(pages, {"session": session}, [{"product": product}], "the form")
+        state = await run_form(pages, {"session": session}, [{"product": product}, filled], "the form")
+    assert state == {**filled, "product": product, "product_name": "Node P", "asked_for": "Node P"}

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft7Validator
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from orchestrator import registry
 from orchestrator.broker.topology import FIXED_QUEUES, Queues
@@ -48,6 +49,11 @@ async def from_the_database(session: AsyncSession) -> AsyncIterator[Any]:
     yield Node
 
 
+def from_the_database_plainly(session: Session) -> FormGenerator:
+    session.execute(text("SELECT 1"))
+    return (yield Node).model_dump()
+
+
 def broken_form() -> FormGenerator:
     raise ZeroDivisionError
 
@@ -69,6 +75,11 @@ def without_a_form() -> StepList:
 
 @workflow("Reads the database", initial_input_form=from_the_database)
 def dynamic() -> StepList:
+    return init >> done
+
+
+@workflow("Reads the database with a plain form", initial_input_form=from_the_database_plainly)
+def dynamic_and_plain() -> StepList:
     return init >> done
 
 
@@ -95,7 +106,7 @@ def change_it() -> StepList:
 @pytest.fixture(autouse=True)
 def workflows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_instances", {})
-    for one in (with_pages, with_a_last_page, without_a_form, dynamic, raises, make_it, change_it):
+    for one in (with_pages, with_a_last_page, without_a_form, dynamic, dynamic_and_plain, raises, make_it, change_it):
         LazyWorkflowInstance(__name__, one.name)
     LazyWorkflowInstance("there.is.no.such.module", "broken")
 
@@ -189,7 +200,7 @@ async def test_a_workflow_on_a_subscription_names_it_first() -> None:
     assert not fits(document, "start.change_it", start("change_it", {}))
 
 
-@pytest.mark.parametrize("name", ["dynamic", "raises", "make_it", "broken"])
+@pytest.mark.parametrize("name", ["dynamic", "dynamic_and_plain", "raises", "make_it", "broken"])
 async def test_what_is_not_known_before_a_start_is_open_and_says_so(name: str) -> None:
     document = await build_document()
     inputs = document["components"]["schemas"][f"Start.{name}"]["properties"]["inputs"]

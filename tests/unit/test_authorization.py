@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.authorization import Action, Attempted, Role, User, given
 from orchestrator.engine.plan import Plan
@@ -47,6 +48,7 @@ def plain(user: str, workflow: str, step: str | None, action: str) -> bool:
 
 async def everything(**asked: object) -> bool:
     place = {"user": "ann", "workflow": "create_node", "step": "Reserve", "action": "retry"}
+    assert isinstance(asked.pop("session"), AsyncSession)
     return asked == {**place, "roles": frozenset(), "claims": {}}
 
 
@@ -65,13 +67,13 @@ class Office:
 
 @pytest.mark.parametrize("callback", [asynchronous, plain, everything, nothing, optional, Office(), None])
 async def test_a_callback_of_any_style_is_asked_for_what_it_names(callback: Callable[..., Any] | None) -> None:
-    await authorize(callback, ASKED)
+    await authorize(callback, ASKED, AsyncSession())
 
 
 @pytest.mark.parametrize("said", [False, None, 0, ""])
 async def test_anything_but_yes_is_no(said: object) -> None:
     with pytest.raises(ForbiddenError, match="'ann' may not retry the step 'Reserve' of the workflow 'create_node'"):
-        await authorize(lambda: said, ASKED)  # type: ignore[arg-type]
+        await authorize(lambda: said, ASKED, AsyncSession())  # type: ignore[arg-type]
 
 
 async def test_a_callback_that_raises_allows_nothing() -> None:
@@ -79,7 +81,7 @@ async def test_a_callback_that_raises_allows_nothing() -> None:
         raise ConnectionError("the directory is away")
 
     with pytest.raises(ForbiddenError, match=r"could not be decided .* ConnectionError: the directory is away"):
-        await authorize(broken, ASKED)
+        await authorize(broken, ASKED, AsyncSession())
 
 
 async def test_a_callback_may_refuse_with_a_text_of_its_own() -> None:
@@ -87,7 +89,7 @@ async def test_a_callback_may_refuse_with_a_text_of_its_own() -> None:
         raise ForbiddenError("only during office hours")
 
     with pytest.raises(ForbiddenError, match=r"^only during office hours$"):
-        await authorize(strict, ASKED)
+        await authorize(strict, ASKED, AsyncSession())
 
 
 NOC = User("ann", [Role.OPERATE], {"groups": ["noc"]})
@@ -107,7 +109,7 @@ async def test_a_callback_may_decide_by_roles_and_claims_which_a_plain_name_does
 
     for callback in (by_group, by_role):
         with nullcontext() if allowed else pytest.raises(ForbiddenError, match="'ann' may not start"):
-            await authorize(callback, Attempted(user, "create_node", None, Action.START))
+            await authorize(callback, Attempted(user, "create_node", None, Action.START), AsyncSession())
 
 
 async def test_a_callback_that_changes_the_claims_changes_them_for_itself_only() -> None:
@@ -115,7 +117,7 @@ async def test_a_callback_that_changes_the_claims_changes_them_for_itself_only()
         claims["groups"] = ["admins"]
         return True
 
-    await authorize(careless, Attempted(NOC, "create_node", None, Action.START))
+    await authorize(careless, Attempted(NOC, "create_node", None, Action.START), AsyncSession())
     assert NOC.claims == {"groups": ["noc"]}
 
 

@@ -130,7 +130,7 @@ async def test_a_callback_that_raises_whatever_it_is_allows_nothing(kind: Any, e
     with pytest.raises(
         ForbiddenError, match=r"could not be decided whether 'ann' may start the workflow 'create_node'"
     ):
-        await authorize(kind(error), ASKED)
+        await authorize(kind(error), ASKED, AsyncSession())
 
 
 @pytest.mark.parametrize("kind", [plain, asynchronous])
@@ -225,7 +225,7 @@ async def test_plain_functions_are_asked_in_a_thread_of_their_own() -> None:
         seen.append(threading.get_ident())
         return True
 
-    await authorize(callback, ASKED)
+    await authorize(callback, ASKED, AsyncSession())
     await check_predicate(AsyncSession(), guarded(callback), "ann")
     with pytest.raises(FormIncompleteError):
         await run_form(lambda: (callback(), FormPage)[1], {}, [], WHAT)
