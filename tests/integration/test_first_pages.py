@@ -126,7 +126,7 @@ async def test_a_plain_form_offers_products_and_subscriptions(bench: Bench) -> N
     node = await bench.node()
 
     def form(session: Session, product_name: str) -> FormGenerator:
-        nodes = subscription_choice(session, product_types=["Node"])
+        nodes = subscription_choice(session, product_types=["T"])
         products, types = product_choice(session, "create_node"), product_type_choice(session)
 
         class Offered(FormPage):
@@ -138,7 +138,7 @@ async def test_a_plain_form_offers_products_and_subscriptions(bench: Bench) -> N
         return {**filled.model_dump(), "asked_for": product_name}
 
     product = str(bench.products["Node P"])
-    filled = {"node": str(node.subscription_id), "other_product": product, "type": "Node"}
+    filled = {"node": str(node.subscription_id), "other_product": product, "type": "T"}
     async with bench.session() as session:
         pages = product_first("create_node", form)
         with pytest.raises(FormIncompleteError):
