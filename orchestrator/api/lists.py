@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Query
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from orchestrator.api.answers import answer_unless_known
 from orchestrator.api.problems import Responses
 from orchestrator.db.lists.page import Page
 from orchestrator.db.lists.request import DEFAULT_ROWS, MAX_ROWS, ListRequest, read_request
@@ -21,9 +21,11 @@ LIST_RESPONSES: Final[Responses] = {
             "Content-Range": {
                 "description": "Which rows of how many, for example `processes 0-9/1234`; `*` when there are too many to count.",
                 "schema": {"type": "string"},
-            }
+            },
+            "ETag": {"description": "Of these rows; see `If-None-Match`.", "schema": {"type": "string"}},
         },
     },
+    304: {"description": "The answer would be the one that `If-None-Match` names."},
     422: {"description": "A name or value is not known; `reasons` lists those that are allowed."},
     503: {"description": "The list took too long, or the database is away."},
 }
@@ -63,12 +65,7 @@ def read_list_request(
 Asked = Annotated[ListRequest, Depends(read_list_request)]
 
 
-async def answer_page(page: Page[dict[str, Any]], unit: str) -> Response:
-    """Return a page as JSON."""
-    return await answer_document(page.rows, {"content-range": page.content_range(unit)})
-
-
-async def answer_document(document: object, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a document as JSON, written in a thread: it may be large."""
-    body = await asyncio.to_thread(to_json, document)
-    return Response(body, media_type="application/json", headers=headers)
+async def answer_page(page: Page[dict[str, Any]], unit: str, if_none_match: str | None) -> Response:
+    """Return a page as JSON, or 304 when it is the one that the client has."""
+    body = await asyncio.to_thread(to_json, page.rows)
+    return answer_unless_known(body, if_none_match, {"content-range": page.content_range(unit)})

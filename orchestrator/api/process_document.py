@@ -6,7 +6,6 @@ A state may have megabytes. Reading and writing it again would hold the event lo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -33,8 +32,8 @@ _NO_ENTRY: Final[Mapping[str, None]] = dict.fromkeys(
 )
 
 
-def write_process(detail: ProcessDetail, form: JSON, explanation: Mapping[str, Any] | None) -> tuple[bytes, str]:
-    """Return the document of a process, and its tag, which changes with anything in the document.
+def write_process(detail: ProcessDetail, form: JSON, explanation: Mapping[str, Any] | None) -> bytes:
+    """Return the document of a process.
 
     Args:
         form: what the process waits for.
@@ -52,11 +51,10 @@ def write_process(detail: ProcessDetail, form: JSON, explanation: Mapping[str, A
         }
     ).decode()
     steps = ",".join([detail.steps, *to_come] if detail.steps else to_come)
-    body = (
+    return (
         f'{detail.head[:-1]},{more[1:-1]},"subscriptions":{detail.subscriptions},"callback":{detail.callback or "null"},'
         f'"steps":[{steps}],"current_state":{detail.state}}}'
     ).encode()
-    return body, f'"{sha256(body).hexdigest()[:32]}"'
 
 
 def list_steps_to_come(detail: ProcessDetail) -> list[dict[str, Any]]:
@@ -75,11 +73,3 @@ def list_steps_to_come(detail: ProcessDetail) -> list[dict[str, Any]]:
     if found and first == current and detail.claimed_at is not None:
         found[0] |= {"status": "running", "started_at": detail.claimed_at}
     return found
-
-
-def fits_tag(tag: str, wanted: str | None) -> bool:
-    """Return whether a header ``If-None-Match`` names a tag."""
-    if wanted is None:
-        return False
-    names = {one.strip().removeprefix("W/") for one in wanted.split(",")}
-    return tag in names or "*" in names

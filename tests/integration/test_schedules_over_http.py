@@ -186,12 +186,52 @@ async def test_lists_have_pages_and_filters(api: httpx.AsyncClient) -> None:
     assert await names("") == (["a", "ask", "b", "b2"], "schedules 0-3/4")
     assert await names("range=1,2") == (["ask", "b"], "schedules 1-2/4")
     assert await names("range=9,10") == ([], "schedules */4")
-    assert await names("workflow=asking") == (["ask"], "schedules 0-0/1")
-    assert await names("name=B") == (["b", "b2"], "schedules 0-1/2")
-    assert await names("enabled=true&name=a") == (["a"], "schedules 0-0/1")
-    assert await names("origin=code") == ([], "schedules */0")
-    for query in ("range=2,1", "origin=me", "enabled=perhaps", "workflow=%00"):
+    assert await names("filter=workflow_name,asking") == (["ask"], "schedules 0-0/1")
+    assert await names("filter=name,B*&sort=name,desc") == (["b2", "b"], "schedules 0-1/2")
+    assert await names("filter=enabled,true,name,a*") == (["a"], "schedules 0-0/1")
+    assert await names("filter=state,disabled|over|broken") == (["ask"], "schedules 0-0/1")
+    assert await names("filter=origin,code") == ([], "schedules */0")
+    assert await names("sort=workflow,asc,name,desc&range=0,1") == (["ask", "b2"], "schedules 0-1/4")
+    assert await names("sort=nextRunTime,asc&filter=nextRunTime,<2000-01-01T00:00:00Z") == ([], "schedules */0")
+    for query in ("range=2,1", "filter=origin,me", "filter=enabled,perhaps", "query=%00", "sort=name"):
         assert (await api.get(f"{URL}?{query}")).status_code == 422, query
+    for query in ("filter=inputs,x", "sort=inputs,asc"):
+        refused = await api.get(f"{URL}?{query}")
+        assert refused.status_code == 422
+        assert "next_run_time" in str(refused.json()["reasons"])
+
+
+async def test_lists_are_searched_by_the_words_of_name_workflow_and_note(api: httpx.AsyncClient) -> None:
+    first = (await add(api, name="check ports-at night", note="asked for by the NOC, 100 %"))["id"]
+    await add(api, name="other")
+    await add(api, name="ask", workflow_name="asking", user_inputs=[], enabled=False)
+
+    async def names(query: str) -> list[str]:
+        answer = await api.get(URL, params={"query": query})
+        assert answer.status_code == 200, answer.text
+        return [one["name"] for one in answer.json()]
+
+    found = ["check ports-at night"]
+    for query in ("night PORTS", "por*", '"ports at"', "noc", "%", first[:8], "note:noc", "name:check* -asking"):
+        assert await names(query) == found, query
+    assert await names("asking") == ["ask"]
+    assert await names("disabled") == ["ask"]
+    assert await names("-disabled -noc") == ["other"]
+    assert await names("nothing") == []
+
+
+@pytest.mark.parametrize("path", [URL, "/api/processes", "/api/subscriptions"])
+async def test_a_list_is_answered_with_304_while_nothing_in_it_has_changed(api: httpx.AsyncClient, path: str) -> None:
+    schedule_id = (await add(api))["id"]
+    known = await api.get(path)
+    same = await api.get(path, headers={"if-none-match": known.headers["etag"]})
+    assert (known.status_code, same.status_code, same.content) == (200, 304, b"")
+    assert same.headers["content-range"] == known.headers["content-range"]
+    if path == "/api/subscriptions":
+        return
+    await api.post(f"{URL}{schedule_id}/run")
+    changed = await api.get(path, headers={"if-none-match": known.headers["etag"]})
+    assert changed.status_code == 200
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

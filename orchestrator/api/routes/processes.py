@@ -8,16 +8,17 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import structlog
-from fastapi import Header, Path
+from fastapi import Path
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from orchestrator.api.answers import IfNoneMatch, answer_unless_known
 from orchestrator.api.bodies import Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import ApiContext, Context
 from orchestrator.api.lists import LIST_RESPONSES, Asked, answer_page
 from orchestrator.api.problems import Responses
-from orchestrator.api.process_document import fits_tag, write_process
+from orchestrator.api.process_document import write_process
 from orchestrator.db.lists.processes import page_processes
 from orchestrator.db.processes.counts import count_statuses
 from orchestrator.db.processes.detail import ProcessDetail, read_detail
@@ -143,12 +144,14 @@ class StatusCounts(BaseModel):
 
 
 @router.get("", operation_id="list_processes", response_model=list[ProcessItem], responses=LIST_RESPONSES)
-async def list_processes(context: Context, caller: Annotated[Caller, requires(Role.READ)], asked: Asked) -> Response:
+async def list_processes(
+    context: Context, caller: Annotated[Caller, requires(Role.READ)], asked: Asked, if_none_match: IfNoneMatch = None
+) -> Response:
     """List processes, the newest first unless `sort` says otherwise."""
     del caller
     async with context.transaction() as session:
         page = await page_processes(session, asked)
-    return await answer_page(page, "processes")
+    return await answer_page(page, "processes", if_none_match)
 
 
 @router.get("/status-counts", operation_id="count_processes")
@@ -170,7 +173,7 @@ async def show_process(
     context: Context,
     caller: Annotated[Caller, requires(Role.READ)],
     process_id: Annotated[UUID, Path(description="The process.")],
-    if_none_match: Annotated[str | None, Header(description="The `ETag` of an earlier answer.")] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Show one process with all attempts of its steps, its state, and what it waits for."""
     del caller
@@ -178,11 +181,7 @@ async def show_process(
         detail = await read_detail(session, process_id)
     form = await _read_form(context, process_id, detail)
     explanation = None if ProcessStatus(detail.status).is_final else await _explain(context, process_id)
-    body, tag = await asyncio.to_thread(write_process, detail, form, explanation)
-    headers = {"etag": tag, "cache-control": "private, no-cache"}
-    if fits_tag(tag, if_none_match):
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
+    return await asyncio.to_thread(lambda: answer_unless_known(write_process(detail, form, explanation), if_none_match))
 
 
 async def _read_form(context: ApiContext, process_id: UUID, detail: ProcessDetail) -> JSON:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final
 from fastapi import Body, Request
 from starlette.responses import Response
 
+from orchestrator.api.answers import answer_document
 from orchestrator.api.bodies import Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import Context
-from orchestrator.api.lists import answer_document
 from orchestrator.api.problems import Responses, describe_for_form, is_from_browser
 from orchestrator.errors import OrchestratorError
 from orchestrator.services.schedule_form import fill_schedule_form

@@ -6,22 +6,21 @@ The paths of the field's user interface name the schedule in the body; those for
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from hashlib import sha256
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import Header, Path, Query, Request
+from fastapi import Path, Query, Request
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import JSONResponse, Response
 
+from orchestrator.api.answers import IfNoneMatch, answer_document, answer_unless_known
 from orchestrator.api.bodies import JsonRoute, Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import Context
-from orchestrator.api.lists import LIST_RESPONSES, answer_document
+from orchestrator.api.lists import LIST_RESPONSES, Asked, answer_page
 from orchestrator.api.problems import Responses, describe
-from orchestrator.api.process_document import fits_tag
 from orchestrator.api.routes.process_commands import IdempotencyKey, StartedProcess
 from orchestrator.api.schedule_bodies import (
     PauseReason,
@@ -31,15 +30,14 @@ from orchestrator.api.schedule_bodies import (
     ScheduleUpdate,
 )
 from orchestrator.api.schedule_document import ScheduleDocument, ScheduleItem, write_document, write_item
-from orchestrator.db.lists.request import read_request
-from orchestrator.db.schedules.rows import Wanted
+from orchestrator.db.lists.page import Page
+from orchestrator.db.lists.schedules import page_schedules
 from orchestrator.db.session import read_time
 from orchestrator.db.workflows import find_workflow_name
-from orchestrator.engine.schedule import Origin
 from orchestrator.errors import ConflictError, FormIncompleteError, InvalidInputError, NotFoundError
-from orchestrator.messages import Name
 from orchestrator.services import schedules
-from orchestrator.services.schedule_reading import COMING, ScheduleState, count_schedules, list_schedules, show_schedule
+from orchestrator.services.schedule_reading import COMING, ScheduleState, show_schedule
+from orchestrator.services.schedule_reading import describe as describe_schedule
 
 
 class _ScheduleRoute(JsonRoute):
@@ -79,26 +77,13 @@ ScheduleId = Annotated[UUID, Path(description="The schedule.")]
 
 @router.get("", include_in_schema=False)
 @router.get("/", operation_id="list_schedules", response_model=list[ScheduleItem], responses=LIST_RESPONSES)
-async def list_all(
-    context: Context,
-    caller: Reader,
-    rows: Annotated[
-        str | None, Query(alias="range", description="First and last row, from 0 on.", examples=["0,9"])
-    ] = None,
-    workflow: Annotated[Name | None, Query(description="Only schedules of this workflow.")] = None,
-    name: Annotated[Name | None, Query(description="Only those with this text in their name.")] = None,
-    origin: Annotated[Origin | None, Query(description="Only those of code, or of people.")] = None,
-    enabled: Annotated[bool | None, Query(description="Only those that are enabled, or are not.")] = None,
-) -> Response:
-    """List the schedules by their names, each with its next slot and what became of the last one."""
+async def list_all(context: Context, caller: Reader, asked: Asked, if_none_match: IfNoneMatch = None) -> Response:
+    """List schedules by their names unless `sort` says otherwise, each with its next slot and what became of the last one."""
     del caller
-    window = read_request(rows=rows).window
-    wanted = Wanted(workflow, None if origin is None else origin.value, enabled, name)
     async with context.transaction() as session:
-        found = await list_schedules(session, wanted, first=window.first, count=window.count)
-        total = await count_schedules(session, wanted)
-    span = f"{window.first}-{window.first + len(found) - 1}" if found else "*"
-    return await answer_document([write_item(one) for one in found], {"content-range": f"schedules {span}/{total}"})
+        page = await page_schedules(session, asked)
+    shown = Page([write_item(describe_schedule(one)) for one in page.rows], page.first, page.total)
+    return await answer_page(shown, "schedules", if_none_match)
 
 
 @router.post("", include_in_schema=False, status_code=HTTPStatus.CREATED)
@@ -156,7 +141,7 @@ async def show(
     schedule_id: ScheduleId,
     count: Annotated[int, Query(ge=0, le=1000, description="How many slots to come to show.")] = COMING,
     removed: Annotated[bool, Query(description="Whether one that was removed is shown, too.")] = False,
-    if_none_match: Annotated[str | None, Header(description="The `ETag` of an earlier answer.")] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Show a schedule with its next slots, what became of the newest ones, and what was done to it."""
     del caller
@@ -164,12 +149,7 @@ async def show(
         shown = await show_schedule(session, schedule_id, coming=count)
     if shown.listed.state is ScheduleState.REMOVED and not removed:
         raise NotFoundError(f"the schedule {shown.listed.stored.name!r} was {shown.listed.why}: removed=true shows it")
-    document = to_json(write_document(shown))
-    tag = f'"{sha256(document).hexdigest()[:32]}"'
-    headers = {"etag": tag, "cache-control": "private, no-cache"}
-    if fits_tag(tag, if_none_match):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return _answer(document, headers=headers)
+    return answer_unless_known(to_json(write_document(shown)), if_none_match)
 
 
 @router.put(

@@ -11,10 +11,10 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from orchestrator.api.answers import answer_document
 from orchestrator.api.bodies import Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import Context
-from orchestrator.api.lists import answer_document
 from orchestrator.api.problems import Responses
 from orchestrator.api.search_filters import COLUMNS, read_filters
 from orchestrator.db.lists.page import FEW

@@ -14,10 +14,11 @@ from fastapi import Path, Query
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from orchestrator.api.answers import IfNoneMatch, answer_document
 from orchestrator.api.bodies import Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import Context
-from orchestrator.api.lists import LIST_RESPONSES, Asked, answer_document, answer_page
+from orchestrator.api.lists import LIST_RESPONSES, Asked, answer_page
 from orchestrator.api.problems import ProblemResponse, Responses
 from orchestrator.db.lists.subscriptions import page_subscriptions
 from orchestrator.db.subscriptions.neighbours import Neighbours, read_neighbours
@@ -62,12 +63,14 @@ class SubscriptionItem(BaseModel):
 
 
 @router.get("", operation_id="list_subscriptions", response_model=list[SubscriptionItem], responses=LIST_RESPONSES)
-async def list_subscriptions(context: Context, caller: Reader, asked: Asked) -> Response:
+async def list_subscriptions(
+    context: Context, caller: Reader, asked: Asked, if_none_match: IfNoneMatch = None
+) -> Response:
     """List subscriptions, the newest first unless `sort` says otherwise."""
     del caller
     async with context.transaction() as session:
         page = await page_subscriptions(session, asked)
-    return await answer_page(page, "subscriptions")
+    return await answer_page(page, "subscriptions", if_none_match)
 
 
 @router.get(

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     Float,
     ForeignKey,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from orchestrator.db.tables.base import Base
@@ -41,6 +43,7 @@ class ScheduleRow(Base):
         last_process_id: of a process that may have been deleted.
         skips: how many slots in a row were skipped because an earlier process was still running.
         broken: why it cannot start anything.
+        words: what the row can be found by.
     """
 
     __tablename__ = "schedules"
@@ -87,6 +90,14 @@ class ScheduleRow(Base):
     changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_by: Mapped[str | None]
     deleted_at: Mapped[datetime | None]
+    words: Mapped[str | None] = mapped_column(
+        TSVECTOR,
+        Computed(
+            "search_words(left(name, 1000) || ' '::text || left(workflow, 1000) || ' '::text"
+            " || left(COALESCE(note, ''::text), 4000))",
+            persisted=True,
+        ),
+    )
 
 
 class ScheduleSlotRow(Base):
