@@ -60,9 +60,11 @@ class ProcessFound(Message):
         steps: its log, in order; the newest entries, if all would make the message too large.
         state: the present state; ``None`` if it would make the message too large.
         left_out: which of ``steps`` and ``state`` are not complete.
+        parent_id: the process one of whose steps has started it.
     """
 
     process_id: UUID
+    parent_id: UUID | None
     workflow: str
     is_task: bool
     status: str

@@ -196,6 +196,7 @@ def _read_summary(found: Mapping[str, Any]) -> ProcessSummary:
         note=found["note"],
         noted_by=found["noted_by"],
         noted_at=_time(found["noted_at"]),
+        parent_id=None if found["parent_id"] is None else UUID(found["parent_id"]),
     )
 
 

@@ -116,6 +116,8 @@ def header(output: Output, process: ProcessSummary, entries: Sequence[LogEntry],
     if process.assignee != "SYSTEM":
         lines["assignee"] = (clean(process.assignee),)
     lines["started"] = (f"{when(process.started_at)} by {clean(process.started_by)}",)
+    if process.parent_id is not None:
+        lines["parent"] = (str(process.parent_id), ("  whose step has started it", "dim"))
     lines["changed"] = (f"{when(process.updated_at)} by {clean(author)}",)
     if process.note is not None and process.noted_at is not None:
         lines["note"] = (

@@ -7,13 +7,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.db.lists.columns import Columns
 from orchestrator.db.lists.page import FEW
 from orchestrator.db.lists.processes import COLUMNS as PROCESS_COLUMNS
 from orchestrator.db.lists.processes import page_processes
 from orchestrator.db.lists.request import read_request
-from orchestrator.db.lists.schedules import COLUMNS as SCHEDULE_COLUMNS
-from orchestrator.db.lists.schedules import page_schedules
 from orchestrator.db.lists.subscriptions import COLUMNS as SUBSCRIPTION_COLUMNS
 from orchestrator.db.lists.subscriptions import page_subscriptions
 from orchestrator.db.processes.counts import count_statuses
@@ -288,24 +285,13 @@ async def test_no_search_text_is_a_syntax_error(database: Database, rows: Rows, 
     for query in (written, f"-{written}", f"description:{written}", f"created_by:{written}", f"product:{written}"):
         assert await process_ids(database, query=query) is not None
         assert await subscription_ids(database, query=query) is not None
-        async with database.transaction() as session:
-            assert (await page_schedules(session, read_request(query=query))).rows is not None
     for name in ("created_by", "product", "workflow_name", "customer_id") if written != "!" else ():
         assert await process_ids(database, filters=[f"{name},{written}"]) == set()
 
 
-LISTS: list[tuple[Any, Columns]] = [
-    (page_processes, PROCESS_COLUMNS),
-    (page_subscriptions, SUBSCRIPTION_COLUMNS),
-    (page_schedules, SCHEDULE_COLUMNS),
-]
-
-
 @pytest.mark.parametrize("name", HIDDEN)
 async def test_a_name_that_no_list_has_is_refused_with_those_that_it_has(database: Database, name: str) -> None:
-    for page, columns in LISTS:
-        if (page, name) == (page_schedules, "state"):
-            continue  # whether it starts anything: not the state of a process
+    for page, columns in ((page_processes, PROCESS_COLUMNS), (page_subscriptions, SUBSCRIPTION_COLUMNS)):
         async with database.transaction() as session:
             with pytest.raises(InvalidQueryError, match=columns.key.removeprefix("p.").removeprefix("s.")) as refused:
                 await page(session, read_request(filters=[f"{name},a"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -42,6 +43,14 @@ def test_a_note_is_shown_and_listed_and_only_a_finished_task_is_deleted(cli: Cli
     assert cli.json("note", process_id, "") == {"process_id": process_id, "note": None}
     refused = cli.json("delete", process_id, code=1)
     assert (refused["error"], "is no task" in refused["detail"]) == ("InvalidInputError", True)
+
+
+async def test_the_parent_of_a_process_is_shown_and_listed(cli: Cli, database: Database) -> None:
+    process_id, parent = cli.start("ask"), str(uuid4())
+    assert "parent" not in cli("show", process_id).stdout
+    await database.pool.execute("UPDATE processes SET parent_id = $1", parent)
+    assert f"parent    {parent}" in cli("show", process_id).stdout
+    assert (cli.json("show", process_id)["parent_id"], cli.json("list")[0]["parent_id"]) == (parent, parent)
 
 
 def test_many_processes_are_aborted_at_once_after_a_question(cli: Cli) -> None:

@@ -76,6 +76,8 @@ async def ask(
 async def test_a_process_is_found_with_its_log_and_state_and_without_a_token(bench: Bench, amqp_url: str) -> None:
     process_id = await bench.start("wait_for_it")
     token = await bench.database.pool.fetchval("SELECT token FROM callbacks WHERE process_id = $1", process_id)
+    parent = uuid4()
+    await bench.database.pool.execute("UPDATE processes SET parent_id = $1 WHERE process_id = $2", parent, process_id)
     await bench.run_step(process_id, await bench.runner(), "awaiting_callback")
     answer, body = await ask(bench, amqp_url, "process.get", {"process_id": str(process_id)})
     assert answer.type == "process.found"
@@ -84,6 +86,7 @@ async def test_a_process_is_found_with_its_log_and_state_and_without_a_token(ben
         "wait_for_it",
         "awaiting_callback",
     )
+    assert body["parent_id"] == str(parent)
     assert [one["sequence"] for one in body["steps"]] == list(range(1, body["sequence"] + 1))
     assert (body["state"]["sent"], body["left_out"]) == (len(token), [])
     assert token not in answer.body.decode()

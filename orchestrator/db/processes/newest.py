@@ -26,6 +26,7 @@ class ProcessSummary:
         due_at: when the engine looks at it again, or tries a waiting step again.
         assignee: who is to act on it; ``SYSTEM`` for the engine.
         note: what an operator has noted on it; ``noted_by`` and ``noted_at`` say who has changed that last, and when.
+        parent_id: the process one of whose steps has started it; that may have been deleted.
     """
 
     process_id: UUID
@@ -44,6 +45,7 @@ class ProcessSummary:
     note: str | None = None
     noted_by: str | None = None
     noted_at: datetime | None = None
+    parent_id: UUID | None = None
 
 
 _COLUMNS = ", ".join(one.name for one in fields(ProcessSummary)).replace("claimed", "claimed_by IS NOT NULL AS claimed")
