@@ -5,11 +5,13 @@ The tables are installation data, as code is: the system's, or those of the ``tz
 
 from __future__ import annotations
 
+import zoneinfo
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from zoneinfo import TZPATH, ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 from orchestrator.errors import InvalidInputError
 
@@ -35,16 +37,25 @@ def find_zone(name: str) -> ZoneInfo:
 
 @cache
 def find_rules() -> str:
-    """Return which version of the zones' tables this program has."""
-    for folder in TZPATH:
-        try:
-            with (Path(folder) / "tzdata.zi").open(encoding="utf-8") as file:
-                first = file.readline()
-        except (OSError, ValueError):
-            continue
-        if first.startswith(_VERSION):
-            return first.removeprefix(_VERSION).strip()
-    return f"tzdata {version('tzdata')}"
+    """Return which version of the zones' tables this program has: of each folder that has some, or of the package."""
+    folders = [Path(one) for one in zoneinfo.TZPATH if Path(one).is_dir()]
+    return " ".join(_read_version(one) for one in folders) or f"tzdata {version('tzdata')}"
+
+
+def _read_version(folder: Path) -> str:
+    """Return the version that a folder of tables says it has; otherwise a digest of them."""
+    try:
+        with (folder / "tzdata.zi").open(encoding="utf-8") as file:
+            first = file.readline()
+    except (OSError, ValueError):
+        first = ""
+    if first.startswith(_VERSION):
+        return first.removeprefix(_VERSION).strip()
+    digest = sha256()
+    for one in sorted(folder.rglob("*")):
+        if one.is_file():
+            digest.update(f"{one.relative_to(folder)}\n".encode() + one.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def invalid(field: str, value: object, problem: str) -> InvalidInputError:

@@ -146,12 +146,13 @@ async def test_a_paused_schedule_does_not_start_its_queued_slot(rounds: Rounds) 
 async def test_bad_schedules_say_what_is_wrong_and_stand_in_no_others_way(
     rounds: Rounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Four of a hundred are bad, and would fill a batch."""
     monkeypatch.setattr(scheduler_module, "BATCH", 3)
     pool = rounds.database.pool
     bad = ["cron", "zone", "workflow", "input"]
     for name in bad:
         await rounds.add(name, workflow="asking" if name == "workflow" else "greeting")
-    for number in range(20):
+    for number in range(96):
         await rounds.add(f"s{number}")
     await pool.execute(
         """UPDATE schedules SET trigger = trigger || '{"expression": "61 * * * *"}' WHERE name = 'cron'"""
@@ -163,7 +164,7 @@ async def test_bad_schedules_say_what_is_wrong_and_stand_in_no_others_way(
     for number, now in enumerate(("2026-11-25T12:00", "2026-11-25T13:00"), start=1):
         await rounds.at(now, one)
         await rounds.set_status("completed")
-        assert await rounds.count() == number * 20
+        assert await rounds.count() == number * 96
     shown = {name: (await rounds.row(name))["broken"] for name in bad}
     assert "minute" in shown["cron"]
     assert "Mars/Base" in shown["zone"]

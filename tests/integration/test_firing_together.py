@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import zoneinfo
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.coordinator import scheduler as scheduler_module
 from orchestrator.db.schedules import firing as rows
 from orchestrator.db.session import Database
-from orchestrator.engine.schedule import Missed, Overlap, ScheduleDefinition
+from orchestrator.engine.schedule import Missed, Overlap
+from orchestrator.engine.zones import find_rules
 from orchestrator.services import firing
 from orchestrator.services.predicates import no_uncompleted_instance
 from orchestrator.workflow import StepList, begin, done, workflow
@@ -155,35 +160,44 @@ async def test_a_coordinator_that_stands_still_while_it_has_a_schedule_stops_no_
     assert await rounds.count() == 2
 
 
+@pytest.fixture
+def tables(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Provide a change of the tables of time zones, as another PYTHONTZPATH is; by the old ones Sydney is at UTC+10."""
+    for rules, zone in (("old", "Etc/GMT-10"), ("new", "Etc/GMT-11")):
+        copied = tmp_path / rules / "Australia" / "Sydney"
+        copied.parent.mkdir(parents=True)
+        copied.write_bytes(files("tzdata").joinpath("zoneinfo", *zone.split("/")).read_bytes())
+
+    def use(*paths: Path) -> None:
+        zoneinfo.reset_tzpath(paths or None)
+        zoneinfo.ZoneInfo.clear_cache()
+        find_rules.cache_clear()
+
+    yield lambda rules: use(tmp_path / rules)
+    use()
+
+
 async def test_programs_with_other_rules_of_a_zone_start_one_slot_on_each_day(
-    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+    rounds: Rounds, tables: Callable[[str], None]
 ) -> None:
     """A country moves its clock: by the new rules 21:00 is 10:00 in UTC, by the old ones 11:00."""
-    rules = "old"
-
-    def read(found: rows.LiveSchedule) -> ScheduleDefinition:
-        zone = {"old": "Etc/GMT-10", "new": "Etc/GMT-11"}[rules]
-        return ScheduleDefinition("nightly", "greeting", cron("0 21 * * *", zone), tuple(found.inputs))
-
-    monkeypatch.setattr(firing, "_read", read)
-    monkeypatch.setattr(firing, "find_rules", lambda: rules)
-    monkeypatch.setattr(scheduler_module, "find_rules", lambda: rules)
+    tables("old")
     rounds.now = utc("2026-11-25T08:00")
-    await rounds.add(trigger=cron("0 21 * * *", "Etc/GMT-10"))
-    await rounds.database.pool.execute("UPDATE schedules SET zone_rules = 'old'")
+    await rounds.add(trigger=cron("0 21 * * *", "Australia/Sydney"))
+    assert (await rounds.row())["next_slot"] == utc("2026-11-25T11:00")
     programs = {"old": rounds.make_scheduler(), "new": rounds.make_scheduler()}
     started = []
     for hour in (*range(1, 5), *range(25, 29), *range(49, 53)):
         rounds.now = utc("2026-11-25T08:00") + timedelta(hours=hour)
         for rules in ("old", "new") if hour < 40 else ("new", "old"):
+            tables(rules)
             programs[rules]._left.clear()
             before = await rounds.count()
             await programs[rules].run_once()
             await rounds.set_status("completed")
             if await rounds.count() > before:
                 started.append(f"{rounds.now:%d %H:%M}")
-    assert len(started) == 3, started
-    assert [one[:2] for one in started] == ["25", "26", "27"]
+    assert [one[:2] for one in started] == ["25", "26", "27"], started
     assert await rounds.count("SELECT count(*) FROM schedule_slots WHERE result <> 'started'") == 0
 
 

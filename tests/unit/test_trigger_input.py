@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -166,6 +168,30 @@ def test_zones_are_found_without_those_of_the_system() -> None:
         [sys.executable, "-c", code], env={"PYTHONTZPATH": ""}, capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout == "Europe/Kyiv Europe/Kiev\n"
+
+
+def test_programs_with_other_tables_of_zones_know_it(tmp_path: Path) -> None:
+    """A program whose tables say no version is told from others by what stands in them."""
+    code = (
+        "from orchestrator.engine.zones import find_rules, find_zone; from datetime import datetime;"
+        "print(find_rules(), datetime(2026, 7, 1, tzinfo=find_zone('Europe/Kyiv')).utcoffset())"
+    )
+    found = []
+    for name in ("Etc/GMT-3", "Etc/GMT-2"):
+        folder = tmp_path / name
+        (folder / "Europe").mkdir(parents=True)
+        (folder / "Europe" / "Kyiv").write_bytes(files("tzdata").joinpath("zoneinfo", *name.split("/")).read_bytes())
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONTZPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        found.append(done.stdout.split())
+    assert [offset for _, offset in found] == ["3:00:00", "2:00:00"]
+    assert found[0][0] != found[1][0]
 
 
 def test_triggers_are_values() -> None:
