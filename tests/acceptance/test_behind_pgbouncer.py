@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from tests.acceptance.conftest import MakeInstallation
+from tests.acceptance.test_schedules_that_fire import add, results, started_by
 from tests.acceptance.waiting import until
 
 DATABASE = "ORCHESTRATOR_DATABASE_URL"
@@ -76,7 +77,7 @@ def behind_pgbouncer(database_url: str, folder: Path, mode: str, servers: int = 
 
 
 def test_programs_work_behind_pgbouncer_in_session_mode(installations: MakeInstallation, tmp_path: Path) -> None:
-    """Steps with and without a session, the command line, pause: what one connection sets stays."""
+    """Steps with and without a session, the command line, pause, a schedule: what one connection sets stays."""
     engine = installations()
     with behind_pgbouncer(engine.database_url, tmp_path, "session") as url:
         engine.environment[DATABASE] = url
@@ -85,6 +86,10 @@ def test_programs_work_behind_pgbouncer_in_session_mode(installations: MakeInsta
         engine.client.listen()
         for process_id in [engine.start("chain") for _ in range(5)]:
             engine.wait_for(process_id, "completed")
+        schedule_id = add(engine, "through pgbouncer")
+        (process_id,) = until(lambda: started_by(engine, "through pgbouncer"), "the slot starts")
+        engine.wait_for(process_id, "completed")
+        assert results(engine, schedule_id) == ["started"]
         engine.command("pause", "--reason", "a test")
         assert engine.json("status")["status"] == "PAUSED"
         engine.command("unpause")
