@@ -2,7 +2,8 @@
 
 A forked process is a process of its own as far as a test can tell: its arguments, environment, working folder, session,
 standard streams, signals and exit code are those of a program that was started. It runs no code that another process has run
-before, only modules that are imported already. ``tests/integration/test_forking.py`` holds it to that.
+before, only modules that are imported already. ``tests/integration/test_forking.py`` holds it to that. When its main function
+and its handlers at exit have returned it is gone: the interpreter does not take a hundred thousand objects apart.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import atexit
 import contextlib
 import gc
 import importlib
+import inspect
 import io
 import json
 import os
 import pkgutil
+import posix
 import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
@@ -315,16 +319,36 @@ def _stream(descriptor: int, mode: str, like: TextIO, *, buffered: bool, by_line
     )
 
 
+def _run_to_the_end(main: Callable[[], object]) -> None:
+    """End the process as the interpreter does when ``main`` has returned, but without destroying what it has imported.
+
+    What ends otherwise, by an exception or with a text for a code, is left to the interpreter.
+    """
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        if not (end.code is None or isinstance(end.code, int)):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads; multiprocessing ends its forks with it, too
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    posix._exit(code)  # not that of os, at which coverage would save what it has saved already
+
+
 def _serve() -> None:
     before = dict(os.environ)
     _import_everything()
+    # coverage asks for the stack when it starts, and so in every fork: that reads the places of all modules, once.
+    inspect.stack()
     _SET_BY_IMPORTS.update(os.environ.items() - before.items())
     gc.collect()
     gc.freeze()  # so that collections in the forked processes copy no memory
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person who interrupts the tests ends them; they end the server
     if _Server(socket.socket(fileno=int(sys.argv[1]))).next_call() is not None:
-        # The program runs from here and ends as every program does: with its handlers at exit.
-        sys.exit(importlib.import_module("orchestrator.cli").main())
+        _run_to_the_end(importlib.import_module("orchestrator.cli").main)
 
 
 if __name__ == "__main__":

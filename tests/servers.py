@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
+import ssl
 import urllib.request
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of ``http://…``: each of httpx's would read the system's certificates, which takes longer than its request."""
 
 
 class NoServersError(Exception):

@@ -205,7 +205,9 @@ class Installation:
     def journal(self, process_id: object = None, what: str | None = None) -> list[dict[str, Any]]:
         """Return what the steps did, committed or not: one line each, in order."""
         path = self.lab / "journal"
-        lines = path.read_text().splitlines() if path.exists() else []
+        *lines, _ = (
+            path.read_text().split("\n") if path.exists() else [""]
+        )  # what follows the last end of a line is half a line
         found = [json.loads(line) for line in lines]
         return [
             one
@@ -218,7 +220,7 @@ class Installation:
         path = self.lab / f"tokens-{process_id}"
 
         def given() -> str:
-            tokens = path.read_text().split() if path.exists() else []
+            *tokens, _ = path.read_text().split("\n") if path.exists() else [""]  # as in the journal
             return tokens[number - 1] if len(tokens) >= number else ""
 
         return until(given, f"the action of {process_id} hands out its token for the {number}. time")

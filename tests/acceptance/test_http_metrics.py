@@ -13,6 +13,7 @@ import psutil
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import until
+from tests.servers import NO_CERTIFICATES
 
 REQUESTS = 100
 _COUNTED = re.compile(
@@ -36,7 +37,7 @@ def find_two_ports() -> int:
 def read(port: int) -> str | None:
     """Return what is counted at a port; ``None`` while nothing listens there."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60, verify=NO_CERTIFICATES).text
     except httpx.TransportError:
         return None
 

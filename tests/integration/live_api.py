@@ -23,6 +23,7 @@ from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
 from tests.integration.api_client import make_context
 from tests.integration.waiting import until
+from tests.servers import NO_CERTIFICATES
 
 
 @dataclass(slots=True)
@@ -156,7 +157,8 @@ async def live_api(
         if amqp_url is not None:
             await until(lambda: bell.is_connected, "the API hears of events")
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=address_of(listener), timeout=60, limits=limits) as client:
+        url = address_of(listener)
+        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits, verify=NO_CERTIFICATES) as client:
             try:
                 yield LiveApi(context, server, client, listener.getsockname()[1])
             finally:

@@ -50,10 +50,11 @@ def test_a_workflow_runs_to_its_end_step_by_step(cli: Cli, dev: object) -> None:
 def test_dev_serves_the_api_as_well(cli: Cli, dev: object) -> None:
     """On port 8000, or on a free one when that is taken."""
     log = cli.folder / "dev.log"
-    cli.until(lambda: "API started" in log.read_text())
-    served = re.search(r"API started.*?(http://127\.0\.0\.1:[0-9]+)", log.read_text())
+    serves = re.compile(r"API started.*?(http://127\.0\.0\.1:[0-9]+).*\n")
+    cli.until(lambda: serves.search(log.read_text()) is not None)
+    served = serves.search(log.read_text())
     assert served is not None
-    answer = httpx.get(f"{served[1]}/api/health/ready")
+    answer = httpx.get(f"{served[1]}/api/health/ready", timeout=60)
     assert answer.json()["status"] == "ready"
 
 
