@@ -77,13 +77,15 @@ SELECT own.subscription_instance_id, 'node', 0, block.subscription_instance_id
 
 
 @asynccontextmanager
-async def own_database(servers: Servers) -> AsyncIterator[Database]:
+async def own_database(servers: Servers, pool_size: int = 2) -> AsyncIterator[Database]:
     """Provide a migrated database, dropped afterwards."""
     name = f"orchestrator_bench_{uuid4().hex[:12]}"
     connection = await asyncpg.connect(servers.dsn())
     try:
         await connection.execute(f'CREATE DATABASE "{name}"')
-        database = Database(servers.database_url(name), pool_size=2, connect_timeout=5, application_name="benchmark")
+        database = Database(
+            servers.database_url(name), pool_size=pool_size, connect_timeout=5, application_name="benchmark"
+        )
         await database.open()
         await upgrade(database.engine, Path("there-is-none"))
         try:

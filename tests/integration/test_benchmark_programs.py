@@ -32,6 +32,10 @@ SMALL = {
     ),
     "the API": (["http", "--requests", "10"], "GET list"),
     "retention": (["retention", "--processes", "2000", "--batch", "5", "--idle", "0.2"], "without their process: 0"),
+    "plain functions": (
+        ["plain_functions", "--reps", "1", "--queries", "2", "--long", "20", "--idle", "0.1"],
+        "an async step of 20 queries",
+    ),
     "the rules and lists": (["rules", "--users", "10", "--reps", "2"], "page from the middle on"),
 }
 
@@ -44,7 +48,7 @@ def test_a_benchmark_runs_to_its_end(servers: Servers, arguments: list[str], tol
     assert told in done.stdout
 
 
-@pytest.mark.parametrize("name", ["throughput", "models", "rules", "suspects", "http"])
+@pytest.mark.parametrize("name", ["throughput", "models", "rules", "suspects", "http", "plain_functions"])
 def test_a_benchmark_without_servers_says_how_to_get_them(name: str) -> None:
     done = _program(name)
     assert done.returncode == 1
