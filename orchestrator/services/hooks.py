@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,10 +22,11 @@ from orchestrator.errors import (
     ForbiddenError,
     InvalidInputError,
     InvalidResultError,
+    ModelError,
     PredicateFailedError,
 )
 from orchestrator.forms import fill_form
-from orchestrator.services.injection import take_models
+from orchestrator.services.injection import refer_to_models, take_models
 from orchestrator.settings import Limits
 from orchestrator.types import State
 from orchestrator.user_code import call_hook
@@ -109,9 +110,15 @@ async def run_form(form: Callable[..., Any], arguments: Mapping[str, Any], pages
         else:
             filled = await _fill(form, arguments, pages, what)
     assert isinstance(filled, Mapping)  # noqa: S101 - fill_form returns one
-    if take_models(filled) is not None:
-        raise DefinitionError(f"{what} ended with a model: a form changes nothing, so give its id to a step that does")
-    return dict(filled)
+    taken = take_models(filled)
+    if taken is None:
+        return dict(filled)
+    try:
+        return cast("State", refer_to_models(taken))
+    except ModelError as error:
+        raise DefinitionError(
+            f"{what} ended with a model that is not as it is stored: a form changes nothing, so let a step do it: {error}"
+        ) from error
 
 
 async def _fill(form: Callable[..., Any], arguments: Mapping[str, Any], pages: Sequence[State], what: str) -> object:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, load_stored
+from orchestrator.domain.model import describe
 from orchestrator.domain.rows import build_block_row
 from orchestrator.domain.saving import Save, prepare_save
 from orchestrator.engine.arguments import Arguments, is_async
@@ -147,6 +148,25 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
                 f"the step returned the block {one.product_block_name} {one.subscription_instance_id}, which was made or"
                 f" changed but not saved: return its subscription {one.owner_subscription_id} as well, with the block in it"
             )
+    return returned.value
+
+
+def refer_to_models(returned: ReturnedModels) -> object:
+    """Return what a form ended with, with references in place of the models in it. Nothing is saved.
+
+    Raises:
+        ModelError: a model was made or changed.
+    """
+    for reference, one in returned.references:
+        if isinstance(one, SubscriptionModel):
+            save = prepare_save(one)
+            save.check_shared()
+            changed = save.difference is not None
+        else:
+            changed = one.as_stored != build_block_row(one)
+        if changed:
+            raise ModelError(f"{describe(one)} was made or changed")
+        reference.update(one.reference())
     return returned.value
 
 

@@ -145,3 +145,26 @@ async def test_a_plain_form_offers_products_and_subscriptions(bench: Bench) -> N
             await run_form(pages, {"session": session}, [{"product": product}], "the form")
         state = await run_form(pages, {"session": session}, [{"product": product}, filled], "the form")
     assert state == {**filled, "product": product, "product_name": "Node P", "asked_for": "Node P"}
+
+
+async def test_a_form_may_end_with_a_subscription_as_it_is_stored_and_the_state_refers_to_it(bench: Bench) -> None:
+    """The usual end of a modify form: ``return user_input | {"subscription": subscription}``."""
+    node = await bench.node()
+
+    def form(session: Session, subscription_id: str, state: State) -> FormGenerator:
+        subscription = Node.from_subscription(session, subscription_id)
+        filled = yield Answer
+        if state.get("customer_name") == "Mill":
+            subscription.node.node_name = "changed"
+        return {**filled.model_dump(), "subscription": subscription, "blocks": [subscription.node]}
+
+    pages = subscription_first("modify_node", form, read_case, takes_version=False)
+    first: State = {"subscription_id": str(node.subscription_id)}
+    async with bench.session() as session:
+        state = await run_form(pages, {"session": session}, [first, {}], "the form")
+        assert state["subscription"] == node.reference()
+        assert state["blocks"] == [node.node.reference()]
+        with pytest.raises(
+            DefinitionError, match=r"a form changes nothing, so let a step do it: .* was made or changed"
+        ):
+            await run_form(pages, {"session": session}, [first, {"customer_name": "Mill"}], "the form")

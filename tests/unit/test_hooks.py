@@ -165,7 +165,7 @@ async def test_a_form_that_yields_something_else_than_a_page_is_reported_as_brok
         await run_form(wrong, {}, [], WHAT)
 
 
-async def test_a_form_that_ends_with_a_model_is_reported_as_broken() -> None:
+async def test_a_form_that_ends_with_a_model_that_it_has_made_is_reported_as_broken() -> None:
     """B32: only steps save; what a form has changed would be lost."""
     block = FolderBlockInactive.new(uuid4())
 

@@ -1,0 +1,1 @@
+"""What subscriptions are made of."""
