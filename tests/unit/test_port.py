@@ -176,6 +176,18 @@ def test_the_session_reaches_functions_in_other_files_through_their_callers() ->
     assert "return unrelated()" in create
 
 
+def test_a_function_is_found_through_a_package_that_only_imports_it() -> None:
+    files = {
+        "queries/__init__.py": b"from queries.nodes import nodes\n",
+        "queries/nodes.py": b"from orchestrator.db import db\n\n\ndef nodes():\n    return db.session.scalars(1)\n",
+        "forms.py": b"from queries import nodes\n\n\ndef form():\n    return nodes()\n",
+    }
+
+    *_, form = port_files({Path("project", name): text for name, text in files.items()})
+
+    assert b"return nodes(session)" in form.after
+
+
 def test_porting_twice_changes_nothing_more() -> None:
     once = port_text(STEP)
     assert port_text(once) == once
@@ -184,6 +196,7 @@ def test_porting_twice_changes_nothing_more() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("session = requests.Session()\n\n\ndef f():\n    return A.from_db(session.get())\n", [(5, "session")]),
         ("async def f():\n    return A.from_db(1)\n", [(2, "session")]),
         ("async def f(session):\n    return await A.from_db(session, 1)\n", []),
         ("from orchestrator.core.db import db\n\nrows = db.session.execute('x')\n", [(1, "import"), (3, "session")]),

@@ -59,3 +59,9 @@ def test_steps_that_create_something_are_all_that_is_left_to_a_person(ported: di
     left = {name: [finding.rule for finding in one.findings] for name, one in ported.items() if one.findings}
 
     assert left == {"workflows/node/create_node.py": ["again"], "workflows/port/create_port.py": ["again"]}
+
+
+def test_porting_the_example_again_changes_nothing() -> None:
+    files = {path: path.read_bytes() for path in AFTER.rglob("*.py")}
+
+    assert [one.path for one in port_files(files) if one.after != one.before] == []

@@ -28,6 +28,8 @@ ASKED_BY_NAME: Final = frozenset(
 )
 """Where functions are passed whose arguments the engine gives by their names."""
 
+_MOST_REEXPORTS: Final = 5
+
 GLOBAL: Final = "orchestrator.db.db.session"
 _IS_SESSION = m.Name(SESSION) | m.Attribute(attr=m.Name(SESSION))
 
@@ -51,11 +53,14 @@ class Function:
     calls: list[tuple[cst.Call, str]] = field(default_factory=list)
     passed: list[tuple[cst.CSTNode, str]] = field(default_factory=list)
     needs: bool = False
+    has_another: bool = False
+    """Whether something else is called ``session`` in it, such as one of requests, in the module or in itself."""
 
     @property
     def can_be_given(self) -> bool:
         """Return whether the session can be handed to it without more thought."""
-        return self.has_session or not (self.is_method or self.node.asynchronous or self._is_workflow)
+        hindered = self.is_method or self.node.asynchronous or self._is_workflow or self.has_another
+        return self.has_session or not hindered
 
     @property
     def takes_it_first(self) -> bool:
@@ -106,10 +111,14 @@ def analyse(sources: Iterable[Source]) -> list[Analysis]:
 def _needs(name: str, analysis: Analysis, project: Project, by_source: dict[int, Analysis]) -> bool:
     """Return whether the function that a name stands for is to be called with the session first."""
     found = analysis.functions.get(name)
-    if found is None and "." in name:
+    for _ in range(_MOST_REEXPORTS):
         module, _, last = name.rpartition(".")
-        source = project.find(module, analysis.source)
-        found = by_source[id(source)].functions.get(last) if source else None
+        source = project.find(module, analysis.source) if found is None and module else None
+        if source is None:
+            break
+        analysis = by_source[id(source)]
+        found = analysis.functions.get(last)
+        name = source.names.get(last, "")  # the file may only import it, for others to import it from there
     if found is None:
         return takes_session(normalise(name))
     return (
@@ -180,14 +189,21 @@ class _Collector(cst.CSTVisitor):
         if name := self._source.stands_for(called):
             self._current.calls.append((node, name))
 
-    def visit_Attribute(self, node: cst.Attribute) -> None:  # noqa: N802 - libcst's name
+    def visit_Name(self, node: cst.Name) -> None:  # noqa: N802 - libcst's name
+        self._current.has_another = self._current.has_another or node.value == SESSION
+
+    def visit_Attribute(self, node: cst.Attribute) -> bool:  # noqa: N802 - libcst's name
         if normalise(self._source.stands_for(node)) == GLOBAL:
             self._current.uses.append(node)
+        node.value.visit(self)  # alone: the name of an attribute is none of the function's
+        return False
 
-    def visit_Arg(self, node: cst.Arg) -> None:  # noqa: N802 - libcst's name
+    def visit_Arg(self, node: cst.Arg) -> bool:  # noqa: N802 - libcst's name
         asked_by_name = node.keyword is not None and node.keyword.value in ASKED_BY_NAME
         if not asked_by_name and (name := self._source.stands_for(node.value)):
             self._current.passed.append((node, name))
+        node.value.visit(self)  # alone: a keyword is none of the function's names
+        return False
 
     def _is_model(self, node: cst.BaseExpression) -> bool:
         return isinstance(node, cst.Name) and (node.value in self._models or node.value == "subscription")
@@ -216,6 +232,8 @@ def remaining(analysis: Analysis) -> Iterator[tuple[cst.CSTNode, str]]:
                 )
             elif one.node.asynchronous:
                 yield node, f"'{one.name}' is async: ask for 'session: AsyncSession', hand it over, and await"
+            elif one.has_another:
+                yield node, f"'{one.name}' uses the database and something else that is called 'session': rename that"
             elif one.is_method:
                 yield node, f"'{one.name}' is a method that uses the database: give it the session, and the callers too"
             else:
