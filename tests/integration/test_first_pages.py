@@ -126,7 +126,7 @@ async def test_a_plain_form_offers_products_and_subscriptions(bench: Bench) -> N
     node = await bench.node()
 
     def form(session: Session, product_name: str) -> FormGenerator:
-        nodes = subscription_choice(session, product_types=["T"])
+        nodes = subscription_choice(session, product_types=["T"], only_in_sync=False)
         products, types = product_choice(session, "create_node"), product_type_choice(session)
 
         class Offered(FormPage):
