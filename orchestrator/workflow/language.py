@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from enum import Enum
 
 from orchestrator.authorization import AuthCallback, check_callback
 from orchestrator.errors import DefinitionError
@@ -124,7 +125,7 @@ def inputstep(
             name,
             StepKind.INPUT,
             form=form,
-            assignee=str(assignee),
+            assignee=str(assignee.value if isinstance(assignee, Enum) else assignee),
             resume_auth_callback=resume_auth_callback,
             retry_auth_callback=retry_auth_callback,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import tenacity
 from orchestrator.engine.plan import Plan
 from orchestrator.retry import RetryPolicy
 from orchestrator.targets import Target
+from orchestrator.types import Assignee
 from orchestrator.workflow import (
     DEFAULT_QUEUE,
     TASK_QUEUE,
@@ -81,6 +83,18 @@ def test_an_inputstep_keeps_its_form_and_whom_it_asks() -> None:
 
     assert (asked.kind, asked.form, asked.function, asked.assignee) == (StepKind.INPUT, nothing, None, "NOC")
     assert inputstep("Which node?")(nothing).assignee == "SYSTEM"
+
+
+class Team(str, enum.Enum):  # noqa: UP042 - as applications have it
+    PLANNING = "planning"
+
+
+@pytest.mark.parametrize(("assignee", "shown"), [(Assignee.CHANGES, "CHANGES"), (Team.PLANNING, "planning")])
+def test_an_input_step_takes_members_of_enums(assignee: Any, shown: str) -> None:
+    asked = inputstep("Which node?", assignee=assignee)(nothing)
+
+    assert asked.assignee == shown
+    assert type(asked.assignee) is str
 
 
 @pytest.mark.parametrize(
