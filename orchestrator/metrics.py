@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Thread
-from typing import Final
-from wsgiref.simple_server import WSGIServer
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from threading import BoundedSemaphore, Thread
+from typing import TYPE_CHECKING, Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
 HIGHEST_PORT: Final = 65535
+
+PATH: Final = "/metrics"
+
+MOST_CONNECTIONS: Final = 16
+"""Each has a thread. A scraper needs one every few seconds; more than these are closed at once."""
+
+SILENCE: Final = 5.0
+"""Seconds without a byte of a request after which its connection is closed."""
 
 
 class _Joined(Collector):
@@ -83,8 +97,58 @@ def _start(address: str) -> _Serving:
     joined, registry = _Joined(), CollectorRegistry(auto_describe=False)
     registry.register(joined)
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"), registry)
+        server = _Server((host.strip("[]"), int(port)), registry)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(f"ORCHESTRATOR_METRICS_ADDRESS: cannot listen at {address}: {error}") from error
+    thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
     serving = _serving[address] = _Serving(server, thread, joined)
     return serving
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers at one path, on few connections, none of them for long."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+        family, *_, place = socket.getaddrinfo(
+            address[0] or None, address[1], type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        self.address_family = family
+        self._places = BoundedSemaphore(MOST_CONNECTIONS)
+        self._metrics = make_wsgi_app(registry)
+        super().__init__((str(place[0]), int(place[1])), _Handler)
+        self.set_app(self._answer)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, if there is one."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, in the thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing about a connection that was lost or fell silent."""
+
+    def _answer(self, environment: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
+        if environment["PATH_INFO"] == PATH:
+            answer: Iterable[bytes] = self._metrics(environment, respond)
+            return answer
+        status = HTTPStatus.NOT_FOUND
+        respond(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"the metrics are at {PATH}\n".encode()]
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = SILENCE
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that its base gives it
+        """Write no line for each request."""

@@ -6,6 +6,7 @@ import getpass
 import json
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,9 @@ import typer
 from orchestrator.authorization import MAX_USER, is_user_name
 from orchestrator.text import sanitise
 from orchestrator.types import JSON, State
+
+LARGEST_INPUT = 64 * 1024**2
+"""Bytes of a file with a page: no message may be larger, whatever the settings."""
 
 
 def check_text(written: str | list[str] | None) -> str | list[str] | None:
@@ -133,7 +137,11 @@ def _read_contents(text: str) -> str:
     if not text.startswith("@"):
         return text
     try:
-        return sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
+        with nullcontext(sys.stdin.buffer) if text == "@-" else Path(text[1:]).open("rb") as source:
+            contents = source.read(LARGEST_INPUT + 1)
+        if len(contents) > LARGEST_INPUT:
+            raise typer.BadParameter(f"{text[1:]!r} has more than {LARGEST_INPUT} bytes", param_hint="--input")
+        return contents.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"cannot read {text[1:]!r}: {error}", param_hint="--input") from None
 

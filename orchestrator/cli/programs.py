@@ -46,7 +46,10 @@ Queues = Annotated[
         help="A step queue to read; repeat it for several. Default: default and tasks.",
     ),
 ]
-Concurrency = Annotated[int, typer.Option(min=1, metavar="N", help="Steps at once, at most.")]
+MOST_AT_ONCE = 65_535
+"""Of messages that AMQP 0-9-1 delivers before they are acknowledged: ``prefetch-count`` is a short."""
+
+Concurrency = Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, metavar="N", help="Steps at once, at most.")]
 
 
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Where the API listens; 0.0.0.0 for all addresses.")]

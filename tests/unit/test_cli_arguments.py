@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from orchestrator.cli import app
+from orchestrator.cli import app, options
 
 ID = "0" * 32
 LATIN = "caf\udce9"
@@ -45,3 +48,22 @@ def test_what_is_no_text_is_wrong_usage(arguments: list[str], told: str) -> None
 
     assert done.exit_code == 2
     assert told in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_an_input_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "LARGEST_INPUT", 1000)
+    with pytest.raises(typer.BadParameter, match=r"^'/dev/zero' has more than 1000 bytes$"):
+        options.read_pages(["@/dev/zero"])
+
+
+def test_a_file_of_the_largest_size_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.json"
+    page.write_text('{"node": "ams-1"}')
+    monkeypatch.setattr(options, "LARGEST_INPUT", page.stat().st_size)
+    assert options.read_pages([f"@{page}"]) == [{"node": "ams-1"}]
+
+
+def test_more_steps_at_once_than_a_broker_delivers_are_wrong_usage() -> None:
+    outcome = CliRunner().invoke(app, ["consumer", "--concurrency", str(10**30)])
+    assert outcome.exit_code == 2
+    assert "65535" in outcome.output

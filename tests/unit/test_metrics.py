@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
+import threading
 import urllib.request
+from contextlib import ExitStack
+from urllib.error import HTTPError
 from uuid import uuid4
 
 import pytest
 
 from consumers.metrics import Metrics
+from orchestrator import metrics as metrics_server
 from orchestrator.api.metrics import ApiMetrics
 from orchestrator.engine.decision import Entry, EntryKind
 from orchestrator.engine.process import Process
@@ -106,6 +110,27 @@ def test_an_attempt_that_blocked_the_event_loop_is_counted_as_that() -> None:
     labels = {"workflow": "create_node", "step": "Reserve"}
     assert value(metrics, "orchestrator_loop_blocked_total", **labels) == 1
     assert value(metrics, "orchestrator_state_warnings_total", **labels) is None
+
+
+def test_other_paths_say_where_the_metrics_are() -> None:
+    address = find_address()
+    with serve_metrics(Metrics().registry, address):
+        with pytest.raises(HTTPError) as refused:
+            urllib.request.urlopen(f"http://{address}/anything")
+        with refused.value as answer:
+            assert (answer.code, answer.read()) == (404, b"the metrics are at /metrics\n")
+
+
+def test_connections_that_send_nothing_take_few_threads_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.2)
+    address = find_address()
+    host, port = address.split(":")
+    with serve_metrics(Metrics().registry, address), ExitStack() as silent:
+        before = threading.active_count()
+        opened = [silent.enter_context(socket.create_connection((host, int(port)))) for _ in range(100)]
+        assert [one.recv(1) for one in opened] == [b""] * 100, "all were closed, without an answer"
+        assert threading.active_count() <= before + metrics_server.MOST_CONNECTIONS
+        assert "orchestrator_steps_running" in read(address)
 
 
 def test_programs_in_one_process_share_an_address() -> None:
