@@ -28,7 +28,7 @@ async def run_attempt(
     structlog.contextvars.bind_contextvars(**log_fields(process))
     with doing(f"the step {process.step!r} of {process.workflow!r}", **log_fields(process)) as activity:
         attempt.activity = activity
-        activity.ends_program = True
+        activity.ends_program = activity.pauses = True
         await _execute_and_store(attempt, admission, completion, limits, threads)
 
 

@@ -35,10 +35,19 @@ class Metrics:
             registry=self.registry,
         )
         self._running = Gauge("orchestrator_steps_running", "Steps that run at this moment.", registry=self.registry)
+        self._left_behind = Gauge(
+            "orchestrator_step_threads_left_behind",
+            "Threads whose plain function goes on although its step has ended.",
+            registry=self.registry,
+        )
 
     def observe_running(self, running: Callable[[], int]) -> None:
         """Report the result of ``running`` at every scrape."""
         self._running.set_function(running)
+
+    def observe_left_behind(self, left: Callable[[], int]) -> None:
+        """Report the result of ``left`` at every scrape."""
+        self._left_behind.set_function(left)
 
     def count(self, process: Process, entry: Entry, *, blocked: bool) -> None:
         """Count an attempt whose outcome was stored.

@@ -113,6 +113,7 @@ async def run_consumer(
             pace,
         )
         metrics.observe_running(lambda: runner.running)
+        metrics.observe_left_behind(lambda: threads.left_behind)
         deliveries = Deliveries(
             servers.address,
             servers.topology,

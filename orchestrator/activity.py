@@ -57,7 +57,9 @@ class Activity:
         ends_by: when the engine cancels the task's present call, by the monotonic clock.
         blocked: the longest time for which it has blocked the event loop; written by the loop's watch.
         held: seconds for which it has blocked the loop, all in all.
-        waited: seconds for which it has waited for a thread or a connection, all in all.
+        pauses: whether its clock stands still while it waits for a thread or a connection that others have.
+        connections: how many it holds. Who holds one and waits for something has its clock running: others may wait for it.
+        waited: seconds for which its clock has stood still, all in all.
         waits_since: since when it has waited for one, by the monotonic clock; ``None`` while it does not.
     """
 
@@ -67,12 +69,15 @@ class Activity:
     ends_by: float | None = None
     blocked: Blockage | None = None
     held: float = 0.0
+    pauses: bool = False
+    connections: int = 0
     waited: float = 0.0
     waits_since: float | None = None
 
     def begin_wait(self) -> None:
         """Say that it waits for what other steps have, which is not the fault of its function."""
-        self.waits_since = time.monotonic()
+        if self.pauses and not self.connections:
+            self.waits_since = time.monotonic()
 
     def end_wait(self) -> None:
         """Say that it waits no more. May be called in a thread."""

@@ -82,7 +82,7 @@ class Database:
                 poolclass=SharedPool,
                 pool_size=pool_size,
                 max_overflow=0,
-                # A step waits for a connection as long as it may run: its own timeout ends it, not the pool's.
+                # A step waits for its first connection as long as others have all of them: each of these has a timeout.
                 pool_timeout=None,
                 pool_pre_ping=True,
                 # An error's text goes into logs, and what a statement carries may be a secret.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
+from orchestrator.activity import Activity, current_activity
 from orchestrator.db.thread_session import BridgedPool
 from orchestrator.shares import Shares, working_for
 
@@ -26,6 +27,20 @@ class SharedPool(BridgedPool):
         return pool
 
     def _do_get(self) -> ConnectionPoolEntry:
+        activity = current_activity()
+        if activity is not None:
+            activity.begin_wait()
+        try:
+            record = self._get()
+        finally:
+            if activity is not None:
+                activity.end_wait()
+        if activity is not None:
+            activity.connections += 1
+            self._takers[record] = activity
+        return record
+
+    def _get(self) -> ConnectionPoolEntry:
         shares = self.shares
         if shares is None:
             return super()._do_get()
@@ -43,6 +58,8 @@ class SharedPool(BridgedPool):
         try:
             super()._put_back(record)
         finally:
+            if (taker := self._takers.pop(record, None)) is not None:
+                taker.connections -= 1
             if (holder := self._holders.pop(record, None)) is not None:
                 shares, queue = holder
                 shares.release(queue)
@@ -50,4 +67,9 @@ class SharedPool(BridgedPool):
     @property
     def _holders(self) -> dict[ConnectionPoolEntry, tuple[Shares, str | None]]:
         found: dict[ConnectionPoolEntry, tuple[Shares, str | None]] = self.__dict__.setdefault("_held_by", {})
+        return found
+
+    @property
+    def _takers(self) -> dict[ConnectionPoolEntry, Activity]:
+        found: dict[ConnectionPoolEntry, Activity] = self.__dict__.setdefault("_taken_by", {})
         return found

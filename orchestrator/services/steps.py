@@ -221,9 +221,24 @@ class _Deadline:
     @asynccontextmanager
     async def during(self, where: str) -> AsyncIterator[None]:
         """Cancel the body when the deadline passes."""
+        loop = asyncio.get_running_loop()
+        looking: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            """End the body, or look again later: time may have been lost meanwhile."""
+            nonlocal looking
+            if self.left > 0:
+                looking = loop.call_later(max(self.left, 0.01), look)
+            else:
+                limit.reschedule(loop.time())
+
         try:
-            async with asyncio.timeout_at(self.moment) as limit:
-                yield
+            async with asyncio.timeout(None) as limit:
+                looking = loop.call_later(self.left, look)
+                try:
+                    yield
+                finally:
+                    looking.cancel()
         except TimeoutError as error:
             if not limit.expired():
                 raise

@@ -178,3 +178,23 @@ def test_two_coordinators_and_three_consumers_share_the_work(installations: Make
         sequences = [event.body["sequence"] for event in engine.client.events_of(process_id)]
         assert list(dict.fromkeys(sequences)) == list(range(1, newest + 1)), "in order, repeated at most"
     assert [one["what"] for one in engine.journal(process_ids[0])] == [name.lower() for name in ALL_LINKS]
+
+
+def test_plain_steps_that_sleep_for_an_hour_hold_up_no_stop(installations: MakeInstallation) -> None:
+    """One in its thread, one in a query: both are given back, no connection is left, and the exit is a success."""
+    engine = installations(ORCHESTRATOR_DRAIN_GRACE="0.5", ORCHESTRATOR_PRESUMED_DEAD_AFTER="600")
+    engine.coordinator().ready()
+    consumer = engine.consumer().ready()
+    process_ids = [engine.start("sleeps"), engine.start("sleeps_in_a_query")]
+    for process_id in process_ids:
+        engine.wait_for_note(process_id, "asleep")
+    assert consumer.stop(30) == 0
+    left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%consumer%'"
+    until(lambda: engine.value(left) == 0, "no connection of the consumer is left")
+    engine.open_gate("morning")
+    engine.consumer().ready()
+    for process_id in process_ids:
+        engine.wait_for(process_id, "completed")
+        (given,) = engine.log(process_id, "given back")
+        assert "was given back by the consumer" in (given.note or "")
+        assert len(engine.effects(process_id)) == 1

@@ -10,7 +10,15 @@ from orchestrator.workflows import LazyWorkflowInstance
 _MODULES = {
     "basic": ("three_steps", "one_step", "chain", "long_chain", "mended", "holds", "pauses_here", "steady", "task_one"),
     "commits": ("tries_to_commit", "uses_savepoints", "breaks_a_constraint"),
-    "arguments": ("many_arguments", "wrong_argument", "blocks_a_thread", "ticks", "changes_in_place"),
+    "arguments": (
+        "many_arguments",
+        "wrong_argument",
+        "blocks_a_thread",
+        "ticks",
+        "changes_in_place",
+        "sleeps",
+        "sleeps_in_a_query",
+    ),
     "retrying": ("tried_again", "tried_thrice", "tried_late", "never_by_itself"),
     "forms": ("two_pages", "asks", "asks_twice"),
     "composed": ("conditions", "environment", "grouped", "ports_a", "ports_b", "raising_condition"),

@@ -13,11 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.workflow import StepList, done, init, step, workflow
-from tests.acceptance.workflows.lab import is_open, note
+from tests.acceptance.workflows.lab import Effect, is_open, note
 
 
 class Colour(Enum):
@@ -162,6 +164,34 @@ def block(process_id: UUID) -> dict[str, bool]:
 @workflow("A plain function that blocks")
 def blocks_a_thread() -> StepList:
     return init >> block >> done
+
+
+@step("Sleep")
+def sleep(session: Session, process_id: UUID) -> None:
+    session.add(Effect(process_id=process_id, step="Sleep"))
+    session.flush()
+    note(process_id, "asleep")
+    if not is_open("morning"):
+        time.sleep(3600)
+
+
+@workflow("A plain function that sleeps for an hour")
+def sleeps() -> StepList:
+    return init >> sleep >> done
+
+
+@step("Sleep in a query")
+def sleep_in_a_query(session: Session, process_id: UUID) -> None:
+    session.add(Effect(process_id=process_id, step="Sleep in a query"))
+    session.flush()
+    note(process_id, "asleep")
+    if not is_open("morning"):
+        session.execute(text("SELECT pg_sleep(3600)"))
+
+
+@workflow("A plain function whose query takes an hour")
+def sleeps_in_a_query() -> StepList:
+    return init >> sleep_in_a_query >> done
 
 
 @step("Tick")
