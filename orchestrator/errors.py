@@ -28,7 +28,7 @@
     │ ├ ProcessFailureError          raised by authors, with details
     │ ├ CommitNotAllowedError
     │ ├ SessionEndedError            a step's session was used after the step
-    │ ├ ConcurrentSessionError       several tasks have used a step's session at once
+    │ ├ ConcurrentSessionError       several tasks have used a step's session at once, or a thread of its own
     │ ├ InvalidResultError           a step returned something the state cannot hold
     │ ├ MissingArgumentError         the state lacks what a step requests
     │ ├ UnreadableStateError         the database holds something in the state that cannot be read

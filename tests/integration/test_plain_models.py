@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
 from uuid import UUID
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 from orchestrator.db.session import Database
 from orchestrator.domain import SubscriptionModel
 from orchestrator.services.finding import find_blocks_using, find_subscriptions
+from orchestrator.services.injection import save_models, take_models
 from orchestrator.services.products import get_product_by_id, get_product_by_name
 from orchestrator.types import State, SubscriptionLifecycle
 from orchestrator.workflow import StepList, begin, done, init, retrystep, step, workflow
@@ -128,3 +130,21 @@ async def test_plain_steps_build_a_network_with_models_and_start_processes(bench
     assert (state["started"], state["again"]) == (3, 3)
     assert await models.count("subscriptions") == 3
     assert await models.count("processes", "workflow = 'child'") >= 3
+
+
+async def test_a_models_own_save_may_be_plain(models: ModelBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine calls it in a thread, as it is called from plain steps."""
+    node = await models.node()
+
+    def save(self: Node, session: Session) -> None:
+        self.description = f"{threading.current_thread() is threading.main_thread()}"
+        super(Node, self).save(session)
+
+    monkeypatch.setattr(Node, "save", save)
+    node.note = "changed"
+    taken = take_models({"node": node})
+    assert taken is not None
+    async with models.session() as session:
+        await save_models(session, taken)
+    stored = await models.load(node.subscription_id)
+    assert (stored.note, stored.description) == ("changed", "False")

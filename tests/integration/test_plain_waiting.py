@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from sqlalchemy import literal, select, text
+from sqlalchemy import Engine, literal, select, text
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
@@ -94,7 +94,9 @@ async def test_a_step_that_holds_its_connection_and_waits_for_another_runs_into_
 
     def author(session: Session) -> None:
         session.execute(text("SELECT 1"))
-        session.get_bind().connect()
+        bind = session.get_bind()
+        assert isinstance(bind, Engine)
+        bind.connect()
 
     with Threads("step", 1) as threads:
         async with step_session(single) as session:

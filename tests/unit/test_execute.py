@@ -16,12 +16,13 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator import user_code
+from orchestrator.activity import current_activity, doing
 from orchestrator.engine.events import StepFailed, StepSucceeded
 from orchestrator.services.steps import execute
 from orchestrator.threads import Threads
 from orchestrator.workflow import step
 from tests.unit.attempts import LIMITS, Bare, attempt, failure
-from tests.unit.walk import PROCESS_ID
+from tests.unit.walk import PROCESS_ID, nothing
 
 
 class Port(BaseModel):
@@ -278,6 +279,26 @@ async def test_a_plain_step_that_runs_too_long_is_left_behind_in_its_thread(monk
 
     assert isinstance(outcome, StepFailed)
     assert outcome.failure.type == "StepTimeoutError"
+
+
+async def test_time_in_which_a_step_waits_for_a_connection_does_not_count_towards_its_timeout() -> None:
+    """While its models are loaded or saved, as an example."""
+    loop = asyncio.get_running_loop()
+
+    class Waiting(Bare):
+        async def flush(self) -> None:
+            activity = current_activity()
+            assert activity is not None
+            activity.begin_wait()
+            until = loop.time() + 0.6
+            while loop.time() < until:  # noqa: ASYNC110 - it is time that must pass
+                await asyncio.sleep(0.01)
+            activity.end_wait()
+
+    for pauses, outcome in ((True, StepSucceeded), (False, StepFailed)):
+        with doing("a step") as activity, Threads("test", 1) as threads:
+            activity.pauses = pauses
+            assert isinstance(await execute(Waiting(step("s", timeout=0.5)(nothing)), LIMITS, threads), outcome)
 
 
 async def test_a_cancellation_from_outside_goes_through_after_the_step_was_cancelled() -> None:
