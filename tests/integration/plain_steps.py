@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,6 +15,7 @@ from orchestrator import user_code
 from orchestrator.db.session import Database
 from orchestrator.db.step_session import StepSession
 from orchestrator.threads import Threads
+from tests.integration.waiting import until
 
 T = TypeVar("T")
 
@@ -32,6 +35,19 @@ async def result_of(session: StepSession, function: Callable[[Session], T], thre
     if isinstance(outcome, user_code.Raised):
         raise outcome.error
     return outcome  # type: ignore[return-value]  # it is neither late nor cancelled
+
+
+async def overrun(session: StepSession, function: Callable[[Session], object], threads: Threads) -> None:
+    """Call a plain function with the step's session, and cancel it, as at its timeout, when it sets what it is given there.
+
+    The function gets an event in ``session.info["entered"]``.
+    """
+    entered = session.sync_session.info["entered"] = threading.Event()
+    running = asyncio.create_task(run_plain(session, function, threads))
+    await until(entered.is_set, "the function is where it is cancelled")
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
 
 
 async def commit(session: StepSession) -> None:

@@ -18,8 +18,7 @@ from orchestrator.db.session import Database
 from orchestrator.db.step_session import StepSession
 from orchestrator.errors import CommitNotAllowedError, ConcurrentSessionError, SessionEndedError
 from orchestrator.threads import Threads
-from orchestrator.user_code import OVERDUE
-from tests.integration.plain_steps import commit, result_of, run_plain, step_session
+from tests.integration.plain_steps import commit, overrun, result_of, run_plain, step_session
 from tests.integration.step_sessions import Base, Item, checked_out, guard, names
 from tests.integration.waiting import until
 
@@ -146,6 +145,7 @@ async def test_a_thread_that_goes_on_after_its_step_is_refused(
     def author(session: Session) -> None:
         session.add(Item(number=1, name="one"))
         session.flush()
+        session.info["entered"].set()
         release.wait(60)
         for use in (
             lambda: session.execute(text("INSERT INTO items VALUES (9, 'late')")),
@@ -159,7 +159,7 @@ async def test_a_thread_that_goes_on_after_its_step_is_refused(
             except BaseException as error:
                 met.append(error)
 
-    assert await run_plain(session, author, threads, seconds=0.05) is OVERDUE
+    await overrun(session, author, threads)
     assert threads.left_behind == 1
     await session.discard()
     assert checked_out(guarded) == 0

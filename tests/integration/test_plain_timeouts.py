@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from orchestrator.db.session import Database
 from orchestrator.threads import Threads
 from orchestrator.user_code import OVERDUE, Raised
-from tests.integration.plain_steps import commit, result_of, run_plain, step_session
+from tests.integration.plain_steps import commit, overrun, result_of, run_plain, step_session
 from tests.integration.step_sessions import Item, checked_out, guard, names
 from tests.integration.waiting import until
 
@@ -130,11 +130,12 @@ async def test_a_thread_that_sleeps_beyond_its_timeout_holds_no_connection(datab
 
     def sleeper(session: Session) -> None:
         session.execute(text("INSERT INTO items VALUES (1, 'late')"))
+        session.info["entered"].set()
         release.wait(60)
 
     async with _database(database_url, 1) as database:
         async with step_session(database) as session:
-            assert await run_plain(session, sleeper, threads, seconds=0.2) is OVERDUE
+            await overrun(session, sleeper, threads)
         async with step_session(database) as session:
             await result_of(
                 session, lambda session: session.execute(text("INSERT INTO items VALUES (2, 'next')")), threads

@@ -16,11 +16,11 @@ from orchestrator.db.session import Database
 from orchestrator.db.step_session import StepSession
 from orchestrator.threads import Threads
 from orchestrator.user_code import OVERDUE
-from tests.integration.plain_steps import run_plain, step_session
+from tests.integration.plain_steps import overrun, run_plain, step_session
 from tests.integration.step_sessions import guard
 from tests.integration.waiting import until
 
-TIMEOUT = 1.0
+TIMEOUT = 2.0
 
 
 @pytest.fixture
@@ -110,13 +110,13 @@ async def test_threads_that_hang_are_named_and_do_not_hold_up_other_steps(
 
     def hang(session: Session) -> None:
         session.execute(text("SELECT 1"))
+        session.info["entered"].set()
         release.wait(60)
 
     with Threads("step", 2) as threads:
         async with step_session(database) as one, step_session(database) as other, step_session(database) as third:
             with capture_logs() as logs:
-                outcomes = await asyncio.gather(*(run_step(each, hang, threads, 0.3) for each in (one, other)))
-            assert outcomes == [OVERDUE, OVERDUE]
+                await asyncio.gather(overrun(one, hang, threads), overrun(other, hang, threads))
             assert threads.left_behind == 2
             assert await run_step(third, lambda session: session.scalar(select(literal(3))), threads, 60) == 3
     lines = [one for one in logs if one["event"].startswith("thread left behind")]
