@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from servers.system import choose_ports
 
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.test_schedules_that_fire import add, results, started_by
@@ -46,9 +47,7 @@ def find_pgbouncer() -> str:
 def behind_pgbouncer(database_url: str, folder: Path, mode: str, servers: int = 100) -> Iterator[str]:
     """Run pgbouncer before PostgreSQL; yield the URL by which it is reached."""
     parts = urlsplit(database_url)
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        own_port: int = one.getsockname()[1]
+    (own_port,) = choose_ports(1)
     configuration = folder / "pgbouncer.ini"
     text = CONFIGURATION.format(
         host=parts.hostname,

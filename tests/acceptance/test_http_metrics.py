@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 
 import httpx
 import psutil
+from servers.system import choose_ports, is_free
 
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
@@ -23,15 +23,7 @@ _COUNTED = re.compile(
 
 def find_two_ports() -> int:
     """Return a port that is free, and so is the next one."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
+    return next(one for one in choose_ports(100) if is_free(one + 1))
 
 
 def read(port: int) -> str | None:

@@ -15,17 +15,20 @@ PATIENCE = 180.0
 def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE, every: float = 0.03) -> T:
     """Ask again and again until the answer is true, and return it.
 
+    The longer it takes, the less often it asks: asking takes time from what is awaited.
+
     Raises:
         AssertionError: it did not happen in time; the text says what, and what was last seen.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         answer = condition()
         if answer:
             return answer
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"waited {seconds:g} s in vain for: {what} (last seen: {answer!r})")
-        time.sleep(every)
+        time.sleep(max(every, min(waited / 20, 0.25)))
 
 
 def throughout(condition: Callable[[], object], what: str, seconds: float) -> None:

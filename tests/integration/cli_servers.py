@@ -144,10 +144,11 @@ class Cli:
                 started.wait()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
+        began = time.monotonic()
         while not condition():
-            assert time.monotonic() < deadline, "\n".join(log.read_text() for log in self.folder.glob("*.log"))
-            time.sleep(0.05)
+            waited = time.monotonic() - began
+            assert waited < PATIENCE, "\n".join(log.read_text() for log in self.folder.glob("*.log"))
+            time.sleep(max(0.05, min(waited / 20, 0.25)))  # to ask takes time from what is awaited
 
     def is_reading(self) -> bool:
         status = self.json("status")

@@ -263,7 +263,7 @@ async def test_a_retry_that_waits_for_its_authorisation_does_not_hold_up_the_com
     await asyncio.wait_for(EVENTS["asked"].wait(), 60)
     EVENTS["gate"].set()
     try:
-        await until(lambda: runner.running <= 1, "the neighbours have committed", 10)
+        await until(lambda: runner.running <= 1, "the neighbours have committed")
         completed = "SELECT count(*) FROM processes WHERE status = 'completed' AND process_id = ANY($1)"
         assert await bench.database.pool.fetchval(completed, others) == len(others)
     finally:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from servers.system import choose_ports
 from websockets.asyncio.client import connect
 
 from orchestrator.api import live
@@ -21,6 +21,7 @@ from tests.integration import api_flows
 from tests.integration.live_api import LiveApi, Stream, live_api
 from tests.integration.log_rows import Log
 from tests.integration.waiting import until
+from tests.servers import NO_CERTIFICATES
 
 PUBLIC = "https://orch.example/noc"
 
@@ -68,17 +69,10 @@ def find_nginx() -> str:
     return found
 
 
-def find_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 @asynccontextmanager
 async def behind_nginx(upstream: int, folder: Path, *, is_stripped: bool) -> AsyncIterator[str]:
     """Run nginx in front of a port; provide its address."""
-    port = find_port()
+    (port,) = choose_ports(1)
     configuration = folder / "nginx.conf"
     configuration.write_text(
         CONFIGURATION.format(
@@ -100,7 +94,7 @@ async def behind_nginx(upstream: int, folder: Path, *, is_stripped: bool) -> Asy
         async def answers() -> bool:
             assert program.returncode is None, log.read_text()
             try:
-                async with httpx.AsyncClient() as client:
+                async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
                     return (await client.get(f"{url}/nothing")).status_code == 404
             except httpx.TransportError:
                 return False

@@ -10,6 +10,7 @@ from urllib.error import HTTPError
 from uuid import uuid4
 
 import pytest
+from servers.system import choose_ports
 
 from consumers.metrics import Metrics
 from orchestrator import metrics as metrics_server
@@ -30,10 +31,9 @@ def entry(status: StepStatus, note: str | None = None) -> Entry:
 
 
 def find_address() -> str:
-    """Return an address at which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    """Return an address at which nothing listens, and which no connection of another test is given."""
+    (port,) = choose_ports(1)
+    return f"127.0.0.1:{port}"
 
 
 def read(address: str) -> str:
