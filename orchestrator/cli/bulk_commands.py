@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -13,60 +11,27 @@ import typer
 from orchestrator.cli.context import REFUSED, CliContext, execute
 from orchestrator.cli.options import AsJson, User, check_text, user_name
 from orchestrator.cli.output import clean, coloured
+from orchestrator.cli.process_filter import (
+    Assignee,
+    Customer,
+    Since,
+    Statuses,
+    Step,
+    Subscription,
+    Task,
+    Until,
+    WorkflowName,
+    read_id,
+    read_moment,
+)
 from orchestrator.cli.render import fields_of, short
-from orchestrator.db.processes.matching import ProcessFilter
+from orchestrator.db.processes.filter import ProcessFilter
 from orchestrator.operations.bulk import MOST, BulkAction, BulkOutcome, Selection, act_on_all, select_processes
-from orchestrator.types import ProcessStatus
-
-_SPAN = re.compile(r"(\d{1,6})(m|h|d)")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 SHOWN = 20
 """Refusals that people are shown; ``--json`` has all."""
 
 
-def read_moment(written: str | None) -> datetime | None:
-    """Read a time, or how long ago it was.
-
-    Raises:
-        typer.BadParameter: it is neither.
-    """
-    if written is None:
-        return None
-    if span := _SPAN.fullmatch(written):
-        return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
-    try:
-        moment = datetime.fromisoformat(written)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{written!r} is no time such as 2026-11-26T09:30, and no span such as 90m, 2h or 1d"
-        ) from None
-    return moment.astimezone()
-
-
-Statuses = Annotated[
-    list[ProcessStatus] | None,
-    typer.Option("--status", metavar="STATUS", help="Only processes in this status; repeatable."),
-]
-WorkflowName = Annotated[
-    str | None, typer.Option("--workflow", metavar="NAME", callback=check_text, help="Only processes of this workflow.")
-]
-Step = Annotated[
-    str | None,
-    typer.Option("--step", metavar="NAME", callback=check_text, help="Only processes that stand at this step."),
-]
-Task = Annotated[bool | None, typer.Option("--task/--no-task", metavar="", help="Only tasks, or only workflows.")]
-Since = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        help="Only processes that changed last at this time or later; or 2h for two hours ago.",
-    ),
-]
-Until = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Only processes that changed last before this time.")
-]
 Limit = Annotated[
     int, typer.Option("--limit", min=1, max=MOST, metavar="N", help="How many at most, the oldest first.")
 ]
@@ -80,6 +45,9 @@ def retry(
     task: Task = None,
     since: Since = None,
     until: Until = None,
+    subscription: Subscription = None,
+    customer: Customer = None,
+    assignee: Assignee = None,
     limit: Limit = MOST,
     yes: Yes = False,
     user: User = user_name(),
@@ -89,7 +57,17 @@ def retry(
 
     Example: orchestrator bulk retry --step "Configure router" --since 2h; all tasks: orchestrator bulk retry --task
     """
-    wanted = _filter(statuses, workflow, step, task, since, until)
+    wanted = ProcessFilter(
+        tuple(one.value for one in statuses or ()),
+        workflow,
+        step,
+        task,
+        read_moment(since),
+        read_moment(until),
+        read_id(subscription),
+        customer,
+        assignee,
+    )
     _run(BulkAction.RETRY, wanted, limit, user, None, yes=yes, as_json=as_json)
 
 
@@ -100,6 +78,9 @@ def abort(
     task: Task = None,
     since: Since = None,
     until: Until = None,
+    subscription: Subscription = None,
+    customer: Customer = None,
+    assignee: Assignee = None,
     reason: Annotated[str | None, typer.Option(help="Why; goes into each log.", callback=check_text)] = None,
     limit: Limit = MOST,
     yes: Yes = False,
@@ -110,20 +91,18 @@ def abort(
 
     Example: orchestrator bulk abort --workflow create_port --status failed --until 2026-11-01 --reason "ordered again"
     """
-    wanted = _filter(statuses, workflow, step, task, since, until)
+    wanted = ProcessFilter(
+        tuple(one.value for one in statuses or ()),
+        workflow,
+        step,
+        task,
+        read_moment(since),
+        read_moment(until),
+        read_id(subscription),
+        customer,
+        assignee,
+    )
     _run(BulkAction.ABORT, wanted, limit, user, reason, yes=yes, as_json=as_json)
-
-
-def _filter(
-    statuses: list[ProcessStatus] | None,
-    workflow: str | None,
-    step: str | None,
-    task: bool | None,
-    since: str | None,
-    until: str | None,
-) -> ProcessFilter:
-    names = tuple(one.value for one in statuses or ())
-    return ProcessFilter(names, workflow, step, task, read_moment(since), read_moment(until))
 
 
 def _run(

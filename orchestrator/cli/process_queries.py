@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.context import CliContext, execute
-from orchestrator.cli.options import AsJson, Process, Timeout, check_text
+from orchestrator.cli.options import AsJson, Process, Timeout
 from orchestrator.cli.output import clean, coloured
+from orchestrator.cli.process_filter import (
+    Assignee,
+    Customer,
+    Since,
+    Statuses,
+    Step,
+    Subscription,
+    Task,
+    Until,
+    WorkflowName,
+    read_id,
+    read_moment,
+)
 from orchestrator.cli.render import (
     fields_of,
     header,
@@ -17,57 +31,83 @@ from orchestrator.cli.render import (
     state_lines,
     when,
 )
+from orchestrator.db.processes.filter import ProcessFilter
 from orchestrator.engine.log import state_after
 from orchestrator.errors import NotFoundError
 from orchestrator.types import JSON, ProcessStatus
 
+_WIDTH = 60
+"""Characters of a description in the list."""
+
 
 def list_command(
-    status: Annotated[
-        list[ProcessStatus] | None,
-        typer.Option("--status", metavar="STATUS", help="Only processes in this status; repeatable."),
-    ] = None,
-    workflow: Annotated[
-        str | None, typer.Option(metavar="NAME", callback=check_text, help="Only processes of this workflow.")
-    ] = None,
-    task: Annotated[
-        bool | None, typer.Option("--task/--no-task", metavar="", help="Only tasks, or only workflows.")
-    ] = None,
+    statuses: Statuses = None,
+    workflow: WorkflowName = None,
+    step: Step = None,
+    task: Task = None,
+    since: Since = None,
+    until: Until = None,
+    subscription: Subscription = None,
+    customer: Customer = None,
+    assignee: Assignee = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="How many at most.")] = 30,
+    skip: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out as many of the newest.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """List processes, the newest first.
+    """List processes, the newest first, with what they are about. Conditions must all hold.
 
-    Example: orchestrator list --status failed --status waiting --no-task
+    Example: orchestrator list --status failed --status waiting --no-task --since 2h
     """
+    wanted = ProcessFilter(
+        tuple(one.value for one in statuses or ()),
+        workflow,
+        step,
+        task,
+        read_moment(since),
+        read_moment(until),
+        read_id(subscription),
+        customer,
+        assignee,
+    )
 
     async def body(context: CliContext) -> None:
         from orchestrator.db.processes.newest import list_processes
 
         async with context.connection() as connection:
-            found = await list_processes(
-                connection, statuses=[one.value for one in status or ()], workflow=workflow, is_task=task, limit=limit
-            )
-        context.output.document([fields_of(one) for one in found])
+            found = await list_processes(connection, wanted, limit=limit, skip=skip)
+        context.output.document(
+            [fields_of(one.process) | {"subscriptions": list(map(fields_of, one.subscriptions))} for one in found]
+        )
         context.output.table(
-            ("id", "workflow", "status", "step", "started", "by"),
+            ("id", "workflow", "status", "step", "started", "by", "customer", "subscription"),
             [
                 (
-                    str(one.process_id),
-                    clean(one.workflow),
-                    coloured(one.status),
-                    clean(one.step or ""),
-                    when(one.started_at),
-                    clean(one.started_by),
+                    str(one.process.process_id),
+                    clean(one.process.workflow),
+                    coloured(one.process.status),
+                    clean(one.process.step or ""),
+                    when(one.process.started_at),
+                    clean(one.process.started_by),
+                    _name_first([each.customer_id for each in one.subscriptions]),
+                    _name_first([each.description for each in one.subscriptions]),
                 )
                 for one in found
             ],
+            prose="subscription",
             empty="no processes",
         )
         if len(found) == limit:
-            context.output.line((f"the newest {limit}; --limit shows more", "dim"))
+            shown = f"the newest {limit}" if not skip else f"{limit} from number {skip + 1} on"
+            context.output.line((f"{shown}; --limit and --skip show others", "dim"))
 
     execute(body, as_json=as_json)
+
+
+def _name_first(texts: Sequence[str]) -> str:
+    """Return the first of several texts, and how many others there are."""
+    different = list(dict.fromkeys(texts))
+    more = f" +{len(different) - 1}" if len(different) > 1 else ""
+    return clean(different[0], limit=_WIDTH) + more if different else ""
 
 
 def show(

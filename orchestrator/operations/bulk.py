@@ -13,7 +13,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.engine_lock import is_paused
-from orchestrator.db.processes.matching import Match, ProcessFilter, find_matching
+from orchestrator.db.processes.filter import ProcessFilter
+from orchestrator.db.processes.matching import Match, find_matching
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.events import Aborted, Retried
@@ -100,7 +101,9 @@ async def select_processes(
         EnginePausedError: no process is retried now.
     """
     if wanted.is_empty:
-        raise InvalidInputError(f"say which processes to {action.value}: by status, workflow, step, kind or time")
+        raise InvalidInputError(
+            f"say which processes to {action.value}: by status, workflow, step, kind, time, subscription, customer or assignee"
+        )
     allowed = [status.value for status in TRANSITIONS[_EVENTS[action]]]
     wrong = [status for status in wanted.statuses if status not in allowed]
     if wrong:

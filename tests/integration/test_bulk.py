@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.db.processes.matching import ProcessFilter
+from orchestrator.db.processes.filter import ProcessFilter
 from orchestrator.db.session import Database
 from orchestrator.errors import EnginePausedError, InvalidInputError
 from orchestrator.messages import Advanced

@@ -14,7 +14,7 @@ from orchestrator.api.bodies import Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import ApiContext, Context
 from orchestrator.api.problems import Responses
-from orchestrator.db.processes.matching import ProcessFilter
+from orchestrator.db.processes.filter import ProcessFilter
 from orchestrator.messages import Advanced, Name
 from orchestrator.operations.bulk import MOST, BulkAction, BulkOutcome, Selection, act_on_all, select_processes
 from orchestrator.services import control, notes
@@ -85,6 +85,9 @@ class BulkRequest(Strict):
     is_task: bool | None = None
     since: Moment | None = Field(None, description="Changed last at this time or later.")
     until: Moment | None = Field(None, description="Changed last before this time.")
+    subscription_id: UUID | None = Field(None, description="It has touched this subscription.")
+    customer_id: Name | None = Field(None, description="It has touched a subscription of this customer.")
+    assignee: Name | None = Field(None, description="Who is to act on it.")
     reason: str | None = Field(None, max_length=MAX_REASON, description="Why; goes into the log of what is aborted.")
     limit: int = Field(1_000, ge=1, le=MOST, description="How many at most, the oldest first.")
     dry_run: bool = Field(default=False, description="Only count.")
@@ -92,7 +95,17 @@ class BulkRequest(Strict):
     def filter(self) -> ProcessFilter:
         """Return the conditions."""
         statuses = tuple(one.value for one in self.statuses)
-        return ProcessFilter(statuses, self.workflow, self.step, self.is_task, self.since, self.until)
+        return ProcessFilter(
+            statuses,
+            self.workflow,
+            self.step,
+            self.is_task,
+            self.since,
+            self.until,
+            None if self.subscription_id is None else self.subscription_id.hex,
+            self.customer_id,
+            self.assignee,
+        )
 
 
 class RefusedProcess(BaseModel):

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.tables import ProcessRow
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessFilter:
-    """Which processes; all conditions that are given must hold.
-
-    Args:
-        step: the step at which it stands.
-        since, until: when it changed last.
-    """
-
-    statuses: Sequence[str] = ()
-    workflow: str | None = None
-    step: str | None = None
-    is_task: bool | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every process fits."""
-        return self == ProcessFilter()
+from orchestrator.db.processes.filter import ProcessFilter
+from orchestrator.db.session import get_driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +23,13 @@ class Match:
 
 async def find_matching(session: AsyncSession, wanted: ProcessFilter, limit: int) -> tuple[int, list[Match]]:
     """Return how many processes fit, and the first ``limit`` of them, the oldest first."""
-    conditions = _conditions(wanted)
-    count = await session.scalar(select(func.count()).select_from(ProcessRow).where(*conditions))
-    query = (
-        select(ProcessRow.process_id, ProcessRow.workflow, ProcessRow.status, ProcessRow.sequence)
-        .where(*conditions)
-        .order_by(ProcessRow.started_at, ProcessRow.process_id)
-        .limit(limit)
+    condition, values = wanted.where()
+    connection = await get_driver(session)
+    count = await connection.fetchval(f"SELECT count(*) FROM processes WHERE {condition}", *values)  # noqa: S608
+    rows = await connection.fetch(
+        f"SELECT process_id, workflow, status, sequence FROM processes WHERE {condition}"  # noqa: S608
+        f" ORDER BY started_at, process_id LIMIT ${len(values) + 1}",
+        *values,
+        limit,
     )
-    return count or 0, [Match(*row) for row in await session.execute(query)]
-
-
-def _conditions(wanted: ProcessFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.statuses:
-        found.append(ProcessRow.status.in_(wanted.statuses))
-    if wanted.workflow is not None:
-        found.append(ProcessRow.workflow == wanted.workflow)
-    if wanted.step is not None:
-        found.append(ProcessRow.step == wanted.step)
-    if wanted.is_task is not None:
-        found.append(ProcessRow.is_task == wanted.is_task)
-    if wanted.since is not None:
-        found.append(ProcessRow.updated_at >= wanted.since)
-    if wanted.until is not None:
-        found.append(ProcessRow.updated_at < wanted.until)
-    return found
+    return count or 0, [Match(*row) for row in rows]

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from orchestrator.db.processes.filter import ProcessFilter
 from orchestrator.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -48,26 +49,51 @@ class ProcessSummary:
     parent_id: UUID | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TouchedSubscription:
+    """A subscription that a process has made or locked."""
+
+    subscription_id: UUID
+    description: str
+    customer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedProcess:
+    """A process in a list.
+
+    Args:
+        subscriptions: those that it has touched, the first one first; some of them if they are very many.
+    """
+
+    process: ProcessSummary
+    subscriptions: Sequence[TouchedSubscription]
+
+
+TOUCHED = 100
+"""Subscriptions of a process that a list names at most."""
+
 _COLUMNS = ", ".join(one.name for one in fields(ProcessSummary)).replace("claimed", "claimed_by IS NOT NULL AS claimed")
 
-# Removed workflows as well: the processes of a workflow that was registered again belong to several rows.
 _LIST = """
 SELECT {columns} FROM processes
- WHERE {conditions}
- ORDER BY started_at DESC, process_id LIMIT $1
+ WHERE {condition}
+ ORDER BY started_at DESC, process_id LIMIT ${limit} OFFSET ${skip}
 """
-_OF_WORKFLOW = "workflow_id IN (SELECT workflow_id FROM workflows WHERE name = ${number})"
+_SUBSCRIPTIONS = """
+SELECT t.process_id, s.subscription_id, s.description, s.customer_id
+  FROM unnest($1::uuid[]) AS listed (process_id)
+ CROSS JOIN LATERAL (SELECT * FROM processes_subscriptions t WHERE t.process_id = listed.process_id
+                      ORDER BY t.created_at, t.subscription_id LIMIT $2) t
+  JOIN subscriptions s USING (subscription_id)
+ ORDER BY t.created_at, s.subscription_id
+"""
 _IS_KNOWN = "SELECT EXISTS (SELECT FROM workflows WHERE name = $1)"
 
 
 async def list_processes(
-    connection: Driver,
-    *,
-    statuses: Sequence[str] = (),
-    workflow: str | None = None,
-    is_task: bool | None = None,
-    limit: int,
-) -> list[ProcessSummary]:
+    connection: Driver, wanted: ProcessFilter, *, limit: int, skip: int = 0
+) -> list[ListedProcess]:
     """Return the newest processes that match, newest first: the index on ``started_at`` is read until ``limit`` are found.
 
     Rare statuses are found by their index. When few are tasks, or few have a rare pair of both, more of it is read (0.1 ms for
@@ -76,17 +102,15 @@ async def list_processes(
     Raises:
         NotFoundError: the database knows no workflow of that name, not even a removed one.
     """
-    wanted: dict[str, object] = {}
-    if statuses:
-        wanted["status = ANY(${number}::text[])"] = list(statuses)
-    if workflow is not None:
-        wanted[_OF_WORKFLOW] = workflow
-    if is_task is not None:
-        wanted["is_task = ${number}"] = is_task
-    conditions = " AND ".join(one.format(number=number) for number, one in enumerate(wanted, start=2)) or "true"
-    rows = await connection.fetch(_LIST.format(columns=_COLUMNS, conditions=conditions), limit, *wanted.values())
-    if workflow is not None and not rows and not await connection.fetchval(_IS_KNOWN, workflow):
+    condition, values = wanted.where()
+    number = len(values)
+    statement = _LIST.format(columns=_COLUMNS, condition=condition, limit=number + 1, skip=number + 2)
+    found = [ProcessSummary(*row) for row in await connection.fetch(statement, *values, limit, skip)]
+    if wanted.workflow is not None and not found and not await connection.fetchval(_IS_KNOWN, wanted.workflow):
         raise NotFoundError(
-            f"the database knows no workflow {workflow!r}: 'orchestrator workflows' shows what there is"
+            f"the database knows no workflow {wanted.workflow!r}: 'orchestrator workflows' shows what there is"
         )
-    return [ProcessSummary(*row) for row in rows]
+    touched: dict[UUID, list[TouchedSubscription]] = {one.process_id: [] for one in found}
+    for process_id, *row in await connection.fetch(_SUBSCRIPTIONS, list(touched), TOUCHED):
+        touched[process_id].append(TouchedSubscription(*row))
+    return [ListedProcess(one, touched[one.process_id]) for one in found]
