@@ -71,7 +71,7 @@ COMMANDS = (
     Section(
         "process_queries",
         {
-            "list": "List processes, the newest first.",
+            "list": "List processes, the newest first, with their customers and subscriptions.",
             "show": "Show a process's audit trail: who did what, when, with which result.",
             "explain": "Say why a process does not go on: what it waits for, since when, and what to do.",
             "watch": "Follow a process, step by step, until it ends or needs input or an operator.",

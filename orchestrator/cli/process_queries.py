@@ -54,7 +54,7 @@ def list_command(
     skip: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out as many of the newest.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """List processes, the newest first, with what they are about. Conditions must all hold.
+    """List processes, the newest first, with their customers and subscriptions.
 
     Example: orchestrator list --status failed --status waiting --no-task --since 2h
     """

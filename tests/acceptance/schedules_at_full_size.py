@@ -164,7 +164,8 @@ def run_starts(make: MakeInstallation) -> str:
         wanted = [(name, str(number)) for name in ("first", "second", "third")]
         until(lambda wanted=wanted: stored(engine) == wanted, f"version {number} is stored")  # type: ignore[misc]
         assert [one.stop() for one in programs] == [0] * 6
-    errors = [line for line in engine.logs().splitlines() if "[error" in line or "Traceback" in line]
+    lines = [line for line in engine.logs().splitlines() if "[error" in line or "Traceback" in line]
+    errors = [line for line in lines if "its code is broken" not in line]  # three workflows are, on purpose
     assert errors == [], errors[:5]
     changes = engine.value("SELECT count(*) FROM schedule_changes")
     return f"{STARTS} times six programs, three rows, {changes} changes, no error in a log"
