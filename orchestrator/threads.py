@@ -5,9 +5,8 @@ They are daemons: a program that stops does not wait for a function that sleeps 
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
@@ -30,10 +29,9 @@ class Threads(Executor):
     def __init__(self, name: str, limit: int, spare: int | None = None) -> None:
         self._name, self._limit = name, limit
         self._spare = limit if spare is None else spare
-        self._lock = threading.Lock()
-        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._count = 0
+        self._changed = threading.Condition()
+        self._work: deque[_Work] = deque()
+        self._idle = self._count = 0
         self._left: set[Future[Any]] = set()
         self._is_closed = False
 
@@ -49,21 +47,21 @@ class Threads(Executor):
             RuntimeError: after :meth:`shutdown`.
         """
         future: Future[T] = Future()
-        with self._lock:
+        with self._changed:
             if self._is_closed:
                 raise RuntimeError(f"the threads {self._name!r} take no more functions: their program stops")
-            self._work.put((future, lambda: function(*args, **options)))
-            self._start_if_needed()
+            self._work.append((future, lambda: function(*args, **options)))
+            self._find_thread()
         return future
 
     def leave_behind(self, future: Future[Any]) -> None:
         """Wait no longer for a function that goes on: another thread takes the place of its thread, unless too many are gone."""
-        with self._lock:
+        with self._changed:
             if future.done():
                 return
             self._left.add(future)
-            if not self._work.empty():
-                self._start_if_needed()
+            if self._work:
+                self._find_thread()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - of an executor
         """Take no more functions, and wait for none: they run in daemons.
@@ -72,20 +70,19 @@ class Threads(Executor):
             wait: ignored.
             cancel_futures: begin none of those that wait for a thread.
         """
-        with self._lock:
+        with self._changed:
             self._is_closed = True
-            with contextlib.suppress(queue.Empty):
-                while cancel_futures:
-                    work = self._work.get_nowait()
-                    if work is not None:
-                        work[0].cancel()
-            for _ in range(self._count):
-                self._work.put(None)
+            if cancel_futures:
+                for future, _ in self._work:
+                    future.cancel()
+                self._work.clear()
+            self._changed.notify_all()
 
-    def _start_if_needed(self) -> None:
-        if self._idle.acquire(blocking=False):
-            return
-        if self._count < self._allowed:
+    def _find_thread(self) -> None:
+        # Not by a semaphore, as ThreadPoolExecutor does: there a thread may take work and be counted as idle afterwards.
+        if self._idle >= len(self._work):
+            self._changed.notify()
+        elif self._count < self._allowed:
             self._count += 1
             threading.Thread(target=self._run, name=f"{self._name} {self._count}", daemon=True).start()
 
@@ -94,23 +91,25 @@ class Threads(Executor):
         return self._limit + min(len(self._left), self._spare)
 
     def _run(self) -> None:
-        while True:
-            try:
-                work = self._work.get_nowait()
-            except queue.Empty:
-                self._idle.release()
-                work = self._work.get()
-            if work is None:
-                return
+        while (work := self._take()) is not None:
             future, function = work
             _run_one(future, function)
-            with self._lock:
+            with self._changed:
                 self._left.discard(future)
                 # The place of a thread that was left behind has been taken.
                 if self._count > self._allowed:
                     self._count -= 1
                     return
             del work, future, function
+
+    def _take(self) -> _Work | None:
+        """Wait for a function; return ``None`` when there will be no more."""
+        with self._changed:
+            self._idle += 1
+            while not self._work and not self._is_closed:
+                self._changed.wait()
+            self._idle -= 1
+            return self._work.popleft() if self._work else None
 
 
 def _run_one(future: Future[Any], function: Callable[[], Any]) -> None:
