@@ -8,7 +8,7 @@ import libcst as cst
 from libcst import matchers as m
 
 from orchestrator.cli.codemod.names import normalise
-from orchestrator.cli.codemod.session import GLOBAL, SESSION, Analysis
+from orchestrator.cli.codemod.session import GLOBAL, SESSION, Analysis, is_partial
 from orchestrator.cli.codemod.source import Source, dotted, local_name
 
 
@@ -16,39 +16,62 @@ def hand_over(analysis: Analysis) -> Source:
     """Return a file in which every function that needs the session gets it."""
     source = analysis.source
     given = [one for one in analysis.functions.values() if one.needs and one.can_be_given]
-    name = _type_name(source)
+    name = _local_name(source, "sqlalchemy.orm.Session")
     transformer = _HandOver(
+        source,
         {node for one in given for node in one.uses},
         {one.node for one in given if not one.has_session},
-        name,
+        name or ("OrmSession" if "Session" in source.names else "Session"),
     )
     tree = source.tree.visit(transformer)
-    if transformer.annotated and source.names.get(name) != "sqlalchemy.orm.Session":
-        tree = _add_import(tree, name)
+    if transformer.annotated and not name:
+        written = "Session as OrmSession" if "Session" in source.names else "Session"
+        tree = _add_import(tree, "sqlalchemy.orm", written)
+    if transformer.bound and not _local_name(source, "functools.partial"):
+        tree = _add_import(tree, "functools", "partial")
     return source.changed(_without_db(tree, source))
 
 
-def _type_name(source: Source) -> str:
-    """Return under which name ``sqlalchemy.orm.Session`` can stand in a file."""
-    for local, stands_for in source.names.items():
-        if stands_for == "sqlalchemy.orm.Session":
-            return local
-    return "OrmSession" if "Session" in source.names else "Session"
+def _local_name(source: Source, wanted: str) -> str:
+    """Return under which name something was imported; ``''`` if it was not."""
+    return next((local for local, stands_for in source.names.items() if stands_for == wanted), "")
 
 
 class _HandOver(cst.CSTTransformer):
-    def __init__(self, uses: set[cst.CSTNode], functions: set[cst.FunctionDef], annotation: str) -> None:
+    def __init__(
+        self, source: Source, uses: set[cst.CSTNode], functions: set[cst.FunctionDef], annotation: str
+    ) -> None:
         super().__init__()
-        self._uses, self._functions, self._annotation = uses, functions, annotation
+        self._source, self._uses, self._functions, self._annotation = source, uses, functions, annotation
+        self._partial = cst.Name(_local_name(source, "functools.partial") or "partial")
+        self._in_partial: set[cst.Arg] = set()
         self.annotated = False
+        self.bound = False
+        """Whether a function was bound to the session where none was bound to anything before."""
+
+    def visit_Call(self, node: cst.Call) -> None:  # noqa: N802 - libcst's name
+        if is_partial(node, self._source):
+            self._in_partial.add(node.args[0])
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:  # noqa: N802 - libcst's name
+        if is_partial(original_node, self._source) and original_node.args[0] in self._uses:
+            function, *others = updated_node.args
+            after = function.comma if others else cst.MaybeSentinel.DEFAULT
+            function = function.with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
+            return updated_node.with_changes(args=[function, cst.Arg(cst.Name(SESSION), comma=after), *others])
         if original_node not in self._uses:
             return updated_node
         first = cst.Arg(cst.Name(SESSION))
         if updated_node.args:
             first = first.with_changes(comma=_comma(updated_node.whitespace_before_args))
         return updated_node.with_changes(args=[first, *updated_node.args])
+
+    def leave_Arg(self, original_node: cst.Arg, updated_node: cst.Arg) -> cst.Arg:  # noqa: N802 - libcst's name
+        if original_node not in self._uses or original_node in self._in_partial:
+            return updated_node
+        self.bound = True
+        given = [cst.Arg(updated_node.value), cst.Arg(cst.Name(SESSION))]
+        return updated_node.with_changes(value=cst.Call(self._partial, given))
 
     def leave_Attribute(  # noqa: N802 - libcst's name
         self, original_node: cst.Attribute, updated_node: cst.Attribute
@@ -77,17 +100,16 @@ def _comma(before: cst.BaseParenthesizableWhitespace) -> cst.Comma:
     return cst.Comma(whitespace_after=before if in_lines else cst.SimpleWhitespace(" "))
 
 
-def _add_import(tree: cst.Module, name: str) -> cst.Module:
-    """Import the session's type where a sorter of imports would: in the last block of absolute imports from packages."""
-    written = "from sqlalchemy.orm import Session" + (f" as {name}" if name != "Session" else "")
-    line = cst.parse_statement(written)
+def _add_import(tree: cst.Module, wanted: str, name: str) -> cst.Module:
+    """Import a name where a sorter of imports would: in the block that imports the engine, or else at the top."""
+    line = cst.parse_statement(f"from {wanted} import {name}")
     body = list(tree.body)
     places = [
         number
         for number, one in enumerate(body)
         if (module := _imported_module(one))
         and module != "__future__"
-        and module < "sqlalchemy.orm"
+        and module < wanted
         and _imports_orchestrator(body, number)
     ]
     body.insert(places[-1] + 1 if places else _after_docstring(body), line)

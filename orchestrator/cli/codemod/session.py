@@ -28,6 +28,7 @@ ASKED_BY_NAME: Final = frozenset(
 )
 """Where functions are passed whose arguments the engine gives by their names."""
 
+_STEPS: Final = frozenset({"step", "retrystep", "inputstep"})
 _MOST_REEXPORTS: Final = 5
 
 GLOBAL: Final = "orchestrator.db.db.session"
@@ -51,7 +52,7 @@ class Function:
     has_session: bool
     uses: list[cst.CSTNode] = field(default_factory=list)
     calls: list[tuple[cst.Call, str]] = field(default_factory=list)
-    passed: list[tuple[cst.CSTNode, str]] = field(default_factory=list)
+    passed: list[tuple[cst.Arg, str]] = field(default_factory=list)
     needs: bool = False
     has_another: bool = False
     """Whether something else is called ``session`` in it, such as one of requests, in the module or in itself."""
@@ -68,8 +69,13 @@ class Function:
         return parameter_names(self.node)[:1] == [SESSION]
 
     @property
+    def is_step(self) -> bool:
+        """Return whether the engine calls it, with the arguments that it names."""
+        return any(_decorator(one) in _STEPS for one in self.node.decorators)
+
+    @property
     def _is_workflow(self) -> bool:
-        return any(_decorator(one).endswith("workflow") or _decorator(one) == "task" for one in self.node.decorators)
+        return any(_makes_workflow(_decorator(one)) for one in self.node.decorators)
 
 
 @dataclass(eq=False)
@@ -98,13 +104,12 @@ def analyse(sources: Iterable[Source]) -> list[Analysis]:
     while changed:
         changed = False
         for analysis, function in everyone:
-            extra = [call for call, name in function.calls if _needs(name, analysis, project, by_source)]
-            new = [call for call in extra if call not in function.uses]
+            named = (*function.calls, *function.passed)
+            extra = [node for node, name in named if _needs(name, analysis, project, by_source)]
+            new = [node for node in extra if node not in function.uses]
             function.uses += new
             changed = changed or bool(new) or (bool(function.uses) and not function.needs)
             function.needs = bool(function.uses)
-    for analysis, function in everyone:
-        function.passed = [one for one in function.passed if _needs(one[1], analysis, project, by_source)]
     return made
 
 
@@ -121,9 +126,9 @@ def _needs(name: str, analysis: Analysis, project: Project, by_source: dict[int,
         name = source.names.get(last, "")  # the file may only import it, for others to import it from there
     if found is None:
         return takes_session(normalise(name))
-    return (
-        found.can_be_given and not found.is_method and (found.takes_it_first or (found.needs and not found.has_session))
-    )
+    if found.is_step or found.is_method or not found.can_be_given:
+        return False
+    return found.takes_it_first or (found.needs and not found.has_session)
 
 
 def _collect(source: Source) -> Analysis:
@@ -144,6 +149,7 @@ class _Collector(cst.CSTVisitor):
         self._current = self.outside
         self._depth = 0
         self._models: set[str] = set()
+        self._asked_by_name: set[cst.Arg] = set()
 
     def visit_ClassDef(self, node: cst.ClassDef) -> None:  # noqa: N802 - libcst's name
         if not self._depth:
@@ -176,6 +182,10 @@ class _Collector(cst.CSTVisitor):
             self._models |= {one.target.value for one in node.targets if isinstance(one.target, cst.Name)}
 
     def visit_Call(self, node: cst.Call) -> None:  # noqa: N802 - libcst's name
+        if _makes_workflow(self._source.stands_for(node.func).rpartition(".")[2]):
+            self._asked_by_name.update(node.args)
+        if is_partial(node, self._source) and given_session(node.args[1:]):
+            self._asked_by_name.add(node.args[0])
         if given_session(node.args):
             return
         called = node.func
@@ -200,7 +210,7 @@ class _Collector(cst.CSTVisitor):
 
     def visit_Arg(self, node: cst.Arg) -> bool:  # noqa: N802 - libcst's name
         asked_by_name = node.keyword is not None and node.keyword.value in ASKED_BY_NAME
-        if not asked_by_name and (name := self._source.stands_for(node.value)):
+        if not (asked_by_name or node in self._asked_by_name) and (name := self._source.stands_for(node.value)):
             self._current.passed.append((node, name))
         node.value.visit(self)  # alone: a keyword is none of the function's names
         return False
@@ -225,7 +235,9 @@ def remaining(analysis: Analysis) -> Iterator[tuple[cst.CSTNode, str]]:
     """Find what would need the session and cannot be given it without thought: the place and why."""
     for one in (*analysis.functions.values(), analysis.outside):
         for node in one.uses if one.needs and not (one.can_be_given and one.name) else ():
-            if not one.name:
+            if not one.name and isinstance(node, cst.Arg):
+                yield node, "a function that needs the session is passed on: do that in a function that has the session"
+            elif not one.name:
                 yield (
                     node,
                     "the database is used while the module is imported: do it in a step or form, which gets the session",
@@ -241,10 +253,15 @@ def remaining(analysis: Analysis) -> Iterator[tuple[cst.CSTNode, str]]:
                     node,
                     f"the workflow '{one.name}' uses the database while its steps are put together: do it in a step",
                 )
-        for node, name in one.passed:
-            called = name.rpartition(".")[2]
-            given = f"functools.partial({called}, session)"
-            yield node, f"'{called}' needs the session and is passed on: hand over '{given}', in a function that has it"
+
+
+def is_partial(node: cst.Call, source: Source) -> bool:
+    """Return whether a call is one of ``functools.partial``."""
+    return bool(node.args) and source.stands_for(node.func) == "functools.partial"
+
+
+def _makes_workflow(name: str) -> bool:
+    return name.endswith("workflow") or name == "task"
 
 
 def _decorator(node: cst.Decorator) -> str:
