@@ -113,7 +113,7 @@ def test_every_command_exists_with_its_options() -> None:
 
 def test_every_script_that_is_named_exists() -> None:
     for page in PAGES:
-        for name in re.findall(r"(?<![\w./])(?:\./)?scripts/([a-z0-9-]+)", page.read_text()):
+        for name in re.findall(r"(?<![\w./])(?:\./)?scripts/([a-z0-9_-]+(?:\.py)?)", page.read_text()):
             assert (REPOSITORY / "scripts" / name).exists(), f"{name_of(page)}: scripts/{name}"
 
 
