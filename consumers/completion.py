@@ -43,6 +43,9 @@ from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
+FEW_SUSPECTS = 10
+"""Suspects that are claimed, or whose attempts are lost, in one statement."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -86,6 +89,8 @@ class Completion:
         self._max_lost = max_lost_attempts
         # Commits wait for the disk, so a few are in progress while the next gather.
         self._advances = Batcher(self._advance_many, at_once=3, largest=50)
+        # Hundreds of suspects may be lost together. In statements of their own they hold up no other outcome.
+        self._losses = Batcher(self._advance_many, at_once=1, largest=FEW_SUSPECTS)
 
     async def store(self, attempt: ClaimedAttempt, event: Event) -> None:
         """Store the outcome of an attempt, and with it what a step that succeeded has written through its session.
@@ -137,7 +142,7 @@ class Completion:
             logger.info("no claim to release", **log_fields(attempt.process), reason=str(error))
             return None
         advance = Advance(attempt.process, decision, compute_due_in(decision, self._redispatch_after), attempt.claim)
-        receipt = await self.retry_outages(self._advance, advance)
+        receipt = await self.retry_outages(self._losses, advance)
         await self._report(attempt, replace(decision, dispatch=None), receipt)
         return None if receipt is None else decision.dispatch
 

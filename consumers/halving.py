@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from math import ceil
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
+
+LARGEST_GROUP = 100
+"""Suspects that are tested together at most: all begin again when one is deadly, and the first need not wait for the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,8 @@ class Group(Generic[T]):
 class Halving(Generic[T]):
     """The suspects that wait for a test.
 
-    Those that arrive while nothing can be tested form one group. A group whose test was deadly is halved, until the deadly one
-    stands alone: among N suspects it is found after the logarithm of N tests one after the other.
+    Those that arrive while nothing can be tested form one group, or several when they are many. A group whose test was deadly is
+    halved, until the deadly one stands alone: it is found after the logarithm of the group's size of tests one after the other.
     """
 
     def __init__(self) -> None:
@@ -38,7 +43,12 @@ class Halving(Generic[T]):
 
     def __len__(self) -> int:
         """Return how many groups wait."""
-        return len(self._groups) + bool(self._arrived)
+        return len(self._groups) + ceil(len(self._arrived) / LARGEST_GROUP)
+
+    @property
+    def arrived(self) -> int:
+        """The number of suspects that have not been tested yet."""
+        return len(self._arrived)
 
     @property
     def has_only_arrived(self) -> bool:
@@ -74,8 +84,9 @@ class Halving(Generic[T]):
             return self._groups.popleft()
         if not self._arrived:
             return None
-        group = Group(tuple(self._arrived))
-        self._arrived.clear()
+        group = Group(tuple(islice(self._arrived, LARGEST_GROUP)))
+        for suspect in group.members:
+            del self._arrived[suspect]
         return group
 
     def halve(self, group: Group[T], suspects: Sequence[T], took: float) -> None:

@@ -18,7 +18,7 @@ import structlog
 from consumers.attempt import ClaimedAttempt
 from consumers.child import ChildError, ChildProcess
 from consumers.completion import Completion
-from consumers.halving import Group, Halving
+from consumers.halving import LARGEST_GROUP, Group, Halving
 from consumers.metrics import Metrics
 from consumers.nursery import Nursery
 from consumers.pipe import Begin, Cancel, Count, Ended, Failed, Publish, Ready, Run
@@ -42,11 +42,11 @@ MAX_TESTS = 8
 LINGER = 60.0
 """Seconds for which the process that is forked is kept after the last test."""
 
-CLAIMED_AT_ONCE = 20
-"""Steps of a child that has died that are claimed again at once; more would hold up the claims of new work."""
+CLAIMED_AT_ONCE = 5
+"""Steps of a child that has died that are claimed again at once: for each the coordinator handles a message beside new work."""
 
 GATHERING = 0.5
-"""Seconds in which arriving suspects gather for one test."""
+"""Seconds without another arrival after which the suspects that have arrived are tested, unless they fill a group before."""
 
 MARGIN = 1.0
 """Seconds by which steps must outlive the test before to be cleared."""
@@ -83,8 +83,8 @@ class Isolation:
     """The suspects of one consumer.
 
     Args:
-        claim: claims the step of a command for this consumer.
-        pool_size: database connections for steps; the first child has as many, each half of its steps has half of them.
+        claim: claims the step of a command for this consumer. The runner uses it for suspects, too.
+        pool_size: database connections for steps; a child has half as many, each half of its steps half of those.
         places: one for each suspect that may be claimed at once.
         dangerous_for: seconds after which steps that were lost with their consumer are cleared, unless a test says sooner.
     """
@@ -103,7 +103,7 @@ class Isolation:
         self._database = database
         self._completion = completion
         self._metrics = metrics
-        self._claim = claim
+        self.claim = claim
         self._pool_size = pool_size
         self._places = places
         self._dangerous_for = dangerous_for
@@ -197,7 +197,7 @@ class Isolation:
             test.child = await self._take_child()
             if self._halving.has_only_arrived:
                 # Those that were lost together arrive one after the other, and are tested together.
-                await wait_or_stop(GATHERING, self._draining)
+                await self._gather()
             group = self._halving.take()
             if group is not None:
                 test.left = {one.key: one for one in group.members}
@@ -214,6 +214,12 @@ class Isolation:
                 self._closing = asyncio.get_running_loop().call_later(LINGER, self._close_nursery)
             if test.child is not None:
                 await test.child.close()
+
+    async def _gather(self) -> None:
+        arrived = 0
+        while arrived < self._halving.arrived < LARGEST_GROUP and not self._draining.is_set():
+            arrived = self._halving.arrived
+            await wait_or_stop(GATHERING, self._draining)
 
     async def _test(self, test: _Test, group: Group[Suspect]) -> None:
         """Run a group in a child, until all have ended or the child has."""
@@ -251,7 +257,7 @@ class Isolation:
         begin = Begin(
             consumer_id=group.members[0].attempt.claim.consumer_id,
             consumer=group.members[0].attempt.claim.consumer,
-            pool_size=max(MIN_POOL, len(queues), self._pool_size >> group.depth),
+            pool_size=max(MIN_POOL, len(queues), self._pool_size >> (group.depth + 1)),
             queues=tuple(queues),
         )
         while True:
@@ -325,7 +331,7 @@ class Isolation:
             suspect.command = suspect.command.model_copy(
                 update={"position": dispatch.position, "attempt": dispatch.attempt, "lost": dispatch.lost}
             )
-            claim = await self._completion.retry_outages(self._claim, suspect.command)
+            claim = await self._completion.retry_outages(self.claim, suspect.command)
         if claim is None:
             # Stored after all, aborted, or the engine is paused: then the reconciler publishes the command.
             self._forget(suspect)

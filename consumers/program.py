@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from consumers.completion import Completion
+from consumers.completion import FEW_SUSPECTS, Completion
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
 from consumers.isolation import Isolation
@@ -95,7 +95,7 @@ async def run_consumer(
             database,
             completion,
             metrics,
-            claims,
+            make_claims(database, heartbeat, at_once=1, largest=FEW_SUSPECTS),
             pool_size=settings.database_pool_size,
             places=Shares(concurrency, names),
             dangerous_for=settings.presumed_dead_after,

@@ -44,16 +44,21 @@ SUSPECT_PAUSE = 10.0
 """Seconds until a suspect comes again that arrives while enough of them are claimed."""
 
 
-def make_claims(database: Database, heartbeat: Heartbeat) -> Batcher[StepCommand, Claim | None]:
-    """Return what claims the step of a command for this consumer; ``None`` when it is stale or the process has another plan."""
+def make_claims(
+    database: Database, heartbeat: Heartbeat, *, at_once: int = 2, largest: int = 50
+) -> Batcher[StepCommand, Claim | None]:
+    """Return what claims the step of a command for this consumer; ``None`` when it is stale or the process has another plan.
+
+    Args:
+        at_once, largest: statements in progress while the next gathers, and steps that are claimed in one.
+    """
 
     async def claim(commands: list[StepCommand]) -> list[Claim | None]:
         wanted = [Wanted(one, plan_of(one.workflow).fingerprint) for one in commands]
         async with database.pool.acquire() as connection:
             return await claim_many(connection, wanted, consumer_id=heartbeat.consumer_id, consumer=heartbeat.name)
 
-    # Two statements: one in progress while the next gathers.
-    return Batcher(claim, at_once=2, largest=50)
+    return Batcher(claim, at_once=at_once, largest=largest)
 
 
 class Runner:
@@ -144,7 +149,7 @@ class Runner:
         claim = None
         try:
             async with self._pace.turn(queue):
-                claim = await self._claims(command)
+                claim = await self._isolation.claim(command)
         finally:
             if claim is None:
                 self._isolation.leave_place(queue)

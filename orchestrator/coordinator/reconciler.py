@@ -58,8 +58,14 @@ AT_ONCE_NEW = 25
 LEASE = 10.0
 """Seconds for which no other coordinator publishes the new processes that this one has taken."""
 
-CLAIMS = 2000
+CLAIMS = 20
 """Claims of silent consumers released in one round, in one transaction."""
+
+LOST_AT_ONCE = 2
+"""Commands of lost attempts that are published at once. Many attempts are lost together, and new work goes on beside them."""
+
+REST = 0.5
+"""How long nothing follows a round that has released claims, as a multiple of the time that it has taken."""
 
 POSTPONE_BROKEN = 30.0
 """Seconds for which a process is postponed that this coordinator cannot handle, because it lacks the code."""
@@ -109,15 +115,16 @@ class Reconciler:
         self._dead_after = presumed_dead_after
         self._pauses = PauseReport()
         self._connected_since: float | None = None
+        self._not_released: set[UUID] = set()
         self._reported_at = asyncio.get_running_loop().time()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run rounds until ``stopping`` is set."""
         while not stopping.is_set():
-            more = False
+            rest = None
             try:
                 with doing("the reconciler"):
-                    more = await self.run_once()
+                    rest = await self.run_once()
             except PublishError as error:
                 logger.warning(with_blockage("the broker is away; trying again"), error=str(error))
             except Exception as error:
@@ -129,17 +136,17 @@ class Reconciler:
                     logger.exception("reconciler round failed")
             # Spread, so that several coordinators do not query at the same moment.
             spread = random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
-            await wait_or_stop(0.01 if more else self._interval * spread, stopping)
+            await wait_or_stop(self._interval * spread if rest is None else rest, stopping)
 
-    async def run_once(self) -> bool:
-        """Run one round; return whether there is more to do at once."""
+    async def run_once(self) -> float | None:
+        """Run one round; if there is more to do, return after how many seconds."""
         async with self._database.transaction() as session:
             await self._plans.refresh(session)
             lock = await read_engine_lock(await get_driver(session))
             due = await find_due(session, BATCH, self._plans.fingerprints, self._plans.current)
         self._pauses.report(lock)
         self._dispatcher.paused = lock.paused
-        await self._release_lost_claims()
+        rest = await self._release_lost_claims()
         if lock.paused:
             due = []
         running = [one for one in due if one.status == ProcessStatus.RUNNING.value]
@@ -149,7 +156,7 @@ class Reconciler:
         await _for_each([one for one in due if one.status != ProcessStatus.RUNNING.value], self._look)
         if not self._dispatcher.paused:
             await self._report_overdue()
-        return len(due) >= BATCH
+        return 0.01 if len(due) >= BATCH else rest
 
     async def _report_overdue(self) -> None:
         """Log which processes no coordinator takes, although this one has left them to others for a while."""
@@ -167,7 +174,8 @@ class Reconciler:
                     seconds=round(one.longest),
                 )
 
-    async def _release_lost_claims(self) -> None:
+    async def _release_lost_claims(self) -> float | None:
+        """Release a few; return after how many seconds the next are to follow, if there may be more."""
         # After an outage of the database every consumer has been silent, dead or not. Their time counts from the moment at
         # which this coordinator can read heartbeats again.
         now = asyncio.get_running_loop().time()
@@ -177,7 +185,11 @@ class Reconciler:
         async with self._database.transaction() as session:
             messages = []
             found = await lock_lost_claims(
-                session, reads_for=reads_for, presumed_dead_after=self._dead_after, limit=CLAIMS
+                session,
+                reads_for=reads_for,
+                presumed_dead_after=self._dead_after,
+                limit=CLAIMS,
+                but_not=self._not_released,
             )
             for claim in found:
                 fields = log_fields(claim.process)
@@ -185,10 +197,16 @@ class Reconciler:
                 try:
                     messages.append(await release_lost_claim(session, claim, self._limits))
                 except (NotFoundError, DefinitionError, PlanMismatchError) as error:
-                    # Its claim stays as it is, for another coordinator.
+                    # Its claim stays as it is, for another coordinator; the next rounds handle those behind it.
+                    self._not_released.add(claim.process.process_id)
                     logger.error("process not reconciled", **fields, error=str(error))  # noqa: TRY400
             await remove_silent_consumers(session, FORGET_CONSUMERS_AFTER)
-        await _for_each(messages, self._dispatcher.try_publish)
+        await _for_each(messages, self._dispatcher.try_publish, LOST_AT_ONCE)
+        took = asyncio.get_running_loop().time() - now
+        if len(found) < CLAIMS:
+            self._not_released.clear()
+            return None
+        return min(took * REST, self._interval)
 
     async def _begin(self, new: list[Due]) -> None:
         """Publish the first events and commands of processes that steps have started."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
@@ -16,10 +17,13 @@ from orchestrator.coordinator import reconciler
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.reconciler import Reconciler
+from orchestrator.db.processes.claims import LostClaim
 from orchestrator.db.session import Database
+from orchestrator.errors import NotFoundError
 from orchestrator.messages import Advanced
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Limits
+from tests.integration.waiting import until
 from tests.unit.walk import plan_of, work
 
 INSERT = """
@@ -29,6 +33,13 @@ SELECT $1, workflow_id, 'some', false, $2, 0, 'a', true, 1, 1, 0, 0, 0, '{}', 'm
        CASE WHEN $2 <> 'running' THEN due END, due, $5
   FROM workflows, (SELECT now() - $3::int * interval '1 second' AS due) AS wanted WHERE name = 'some'
 """
+
+CONSUMER = """
+INSERT INTO consumers (consumer_id, name, queues, concurrency, seen_at, heartbeat_interval, presumed_dead_after, responsive_at)
+VALUES ($1, 'vm:1', '{default}', 5, now() - interval '60 s', 1, 0.001, now())
+"""
+CLAIM = "UPDATE processes SET claimed_by = $2, claimed_at = now() - interval '60 s' WHERE process_id = ANY($1)"
+CLAIMED = "SELECT process_id FROM processes WHERE claimed_by IS NOT NULL"
 
 
 @dataclass
@@ -115,3 +126,39 @@ async def test_processes_that_no_coordinator_takes_are_named(rounds: Rounds) -> 
     assert rounds.looked == []
     (line,) = [one for one in log if "no coordinator takes" in one["event"]]
     assert (line["workflow"], line["plan"], line["processes"]) == ("some", "another", 2)
+
+
+async def test_lost_claims_are_released_a_few_at_a_time_and_some_that_cannot_be_keep_no_others(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds in one transaction took the coordinator a second in which new work waited. Here a code is missing for some."""
+    known = [await rounds.add(due_for=-3600, status="running") for _ in range(4)]
+    unknown = [await rounds.add(due_for=-3600, status="running") for _ in range(4)]
+    for consumer, processes in ((UUID(int=1), unknown), (UUID(int=2), known)):
+        await rounds.database.pool.execute(CONSUMER, consumer)
+        await rounds.database.pool.execute(CLAIM, processes, consumer)
+    released: list[UUID] = []
+
+    async def release(session: AsyncSession, claim: LostClaim, _: Limits) -> UUID:
+        process_id = claim.process.process_id
+        if process_id in unknown:
+            raise NotFoundError("no such workflow here")
+        released.append(process_id)
+        await session.execute(text("UPDATE processes SET claimed_by = NULL WHERE process_id = :id"), {"id": process_id})
+        return process_id
+
+    async def publish(_: Dispatcher, __: UUID) -> None: ...
+
+    monkeypatch.setattr(reconciler, "CLAIMS", 3)
+    monkeypatch.setattr(reconciler, "release_lost_claim", release)
+    monkeypatch.setattr(Dispatcher, "try_publish", publish)
+
+    async def releases_all() -> bool:
+        before = len(released)
+        await rounds.reconciler.run_once()
+        assert len(released) <= before + 3
+        return len(released) == len(known)
+
+    await until(releases_all, "all claims that can be are released")
+    assert sorted(released) == sorted(known)
+    assert {one["process_id"] for one in await rounds.database.pool.fetch(CLAIMED)} == set(unknown)

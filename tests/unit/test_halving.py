@@ -7,7 +7,7 @@ from math import ceil, log2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.halving import Group, Halving
+from consumers.halving import LARGEST_GROUP, Group, Halving
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), max_size=20))))
@@ -22,7 +22,8 @@ def test_every_deadly_one_is_found_and_no_other_is_blamed(case: tuple[int, set[i
     tests = 0
     while (group := halving.take()) is not None:
         tests += 1
-        assert group.depth <= ceil(log2(number)) if number > 1 else group.depth == 0
+        assert len(group.members) <= LARGEST_GROUP
+        assert group.depth <= ceil(log2(min(number, LARGEST_GROUP))) if number > 1 else group.depth == 0
         if not deadly & set(group.members):
             cleared.update(group.members)
         elif len(group.members) == 1:
@@ -31,7 +32,8 @@ def test_every_deadly_one_is_found_and_no_other_is_blamed(case: tuple[int, set[i
             halving.halve(group, group.members, took=1.0)
     assert blamed == deadly
     assert cleared == set(range(number)) - deadly
-    assert tests <= 1 + 2 * len(deadly) * ceil(log2(number) if number > 1 else 0)
+    groups = ceil(number / LARGEST_GROUP)
+    assert tests <= groups + 2 * len(deadly) * ceil(log2(min(number, LARGEST_GROUP)) if number > 1 else 0)
 
 
 def test_those_that_arrive_while_nothing_is_tested_are_tested_together() -> None:
@@ -41,6 +43,15 @@ def test_those_that_arrive_while_nothing_is_tested_are_tested_together() -> None
     assert len(halving) == 1
     assert halving.take() == Group(("a", "b", "c"))
     assert halving.take() is None
+
+
+def test_many_are_tested_in_groups_that_are_not_too_large() -> None:
+    halving: Halving[int] = Halving()
+    for number in range(2 * LARGEST_GROUP + 1):
+        halving.add(number)
+    assert len(halving) == 3
+    assert [len(group.members) for _ in range(3) if (group := halving.take())] == [LARGEST_GROUP, LARGEST_GROUP, 1]
+    assert len(halving) == 0
 
 
 def test_halves_of_a_deadly_group_come_before_those_that_have_arrived_since() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,6 +55,7 @@ _LOCK_LOST = text(
      WHERE p.status = 'running' AND p.claimed_by IS NOT NULL AND (c.consumer_id IS NULL OR {IS_SILENT})
        AND p.claimed_at < now() - COALESCE(c.presumed_dead_after, :presumed_dead_after) * interval '1 second'
        AND COALESCE(c.presumed_dead_after, :presumed_dead_after) <= :reads_for
+       AND p.process_id <> ALL(:but_not)
      ORDER BY p.claimed_by, p.process_id
      LIMIT :limit
        FOR NO KEY UPDATE OF p SKIP LOCKED
@@ -186,7 +187,7 @@ async def read_standing(pool: DriverPool, process_id: UUID) -> Standing | None:
 
 
 async def lock_lost_claims(
-    session: AsyncSession, *, reads_for: float, presumed_dead_after: float, limit: int
+    session: AsyncSession, *, reads_for: float, presumed_dead_after: float, limit: int, but_not: Iterable[UUID] = ()
 ) -> list[LostClaim]:
     """Lock and return claims whose consumer is presumed dead, or has no row at all.
 
@@ -196,8 +197,14 @@ async def lock_lost_claims(
         reads_for: for how many seconds the caller has been able to read heartbeats.
         presumed_dead_after: the age of a claim whose consumer has no row; one that has a row says itself how long it may be
             silent.
+        but_not: processes whose claims are left out.
     """
-    values = {"reads_for": reads_for, "presumed_dead_after": presumed_dead_after, "limit": limit}
+    values = {
+        "reads_for": reads_for,
+        "presumed_dead_after": presumed_dead_after,
+        "limit": limit,
+        "but_not": list(but_not),
+    }
     rows = (await session.execute(_LOCK_LOST, values)).mappings()
     return [
         LostClaim(
