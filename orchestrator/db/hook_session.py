@@ -55,6 +55,8 @@ class _HookSession(GuardedSession):
     """The synchronous half."""
 
     request: Session
+    guard_before: SessionGuard | None = None
+    """The guard of the step that has called the function."""
 
     def get_bind(self, *_: Any, **__: Any) -> Connection:
         """Return the request's connection, whose transaction is joined."""
@@ -62,8 +64,8 @@ class _HookSession(GuardedSession):
         connection = Session.connection(self.request)
         if self.guard.connection is None:
             self.guard.connection = connection
-            if connection.get_execution_options().get(OPTION) is None:
-                connection.execution_options(**{OPTION: self.guard})
+            self.guard_before = connection.get_execution_options().get(OPTION)
+            connection.execution_options(**{OPTION: self.guard})
         return connection
 
 
@@ -119,8 +121,8 @@ class HookSession(AsyncSession):
         """Refuse whatever comes from now on; the request goes on with its connection."""
         guard = self._guarded.guard
         guard.end()
-        if guard.connection is not None and guard.connection.get_execution_options().get(OPTION) is guard:
-            guard.connection.execution_options(**{OPTION: None})
+        if guard.connection is not None:
+            guard.connection.execution_options(**{OPTION: self._guarded.guard_before})
         if guard.threads_left:
             return  # one may be inside the session at this very moment
         try:

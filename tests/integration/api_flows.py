@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from pydantic import field_validator
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from orchestrator import registry
 from orchestrator.db.session import Database
@@ -21,8 +24,9 @@ class How(SubmitFormPage):
     tone: str
 
 
-def greeting_form() -> FormGenerator:
+def greeting_form(session: Session) -> FormGenerator:
     who = yield Who
+    assert session.scalar(select(1)) == 1
     how = yield How
     return {**who.model_dump(), **how.model_dump()}
 
@@ -37,9 +41,14 @@ def greeting() -> StepList:
 
 
 @inputstep("Approve", assignee="NOC")
-def approve() -> FormGenerator:
+def approve(session: Session) -> FormGenerator:
     class Approval(SubmitFormPage):
         approved: bool
+
+        @field_validator("approved")
+        @classmethod
+        def ask(cls, approved: bool) -> bool:
+            return approved and session.scalar(select(1)) == 1
 
     page = yield Approval
     return page.model_dump()

@@ -21,6 +21,7 @@ from orchestrator import user_code
 from orchestrator.authorization import Action, Attempted
 from orchestrator.db.session import Database
 from orchestrator.errors import (
+    CommitNotAllowedError,
     DefinitionError,
     ForbiddenError,
     FormIncompleteError,
@@ -32,6 +33,7 @@ from orchestrator.forms import AsyncFormGenerator, FormGenerator, FormPage
 from orchestrator.services.hooks import authorize, check_predicate, run_form
 from orchestrator.types import State
 from orchestrator.workflow import StepList, Workflow, done, init, workflow
+from tests.integration.plain_steps import commit, step_session
 from tests.integration.step_sessions import Item, checked_out, guard
 from tests.integration.waiting import until
 
@@ -279,6 +281,31 @@ async def test_a_function_that_goes_on_after_its_time_has_no_session_any_more(
     assert checked_out(database) == 0
 
 
+async def test_a_form_that_a_step_calls_for_another_process_does_not_make_the_step_fail(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that starts processes goes on after one that is refused: with its transaction, and with its guards."""
+    monkeypatch.setattr(user_code, "HOOK_TIMEOUT", 0.5)
+    left = Left(list_sites)
+    async with step_session(database) as session:
+        await session.execute(text("INSERT INTO sites VALUES ('Aalsmeer')"))
+        await check_predicate(session, guarded(plain_hook), "ann")
+        for hook in (plain_of(WAYS[3][0], True, swallows=True), left):
+            with pytest.raises(PredicateFailedError):
+                await check_predicate(session, guarded(hook), "ann")
+        await session.execute(text("INSERT INTO sites VALUES ('Breda')"))
+        with pytest.raises(CommitNotAllowedError, match="a step may not send COMMIT"):
+            await session.execute(text("COMMIT"))
+        session.guard.violation = None
+        await commit(session)
+    left.released.set()
+    await until(lambda: left.outcome is not None, "the function has ended")
+    assert isinstance(left.outcome, SessionEndedError)
+    # Delft is what the first of the two has written: going back to a savepoint is the step's.
+    assert await database.pool.fetchval("SELECT count(*) FROM sites") == len(SITES) + 3
+    assert checked_out(database) == 0
+
+
 async def test_a_statement_that_takes_too_long_is_cancelled(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,7 +372,8 @@ async def test_plain_functions_do_not_take_up_the_threads_in_which_names_of_host
                 async with cold.transaction() as session:
                     await check_predicate(session, guarded(hook), "ann")
 
-            await asyncio.gather(*[one() for _ in range(4)])
+            async with asyncio.timeout(60):
+                await asyncio.gather(*[one() for _ in range(4)])
             assert checked_out(cold) == 0
         finally:
             await cold.close()

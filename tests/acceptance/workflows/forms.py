@@ -6,6 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from orchestrator.forms import AsyncFormGenerator, FormGenerator, FormPage
 from orchestrator.workflow import StepList, done, init, inputstep, step, workflow
@@ -18,9 +20,10 @@ class NodePage(FormPage):
     node: str = Field(min_length=2)
 
 
-def two_page_form() -> FormGenerator:
-    """Yield two pages, of which the second depends on the first."""
+def two_page_form(session: Session) -> FormGenerator:
+    """Yield two pages, of which the second depends on the first, and ask the database in between."""
     first = yield NodePage
+    assert session.scalar(select(1)) == 1
 
     class PortPage(FormPage):
         """The second page."""
