@@ -12,13 +12,16 @@ from typing import Any, cast
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from orchestrator.db.session import is_database_loss
 from orchestrator.db.step_guard import OPTION, Refusals, SessionGuard
 from orchestrator.db.step_session import GuardedSession
 from orchestrator.engine.arguments import is_plain
 from orchestrator.errors import CommitNotAllowedError, DefinitionError
+from orchestrator.text import format_error
 
 logger = structlog.get_logger(__name__)
 
@@ -34,12 +37,17 @@ async def lend(request: AsyncSession, who: str) -> AsyncIterator[HookSession]:
         who: names the function in error texts.
 
     Raises:
-        DefinitionError: the function has tried to end the transaction.
+        DefinitionError: the function has tried to end the transaction, or has added what the database refuses.
     """
     session = HookSession(request, who)
     try:
         yield session
-        await session.finish()
+        try:
+            await session.finish()
+        except SQLAlchemyError as error:
+            if is_database_loss(error):
+                raise
+            raise DefinitionError(f"what {who} has added cannot be stored: {format_error(error)}") from error
     except CommitNotAllowedError as error:
         raise DefinitionError(str(error)) from error
     finally:

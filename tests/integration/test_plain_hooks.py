@@ -321,6 +321,8 @@ async def test_a_statement_that_takes_too_long_is_cancelled(
     assert await database.pool.fetchval(f"{running} AND datname = current_database() AND state = 'active'") == 0
 
 
+# The session of the function has rolled back already what the request rolls back.
+@pytest.mark.filterwarnings("ignore:transaction already deassociated from connection")
 async def test_what_a_function_has_added_is_written_in_the_transaction_of_the_request(database: Database) -> None:
     def adding(session: Session) -> bool:
         session.add(Item(number=1, name="one"))
@@ -331,6 +333,10 @@ async def test_what_a_function_has_added_is_written_in_the_transaction_of_the_re
         await check_predicate(session, guarded(adding), "ann")
         assert await session.scalar(text("SELECT name FROM items")) == "one"
     assert await database.pool.fetchval("SELECT name FROM items") == "one"
+    with pytest.raises(PredicateFailedError, match="what its run predicate has added cannot be stored: IntegrityError"):
+        async with database.transaction() as session:
+            await check_predicate(session, guarded(adding), "ann")
+    assert checked_out(database) == 0
 
 
 async def test_an_async_form_has_its_session_to_the_end_as_well(
