@@ -22,7 +22,7 @@ from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, list_misspelt
 from orchestrator.watchdog import LoopWatch, request_stop, watch_loop
 
 logger = structlog.get_logger(__name__)
@@ -63,6 +63,8 @@ async def open_servers(
     Raises:
         ConfigurationError, ServerUnavailableError: one of them cannot be used; the text is one line.
     """
+    for one in list_misspelt():
+        logger.warning("no setting has this name; the variable is ignored", variable=one)
     address = BrokerAddress.of(settings, f"orchestrator {name}")
     queues = set(step_queues)
     topology = Topology.of(settings.queue_type, queues)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -47,6 +48,11 @@ _SET_OTHERWISE = {
     "fallback_application_name": "programs give names of their own",
     "client_encoding": "it is always UTF8",
 }
+_PREFIX, _OF_SERVICES = "ORCHESTRATOR_", "ORCHESTRATOR_SERVICES_"
+_IN_FILE = re.compile(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=", re.MULTILINE)
+_NOT_SETTINGS = {"ORCHESTRATOR_API_KEY"}
+"""Read by the command line alone."""
+
 _WRITABLE = ("read-write", "primary", "any")
 
 Bytes = Annotated[int, Field(gt=0, le=64 * 1024**2)]
@@ -314,6 +320,18 @@ def load_settings() -> Settings:
         raise ConfigurationError("wrong configuration: " + "; ".join(wrong) + hint) from None
     except (OSError, ValueError) as error:  # of the file: unreadable, or not UTF-8
         raise ConfigurationError(f"wrong configuration: .env cannot be read: {format_message(error)}") from error
+
+
+def list_misspelt() -> list[str]:
+    """Return the variables of the environment and ``.env`` that look like settings and are none, with what may be meant."""
+    known = {variable_of(name) for name in Settings.model_fields} | _NOT_SETTINGS
+    file = Path(".env")
+    given = {name.upper() for name in (*os.environ, *_IN_FILE.findall(file.read_text() if file.is_file() else ""))}
+    unknown = sorted(name for name in given - known if name.startswith(_PREFIX) and not name.startswith(_OF_SERVICES))
+    # Without what they all begin with, or everything would look alike.
+    meant = {one.removeprefix(_PREFIX): one for one in known}
+    found = {name: difflib.get_close_matches(name.removeprefix(_PREFIX), meant, n=1) for name in unknown}
+    return [name + "".join(f" (is {meant[one]} meant?)" for one in close) for name, close in found.items()]
 
 
 def variable_of(field: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -16,7 +18,8 @@ A workflow engine on PostgreSQL and RabbitMQ.
 Settings come from the environment and from .env: ORCHESTRATOR_DATABASE_URL, ORCHESTRATOR_AMQP_URL and
 ORCHESTRATOR_WORKFLOWS (the modules with your workflows; the current folder is searched, too).
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Every command that prints takes --json: one document on stdout.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage; of --wait and watch also 3 needs input, 4 not ended in time.
+Every command that prints takes --json: one document on stdout. Times are those of this computer's zone, or of --utc.
 
 [bold]Begin with[/]:  orchestrator db upgrade;  orchestrator db migrate-workflows;  orchestrator db upgrade;
 orchestrator dev;  and in another terminal  orchestrator start my_workflow --wait
@@ -33,6 +36,12 @@ app = typer.Typer(
 )
 
 
+def _use_utc(wanted: bool) -> None:
+    if wanted:
+        os.environ["TZ"] = "UTC"
+        time.tzset()
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"orchestrator {__version__}")
@@ -43,6 +52,10 @@ def _version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, metavar="", help="Show the version and exit.")
+    ] = False,
+    utc: Annotated[
+        bool,
+        typer.Option("--utc", callback=_use_utc, metavar="", help="Show and read times in UTC, not in the local zone."),
     ] = False,
 ) -> None:
     """Read the options that stand before a command."""

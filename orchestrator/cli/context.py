@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.db.session import Database, Driver
     from orchestrator.messages import Advanced
 
-REFUSED, INTERRUPTED = 1, 130
-"""Exit codes: refused or failed; ended by Ctrl-C."""
+REFUSED, NEEDS_INPUT, NOT_IN_TIME, INTERRUPTED = 1, 3, 4, 130
+"""Exit codes: refused or failed; of a process that is followed: it needs input, it has not ended in time; ended by Ctrl-C."""
 
 _NOT_MIGRATED = (
     "the database is not migrated, or not up to date: run 'orchestrator db upgrade', which says so if it is this program's code"

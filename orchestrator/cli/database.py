@@ -44,11 +44,13 @@ def upgrade(as_json: AsJson = False) -> None:
     async def body(context: CliContext) -> None:
         defaults = context.settings.default_product_workflows
         async with context.database() as database:
-            heads = await migrations.upgrade(database.engine, context.project, defaults)
+            done = await migrations.upgrade(database.engine, context.project, defaults)
             async with database.transaction() as session:
                 known = {one.name for one in await list_workflows(session)}
         unknown = [name for name in defaults if name not in known]
-        context.output.line(f"the database is up to date: {', '.join(heads)}")
+        for revision, what in done.applied:
+            context.output.line(f"applied {clean(revision)}  {clean(what)}")
+        context.output.line(f"the database is up to date: {', '.join(done.heads)}")
         for name in unknown:
             context.output.line(
                 (
@@ -56,7 +58,8 @@ def upgrade(as_json: AsJson = False) -> None:
                     "dim",
                 )
             )
-        context.output.document({"heads": heads, "unregistered_default_workflows": unknown})
+        applied = [{"revision": revision, "description": what} for revision, what in done.applied]
+        context.output.document({"applied": applied, "heads": done.heads, "unregistered_default_workflows": unknown})
 
     execute(body, as_json=as_json)
 

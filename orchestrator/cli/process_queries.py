@@ -213,7 +213,7 @@ def watch(
 ) -> None:
     """Follow a process, step by step, until it ends or needs input or an operator.
 
-    Exits with 0 when it is completed or needs input, with 1 when it failed or was aborted, or after --timeout.
+    Exits with 0 when it is completed, 1 when it failed or was aborted, 3 when it needs input, 4 after --timeout.
 
     Example: orchestrator watch --url https://orchestrator.example.net 5596c9de
     """

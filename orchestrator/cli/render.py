@@ -44,6 +44,12 @@ def when(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def clock(moment: datetime) -> str:
+    """Return a time as the operator's clock shows it, with the date unless it is today's."""
+    local = moment.astimezone()
+    return f"{local:%H:%M:%S}" if local.date() == datetime.now().astimezone().date() else when(moment)
+
+
 def took(entry: LogEntry) -> str:
     """Return how long an entry's function ran; empty if none ran."""
     return "" if entry.consumer is None else format_span((entry.finished_at - entry.started_at).total_seconds())
@@ -89,7 +95,7 @@ def entry_line(entry: LogEntry, number: int | None) -> Text:
     """
     parts: list[Text | tuple[str, str]] = [
         (f"{entry.sequence:>4}", "dim"),
-        (entry.finished_at.astimezone().strftime("%H:%M:%S"), "dim"),
+        (clock(entry.finished_at), "dim"),
         subject(entry),
     ]
     if entry.name.replace(" ", "_") != entry.status:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from orchestrator.cli.context import REFUSED, CliContext
+from orchestrator.cli.context import NEEDS_INPUT, NOT_IN_TIME, REFUSED, CliContext
 from orchestrator.cli.forms import resume_command, show_form
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import entry_line, failure_line, process_document, short
@@ -83,7 +83,7 @@ async def follow(
         extra: goes into the JSON document.
 
     Returns:
-        The exit code: 0 for completed and suspended, 1 for everything else.
+        The exit code: 0 when it is completed, otherwise one that says why not.
     """
     loop = asyncio.get_running_loop()
     seen = _Seen(moved_at=loop.time())
@@ -163,7 +163,7 @@ async def _conclude(
         return 0
     if status is ProcessStatus.SUSPENDED:
         show_input_request(output, process.process_id, process.step, process.sequence, form)
-        return 0
+        return NEEDS_INPUT
     if _has_stopped(process):
         last = next((one for one in reversed(entries) if one.failure is not None), None)
         why = f": {failure_line(last.failure)}" if status.is_failure and last and last.failure else ""
@@ -174,7 +174,7 @@ async def _conclude(
     output.complain(
         f"still {status.value} after {format_span(patience or 0)}; continue with: orchestrator watch {name}"
     )
-    return REFUSED
+    return NOT_IN_TIME
 
 
 def show_input_request(output: Output, process_id: UUID, step: str | None, sequence: int, form: JSON) -> None:

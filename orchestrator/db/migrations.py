@@ -10,8 +10,9 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -47,7 +48,23 @@ def alembic_config(project: Path) -> Config:
     return config
 
 
-async def upgrade(engine: AsyncEngine, project: Path, default_workflows: Sequence[str] = ()) -> list[str]:
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What an upgrade has done.
+
+    Args:
+        applied: the revisions that it has applied, in order, each with what it says it is for.
+        heads: the revisions now in force.
+    """
+
+    applied: list[tuple[str, str]]
+    heads: list[str]
+
+
+async def upgrade(engine: AsyncEngine, project: Path, default_workflows: Sequence[str] = ()) -> Upgrade:
     """Apply all migrations that are not yet applied, and link the default workflows to all products, in one transaction.
 
     Args:
@@ -55,17 +72,19 @@ async def upgrade(engine: AsyncEngine, project: Path, default_workflows: Sequenc
         project: the folder of the user's own migrations.
         default_workflows: names; those that no migration has registered yet are skipped.
 
-    Returns:
-        The revisions now in force.
-
     Raises:
         ConfigurationError: a migration is wrong, or a default workflow cannot be linked; the text says which and why.
     """
 
-    def apply(connection: Connection, config: Config) -> list[str]:
+    def apply(connection: Connection, config: Config) -> Upgrade:
+        scripts = ScriptDirectory.from_config(config)
+        before = _with_ancestors(scripts, MigrationContext.configure(connection).get_current_heads())
         command.upgrade(config, "heads")
         link_default_workflows(connection, default_workflows)
-        return sorted(MigrationContext.configure(connection).get_current_heads())
+        heads = MigrationContext.configure(connection).get_current_heads()
+        now = _with_ancestors(scripts, heads)
+        applied = [one for one in reversed(list(scripts.walk_revisions())) if one.revision in now - before]
+        return Upgrade([(one.revision, one.doc.splitlines()[0] if one.doc else "") for one in applied], sorted(heads))
 
     return await _run(engine, project, apply)
 
@@ -170,11 +189,11 @@ def _with_ancestors(scripts: ScriptDirectory, heads: Iterable[str]) -> set[str]:
 
 
 async def _run(
-    engine: AsyncEngine, project: Path, action: Callable[[Connection, Config], list[str]], *, alone: bool = True
-) -> list[str]:
+    engine: AsyncEngine, project: Path, action: Callable[[Connection, Config], T], *, alone: bool = True
+) -> T:
     config = alembic_config(project)
 
-    def run(connection: Connection) -> list[str]:
+    def run(connection: Connection) -> T:
         if alone:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         config.attributes["connection"] = connection

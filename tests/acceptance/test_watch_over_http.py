@@ -37,7 +37,7 @@ def api(engine: Installation) -> Api:
 
 
 @pytest.mark.parametrize(
-    ("workflow", "status", "code"), [("one_step", "completed", 0), ("asks", "suspended", 0), ("mended", "failed", 1)]
+    ("workflow", "status", "code"), [("one_step", "completed", 0), ("asks", "suspended", 3), ("mended", "failed", 1)]
 )
 def test_what_it_shows_is_what_the_database_has(
     engine: Installation, api: Api, workflow: str, status: str, code: int

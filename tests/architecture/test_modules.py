@@ -23,7 +23,8 @@ NAMED_BY_CONTRACT = {
 """Where other engines of this kind have their decorators, helpers and errors, so that ports need no other import."""
 
 READS_THE_ENVIRONMENT = {
-    "orchestrator/settings.py": "pydantic's own variable, by which its errors lose their links, is set there",
+    "orchestrator/settings.py": "pydantic's own variable, for shorter errors, is set there; misspelt ones are named",
+    "orchestrator/cli/__init__.py": "--utc sets TZ, by which the C library knows the zone of local times",
     "orchestrator/cli/output.py": "COLUMNS is how wide a person wants tables, as in every other program",
 }
 

@@ -100,7 +100,7 @@ def test_a_failed_step_can_be_skipped_with_a_reason(cli: Cli, dev: object) -> No
 
 def test_an_input_step_shows_its_form_and_takes_its_input(cli: Cli, dev: object) -> None:
     """B34: wrong input is refused and the process is still suspended."""
-    shown = cli("start", "ask", "--wait").stdout
+    shown = cli("start", "ask", "--wait", code=3).stdout
     assert "needs input at 'Approve'" in shown
     assert re.search(r"approved +boolean +required", shown)
     short = cli.json("list")[0]["process_id"][:8]
@@ -136,7 +136,7 @@ def test_what_is_done_to_a_process_is_done_to_what_was_seen(cli: Cli, dev: objec
 
 
 def test_whoever_waits_for_a_callback_is_notified_when_time_is_up_and_can_abort(cli: Cli, dev: object) -> None:
-    waited = cli("start", "call", "--wait", "--timeout", "0.5", code=1)
+    waited = cli("start", "call", "--wait", "--timeout", "0.5", code=4)
     assert "still" in waited.stderr
     short = cli.json("list")[0]["process_id"][:8]
     cli.until(lambda: cli.json("show", short)["status"] == "awaiting_callback")

@@ -68,14 +68,19 @@ async def test_every_migration_can_be_undone_and_done_again(database: Database) 
     tables = await database.pool.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
     assert tables == 1, "only Alembic's own table is left"
     assert await list_pending(database.engine, NOWHERE) == [HEAD]
-    assert await upgrade(database.engine, NOWHERE) == [HEAD]
+    done = await upgrade(database.engine, NOWHERE)
+    assert done.heads == [HEAD]
+    assert [revision for revision, _ in done.applied] == sorted(revision for revision, _ in done.applied)
+    assert done.applied[-1][0] == HEAD
+    assert ("0026", "What the list of schedules is searched by.") in done.applied
     assert await list_pending(database.engine, NOWHERE) == []
     async with database.engine.connect() as connection:
         assert await connection.run_sync(_differences) == []
 
 
 async def test_an_upgrade_of_an_up_to_date_database_changes_nothing(database: Database) -> None:
-    assert await upgrade(database.engine, NOWHERE) == [HEAD]
+    done = await upgrade(database.engine, NOWHERE)
+    assert (done.heads, done.applied) == ([HEAD], [])
 
 
 async def test_a_written_revision_registers_and_removes_workflows(database: Database, tmp_path: Path) -> None:
@@ -130,7 +135,7 @@ async def test_a_projects_first_migration_may_be_older_than_the_tables_of_produc
         "def downgrade(): pass\n"
     )
     await downgrade(database.engine, NOWHERE, "base")
-    assert await upgrade(database.engine, project, ["modify_note"]) == [HEAD, "old"]
+    assert (await upgrade(database.engine, project, ["modify_note"])).heads == [HEAD, "old"]
     assert await _registered(database) == sorted(("kept", *SHIPPED))
 
     await downgrade(database.engine, project, "base")
@@ -148,7 +153,7 @@ async def test_a_revision_is_written_for_the_tables_that_there_are_now(database:
     paths = [write_revision(project, "first"), write_revision(project, "second")]
     for path in paths:
         assert f"depends_on = '{HEAD}'" in path.read_text().replace('"', "'")
-    assert len(await upgrade(database.engine, project)) == 1
+    assert len((await upgrade(database.engine, project)).heads) == 1
 
 
 async def test_the_plain_alembic_command_links_default_workflows_too(
@@ -295,9 +300,9 @@ async def test_two_ends_of_a_projects_migrations_are_named_and_joined(database: 
 
     joined = write_merge(project, "left and right").name.split("_")[0]
 
-    assert await upgrade(database.engine, project) == [joined]
+    assert (await upgrade(database.engine, project)).heads == [joined]
     last = write_revision(project, "last").name.split("_")[0]
-    assert await upgrade(database.engine, project) == [last]
+    assert (await upgrade(database.engine, project)).heads == [last]
     assert await downgrade(database.engine, project, "project@base") == [HEAD]
 
 
@@ -318,7 +323,7 @@ async def test_two_first_migrations_are_one_line_that_says_how_to_put_them_in_or
     name = other.name.split("_")[0]
     text = one.read_text().replace("down_revision = None", f"down_revision = {name!r}")
     one.write_text(text.replace("branch_labels = ('project',)", "branch_labels = None"))
-    assert await upgrade(database.engine, project) == [one.name.split("_")[0]]
+    assert (await upgrade(database.engine, project)).heads == [one.name.split("_")[0]]
 
 
 async def test_what_the_database_refuses_at_the_commit_is_reported_too(database: Database, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -51,6 +52,16 @@ async def test_the_parent_of_a_process_is_shown_and_listed(cli: Cli, database: D
     await database.pool.execute("UPDATE processes SET parent_id = $1", parent)
     assert f"parent    {parent}" in cli("show", process_id).stdout
     assert (cli.json("show", process_id)["parent_id"], cli.json("list")[0]["parent_id"]) == (parent, parent)
+
+
+async def test_times_are_those_of_the_computers_zone_or_of_utc(cli: Cli, database: Database) -> None:
+    process_id = cli.start("ask")
+    await database.pool.execute("UPDATE processes SET started_at = '2026-01-31T23:30:00Z', updated_at = now()")
+    there = replace(cli, environment={**cli.environment, "TZ": "Asia/Tokyo"})
+    assert "2026-02-01 08:30:00" in there("list").stdout
+    for command in (("list",), ("show", process_id)):
+        assert "2026-01-31 23:30:00" in there("--utc", *command).stdout
+    assert there.json("list")[0]["started_at"].startswith("2026-01-31T23:30:00")
 
 
 def test_many_processes_are_aborted_at_once_after_a_question(cli: Cli) -> None:

@@ -117,7 +117,7 @@ def test_a_list_of_the_processes_of_a_workflow_that_nobody_knows_is_refused(cli:
 def test_whoever_looks_at_a_process_whose_input_step_is_gone_learns_what_to_do(cli: Cli) -> None:
     with cli.program("dev"):
         cli.until(cli.is_reading)
-        cli("start", "ask", "--wait")
+        cli("start", "ask", "--wait", code=3)
     process = cli.json("list")[0]["process_id"]
     written = (cli.folder / "flows.py").read_text()
     (cli.folder / "flows.py").write_text(written.replace('"Approve"', '"Agree"'))
