@@ -65,6 +65,7 @@ class Bridge:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=WIRE_GRACE)
+        self._task = None  # its result may be a connection that is to be forgotten
 
     def enter(self) -> None:
         """Record the thread, in it."""

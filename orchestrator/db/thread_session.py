@@ -7,6 +7,7 @@ loop as a whole.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
@@ -33,11 +34,15 @@ class BridgedPool(AsyncAdaptedQueuePool):
     def connect(self) -> PoolProxiedConnection:
         """Take a connection out of the pool; see :meth:`Pool.connect`."""
         # The first connections are made under an asyncio.Lock, which is released without being awaited.
-        return _on_loop(super().connect)
+        bridge = current_bridge()
+        if bridge is not None:
+            return bridge.wait(greenlet_spawn(self.connect))
+        self.__dict__["_loop"] = asyncio.get_running_loop()
+        return super().connect()
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         # asyncio.Queue.put_nowait(): from a thread, it does not wake those who wait.
-        _on_loop(self._put_back, record, always=True)
+        self._on_loop(self._put_back, record)
 
     def _put_back(self, record: ConnectionPoolEntry) -> None:
         """Give a connection back, on the loop."""
@@ -45,16 +50,26 @@ class BridgedPool(AsyncAdaptedQueuePool):
 
     def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
         # asyncio.shield() needs the loop's thread.
-        close = functools.partial(super()._close_connection, connection, terminate=terminate)
-        _on_loop(close, always=True)
+        self._on_loop(functools.partial(super()._close_connection, connection, terminate=terminate))
+
+    def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call on the loop what gives something back, and what would be lost otherwise."""
+        bridge = current_bridge()
+        loop: asyncio.AbstractEventLoop | None = self.__dict__.get("_loop")
+        if bridge is not None:
+            bridge.wait(greenlet_spawn(call, *arguments), always=True)
+        elif loop is None or not loop.is_running() or _is_here(loop):
+            call(*arguments)
+        else:
+            # Python's garbage collection has found a connection that was forgotten, in a thread where nothing can be awaited.
+            loop.call_soon_threadsafe(call, *arguments)
 
 
-def _on_loop(call: Callable[..., T], *arguments: Any, always: bool = False) -> T:
-    """Call something of SQLAlchemy's on the loop."""
-    bridge = current_bridge()
-    if bridge is None:
-        return call(*arguments)
-    return bridge.wait(greenlet_spawn(call, *arguments), always=always)
+def _is_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 class Either(Protocol[P, T_co]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
 import time
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -194,3 +195,36 @@ async def test_a_cancelled_wait_for_a_connection_costs_no_connection(database_ur
         await _is_whole(database)
         async with step_session(database) as session:
             assert await result_of(session, lambda one: one.scalar(select(1)), threads) == 1
+
+
+@pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up")
+async def test_a_connection_that_is_forgotten_comes_back_whichever_thread_finds_it(
+    database_url: str, threads: Threads
+) -> None:
+    """Python's garbage collection runs in any thread; asyncio's debug mode refuses what touches the event loop from there."""
+    asyncio.get_running_loop().set_debug(True)
+
+    def forget(session: Session) -> None:
+        bind = session.get_bind()
+        assert isinstance(bind, Engine)
+        cycle: list[object] = [bind.connect()]
+        cycle.append(cycle)
+
+    async def wait_in_line(database: Database) -> int:
+        async with step_session(database) as session:
+            return int(await session.scalar(select(1)) or 0)
+
+    async with _database(database_url, 1) as database:
+        gc.disable()
+        try:
+            async with step_session(database) as session:
+                await result_of(session, forget, threads)
+            del session
+            waiting = asyncio.create_task(wait_in_line(database))
+            await asyncio.sleep(0)
+            assert checked_out(database) == 1
+            await asyncio.wrap_future(threads.submit(gc.collect))
+        finally:
+            gc.enable()
+        assert await asyncio.wait_for(waiting, 60) == 1
+        await _is_whole(database)
