@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from orchestrator.services.api_keys import create_key
 from orchestrator.workflow import StepList, conditional, done, init, inputstep, step, workflow
 from tests.integration import api_flows
 from tests.integration.api_client import open_api
+from tests.integration.subscription_rows import Rows
 from tests.integration.test_api_requests import problem
 
 
@@ -162,6 +164,8 @@ async def test_many_are_aborted_by_a_filter_after_counting_them(api: httpx.Async
         ({"action": "retry", "workflow": "failing", "limit": 99999999999999999999}, 422),
         ({"action": "retry", "workflow": "failing", "user": "eve"}, 422),
         ({"action": "retry", "workflow": "a\u0000b"}, 400),
+        ({"action": "retry", "customer_id": "a\u0000b"}, 400),
+        ({"action": "retry", "subscription_id": "abc"}, 422),
     ],
 )
 async def test_a_bulk_request_that_is_not_clear_does_nothing(
@@ -170,6 +174,28 @@ async def test_a_bulk_request_that_is_not_clear_does_nothing(
     await start(api)
     problem(await api.put("/api/processes/bulk", json=body), status)
     assert await log(database, "retried", "aborted") == []
+
+
+async def test_many_are_found_by_what_they_have_touched_and_by_who_is_to_act(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    paths = [await start(api) for _ in range(2)]
+    rows = Rows(database.pool)
+    subscription = await rows.subscription(await rows.product("Port"), customer="Acme")
+    touching = UUID(paths[0].rpartition("/")[2])
+    await database.pool.execute(
+        "INSERT INTO processes_subscriptions (process_id, subscription_id) VALUES ($1, $2)", touching, subscription
+    )
+    await database.pool.execute("UPDATE processes SET assignee = 'NOC' WHERE process_id <> $1", touching)
+    for condition, matched in (
+        ({"subscription_id": str(subscription)}, 1),
+        ({"customer_id": "Acme"}, 1),
+        ({"customer_id": "Beta"}, 0),
+        ({"assignee": "NOC"}, 1),
+        ({"assignee": "NOC", "customer_id": "Acme"}, 0),
+    ):
+        answer = await api.put("/api/processes/bulk", json={"action": "retry", "dry_run": True, **condition})
+        assert answer.json()["matched"] == matched, (condition, answer.text)
 
 
 async def test_a_state_is_corrected_and_a_step_skipped(api: httpx.AsyncClient, database: Database) -> None:
