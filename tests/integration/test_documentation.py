@@ -96,7 +96,9 @@ def unknown_words(command: str) -> list[str]:
     """The words of a command line that name a command or an option that does not exist."""
     words = shlex.split(command)[1:]
     here: Any = typer.main.get_command(app)
-    while hasattr(here, "commands") and words and words != ["--version"]:
+    while words and words[0] in {option for parameter in here.params for option in parameter.opts}:
+        words.pop(0)  # of every command
+    while hasattr(here, "commands") and words:
         if words[0] not in here.commands:
             return words[:1]
         here = here.commands[words.pop(0)]
