@@ -24,9 +24,11 @@ class Threads(Executor):
         name: of the threads.
         limit: functions that may run at once.
         spare: threads left behind that are replaced; default as many as ``limit``. Beyond it they count towards the limit.
+        patience: seconds that callers should wait for a thread; default without a limit.
     """
 
-    def __init__(self, name: str, limit: int, spare: int | None = None) -> None:
+    def __init__(self, name: str, limit: int, spare: int | None = None, patience: float | None = None) -> None:
+        self.patience = patience
         self._name, self._limit = name, limit
         self._spare = limit if spare is None else spare
         self._changed = threading.Condition()

@@ -36,7 +36,7 @@ HOOK_TIMEOUT = 30.0
 """Seconds that a form, predicate or authorization callback gets. A request waits for it and holds a database connection; work
 that takes longer belongs into a step."""
 
-HOOK_THREADS = Threads("hook", 32)
+HOOK_THREADS = Threads("hook", 32, patience=HOOK_TIMEOUT)
 """For plain functions outside of steps. Not the event loop's own threads: those look up the names of hosts."""
 
 
@@ -117,6 +117,10 @@ async def run_in_thread(function: Callable[[], object], what: str, threads: Thre
     work = threads.submit(contextvars.copy_context().run, call)
     ended = asyncio.wrap_future(work)
     ended.add_done_callback(lambda _: bridge.leave())
+    if threads.patience is not None:
+        # It cancels what has not begun, and nothing else.
+        giving_up = asyncio.get_running_loop().call_later(threads.patience, work.cancel)
+        ended.add_done_callback(lambda _: giving_up.cancel())
     try:
         await asyncio.wait({ended})
     except asyncio.CancelledError:
@@ -128,6 +132,13 @@ async def run_in_thread(function: Callable[[], object], what: str, threads: Thre
                 _log_left(bridge, what)
         raise
     await bridge.close()
+    if ended.cancelled():
+        return Raised(
+            DefinitionError(
+                f"{what} did not begin: no thread was free for {threads.patience:g} s; {threads.left_behind} of them run"
+                " functions that should have ended, which the log names"
+            )
+        )
     return ended.result()
 
 

@@ -27,6 +27,7 @@ from orchestrator.errors import (
 )
 from orchestrator.forms import AsyncFormGenerator, FormGenerator, FormPage
 from orchestrator.services.hooks import authorize, check_predicate, run_form
+from orchestrator.threads import Threads
 from orchestrator.workflow import RunPredicate, StepList, done, init, workflow
 from tests.unit.models import FolderBlockInactive
 
@@ -231,6 +232,27 @@ async def test_plain_functions_are_asked_in_a_thread_of_their_own() -> None:
         await run_form(lambda: (callback(), FormPage)[1], {}, [], WHAT)
     assert len(seen) == 3
     assert here not in seen
+
+
+async def test_a_hook_that_gets_no_thread_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions that never end may have taken all, replacements included."""
+    released = threading.Event()
+    threads = Threads("hook", 1, spare=0, patience=0.05)
+    monkeypatch.setattr(user_code.run_in_thread, "__defaults__", (threads,))
+    monkeypatch.setattr(user_code.run, "__kwdefaults__", {"threads": threads})
+    monkeypatch.setattr(user_code, "HOOK_TIMEOUT", 0.05)
+    try:
+        with capture_logs() as logged, pytest.raises(DefinitionError, match="ran longer than"):
+            await user_code.call_hook(lambda: released.wait(60), "the first", is_async=False)
+        assert "thread left behind" in logged[0]["event"]
+        monkeypatch.setattr(user_code, "HOOK_TIMEOUT", 60)
+        with pytest.raises(
+            DefinitionError, match=r"^the second did not begin: .*; 1 of them run functions that should"
+        ):
+            await user_code.call_hook(lambda: True, "the second", is_async=False)
+    finally:
+        released.set()
+    assert await user_code.call_hook(lambda: True, "the third", is_async=False) is True
 
 
 async def test_a_predicate_without_words_gets_ours() -> None:
