@@ -73,7 +73,7 @@ def target(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Targe
             assert answer.status_code == 200, answer.text
             document = answer.json()
             document["paths"] = {
-                path: operations
+                path: {method: without_conditions(one) for method, one in operations.items()}
                 for path, operations in document["paths"].items()
                 if all(one.get("operationId") != ENDLESS for one in operations.values())
             }
@@ -90,6 +90,16 @@ def target(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Targe
     finally:
         background.run(database.close())
         background.close()
+
+
+def without_conditions(operation: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the header for answers that are known already.
+
+    A request with a header that the generator has made counts as one whose key it has made, so that an answer to it would be
+    "accepts invalid authentication". That the header is understood is tested by itself.
+    """
+    parameters = [one for one in operation.get("parameters", ()) if one["name"].lower() != "if-none-match"]
+    return {**operation, "parameters": parameters}
 
 
 async def make_key(database: Database) -> str:
