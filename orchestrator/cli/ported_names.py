@@ -239,7 +239,8 @@ NOT_OFFERED: dict[str, str] = {
         "show of orchestrator.services.subscriptions, or GET /api/subscriptions/domain-model/{subscription_id}"
     ),
     "orchestrator.services.subscriptions:get_subscription": (
-        "session.get(SubscriptionRow, subscription_id), or SubscriptionModel.from_subscription(session, subscription_id)"
+        "SubscriptionModel.from_subscription(session, subscription_id), which has its product, or session.get(SubscriptionRow,"
+        " subscription_id), which has columns only"
     ),
     "orchestrator.services.subscriptions:query_depends_on_subscriptions": "subscription.depends_on(session)",
     "orchestrator.services.subscriptions:query_in_use_by_subscriptions": "subscription.in_use_by(session)",

@@ -28,6 +28,13 @@ from tests.unit.ported_texts import port_text, port_texts, rules
             "from orchestrator.core.workflow import (  # here\n    begin,\n    step,\n)\n",
             "from orchestrator.workflow import (  # here\n    begin,\n    step,\n)\n",
         ),
+        (
+            "from orchestrator.db import (\n    ProductTable,\n    SubscriptionTable as Sub,\n    gone,\n)\n",
+            (
+                "from orchestrator.db.tables import (\n    ProductRow as ProductTable,\n    SubscriptionRow as Sub,\n)\n"
+                "from orchestrator.db import gone\n"
+            ),
+        ),
         ("import orchestrator.core.workflow as flow\n", "import orchestrator.workflow as flow\n"),
         (
             "def f():\n    from orchestrator.core.targets import Target\n",
@@ -232,3 +239,91 @@ def test_functions_whose_arguments_the_engine_names_are_passed_on_as_they_are() 
     """
     assert port_text(text) == dedent(text)
     assert rules(text) == []
+
+
+def test_what_a_table_was_asked_for_the_session_is_asked_for_and_reaches_the_callers() -> None:
+    text = """\
+        from orchestrator.db import SubscriptionTable
+
+
+        def nodes(status):
+            return SubscriptionTable.query.filter(SubscriptionTable.status == status).all()
+
+
+        def selector():
+            return nodes("active")
+    """
+
+    assert port_text(text) == dedent("""\
+        from orchestrator.db.tables import SubscriptionRow as SubscriptionTable
+        from sqlalchemy.orm import Session
+
+
+        def nodes(session: Session, status):
+            return session.query(SubscriptionTable).filter(SubscriptionTable.status == status).all()
+
+
+        def selector(session: Session):
+            return nodes(session, "active")
+    """)
+
+
+def test_who_calls_what_must_be_replaced_with_the_sessions_help_has_the_session_for_it() -> None:
+    text = """\
+        from orchestrator.services import subscriptions
+
+
+        def name_of(subscription_id):
+            return subscriptions.get_subscription(subscription_id).description
+
+
+        def check(subscription_id):
+            return name_of(subscription_id)
+    """
+
+    assert port_text(text) == dedent("""\
+        from orchestrator.services import subscriptions
+        from sqlalchemy.orm import Session
+
+
+        def name_of(session: Session, subscription_id):
+            return subscriptions.get_subscription(subscription_id).description
+
+
+        def check(session: Session, subscription_id):
+            return name_of(session, subscription_id)
+    """)
+    assert port_text(port_text(text)) == port_text(text)
+
+
+def test_a_function_that_is_bound_with_one_argument_a_line_gets_the_session_on_a_line_of_its_own() -> None:
+    text = """\
+        def check(x, y):
+            return A.from_db(x)
+
+
+        def form():
+            return partial(
+                check,
+                y=1,
+            )
+    """
+
+    ported = port_text("from functools import partial\n\n\n" + dedent(text))
+
+    assert "partial(\n        check,\n        session,\n        y=1,\n    )" in ported
+
+
+def test_the_import_of_the_global_session_goes_and_what_stands_beside_it_keeps_its_lines() -> None:
+    text = """\
+        from orchestrator.db import (
+            gone,
+            db,
+        )
+
+
+        def f():
+            return db.session.execute(gone)
+    """
+
+    assert port_text(text).startswith("from orchestrator.db import (\n    gone,\n)\n")

@@ -13,8 +13,8 @@ from libcst import matchers as m
 
 from orchestrator.cli.codemod.imports import unresolved_imports
 from orchestrator.cli.codemod.lifecycles import tight_parameters
-from orchestrator.cli.codemod.names import advise, is_in_module, resolve
-from orchestrator.cli.codemod.session import analyse, given_session, parameter_names, remaining
+from orchestrator.cli.codemod.names import advise, is_in_module, lacks_column, resolve
+from orchestrator.cli.codemod.session import MODEL_MAKERS, QUERIED, analyse, given_session, parameter_names, remaining
 from orchestrator.cli.codemod.source import Source
 
 STEPS: Final = frozenset({"step", "retrystep"})
@@ -31,7 +31,11 @@ SECRETS: Final = re.compile(
     r"(^|_)(password|passwd|secret|api_key|apikey|private_key|token|callback_route|callback_token)$"
 )
 
+OF_SUBSCRIPTIONS: Final = frozenset({"customer_id", "description", "product", "status", "subscription_id"})
+
 _TOKEN: Final = m.Name("callback_route") | m.Name("callback_token")
+_SUBSCRIPTION_OF: Final = m.Attribute(value=~m.Name("self"), attr=m.Name("subscription"))
+_MADE: Final = m.Assign(value=m.Call(func=m.Attribute(attr=m.MatchIfTrue(lambda one: one.value in MODEL_MAKERS))))
 
 
 @dataclass(frozen=True, order=True)
@@ -131,12 +135,33 @@ class _Review(cst.CSTVisitor):
                 f"'{last}' has no counterpart: a step is one transaction, begun and committed by the engine",
             )
 
+    def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:  # noqa: N802 - libcst's name
+        del node
+        return False  # imports are reported by their names
+
+    def visit_Import(self, node: cst.Import) -> bool:  # noqa: N802 - libcst's name
+        del node
+        return False
+
     def visit_Attribute(self, node: cst.Attribute) -> None:  # noqa: N802 - libcst's name
         name = self._source.stands_for(node)
         if is_in_module(name) and resolve(name) is None:
             self.report(node, "import", f"'{name}' is not here: {advise(name)}")
-        if node.attr.value == "query" and re.search(r"(Table|Row)$", self._source.stands_for(node.value)):
-            self.report(node, "query", "a table has no 'query': 'session.scalars(select(…))'")
+        table = self._source.stands_for(node.value)
+        if node.attr.value == "query" and QUERIED.search(table):
+            self.report(node, "query", "a table has no 'query': 'session.query(…)', or 'session.scalars(select(…))'")
+        elif lacks_column(table, node.attr.value):
+            shown = f"{table.rpartition('.')[2]}.{node.attr.value}"
+            self.report(
+                node, "query", f"there is no '{shown}': tables have columns, no relations; join them by their ids"
+            )
+        if node.attr.value in OF_SUBSCRIPTIONS and m.matches(node.value, _SUBSCRIPTION_OF):
+            self.report(
+                node,
+                "block",
+                "a block, or a reference to one, has no 'subscription': hand the subscription over, or load it by"
+                " 'owner_subscription_id'",
+            )
         if node.attr.value in {"in_use_by", "depends_on"} and node not in self._called:
             self.report(
                 node,
@@ -160,8 +185,10 @@ class _Review(cst.CSTVisitor):
                     " enter the state: the action step asks for 'callback_route' by name",
                 )
             copied = element.value
-            if isinstance(copied, cst.Call) and m.matches(
-                copied.func, m.Attribute(attr=m.Name("dict") | m.Name("model_dump"))
+            if (
+                isinstance(copied, cst.Call)
+                and m.matches(copied.func, m.Attribute(attr=m.Name("dict") | m.Name("model_dump")))
+                and (key == "subscription" or _first(copied.func) in _models(self._step))
             ):
                 self.report(
                     element,
@@ -176,6 +203,19 @@ class _Review(cst.CSTVisitor):
             last = name.rpartition(".")[2]
             if CREATES.fullmatch(last) and last not in NOT_ELSEWHERE:
                 yield name
+
+
+def _first(node: cst.BaseExpression) -> str:
+    """Return the name with which an expression such as ``port.node.dict`` begins."""
+    while isinstance(node, cst.Attribute):
+        node = node.value
+    return node.value if isinstance(node, cst.Name) else ""
+
+
+def _models(step: cst.FunctionDef) -> set[str]:
+    """Return the names that may be models in a step: its parameters, and what it has made or loaded."""
+    made = [one for one in m.findall(step.body, _MADE) if isinstance(one, cst.Assign)]
+    return {*parameter_names(step), *(_first(target.target) for one in made for target in one.targets)}
 
 
 def is_step(node: cst.FunctionDef) -> bool:

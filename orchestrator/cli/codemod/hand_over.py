@@ -56,9 +56,10 @@ class _HandOver(cst.CSTTransformer):
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:  # noqa: N802 - libcst's name
         if is_partial(original_node, self._source) and original_node.args[0] in self._uses:
             function, *others = updated_node.args
-            after = function.comma if others else cst.MaybeSentinel.DEFAULT
-            function = function.with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
-            return updated_node.with_changes(args=[function, cst.Arg(cst.Name(SESSION), comma=after), *others])
+            given = cst.Arg(cst.Name(SESSION), comma=function.comma)
+            if not others:
+                function = function.with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
+            return updated_node.with_changes(args=[function, given, *others])
         if original_node not in self._uses:
             return updated_node
         first = cst.Arg(cst.Name(SESSION))
@@ -75,8 +76,12 @@ class _HandOver(cst.CSTTransformer):
 
     def leave_Attribute(  # noqa: N802 - libcst's name
         self, original_node: cst.Attribute, updated_node: cst.Attribute
-    ) -> cst.Attribute | cst.Name:
-        return cst.Name(SESSION) if original_node in self._uses else updated_node
+    ) -> cst.BaseExpression:
+        if original_node not in self._uses:
+            return updated_node
+        if original_node.attr.value == "query":
+            return cst.Call(cst.Attribute(cst.Name(SESSION), cst.Name("query")), [cst.Arg(updated_node.value)])
+        return cst.Name(SESSION)
 
     def leave_FunctionDef(  # noqa: N802 - libcst's name
         self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
@@ -169,6 +174,6 @@ class _DropName(cst.CSTTransformer):
             return updated_node
         if not kept:
             return cst.RemoveFromParent()
-        if updated_node.rpar is None:
-            kept[-1] = kept[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        last = updated_node.names[-1].comma if updated_node.rpar else cst.MaybeSentinel.DEFAULT
+        kept[-1] = kept[-1].with_changes(comma=last)
         return updated_node.with_changes(names=kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import libcst as cst
 from libcst.helpers import parse_template_expression
@@ -60,10 +60,19 @@ def _split(statement: cst.ImportFrom) -> list[cst.ImportFrom]:
         (only,) = by_module
         if all(new is old for new, old in zip(by_module[only], statement.names, strict=True)):
             return [statement.with_changes(module=_expression(only))]
-    return [
-        cst.ImportFrom(_expression(name), [alias.with_changes(comma=cst.MaybeSentinel.DEFAULT) for alias in aliases])
-        for name, aliases in by_module.items()
-    ]
+    return [_import(name, aliases, statement) for name, aliases in by_module.items()]
+
+
+def _import(module: str, aliases: Sequence[cst.ImportAlias], like: cst.ImportFrom) -> cst.ImportFrom:
+    """Import names from a module: one a line, where several were so before."""
+    before = () if isinstance(like.names, cst.ImportStar) else like.names
+    if len(aliases) == 1 or like.lpar is None or len(before) == 1:
+        plain = [alias.with_changes(comma=cst.MaybeSentinel.DEFAULT) for alias in aliases]
+        return cst.ImportFrom(_expression(module), plain)
+    *others, last = aliases
+    names = [alias.with_changes(comma=before[0].comma) for alias in others]
+    names.append(last.with_changes(comma=before[-1].comma))
+    return cst.ImportFrom(_expression(module), names, lpar=like.lpar, rpar=like.rpar)
 
 
 def _renamed(statement: cst.Import) -> cst.Import:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final
@@ -14,6 +15,8 @@ from orchestrator.cli.ported_names import MOVED, NOT_OFFERED, PACKAGES_NOT_OFFER
 ROOT: Final = "orchestrator"
 _SAME: Final = ("orchestrator.db.models", "orchestrator.db")
 """The first has the same names as the second."""
+
+_NEEDS_SESSION: Final = re.compile(r"\bsession[.,)]")
 
 
 def normalise(dotted: str) -> str:
@@ -31,7 +34,7 @@ def resolve(dotted: str) -> str | None:
     moved = MOVED.get(_as_listed(plain))
     if moved is not None:
         return moved.replace(":", ".")
-    return plain if find(plain) is not None else None
+    return plain if is_here(plain) else None
 
 
 def resolve_module(dotted: str) -> str | None:
@@ -61,6 +64,24 @@ def takes_session(dotted: str) -> bool:
     if not inspect.isfunction(found):
         return False
     return next(iter(inspect.signature(found).parameters), None) == "session"
+
+
+def asks_for_session(dotted: str) -> bool:
+    """Return whether what takes the place of a name that is not offered needs the session."""
+    return _NEEDS_SESSION.search(NOT_OFFERED.get(_as_listed(normalise(dotted)), "")) is not None
+
+
+def lacks_column(table: str, name: str) -> bool:
+    """Return whether a name stands for one of the engine's tables, and this has no such column."""
+    found = find(table) if table.startswith(f"{ROOT}.db.tables.") else None
+    return inspect.isclass(found) and not hasattr(found, name)
+
+
+@cache
+def is_here(dotted: str) -> bool:
+    """Return whether a module, or the attribute of a module, has this name in this package."""
+    module, _, name = dotted.rpartition(".")
+    return _is_module(dotted) or bool(module and _is_module(module) and hasattr(importlib.import_module(module), name))
 
 
 @cache

@@ -6,6 +6,7 @@ needs it. The engine injects ``session`` into steps, forms and callbacks by its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 import libcst as cst
 from libcst import matchers as m
 
-from orchestrator.cli.codemod.names import normalise, takes_session
+from orchestrator.cli.codemod.names import asks_for_session, normalise, takes_session
 from orchestrator.cli.codemod.source import Project, Source
 
 SESSION: Final = "session"
@@ -32,6 +33,9 @@ _STEPS: Final = frozenset({"step", "retrystep", "inputstep"})
 _MOST_REEXPORTS: Final = 5
 
 GLOBAL: Final = "orchestrator.db.db.session"
+QUERIED: Final = re.compile(r"(Table|Row)$")
+"""What a table is called, of which the global session would be asked by ``.query``."""
+
 _IS_SESSION = m.Name(SESSION) | m.Attribute(attr=m.Name(SESSION))
 
 
@@ -54,6 +58,8 @@ class Function:
     calls: list[tuple[cst.Call, str]] = field(default_factory=list)
     passed: list[tuple[cst.Arg, str]] = field(default_factory=list)
     needs: bool = False
+    wants: bool = False
+    """Whether it calls what is not offered, and what is to take the place needs the session."""
     has_another: bool = False
     """Whether something else is called ``session`` in it, such as one of requests, in the module or in itself."""
 
@@ -99,7 +105,7 @@ def analyse(sources: Iterable[Source]) -> list[Analysis]:
     by_source = {id(one.source): one for one in made}
     everyone = [(one, function) for one in made for function in (*one.functions.values(), one.outside)]
     for _, function in everyone:
-        function.needs = bool(function.uses)
+        function.needs = bool(function.uses) or function.wants
     changed = True
     while changed:
         changed = False
@@ -108,8 +114,8 @@ def analyse(sources: Iterable[Source]) -> list[Analysis]:
             extra = [node for node, name in named if _needs(name, analysis, project, by_source)]
             new = [node for node in extra if node not in function.uses]
             function.uses += new
-            changed = changed or bool(new) or (bool(function.uses) and not function.needs)
-            function.needs = bool(function.uses)
+            changed = changed or bool(new)
+            function.needs = function.needs or bool(new)
     return made
 
 
@@ -198,12 +204,14 @@ class _Collector(cst.CSTVisitor):
                 return
         if name := self._source.stands_for(called):
             self._current.calls.append((node, name))
+            self._current.wants = self._current.wants or asks_for_session(name)
 
     def visit_Name(self, node: cst.Name) -> None:  # noqa: N802 - libcst's name
         self._current.has_another = self._current.has_another or node.value == SESSION
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:  # noqa: N802 - libcst's name
-        if normalise(self._source.stands_for(node)) == GLOBAL:
+        is_query = node.attr.value == "query" and QUERIED.search(self._source.stands_for(node.value))
+        if is_query or normalise(self._source.stands_for(node)) == GLOBAL:
             self._current.uses.append(node)
         node.value.visit(self)  # alone: the name of an attribute is none of the function's
         return False
