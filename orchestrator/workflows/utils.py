@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypedDict, Unpack
 from uuid import UUID
@@ -82,14 +83,14 @@ def create_workflow(
         additional_steps: steps that run after the author's.
     """
     check_description(description, "create_workflow")
-    last = set_status(status) >> resync >> done
+    last = set_status(status)
 
     def decorate(function: AuthorSteps) -> Workflow:
         check_form(initial_input_form, _name(function))
         form = product_first(_name(function), initial_input_form)
         return _make(
             function,
-            lambda steps: init >> steps >> additional_steps >> last,
+            lambda steps: init >> _and_at_the_end(steps >> additional_steps, last) >> resync >> done,
             Target.CREATE,
             description,
             form,
@@ -126,12 +127,12 @@ def terminate_workflow(
     **permissions: Unpack[Permissions],
 ) -> Decorator:
     """Turn a function that returns steps into the workflow that ends subscriptions of a product."""
-    last = set_status(SubscriptionLifecycle.TERMINATED) >> resync >> done
+    last = set_status(SubscriptionLifecycle.TERMINATED)
     return _on_subscription(
         Target.TERMINATE,
         description,
         initial_input_form,
-        lambda steps: init >> _LOCKED >> steps >> additional_steps >> last,
+        lambda steps: init >> _LOCKED >> _and_at_the_end(steps >> additional_steps, last) >> resync >> done,
         permissions,
     )
 
@@ -268,6 +269,13 @@ def _make(
         return around(steps)
 
     return workflow(description, form, target, is_task=is_task, retention=retention, **permissions)(whole)
+
+
+def _and_at_the_end(steps: StepList, last: Step) -> StepList:
+    """Put a step at the end, under another name if the author has the same step before."""
+    if last.name in {leaf.name for leaf in leaves(steps)}:
+        last = replace(last, name=f"{last.name} at the end")
+    return steps >> last
 
 
 def _name(function: AuthorSteps) -> str:

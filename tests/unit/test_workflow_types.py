@@ -99,6 +99,17 @@ def test_a_create_workflow_may_end_in_another_lifecycle(status: SubscriptionLife
     assert "Set subscription to 'provisioning'" in names(create_workflow("w", status=status)(node))
 
 
+@pytest.mark.parametrize(
+    ("kind", "status"), [(create_workflow, SubscriptionLifecycle.ACTIVE), (terminate_workflow, "terminated")]
+)
+def test_an_author_may_set_the_last_status_before_and_go_on_after_it(kind: Callable[..., Any], status: str) -> None:
+    def early() -> StepList:
+        return begin >> set_status(status) >> own
+
+    last = f"Set subscription to '{SubscriptionLifecycle(status).value}'"
+    assert names(kind("w")(early))[-5:] == [last, "Own", f"{last} at the end", UNLOCK, "Done"]
+
+
 def test_an_unknown_lifecycle_is_refused_where_it_is_written() -> None:
     with pytest.raises(DefinitionError, match="there is no status 'activ': there are initial, active"):
         set_status("activ")
