@@ -327,3 +327,25 @@ def test_the_import_of_the_global_session_goes_and_what_stands_beside_it_keeps_i
     """
 
     assert port_text(text).startswith("from orchestrator.db import (\n    gone,\n)\n")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "def f(node):\n    return [g(node), node(1)]\n",
+        "def f():\n    for node, _ in pairs:\n        g(node)\n",
+        "def f():\n    node: int = 1\n    return g(node)\n",
+        "def f():\n    with x as node:\n        return g(node)\n",
+        "def f():\n    return [g(node) for node in nodes]\n",
+        "def f():\n    return (node := h()) and g(node)\n",
+    ],
+)
+@pytest.mark.parametrize("where", ["def node(session: Session, x):\n    return A.from_db(session, x)\n", None])
+def test_a_variable_that_is_called_like_a_function_that_needs_the_session_is_left_alone(
+    use: str, where: str | None
+) -> None:
+    head = where or "from project.selectors import node\n"
+    text = f"from sqlalchemy.orm import Session\n\n\n{head}\n\n{use}"
+    selectors = "def node(x):\n    return A.from_db(x)\n"
+
+    assert port_texts(module=text, selectors=selectors)["module"].after.decode() == text

@@ -21,6 +21,18 @@ def _logs_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.cli.context.configure_logging", lambda *_: None)
 
 
+NEEDS = """\
+from functools import partial
+from sqlalchemy.orm import Session
+
+def v(session: Session, x):
+    return A.from_db(session, x)
+
+
+"""
+"""What needs the session, ported."""
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -58,6 +70,13 @@ def _logs_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         ("from orchestrator.core.db.database import Database\n", [(1, "import")]),
         ("from orchestrator.workflows.utils import modify_initial_input_form_generator\n", []),
         ("def f(block):\n    return block.subscription.product.name\n", [(2, "block")]),
+        (f"{NEEDS}def f(g=None):\n    return g or v\n", [(9, "session")]),
+        (
+            f"{NEEDS}def f(g=None):\n    h = g if g else v\n    return [h, {{'v': v}}]\n",
+            [(9, "session"), (10, "session")],
+        ),
+        (f"{NEEDS}def f(session: Session):\n    return partial(v, session)\n", []),
+        (f"{NEEDS}def f(v):\n    return v\n", []),
         ("class A:\n    def f(self):\n        return self.subscription.product.name\n", []),
         ("def f(port):\n    port.save()\n", [(2, "save")]),
         ("def f():\n    work.delay(1)\n", [(2, "queue")]),

@@ -15,7 +15,7 @@ import libcst as cst
 from libcst import matchers as m
 
 from orchestrator.cli.codemod.names import asks_for_session, normalise, takes_session
-from orchestrator.cli.codemod.source import Project, Source
+from orchestrator.cli.codemod.source import Project, Source, dotted
 
 SESSION: Final = "session"
 MODEL_READS: Final = frozenset({"from_product_id", "from_subscription", "from_db", "from_other_product"})
@@ -57,6 +57,8 @@ class Function:
     uses: list[cst.CSTNode] = field(default_factory=list)
     calls: list[tuple[cst.Call, str]] = field(default_factory=list)
     passed: list[tuple[cst.Arg, str]] = field(default_factory=list)
+    values: list[tuple[cst.CSTNode, str]] = field(default_factory=list)
+    """What is named to be called later; after the analysis, only what needs the session."""
     needs: bool = False
     wants: bool = False
     """Whether it calls what is not offered, and what is to take the place needs the session."""
@@ -116,6 +118,8 @@ def analyse(sources: Iterable[Source]) -> list[Analysis]:
             function.uses += new
             changed = changed or bool(new)
             function.needs = function.needs or bool(new)
+    for analysis, function in everyone:
+        function.values = [one for one in function.values if _needs(one[1], analysis, project, by_source)]
     return made
 
 
@@ -154,6 +158,7 @@ class _Collector(cst.CSTVisitor):
         )
         self._current = self.outside
         self._depth = 0
+        self._variables: set[str] = set()
         self._models: set[str] = set()
         self._asked_by_name: set[cst.Arg] = set()
 
@@ -170,22 +175,47 @@ class _Collector(cst.CSTVisitor):
         for part in (*node.decorators, node.params, node.returns):  # evaluated outside of the function
             if part is not None:
                 part.visit(self)
-        before, models = self._current, self._models
+        before, models, variables = self._current, self._models, self._variables
         if not self._depth:
             name = ".".join((*self._classes, node.name.value))
             self._current = Function(node, name, bool(self._classes), SESSION in parameter_names(node))
             self.functions[name] = self._current
             self._models = set()
+            self._variables = variables_of(node)
         self._depth += 1
         node.body.visit(self)
         self._depth -= 1
-        self._current, self._models = before, models
+        self._current, self._models, self._variables = before, models, variables
         return False
 
     def visit_Assign(self, node: cst.Assign) -> None:  # noqa: N802 - libcst's name
         called = node.value.func if isinstance(node.value, cst.Call) else None
         if isinstance(called, cst.Attribute) and called.attr.value in MODEL_MAKERS:
             self._models |= {one.target.value for one in node.targets if isinstance(one.target, cst.Name)}
+        self._name(node.value)
+
+    def visit_AnnAssign(self, node: cst.AnnAssign) -> None:  # noqa: N802 - libcst's name
+        self._name(node.value)
+
+    def visit_Return(self, node: cst.Return) -> None:  # noqa: N802 - libcst's name
+        self._name(node.value)
+
+    def visit_Element(self, node: cst.Element) -> None:  # noqa: N802 - libcst's name
+        self._name(node.value)
+
+    def visit_DictElement(self, node: cst.DictElement) -> None:  # noqa: N802 - libcst's name
+        self._name(node.value)
+
+    def visit_IfExp(self, node: cst.IfExp) -> None:  # noqa: N802 - libcst's name
+        self._name(node.body)
+        self._name(node.orelse)
+
+    def visit_BooleanOperation(self, node: cst.BooleanOperation) -> None:  # noqa: N802 - libcst's name
+        self._name(node.left)
+        self._name(node.right)
+
+    def visit_Param(self, node: cst.Param) -> None:  # noqa: N802 - libcst's name
+        self._name(node.default)
 
     def visit_Call(self, node: cst.Call) -> None:  # noqa: N802 - libcst's name
         if _makes_workflow(self._source.stands_for(node.func).rpartition(".")[2]):
@@ -202,7 +232,7 @@ class _Collector(cst.CSTVisitor):
             ):
                 self._current.uses.append(node)
                 return
-        if name := self._source.stands_for(called):
+        if name := self._stands_for(called):
             self._current.calls.append((node, name))
             self._current.wants = self._current.wants or asks_for_session(name)
 
@@ -218,10 +248,19 @@ class _Collector(cst.CSTVisitor):
 
     def visit_Arg(self, node: cst.Arg) -> bool:  # noqa: N802 - libcst's name
         asked_by_name = node.keyword is not None and node.keyword.value in ASKED_BY_NAME
-        if not (asked_by_name or node in self._asked_by_name) and (name := self._source.stands_for(node.value)):
+        if not (asked_by_name or node in self._asked_by_name) and (name := self._stands_for(node.value)):
             self._current.passed.append((node, name))
         node.value.visit(self)  # alone: a keyword is none of the function's names
         return False
+
+    def _name(self, node: cst.BaseExpression | None) -> None:
+        if node is not None and (name := self._stands_for(node)):
+            self._current.values.append((node, name))
+
+    def _stands_for(self, node: cst.BaseExpression) -> str:
+        """Return the dotted name of an expression; ``''`` for one that begins with a variable of the function."""
+        written = dotted(node).partition(".")[0]
+        return "" if written in self._variables else self._source.stands_for(node)
 
     def _is_model(self, node: cst.BaseExpression) -> bool:
         return isinstance(node, cst.Name) and (node.value in self._models or node.value == "subscription")
@@ -233,6 +272,29 @@ def parameter_names(node: cst.FunctionDef) -> list[str]:
     return [one.name.value for one in (*parameters.posonly_params, *parameters.params, *parameters.kwonly_params)]
 
 
+def variables_of(node: cst.FunctionDef) -> set[str]:
+    """Return the names that a function, and what is inside of it, binds: none of them is a function of the module."""
+    bound = m.Param() | m.AssignTarget() | m.AnnAssign() | m.For() | m.CompFor() | m.NamedExpr() | m.WithItem()
+    names: set[str] = set()
+    for one in m.findall(node, bound):
+        if isinstance(one, cst.Param):
+            names.add(one.name.value)
+        elif isinstance(one, cst.WithItem):
+            names |= _names(one.asname)
+        elif isinstance(one, cst.AssignTarget | cst.AnnAssign | cst.For | cst.CompFor | cst.NamedExpr):
+            names |= _names(one.target)
+    return names
+
+
+def _names(node: cst.CSTNode | None) -> set[str]:
+    """Return the names that a target binds."""
+    if isinstance(node, cst.Name):
+        return {node.value}
+    if isinstance(node, cst.Tuple | cst.List):
+        return {name for one in node.elements for name in _names(one.value)}
+    return _names(node.name) if isinstance(node, cst.AsName) else set()
+
+
 def given_session(arguments: Sequence[cst.Arg]) -> bool:
     """Return whether a call hands a session over already."""
     by_name = any(one.keyword is not None and one.keyword.value == SESSION for one in arguments)
@@ -242,6 +304,11 @@ def given_session(arguments: Sequence[cst.Arg]) -> bool:
 def remaining(analysis: Analysis) -> Iterator[tuple[cst.CSTNode, str]]:
     """Find what would need the session and cannot be given it without thought: the place and why."""
     for one in (*analysis.functions.values(), analysis.outside):
+        for node, name in one.values:
+            yield (
+                node,
+                f"'{name}' needs the session and is called elsewhere: 'partial({name.rpartition('.')[2]}, session)'",
+            )
         for node in one.uses if one.needs and not (one.can_be_given and one.name) else ():
             if not one.name and isinstance(node, cst.Arg):
                 yield node, "a function that needs the session is passed on: do that in a function that has the session"
