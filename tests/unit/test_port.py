@@ -61,6 +61,7 @@ def test_imports_lead_to_where_the_names_are(before: str, after: str) -> None:
         "",
         "x = 1",
         "def f(subscription):\n    return subscription.save(session)\n",
+        "def f():\n    return HtmlTable.query('td')\n",
     ],
 )
 def test_what_needs_no_change_or_cannot_have_one_keeps_every_byte(text: str) -> None:

@@ -148,7 +148,7 @@ class _Review(cst.CSTVisitor):
         if is_in_module(name) and resolve(name) is None:
             self.report(node, "import", f"'{name}' is not here: {advise(name)}")
         table = self._source.stands_for(node.value)
-        if node.attr.value == "query" and QUERIED.search(table):
+        if node.attr.value == "query" and QUERIED.search(table) and node not in self._called:
             self.report(node, "query", "a table has no 'query': 'session.query(…)', or 'session.scalars(select(…))'")
         elif lacks_column(table, node.attr.value):
             shown = f"{table.rpartition('.')[2]}.{node.attr.value}"

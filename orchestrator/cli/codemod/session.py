@@ -161,6 +161,7 @@ class _Collector(cst.CSTVisitor):
         self._variables: set[str] = set()
         self._models: set[str] = set()
         self._asked_by_name: set[cst.Arg] = set()
+        self._called: set[cst.BaseExpression] = set()
 
     def visit_ClassDef(self, node: cst.ClassDef) -> None:  # noqa: N802 - libcst's name
         if not self._depth:
@@ -218,6 +219,7 @@ class _Collector(cst.CSTVisitor):
         self._name(node.default)
 
     def visit_Call(self, node: cst.Call) -> None:  # noqa: N802 - libcst's name
+        self._called.add(node.func)
         if _makes_workflow(self._source.stands_for(node.func).rpartition(".")[2]):
             self._asked_by_name.update(node.args)
         if is_partial(node, self._source) and given_session(node.args[1:]):
@@ -241,7 +243,7 @@ class _Collector(cst.CSTVisitor):
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:  # noqa: N802 - libcst's name
         is_query = node.attr.value == "query" and QUERIED.search(self._source.stands_for(node.value))
-        if is_query or normalise(self._source.stands_for(node)) == GLOBAL:
+        if (is_query and node not in self._called) or normalise(self._source.stands_for(node)) == GLOBAL:
             self._current.uses.append(node)
         node.value.visit(self)  # alone: the name of an attribute is none of the function's
         return False
@@ -307,7 +309,7 @@ def remaining(analysis: Analysis) -> Iterator[tuple[cst.CSTNode, str]]:
         for node, name in one.values:
             yield (
                 node,
-                f"'{name}' needs the session and is called elsewhere: 'partial({name.rpartition('.')[2]}, session)'",
+                f"'{name}' needs the session and is named to be called later: 'partial({name.rpartition('.')[2]}, session)'",
             )
         for node in one.uses if one.needs and not (one.can_be_given and one.name) else ():
             if not one.name and isinstance(node, cst.Arg):
