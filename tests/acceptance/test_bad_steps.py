@@ -85,7 +85,8 @@ def test_a_step_that_brings_down_its_consumers_is_failed_and_its_neighbours_comp
     engine = installations(
         ORCHESTRATOR_MAX_LOST_ATTEMPTS="3",
         ORCHESTRATOR_PRESUMED_DEAD_AFTER="2",
-        ORCHESTRATOR_DATABASE_POOL_SIZE="20",  # each of the neighbours holds a connection
+        # Each of the neighbours holds a connection, in a child process with half of them too; the deadly step needs one.
+        ORCHESTRATOR_DATABASE_POOL_SIZE="24",
     )
     engine.coordinator().ready()
     others = [engine.start("holds") for _ in range(neighbours)]
