@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 from pydantic_core import to_jsonable_python
 
 from orchestrator.db.subscriptions import Difference, Links, StoredBlock, StoredSubscription
 from orchestrator.db.subscriptions.change_keys import make_link_key, make_value_key
+from orchestrator.domain.serialization import as_instant
 from orchestrator.types import JSON
 
 IN_SYNC = "insync"
@@ -40,6 +40,7 @@ def diff_rows(
         removed=[key for key in old if key not in after.blocks],
         linked=linked,
         foreign=frozenset(block for _, _, _, block in linked if block not in after.blocks),
+        given_up=frozenset(places_then.values()) - frozenset(places_now.values()),
         # Those of a removed block as well: left to the foreign key they would go too late for other blocks that go.
         unlinked=[place for place in places_then if place not in places_now],
     )
@@ -64,7 +65,7 @@ def flatten(rows: StoredSubscription) -> dict[str, JSON]:
     for field in fields(rows.columns):
         value = getattr(rows.columns, field.name)
         if value is not None:
-            found[field.name] = to_jsonable_python(value.astimezone(UTC) if isinstance(value, datetime) else value)
+            found[field.name] = to_jsonable_python(as_instant(value))
     found |= _flatten_links(rows, None, None, rows.links)
     for block_id, block in rows.blocks.items():
         key = str(block_id)  # once: it takes a microsecond

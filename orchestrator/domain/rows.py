@@ -9,7 +9,7 @@ from uuid import UUID
 from orchestrator.db.subscriptions import Columns, Links, StoredBlock, StoredSubscription
 from orchestrator.domain.definition import find_family
 from orchestrator.domain.model import Block, DomainModel, Subscription, describe
-from orchestrator.domain.serialization import check_texts, serialize
+from orchestrator.domain.serialization import as_instant, check_texts, serialize
 from orchestrator.errors import ModelError
 
 MAX_DEPTH = 100
@@ -110,8 +110,8 @@ def build_rows(subscription: Subscription, tree: Tree) -> StoredSubscription:
         subscription.product.product_id,
         **texts,
         status=subscription.status.value,
-        start_date=subscription.start_date,
-        end_date=subscription.end_date,
+        start_date=as_instant(subscription.start_date),
+        end_date=as_instant(subscription.end_date),
     )
     blocks = {
         key: build_block_row(block, tree.links_below[key])

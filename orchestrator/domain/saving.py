@@ -39,6 +39,10 @@ class Save:
         """Find shared blocks that differ from their rows: they are new or changed."""
         return (block for block in self.shared if block.as_stored != build_block_row(block))
 
+    def gives_up(self, blocks: Iterable[UUID]) -> bool:
+        """Return whether one of these blocks was used by the subscription and is not any more."""
+        return self.difference is not None and not self.difference.given_up.isdisjoint(blocks)
+
     def check_shared(self) -> None:
         """Check that the blocks of other subscriptions are stored as they are.
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +27,7 @@ from orchestrator.text import format_problem, sanitise
 from orchestrator.types import JSON
 
 Model = TypeVar("Model", bound=DomainModel)
+T = TypeVar("T")
 
 PLAIN = frozenset({str, int, float, bool, type(None)})
 """Types that JSON has itself, and that hold no other values."""
@@ -230,14 +233,15 @@ def _pair_parts(now: Any, back: Any) -> Iterator[tuple[object, object, object]] 
     if isinstance(now, list | tuple | deque):
         return ((number, *pair) for number, pair in enumerate(zip(now, back, strict=False)))
     if isinstance(now, Mapping):
-        keys = {key: key for key in back}
+        keys = {as_instant(key): key for key in back}
+        found = ((key, value, keys.get(as_instant(key), _MISSING)) for key, value in now.items())
         return (
-            (key, value, back[key] if key in keys and _is_same_kind(key, keys[key]) else _MISSING)
-            for key, value in now.items()
+            (key, value, back[same] if same is not _MISSING and _is_same_kind(key, same) else _MISSING)
+            for key, value, same in found
         )
     if isinstance(now, AbstractSet):
-        found = {one: one for one in back}
-        return ((one, one, found.get(one, _MISSING)) for one in now)
+        members = {as_instant(one): one for one in back}
+        return ((one, one, members.get(as_instant(one), _MISSING)) for one in now)
     return None
 
 
@@ -245,8 +249,21 @@ def _is_equal(now: object, back: object) -> bool:
     if getattr(type(now), "__eq__", None) is object.__eq__ and not isinstance(now, Enum):
         # Its class does not define equality; then its attributes do.
         return getattr(now, "__dict__", None) == getattr(back, "__dict__", None)
+    now, back = as_instant(now), as_instant(back)
     # Two values like NaN, which are not equal to themselves, count as equal.
     return now == back or (now != now and back != back)  # noqa: PLR0124
+
+
+def as_instant(value: T) -> T:
+    """Return a time with a zone as the same instant in UTC, and anything else as it is.
+
+    Python calls two times of different zones unequal, though they are the same instant, when one of them lies in an hour that
+    its zone's clocks repeat or skip (PEP 495).
+    """
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        with suppress(OverflowError):  # within a day of year 1 or 9999
+            return value.astimezone(UTC)
+    return value
 
 
 def _fields_of(model: BaseModel) -> dict[str, object]:

@@ -130,7 +130,7 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
             copies.setdefault(one.subscription_id, {})[id(one)] = one
     try:
         saved = {key: _prepare_changed(key, one.values()) for key, one in copies.items()}
-        for save in _sort_owners_first(saved):
+        for save in _sort(saved):
             model = save.subscription
             if isinstance(model, SubscriptionModel) and type(model).save is not SubscriptionModel.save:
                 await _save_as_author_does(model, session)
@@ -190,30 +190,36 @@ def _prepare_changed(key: UUID, copies: Iterable[SubscriptionModel]) -> Save:
     return (changed or saves)[0]
 
 
-def _sort_owners_first(saves: Mapping[UUID, Save]) -> Iterator[Save]:
-    """Yield saves in an order in which each block is stored before those who use it.
+def _sort(saves: Mapping[UUID, Save]) -> Iterator[Save]:
+    """Yield saves in an order in which each block is stored before those who use it, and given up before it is removed.
 
     Apart from that it is always the same order, so that two steps which save the same subscriptions wait for each other rather
     than end in a deadlock.
 
     Raises:
-        ModelError: subscriptions use new or changed blocks of each other, so that neither can be the first.
+        ModelError: subscriptions use new or changed blocks of each other, or of one that gives up a block which they remove,
+            so that none can be the first.
     """
     if len(saves) == 1:
         yield from saves.values()
         return
     # What is stored as it is needs no order: two subscriptions may well use blocks of each other.
-    owners = {
+    before = {
         key: {block.owner_subscription_id for block in save.find_unsaved()} & saves.keys()
         for key, save in saves.items()
     }
-    order = TopologicalSorter(owners)
+    for key, save in saves.items():
+        if save.difference is not None and save.difference.removed:
+            before[key] |= {
+                other for other, one in saves.items() if other != key and one.gives_up(save.difference.removed)
+            }
+    order = TopologicalSorter(before)
     try:
         order.prepare()
     except CycleError as error:
         raise ModelError(
-            f"the subscriptions {' and '.join(str(key) for key in error.args[1][1:])} use new or changed blocks of each other in"
-            " a circle: save one of them first, without the other's blocks"
+            f"the subscriptions {' and '.join(str(key) for key in error.args[1][1:])} use new or changed blocks of each other, or"
+            " remove what another still uses, in a circle: save one of them first, without the other's blocks"
         ) from error
     while order.is_active():
         ready = order.get_ready()

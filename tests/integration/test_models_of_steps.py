@@ -134,6 +134,23 @@ async def test_two_subscriptions_may_use_blocks_of_each_other(bench: Bench) -> N
         assert await bench.load(folders.subscription_id) == folders
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["the owner has the lower id", "the owner has the higher id"])
+async def test_a_block_is_given_up_before_its_owner_removes_it(bench: Bench, *, is_first: bool) -> None:
+    """B32: in one step, whatever the order of the ids."""
+    owner, user = sorted([await bench.folders(1), await bench.folders(1)], key=lambda one: one.subscription_id)
+    if not is_first:
+        owner, user = user, owner
+    user.top.folders.append(owner.top.folders[0])
+    async with bench.session() as session:
+        await save_returned(session, [owner, user])
+    user.top.folders.pop()
+    owner.top.folders.clear()
+    async with bench.session() as session:
+        await save_returned(session, {"owner": owner, "user": user})
+    for folders in (owner, user):
+        assert await bench.load(folders.subscription_id) == folders
+
+
 async def test_of_two_copies_the_changed_one_is_saved_wherever_it_stands(bench: Bench) -> None:
     node = await bench.node()
     for turn in (1, -1):

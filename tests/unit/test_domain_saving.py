@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Annotated, Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -33,6 +35,31 @@ def test_nothing_is_to_be_saved_twice() -> None:
 
     assert prepare(node).difference is None
     assert prepare(SubscriptionModel.from_other_lifecycle(node, INITIAL)).difference is None
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_date_in_an_hour_that_the_clocks_repeat_is_saved_once(fold: int) -> None:
+    """PEP 495: such a time equals none of another zone, not the same instant in UTC either."""
+    node = new_node()
+    node.start_date = datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Amsterdam"), fold=fold)
+    saved(node)
+    node.start_date = node.start_date.astimezone(UTC)
+
+    assert prepare(node).difference is None
+
+
+def test_a_block_in_two_fields_is_in_the_history_only_when_it_changes() -> None:
+    """The audit trail must not show values that nobody has changed."""
+    folders = new_folders()
+    below = FolderBlockInactive.new(folders.subscription_id)
+    other = FolderBlockInactive.new(folders.subscription_id, folders=[below])
+    folders.top.folders = [other, below]
+    saved(folders)
+    folders.description = "another"
+    assert found_in(folders).changes == {"description": ("", "another")}
+    saved(folders)
+    below.label = "new"
+    assert list(found_in(folders).changes.values()) == [(None, "new")]
 
 
 def test_a_list_changed_in_place_is_noticed() -> None:

@@ -92,6 +92,7 @@ class Difference:
         linked: parent (``None`` for the subscription itself), field, position and block of relations that are new or different.
         unlinked: parent, field and position of those that are gone.
         foreign: which of the linked blocks belong to other subscriptions.
+        given_up: blocks, of whatever subscription, that were in a field and are in none any more.
     """
 
     subscription_id: UUID
@@ -105,6 +106,7 @@ class Difference:
     linked: Sequence[tuple[UUID | None, str, int, UUID]] = ()
     unlinked: Sequence[tuple[UUID | None, str, int]] = ()
     foreign: frozenset[UUID] = frozenset()
+    given_up: frozenset[UUID] = frozenset()
 
     @property
     def touches_blocks(self) -> bool:
