@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
+from uuid import UUID
 
 from orchestrator.activity import Activity, format_seconds
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.callbacks import read_token
 from orchestrator.db.processes.claims import Claim
-from orchestrator.db.session import Database, is_database_loss
+from orchestrator.db.session import SAVED, Database, is_database_loss
 from orchestrator.db.step_session import StepSession
 from orchestrator.engine.events import StepFailed, StepSucceeded
 from orchestrator.engine.plan import Plan
@@ -86,6 +88,10 @@ class ClaimedAttempt(Attempt):
         self._has_loaded = True
         async with self._database.transaction() as session:
             return await load_arguments(session, self.leaf.arguments, self.process.state)
+
+    @property
+    def saved(self) -> Collection[UUID]:
+        return () if self.session is None else self.session.info.get(SAVED, ())
 
     async def save_models(self, returned: ReturnedModels) -> object:
         return await save_models(self._open_session(), returned)

@@ -49,6 +49,9 @@ else:  # asyncpg's classes are generic in its stubs only
 ENGINE_CONNECTIONS = 8
 """Of the small pool. A durable commit alone scales to about eight connections; more only queue in the server."""
 
+SAVED = "orchestrator.saved"
+"""The key in ``session.info`` of the ids of the subscriptions that were saved with the session."""
+
 PROCESS_ID = "orchestrator.process_id"
 PASSES_LOCKS = "orchestrator.passes_locks"
 """Under this key a step's session carries the id of its process, in ``session.info``: whatever it saves is saved by it."""

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as db
 from orchestrator.db.rollback_hooks import undo_on_rollback
+from orchestrator.db.session import SAVED
 from orchestrator.db.subscriptions import Difference, StoredSubscription
 from orchestrator.domain.diff import diff_rows
 from orchestrator.domain.model import Block, Subscription, describe
@@ -69,6 +70,7 @@ class Save:
             ConcurrentChangeError: the subscription was changed since it was loaded.
         """
         self.check_shared()
+        session.info.setdefault(SAVED, set()).add(self.subscription.subscription_id)
         if self.difference is None:
             return
         stored, version = self.subscription.as_stored, self.subscription.version

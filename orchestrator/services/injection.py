@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -149,6 +149,41 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
                 f" changed but not saved: return its subscription {one.owner_subscription_id} as well, with the block in it"
             )
     return returned.value
+
+
+def check_saved(loaded: Loaded, returned: ReturnedModels | None, saved: Collection[UUID]) -> None:
+    """Check that no model that a step was given was changed and then forgotten.
+
+    Args:
+        saved: the subscriptions that the step has saved itself.
+
+    Raises:
+        InvalidResultError: a model was changed, and neither returned nor saved.
+    """
+    kept = {*saved, *(_subscription_of(one) for _, one in (() if returned is None else returned.references))}
+    for name, found in loaded.items():
+        for one in found if isinstance(found, list) else [found]:
+            if not isinstance(one, SubscriptionModel | ProductBlockModel) or _subscription_of(one) in kept:
+                continue
+            if _is_changed(one):
+                owner = "" if isinstance(one, SubscriptionModel) else " within its subscription"
+                raise InvalidResultError(
+                    f"the step changed {describe(one)}, its argument {name!r}, and did not save it: return the model{owner}"
+                    f" under a key of the result ({{{name!r}: {name}}}; model_dump() saves nothing), or await its save(session)"
+                )
+
+
+def _subscription_of(one: SubscriptionModel | ProductBlockModel) -> UUID:
+    return one.subscription_id if isinstance(one, SubscriptionModel) else one.owner_subscription_id
+
+
+def _is_changed(one: SubscriptionModel | ProductBlockModel) -> bool:
+    try:
+        if isinstance(one, SubscriptionModel):
+            return prepare_save(one).difference is not None
+        return one.as_stored != build_block_row(one)
+    except (ModelError, RecursionError):  # what was stored is valid, so something was changed
+        return True
 
 
 def refer_to_models(returned: ReturnedModels) -> object:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -30,7 +31,7 @@ from orchestrator.errors import (
     StepTimeoutError,
     UnreadableStateError,
 )
-from orchestrator.services.injection import Loaded, ReturnedModels, take_models
+from orchestrator.services.injection import Loaded, ReturnedModels, check_saved, take_models
 from orchestrator.settings import Limits
 from orchestrator.text import format_message, format_object, format_traceback, sanitise, shorten
 from orchestrator.threads import Threads
@@ -85,6 +86,11 @@ class Attempt:
     async def load_models(self) -> Loaded:
         """Load the models that the step requests, and release the connection."""
         return {}
+
+    @property
+    def saved(self) -> Collection[UUID]:
+        """The subscriptions that the step has saved itself."""
+        return ()
 
     async def save_models(self, returned: ReturnedModels) -> object:
         """Save the models that the step returned, in the transaction that its outcome is stored in."""
@@ -172,6 +178,8 @@ async def execute(attempt: Attempt, limits: Limits, threads: Threads) -> StepSuc
             # Another process may hold row locks for as long as it likes; waiting for them must not cost us a connection.
             async with deadline.during("while its models were saved"):
                 returned = await attempt.save_models(models)
+        if loaded:
+            check_saved(loaded, models, attempt.saved)
         # Now, within the step's time and as its failure, not when the outcome is stored.
         async with deadline.during("while what it had written was sent"):
             await attempt.flush()

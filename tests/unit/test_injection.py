@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from orchestrator.errors import InvalidResultError
-from orchestrator.services.injection import take_models
-from tests.unit.new_models import new_node
+from orchestrator.services.injection import Loaded, check_saved, take_models
+from tests.unit.models import NodeProvisioning
+from tests.unit.new_models import PROVISIONING, new_node, saved
 
 
 @dataclass
@@ -59,3 +60,46 @@ def test_a_value_in_very_many_places_is_copied_once() -> None:
 
     assert taken is not None
     assert len(taken.references) == 1
+
+
+def test_a_model_that_was_changed_must_be_returned_or_saved() -> None:
+    node, other = new_node(), new_node()
+    saved(node, other)
+    loaded: Loaded = {"one": node, "several": [other]}
+    check_saved(loaded, None, ())
+    other.node.node_name = "changed below it"
+
+    check_saved(loaded, take_models({"other": other}), ())
+    check_saved(loaded, None, {other.subscription_id})
+    with pytest.raises(
+        InvalidResultError, match=f"changed the subscription {other.subscription_id}, its argument 'several'"
+    ):
+        check_saved(loaded, take_models({"one": node}), {node.subscription_id})
+
+
+def test_a_model_that_has_become_invalid_was_changed() -> None:
+    node = new_node()
+    saved(node)
+    node.node.tags.append(7)  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidResultError, match="did not save it"):
+        check_saved({"node": node}, None, ())
+
+
+def test_a_block_that_was_changed_must_be_saved_with_its_subscription() -> None:
+    node = new_node()
+    saved(node)
+    node.node.node_name = "changed"
+
+    check_saved({"block": node.node}, take_models({"node": node}), ())
+    with pytest.raises(InvalidResultError, match=r"changed the block .*within its subscription"):
+        check_saved({"block": node.node}, None, ())
+
+
+def test_a_model_that_was_converted_is_saved_as_what_it_has_become() -> None:
+    node = new_node()
+    saved(node)
+    node.description = "changed, and then converted"
+    loaded: Loaded = {"node": node}
+
+    check_saved(loaded, take_models({"node": NodeProvisioning.from_other_lifecycle(node, PROVISIONING)}), ())

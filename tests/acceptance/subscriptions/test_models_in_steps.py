@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from uuid import UUID, uuid4
 
+import pytest
+
 from tests.acceptance.subscriptions.network import Network
 from tests.acceptance.waiting import until
 
@@ -46,6 +48,28 @@ def test_a_change_between_load_and_save_is_noticed_and_a_retry_has_the_new_value
     assert network.block(node)["node_name"] == "new name"
     assert network.block(node)["renamed"] == 1
     assert (network.row(node)["description"], network.row(node)["version"]) == ("theirs", version + 2)
+
+
+@pytest.mark.parametrize("tag", ["forgotten", "dumped", "not awaited"])
+def test_a_step_that_changes_a_model_and_does_not_save_it_fails(network: Network, tag: str) -> None:
+    """B32: it must not seem to have done what nothing has stored."""
+    node = network.node()
+    before = network.row(node)
+    process_id = network.on("modify_description", node, {"description": "lost", "tag": tag})
+    failure = network.wait_for_failure(process_id)
+    assert failure.startswith("InvalidResultError")
+    assert (
+        f"changed the subscription {node}, its argument 'subscription', and did not save it: return the model"
+        in failure
+    )
+    assert network.row(node)["description"] == before["description"]
+
+
+def test_a_step_may_save_a_model_itself(network: Network) -> None:
+    """B32: with the session, in the commit of the step."""
+    node = network.node()
+    network.finish_on("modify_description", node, {"description": "kept", "tag": "saved"})
+    assert network.row(node)["description"] == "kept"
 
 
 def models_page(node: UUID, either: UUID, *many: UUID, tag: str = "-") -> dict[str, object]:

@@ -98,9 +98,22 @@ class DescriptionPage(TagPage):
 
 
 @step("Store the description")
-async def store_description(subscription: SubscriptionModel, process_id: UUID, description: str, tag: str) -> State:
+async def store_description(
+    session: AsyncSession, subscription: SubscriptionModel, process_id: UUID, description: str, tag: str
+) -> State:
     await obey(process_id, "describe", tag)
     subscription.description = description
+    match tag:
+        case "forgotten":
+            return {}
+        case "dumped":
+            return {"subscription": subscription.model_dump(mode="json")}
+        case "not awaited":
+            subscription.save(session).close()  # what a coroutine that nobody awaits comes to
+            return {}
+        case "saved":
+            await subscription.save(session)
+            return {}
     return {"subscription": subscription}
 
 
