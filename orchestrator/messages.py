@@ -246,6 +246,7 @@ class DeadLetter:
         packed_headers: the headers as AMQP has them, for a replay.
         token_hash: the SHA-256 of a callback's token.
         digest: of all this; by it a letter that is delivered twice is recognised.
+        unhandled: whether the broker has given the message up because it came back too often, so that no program has handled it.
     """
 
     letter_id: UUID | None
@@ -259,6 +260,7 @@ class DeadLetter:
     body: bytes
     token_hash: bytes | None
     digest: bytes
+    unhandled: bool = False
 
 
 M = TypeVar("M", bound=Message)

@@ -48,9 +48,10 @@ expiration would make the letter expire; the type and the correlation id are fie
 MAX_HEADERS = 110_000
 """Bytes of a sender's headers that are kept whole. They share one frame of 128 KiB with what is added."""
 
+_CAME_BACK = "delivery_limit"
 _WORDS = {
     "expired": "it was not read in time (expired in {queue})",
-    "delivery_limit": "it came back to {queue} too often: a program dies or loses its connection while it handles it",
+    _CAME_BACK: "it came back to {queue} too often: a program dies or loses its connection while it handles it",
     "maxlen": "{queue} was full",
     "rejected": "a reader of {queue} rejected it",
 }
@@ -193,6 +194,7 @@ def _read_brokers(delivery: Delivery, headers: Mapping[str, Any]) -> DeadLetter:
         exchange="" if source is None or delivery.routing_key == source.name else source.exchange.value,
         routing_key=delivery.routing_key,
         token_hash=bytes.fromhex(_hash(token)) if token else None,
+        unhandled=source is not None and why == _CAME_BACK,
     )
 
 
@@ -208,6 +210,7 @@ def _letter(
     exchange: str,
     routing_key: str,
     token_hash: bytes | None,
+    unhandled: bool = False,
 ) -> DeadLetter:
     packed = encode.field_table(_encodable(headers)) if headers else None
     names = {name: name for name in properties} | {"message_type": "type"}
@@ -229,6 +232,7 @@ def _letter(
         body=delivery.body,
         token_hash=token_hash,
         digest=sha256(seen + delivery.body).digest(),
+        unhandled=unhandled,
     )
 
 

@@ -7,6 +7,7 @@ cannot be stored stays in its queue. It must never be dead-lettered itself: that
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -42,11 +43,16 @@ FORGET_AFTER = 30.0
 
 
 class LetterKeeper:
-    """The handler of the queue of dead letters."""
+    """The handler of the queue of dead letters.
 
-    def __init__(self, database: Database, publisher: Publisher) -> None:
+    Args:
+        put_back: called when a letter was stored that this program puts back by itself. People need no copy of it.
+    """
+
+    def __init__(self, database: Database, publisher: Publisher, put_back: Callable[[], None] | None = None) -> None:
         self._database = database
         self._publisher = publisher
+        self._put_back = put_back
         self._checked_at = float("-inf")
         self._until_check = 0
         self._has_room = True
@@ -64,7 +70,10 @@ class LetterKeeper:
             letter = read_letter(delivery)
             async with self._database.transaction() as session:
                 letter_id = await keep(session, letter, is_redelivered=delivery.redelivered)
-            await self._show(replace(letter, letter_id=letter_id or letter.letter_id))
+            if letter.unhandled and self._put_back is not None:
+                self._put_back()
+            else:
+                await self._show(replace(letter, letter_id=letter_id or letter.letter_id))
         except DeclinedError:
             raise
         except Exception as error:

@@ -21,6 +21,7 @@ from orchestrator.coordinator.metrics import Metrics
 from orchestrator.coordinator.queries import Queries
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.coordinator.scheduler import Scheduler
+from orchestrator.coordinator.unhandled import UnhandledLetters
 from orchestrator.db.session import explain_transient
 from orchestrator.metrics import serve_metrics
 from orchestrator.runtime import open_servers, program_name
@@ -62,7 +63,10 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
         handlers = Handlers(database, publisher, dispatcher, settings.limits, plans)
         queries = Queries(database, publisher, settings.max_message_bytes)
 
+        unhandled = UnhandledLetters(database, publisher, settings.limits, interval=settings.reconcile_interval)
+
         async def take_command(delivery: Delivery) -> None:
+            await unhandled.admit(delivery)
             await (queries.take if queries.knows(delivery) else handlers.take_command)(delivery)
 
         async def take_result(delivery: Delivery) -> None:
@@ -98,7 +102,7 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
                 Queues.TASKS_RESULTS.value: take_tasks_result,
                 Queues.COMMANDS.value: take_command,
                 Queues.CALLBACKS.value: handlers.take_callback,
-                Queues.LETTERS.value: LetterKeeper(database, publisher).take,
+                Queues.LETTERS.value: LetterKeeper(database, publisher, unhandled.kept.set).take,
             },
             prefetch=PREFETCH,
             max_bytes=settings.max_message_bytes,
@@ -113,6 +117,7 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             tasks.create_task(deliveries.run())
             tasks.create_task(reconciler.run(stopping))
             tasks.create_task(scheduler.run(stopping))
+            tasks.create_task(unhandled.run(stopping))
             tasks.create_task(announcer.run(stopping))
             tasks.create_task(backlog.run(stopping))
             tasks.create_task(declarations.run(stopping))

@@ -19,11 +19,11 @@ from orchestrator.messages import DeadLetter
 _KEEP = text(
     """
     INSERT INTO dead_letters (letter_id, digest, died_at, reason, queue, exchange, routing_key, process_id, workflow, step,
-                              token_hash, properties, packed_headers, body)
+                              token_hash, properties, packed_headers, body, unhandled)
     SELECT COALESCE(CAST(:letter_id AS uuid), gen_random_uuid()), :digest, COALESCE(:died_at, now()), :reason, :queue,
            :exchange, :routing_key, COALESCE(CAST(:process_id AS uuid), c.process_id),
            COALESCE(p.workflow, CAST(:workflow AS text)), COALESCE(c.step, CAST(:step AS text)), :token_hash,
-           CAST(:properties AS jsonb), :packed_headers, :body
+           CAST(:properties AS jsonb), :packed_headers, :body, :unhandled
       FROM (SELECT) AS one
       LEFT JOIN callbacks c ON c.token_hash = :token_hash
       LEFT JOIN processes p ON p.process_id = COALESCE(CAST(:process_id AS uuid), c.process_id)
@@ -155,6 +155,7 @@ async def insert_letter(
             "properties": to_jsonb(letter.properties),
             "packed_headers": letter.packed_headers,
             "body": letter.body,
+            "unhandled": letter.unhandled,
             "is_redelivered": is_redelivered,
         },
     )

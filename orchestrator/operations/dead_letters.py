@@ -59,6 +59,18 @@ async def keep(session: AsyncSession, letter: DeadLetter, *, is_redelivered: boo
 
 
 async def replay(database: Database, publisher: Publisher, letter_id: UUID, user: str, limits: Limits) -> LetterSummary:
+    """Send the message of a letter again, as :func:`send_again` does, and say so in the log.
+
+    Raises:
+        see :func:`send_again`.
+    """
+    _log("dead letter replayed", await send_again(database, publisher, letter_id, user, limits), user)
+    return await _read_summary(database, letter_id)
+
+
+async def send_again(
+    database: Database, publisher: Publisher, letter_id: UUID, user: str, limits: Limits
+) -> StoredLetter:
     """Send the message of a letter again to where it was sent, and close the letter.
 
     It keeps its message id, so that it has no second effect if it had one, or is replayed twice. The answer of a callback is
@@ -81,13 +93,12 @@ async def replay(database: Database, publisher: Publisher, letter_id: UUID, user
                 f"the dead letter {letter_id} says of no queue of the engine that it comes from there: discard it"
             )
         await dead_letters.close_letter(session, letter_id, REPLAYED, user)
-    _log("dead letter replayed", stored, user)
     if message is not None:
         try:
             await publisher.publish(look(message.process_id, message.workflow))
         except PublishError as error:
             logger.warning("a coordinator was not notified; the reconciler finds it", error=str(error))
-    return await _read_summary(database, letter_id)
+    return stored
 
 
 async def discard(database: Database, letter_id: UUID, user: str) -> LetterSummary:

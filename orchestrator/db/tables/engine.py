@@ -15,6 +15,7 @@ from sqlalchemy import (
     Identity,
     Index,
     LargeBinary,
+    SmallInteger,
     UniqueConstraint,
     func,
     text,
@@ -333,6 +334,8 @@ class DeadLetterRow(Base):
         token_hash: the SHA-256 of a callback's token, instead of the token.
         process_id: of a process that may not exist: it is what the message says.
         outcome: ``replayed`` or ``discarded``; ``NULL`` while it is open.
+        unhandled: whether a coordinator is to put it back by itself: the broker has given it up before one has handled it.
+        begun: how often a program has begun to handle the message after it was put back.
     """
 
     __tablename__ = "dead_letters"
@@ -341,6 +344,7 @@ class DeadLetterRow(Base):
         Index("ix_dead_letters_open", text("died_at DESC"), "letter_id", postgresql_where=text("closed_at IS NULL")),
         Index("ix_dead_letters_closed_at", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
         Index("ix_dead_letters_digest", "digest"),
+        Index("ix_dead_letters_unhandled", "died_at", postgresql_where=text("unhandled AND closed_at IS NULL")),
     )
 
     letter_id: Mapped[UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
@@ -360,3 +364,5 @@ class DeadLetterRow(Base):
     outcome: Mapped[str | None]
     closed_at: Mapped[datetime | None]
     closed_by: Mapped[str | None]
+    unhandled: Mapped[bool] = mapped_column(server_default=text("false"))
+    begun: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
