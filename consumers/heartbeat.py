@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from consumers.inbox import Inbox
 from orchestrator.db.consumers import ConsumerFacts, record_heartbeat, remove_consumer
 from orchestrator.db.engine_lock import read_engine_lock
 from orchestrator.db.processes.claims import list_claim_times
@@ -48,6 +49,7 @@ class Heartbeat:
         interval: seconds between two beats.
         presumed_dead_after: seconds after which others may presume this consumer dead.
         revisions: the newest migrations that its code has.
+        inbox: what it has received from the step queues.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Heartbeat:
         interval: float,
         presumed_dead_after: float,
         revisions: Sequence[str] = (),
+        inbox: Inbox | None = None,
     ) -> None:
         name = program_name()
         self._facts = ConsumerFacts(
@@ -68,6 +71,7 @@ class Heartbeat:
         )
         self._database = database
         self._watch = watch
+        self._inbox = inbox
         self._last: datetime | None = None
         self._pauses = PauseReport()
         self._thread: _BeatingThread | None = None
@@ -119,7 +123,8 @@ class Heartbeat:
     async def _record(self, connection: Driver | DriverPool) -> datetime:
         blockage = self._watch.blockage
         blocked_by = None if blockage is None else blockage.document()
-        now = await record_heartbeat(connection, self._facts, self._watch.unresponsive_for, blocked_by)
+        received = None if self._inbox is None else self._inbox.report()
+        now = await record_heartbeat(connection, self._facts, self._watch.unresponsive_for, blocked_by, received)
         if self._last is not None:
             _report_lateness(now - self._last, self._facts)
         self._last = now

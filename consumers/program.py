@@ -14,6 +14,7 @@ import structlog
 from consumers.completion import FEW_SUSPECTS, Completion
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
+from consumers.inbox import Inbox
 from consumers.isolation import Isolation
 from consumers.metrics import Metrics
 from consumers.runner import Runner, make_claims
@@ -64,6 +65,7 @@ async def run_consumer(
         database, publisher = servers.database, servers.publisher
         threads = StepThreads(settings.step_threads)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        inbox = Inbox()
         heartbeat = Heartbeat(
             database,
             names,
@@ -73,6 +75,7 @@ async def run_consumer(
             interval=settings.heartbeat_interval,
             presumed_dead_after=settings.presumed_dead_after,
             revisions=known_at_start(Path(settings.migrations)).heads,
+            inbox=inbox,
         )
         servers.watch.end_program_with(partial(os._exit, os.EX_SOFTWARE))
         async with database.transaction() as session:
@@ -117,7 +120,7 @@ async def run_consumer(
         deliveries = Deliveries(
             servers.address,
             servers.topology,
-            {step_queue(name): runner.take for name in names},
+            {step_queue(name): inbox.watch(name, runner.take) for name in names},
             prefetch=min(MAX_PREFETCH, concurrency + concurrency // 5 + 1),
             max_bytes=settings.max_message_bytes,
             explain_transient=explain_transient,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +19,9 @@ from orchestrator.messages import (
     StepEvent,
     encode,
 )
+
+SINCE = "since"
+"""The header of a step command that has not been handed back: since when it waits."""
 
 _DIRECT = "amq.rabbitmq.reply-to."
 
@@ -43,7 +47,11 @@ class Outgoing:
 
 
 def step_command(message: Advanced, following: NextStep, announced: int) -> Outgoing:
-    """Build the command that runs the next step of the process in ``message``; ``announced`` goes to the claim."""
+    """Build the command that runs the next step of the process in ``message``; ``announced`` goes to the claim.
+
+    Its header ``since`` says since when it waits for a consumer, by the database's clock. A queue is in order: so it shows which
+    commands are no longer in it.
+    """
     command = StepCommand(
         process_id=message.process_id,
         workflow=message.workflow,
@@ -55,7 +63,13 @@ def step_command(message: Advanced, following: NextStep, announced: int) -> Outg
         plan=message.plan,
     )
     return _of_process(
-        Exchanges.STEPS, following.queue, MessageType.STEP_COMMAND, command, message.workflow, following.step
+        Exchanges.STEPS,
+        following.queue,
+        MessageType.STEP_COMMAND,
+        command,
+        message.workflow,
+        following.step,
+        since=message.at,
     )
 
 
@@ -98,11 +112,14 @@ def _of_process(
     step: str | None = None,
     *,
     mandatory: bool = True,
+    since: datetime | None = None,
 ) -> Outgoing:
     # A process is one trace: its id serves as the W3C trace id (both are 16 bytes), so that nothing need be stored.
     headers = {"workflow": workflow, "traceparent": f"00-{message.process_id.hex}-{uuid4().hex[:16]}-01"}
     if step is not None:
         headers["step"] = step
+    if since is not None:
+        headers[SINCE] = since.isoformat()
     return Outgoing(
         exchange, routing_key, kind.value, encode(message), str(message.process_id), headers, mandatory=mandatory
     )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from uuid import UUID
+
 import structlog
 
 from orchestrator.broker import outgoing
 from orchestrator.broker.publisher import Publisher
 from orchestrator.coordinator.announcer import Announcer
+from orchestrator.db.processes.outbox import Mark
 from orchestrator.db.session import is_connection_error
 from orchestrator.errors import PublishError, RefusedError, UnroutableError
 from orchestrator.messages import Advanced, NextStep
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
+
+REMEMBERED = 20_000
+"""Processes of which it is remembered what of their events is confirmed, until their commands should have been claimed."""
 
 
 class Dispatcher:
@@ -25,10 +32,11 @@ class Dispatcher:
     def __init__(self, publisher: Publisher, announcer: Announcer) -> None:
         self._publisher = publisher
         self._announcer = announcer
+        self._confirmed: dict[UUID, int] = {}
         self.paused = False
         """Whether the engine was paused in the reconciler's last round; the claim refuses a command that is late."""
 
-    async def publish(self, message: Advanced, *, is_repeated: bool = False) -> None:
+    async def publish(self, message: Advanced, *, is_repeated: bool = False) -> bool:
         """Publish events and the next command, and wait for the broker's confirms.
 
         A command that the broker does not take is no error, because it concerns this process only: it is due in its row.
@@ -36,6 +44,9 @@ class Dispatcher:
         Args:
             is_repeated: the command was published before, and may have to be again. So what is confirmed is recorded, or its
                 events would be repeated with each command.
+
+        Returns:
+            Whether a queue has taken the command.
 
         Raises:
             PublishError: no answer from the broker; the reconciler publishes the command again.
@@ -46,6 +57,21 @@ class Dispatcher:
         if message.next is not None and not self.paused:
             is_taken = await self._publish_command(message, message.next, confirmed)
         await self._announcer.record(message, confirmed, is_claimed_next=is_taken and not is_repeated)
+        if is_taken and confirmed > message.announced:
+            self._remember(message.process_id, confirmed)
+        return is_taken
+
+    def record_confirmed(self, waiting: Iterable[UUID]) -> None:
+        """Record which events are confirmed of processes whose commands wait long for the claim that would record it."""
+        for process_id in waiting:
+            confirmed = self._confirmed.pop(process_id, None)
+            if confirmed is not None:
+                self._announcer.mark(process_id, Mark(confirmed))
+
+    def _remember(self, process_id: UUID, confirmed: int) -> None:
+        self._confirmed[process_id] = confirmed
+        if len(self._confirmed) > REMEMBERED:
+            del self._confirmed[next(iter(self._confirmed))]
 
     async def try_publish(self, message: Advanced) -> None:
         """Publish after a commit, when the caller must not fail: the reconciler publishes what is not confirmed now."""

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.plans import find_registered
 from orchestrator.db.processes.queries import read_notes
-from orchestrator.db.readers import list_readers
+from orchestrator.db.readers import QueueReader, list_readers
 from orchestrator.engine.decide import NO_CONSUMER
 from orchestrator.engine.plan import Leaf
 from orchestrator.engine.process import Process
@@ -25,9 +25,7 @@ async def explain_standstill(session: AsyncSession, process: Process, leaf: Leaf
         ``None`` when one can, when no consumer reads the queue, or when the log says it already: once for each consumer and
         reason, and step.
     """
-    registered = await find_registered(session, process.workflow)
-    plans = [process.plan, None if registered is None else registered.fingerprint]
-    readers = await list_readers(session, leaf.queue, process.workflow, [one for one in plans if one is not None])
+    readers = await _list_readers(session, process, leaf)
     if not readers or any(reader.inability is None for reader in readers):
         return None
     reasons = [f"{one.name} {(one.inability or '')[:MAX_REASON]}" for one in readers[:MAX_READERS]]
@@ -36,3 +34,15 @@ async def explain_standstill(session: AsyncSession, process: Process, leaf: Leaf
         return None
     more = [f"and {len(readers) - MAX_READERS} more"] if len(readers) > MAX_READERS else []
     return f"no consumer of the queue {leaf.queue!r} can run this step: {'; '.join([*reasons, *more])}"
+
+
+async def has_no_reader(session: AsyncSession, process: Process, leaf: Leaf) -> bool:
+    """Return whether living consumers read a step's queue, and none of them can run it."""
+    readers = await _list_readers(session, process, leaf)
+    return bool(readers) and all(reader.inability is not None for reader in readers)
+
+
+async def _list_readers(session: AsyncSession, process: Process, leaf: Leaf) -> list[QueueReader]:
+    registered = await find_registered(session, process.workflow)
+    plans = [process.plan, None if registered is None else registered.fingerprint]
+    return await list_readers(session, leaf.queue, process.workflow, [one for one in plans if one is not None])

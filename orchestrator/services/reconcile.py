@@ -11,22 +11,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db import callbacks
 from orchestrator.db.engine_lock import is_paused
 from orchestrator.db.processes.claims import LostClaim
-from orchestrator.db.processes.due import lock_scheduled, schedule, take_new
+from orchestrator.db.processes.due import lock_scheduled, schedule, take_lost, take_new
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
 from orchestrator.engine.events import AttemptLost, CallbackFailed, Event, Failure, Loss, NotRun, PlanChanged, RetryDue
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
-from orchestrator.errors import WorkflowChangedError
+from orchestrator.errors import DefinitionError, NotFoundError, WorkflowChangedError
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.callbacks import apply_answer
 from orchestrator.services.plans import find_move
-from orchestrator.services.readers import explain_standstill
+from orchestrator.services.readers import explain_standstill, has_no_reader
 from orchestrator.services.results import (
     build_next_step,
     decide_or_fail,
-    describe_new,
+    describe_taken,
     describe_unannounced,
     store,
 )
@@ -75,7 +75,37 @@ async def begin(session: AsyncSession, process_ids: Sequence[UUID], lease: float
     They have the plan that this program has, so each stands at its first step, and nothing about it has to be decided.
     """
     taken = await take_new(session, process_ids, lease)
-    return [describe_new(plan_of(one.process.workflow), one) for one in taken]
+    return [describe_taken(plan_of(one.process.workflow), one) for one in taken]
+
+
+async def republish(
+    session: AsyncSession, process_ids: Sequence[UUID], lease: float
+) -> tuple[list[Advanced], list[UUID]]:
+    """Take processes whose commands were lost.
+
+    Returns:
+        What must be published about those that stand at a step of the plan that this program has; and the processes about which
+        more must be decided, one by one, by :func:`look`.
+    """
+    messages: list[Advanced] = []
+    others: list[UUID] = []
+    stands_still: dict[tuple[str, str], bool] = {}
+    for one in await take_lost(session, process_ids, lease):
+        process = one.process
+        try:
+            plan = plan_of(process.workflow)
+            leaf = plan.locate(process)
+        except (NotFoundError, DefinitionError, WorkflowChangedError):
+            others.append(process.process_id)
+            continue
+        key = (process.workflow, leaf.queue)
+        if key not in stands_still:
+            stands_still[key] = await has_no_reader(session, process, leaf)
+        if process.plan != plan.fingerprint or process.unreadable or stands_still[key]:
+            others.append(process.process_id)
+        else:
+            messages.append(describe_taken(plan, one))
+    return messages, others
 
 
 async def apply_early_answer(session: AsyncSession, process_id: UUID, limits: Limits) -> Advanced | None:

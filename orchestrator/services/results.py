@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.advance import store_decision
-from orchestrator.db.processes.due import New
+from orchestrator.db.processes.due import Taken
 from orchestrator.db.processes.outbox import Unannounced, read_unannounced
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import read_time
@@ -102,16 +102,16 @@ async def read_announcement(session: AsyncSession, process_id: UUID) -> Advanced
     return _describe(found, process, await read_time(session), _read_entries(found), None)
 
 
-def describe_new(plan: Plan, new: New) -> Advanced:
-    """Build the message about a process of which nothing was published so far: all its events, and its first command.
+def describe_taken(plan: Plan, taken: Taken) -> Advanced:
+    """Build the message about a process whose command is to be published: its unconfirmed events, and the command.
 
     Raises:
         WorkflowChangedError: the plan does not have the step at which it stands.
     """
-    process, leaf = new.process, plan.locate(new.process)
-    entries = [LoggedEntry.model_validate(entry) for entry in new.entries]
-    known = Unannounced(0, new.target, new.is_task)
-    return _describe(known, process, new.at, entries, build_next_step(process, leaf))
+    process, leaf = taken.process, plan.locate(taken.process)
+    entries = [LoggedEntry.model_validate(entry) for entry in taken.entries]
+    known = Unannounced(taken.announced, taken.target, taken.is_task)
+    return _describe(known, process, taken.at, entries, build_next_step(process, leaf))
 
 
 def build_next_step(process: Process, leaf: Leaf) -> NextStep:

@@ -99,7 +99,7 @@ class Versions:
     async def due(self) -> list[UUID]:
         """Return what this program's reconciler would find."""
         async with self.bench.database.transaction() as session:
-            found = await find_due(session, 10, self.plans.fingerprints, self.plans.current)
+            found = await find_due(session, self.plans.fingerprints, self.plans.current, at_rest=10, running=10)
         return [one.process_id for one in found]
 
     async def make_due(self, process_id: UUID) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -11,15 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from orchestrator.broker.connection import BrokerAddress, QueueDepth
+from orchestrator.broker.depths import Depths
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
-from orchestrator.coordinator import reconciler
+from orchestrator.coordinator import reconciler, republisher
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.db.processes.claims import LostClaim
+from orchestrator.db.processes.due import Due, find_due
 from orchestrator.db.session import Database
-from orchestrator.errors import NotFoundError
+from orchestrator.errors import NotFoundError, PublishError
 from orchestrator.messages import Advanced
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Limits
@@ -78,6 +81,24 @@ class Rounds:
         await self.database.pool.execute(INSERT, process_id, status, due_for, fingerprint, dispatches)
         return process_id
 
+    async def dispatches(self, process_id: UUID) -> int:
+        query = "SELECT dispatches FROM processes WHERE process_id = $1"
+        found: int = await self.database.pool.fetchval(query, process_id)
+        return found
+
+    async def due(self) -> list[Due]:
+        async with self.database.transaction() as session:
+            return await find_due(session, [self.plan.fingerprint], [], at_rest=10, running=10)
+
+    def let_wait(self, monkeypatch: pytest.MonkeyPatch, *, ready: int) -> None:
+        """Let the queue of all steps have one reader, and so many messages."""
+
+        async def read(_: Depths, queues: Iterable[str]) -> dict[str, QueueDepth]:
+            return {queue: QueueDepth(queue, ready, 1) for queue in queues}
+
+        monkeypatch.setattr(Depths, "read", read)
+        monkeypatch.setattr(republisher, "queue_of", lambda *_: "default")
+
 
 @pytest.fixture
 async def rounds(database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> Rounds:
@@ -101,18 +122,28 @@ async def test_a_command_that_was_dropped_is_published_whatever_else_waits_in_it
     rounds: Rounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of another one the messages in the queue are taken for a sign that it waits there."""
-
-    async def measure(_: set[str]) -> dict[str, QueueDepth | None]:
-        return {"default": QueueDepth("default", 5, 1)}
-
-    monkeypatch.setattr(rounds.reconciler, "_measure", measure)
-    monkeypatch.setattr(reconciler, "queue_of", lambda *_: "default")
+    rounds.let_wait(monkeypatch, ready=5)
     await rounds.add(due_for=10, status="running")
     dropped = await rounds.add(due_for=10, status="running", dispatches=-2)
     await rounds.reconciler.run_once()
     assert rounds.looked == [dropped]
-    query = "SELECT dispatches FROM processes WHERE process_id = $1"
-    assert await rounds.database.pool.fetchval(query, dropped) == 3, "the interval goes on growing"
+    assert await rounds.dispatches(dropped) == 3, "the interval goes on growing"
+
+
+async def test_intervals_grow_only_for_what_was_published(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker in alarm takes nothing. When it does again, the next look must not be as far off as the alarm was long."""
+    rounds.let_wait(monkeypatch, ready=0)
+    lost = await rounds.add(due_for=10, status="running", dispatches=-2)
+
+    async def look(*_: object) -> None:
+        raise PublishError("alarm")
+
+    monkeypatch.setattr(rounds.reconciler._republisher, "_look", look)
+    with pytest.raises(PublishError):
+        await rounds.reconciler._republisher.run_once(await rounds.due())
+    assert await rounds.dispatches(lost) == 2
+    query = "SELECT due_at < now() + interval '2 s' FROM processes WHERE process_id = $1"
+    assert await rounds.database.pool.fetchval(query, lost)
 
 
 async def test_processes_that_no_coordinator_takes_are_named(rounds: Rounds) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pydantic_core import from_json
-from sqlalchemy import text
+from sqlalchemy import Result, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.outbox import MOST_ENTRIES
 from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.engine.process import Process
 
@@ -23,32 +24,79 @@ NOT_PUBLISHED = -1
 
 # What a program may not move is left as it is, due for others, not postponed: else two programs might take turns at postponing.
 _IS_ITS_OWN = "(plan = ANY(:plans) OR workflow = ANY(:current))"
+_SINCE = "GREATEST(updated_at, published_at)"
 _FIND = text(
     f"""
-    (SELECT process_id, workflow, step, plan, status, 0::float8 AS waited, false AS is_dropped, false AS is_new
+    (SELECT process_id, workflow, step, plan, status, updated_at AS since, false AS is_dropped, false AS is_new
        FROM processes
-      WHERE wake_at <= now() AND {_IS_ITS_OWN} ORDER BY wake_at LIMIT :batch)
+      WHERE wake_at <= now() AND {_IS_ITS_OWN} ORDER BY wake_at LIMIT :at_rest)
     UNION ALL
-    (SELECT process_id, workflow, step, plan, status, EXTRACT(EPOCH FROM now() - updated_at)::float8,
+    (SELECT process_id, workflow, step, plan, status, {_SINCE},
             dispatches < 0, dispatches = {NOT_PUBLISHED} AND announced = 0
        FROM processes
-      WHERE status = 'running' AND claimed_by IS NULL AND due_at <= now() AND {_IS_ITS_OWN} LIMIT :batch)
+      WHERE status = 'running' AND claimed_by IS NULL AND due_at <= now() AND {_IS_ITS_OWN} LIMIT :running)
     """  # noqa: S608 - built from constants
 )
 
-# Moving due_at on takes a process for this round, so that no other coordinator takes it as well. The interval doubles with
-# each round and is spread by a fifth either way, or a thousand commands that were lost together would come back together.
-_TAKE_RUNNING = text(
+# Moving due_at on takes a process, so that no other coordinator takes it as well. What was really published is recorded after
+# it: the intervals of what was not must not grow.
+_TAKE_LOST = text(
+    f"""
+    WITH taken AS (
+        UPDATE processes SET dispatches = abs(dispatches) + 1, due_at = now() + :lease * interval '1 second'
+         WHERE process_id IN (SELECT process_id FROM processes
+                               WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL AND due_at <= now()
+                               ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
+        RETURNING process_id
+    )
+    SELECT {COLUMNS}, w.target, p.is_task, now() AS at, p.announced,
+           CASE WHEN p.announced < p.sequence THEN
+               (SELECT jsonb_agg(jsonb_build_object(
+                           'sequence', s.sequence, 'kind', s.kind, 'name', s.name, 'status', s.status, 'attempt', s.attempt,
+                           'author', s.author, 'position', s.position, 'at', s.finished_at) ORDER BY s.sequence)::text
+                  FROM (SELECT * FROM process_steps s WHERE s.process_id = p.process_id AND s.sequence > p.announced
+                         ORDER BY s.sequence LIMIT {MOST_ENTRIES}) AS s) END AS entries
+      FROM taken JOIN processes p USING (process_id) JOIN workflows w USING (workflow_id)
+    """  # noqa: S608 - built from constants
+)
+# The interval doubles with each publication and is spread by a fifth either way, or a thousand commands that were lost together
+# would come back together. What was claimed meanwhile has another attempt.
+_MARK_DISPATCHED = text(
     """
-    UPDATE processes
-       SET dispatches = abs(dispatches) + 1,
-           due_at = now() + LEAST(:first * power(2, LEAST(abs(dispatches), 20)), :most) * (0.8 + 0.4 * random())
+    UPDATE processes AS p
+       SET published_at = COALESCE(d.published_at, p.published_at),
+           due_at = now() + LEAST(:first * power(2, LEAST(p.dispatches - 1, 20)), :most) * (0.8 + 0.4 * random())
                             * interval '1 second'
-     WHERE process_id IN (SELECT process_id FROM processes
-                           WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL AND due_at <= now()
-                           ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING process_id
+      FROM (SELECT p.process_id, w.published_at
+              FROM processes p JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:times AS timestamptz[]))
+                                    AS w(process_id, attempt, published_at) USING (process_id)
+             WHERE p.attempt = w.attempt AND p.status = 'running' AND p.claimed_by IS NULL AND p.dispatches > 0
+             ORDER BY p.process_id FOR NO KEY UPDATE OF p SKIP LOCKED) AS d
+     WHERE p.process_id = d.process_id
     """
+)
+_GIVE_BACK = text(
+    """
+    UPDATE processes SET dispatches = GREATEST(dispatches - 1, 0), due_at = now() + :seconds * interval '1 second'
+     WHERE process_id IN (SELECT process_id FROM processes
+                           WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL AND dispatches > 0
+                           ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
+    """
+)
+# Only what was postponed: neither what is about to become due anyway nor what was published again a while ago.
+_BRING_FORWARD = text(
+    f"""
+    UPDATE processes SET due_at = now()
+     WHERE process_id IN (
+               SELECT process_id FROM processes
+                WHERE status = 'running' AND claimed_by IS NULL AND dispatches >= 0
+                  AND due_at > now() + :lease * interval '1 second'
+                  AND {_SINCE} < :before
+                  AND due_at > {_SINCE} + 1.2 * LEAST(:first * power(2, LEAST(dispatches, 20)), :most) * interval '1 second'
+                  AND (workflow, step) IN (SELECT * FROM unnest(CAST(:workflows AS text[]), CAST(:steps AS text[])))
+                  AND process_id <> ALL(:held)
+                ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
+    """  # noqa: S608 - built from constants
 )
 
 
@@ -63,7 +111,7 @@ _TAKE_NEW = text(
                                ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
         RETURNING process_id
     )
-    SELECT {COLUMNS}, w.target, p.is_task, now() AS at,
+    SELECT {COLUMNS}, w.target, p.is_task, now() AS at, 0 AS announced,
            (SELECT jsonb_agg(jsonb_build_object(
                        'sequence', s.sequence, 'kind', s.kind, 'name', s.name, 'status', s.status, 'attempt', s.attempt,
                        'author', s.author, 'position', s.position, 'at', s.finished_at) ORDER BY s.sequence)::text
@@ -74,7 +122,7 @@ _TAKE_NEW = text(
 _MARK_PUBLISHED = text(
     f"""
     UPDATE processes
-       SET dispatches = 1, due_at = now() + :first * (0.8 + 0.4 * random()) * interval '1 second'
+       SET dispatches = 1, published_at = :at, due_at = now() + :first * (0.8 + 0.4 * random()) * interval '1 second'
      WHERE process_id IN (SELECT process_id FROM processes
                            WHERE process_id = ANY(:ids) AND status = 'running' AND claimed_by IS NULL
                              AND dispatches = {NOT_PUBLISHED}
@@ -154,7 +202,7 @@ class Due:
     """A process that the reconciler must look at.
 
     Args:
-        waited: seconds since it last moved.
+        since: when its command was last published, or it last moved.
         is_dropped: whether the command of its step is known to be in no queue.
         is_new: whether nothing of it was published so far, because a step has started it.
     """
@@ -164,19 +212,26 @@ class Due:
     step: str | None
     plan: str | None
     status: str
-    waited: float
+    since: datetime
     is_dropped: bool
     is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
-class New:
-    """A process of which nothing was published so far; ``entries`` is its log, as the events need it."""
+class Taken:
+    """A process whose command this program publishes now.
+
+    Args:
+        at: the time at which it was taken.
+        announced: up to which log entry its events are confirmed.
+        entries: the log after that, as the events need it.
+    """
 
     process: Process
     target: str
     is_task: bool
     at: datetime
+    announced: int
     entries: Sequence[Mapping[str, Any]]
 
 
@@ -188,43 +243,100 @@ async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled |
     return Scheduled(build_process(row), row["due_at"], row["is_claimed"], row["dispatches"])
 
 
-async def find_due(session: AsyncSession, batch: int, plans: Sequence[str], current: Sequence[str]) -> list[Due]:
+async def find_due(
+    session: AsyncSession, plans: Sequence[str], current: Sequence[str], *, at_rest: int, running: int
+) -> list[Due]:
     """Return processes that are due, without taking them.
 
     Args:
         plans: the fingerprints of the program's plans.
         current: the workflows whose registered plan it has: it may move all their processes.
+        at_rest, running: how many at most.
     """
-    rows = await session.execute(_FIND, {"batch": batch, "plans": list(plans), "current": list(current)})
-    return [Due(*row) for row in rows]
+    values = {"at_rest": at_rest, "running": running, "plans": list(plans), "current": list(current)}
+    return [Due(*row) for row in await session.execute(_FIND, values)]
 
 
-async def take_running(session: AsyncSession, ids: list[UUID], first: float) -> list[UUID]:
-    """Take those of these running processes that are still due, and return them: their commands must be published again."""
-    rows = await session.scalars(_TAKE_RUNNING, {"first": first, "most": MAX_INTERVAL, "ids": ids})
-    return list(rows)
+async def take_lost(session: AsyncSession, ids: Sequence[UUID], lease: float) -> list[Taken]:
+    """Take those of these running processes that are still due, and return them: their commands must be published again.
+
+    For ``lease`` seconds no other coordinator takes them.
+    """
+    return _read_taken(await session.execute(_TAKE_LOST, {"ids": list(ids), "lease": lease}))
 
 
-async def take_new(session: AsyncSession, ids: Sequence[UUID], lease: float) -> list[New]:
+async def mark_dispatched(
+    session: AsyncSession, published: Mapping[UUID, tuple[int, datetime | None]], first: float
+) -> None:
+    """Record which commands of taken processes were published, so that each is due after a longer interval than before.
+
+    Args:
+        published: process → its attempt and when it was taken; no time when its queue has refused the command.
+        first: seconds after the first publication.
+    """
+    values = {
+        "ids": list(published),
+        "attempts": [attempt for attempt, _ in published.values()],
+        "times": [at for _, at in published.values()],
+        "first": first,
+        "most": MAX_INTERVAL,
+    }
+    await session.execute(_MARK_DISPATCHED, values)
+
+
+async def give_back(session: AsyncSession, ids: Sequence[UUID], seconds: float) -> None:
+    """Make taken processes due again after so many seconds, as if they had not been taken: nothing was published."""
+    await session.execute(_GIVE_BACK, {"ids": list(ids), "seconds": seconds})
+
+
+async def bring_forward(
+    session: AsyncSession,
+    steps: Iterable[tuple[str, str | None]],
+    before: datetime,
+    held: Iterable[UUID],
+    *,
+    first: float,
+    lease: float,
+) -> None:
+    """Make those postponed processes due whose commands were published before a time and are held by no consumer.
+
+    Args:
+        steps: their workflows and steps.
+        first: as for :func:`mark_dispatched`.
+        lease: processes that are due within so many seconds are left alone.
+    """
+    names = [(workflow, step) for workflow, step in steps if step is not None]
+    values = {
+        "workflows": [workflow for workflow, _ in names],
+        "steps": [step for _, step in names],
+        "before": before,
+        "held": list(held),
+        "first": first,
+        "most": MAX_INTERVAL,
+        "lease": lease,
+    }
+    await session.execute(_BRING_FORWARD, values)
+
+
+async def take_new(session: AsyncSession, ids: Sequence[UUID], lease: float) -> list[Taken]:
     """Take those of these processes of which nothing was published yet; for ``lease`` seconds no other coordinator takes them."""
-    rows = (await session.execute(_TAKE_NEW, {"ids": list(ids), "lease": lease})).mappings()
-    return [
-        New(build_process(row), row["target"], row["is_task"], row["at"], from_json(row["entries"])) for row in rows
-    ]
+    return _read_taken(await session.execute(_TAKE_NEW, {"ids": list(ids), "lease": lease}))
 
 
-async def mark_published(session: AsyncSession, ids: Sequence[UUID], first: float) -> None:
+async def mark_published(session: AsyncSession, ids: Sequence[UUID], at: datetime, first: float) -> None:
     """Record that the first commands of these processes are in their queues; those that were claimed meanwhile say so themselves.
 
     Args:
+        at: when they were taken.
         first: seconds until it is time to see whether they were lost.
     """
-    await session.execute(_MARK_PUBLISHED, {"ids": list(ids), "first": first})
+    await session.execute(_MARK_PUBLISHED, {"ids": list(ids), "at": at, "first": first})
 
 
-async def postpone(session: AsyncSession, ids: list[UUID], seconds: float) -> None:
+async def postpone(session: AsyncSession, ids: Sequence[UUID], seconds: float) -> None:
     """Postpone these running processes: their commands wait in a queue."""
-    await session.execute(_POSTPONE, {"ids": ids, "seconds": seconds})
+    if ids:
+        await session.execute(_POSTPONE, {"ids": list(ids), "seconds": seconds})
 
 
 async def look_later(session: AsyncSession, process_id: UUID, seconds: float) -> None:
@@ -251,3 +363,17 @@ async def wake_waiting(session: AsyncSession) -> dict[str, int]:
     """Make all processes due that wait for a later automatic try; return how many of each workflow."""
     rows = await session.execute(_WAKE_WAITING)
     return {row.workflow: row.number for row in rows}
+
+
+def _read_taken(rows: Result[Any]) -> list[Taken]:
+    return [
+        Taken(
+            build_process(row),
+            row["target"],
+            row["is_task"],
+            row["at"],
+            row["announced"],
+            [] if row["entries"] is None else from_json(row["entries"]),
+        )
+        for row in rows.mappings()
+    ]

@@ -17,10 +17,11 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     UniqueConstraint,
+    Uuid,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from orchestrator.db.tables.base import Base
@@ -75,6 +76,7 @@ class ProcessRow(Base):
         announce_at: when a coordinator must publish the events after ``announced``; ``NULL`` while that goes by itself.
         dispatches: how often the present command was published again, for growing intervals; negative while it is in no
             queue, because a consumer has dropped it, or it was not published yet.
+        published_at: when the present command was last published again; older than ``updated_at`` when it never was.
         announced: up to which log entry the broker has confirmed the events, without a gap.
         plan: the fingerprint of the plan that decides what is next; ``NULL`` when an older engine has stored the row.
         rested_at: ``updated_at`` of processes at rest, ``NULL`` while they run: lists sort by it.
@@ -159,6 +161,7 @@ class ProcessRow(Base):
     dispatches: Mapped[int] = mapped_column(server_default=text("0"))
     announced: Mapped[int] = mapped_column(server_default=text("0"))
     announce_at: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]
     note: Mapped[str | None]
     noted_by: Mapped[str | None]
     noted_at: Mapped[datetime | None]
@@ -281,6 +284,8 @@ class ConsumerRow(Base):
         knows: workflow → the fingerprint of its plan, of the workflows that it can run; ``NULL`` when it has not reported.
         broken: workflow → why it cannot be run there.
         revisions: the newest migrations that its code has; ``NULL`` when it has not reported.
+        received: step queue → how new the newest command is that it has received; ``NULL`` when it does not report.
+        held: the processes whose commands it has received and not yet claimed.
     """
 
     __tablename__ = "consumers"
@@ -298,6 +303,8 @@ class ConsumerRow(Base):
     knows: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
     broken: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
     revisions: Mapped[list[str] | None]
+    received: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    held: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
 
 
 class EngineSettingsRow(Base):

@@ -1,0 +1,59 @@
+"""Find out which commands have left a step queue, and so which of them were lost.
+
+A queue is in order: when a consumer has received a command, those that were published before it are no longer in the queue.
+What of them is neither claimed nor held by a consumer was lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+
+from orchestrator.db.consumers import Report
+
+SLACK = timedelta(seconds=0.5)
+"""How long a command may be on its way from the broker to a consumer."""
+
+REMEMBERED = 100
+"""Observations of a queue that wait for the reports of consumers; the oldest are forgotten."""
+
+
+class Progress:
+    """Knows of each step queue before which time everything was published that has left it.
+
+    A consumer may have received a command after it has last reported. So what is observed at one time counts from the moment at
+    which all consumers of the queue have reported at a later one.
+    """
+
+    def __init__(self) -> None:
+        self._observed: dict[str, deque[tuple[datetime, datetime]]] = {}
+        self._left_before: dict[str, datetime] = {}
+
+    def observe(
+        self, ready: Mapping[str, int], reports: Collection[Report], now: datetime, unpublished: timedelta
+    ) -> None:
+        """Take in what the broker and the consumers say.
+
+        Args:
+            ready: queue → messages that wait in it.
+            reports: of the consumers, read after ``ready`` was asked for.
+            unpublished: how long it may take until a command is published: it may not have reached an empty queue.
+        """
+        for queue, waiting in ready.items():
+            observed = self._observed.setdefault(queue, deque(maxlen=REMEMBERED))
+            readers = [one for one in reports if queue in one.queues]
+            times = [newest for one in readers if (newest := one.received.newest.get(queue)) is not None]
+            if waiting == 0:
+                times.append(now - unpublished)
+            if times:
+                # No command is newer than now, whatever its sender says.
+                observed.append((now, min(max(times), now)))
+            reported = min((one.reported_at - SLACK for one in readers), default=now)
+            while observed and observed[0][0] <= reported:
+                before = observed.popleft()[1]
+                self._left_before[queue] = max(before, self._left_before.get(queue, before))
+
+    def left_before(self, queue: str) -> datetime | None:
+        """Return before which time a command was published that has left the queue for certain; ``None`` if nothing is known."""
+        return self._left_before.get(queue)
