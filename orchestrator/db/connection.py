@@ -19,6 +19,7 @@ from orchestrator.diagnostics import mark_own
 from orchestrator.errors import ServerUnavailableError
 from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.settings import Settings
+from orchestrator.sockets import notice_loss
 from orchestrator.text import format_message
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 STATEMENT_TIMEOUT_MS = 30_000
 """For the engine's own statements, which take milliseconds: after that something is wrong, and the caller tries again."""
+
+SILENT_AFTER = 10.0
+"""Seconds after which a server that is not heard of counts as gone: what ORCHESTRATOR_PRESUMED_DEAD_AFTER is by default."""
 
 SESSION = {"jit": "off", "default_transaction_isolation": "read committed"}
 """Of every connection. Statements of milliseconds are not worth compiling; and locks are waited for and then looked at again,
@@ -49,11 +53,15 @@ class Hosts:
     Args:
         options: for each server the arguments of ``asyncpg.connect``, by its name for people.
         timeout: seconds that each server may take to answer.
+        silent_after: seconds after which a server that is not heard of counts as gone.
     """
 
-    def __init__(self, options: Sequence[tuple[str, Mapping[str, Any]]], timeout: float) -> None:
+    def __init__(
+        self, options: Sequence[tuple[str, Mapping[str, Any]]], timeout: float, silent_after: float = SILENT_AFTER
+    ) -> None:
         self._options = list(options)
         self._timeout = timeout
+        self._silent_after = silent_after
         self._first = 0
 
     @property
@@ -91,7 +99,10 @@ class Hosts:
                 self._first = index
                 return connection
         reasons = "; ".join(f"{place}: {describe(one)}" for place, one in failures)
-        failure = failures[0][1] if len(failures) == 1 else ConnectionError(reasons)
+        failure: Exception = failures[0][1]
+        if len(failures) > 1:
+            failure = ConnectionError(reasons)
+            failure.__cause__ = ExceptionGroup("one for each server", [one for _, one in failures])
         mark_own(failure)
         raise failure
 
@@ -103,6 +114,8 @@ class Hosts:
             async with asyncio.timeout(self._timeout):
                 connection = await asyncpg.connect(**arguments)
                 try:
+                    transport = connection._transport  # noqa: SLF001 - nothing public leads to the socket
+                    notice_loss(transport.get_extra_info("socket"), self._silent_after)
                     await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in session.items()))
                 except BaseException:
                     connection.terminate()
@@ -112,6 +125,14 @@ class Hosts:
             raise ConnectionError(f"the server is not {wanted}: is it a standby?") from error
         except TimeoutError as error:
             raise TimeoutError(f"no answer within {self._timeout:g} s") from error
+
+
+def has_answered(error: BaseException) -> bool:
+    """Return whether a server has refused a connection in its own words, so that it is there."""
+    cause = error.__cause__
+    if isinstance(cause, ExceptionGroup):
+        return any(isinstance(one, asyncpg.PostgresError) for one in cause.exceptions)
+    return isinstance(error, asyncpg.PostgresError) or isinstance(cause, asyncpg.TargetServerAttributeNotMatched)
 
 
 def is_plain(settings: Settings) -> bool:
@@ -127,7 +148,8 @@ async def open_connection(settings: Settings, application_name: str) -> AsyncIte
         ServerUnavailableError: PostgreSQL does not answer or refuses the connection.
     """
     url = settings.database_url.get_secret_value()
-    hosts = Hosts([(host_of(one), _read_plain(one)) for one in split_hosts(url)], settings.connect_timeout)
+    options = [(host_of(one), _read_plain(one)) for one in split_hosts(url)]
+    hosts = Hosts(options, settings.connect_timeout, settings.presumed_dead_after)
     try:
         async with asyncio.timeout(hosts.patience):
             connection = await hosts.connect(application_name, OWN_SESSION)

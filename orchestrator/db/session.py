@@ -27,9 +27,10 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 
 from orchestrator.db import pooler
-from orchestrator.db.connection import OWN_SESSION, SESSION, Hosts, explain_refusal
+from orchestrator.db.connection import OWN_SESSION, SESSION, SILENT_AFTER, Hosts, explain_refusal
 from orchestrator.db.failover import FailoverWatch
 from orchestrator.db.shared_pool import SharedPool
+from orchestrator.db.silence import SilenceWatch
 from orchestrator.db.step_guard import install_guards
 from orchestrator.diagnostics import is_own, mark_own
 from orchestrator.errors import ConfigurationError
@@ -66,6 +67,7 @@ class Database:
         engine_connections: connections for the engine's own statements.
         connect_timeout: seconds that a server may take to answer.
         application_name: what an operator sees in ``pg_stat_activity``.
+        silent_after: seconds without an answer after which the server counts as gone.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Database:
         engine_connections: int = ENGINE_CONNECTIONS,
         connect_timeout: float,
         application_name: str,
+        silent_after: float = SILENT_AFTER,
     ) -> None:
         self._url = url
         try:
@@ -94,7 +97,7 @@ class Database:
             )
             event.listen(self._engine.sync_engine, "handle_error", _mark)
             install_guards(self._engine)
-            self._hosts = Hosts([(place, _read_url(one)) for place, one in urls], connect_timeout)
+            self._hosts = Hosts([(place, _read_url(one)) for place, one in urls], connect_timeout, silent_after)
         except (ArgumentError, ValueError) as error:
             raise ConfigurationError(f"ORCHESTRATOR_DATABASE_URL cannot be used: {error}") from error
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
@@ -102,6 +105,7 @@ class Database:
         self._application_name = application_name
         self._engine_connections = engine_connections
         self._watch = FailoverWatch(self._hosts, application_name, connect_timeout)
+        self._silence = SilenceWatch(self._hosts, application_name, silent_after)
         self._pool: DriverPool | None = None
 
     @classmethod
@@ -119,6 +123,7 @@ class Database:
             engine_connections=engine_connections,
             connect_timeout=settings.connect_timeout,
             application_name=application_name,
+            silent_after=settings.presumed_dead_after,
         )
 
     @property
@@ -156,9 +161,9 @@ class Database:
         try:
             async with asyncio.timeout(self._hosts.patience):
                 connection = await self.connect()
-                is_pooled = await pooler.is_between(connection)
+                self._silence.is_pooled = await pooler.is_between(connection)
                 await connection.close()
-            if is_pooled:
+            if self._silence.is_pooled:
                 await pooler.require_sessions(self.connect, self._connect_timeout)
         except CONNECTION_ERRORS as error:
             raise explain_refusal(self._url, error) from error
@@ -181,6 +186,7 @@ class Database:
             ServerUnavailableError: as :meth:`check`.
         """
         await self.check()
+        self._silence.start()
         self._pool = await asyncpg.create_pool(
             # With a floor, asyncpg restores it by itself: in an outage one more attempt, and a traceback in the log, for each
             # of ours that fails. Ours log the outage, and connect again.
@@ -218,15 +224,17 @@ class Database:
             return False
 
     async def close(self) -> None:
-        """Close everything."""
-        if self._pool is not None:
-            try:
-                async with asyncio.timeout(self._connect_timeout):
-                    await self._pool.close()
-            except TimeoutError:
-                self._pool.terminate()
-            self._pool = None
-        await self._engine.dispose()
+        """Close everything, without waiting for long for a server that does not answer."""
+        pool, self._pool = self._pool, None
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if pool is not None:
+                    await pool.close()
+                await self._engine.dispose()
+        except TimeoutError:
+            if pool is not None:
+                pool.terminate()
+        await self._silence.stop()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -241,11 +249,13 @@ class Database:
         # Authors' statements may take longer than the engine's own.
         connection: Driver = await self._hosts.connect(self._application_name, SESSION)
         self._watch.add(connection)
+        self._silence.add(connection, is_own=False)
         return connection
 
     async def _connect_for_pool(self, *_: Any, **__: Any) -> Any:
         connection = await self.connect()
         self._watch.add(connection)
+        self._silence.add(connection, is_own=True)
         return connection
 
     async def _expire_read_only(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
