@@ -40,8 +40,11 @@ def short(process_id: UUID) -> str:
 
 
 def when(moment: datetime) -> str:
-    """Return a time as the operator's clock shows it."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Return a time as the operator's clock shows it; one at the end of the calendar as it is, with its offset."""
+    try:
+        return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except OverflowError:
+        return moment.isoformat(sep=" ", timespec="seconds")
 
 
 def clock(moment: datetime) -> str:

@@ -150,6 +150,7 @@ def define_class(
                 f"{cls.__name__} has {keyword} but derives from {base.__name__}, which has it already: derive from"
                 f" {engine.__name__}, and share fields by an abstract class, which has neither {keyword} nor lifecycle="
             )
+        _check_family_name(cls, name, keyword)
         cls.__family__ = Family(name, cls)
     _set_shape(cls, engine)
     family, lifecycle = cls.__family__, lifecycle or ()
@@ -168,6 +169,15 @@ def define_class(
     except DefinitionError:
         family.forget(cls)
         raise
+
+
+def _check_family_name(cls: type[DomainModel], name: object, keyword: str) -> None:
+    # What a migration would refuse as the name of a product block is refused where it is written.
+    if not isinstance(name, str) or not name.isprintable() or not name.strip() or name != name.strip():
+        raise DefinitionError(
+            f"{cls.__name__}: {keyword.partition('=')[0]} must be text that can be printed, without blanks at its ends, not"
+            f" {name!r}"
+        )
 
 
 def _set_shape(cls: type[DomainModel], engine: type[DomainModel]) -> None:

@@ -15,6 +15,9 @@ from orchestrator.errors import ModelError
 MAX_DEPTH = 100
 """Of blocks within blocks, over all subscriptions: more is a mistake, and would exceed Python's recursion limit."""
 
+MAX_CUSTOMER_ID = 500
+"""Characters of a customer's id: it stands in an index, which takes some 2,700 bytes of an entry."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tree:
@@ -106,6 +109,10 @@ def build_rows(subscription: Subscription, tree: Tree) -> StoredSubscription:
     mine = subscription.subscription_id
     texts = {name: getattr(subscription, name) for name in ("customer_id", "description", "note")}
     check_texts(subscription, texts)
+    if len(subscription.customer_id) > MAX_CUSTOMER_ID:
+        raise ModelError(
+            f"customer_id of {describe(subscription)} has {len(subscription.customer_id)} characters, more than {MAX_CUSTOMER_ID}"
+        )
     columns = Columns(
         subscription.product.product_id,
         **texts,

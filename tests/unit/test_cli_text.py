@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -15,7 +17,7 @@ from orchestrator.cli.context import CliContext, execute, explain
 from orchestrator.cli.forms import example, fields, type_of
 from orchestrator.cli.options import read_changes, read_pages
 from orchestrator.cli.output import Output, clean
-from orchestrator.cli.render import changes
+from orchestrator.cli.render import changes, when
 from orchestrator.errors import (
     ConfigurationError,
     EnginePausedError,
@@ -43,6 +45,25 @@ def test_json_shows_control_characters_as_escapes_that_read_back(monkeypatch: py
     text = written.read()
     assert json.loads(text) == value
     assert text.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "shown"),
+    [
+        ("UTC-10", datetime(9999, 12, 31, 23, tzinfo=UTC), "9999-12-31 23:00:00+00:00"),
+        ("UTC+10", datetime(1, 1, 1, tzinfo=UTC), "0001-01-01 00:00:00+00:00"),
+        ("UTC-2", datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01 02:00:00"),
+    ],
+)
+def test_a_time_at_the_end_of_the_calendar_is_shown_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, zone: str, moment: datetime, shown: str
+) -> None:
+    """An end date of 9999-12-31 means that there is none; in zones east of UTC it has no local time."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        assert when(moment) == shown
+    time.tzset()
 
 
 def test_square_brackets_of_others_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

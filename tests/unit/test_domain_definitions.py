@@ -251,3 +251,9 @@ def test_fields_may_be_shared_by_a_plain_class_beside() -> None:
 
     assert set(SharingInactive.__shape__.values) == {"site", "rack"}
     assert SharingInactive.new(UUID(int=1), site="ams").site == "ams"
+
+
+@pytest.mark.parametrize("name", ["", "  lead", "trail ", "a\x00b", "two\nlines", 5])
+def test_a_name_of_a_block_that_no_migration_could_register_is_refused_in_the_class(name: Any) -> None:
+    with pytest.raises(DefinitionError, match="Misnamed: product_block_name must be text that can be printed"):
+        type("Misnamed", (ProductBlockModel,), {"__module__": __name__}, product_block_name=name)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field, PlainSerializer, computed_field
 
 from orchestrator.domain import ProductBlockModel, SubscriptionModel, flat
-from orchestrator.domain.rows import MAX_DEPTH, build_block_row
+from orchestrator.domain.rows import MAX_CUSTOMER_ID, MAX_DEPTH, build_block_row
 from orchestrator.errors import ModelError
 from orchestrator.types import SubscriptionLifecycle
 from tests.unit.models import (
@@ -192,6 +192,16 @@ def test_a_text_of_the_subscription_that_the_database_cannot_hold_is_refused(nam
     setattr(node, name, "nul\0")
 
     with pytest.raises(ModelError, match=rf"{name} of the subscription .*null character"):
+        prepare(node)
+
+
+def test_a_customer_id_that_no_index_can_hold_is_refused() -> None:
+    node = new_node()
+    node.customer_id = "x" * MAX_CUSTOMER_ID
+    prepare(node)
+    node.customer_id += "x"
+
+    with pytest.raises(ModelError, match=r"^customer_id of the subscription .* has 501 characters, more than 500$"):
         prepare(node)
 
 
