@@ -15,7 +15,8 @@ from orchestrator.db.thread_session import either_method, with_faces
 from orchestrator.domain.defaults import build_new
 from orchestrator.domain.definition import check_names, define_class, register_family
 from orchestrator.domain.loading import load_block
-from orchestrator.domain.model import Block
+from orchestrator.domain.model import Block, Subscription
+from orchestrator.domain.rows import walk_blocks
 from orchestrator.types import SubscriptionLifecycle
 
 
@@ -92,6 +93,22 @@ class ProductBlockModel(Block):
             ModelError: it is not one of this class, or what is stored does not fit the class.
         """
         return cast("Self", await load_block(session, (cls,), subscription_instance_id))
+
+    def move_to(self, subscription: Subscription) -> Self:
+        """Let the block belong to another subscription, with everything below it that belongs to the same one. Not saved yet.
+
+        It keeps its id, and others that use it go on. Put it into a field of that subscription, take it out of its former owner's
+        unless that goes on using it, and return both subscriptions from one step.
+
+        Returns:
+            The block itself.
+        """
+        owner = self.owner_subscription_id
+        parts: list[Block] = [self, *walk_blocks(self).blocks.values()]
+        for block in parts:
+            if block.owner_subscription_id == owner:
+                block.change_owner(subscription.subscription_id)
+        return self
 
     @property
     def name(self) -> str:

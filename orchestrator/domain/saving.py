@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -62,14 +62,37 @@ class Save:
                 " it: change it in a process on its owner"
             )
 
-    async def store(self, session: AsyncSession) -> None:
+    def former_owners(self) -> Mapping[UUID, UUID]:
+        """Return the blocks that the subscription takes over, each with the subscription to which it belongs in the database."""
+        moved = () if self.difference is None else self.difference.moved
+        return {
+            block.subscription_instance_id: block.as_stored.owner
+            for block in self.own
+            if block.subscription_instance_id in moved and block.as_stored is not None
+        }
+
+    def removes(self, block_id: UUID) -> bool:
+        """Return whether the subscription has the block no more."""
+        return self.difference is not None and block_id in self.difference.removed
+
+    async def store(self, session: AsyncSession, *, given: Collection[UUID] = ()) -> None:
         """Write the difference in the session's transaction, and let the models remember it until that is rolled back.
 
+        Args:
+            given: blocks whose present owners are stored after this subscription, without them.
+
         Raises:
-            ModelError: a block of another subscription is new or was changed, or the database refuses the difference.
+            ModelError: a block of another subscription is new or was changed, or the database refuses the difference; or a block
+                was moved here, and the one that has it is not saved with this subscription.
             ConcurrentChangeError: the subscription was changed since it was loaded.
         """
         self.check_shared()
+        for block_id, owner in self.former_owners().items():
+            if block_id not in given:
+                raise ModelError(
+                    f"the block {block_id} was moved to the subscription {self.subscription.subscription_id} and still belongs to"
+                    f" {owner} in the database: return both from one step"
+                )
         session.info.setdefault(SAVED, set()).add(self.subscription.subscription_id)
         if self.difference is None:
             return
@@ -120,6 +143,28 @@ def prepare_save(subscription: Subscription) -> Save:
     stored = subscription.as_stored
     version = None if stored is None else subscription.version
     difference = diff_rows(stored, rows, version=version, insync=subscription.insync)
-    for key in () if difference is None else (*difference.made, *difference.changed):
-        check_round_trip(own[key], rows.blocks[key])
+    if difference is not None:
+        difference = _find_moved(difference, own)
+        for key in (*difference.made, *difference.changed, *difference.moved):
+            check_round_trip(own[key], rows.blocks[key])
     return Save(subscription, rows, difference, tuple(own.values()), tuple(shared))
+
+
+def _find_moved(difference: Difference, own: Mapping[UUID, Block]) -> Difference:
+    """Tell blocks that another subscription has in the database from new ones."""
+    moved = {key: row for key, row in difference.made.items() if own[key].as_stored is not None}
+    if not moved:
+        return difference
+    unlinked = [
+        (key, *place)
+        for key, row in moved.items()
+        if (stored := own[key].as_stored) is not None
+        for place in stored.links
+        if place not in row.links
+    ]
+    return replace(
+        difference,
+        made={key: row for key, row in difference.made.items() if key not in moved},
+        moved=moved,
+        unlinked=[*difference.unlinked, *unlinked],
+    )

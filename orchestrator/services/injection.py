@@ -131,11 +131,14 @@ async def save_models(session: AsyncSession, returned: ReturnedModels) -> object
     try:
         saved = {key: _prepare_changed(key, one.values()) for key, one in copies.items()}
         for save in _sort(saved):
+            given = {
+                block for block, owner in save.former_owners().items() if owner in saved and saved[owner].removes(block)
+            }
             model = save.subscription
             if isinstance(model, SubscriptionModel) and type(model).save is not SubscriptionModel.save:
                 await _save_as_author_does(model, session)
             else:
-                await save.store(session)
+                await save.store(session, given=given)
     except RecursionError as error:
         raise InvalidResultError(_NOT_JSON) from error
     for reference, one in returned.references:
@@ -226,7 +229,9 @@ def _prepare_changed(key: UUID, copies: Iterable[SubscriptionModel]) -> Save:
 
 
 def _sort(saves: Mapping[UUID, Save]) -> Iterator[Save]:
-    """Yield saves in an order in which each block is stored before those who use it, and given up before it is removed.
+    """Yield saves in an order that the database can take.
+
+    Each block is stored before those who use it, and given up, or moved to another subscription, before its owner removes it.
 
     Apart from that it is always the same order, so that two steps which save the same subscriptions wait for each other rather
     than end in a deadlock.
@@ -248,6 +253,8 @@ def _sort(saves: Mapping[UUID, Save]) -> Iterator[Save]:
             before[key] |= {
                 other for other, one in saves.items() if other != key and one.gives_up(save.difference.removed)
             }
+        for owner in saves.keys() & save.former_owners().values():
+            before[owner].add(key)
     order = TopologicalSorter(before)
     try:
         order.prepare()

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions.history import read_history
 from orchestrator.db.subscriptions.queries import show
-from orchestrator.domain import SubscriptionModel
+from orchestrator.domain import SubscriptionModel, flat
+from orchestrator.domain.diff import explain, is_same
 from orchestrator.engine.arguments import Arguments
 from orchestrator.engine.state import canonical
 from orchestrator.errors import InvalidResultError, ModelError
@@ -149,6 +150,60 @@ async def test_a_block_is_given_up_before_its_owner_removes_it(bench: Bench, *, 
         await save_returned(session, {"owner": owner, "user": user})
     for folders in (owner, user):
         assert await bench.load(folders.subscription_id) == folders
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["from the lower id", "from the higher id"])
+async def test_a_block_moves_with_what_is_below_it_and_keeps_its_users(bench: Bench, *, is_first: bool) -> None:
+    """B32: one step moves it, both histories say so, and a third subscription goes on using it."""
+    giver, taker = sorted([await bench.folders(2), await bench.folders(1)], key=lambda one: one.subscription_id)
+    if not is_first:
+        giver, taker = taker, giver
+    user = await bench.folders(1)
+    moved = giver.top.folders[0]
+    below = FolderBlockInactive.new(giver.subscription_id, size=3)
+    dropped = FolderBlockInactive.new(giver.subscription_id, size=4)
+    moved.folders = [below, dropped]
+    user.top.folders.append(moved)
+    async with bench.session() as session:
+        await save_returned(session, [giver, user])
+    giver.top.folders.remove(moved)
+    moved.folders.remove(dropped)
+    moved.size = 5
+    taker.top.folders.append(moved.move_to(taker))
+    async with bench.session() as session:
+        await save_returned(session, {"giver": giver, "taker": taker})
+
+    for folders in (giver, taker):
+        assert await bench.load(folders.subscription_id) == folders
+        assert is_same(explain(await bench.changes(folders.subscription_id)), flat(folders))
+    used = (await bench.load(user.subscription_id)).top.folders[-1]  # type: ignore[attr-defined]
+    assert used.subscription_instance_id == moved.subscription_instance_id
+    assert (used.owner_subscription_id, used.size, len(used.folders)) == (taker.subscription_id, 5, 1)
+    moved.size = 6
+    async with bench.session() as session:
+        await save_returned(session, taker)
+
+
+async def test_a_block_is_not_moved_without_the_subscription_that_has_it(bench: Bench) -> None:
+    giver, taker = await bench.folders(1), await bench.folders(0)
+    taker.top.folders.append(giver.top.folders[0].move_to(taker))
+    refused = rf"still belongs to {giver.subscription_id} in the database: return both from one step"
+    async with bench.session() as session:
+        with pytest.raises(ModelError, match=refused):
+            await save_returned(session, taker)
+    async with bench.session() as session:
+        with pytest.raises(ModelError, match=refused):
+            await taker.save(session)
+
+
+async def test_the_former_owner_of_a_block_may_go_on_using_it(bench: Bench) -> None:
+    giver, taker = await bench.folders(1), await bench.folders(0)
+    taker.top.folders.append(giver.top.folders[0].move_to(taker))
+    async with bench.session() as session:
+        await save_returned(session, [giver, taker])
+    for folders in (giver, taker):
+        assert await bench.load(folders.subscription_id) == folders
+        assert is_same(explain(await bench.changes(folders.subscription_id)), flat(folders))
 
 
 async def test_of_two_copies_the_changed_one_is_saved_wherever_it_stands(bench: Bench) -> None:

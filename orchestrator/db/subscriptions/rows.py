@@ -88,6 +88,7 @@ class Difference:
         version: the one that the model was loaded with; ``None`` for a new subscription.
         changes: for the audit trail: the old and the new value by key; see ``change_keys``.
         made, changed: blocks to insert and to update.
+        moved: blocks of other subscriptions that become blocks of this one.
         removed: blocks that no longer belong to the subscription's tree.
         linked: parent (``None`` for the subscription itself), field, position and block of relations that are new or different.
         unlinked: parent, field and position of those that are gone.
@@ -102,6 +103,7 @@ class Difference:
     changes: Mapping[str, tuple[JSON, JSON]]
     made: Mapping[UUID, StoredBlock] = field(default_factory=dict)
     changed: Mapping[UUID, StoredBlock] = field(default_factory=dict)
+    moved: Mapping[UUID, StoredBlock] = field(default_factory=dict)
     removed: Sequence[UUID] = ()
     linked: Sequence[tuple[UUID | None, str, int, UUID]] = ()
     unlinked: Sequence[tuple[UUID | None, str, int]] = ()
@@ -111,4 +113,4 @@ class Difference:
     @property
     def touches_blocks(self) -> bool:
         """Whether more than the subscription's own row must be written."""
-        return bool(self.made or self.changed or self.removed or self.linked or self.unlinked)
+        return bool(self.made or self.changed or self.moved or self.removed or self.linked or self.unlinked)

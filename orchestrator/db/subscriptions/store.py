@@ -18,7 +18,7 @@ from orchestrator.errors import ConcurrentChangeError, ModelError, SubscriptionL
 # The row of the subscription, its entry in the audit trail and the link to the process. Nothing is written unless
 # - the version is the one that was loaded, and no other process holds the lock;
 # - everything named is registered;
-# - no subscription that is not terminated uses what is removed;
+# - no subscription that is not terminated uses what is removed; what another one has just taken over is not removed;
 # - no subscription is terminated whose blocks it begins to use;
 # - no block comes to stand below itself by way of another subscription's, which may have changed since it was loaded.
 # The answer says which of these failed. The subscriptions whose blocks it begins to use are locked until the commit: a process
@@ -38,10 +38,14 @@ WITH RECURSIVE process AS (
       FROM subscription_instance_relations r JOIN subscription_instances i ON i.subscription_instance_id = r.in_use_by_id
            JOIN subscriptions s ON s.subscription_id = i.subscription_id
      WHERE r.depends_on_id = ANY($15::uuid[]) AND i.subscription_id <> $1 AND s.status <> 'terminated'
+       AND EXISTS (SELECT FROM subscription_instances own
+                    WHERE own.subscription_instance_id = r.depends_on_id AND own.subscription_id = $1)
     UNION ALL
     SELECT r.depends_on_id, s.subscription_id
       FROM subscription_roots r JOIN subscriptions s USING (subscription_id)
      WHERE r.depends_on_id = ANY($15::uuid[]) AND s.subscription_id <> $1 AND s.status <> 'terminated'
+       AND EXISTS (SELECT FROM subscription_instances own
+                    WHERE own.subscription_instance_id = r.depends_on_id AND own.subscription_id = $1)
 ), owners AS MATERIALIZED (
     SELECT subscription_id, status FROM subscriptions
      WHERE subscription_id IN (SELECT subscription_id FROM subscription_instances
@@ -117,6 +121,10 @@ WITH RECURSIVE kept (id) AS (
     UPDATE subscription_instances AS i SET label = c.label, resources = c.resources::jsonb
       FROM unnest($6::uuid[], $7::text[], $8::text[]) AS c(id, label, resources)
      WHERE i.subscription_instance_id = c.id AND i.subscription_id = $1
+), moved AS (
+    UPDATE subscription_instances AS i SET subscription_id = $1, label = m.label, resources = m.resources::jsonb
+      FROM unnest($17::uuid[], $18::text[], $19::text[]) AS m(id, label, resources)
+     WHERE i.subscription_instance_id = m.id
 ), removed AS (
     DELETE FROM subscription_instances
      WHERE subscription_instance_id = ANY($9::uuid[]) AND subscription_id = $1
@@ -140,6 +148,8 @@ WITH RECURSIVE kept (id) AS (
 DELETE FROM subscription_instance_relations AS r
  USING unnest($14::uuid[], $15::text[], $16::int[]) AS u(parent, field, position)
  WHERE r.in_use_by_id = u.parent AND r.field = u.field AND r.position = u.position AND u.parent NOT IN (SELECT id FROM kept)
+   AND (u.parent = ANY($17::uuid[]) OR u.parent IN (SELECT subscription_instance_id FROM subscription_instances
+                                                     WHERE subscription_instance_id = u.parent AND subscription_id = $1))
 """
 
 
@@ -201,7 +211,7 @@ def _change_parameters(difference: Difference, process_id: UUID) -> tuple[object
         if parent is not None and block in difference.foreign
     ]
     needed: dict[tuple[str, str | None], None] = {}
-    for block in (*difference.made.values(), *difference.changed.values()):
+    for block in (*difference.made.values(), *difference.changed.values(), *difference.moved.values()):
         needed |= dict.fromkeys([(block.name, None), *((block.name, value) for value in block.values)])
     return (
         difference.subscription_id,
@@ -226,7 +236,7 @@ def _change_parameters(difference: Difference, process_id: UUID) -> tuple[object
 
 
 def _block_parameters(difference: Difference) -> tuple[object, ...]:
-    made, changed = difference.made, difference.changed
+    made, changed, moved = difference.made, difference.changed, difference.moved
     return (
         difference.subscription_id,
         list(made),
@@ -239,6 +249,9 @@ def _block_parameters(difference: Difference) -> tuple[object, ...]:
         list(difference.removed),
         *([row[column] for row in difference.linked] for column in range(4)),
         *([row[column] for row in difference.unlinked] for column in range(3)),
+        list(moved),
+        [block.label for block in moved.values()],
+        [to_json(block.values).decode() for block in moved.values()],
     )
 
 
@@ -258,7 +271,8 @@ async def _refusal(session: AsyncSession, difference: Difference, answer: Row[An
         blocks = ", ".join(sorted({one["depends_on_id"] for one in users}))
         others = ", ".join(sorted({one["subscription_id"] for one in users}))
         return ModelError(
-            f"{subscription} cannot give up the block {blocks}: the subscription {others} uses it; change that first"
+            f"{subscription} cannot give up the block {blocks}: the subscription {others} uses it: change that first, or, if"
+            " that is to have the block from now on, move it (block.move_to(...))"
         )
     if answer.ended is not None:
         owners = ", ".join(sorted(from_json(answer.ended)))
