@@ -17,6 +17,7 @@ import threading
 from consumers import isolated
 from consumers.pipe import Exited, Forked, Imported, NotForked, encode_line
 from orchestrator.settings import Settings
+from orchestrator.streams import find_lines
 
 _STANDARD_STREAMS = {0, 1, 2}
 
@@ -113,6 +114,8 @@ def main() -> None:
         one.set_inheritable(False)
     settings: Settings = isolated.prepare()
     known = {control.fileno(), reports.fileno()} | _STANDARD_STREAMS
+    for lines in find_lines():
+        lines.end_thread()  # a fork would not have it
     report(reports, Imported(can_fork=can_fork(known)))
     # What was imported lives as long as the forks do: the collector must not touch it, or its memory would be copied.
     gc.collect()

@@ -35,6 +35,7 @@ from orchestrator.retry import SERVER_AWAY
 from orchestrator.runtime import find_loop_factory
 from orchestrator.settings import Settings, load_settings
 from orchestrator.shares import Admission, Pace
+from orchestrator.streams import end_process, guard_streams
 from orchestrator.text import format_error
 from orchestrator.types import StepStatus
 from orchestrator.watchdog import LoopWatch, watch_loop
@@ -65,7 +66,7 @@ class Consumer:
         except Exception as error:
             # The consumer may be an older program than the code that this process has imported.
             _fail(self, error)
-        os._exit(0)
+        end_process(0)
 
     async def next_line(self) -> Begin | Run | Cancel:
         """Wait for the next line."""
@@ -76,7 +77,7 @@ class Consumer:
         try:
             self._connection.sendall(encode_line(line))
         except OSError:
-            os._exit(0)
+            end_process(0)
 
     async def publish(self, message: Outgoing) -> None:
         """Have the consumer publish a message."""
@@ -172,6 +173,7 @@ def prepare() -> Settings:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     settings = load_settings()
+    guard_streams()
     configure_logging(settings.log_format, settings.log_level)
     load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     # They are imported when they are first used, which for forks is too late.
@@ -206,7 +208,7 @@ def _fail(consumer: Consumer, error: BaseException) -> None:
     """End this process because of an error that is not a step's."""
     logger.error("a child process ends by an error of its own", exc_info=error)
     consumer.send(Failed(error=format_error(error)))
-    os._exit(1)
+    end_process(1)
 
 
 async def _serve(settings: Settings, consumer: Consumer) -> None:
@@ -222,7 +224,7 @@ async def _serve(settings: Settings, consumer: Consumer) -> None:
 def _give_up(consumer: Consumer, watch: LoopWatch) -> None:
     """End this process because a call blocks its event loop."""
     consumer.send(Ending(how=f"ended itself, because its event loop was {watch.blockage or 'blocked'}"))
-    os._exit(os.EX_SOFTWARE)
+    end_process(os.EX_SOFTWARE)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from orchestrator.runtime import open_servers
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Settings
 from orchestrator.shares import Pace, Shares
+from orchestrator.streams import end_process
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
 
@@ -77,7 +78,7 @@ async def run_consumer(
             revisions=known_at_start(Path(settings.migrations)).heads,
             inbox=inbox,
         )
-        servers.watch.end_program_with(partial(os._exit, os.EX_SOFTWARE))
+        servers.watch.end_program_with(partial(end_process, os.EX_SOFTWARE))
         async with database.transaction() as session:
             await ProgramPlans.load().register(session, f"consumer {heartbeat.name}")
         await heartbeat.register()

@@ -69,7 +69,7 @@ def comes_from(error: BaseException, package: str, client: Collection[str]) -> b
             by_client = True
             continue
         reported = module.startswith(f"{package}.") and isinstance(error, OSError)
-        return _top(module) == "orchestrator" and (by_client or reported)
+        return _top(module) in _ENGINE and (by_client or reported)
     return by_client
 
 

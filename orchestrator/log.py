@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Callable
 from typing import Literal, Protocol
 from uuid import UUID
 
 import structlog
 from structlog.types import EventDict, WrappedLogger
+
+from orchestrator.streams import GuardedStream
 
 _SECRETS = frozenset(
     {"token", "callback_token", "password", "state", "inputs", "user_inputs", "payload", "body", "url"}
@@ -40,6 +44,47 @@ def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+class _LineLogger:
+    """Has each line of structlog's written."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def msg(self, line: str) -> None:
+        self._write(line)
+
+    debug = info = warning = warn = error = critical = fatal = exception = log = msg
+
+
+class _LineHandler(logging.Handler):
+    """Has each line of the standard library's loggers written."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def _find_sink() -> Callable[[str], None]:
+    """Return what writes a line to stderr, and never raises because it cannot be written."""
+    stream = sys.stderr
+    if isinstance(stream, GuardedStream):
+        lines = stream.lines
+        return lambda line: lines.write(f"{line}\n".encode("utf-8", "backslashreplace"))
+
+    def write(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the second: it is closed
+            stream.write(f"{line}\n")
+            stream.flush()
+
+    return write if stream is not None else lambda _: None
+
+
 def configure_logging(fmt: Literal["console", "json"], level: str) -> None:
     """Set up structlog, and route the standard library's loggers (of the client libraries) through it."""
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -56,15 +101,23 @@ def configure_logging(fmt: Literal["console", "json"], level: str) -> None:
     else:
         # Not the default formatter: it shows the local variables of every frame, passwords and tokens among them.
         renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr is not None and sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
+    if isinstance(sys.stderr, GuardedStream):
+        about_losses = structlog.wrap_logger(
+            structlog.ReturnLogger(), [*shared, renderer], structlog.make_filtering_bound_logger(logging.WARNING)
+        )
+        sys.stderr.lines.format_loss = lambda count, reason: str(
+            about_losses.warning("log lines were lost", lines=count, reason=reason)
+        )
+    write = _find_sink()
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _LineLogger(write),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LineHandler(write)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers[:] = [handler]

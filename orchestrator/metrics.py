@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.streams import find_lines
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -41,6 +42,8 @@ class _Joined(Collector):
     def collect(self) -> Iterator[Metric]:
         for registry in list(self.registries):
             yield from registry.collect()
+        lost = sum(lines.total_lost for lines in find_lines())
+        yield CounterMetricFamily("orchestrator_log_lines_lost", "Lines that could not be written", lost)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
 from orchestrator.settings import Settings, list_misspelt
+from orchestrator.streams import end_process
 from orchestrator.watchdog import LoopWatch, request_stop, watch_loop
 
 logger = structlog.get_logger(__name__)
@@ -104,9 +104,7 @@ def leave(code: int) -> None:
     """End the process with this code at once if a thread still runs, because the interpreter would wait for it."""
     if any(one is not threading.main_thread() and not one.daemon for one in threading.enumerate()):
         logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        end_process(code)
 
 
 async def _run_until_signalled(program: Program) -> None:
@@ -122,7 +120,7 @@ async def _run_until_signalled(program: Program) -> None:
     # Not the event loop's own handlers: a loop that is blocked would never call them, not for a second signal either.
     def receive(number: int, _: FrameType | None) -> None:
         if received:
-            os._exit(128 + number)
+            end_process(128 + number)
         received.append(number)
         request_stop(loop)
         loop.call_soon_threadsafe(stop, signal.Signals(number).name)

@@ -18,6 +18,7 @@ from orchestrator.log import configure_logging
 from orchestrator.metrics import address_of_worker
 from orchestrator.runtime import leave, run_program
 from orchestrator.settings import Settings
+from orchestrator.streams import guard_streams
 
 logger = structlog.get_logger(__name__)
 
@@ -87,6 +88,7 @@ async def _wait(worker: BaseProcess, stopping: asyncio.Event) -> None:
 def _work(settings: Settings, listener: socket.socket) -> None:
     # Ctrl-C goes to a whole group. The parent passes it on, and a second signal would end the worker at once.
     os.setsid()
+    guard_streams()
     configure_logging(settings.log_format, settings.log_level)
     run_program(lambda stopping: _serve(settings, stopping, listener))
     leave(0)

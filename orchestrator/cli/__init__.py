@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import typer
 
 from orchestrator import __version__
 from orchestrator.cli.commands import MARKUP, Root
+from orchestrator.cli.output import Output
 
 HELP = """
 A workflow engine on PostgreSQL and RabbitMQ.
@@ -67,4 +69,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: the arguments after the program's name; default those of this process.
     """
-    app(args=None if argv is None else list(argv), prog_name="orchestrator")
+    try:
+        app(args=None if argv is None else list(argv), prog_name="orchestrator")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # a pipe that its reader has closed is the library's
+            raise
+        # Of what the library prints itself, --help say: commands have reported theirs.
+        output = Output(as_json=False)
+        output.complain(f"the output could not be written: {error}")
+        output.discard()
+        raise SystemExit(1) from error

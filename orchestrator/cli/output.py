@@ -139,8 +139,11 @@ class Output:
 
     def complain(self, line: str) -> None:
         """Print a line on stderr."""
-        self._stderr.write(f"{line}\n")
-        self._stderr.flush()
+        try:
+            self._stderr.write(f"{line}\n")
+            self._stderr.flush()
+        except OSError:
+            _discard(self._stderr)
 
     def flush(self) -> bool:
         """Write everything out, so that a closed pipe or a full disk is noticed here; return whether that succeeded."""
@@ -165,8 +168,13 @@ class Output:
 
     def discard(self) -> None:
         """Write nothing more, not even at the interpreter's exit: the reader has closed the pipe."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stdout.fileno())
+        _discard(self._stdout)
+
+
+def _discard(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def clean(text: object, *, limit: int = 0, lines: bool = False) -> str:

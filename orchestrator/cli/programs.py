@@ -18,6 +18,7 @@ from orchestrator.log import configure_logging
 from orchestrator.registry import import_workflows, step_queues
 from orchestrator.runtime import leave, run_program
 from orchestrator.settings import Settings
+from orchestrator.streams import guard_streams
 from orchestrator.workflow import DEFAULT_QUEUE, MAX_NAME_LENGTH, TASK_QUEUE
 
 Program = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
@@ -140,6 +141,7 @@ def dev(
 
 def run(program: Program) -> None:
     """Run a program until a signal ends it, and exit with its code."""
+    guard_streams()
     output = Output(as_json=False)
     code = 0
     try:

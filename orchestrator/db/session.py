@@ -32,7 +32,7 @@ from orchestrator.db.failover import FailoverWatch
 from orchestrator.db.shared_pool import SharedPool
 from orchestrator.db.silence import SilenceWatch
 from orchestrator.db.step_guard import install_guards
-from orchestrator.diagnostics import is_own, mark_own
+from orchestrator.diagnostics import comes_from, is_own, mark_own
 from orchestrator.errors import ConfigurationError
 from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.settings import Settings
@@ -333,7 +333,13 @@ def is_connection_error(error: BaseException) -> bool:
         original = error.orig
         cause = original.__cause__ if original is not None else None
         return error.connection_invalidated or isinstance(error, InterfaceError) or isinstance(cause, CONNECTION_ERRORS)
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        # A file, a child process or a socket of another library raises the same class.
+        return is_own(error) or comes_from(error, "orchestrator.db", _CLIENTS)
     return isinstance(error, CONNECTION_ERRORS)
+
+
+_CLIENTS = {"asyncpg", "sqlalchemy"}
 
 
 def is_lost_race(error: BaseException) -> bool:

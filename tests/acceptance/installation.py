@@ -89,6 +89,8 @@ class Installation:
         )
         self.installed = False
         """Whether to start the installed program, rather than to fork one."""
+        self.errors: int | None = None
+        """The descriptor of a file for the standard error of programs; default where their output goes."""
         self.programs: list[Program] = []
         self.background = Background()
         self.client = Client(self.background, amqp_url)
@@ -100,7 +102,8 @@ class Installation:
         """Start a program; the caller waits until it is ready."""
         log = self.folder / "logs" / f"{len(self.programs):02}-{name}.log"
         kind = Api if name == "api" else Program
-        program = kind([*arguments], self.environment | settings, log, self.folder, installed=self.installed)
+        environment = self.environment | settings
+        program = kind([*arguments], environment, log, self.folder, installed=self.installed, errors=self.errors)
         self.programs.append(program)
         return program
 

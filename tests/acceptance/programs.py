@@ -29,10 +29,18 @@ class Program:
 
     Args:
         installed: start the installed program, rather than fork one.
+        errors: the descriptor of another file for its standard error.
     """
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, cwd: Path, *, installed: bool = False
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        cwd: Path,
+        *,
+        installed: bool = False,
+        errors: int | None = None,
     ) -> None:
         self.name = log.stem
         self.log = log
@@ -42,6 +50,7 @@ class Program:
                 environment=environment,
                 folder=cwd,
                 output=output.fileno(),
+                errors=errors,
                 new_session=True,
                 installed=installed,
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -248,7 +249,11 @@ async def test_the_loop_goes_on_after_every_error(rounds: Rounds, monkeypatch: p
     await rounds.add()
     one = rounds.make_scheduler()
     monkeypatch.setattr(one, "_interval", 0.01)
-    errors: list[Exception] = [ZeroDivisionError("ours"), ConnectionResetError("the server's"), TimeoutError()]
+    errors: list[Exception] = [
+        ZeroDivisionError("ours"),
+        asyncpg.ConnectionDoesNotExistError("the server's"),
+        TimeoutError(),
+    ]
     find = rows.find_due
 
     async def fail_first(*given: Any, **named: Any) -> list[rows.Candidate]:

@@ -236,10 +236,10 @@ async def test_a_letter_that_cannot_be_stored_stays_in_its_queue_and_makes_no_ot
         await LetterKeeper(database, publisher).take(one)
 
     async def lose(*_: object, **__: object) -> None:
-        raise ConnectionResetError
+        raise asyncpg.ConnectionDoesNotExistError
 
     monkeypatch.setattr(coordinator_letters, "keep", lose)
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
         await LetterKeeper(database, publisher).take(one)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from consumers.batching import Batcher
@@ -24,7 +25,7 @@ class Statement:
         if 13 in numbers:
             raise ValueError("thirteen")
         if 0 in numbers:
-            raise ConnectionResetError("away")
+            raise asyncpg.ConnectionDoesNotExistError("away")
         return [number * 2 for number in numbers]
 
 
@@ -62,7 +63,7 @@ async def test_a_lost_connection_is_everybodys_and_is_not_repeated_here() -> Non
     statement.may_answer.set()
     batches = Batcher(statement, at_once=1, largest=10)
     answers = await asyncio.gather(*(batches(number) for number in (1, 0, 2)), return_exceptions=True)
-    assert all(isinstance(answer, ConnectionResetError) for answer in answers)
+    assert all(isinstance(answer, asyncpg.ConnectionDoesNotExistError) for answer in answers)
     assert statement.sent == [[1, 0, 2]]
 
 
