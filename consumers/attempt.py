@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from uuid import UUID
 
+from consumers.run_ahead import Stretch
 from orchestrator.activity import Activity, format_seconds
 from orchestrator.broker.topology import Exchanges
 from orchestrator.db.callbacks import read_token
@@ -30,6 +31,8 @@ class ClaimedAttempt(Attempt):
 
     task: asyncio.Task[None]
     activity: Activity | None = None
+    stretch: Stretch | None = None
+    """To which it belongs; a suspect belongs to none, and nothing runs ahead of it."""
 
     def __init__(self, database: Database, claim: Claim, plan: Plan) -> None:
         super().__init__(claim.process, plan)

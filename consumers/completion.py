@@ -18,6 +18,7 @@ from orchestrator.broker import outgoing
 from orchestrator.broker.outgoing import Outgoing, step_result
 from orchestrator.db.processes.advance import Advance, Receipt, advance_many, is_committed
 from orchestrator.db.processes.advance import advance as store_advance
+from orchestrator.db.processes.claims import Claim, load_following_claim
 from orchestrator.db.session import CONNECTION_ERRORS, Database, is_connection_error
 from orchestrator.db.step_session import StepSession
 from orchestrator.engine.decide import Decision, decide
@@ -92,8 +93,11 @@ class Completion:
         # Hundreds of suspects may be lost together. In statements of their own they hold up no other outcome.
         self._losses = Batcher(self._advance_many, at_once=1, largest=FEW_SUSPECTS)
 
-    async def store(self, attempt: ClaimedAttempt, event: Event) -> None:
+    async def store(self, attempt: ClaimedAttempt, event: Event) -> Claim | None:
         """Store the outcome of an attempt, and with it what a step that succeeded has written through its session.
+
+        Returns:
+            The claim of the next step, if this consumer goes on with it; then nothing was sent yet.
 
         Raises:
             FencedError: another attempt holds the process.
@@ -101,21 +105,28 @@ class Completion:
         # A session that was used has a connection, and may have locks that others wait for.
         holds = attempt.session is not None and attempt.session.used
         async with self._pace.turn(working_for.get(), at_once=holds, has_begun=True):
-            await self._store(attempt, event)
+            return await self._store(attempt, event)
 
-    async def _store(self, attempt: ClaimedAttempt, event: Event) -> None:
+    async def _store(self, attempt: ClaimedAttempt, event: Event) -> Claim | None:
         decision = decide(attempt.plan, attempt.process, event, make_stamp())
-        advance = Advance(attempt.process, decision, compute_due_in(decision, self._redispatch_after), attempt.claim)
+        stretch = attempt.stretch
+        advance = Advance(
+            attempt.process,
+            decision,
+            compute_due_in(decision, self._redispatch_after),
+            attempt.claim,
+            goes_on=stretch is not None and stretch.may_go_on(event, decision),
+            held_from=None if stretch is None else stretch.held_from,
+        )
         session = attempt.session
         if session is not None and session.used and isinstance(event, StepSucceeded):
-            await self._store_with_writes(attempt, session, advance)
-            return
+            return await self._store_with_writes(attempt, session, advance)
         await attempt.discard()
         # Such a commit may be repeated: the fence decides.
         receipt = await self.retry_outages(self._advance, advance)
         if receipt is None and not await self.retry_outages(self._was_committed, attempt):
             raise FencedError(f"attempt {attempt.process.attempt} no longer holds the process")
-        await self._report(attempt, decision, receipt)
+        return await self._report(attempt, decision, receipt)
 
     async def release(self, attempt: ClaimedAttempt, loss: Loss, because: str = "") -> None:
         """Release the claim, so that another attempt runs the step.
@@ -163,7 +174,7 @@ class Completion:
             logger.info("process moved to the registered plan", process_id=str(process_id), workflow=message.workflow)
             await self.publish(step_result(message, None if message.next is None else message.next.step))
 
-    async def _store_with_writes(self, attempt: ClaimedAttempt, session: StepSession, advance: Advance) -> None:
+    async def _store_with_writes(self, attempt: ClaimedAttempt, session: StepSession, advance: Advance) -> Claim | None:
         """Commit the outcome in the transaction of the step's writes."""
         try:
             connection = await session.hand_over()
@@ -175,14 +186,13 @@ class Completion:
             await session.discard()
             if not is_connection_error(error):
                 # The database rejects the author's writes only now (a constraint, say), or the step broke the rules.
-                await self._store(attempt, attempt.fail(session.explained(error)))
-                return
+                return await self._store(attempt, attempt.fail(session.explained(error)))
             # The answer to the commit may be what was lost. Look it up; never repeat it blindly.
             if not await self.retry_outages(self._was_committed, attempt):
                 await self.release(attempt, Loss.INTERRUPTED, "lost its database connection during the commit")
-                return
+                return None
             receipt = None
-        await self._report(attempt, advance.decision, receipt)
+        return await self._report(attempt, advance.decision, receipt)
 
     async def _advance(self, advance: Advance) -> Receipt | None:
         if advance.decision.callback is None:
@@ -198,6 +208,10 @@ class Completion:
         async with self._database.pool.acquire() as connection:
             return await is_committed(connection, attempt.process.process_id, attempt.process.attempt)
 
+    async def _load_following(self, before: Claim) -> Claim | None:
+        async with self._database.pool.acquire() as connection:
+            return await load_following_claim(connection, before)
+
     async def retry_outages(self, action: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
         """Repeat while the database is down: the outcome is in memory only, and nothing else can store it."""
         retrying = tenacity.AsyncRetrying(
@@ -209,15 +223,19 @@ class Completion:
         )
         return await retrying(action, *args, **options)
 
-    async def _report(self, attempt: ClaimedAttempt, decision: Decision, receipt: Receipt | None) -> None:
-        """Publish the result. If that fails the reconciler finds the process in the database.
+    async def _report(self, attempt: ClaimedAttempt, decision: Decision, receipt: Receipt | None) -> Claim | None:
+        """Publish the result, unless the next step is claimed. If that fails the reconciler finds the process in the database.
 
         Without a receipt the answer to the commit was lost, so the coordinator must read from the rows what happened.
         """
         process = attempt.process
         if receipt is None:
+            if attempt.stretch is not None:
+                following = await self.retry_outages(self._load_following, attempt.claim)
+                if following is not None:
+                    await self.release(ClaimedAttempt(self._database, following, attempt.plan), Loss.GIVEN_BACK)
             await self.request_look(process.process_id, process.workflow, process.step)
-            return
+            return None
         entry = decision.entries[0]
         if entry.ran:
             self._metrics.count(process, entry, blocked=attempt.note is not None)
@@ -228,16 +246,17 @@ class Completion:
         else:
             error = f"{entry.failure.type}: {entry.failure.message}"
             logger.warning("step failed", process_status=decision.process.status.value, error=error)
-        await self.publish(
-            step_result(
-                describe_decision(attempt.plan, decision, receipt.at, receipt.announced),
-                process.step,
-                working_for.get(),
-            )
-        )
+        message = describe_decision(attempt.plan, decision, receipt.at, receipt.announced)
+        if attempt.stretch is not None:
+            if receipt.following is not None:
+                attempt.stretch.hold(message)
+                return receipt.following
+            message = attempt.stretch.take(message)
+        await self.publish(step_result(message, process.step, working_for.get()))
+        return None
 
-    async def publish(self, message: Outgoing) -> None:
-        """Publish a result. If that fails the reconciler finds the process in the database."""
+    async def publish(self, message: Outgoing) -> bool:
+        """Publish a result; return whether the broker has taken it. If not, the reconciler finds the process in the database."""
         try:
             await self._publisher.publish(message)
         except PublishError as error:
@@ -248,6 +267,8 @@ class Completion:
                 step=message.headers.get("step"),
                 error=str(error),
             )
+            return False
+        return True
 
 
 def _log_outage(call: tenacity.RetryCallState) -> None:

@@ -8,6 +8,7 @@ from consumers.attempt import ClaimedAttempt
 from consumers.completion import Completion
 from consumers.threads import StepThreads
 from orchestrator.activity import doing
+from orchestrator.db.processes.claims import Claim
 from orchestrator.db.session import is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, Loss, StepFailed
 from orchestrator.errors import FencedError, WorkflowChangedError
@@ -22,19 +23,23 @@ logger = structlog.get_logger(__name__)
 
 async def run_attempt(
     attempt: ClaimedAttempt, admission: Admission, completion: Completion, limits: Limits, threads: StepThreads
-) -> None:
-    """Run the step of an attempt in this task, once it is admitted, and store what came of it."""
+) -> Claim | None:
+    """Run the step of an attempt in this task, once it is admitted, and store what came of it.
+
+    Returns:
+        The claim of the next step, if this consumer goes on with it.
+    """
     process = attempt.process
     structlog.contextvars.bind_contextvars(**log_fields(process))
     with doing(f"the step {process.step!r} of {process.workflow!r}", **log_fields(process)) as activity:
         attempt.activity = activity
         activity.ends_program = activity.pauses = True
-        await _execute_and_store(attempt, admission, completion, limits, threads)
+        return await _execute_and_store(attempt, admission, completion, limits, threads)
 
 
 async def _execute_and_store(
     attempt: ClaimedAttempt, admission: Admission, completion: Completion, limits: Limits, threads: StepThreads
-) -> None:
+) -> Claim | None:
     try:
         # What the step takes of the connections and threads is its queue's; tasks that it starts take it from there, too.
         working_for.set(attempt.leaf.queue)
@@ -42,7 +47,7 @@ async def _execute_and_store(
             await admission.wait(attempt.leaf.queue)
         await attempt.read_token()
         outcome = await execute(attempt, limits, threads)
-        await completion.store(attempt, attempt.annotate(outcome))
+        return await completion.store(attempt, attempt.annotate(outcome))
     except WorkflowChangedError as error:
         await completion.store(attempt, CodeChanged(Failure(type(error).__name__, str(error))))
     except FencedError as error:
@@ -52,13 +57,14 @@ async def _execute_and_store(
         if is_connection_error(error):
             logger.warning("database lost during the step", error=format_message(error))
             await completion.release(attempt, Loss.INTERRUPTED, "lost its database connection during the step")
-            return
+            return None
         # A defect of ours. The process must not stay claimed for ever by a consumer that lives on.
         logger.exception("attempt not finished")
         text = attempt.redact(f"the engine could not finish this attempt: {format_error(error)}")
         await _fail(attempt, completion, Failure(type(error).__name__, text))
     finally:
         await attempt.discard()
+    return None
 
 
 async def _fail(attempt: ClaimedAttempt, completion: Completion, failure: Failure) -> None:

@@ -112,7 +112,7 @@ class Isolation:
         self._tests: set[_Test] = set()
         self._nursery = Nursery()
         self._closing: asyncio.TimerHandle | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[object]] = set()
         self._draining = asyncio.Event()
 
     def __len__(self) -> int:
@@ -362,7 +362,7 @@ class Isolation:
         if not self._tests:
             self._do(self._nursery.close())
 
-    def _do(self, action: Coroutine[Any, Any, None]) -> None:
+    def _do(self, action: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(action)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

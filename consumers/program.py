@@ -17,6 +17,7 @@ from consumers.heartbeat import Heartbeat
 from consumers.inbox import Inbox
 from consumers.isolation import Isolation
 from consumers.metrics import Metrics
+from consumers.run_ahead import Budget
 from consumers.runner import Runner, make_claims
 from consumers.threads import StepThreads
 from orchestrator.broker.deliveries import Deliveries
@@ -115,6 +116,7 @@ async def run_consumer(
             threads,
             Shares(concurrency, names),
             pace,
+            Budget(settings.run_ahead, settings.run_ahead_seconds),
         )
         metrics.observe_running(lambda: runner.running)
         metrics.observe_left_behind(lambda: threads.left_behind)

@@ -15,6 +15,7 @@ from consumers.execution import run_attempt
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Claims, Heartbeat
 from consumers.isolation import Isolation
+from consumers.run_ahead import Budget, RunAhead, Stretch
 from consumers.threads import StepThreads
 from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
@@ -67,6 +68,7 @@ class Runner:
     Args:
         slots: one for each step that may run at once.
         pace: in which steps are claimed, and those begin that need a connection.
+        budget: how far steps run ahead.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Runner:
         threads: StepThreads,
         slots: Shares,
         pace: Pace,
+        budget: Budget,
     ) -> None:
         self._database = database
         self._completion = completion
@@ -95,6 +98,7 @@ class Runner:
         self._admission = Admission(database.connections, pace)
         self._running: dict[UUID, ClaimedAttempt] = {}
         self._draining = asyncio.Event()
+        self._ahead = RunAhead(budget, slots, self._draining, completion.publish)
 
     async def take(self, delivery: Delivery) -> None:
         """Handle a step command: return, and so acknowledge it, once the step is claimed or the command is stale or handed back.
@@ -129,7 +133,7 @@ class Runner:
                     raise RequeueError
                 claim = await self._claims(command)
             if claim is not None:
-                self._run(ClaimedAttempt(self._database, claim, plan), queue)
+                self._run(ClaimedAttempt(self._database, claim, plan), self._ahead.begin(plan.workflow, queue))
                 is_running = True
         finally:
             if not is_running:
@@ -185,6 +189,10 @@ class Runner:
         try:
             async with asyncio.timeout(max(grace, RELEASE_TIMEOUT)):
                 await asyncio.gather(*(self._completion.release(attempt, Loss.GIVEN_BACK) for attempt in left))
+                # A step may have been claimed in the moment in which the one before it was cancelled.
+                for claim in await self._completion.retry_outages(self._list_claims):
+                    await self._release(claim, Loss.GIVEN_BACK)
+                await self._ahead.finish()
         except TimeoutError:
             # The database is down. The heartbeat is about to stop, and then the reconciler finds the claims.
             logger.warning("claims not released in time; found when this consumer is presumed dead", running=len(left))
@@ -208,40 +216,53 @@ class Runner:
         unknown = {key for key, since in claims.items() if since < settled and not self._knows(key)}
         if not unknown:
             return
+        for claim in await self._list_claims():
+            if claim.process.process_id in unknown and not self._knows(claim.process.process_id):
+                await self._release(claim, Loss.INTERRUPTED, "does not run it: the answer to its claim was lost")
+
+    async def _list_claims(self) -> list[Claim]:
         async with self._database.pool.acquire() as connection:
-            found = await list_claims(connection, self._heartbeat.consumer_id, self._heartbeat.name)
-        for claim in found:
-            process = claim.process
-            if process.process_id not in unknown or self._knows(process.process_id):
-                continue
-            try:
-                plan = plan_of(process.workflow)
-            except (NotFoundError, DefinitionError) as error:
-                logger.error("claim not released", **log_fields(process), error=str(error))  # noqa: TRY400
-                continue
-            await self._completion.release(
-                ClaimedAttempt(self._database, claim, plan),
-                Loss.INTERRUPTED,
-                "does not run it: the answer to its claim was lost",
-            )
+            return await list_claims(connection, self._heartbeat.consumer_id, self._heartbeat.name)
+
+    async def _release(self, claim: Claim, loss: Loss, because: str = "") -> None:
+        """Release a claim of this consumer whose step it does not run."""
+        try:
+            plan = plan_of(claim.process.workflow)
+        except (NotFoundError, DefinitionError) as error:
+            logger.error("claim not released", **log_fields(claim.process), error=str(error))  # noqa: TRY400
+            return
+        await self._completion.release(ClaimedAttempt(self._database, claim, plan), loss, because)
 
     def _knows(self, process_id: UUID) -> bool:
         return process_id in self._running or process_id in self._isolation.attempts
 
-    def _run(self, attempt: ClaimedAttempt, queue: str) -> None:
-        attempt.task = asyncio.create_task(
-            run_attempt(attempt, self._admission, self._completion, self._limits, self._threads)
-        )
+    def _run(self, attempt: ClaimedAttempt, stretch: Stretch) -> None:
+        """Run a claimed step in a task of its own; it takes over the stretch, and with it the slot."""
+        attempt.stretch, stretch.attempt = stretch, attempt
+        attempt.task = asyncio.create_task(self._run_and_go_on(attempt, stretch), context=stretch.context.copy())
         self._running[attempt.process.process_id] = attempt
-        attempt.task.add_done_callback(lambda task: self._forget(attempt, queue, task))
+        attempt.task.add_done_callback(lambda task: self._forget(attempt, stretch, task))
 
-    def _forget(self, attempt: ClaimedAttempt, queue: str, task: asyncio.Task[None]) -> None:
+    async def _run_and_go_on(self, attempt: ClaimedAttempt, stretch: Stretch) -> None:
+        claim = await run_attempt(attempt, self._admission, self._completion, self._limits, self._threads)
+        if claim is None:
+            return
+        following = ClaimedAttempt(self._database, claim, attempt.plan)
+        if self._draining.is_set():
+            following.stretch = stretch
+            await self._completion.release(following, Loss.GIVEN_BACK)
+        else:
+            self._run(following, stretch)
+
+    def _forget(self, attempt: ClaimedAttempt, stretch: Stretch, task: asyncio.Task[None]) -> None:
         # Nothing awaits the task. Its claim is released after the next heartbeats, by compare().
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("an attempt has ended without an outcome", exc_info=error)
         if self._running.get(attempt.process.process_id) is attempt:
             del self._running[attempt.process.process_id]
-        self._slots.release(queue)
+        if stretch.attempt is attempt:
+            stretch.end()
+            self._slots.release(stretch.queue)
 
     async def _give_up(self, command: StepCommand, plan: Plan, queue: str) -> None:
         """Drop a command that was not claimed because it is stale; pass it on if the process has another plan.

@@ -58,6 +58,10 @@ class Shares:
         others = sum(max(0, share - self._held[name]) for name, share in self._reserved.items() if name != queue)
         return self._free if queue is None else max(0, self._free - others)
 
+    def is_waited_for(self, *, but_not: str) -> bool:
+        """Return whether one of the queues waits for a unit; one of them is not asked."""
+        return any(any(not turn.done() for turn in turns) for name, turns in self._waiting.items() if name != but_not)
+
     async def wait(self, queue: str | None) -> None:
         """Wait until a queue may have a unit, behind those that already wait for one, and take none."""
         await self.acquire(queue)

@@ -30,6 +30,9 @@ FLUSH_INTERVAL = 0.2
 AGAIN = 0.5
 """Seconds after which a process is looked at again some of whose events the broker has just not confirmed."""
 
+MOST_REMEMBERED = 10_000
+"""Running processes of which this coordinator remembers what was confirmed; what is forgotten may be published twice."""
+
 CALM = 10.0
 """Seconds without a refusal after which it is logged that the broker confirms events again."""
 
@@ -49,6 +52,9 @@ class Announcer:
         """When the broker last refused an event, or it was last learnt that it does not any more."""
         self._marks: dict[UUID, Mark] = {}
         self._has_marks = asyncio.Event()
+        self._under_way: dict[UUID, int] = {}
+        """Up to which log entry events are confirmed of processes whose consumer goes on with them: until it reads the mark,
+        it sends these entries again."""
         self._writing = asyncio.Lock()
 
     @property
@@ -65,7 +71,7 @@ class Announcer:
         Returns:
             Up to which log entry the events are confirmed now.
         """
-        confirmed = message.announced
+        confirmed = max(message.announced, self._under_way.pop(message.process_id, 0))
         if message.workflow in self._refused and not probe:
             return confirmed
         try:
@@ -81,6 +87,10 @@ class Announcer:
         else:
             if probe:
                 self._keep_refused(self._refused - {message.workflow})
+        if message.next is None and message.status == "running":
+            self._under_way[message.process_id] = confirmed
+            if len(self._under_way) > MOST_REMEMBERED:
+                del self._under_way[next(iter(self._under_way))]
         return confirmed
 
     async def record(self, message: Advanced, confirmed: int, *, is_claimed_next: bool) -> None:

@@ -76,6 +76,21 @@ def describe_decision(plan: Plan, decision: Decision, at: datetime, announced: i
     return _describe(known, decision.process, at, entries, _next_step(decision.dispatch))
 
 
+def combine(earlier: Advanced | None, later: Advanced) -> Advanced:
+    """Return the later message about a process, with the entries of an earlier one that was not sent, or may not have arrived.
+
+    Entries whose events the rows know to be confirmed are left out.
+    """
+    if earlier is None:
+        return later
+    entries = [
+        entry if entry.at is not None else entry.model_copy(update={"at": earlier.at})
+        for entry in earlier.entries
+        if entry.sequence > later.announced
+    ]
+    return later.model_copy(update={"entries": [*entries, *later.entries]})
+
+
 async def describe_unannounced(
     session: AsyncSession, plan: Plan, process: Process, at: datetime, next_step: NextStep | None
 ) -> Advanced:

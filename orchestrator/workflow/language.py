@@ -207,6 +207,7 @@ def workflow(
     retry_auth_callback: AuthCallback | None = None,
     run_predicate: RunPredicate | None = None,
     retention: timedelta | None = None,
+    run_ahead: int | None = None,
 ) -> Callable[[Callable[[], StepList]], Workflow]:
     """Turn a function that returns a step list into a workflow named like the function.
 
@@ -220,6 +221,8 @@ def workflow(
         run_predicate: asked before a start: ``True``, or ``False`` or a text with the reason.
         retention: of a task: for how long it is kept once it has ended, or ``KEEP_FOREVER``; default
             ``TASK_LOG_RETENTION_DAYS``.
+        run_ahead: how many more of its steps a consumer runs after one before it lets others come; default
+            ``ORCHESTRATOR_RUN_AHEAD``, and where that is 0 no step runs ahead. 0 for none. Tasks never run ahead.
 
     Raises:
         DefinitionError: the function does not return steps, two steps have one name, or the form is no function.
@@ -246,6 +249,7 @@ def workflow(
         check_form(initial_input_form, name)
         check_callback(run_predicate, f"the run_predicate of the workflow {name!r}", ("user", "workflow", "session"))
         _check_retention(name, retention, is_task=is_task)
+        _check_run_ahead(name, run_ahead)
         text = description or inspect.getdoc(function) or name
         return Workflow(
             name,
@@ -259,6 +263,7 @@ def workflow(
             retry_auth_callback,
             run_predicate,
             retention,
+            run_ahead,
         )
 
     return decorate
@@ -318,6 +323,11 @@ def _check_retention(name: str, retention: object, *, is_task: bool) -> None:
         raise DefinitionError(
             f"the workflow {name!r} has a retention, but only tasks are ever deleted: leave it out, or make it a task"
         )
+
+
+def _check_run_ahead(name: str, steps: object) -> None:
+    if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 0):
+        raise DefinitionError(f"the run_ahead of the workflow {name!r} is a number of steps, 0 for none, not {steps!r}")
 
 
 def _timeout(name: str, timeout: timedelta | float | None) -> timedelta | None:

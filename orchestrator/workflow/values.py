@@ -168,6 +168,7 @@ class Workflow:
         resume_auth_callback, retry_auth_callback: for all steps that have none of their own.
         run_predicate: asked before a start; anything but ``True`` refuses it.
         retention: of a task: for how long finished ones are kept; ``None`` for as long as the setting says.
+        run_ahead: how many steps may follow one without a command; ``None`` for as many as the setting says.
     """
 
     name: str
@@ -181,6 +182,7 @@ class Workflow:
     retry_auth_callback: AuthCallback | None = None
     run_predicate: RunPredicate | None = None
     retention: timedelta | None = None
+    run_ahead: int | None = None
 
     @property
     def is_described(self) -> bool:

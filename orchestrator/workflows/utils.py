@@ -50,13 +50,14 @@ from orchestrator.workflows.pages import product_first, subscription_first
 from orchestrator.workflows.steps import resync, set_status, store_process_subscription, unsync, unsync_unchecked
 
 
-class Permissions(TypedDict, total=False):
-    """Who may do what with a workflow; see :func:`orchestrator.workflow.workflow`."""
+class Options(TypedDict, total=False):
+    """Who may do what with a workflow, and how far its steps run ahead; see :func:`orchestrator.workflow.workflow`."""
 
     authorize_callback: AuthCallback | None
     resume_auth_callback: AuthCallback | None
     retry_auth_callback: AuthCallback | None
     run_predicate: RunPredicate | None
+    run_ahead: int | None
 
 
 AuthorSteps = Callable[[], StepList | Step | Block]
@@ -70,7 +71,7 @@ def create_workflow(
     initial_input_form: FormFunction | None = None,
     status: SubscriptionLifecycle | str = SubscriptionLifecycle.ACTIVE,
     additional_steps: StepList = begin,
-    **permissions: Unpack[Permissions],
+    **options: Unpack[Options],
 ) -> Decorator:
     """Turn a function that returns steps into the workflow that makes subscriptions of a product.
 
@@ -94,7 +95,7 @@ def create_workflow(
             Target.CREATE,
             description,
             form,
-            permissions,
+            options,
         )
 
     return decorate
@@ -104,7 +105,7 @@ def modify_workflow(
     description: str | None = None,
     initial_input_form: FormFunction | None = None,
     additional_steps: StepList = begin,
-    **permissions: Unpack[Permissions],
+    **options: Unpack[Options],
 ) -> Decorator:
     """Turn a function that returns steps into a workflow that changes a subscription.
 
@@ -116,7 +117,7 @@ def modify_workflow(
         description,
         initial_input_form,
         lambda steps: init >> _LOCKED >> steps >> additional_steps >> resync >> done,
-        permissions,
+        options,
     )
 
 
@@ -124,7 +125,7 @@ def terminate_workflow(
     description: str | None = None,
     initial_input_form: FormFunction | None = None,
     additional_steps: StepList = begin,
-    **permissions: Unpack[Permissions],
+    **options: Unpack[Options],
 ) -> Decorator:
     """Turn a function that returns steps into the workflow that ends subscriptions of a product."""
     last = set_status(SubscriptionLifecycle.TERMINATED)
@@ -133,12 +134,12 @@ def terminate_workflow(
         description,
         initial_input_form,
         lambda steps: init >> _LOCKED >> _and_at_the_end(steps >> additional_steps, last) >> resync >> done,
-        permissions,
+        options,
     )
 
 
 def validate_workflow(
-    description: str | None = None, *, retention: timedelta | None = None, **permissions: Unpack[Permissions]
+    description: str | None = None, *, retention: timedelta | None = None, **options: Unpack[Options]
 ) -> Decorator:
     """Turn a function that returns steps into the task that compares subscriptions with external systems.
 
@@ -152,14 +153,14 @@ def validate_workflow(
         description,
         None,
         lambda steps: init >> store_process_subscription >> unsync_unchecked >> steps >> resync >> done,
-        permissions,
+        options,
         takes_version=False,
         is_task=True,
         retention=retention,
     )
 
 
-def reconcile_workflow(description: str | None = None, **permissions: Unpack[Permissions]) -> Decorator:
+def reconcile_workflow(description: str | None = None, **options: Unpack[Options]) -> Decorator:
     """Turn a function that returns steps into the workflow that brings external systems in line with the subscription.
 
     It takes no input but the subscription, and may run while that is out of sync.
@@ -169,7 +170,7 @@ def reconcile_workflow(description: str | None = None, **permissions: Unpack[Per
         description,
         None,
         lambda steps: init >> store_process_subscription >> unsync_unchecked >> steps >> resync >> done,
-        permissions,
+        options,
         takes_version=False,
     )
 
@@ -179,7 +180,7 @@ def task(
     initial_input_form: FormFunction | None = None,
     *,
     retention: timedelta | None = None,
-    **permissions: Unpack[Permissions],
+    **options: Unpack[Options],
 ) -> Decorator:
     """Turn a function that returns steps into a task: a workflow of no product, on the ``tasks`` queue.
 
@@ -195,7 +196,7 @@ def task(
             Target.SYSTEM,
             description,
             initial_input_form,
-            permissions,
+            options,
             is_task=True,
             retention=retention,
         )
@@ -225,7 +226,7 @@ def _on_subscription(
     description: str | None,
     form: FormFunction | None,
     around: Callable[[StepList], StepList],
-    permissions: Permissions,
+    options: Options,
     *,
     takes_version: bool = True,
     is_task: bool = False,
@@ -240,7 +241,7 @@ def _on_subscription(
             return await require_usable(session, made, subscription_id)
 
         pages = subscription_first(_name(function), form, check, takes_version=takes_version)
-        made = _make(function, around, target, description, pages, permissions, is_task=is_task, retention=retention)
+        made = _make(function, around, target, description, pages, options, is_task=is_task, retention=retention)
         return made
 
     return decorate
@@ -252,7 +253,7 @@ def _make(
     target: Target,
     description: str | None,
     form: FormFunction | None,
-    permissions: Permissions,
+    options: Options,
     *,
     is_task: bool = False,
     retention: timedelta | None = None,
@@ -268,7 +269,7 @@ def _make(
             )
         return around(steps)
 
-    return workflow(description, form, target, is_task=is_task, retention=retention, **permissions)(whole)
+    return workflow(description, form, target, is_task=is_task, retention=retention, **options)(whole)
 
 
 def _and_at_the_end(steps: StepList, last: Step) -> StepList:

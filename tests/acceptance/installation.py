@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ FAST = {
     "ORCHESTRATOR_REDISPATCH_AFTER": "1",
     "ORCHESTRATOR_RECONCILE_INTERVAL": "0.2",
     "ORCHESTRATOR_LOG_LEVEL": "debug",
+    "ORCHESTRATOR_RUN_AHEAD": os.environ.get("TESTS_RUN_AHEAD", "0"),
     "ORCHESTRATOR_SHIPPED_SCHEDULES": "false",  # or a test that runs at twenty past two has processes that it has not started
 }
 WORKFLOWS = "tests.acceptance.workflows"

@@ -17,6 +17,7 @@ from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
 from consumers.isolation import Isolation
 from consumers.metrics import Metrics
+from consumers.run_ahead import Budget
 from consumers.runner import Runner, make_claims
 from consumers.threads import StepThreads
 from orchestrator import registry
@@ -71,6 +72,8 @@ class Bench:
         presumed_dead_after: float = 10,
         interval: float = 2,
         suspects: int = 100,
+        run_ahead: int = 0,
+        slots: int = 100,
     ) -> Runner:
         """Return a consumer's, with a heartbeat that was recorded once."""
         self.heartbeat = Heartbeat(
@@ -107,8 +110,9 @@ class Bench:
             isolation,
             LIMITS,
             self.threads,
-            Shares(100, ["default"]),
+            Shares(slots, ["default"]),
             pace,
+            Budget(run_ahead, 60),
         )
 
     def reconciler(self) -> Reconciler:

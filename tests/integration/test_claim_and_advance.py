@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.db.callbacks import hash_token, read_token
 from orchestrator.db.processes.advance import Advance, advance, advance_many, is_committed
-from orchestrator.db.processes.claims import Claim, Wanted, claim_many
+from orchestrator.db.processes.claims import Claim, Wanted, claim_many, list_claims, load_following_claim
 from orchestrator.db.processes.insert import NewProcess, insert_process
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import Database
@@ -237,6 +237,46 @@ async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Be
     assert len(statements) == 2
     assert "set_config('synchronous_commit', 'off', true)" in statements[0]
     assert "synchronous_commit" not in statements[1]
+
+
+async def test_a_claim_in_the_statement_that_ends_a_step_costs_nothing_more_and_waits_for_the_disk(
+    bench: Bench,
+) -> None:
+    """It is one transaction with what the step has written. The claim is that of a claim of its own."""
+    async with bench.database.pool.acquire() as connection:
+        process = await bench.start(PLAN)
+        (held,) = await claim_many(connection, [command_for(process)], consumer_id=bench.consumer, consumer="test")
+        assert held is not None
+        decision = decide(PLAN, held.process, StepSucceeded(1, {"n": 1}), STAMP)
+        await advance(connection, Advance(*_nothing(), None))
+        sent: list[str] = []
+        connection.add_query_logger(lambda record: sent.append(record.query))
+        async with connection.transaction():
+            receipt = await advance(connection, Advance(held.process, decision, 5, held, goes_on=True))
+            assert await connection.fetchval("SHOW synchronous_commit") == "on"
+        assert len([query for query in sent if "SHOW" not in query and "processes" in query]) == 1
+        assert receipt is not None
+        following = receipt.following
+        assert following is not None
+        (listed,) = await list_claims(connection, bench.consumer, "test")
+        assert listed == following
+        assert (following.process.step, following.process.attempt) == ("second", 2)
+        assert await load_following_claim(connection, held) == following
+        late = decide(PLAN, held.process, StepSucceeded(1, {}), STAMP)
+        assert await advance(connection, Advance(held.process, late, 5, held, goes_on=True)) is None
+
+
+async def test_no_step_is_claimed_with_the_end_of_another_by_a_consumer_without_a_row(bench: Bench) -> None:
+    async with bench.database.pool.acquire() as connection:
+        process = await bench.start(PLAN)
+        (held,) = await claim_many(connection, [command_for(process)], consumer_id=bench.consumer, consumer="test")
+        assert held is not None
+        await connection.execute("DELETE FROM consumers")
+        decision = decide(PLAN, held.process, StepSucceeded(1, {}), STAMP)
+        receipt = await advance(connection, Advance(held.process, decision, 5, held, goes_on=True))
+        assert receipt is not None, "the step is stored all the same"
+        assert receipt.following is None
+        assert await list_claims(connection, bench.consumer, "test") == []
 
 
 def _nothing() -> tuple[Process, Decision]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -44,7 +45,7 @@ class Pool:
 
     async def execute(self, _: str, *columns: list[Any]) -> None:
         if self.is_away:
-            raise ConnectionError("away")
+            raise asyncpg.ConnectionDoesNotExistError("away")
         self.written += zip(*columns, strict=True)
 
 
@@ -140,7 +141,7 @@ async def test_marks_that_cannot_be_written_are_kept() -> None:
     announcer = announcer_of(Broker(0), pool)
     message = advanced(1, 2)
     pool.is_away = True
-    with pytest.raises(ConnectionError):
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
         await announcer.record(message, 0, is_claimed_next=False)
     with capture_logs() as lines:
         await announcer.try_write_marks()
@@ -149,3 +150,26 @@ async def test_marks_that_cannot_be_written_are_kept() -> None:
     announcer.mark(message.process_id, Mark(2))
     await announcer.try_write_marks()
     assert pool.written == [(message.process_id, 2, AGAIN)]
+
+
+async def test_what_a_consumer_sends_again_while_it_goes_on_is_published_once() -> None:
+    """It repeats what it cannot know to be confirmed. Another coordinator would publish it again, in order."""
+    broker = Broker(99)
+    announcer = announcer_of(broker)
+    first = advanced(1, 2, 3)
+    assert await announcer.announce(first) == 3
+    more = advanced(1, 2, 3, 4, 5).model_copy(update={"process_id": first.process_id})
+    assert await announcer.announce(more) == 5
+    assert broker.tries == 5
+    assert await announcer_of(broker).announce(more) == 5
+    assert broker.tries == 10
+
+
+async def test_of_processes_under_way_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_REMEMBERED", 1)
+    broker = Broker(99)
+    announcer = announcer_of(broker)
+    first, second = advanced(1), advanced(1)
+    for one in (first, second, first):
+        await announcer.announce(one)
+    assert broker.tries == 3

@@ -3,12 +3,15 @@
 A decision – position, status, state, log rows, callback – is stored if and only if the process has not moved since the
 decision was made. The statement takes many decisions about different processes at once; each is fenced on its own. It runs on
 a plain connection, in a transaction of its own, or on the connection of a session, inside that transaction.
+
+If it is asked to, it claims the next step for the same consumer as well. Unlike a claim of its own it waits for the disk: it
+is one transaction with the writes of the step that it ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -17,11 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.callbacks import change_callback
 from orchestrator.db.processes.claims import Claim
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
+from orchestrator.db.processes.rows import RowByName
 from orchestrator.db.session import Driver, get_driver, to_jsonb
+from orchestrator.db.status import IS_PAUSED, REGISTERED
 from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decision import Decision, Entry
 from orchestrator.engine.events import Failure
 from orchestrator.engine.process import Process
+from orchestrator.engine.state import read_object
 from orchestrator.types import JSON, State
 
 
@@ -33,10 +39,12 @@ def wake_expression(status: str, due_in: str) -> str:
     return f"CASE WHEN {status}::text <> 'running' THEN {due} END"
 
 
-# The events of a running process are marked by its next claim. If earlier ones are missing, they come from the rows.
+# The events of a running process are marked by its next claim. If earlier ones are missing, they come from the rows; those that
+# the consumer is about to send are not missing.
 _ANNOUNCE_AT = f"""
 CASE WHEN d.status <> 'running' THEN LEAST(p.announce_at, {ANNOUNCE_SOON})
-     WHEN p.announced < d.before_sequence THEN COALESCE(p.announce_at, {ANNOUNCE_SOON}) END
+     WHEN p.announced < d.held_from THEN COALESCE(p.announce_at, {ANNOUNCE_SOON})
+     WHEN p.announced < d.before_sequence THEN p.announce_at END
 """
 
 
@@ -66,6 +74,9 @@ _DECISION = {
     "claimed_at": "timestamptz",
     "assignee": "text",
     "plan": "text",
+    "held_from": "int",
+    "workflow": "text",
+    "goes_on": "bool",
 }
 ENTRY_COLUMNS = {
     "process_id": "uuid",
@@ -93,10 +104,21 @@ def unnest(name: str, columns: Mapping[str, str], first: int) -> str:
 _CONSUMER = 1 + len(_DECISION) + len(ENTRY_COLUMNS)
 _MARK = _CONSUMER + 1
 
+# Whether the next step is claimed is decided once for each decision, with what a claim asks. Its consumer must also have been
+# heard of lately: one that was frozen in a step must not go on with the next. What is to be stored stands in for ``processes AS
+# p``, of which only the workflow is asked.
+_CLAIMS = f"""
+p.goes_on AND NOT {IS_PAUSED}
+AND EXISTS (SELECT FROM consumers AS c
+             WHERE c.consumer_id = p.claimed_by
+               AND c.seen_at >= statement_timestamp() - c.presumed_dead_after * interval '1 second')
+AND p.plan = COALESCE({REGISTERED}, p.plan)
+"""
+
 # One element per decision, and one per log row. An entry about a step that nobody has claimed does not move the process.
 _ADVANCE = f"""
-WITH d AS (
-    SELECT * FROM {unnest("d", _DECISION, 1)}
+WITH d AS MATERIALIZED (
+    SELECT p.*, {_CLAIMS} AS claims FROM {unnest("p", _DECISION, 1)}
 ), moved AS (
     UPDATE processes AS p
        SET position = d.position, step = d.step, entered = d.entered, status = d.status,
@@ -104,7 +126,8 @@ WITH d AS (
                         ELSE (p.state || d.delta::jsonb) - {_strings("d.removed")} END,
            sequence = d.sequence, failures = d.failures, lost = d.lost, interruptions = d.interruptions,
            crashes = d.crashes, rewinds = d.rewinds, actor = d.actor, assignee = d.assignee, plan = d.plan,
-           claimed_by = NULL, claimed_at = NULL, dispatches = 0,
+           attempt = p.attempt + d.claims::int, claimed_by = CASE WHEN d.claims THEN d.claimed_by END,
+           claimed_at = CASE WHEN d.claims THEN statement_timestamp() END, dispatches = 0,
            due_at = statement_timestamp() + d.due_in * interval '1 second', wake_at = {wake_expression("d.status", "d.due_in")},
            announce_at = {_ANNOUNCE_AT},
            updated_at = CASE WHEN p.status = 'running' AND p.claimed_by IS NULL AND d.status = 'running'
@@ -113,7 +136,7 @@ WITH d AS (
      WHERE p.process_id = d.process_id AND p.sequence = d.before_sequence AND p.attempt = d.before_attempt
        AND (d.claimed_by IS NULL OR (p.claimed_by = d.claimed_by AND p.status = 'running'))
        AND (${_MARK}::text IS NULL OR current_setting('{MARK_SETTING}', true) = ${_MARK})
-    RETURNING p.process_id, d.claimed_at, p.announced
+    RETURNING p.process_id, d.claimed_at, p.announced, d.claims, CASE WHEN d.claims THEN p.state::text END AS state
 ), logged AS (
     INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note,
                                author, consumer, started_at, finished_at)
@@ -124,7 +147,7 @@ WITH d AS (
            statement_timestamp()
       FROM moved JOIN {unnest("e", ENTRY_COLUMNS, 1 + len(_DECISION))} USING (process_id)
 )
-SELECT process_id, statement_timestamp() AS at, announced FROM moved
+SELECT process_id, statement_timestamp() AS at, announced, claims, state FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -136,20 +159,29 @@ class Advance:
         before: the process as it was when the decision was made; if it has moved since, nothing is stored.
         due_in: seconds until the reconciler must look again; ``None`` for never.
         claim: the claim of the consumer that stores the decision; if it was lost, nothing is stored.
+        goes_on: whether this consumer claims the next step, if it may.
+        held_from: the log entry after which the consumer has in hand what it will send; default the newest one before.
     """
 
     before: Process
     decision: Decision
     due_in: float | None
     claim: Claim | None = None
+    goes_on: bool = False
+    held_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That a decision is stored: the database's time, and up to which log entry the events were announced by then."""
+    """That a decision is stored: the database's time, and up to which log entry the events were announced by then.
+
+    Args:
+        following: the claim of the next step, if it was asked for and granted.
+    """
 
     at: datetime
     announced: int
+    following: Claim | None = None
 
 
 async def advance_many(
@@ -171,8 +203,8 @@ async def advance_many(
     )
     consumer = next((one.claim.consumer for one in ordered if one.claim is not None), None)
     rows = await connection.fetch(_ADVANCE, *map(list, decisions), *map(list, entries), consumer, mark)
-    stored = {row["process_id"]: Receipt(row["at"], row["announced"]) for row in rows}
-    return [stored.get(one.before.process_id) for one in advances]
+    stored = {row["process_id"]: row for row in rows}
+    return [_receive(one, stored.get(one.before.process_id)) for one in advances]
 
 
 async def advance(connection: Driver, one: Advance, *, mark: str | None = None) -> Receipt | None:
@@ -213,6 +245,19 @@ async def store_decision(
     return receipt.at
 
 
+def _receive(one: Advance, row: RowByName | None) -> Receipt | None:
+    if row is None:
+        return None
+    following = None
+    if row["claims"] and one.claim is not None:
+        # The state as the row has it: what a claim of its own would return, whatever a step has done to its argument.
+        state, unreadable = read_object(row["state"])
+        after = one.decision.process
+        process = replace(after, attempt=after.attempt + 1, state=state, unreadable=unreadable)
+        following = replace(one.claim, process=process, claimed_at=row["at"])
+    return Receipt(row["at"], row["announced"], following)
+
+
 def _row(one: Advance) -> tuple[object, ...]:
     process, before = one.decision.process, one.before
     delta: State = {}
@@ -242,6 +287,9 @@ def _row(one: Advance) -> tuple[object, ...]:
         None if one.claim is None else one.claim.claimed_at,
         process.assignee,
         process.plan,
+        before.sequence if one.held_from is None else one.held_from,
+        process.workflow,
+        one.goes_on,
     )
 
 

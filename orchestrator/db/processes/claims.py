@@ -38,6 +38,11 @@ RETURNING {COLUMNS}, p.claimed_at, set_config('synchronous_commit', 'off', true)
 
 _LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
 _LOAD = f"{_LIST} AND p.process_id = $2 AND p.attempt = $3"
+# A claim in the statement that ends a step has the time of that step's end.
+_LOAD_FOLLOWING = f"""
+{_LOAD} AND EXISTS (SELECT FROM process_steps AS s
+                     WHERE s.process_id = $2 AND s.attempt = $3 - 1 AND s.finished_at = p.claimed_at)
+"""
 _TIMES = "SELECT process_id, claimed_at FROM processes WHERE status = 'running' AND claimed_by = $1"
 _READ_STANDING = f"""
 SELECT p.position, p.attempt, p.plan, {REGISTERED} AS registered FROM processes AS p
@@ -172,6 +177,13 @@ async def load_claim(
     """Return what a consumer has claimed as this attempt of a process; ``None`` when it no longer holds it."""
     row = await connection.fetchrow(_LOAD, consumer_id, process_id, attempt)
     return None if row is None else Claim(build_process(row), consumer_id, consumer, row["claimed_at"])
+
+
+async def load_following_claim(connection: Driver, before: Claim) -> Claim | None:
+    """Return the claim that was made in the statement that ended another one of this consumer; ``None`` when none is held."""
+    process = before.process
+    row = await connection.fetchrow(_LOAD_FOLLOWING, before.consumer_id, process.process_id, process.attempt + 1)
+    return None if row is None else Claim(build_process(row), before.consumer_id, before.consumer, row["claimed_at"])
 
 
 async def list_claim_times(connection: Driver, consumer_id: UUID) -> dict[UUID, datetime]:

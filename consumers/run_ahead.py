@@ -1,0 +1,188 @@
+"""Go on with the next step of a process at once, for a while, instead of waiting for a command for it.
+
+The statement that ends one step claims the next (:mod:`orchestrator.db.processes.advance`). What coordinators publish about
+the steps before is gathered meanwhile, and sent with the result that ends the stretch, or when a step takes its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+
+from orchestrator.broker.outgoing import Outgoing, step_result
+from orchestrator.engine.decision import Decision
+from orchestrator.engine.events import Event, StepSucceeded
+from orchestrator.messages import Advanced
+from orchestrator.services.results import combine
+from orchestrator.shares import Shares
+from orchestrator.workflow import TASK_QUEUE, Workflow
+
+FLUSH_AFTER = 0.05
+"""Seconds for which the events of a step may wait for those of the steps after it."""
+
+AGAIN = 1.0
+"""Seconds until what the broker has not taken is sent again."""
+
+MOST_HELD = 100
+"""Log entries that one message about several steps may have when one more step is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How far a consumer goes on with one process before others come.
+
+    Args:
+        steps: how many more after the one that a command was for.
+        seconds: since that one began; looked at between steps, so a step that takes longer is not cut short.
+    """
+
+    steps: int
+    seconds: float
+
+    def allows(self, steps: int, seconds: float, *, is_waited_for: bool) -> bool:
+        """Return whether one more step may follow.
+
+        Args:
+            steps: how many have run ahead.
+            seconds: how long all of them have taken.
+            is_waited_for: whether other steps wait for a slot; then only a short stretch is allowed.
+        """
+        if is_waited_for:
+            return steps < min(self.steps, SHORT.steps) and seconds < min(self.seconds, SHORT.seconds)
+        return steps < self.steps and seconds < self.seconds
+
+
+SHORT = Budget(4, 0.2)
+"""While other steps wait for a slot."""
+
+
+class RunAhead:
+    """Says how far the steps of one consumer run ahead.
+
+    Args:
+        budget: for each stretch; workflows may have a number of steps of their own. No step runs ahead when it has none.
+        slots: in which steps run.
+        draining: set when no step may be claimed any more.
+        publish: sends a result; returns whether the broker has taken it.
+    """
+
+    def __init__(
+        self, budget: Budget, slots: Shares, draining: asyncio.Event, publish: Callable[[Outgoing], Awaitable[bool]]
+    ) -> None:
+        self._budget = budget
+        self._slots = slots
+        self._draining = draining
+        self._publish = publish
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def begin(self, workflow: Workflow, queue: str) -> Stretch:
+        """Return a stretch for the slot of a queue that the present task has taken; its steps run in copies of this context."""
+        own = self._budget.steps if workflow.run_ahead is None else workflow.run_ahead
+        is_background = workflow.is_task or queue == TASK_QUEUE
+        steps = 0 if is_background or not self._budget.steps else own
+        return Stretch(self, queue, Budget(steps, self._budget.seconds), copy_context())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the program is about to stop, so that no step may begin."""
+        return self._draining.is_set()
+
+    def is_waited_for(self) -> bool:
+        """Return whether steps wait for a slot that are not background work."""
+        return self._slots.is_waited_for(but_not=TASK_QUEUE)
+
+    def send(self, message: Advanced, queue: str, failed: Callable[[], object]) -> None:
+        """Send what has happened in a process, which is not at rest."""
+
+        async def send() -> None:
+            if not await self._publish(step_result(message.model_copy(update={"next": None}), None, queue)):
+                failed()
+
+        task = asyncio.create_task(send(), context=Context())
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def finish(self) -> None:
+        """Wait until everything is sent."""
+        if self._sending:
+            await asyncio.wait(self._sending)
+
+
+class Stretch:
+    """The steps of one process that run one after the other in one slot, and what was not sent about them yet.
+
+    Attributes:
+        queue: the step queue of all of them.
+        attempt: the one that runs now, and so holds the slot.
+        context: as it was before the first step, so that no step finds what another has left.
+    """
+
+    attempt: object
+
+    def __init__(self, program: RunAhead, queue: str, budget: Budget, context: Context) -> None:
+        self.queue = queue
+        self.context = context
+        self._program = program
+        self._budget = budget
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._steps = 0
+        self._held: Advanced | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def may_go_on(self, event: Event, decision: Decision) -> bool:
+        """Return whether this consumer should claim the next step itself."""
+        following = decision.dispatch
+        return (
+            isinstance(event, StepSucceeded)
+            and following is not None
+            and following.queue == self.queue
+            and not following.lost
+            and not self._program.has_ended
+            and (self._held is None or len(self._held.entries) + len(decision.entries) <= MOST_HELD)
+            and self._budget.allows(
+                self._steps, self._loop.time() - self._began, is_waited_for=self._program.is_waited_for()
+            )
+        )
+
+    @property
+    def held_from(self) -> int | None:
+        """The log entry after which all entries are in hand; ``None`` when there are none."""
+        return None if self._held is None else self._held.entries[0].sequence - 1
+
+    def hold(self, message: Advanced) -> None:
+        """Keep what has happened to be sent later: the next step runs here."""
+        self._steps += 1
+        self._held = combine(self._held, message)
+        if self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_AFTER, self._flush)
+
+    def take(self, message: Advanced) -> Advanced:
+        """Return a message about the last step, and what was kept."""
+        whole = combine(self._held, message)
+        self._forget()
+        return whole
+
+    def end(self) -> None:
+        """Send what was kept, if nothing was sent after it: the last step has ended without an outcome."""
+        if self._held is not None:
+            self._flush()
+        self._forget()
+
+    def _flush(self) -> None:
+        # It stays in hand: whether its events were confirmed is known when the rows say so, with the next outcome.
+        self._timer = None
+        if self._held is not None:
+            self._program.send(self._held, self.queue, self._flush_again)
+
+    def _flush_again(self) -> None:
+        if self._held is not None and self._timer is None:
+            self._timer = self._loop.call_later(AGAIN, self._flush)
+
+    def _forget(self) -> None:
+        self._held = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,191 @@
+"""Workflows and a consumer without a broker, for tests of steps that run ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from consumers.runner import Runner
+from orchestrator.broker.incoming import Delivery
+from orchestrator.broker.outgoing import Outgoing
+from orchestrator.broker.topology import step_queue
+from orchestrator.messages import Advanced, MessageType, StepCommand, decode, encode
+from orchestrator.workflow import (
+    Step,
+    StepList,
+    begin,
+    callback_step,
+    conditional,
+    done,
+    init,
+    step,
+    step_group,
+    workflow,
+)
+from tests.integration.engine_bench import Bench, delivery
+from tests.integration.waiting import until
+
+MANY = 12
+ran: list[str] = []
+gates: dict[str, asyncio.Event] = {}
+
+
+def numbered(number: int, queue: str | None = None) -> Step:
+    @step(f"Step {number}", queue=queue)
+    async def run() -> dict[str, int]:
+        ran.append(f"Step {number}")
+        if (gate := gates.get(f"Step {number}")) is not None:
+            await gate.wait()
+        return {f"n{number}": number}
+
+    return run
+
+
+def chain_of(length: int) -> StepList:
+    steps: StepList = begin
+    for number in range(1, length + 1):
+        steps = steps >> numbered(number)
+    return steps
+
+
+@workflow("Steps that do nothing")
+def many() -> StepList:
+    return init >> chain_of(MANY) >> done
+
+
+@workflow("Steps that do nothing, at most two in a row without a command", run_ahead=2)
+def by_threes() -> StepList:
+    return init >> chain_of(MANY) >> done
+
+
+@workflow("A task", is_task=True)
+def a_task() -> StepList:
+    return init >> chain_of(3) >> done
+
+
+@workflow("A step elsewhere")
+def elsewhere() -> StepList:
+    return begin >> numbered(1) >> numbered(2, "another") >> numbered(3)
+
+
+@step("Change the state in place")
+async def change_in_place(state: dict[str, Any]) -> dict[str, Any]:
+    ran.append("in place")
+    state["n1"] = "changed"
+    state["never returned"] = True
+    return {"list": [1, {"a": 1.0, "b": 1e22}], "z": None, "a": "ä"}
+
+
+@step("Write")
+async def write(session: AsyncSession, state: dict[str, Any]) -> dict[str, Any]:
+    ran.append("write")
+    await session.execute(text("SELECT 1"))
+    return {"keys": list(state), "seen": state}
+
+
+@step("Plain")
+def plain(state: dict[str, Any]) -> dict[str, Any]:
+    ran.append("plain")
+    return {"types": {key: type(value).__name__ for key, value in state.items()}}
+
+
+@step("Ask")
+async def ask(callback_token: str) -> dict[str, Any]:
+    ran.append("ask")
+    return {"asked": len(callback_token)}
+
+
+@step("Judge")
+async def judge() -> None:
+    ran.append("judge")
+
+
+never: Any = conditional(lambda _: False)
+
+
+@workflow("Every kind of step")
+def mixed() -> StepList:
+    group: Any = step_group("Group", begin >> numbered(3) >> never(numbered(4)) >> plain)
+    steps: StepList = begin >> numbered(1) >> change_in_place >> never(numbered(2)) >> write >> group
+    return init >> steps >> callback_step("Wait", ask, judge, timeout=60) >> done
+
+
+class Sent:
+    """Stands in for the broker: keeps what a consumer publishes."""
+
+    def __init__(self) -> None:
+        self.results: list[Advanced] = []
+        self.looks = 0
+
+    async def publish(self, message: Outgoing) -> None:
+        if message.type == MessageType.LOOK:
+            self.looks += 1
+        else:
+            self.results.append(decode(Advanced, message.body))
+
+    @property
+    def commands(self) -> list[StepCommand]:
+        """What a coordinator would publish."""
+        return [
+            StepCommand(
+                process_id=one.process_id,
+                workflow=one.workflow,
+                step=one.next.step,
+                position=one.next.position,
+                attempt=one.next.attempt,
+                announced=one.entries[-1].sequence,
+                lost=one.next.lost,
+            )
+            for one in self.results
+            if one.next is not None
+        ]
+
+
+WORKFLOWS = (many, by_threes, a_task, elsewhere, mixed)
+
+
+async def consumer(bench: Bench, run_ahead: int, **options: Any) -> tuple[Runner, Sent]:
+    sent: Any = Sent()
+    return await bench.runner(publisher=sent, run_ahead=run_ahead, **options), sent
+
+
+async def take(one: Runner, command: Delivery) -> None:
+    """Deliver a command in its queue."""
+    await one.take(replace(command, queue=step_queue("default")))
+
+
+async def rest(one: Runner) -> None:
+    await until(lambda: one.running == 0, "the consumer rests")
+
+
+async def play(bench: Bench, run_ahead: int, workflow_name: str) -> tuple[UUID, Sent]:
+    """Run a process to where it rests, and deliver each command as a coordinator does."""
+    one, sent = await consumer(bench, run_ahead)
+    process_id = await bench.start(workflow_name)
+    await take(one, await bench.command(process_id))
+    await rest(one)
+    delivered = 0
+    while len(sent.commands) > delivered:
+        command = sent.commands[delivered]
+        delivered += 1
+        await take(one, delivery("default", encode(command), kind=MessageType.STEP_COMMAND))
+        await rest(one)
+    return process_id, sent
+
+
+async def log(bench: Bench, process_id: UUID) -> list[tuple[object, ...]]:
+    rows = await bench.database.pool.fetch(
+        "SELECT sequence, kind, name, position, attempt, status, delta::text, removed, note FROM process_steps"
+        " WHERE process_id = $1 ORDER BY sequence",
+        process_id,
+    )
+    return [tuple(row) for row in rows]
+
+
+def steps_in(message: Advanced) -> list[str]:
+    return [entry.name for entry in message.entries if entry.name.startswith("Step")]
