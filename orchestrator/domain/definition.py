@@ -186,7 +186,8 @@ def _set_shape(cls: type[DomainModel], engine: type[DomainModel]) -> None:
     except PydanticUndefinedAnnotation as error:
         raise DefinitionError(
             f"an annotation of {cls.__name__} names something that is not defined yet: {error.name!r}; define blocks before the"
-            " classes that hold them, and import what annotations name at run time, too"
+            " classes that hold them, and import what annotations name at run time, too; of two blocks that name each other one"
+            " holds the other, and finds what holds it with in_use_by(session)"
         ) from error
     if cls.model_config.get("extra") == "allow":
         raise DefinitionError(

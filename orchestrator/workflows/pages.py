@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, cast
 from uuid import UUID
 
-from pydantic import BeforeValidator, ConfigDict, GetCoreSchemaHandler, create_model
+from pydantic import BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import custom_error_schema
 from pydantic_forms.validators import Choice
@@ -96,6 +96,8 @@ async def subscription_choice(
 ) -> type[Choice]:
     """Subscriptions to choose from, newest first, as a type for a field of a page.
 
+    Of more than 1,000 the page offers the newest, says so, and takes the id of any other.
+
     Args:
         product_types: only of products of these types; default all.
         only_in_sync: leave out those that a process is changing now.
@@ -103,7 +105,7 @@ async def subscription_choice(
     Raises:
         InvalidInputError: there is none to choose from.
     """
-    found = await list_choices(
+    found, all_ids = await list_choices(
         session,
         product_types=list(product_types),
         statuses=[SubscriptionLifecycle(status).value for status in statuses],
@@ -113,7 +115,7 @@ async def subscription_choice(
     if not found:
         kinds = f" of the type {' or '.join(product_types)}" if product_types else ""
         raise InvalidInputError(f"there is no subscription{kinds} to choose from")
-    return _choice("SubscriptionChoice", {str(subscription_id): text for subscription_id, text in found})
+    return _choice("SubscriptionChoice", {str(subscription_id): text for subscription_id, text in found}, all_ids)
 
 
 def product_first(workflow: str, form: FormFunction | None) -> FormFunction:
@@ -216,12 +218,43 @@ def _first_page(
 
 
 class _ById(Choice):
-    """Choices whose values are ids. The error for any other value, a label for example, lists the ids with their labels."""
+    """Choices whose values are ids. The error for any other value, a label for example, lists the ids with their labels.
+
+    Of a long list some are offered; the ids of all are accepted.
+    """
+
+    __accepted__: frozenset[UUID] = frozenset()
+
+    @classmethod
+    def _missing_(cls, value: object) -> _ById | None:
+        """Return a choice for an id that is accepted though it is not offered."""
+        try:
+            accepted = UUID(str(value))
+        except ValueError:
+            return None
+        if accepted not in cls.__accepted__:
+            return None
+        # Enum's own __new__ looks values up, and does not make any.
+        made = str.__new__(cls, accepted)
+        made._name_ = made._value_ = str(accepted)
+        made.label = str(accepted)  # type: ignore[misc]
+        return made
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        if not cls.__accepted__:
+            return schema
+        return schema | {
+            "description": f"The newest {len(cls)} of {len(cls.__accepted__)} are offered; the id of any other is accepted, and"
+            " the list of subscriptions, which can be searched, has it."
+        }
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
         offered = [f"{one.value} ({one.label})" for one in cls]
-        more = f" and {len(offered) - _NAMED_CHOICES} more" if len(offered) > _NAMED_CHOICES else ""
+        left = max(len(offered), len(cls.__accepted__)) - _NAMED_CHOICES
+        more = f" and {left} more" if left > 0 else ""
         made = handler(source)
         # The page's JSON schema refers to the choices by this name, whatever stands around them.
         name = made.get("ref")
@@ -235,7 +268,8 @@ class _ById(Choice):
         )
 
 
-def _choice(name: str, options: Mapping[str, str]) -> type[Choice]:
+def _choice(name: str, options: Mapping[str, str], accepted: frozenset[UUID] = frozenset()) -> type[Choice]:
     # Two products or subscriptions may have one description, so the members are named by their values.
-    made = _ById.__call__(name, {value: (value, label) for value, label in options.items()})
-    return cast("type[Choice]", made)
+    made = cast("type[_ById]", _ById.__call__(name, {value: (value, label) for value, label in options.items()}))
+    made.__accepted__ = accepted
+    return made

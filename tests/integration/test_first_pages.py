@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy.orm import Session
 
+from orchestrator.db.hook_session import face
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions.neighbours import read_case
 from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.services.hooks import run_form
 from orchestrator.types import State
+from orchestrator.workflows import pages
 from orchestrator.workflows.pages import (
     product_choice,
     product_first,
@@ -145,6 +149,39 @@ async def test_a_plain_form_offers_products_and_subscriptions(bench: Bench) -> N
             await run_form(pages, {"session": session}, [{"product": product}], "the form")
         state = await run_form(pages, {"session": session}, [{"product": product}, filled], "the form")
     assert state == {**filled, "product": product, "product_name": "Node P", "asked_for": "Node P"}
+
+
+async def test_of_a_long_list_the_newest_are_offered_and_the_id_of_any_other_is_taken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B18: a subscription is not refused because it is old."""
+    monkeypatch.setattr(pages, "MAX_CHOICES", 2)
+    nodes = [await bench.node(name) for name in ("first", "second", "third", "fourth")]
+
+    def form(session: Session) -> FormGenerator:
+        choice = subscription_choice(session, only_in_sync=False)
+
+        class Offered(FormPage):
+            node: choice  # type: ignore[valid-type]
+
+        filled = yield Offered
+        return filled.model_dump(mode="json")
+
+    async def fill(*inputs: State) -> State:
+        async with bench.session() as session:
+            return await run_form(form, {"session": face(session, form)}, list(inputs), "the form")
+
+    with pytest.raises(FormIncompleteError) as asked:
+        await fill()
+    offered: Any = json.loads(json.dumps(asked.value.form))["$defs"]["SubscriptionChoice"]
+    assert offered["enum"] == [str(one.subscription_id) for one in (nodes[3], nodes[2])]
+    assert "The newest 2 of 4 are offered" in offered["description"]
+    for node in nodes:
+        assert await fill({"node": str(node.subscription_id)}) == {"node": str(node.subscription_id)}
+    for wrong in (str(uuid4()), "first"):
+        with pytest.raises(InvalidInputError) as refused:
+            await fill({"node": wrong})
+        assert f"choose one by its id: {nodes[3].subscription_id} (" in str(refused.value)
 
 
 async def test_a_form_may_end_with_a_subscription_as_it_is_stored_and_the_state_refers_to_it(bench: Bench) -> None:

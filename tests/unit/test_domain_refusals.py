@@ -383,7 +383,10 @@ def not_defined_yet() -> None:
         (default_that_no_text_can_be, "Fixed.speed is a fixed input, .*default '11' .*: Input should be less than"),
         (base_of_a_base, "Second has is_base=True but derives from NodeInactive"),
         (block_of_a_block, "Second has product_block_name='...' but derives from NodeBlockInactive"),
-        (not_defined_yet, "an annotation of Early names something that is not defined yet: .*'Later'"),
+        (
+            not_defined_yet,
+            "an annotation of Early names something that is not defined yet: .*'Later'.*one holds the other",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -220,20 +220,24 @@ async def read_tree(session: AsyncSession, subscription_id: UUID) -> Subscriptio
 
 async def list_choices(
     session: AsyncSession, *, product_types: Sequence[str], statuses: Sequence[str], only_in_sync: bool, limit: int
-) -> list[tuple[UUID, str]]:
-    """Return the newest subscriptions of products of these types (or of all) in these statuses, with their descriptions."""
-    query = select(SubscriptionRow.subscription_id, SubscriptionRow.description).where(
-        SubscriptionRow.status.in_(statuses)
-    )
+) -> tuple[list[tuple[UUID, str]], frozenset[UUID]]:
+    """Find the subscriptions of products of these types (or of all) in these statuses.
+
+    Returns:
+        The newest with their descriptions, and, if there are more than ``limit``, the ids of all.
+    """
+    conditions = [SubscriptionRow.status.in_(statuses)]
     if product_types:
         products = select(ProductRow.product_id).where(ProductRow.product_type.in_(product_types))
-        query = query.where(SubscriptionRow.product_id.in_(products))
+        conditions.append(SubscriptionRow.product_id.in_(products))
     if only_in_sync:
-        query = query.where(SubscriptionRow.insync)
-    rows = await session.execute(
-        query.order_by(SubscriptionRow.created_at.desc(), SubscriptionRow.subscription_id).limit(limit)
-    )
-    return [(row.subscription_id, row.description) for row in rows]
+        conditions.append(SubscriptionRow.insync)
+    newest = select(SubscriptionRow.subscription_id, SubscriptionRow.description).where(*conditions)
+    newest = newest.order_by(SubscriptionRow.created_at.desc(), SubscriptionRow.subscription_id).limit(limit + 1)
+    rows = [(row.subscription_id, row.description) for row in await session.execute(newest)]
+    if len(rows) <= limit:
+        return rows, frozenset()
+    return rows[:limit], frozenset(await session.scalars(select(SubscriptionRow.subscription_id).where(*conditions)))
 
 
 async def _read(session: AsyncSession, subscription_id: UUID) -> Row[Any]:
