@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause, select, text
+from sqlalchemy import ColumnElement, Row, TextClause, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -226,12 +226,12 @@ async def list_choices(
     Returns:
         The newest with their descriptions, and, if there are more than ``limit``, the ids of all.
     """
-    conditions = [SubscriptionRow.status.in_(statuses)]
+    conditions: list[ColumnElement[bool]] = [SubscriptionRow.status.in_(statuses)]
     if product_types:
         products = select(ProductRow.product_id).where(ProductRow.product_type.in_(product_types))
         conditions.append(SubscriptionRow.product_id.in_(products))
     if only_in_sync:
-        conditions.append(SubscriptionRow.insync)
+        conditions.append(SubscriptionRow.insync.is_(True))
     newest = select(SubscriptionRow.subscription_id, SubscriptionRow.description).where(*conditions)
     newest = newest.order_by(SubscriptionRow.created_at.desc(), SubscriptionRow.subscription_id).limit(limit + 1)
     rows = [(row.subscription_id, row.description) for row in await session.execute(newest)]
