@@ -23,8 +23,11 @@ LONGEST = (
     "test_documented_projects.py",
     "test_lock_crashes.py",
     "test_random_lives.py",
+    "test_second_run.py",
+    "test_triggers.py",
+    "test_typing.py",
 )
-"""Files that take longest. Workers take whole files in this order, so that none is left with one of these at the end."""
+"""Files, or tests in them, that take longest. Workers take them in this order, so that none is left with one at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -150,7 +150,7 @@ def test_a_second_signal_ends_a_program_whose_loop_is_blocked(
     until(lambda: "stopping when the event loop responds; a second signal" in program.output(), "it is noticed")
     assert program.runs
     program.signal(number)
-    assert program.exit_code(10) == 128 + number
+    assert program.exit_code() == 128 + number
     (report, *_) = [line for line in program.output().splitlines() if "event loop blocked" in line]
     assert "the step 'Block the loop' of 'blocks'" in report
     assert "blocking.py:" in report

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -19,33 +13,11 @@ import pytest
 from tests.acceptance.chaos import PATIENT, all_done, exactly_once, flood, half_done
 from tests.acceptance.conftest import MakeInstallation, make_installations
 from tests.acceptance.installation import Installation
+from tests.acceptance.pair import Pair
 from tests.acceptance.test_many_starts import all_ran_once
 from tests.acceptance.waiting import until
 from tests.databases import Databases
 from tests.servers import Servers
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A private PostgreSQL and RabbitMQ that tests may break."""
-
-    folder: Path
-
-    def run(self, *arguments: str) -> str:
-        """Run scripts/services on them."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-        outcome = subprocess.run(
-            [sys.executable, CHECKOUT / "scripts" / "services", "--dir", self.folder, *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=170,
-        )
-        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-        return outcome.stdout
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +41,7 @@ def pair(module_pair: Pair) -> Pair:
 @pytest.fixture(scope="module")
 def breakable_databases(module_pair: Pair) -> Iterator[Databases]:
     """The databases of the private pair; they go with it."""
-    variables = json.loads(module_pair.run("env", "--json"))
-    servers = Servers(
-        variables["ORCHESTRATOR_DATABASE_URL"],
-        variables["ORCHESTRATOR_AMQP_URL"],
-        variables["ORCHESTRATOR_MANAGEMENT_URL"],
-    )
-    databases = Databases(servers)
+    databases = Databases(module_pair.servers())
     yield databases
     module_pair.run("up")
     databases.close()

@@ -50,7 +50,7 @@ async def test_a_plain_step_runs_in_a_thread_and_the_event_loop_stays_responsive
 
     def author() -> dict[str, int]:
         loop.call_soon_threadsafe(answered.set)
-        assert answered.wait(20), "the event loop is blocked"
+        assert answered.wait(60), "the event loop is blocked"
         return {"thread": threading.get_ident()}
 
     outcome = await attempt(author)
@@ -271,7 +271,7 @@ async def test_a_step_that_ignores_its_cancellation_is_left_behind(monkeypatch: 
 async def test_a_plain_step_that_runs_too_long_is_left_behind_in_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_code, "CANCEL_GRACE", 0.01)
     release = threading.Event()
-    author = step("s", timeout=0.01)(lambda: {"released": release.wait(20)})
+    author = step("s", timeout=0.01)(lambda: {"released": release.wait(60)})
 
     with Threads("test", 1) as threads:
         outcome = await execute(Bare(author), LIMITS, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,8 @@ def test_a_test_on_a_worker_that_fails_only_once_ends_well_and_is_named(tmp_path
     done = subprocess.run(
         [sys.executable, second_run.__file__, str(words), *arguments],
         cwd=tmp_path,
+        # Four interpreters are started, and none of them needs our other plug-ins.
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"},
         capture_output=True,
         text=True,
         check=False,
