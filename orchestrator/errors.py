@@ -4,6 +4,7 @@
 
     OrchestratorError
     ├ DefinitionError                the author, at import or start-up: the program refuses to start
+    │ └ ConnectionLostError          a form, predicate or callback has lost the database connection of its request, twice
     ├ ConfigurationError             the operator: a setting is missing or wrong; the program refuses to start
     ├ ServerUnavailableError         the operator: PostgreSQL or RabbitMQ cannot be reached or refuses us
     ├ RequestError                   the caller
@@ -23,7 +24,8 @@
     │   ├ CallbackRefusedError       a token that is unknown, used, superseded or expired
     │   ├ EnginePausedError
     │   ├ PlanMismatchError        the process has another plan of its workflow than this program
-    │   └ PredicateFailedError
+    │   ├ PredicateFailedError
+    │   └ WorkflowBusyError          forms, predicates or callbacks of the workflow take long in other requests
     ├ StepError                      the operator: logged on the attempt
     │ ├ ProcessFailureError          raised by authors, with details
     │ ├ CommitNotAllowedError
@@ -64,6 +66,10 @@ class OrchestratorError(Exception):
 
 class DefinitionError(OrchestratorError):
     """A workflow, step or registration is wrong as written; the program refuses to start."""
+
+
+class ConnectionLostError(DefinitionError):
+    """A form, predicate or authorization callback has lost the database connection of its request, and so once more."""
 
 
 class ConfigurationError(OrchestratorError):
@@ -257,6 +263,12 @@ class PredicateFailedError(ConflictError):
     """The workflow's own run predicate refused the start."""
 
     key = "workflow.predicate_failed"
+
+
+class WorkflowBusyError(ConflictError):
+    """Forms, predicates or callbacks of the workflow take long in other requests: there was no turn for this one."""
+
+    key = "workflow.busy"
 
 
 class StepError(OrchestratorError):

@@ -58,6 +58,7 @@ async def open_servers(
 
     Args:
         step_queues: those that it reads. Its database connections are shared among them, and it has one for each at least.
+            A program that reads none answers requests: half of its connections are for those that call code of authors.
         require_broker: whether a broker that cannot be used ends the program, because it can do nothing without it.
 
     Raises:
@@ -68,7 +69,9 @@ async def open_servers(
     address = BrokerAddress.of(settings, f"orchestrator {name}")
     queues = set(step_queues)
     topology = Topology.of(settings.queue_type, queues)
-    database = Database.of(settings, f"orchestrator-{name}", max(settings.database_pool_size, len(queues)))
+    for_authors = 0 if queues else settings.database_pool_size // 2
+    size = max(settings.database_pool_size - for_authors, len(queues))
+    database = Database.of(settings, f"orchestrator-{name}", size, author_connections=for_authors)
     database.share(queues)
     try:
         await database.open()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
+from orchestrator.errors import WorkflowBusyError
 from orchestrator.workflow import TASK_QUEUE
 
 FEW, MANY = 1, 25
@@ -21,6 +22,9 @@ RECENTLY = 0.5
 
 BEGINNING = 0.003
 """Seconds that a turn counts as in which a step begins: how long its first statements take is not known before."""
+
+MOST_WAITING, LONG = 100, 5.0
+"""Callers of one workflow that wait for a turn at most, once the first of them has waited for more seconds than that."""
 
 working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
 """The step queue for which the current task works; ``None`` for the engine's own work."""
@@ -92,6 +96,96 @@ class Shares:
             if waiting and self.take(name):
                 waiting.popleft().set_result(None)
                 return
+
+
+class FairTurns:
+    """Turns of requests that call code of authors: no workflow has more of them than it leaves to all others.
+
+    Of eight turns the first workflow may have four at once, a second one then two, two more one each. So functions that hang
+    hold up the requests of their own workflow.
+
+    Args:
+        limit: turns at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, deque[tuple[float, asyncio.Future[None]]]] = {}
+
+    @asynccontextmanager
+    async def turn(self, workflow: str, patience: float | None = None) -> AsyncIterator[None]:
+        """Wait for a turn, and end it with the block.
+
+        Args:
+            patience: seconds for which to wait; default until there is a turn.
+
+        Raises:
+            WorkflowBusyError: there was none in time, or too many wait already and for long.
+        """
+        await self._begin(workflow, patience)
+        try:
+            yield
+        finally:
+            self._end(workflow)
+
+    async def _begin(self, workflow: str, patience: float | None) -> None:
+        waiting = self._find_waiting(workflow)
+        if not waiting and self._may_begin(workflow):
+            self._take(workflow)
+            return
+        loop = asyncio.get_running_loop()
+        if len(waiting) >= MOST_WAITING and loop.time() - waiting[0][0] > LONG:
+            raise WorkflowBusyError(_explain_busy(workflow, f"{len(waiting)} requests wait for a turn already"))
+        turn = loop.create_future()
+        waiting.append((loop.time(), turn))
+        try:
+            async with asyncio.timeout(patience):
+                await turn
+        except TimeoutError:
+            self._give_up(workflow, turn)
+            raise WorkflowBusyError(_explain_busy(workflow, f"there was no turn within {patience:g} s")) from None
+        except asyncio.CancelledError:
+            self._give_up(workflow, turn)
+            raise
+
+    def _give_up(self, workflow: str, turn: asyncio.Future[None]) -> None:
+        if not turn.cancelled():
+            self._end(workflow)
+
+    def _end(self, workflow: str) -> None:
+        self._free += 1
+        self._held[workflow] -= 1
+        while (following := self._find_next()) is not None:
+            self._take(following)
+            self._waiting[following].popleft()[1].set_result(None)
+        self._held += Counter()  # forgets those that have none
+        self._waiting = {name: waiting for name, waiting in self._waiting.items() if waiting}
+
+    def _find_next(self) -> str | None:
+        """Return which workflow has the next turn: of those that may, the one that has the fewest and waits for longest."""
+        found = [name for name in self._waiting if self._find_waiting(name) and self._may_begin(name)]
+        return min(found, key=lambda name: (self._held[name], self._waiting[name][0][0]), default=None)
+
+    def _find_waiting(self, workflow: str) -> deque[tuple[float, asyncio.Future[None]]]:
+        waiting = self._waiting.setdefault(workflow, deque())
+        while waiting and waiting[0][1].cancelled():
+            waiting.popleft()
+        return waiting
+
+    def _may_begin(self, workflow: str) -> bool:
+        return self._free > self._held[workflow]
+
+    def _take(self, workflow: str) -> None:
+        self._free -= 1
+        self._held[workflow] += 1
+
+
+def _explain_busy(workflow: str, why: str) -> str:
+    return (
+        f"the form, predicate or authorization callback of {workflow!r} takes long in the requests before this one, and {why}:"
+        " send it again later"
+    )
 
 
 class Pace:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
 import structlog
@@ -19,12 +19,18 @@ from orchestrator.api.metrics import ApiMetrics
 from orchestrator.api.turns import Turns
 from orchestrator.broker.outgoing import look
 from orchestrator.broker.publisher import Publisher
+from orchestrator.db.processes.rows import find_workflow
 from orchestrator.db.session import Database
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced
 from orchestrator.settings import Limits, Settings
 
 logger = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+PATIENCE: Final = 30.0
+"""Seconds that a request waits for a turn to call code of authors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,21 @@ class ApiContext:
         """Run a use case in a transaction of its own and, once it has committed, notify the coordinators."""
         async with self.transaction() as session:
             message = await act(session)
+        self.notify(message.process_id, message.workflow)
+        return message
+
+    async def run_author_code(self, workflow: str, act: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Run a use case that calls code of authors in a transaction of its own; see :class:`AuthorCode`.
+
+        Args:
+            workflow: whose code it is.
+        """
+        return await self.database.author_code.run(workflow, act, patience=PATIENCE)
+
+    async def change_process(self, process_id: UUID, act: Callable[[AsyncSession], Awaitable[Advanced]]) -> Advanced:
+        """Do as :meth:`change` does, with a use case that calls the form or callbacks of a process."""
+        workflow = await find_workflow(self.database.pool, process_id)
+        message = await self.run_author_code(workflow or "", act)
         self.notify(message.process_id, message.workflow)
         return message
 

@@ -36,6 +36,7 @@ from orchestrator.errors import (
     QueryTimeoutError,
     RequestError,
     UnauthenticatedError,
+    WorkflowBusyError,
 )
 from orchestrator.text import format_message, format_problem, sanitise, shorten
 
@@ -65,6 +66,7 @@ _STATUSES: Final[Sequence[tuple[type[OrchestratorError], int]]] = (
     (ForbiddenError, HTTPStatus.FORBIDDEN),
     (PredicateFailedError, HTTPStatus.PRECONDITION_FAILED),
     (EnginePausedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (WorkflowBusyError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ConflictError, HTTPStatus.CONFLICT),
     (DefinitionError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )

@@ -116,7 +116,7 @@ def _run(
                 return REFUSED
             async with context.publisher() as publisher:
                 outcome = await act_on_all(
-                    selection, lambda act: context.change(database, publisher, act), user, context.limits, reason
+                    selection, lambda _, act: context.change(database, publisher, act), user, context.limits, reason
                 )
         _show(context, action, outcome)
         return REFUSED if outcome.refusals else None

@@ -16,6 +16,7 @@ from orchestrator.broker.outgoing import reply
 from orchestrator.broker.publisher import Publisher
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.db.processes.due import make_due
+from orchestrator.db.processes.rows import find_workflow
 from orchestrator.db.session import Database
 from orchestrator.errors import (
     CallbackRefusedError,
@@ -196,8 +197,9 @@ class Handlers:
         command = decode(StartWorkflow, delivery.body)
         bind_contextvars(workflow=command.workflow, user=command.user)
         request = StartRequest(command.workflow, command.inputs, command.user, _find_key(command, delivery))
-        async with self._database.transaction() as session:
-            outcome = await start(session, request, self._limits)
+        outcome = await self._database.author_code.run(
+            command.workflow, lambda session: start(session, request, self._limits)
+        )
         logger.info("workflow started" if outcome.created else "start repeated", process_id=str(outcome.process_id))
         answer = StartReply(process_id=outcome.process_id, created=outcome.created)
         message = outcome.message
@@ -209,16 +211,14 @@ class Handlers:
     async def _resume(self, delivery: Delivery) -> Outcome:
         command = decode(ResumeProcess, delivery.body)
         bind_contextvars(process_id=str(command.process_id), user=command.user)
-        async with self._database.transaction() as session:
-            message = await resume(
-                session,
-                command.process_id,
-                command.inputs,
-                command.user,
-                self._limits,
-                key=_find_key(command, delivery),
-                seen=command.seen,
-            )
+        key = _find_key(command, delivery)
+
+        async def act(session: AsyncSession) -> Advanced:
+            inputs, user = command.inputs, command.user
+            return await resume(session, command.process_id, inputs, user, self._limits, key=key, seen=command.seen)
+
+        workflow = await find_workflow(self._database.pool, command.process_id)
+        message = await self._database.author_code.run(workflow or "", act)
         return MessageType.RESUMED, Accepted(process_id=command.process_id, status=message.status), message
 
     async def _abort(self, delivery: Delivery) -> Outcome:

@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.activity import doing
 from orchestrator.coordinator.dispatcher import Dispatcher
@@ -22,8 +23,8 @@ from orchestrator.db.schedules.overdue import count_overdue_schedules
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.due_slots import RUNNING
 from orchestrator.engine.zones import find_rules
-from orchestrator.errors import OrchestratorError
-from orchestrator.services.firing import Fired, fire, move_earlier, prepare_firing
+from orchestrator.errors import ConnectionLostError, DefinitionError, OrchestratorError
+from orchestrator.services.firing import Fired, PreparedFiring, fire, move_earlier, prepare_firing
 from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message, sanitise
@@ -35,7 +36,7 @@ BATCH: Final = 100
 """Schedules that are in progress at most."""
 
 AT_ONCE: Final = 5
-"""Of those, how many are worked on at once: each holds a connection."""
+"""Of those, how many are stored at once: each holds a connection."""
 
 SLOTS: Final = 20
 """Slots of one schedule that are started before others have their turn."""
@@ -126,11 +127,11 @@ class Scheduler:
             )
         coming = [one.due_in for one in found if one.due_in > 0]
         # Both halves of the statement may have found the same schedule.
-        due = list(dict.fromkeys(one.schedule_id for one in found if one.due_in <= 0))
+        due = list(dict.fromkeys((one.schedule_id, one.workflow) for one in found if one.due_in <= 0))
         # Several coordinators find the same ones, and each prepares what it comes across.
         random.shuffle(due)
-        for schedule_id in due[:batch]:
-            self._busy[schedule_id] = asyncio.create_task(self._handle(schedule_id))
+        for schedule_id, workflow in due[:batch]:
+            self._busy[schedule_id] = asyncio.create_task(self._handle(schedule_id, workflow))
         if self._busy:
             await asyncio.wait(self._busy.values(), timeout=self._interval)
         if len(due) > batch or self._busy:
@@ -138,16 +139,15 @@ class Scheduler:
         spread = random.uniform(0.8, 1.0)  # noqa: S311 - not for secrets
         return min(coming, default=self._interval * spread)
 
-    async def _handle(self, schedule_id: UUID) -> None:
+    async def _handle(self, schedule_id: UUID, workflow: str) -> None:
         """Start what is due of one schedule; whatever goes wrong concerns this one only."""
         try:
-            async with self._few:
-                for _ in range(SLOTS):
-                    fired = await self._fire(schedule_id)
-                    if fired.left:
-                        self._leave(schedule_id)
-                    if not fired.again:
-                        return
+            for _ in range(SLOTS):
+                fired = await self._fire(schedule_id, workflow)
+                if fired.left:
+                    self._leave(schedule_id)
+                if not fired.again:
+                    return
         except OrchestratorError as error:
             # Code that this coordinator lacks. Another one may have it.
             logger.info("schedule left to another coordinator", schedule_id=str(schedule_id), reason=str(error))
@@ -161,13 +161,18 @@ class Scheduler:
         finally:
             del self._busy[schedule_id]
 
-    async def _fire(self, schedule_id: UUID) -> Fired:
-        async with self._database.transaction() as session:
-            prepared = await prepare_firing(session, schedule_id, self._limits, self._now())
-            await session.rollback()
+    async def _fire(self, schedule_id: UUID, workflow: str) -> Fired:
+        try:
+            prepared = await self._database.author_code.run(
+                workflow, lambda session: self._prepare(session, schedule_id)
+            )
+        except ConnectionLostError as error:
+            # The slot is refused: tried again and again, that code would lose one connection after the other.
+            async with self._database.transaction() as session:
+                prepared = await self._prepare(session, schedule_id, error)
         if prepared is None:
             return Fired()
-        async with self._database.transaction() as session:
+        async with self._few, self._database.transaction() as session:
             fired = await fire(session, schedule_id, prepared, self._limits, self._now())
         for record in fired.records:
             self._metrics.count_slots(record.result, record.slots)
@@ -177,6 +182,13 @@ class Scheduler:
             self._publishing.add(publishing)
             publishing.add_done_callback(self._finish_publishing)
         return fired
+
+    async def _prepare(
+        self, session: AsyncSession, schedule_id: UUID, refusal: DefinitionError | None = None
+    ) -> PreparedFiring | None:
+        prepared = await prepare_firing(session, schedule_id, self._limits, self._now(), refusal=refusal)
+        await session.rollback()
+        return prepared
 
     def _finish_publishing(self, task: asyncio.Task[None]) -> None:
         self._publishing.discard(task)

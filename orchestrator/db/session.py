@@ -14,25 +14,24 @@ from urllib.parse import urlencode
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy import event, func, select
-from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy import func, select
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
-    create_async_engine,
 )
 from sqlalchemy.orm import Session
 
 from orchestrator.db import pooler
+from orchestrator.db.author_code import AuthorCode
 from orchestrator.db.connection import OWN_SESSION, SESSION, SILENT_AFTER, Hosts, explain_refusal
 from orchestrator.db.failover import FailoverWatch
-from orchestrator.db.shared_pool import SharedPool
+from orchestrator.db.shared_pool import SharedPool, make_engine
 from orchestrator.db.silence import SilenceWatch
-from orchestrator.db.step_guard import install_guards
-from orchestrator.diagnostics import comes_from, is_own, mark_own
+from orchestrator.diagnostics import comes_from, is_own
 from orchestrator.errors import ConfigurationError
 from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.settings import Settings
@@ -64,6 +63,7 @@ class Database:
     Args:
         url: ``postgresql+asyncpg://…``, with one host or several.
         pool_size: connections for use cases and steps.
+        author_connections: further ones for requests that call code of authors; without them these use those for use cases.
         engine_connections: connections for the engine's own statements.
         connect_timeout: seconds that a server may take to answer.
         application_name: what an operator sees in ``pg_stat_activity``.
@@ -75,6 +75,7 @@ class Database:
         url: str,
         *,
         pool_size: int,
+        author_connections: int = 0,
         engine_connections: int = ENGINE_CONNECTIONS,
         connect_timeout: float,
         application_name: str,
@@ -83,24 +84,20 @@ class Database:
         self._url = url
         try:
             urls = [(host_of(one), make_url(one)) for one in split_hosts(url)]
-            self._engine = create_async_engine(
-                urls[0][1].set(query={}),
-                poolclass=SharedPool,
-                pool_size=pool_size,
-                max_overflow=0,
-                # A step waits for its first connection as long as others have all of them: each of these has a timeout.
-                pool_timeout=None,
-                pool_pre_ping=True,
-                # An error's text goes into logs, and what a statement carries may be a secret.
-                hide_parameters=True,
-                connect_args={"async_creator_fn": self._connect_for_sessions},
-            )
-            event.listen(self._engine.sync_engine, "handle_error", _mark)
-            install_guards(self._engine)
+            self._engine = make_engine(urls[0][1], pool_size, self._connect_for_sessions)
+            self._author_engine = self._engine
+            if author_connections:
+                self._author_engine = make_engine(urls[0][1], author_connections, self._connect_for_sessions)
             self._hosts = Hosts([(place, _read_url(one)) for place, one in urls], connect_timeout, silent_after)
         except (ArgumentError, ValueError) as error:
             raise ConfigurationError(f"ORCHESTRATOR_DATABASE_URL cannot be used: {error}") from error
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self.author_code = AuthorCode(
+            async_sessionmaker(self._author_engine, expire_on_commit=False),
+            author_connections or pool_size,
+            connect=self.connect,
+            is_connection_error=is_connection_error,
+        )
         self._connect_timeout = connect_timeout
         self._application_name = application_name
         self._engine_connections = engine_connections
@@ -115,11 +112,13 @@ class Database:
         application_name: str,
         pool_size: int | None = None,
         engine_connections: int = ENGINE_CONNECTIONS,
+        author_connections: int = 0,
     ) -> Database:
         """Build the connections that the settings ask for."""
         return cls(
             settings.database_url.get_secret_value(),
             pool_size=settings.database_pool_size if pool_size is None else pool_size,
+            author_connections=author_connections,
             engine_connections=engine_connections,
             connect_timeout=settings.connect_timeout,
             application_name=application_name,
@@ -231,6 +230,7 @@ class Database:
                 if pool is not None:
                     await pool.close()
                 await self._engine.dispose()
+                await self._author_engine.dispose()
         except TimeoutError:
             if pool is not None:
                 pool.terminate()
@@ -383,12 +383,3 @@ _SERIALIZATION_FAILURE, _DEADLOCK = "40001", "40P01"
 def is_database_outage(error: BaseException) -> bool:
     """Return whether an error means that PostgreSQL is down, and not a file or another server of a user's code."""
     return is_connection_error(error) and (not isinstance(error, OSError) or is_own(error))
-
-
-def _mark(context: ExceptionContext) -> None:
-    if isinstance(getattr(context.original_exception, "__cause__", None), asyncpg.ReadOnlySQLTransactionError):
-        # The server was a primary when the connection was opened. SQLAlchemy then replaces the connections that are open.
-        context.is_disconnect = True
-    for error in (context.original_exception, context.sqlalchemy_exception):
-        if error is not None:
-            mark_own(error)

@@ -1,12 +1,21 @@
-"""SQLAlchemy's pool, with its connections shared among step queues."""
+"""SQLAlchemy's engine with a pool of our own, whose connections are shared among step queues."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import await_only
 
 from orchestrator.activity import Activity, current_activity
+from orchestrator.db.step_guard import install_guards
 from orchestrator.db.thread_session import BridgedPool
+from orchestrator.diagnostics import mark_own
 from orchestrator.shares import Shares, working_for
 
 
@@ -73,3 +82,31 @@ class SharedPool(BridgedPool):
     def _takers(self) -> dict[ConnectionPoolEntry, Activity]:
         found: dict[ConnectionPoolEntry, Activity] = self.__dict__.setdefault("_taken_by", {})
         return found
+
+
+def make_engine(url: URL, size: int, connect: Callable[..., Awaitable[Any]]) -> AsyncEngine:
+    """Make an engine for use cases, steps or code of authors, with so many connections, which ``connect`` opens."""
+    engine = create_async_engine(
+        url.set(query={}),
+        poolclass=SharedPool,
+        pool_size=size,
+        max_overflow=0,
+        # A step waits for its first connection as long as others have all of them: each of these has a timeout.
+        pool_timeout=None,
+        pool_pre_ping=True,
+        # An error's text goes into logs, and what a statement carries may be a secret.
+        hide_parameters=True,
+        connect_args={"async_creator_fn": connect},
+    )
+    event.listen(engine.sync_engine, "handle_error", _mark)
+    install_guards(engine)
+    return engine
+
+
+def _mark(context: ExceptionContext) -> None:
+    if isinstance(getattr(context.original_exception, "__cause__", None), asyncpg.ReadOnlySQLTransactionError):
+        # The server was a primary when the connection was opened. SQLAlchemy then replaces the connections that are open.
+        context.is_disconnect = True
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None:
+            mark_own(error)

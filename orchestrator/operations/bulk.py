@@ -40,7 +40,8 @@ MOST: Final = 10_000
 """Processes of one call."""
 
 Act = Callable[[AsyncSession], Awaitable[Advanced]]
-Change = Callable[[Act], Awaitable[Advanced]]
+Change = Callable[[str, Act], Awaitable[Advanced]]
+"""Carries out an act about a process of this workflow."""
 """Runs a use case in a transaction of its own and notifies the coordinators once it has committed."""
 
 
@@ -131,7 +132,9 @@ async def act_on_all(
     async def handle(match: Match) -> None:
         async with few:
             try:
-                await change(lambda session: _act(session, selection.action, match, user, limits, reason))
+                await change(
+                    match.workflow, lambda session: _act(session, selection.action, match, user, limits, reason)
+                )
             except (RequestError, DefinitionError) as error:
                 key = error.key if isinstance(error, RequestError) else "definition"
                 refusals.append(Refusal(match.process_id, match.workflow, key, str(error)))

@@ -94,9 +94,17 @@ def author_of(schedule: str) -> str:
 
 
 async def prepare_firing(
-    session: AsyncSession, schedule_id: UUID, limits: Limits, now: datetime | None = None
+    session: AsyncSession,
+    schedule_id: UUID,
+    limits: Limits,
+    now: datetime | None = None,
+    *,
+    refusal: DefinitionError | None = None,
 ) -> PreparedFiring | None:
     """Decide what a schedule does now, and run the authors' code that a start needs. Roll the transaction back afterwards.
+
+    Args:
+        refusal: why a start is refused, without running any.
 
     Returns:
         ``None`` when it is not enabled any more.
@@ -111,8 +119,8 @@ async def prepare_firing(
     if isinstance(schedule, str):
         return PreparedFiring(None, found.workflow, found.inputs, None)
     firing = await _decide(session, found, schedule)
-    start: PreparedStart | RequestError | DefinitionError | None = None
-    if firing.starts:
+    start: PreparedStart | RequestError | DefinitionError | None = refusal
+    if firing.starts and refusal is None:
         request = StartRequest(found.workflow, schedule.inputs, author_of(found.name))
         try:
             prepared = await prepare_start(session, request, limits)

@@ -24,7 +24,7 @@ from orchestrator.db.schedules.rows import StoredSchedule, lock_schedules
 from orchestrator.db.session import Database, is_connection_error, read_time
 from orchestrator.declared_schedules import Schedule, Source, list_declared
 from orchestrator.engine.schedule import Origin, ScheduleDefinition, read_definition, write_definition
-from orchestrator.errors import FormIncompleteError, InvalidInputError, OrchestratorError
+from orchestrator.errors import FormIncompleteError, InvalidInputError, OrchestratorError, WorkflowBusyError
 from orchestrator.services.firing import author_of
 from orchestrator.services.schedule_store import apply, columns_of, disable, stand
 from orchestrator.services.start import StartRequest, check_request
@@ -139,8 +139,9 @@ class Reconciliation:
         """Report a schedule that cannot start. It is tried again when it is due: a migration may be all that is missing."""
         request = StartRequest(definition.workflow, definition.inputs, author_of(definition.name))
         try:
-            async with database.transaction() as session:
-                await check_request(session, request, limits)
+            await database.author_code.run(request.workflow, lambda session: check_request(session, request, limits))
+        except WorkflowBusyError:
+            return
         except OrchestratorError as error:
             why = (
                 f"the form of {definition.workflow!r} has a page more than the schedule fills in"

@@ -70,7 +70,7 @@ async def run(
     reason: str | None = None,
 ) -> BulkOutcome:
     selection = await select_processes(bench.database, action, wanted, limit)
-    return await act_on_all(selection, lambda act: change(bench, act), user, LIMITS, reason)
+    return await act_on_all(selection, lambda _, act: change(bench, act), user, LIMITS, reason)
 
 
 async def authors(bench: Bench, name: str) -> Counter[tuple[UUID, str]]:
@@ -99,7 +99,7 @@ async def test_a_process_that_has_changed_meanwhile_is_left_alone(bench: Bench) 
     for action in BulkAction:
         selection = await select_processes(bench.database, action, FAILED)
         await change(bench, lambda session: control.retry(session, process_ids[0], "ann", LIMITS))
-        outcome = await act_on_all(selection, lambda act: change(bench, act), "bob", LIMITS)
+        outcome = await act_on_all(selection, lambda _, act: change(bench, act), "bob", LIMITS)
         assert [(one.process_id, one.key) for one in outcome.refusals] == [(process_ids[0], "conflict")]
     assert (await bench.row(process_ids[0]))["status"] == "failed"
     assert (await bench.row(process_ids[1]))["status"] == "aborted"
@@ -110,7 +110,7 @@ async def test_of_twenty_bulk_retries_at_once_each_process_is_retried_by_one(ben
     selections = [await select_processes(bench.database, BulkAction.RETRY, FAILED) for _ in range(20)]
     outcomes = await asyncio.gather(
         *(
-            act_on_all(one, lambda act: change(bench, act), f"user {number}", LIMITS)
+            act_on_all(one, lambda _, act: change(bench, act), f"user {number}", LIMITS)
             for number, one in enumerate(selections)
         )
     )

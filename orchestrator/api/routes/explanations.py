@@ -77,6 +77,6 @@ async def check(
     Before a deployment ask a program that has the new code, or run `orchestrator check` there.
     """
     del caller
-    async with context.transaction() as session:
-        report = await check_upgrade(session, models=models)
+    # It makes the forms of all workflows.
+    report = await context.run_author_code("", lambda session: check_upgrade(session, models=models))
     return UpgradeDocument(**report.document())

@@ -78,8 +78,8 @@ async def start_process(
 ) -> Response:
     """Start a workflow. Without all pages of its form, the answer is 510 with the next one."""
     try:
-        async with context.transaction() as session:
-            outcome = await start(session, StartRequest(workflow, pages, caller.name, key), context.limits)
+        asked = StartRequest(workflow, pages, caller.name, key)
+        outcome = await context.run_author_code(workflow, lambda session: start(session, asked, context.limits))
     except OrchestratorError as error:
         return describe_for_form(error, from_browser=is_from_browser(request))
     if outcome.created:
@@ -115,8 +115,11 @@ async def resume(
     """Give a suspended process its input; retry a failed or waiting one."""
     inputs: list[State] = pages if isinstance(pages, list) else [pages] if pages else []
     try:
-        await context.change(
-            lambda session: control.resume(session, process_id, inputs, caller.name, context.limits, key=key, seen=seen)
+        await context.change_process(
+            process_id,
+            lambda session: control.resume(
+                session, process_id, inputs, caller.name, context.limits, key=key, seen=seen
+            ),
         )
     except OrchestratorError as error:
         return describe_for_form(error, from_browser=is_from_browser(request))

@@ -16,7 +16,7 @@ from orchestrator.api.context import ApiContext, Context
 from orchestrator.api.problems import Responses
 from orchestrator.db.processes.filter import ProcessFilter
 from orchestrator.messages import Advanced, Name
-from orchestrator.operations.bulk import MOST, BulkAction, BulkOutcome, Selection, act_on_all, select_processes
+from orchestrator.operations.bulk import MOST, Act, BulkAction, BulkOutcome, Selection, act_on_all, select_processes
 from orchestrator.services import control, notes
 from orchestrator.services.texts import MAX_NOTE, MAX_REASON
 from orchestrator.types import ProcessStatus
@@ -203,10 +203,11 @@ async def act_on_processes(context: Context, caller: Operator, body: BulkRequest
 async def patch_state(context: Context, caller: Operator, process_id: ProcessId, body: StateRequest) -> ChangedProcess:
     """Correct the state of a failed or suspended process; the correction is an entry of its own in the log."""
     return _describe(
-        await context.change(
+        await context.change_process(
+            process_id,
             lambda session: control.patch(
                 session, process_id, caller.name, body.reason, body.set, body.remove, context.limits, seen=body.seen
-            )
+            ),
         )
     )
 
@@ -215,8 +216,9 @@ async def patch_state(context: Context, caller: Operator, process_id: ProcessId,
 async def skip(context: Context, caller: Operator, process_id: ProcessId, body: SkipRequest) -> ChangedProcess:
     """Leave out the step at which a process has failed, and go on after it."""
     return _describe(
-        await context.change(
-            lambda session: control.skip(session, process_id, caller.name, body.reason, context.limits, seen=body.seen)
+        await context.change_process(
+            process_id,
+            lambda session: control.skip(session, process_id, caller.name, body.reason, context.limits, seen=body.seen),
         )
     )
 
@@ -228,10 +230,11 @@ async def rewind(context: Context, caller: Operator, process_id: ProcessId, body
     Subscriptions and external systems stay as they are.
     """
     return _describe(
-        await context.change(
+        await context.change_process(
+            process_id,
             lambda session: control.rewind(
                 session, process_id, caller.name, body.step, body.reason, context.limits, seen=body.seen
-            )
+            ),
         )
     )
 
@@ -262,7 +265,14 @@ async def delete(context: Context, caller: Operator, process_id: ProcessId) -> R
 
 
 async def _act(context: ApiContext, selection: Selection, caller: Caller, reason: str | None = None) -> BulkOutcome:
-    return await act_on_all(selection, context.change, caller.name, context.limits, reason)
+    async def change(workflow: str, act: Act) -> Advanced:
+        if selection.action is BulkAction.ABORT:
+            return await context.change(act)
+        message = await context.run_author_code(workflow, act)
+        context.notify(message.process_id, message.workflow)
+        return message
+
+    return await act_on_all(selection, change, caller.name, context.limits, reason)
 
 
 def _describe(message: Advanced) -> ChangedProcess:

@@ -189,8 +189,7 @@ async def _read_form(context: ApiContext, process_id: UUID, detail: ProcessDetai
     if detail.status != ProcessStatus.SUSPENDED:
         return None
     try:
-        async with context.transaction() as session:
-            return await input_form(session, process_id)
+        return await context.run_author_code(detail.workflow, lambda session: input_form(session, process_id))
     except OrchestratorError as error:
         logger.info("the form of a process cannot be shown", process_id=str(process_id), error=str(error))
         return None

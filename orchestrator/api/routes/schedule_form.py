@@ -42,8 +42,11 @@ async def configure_schedule(
 ) -> Response:
     """Ask for a schedule: the task, its own pages, when it runs. Nothing is stored; the last answer is what is then posted."""
     try:
-        async with context.transaction() as session:
-            body = await fill_schedule_form(session, pages, caller.name, datetime.now(UTC))
+        # Whose form it is, the first page says.
+        task = str(pages[0].get("task")) if pages else ""
+        body = await context.run_author_code(
+            task, lambda session: fill_schedule_form(session, pages, caller.name, datetime.now(UTC))
+        )
     except OrchestratorError as error:
         return describe_for_form(error, from_browser=is_from_browser(request))
     return await answer_document(body)

@@ -98,10 +98,14 @@ async def create(request: Request, context: Context, caller: Starter, body: Sche
     """Make a schedule. Its first slot is after now, also when its start is in the past: nothing is made up for."""
     async with context.transaction() as session:
         workflow = await _name_workflow(session, body.workflow_id, body.workflow_name)
+
+    async def add(session: AsyncSession) -> tuple[UUID, bytes]:
         definition = body.define(workflow, await read_time(session))
         stored = await schedules.add_schedule(session, definition, caller.name, context.limits)
-        document = await _read(session, stored.schedule_id)
-    location = f"{request.scope.get('root_path', '')}/api/schedules/{stored.schedule_id}"
+        return stored.schedule_id, await _read(session, stored.schedule_id)
+
+    schedule_id, document = await context.run_author_code(workflow, add)
+    location = f"{request.scope.get('root_path', '')}/api/schedules/{schedule_id}"
     return _answer(document, HTTPStatus.CREATED, {"location": location})
 
 
@@ -208,8 +212,10 @@ async def run(
     request: Request, context: Context, caller: Starter, schedule_id: ScheduleId, key: IdempotencyKey = None
 ) -> Response:
     """Start a schedule's workflow now, also while the schedule is paused. Its slots stay as they are."""
-    async with context.transaction() as session:
-        outcome = await schedules.run_schedule(session, schedule_id, caller.name, context.limits, key)
+    workflow = await _find_workflow(context, schedule_id)
+    outcome = await context.run_author_code(
+        workflow, lambda session: schedules.run_schedule(session, schedule_id, caller.name, context.limits, key)
+    )
     if outcome.message is not None:
         context.notify(outcome.process_id, outcome.message.workflow)
     return JSONResponse(
@@ -258,7 +264,7 @@ async def reset(context: Context, caller: Operator, schedule_id: ScheduleId) -> 
 
 
 async def _change(context: Context, caller: Caller, schedule_id: UUID, body: ScheduleChange) -> Response:
-    async with context.transaction() as session:
+    async def edit(session: AsyncSession) -> bytes:
         stored = (await show_schedule(session, schedule_id, coming=0, recent=0)).listed.stored
         changes = body.list_changes(stored.trigger, await read_time(session))
         await schedules.edit_schedule(session, schedule_id, changes, caller.name, context.limits)
@@ -267,8 +273,14 @@ async def _change(context: Context, caller: Caller, schedule_id: UUID, body: Sch
                 await schedules.resume_schedule(session, schedule_id, caller.name)
             else:
                 await schedules.pause_schedule(session, schedule_id, caller.name)
-        document = await _read(session, schedule_id)
-    return _answer(document)
+        return await _read(session, schedule_id)
+
+    return _answer(await context.run_author_code(await _find_workflow(context, schedule_id), edit))
+
+
+async def _find_workflow(context: Context, schedule_id: UUID) -> str:
+    async with context.transaction() as session:
+        return (await show_schedule(session, schedule_id, coming=0, recent=0)).listed.stored.workflow
 
 
 async def _name_workflow(session: AsyncSession, workflow_id: UUID | None, name: str | None) -> str:

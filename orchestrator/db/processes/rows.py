@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.session import DriverPool
 from orchestrator.engine.process import Process
 from orchestrator.engine.state import read_object
 from orchestrator.errors import NotFoundError
@@ -21,6 +22,9 @@ _LOAD = f"SELECT {COLUMNS} FROM processes AS p WHERE p.process_id = :process_id"
 _LOAD_ONLY = text(_LOAD)
 # Log rows of other transactions may refer to the process while it is locked.
 _LOAD_AND_LOCK = text(f"{_LOAD} FOR NO KEY UPDATE")
+
+
+_WORKFLOW = "SELECT workflow FROM processes WHERE process_id = $1"
 
 
 class RowByName(Protocol):
@@ -71,3 +75,9 @@ async def load_process(session: AsyncSession, process_id: UUID, *, lock: bool = 
     if row is None:
         raise NotFoundError(f"there is no process {process_id}")
     return build_process(row)
+
+
+async def find_workflow(pool: DriverPool, process_id: UUID) -> str | None:
+    """Return the name of a process's workflow; ``None`` when there is no such process."""
+    found: str | None = await pool.fetchval(_WORKFLOW, process_id)
+    return found

@@ -29,12 +29,12 @@ AND NOT s.schedule_id = ANY(CAST(:except AS uuid[]))
 """
 _FIND = text(
     f"""
-    (SELECT s.schedule_id, EXTRACT(EPOCH FROM s.due_at - {_NOW})::float8 AS due_in
+    (SELECT s.schedule_id, s.workflow, EXTRACT(EPOCH FROM s.due_at - {_NOW})::float8 AS due_in
        FROM schedules s
       WHERE {_IS_LIVE} AND s.due_at <= {_NOW} + :ahead * interval '1 second' AND {_IS_FOR_ME}
       ORDER BY s.due_at LIMIT :batch)
     UNION ALL
-    (SELECT s.schedule_id, 0
+    (SELECT s.schedule_id, s.workflow, 0
        FROM schedules s LEFT JOIN processes p ON p.process_id = s.last_process_id
       WHERE s.queued_slot IS NOT NULL AND {_IS_LIVE} AND {_IS_FOR_ME}
         AND (p.status IS NULL OR p.status <> ALL(CAST(:running AS text[])))
@@ -134,6 +134,7 @@ class Candidate:
     """A schedule that is due, or will be soon: ``due_in`` seconds are left."""
 
     schedule_id: UUID
+    workflow: str
     due_in: float
 
 
@@ -224,7 +225,7 @@ async def find_due(
             "now": now,
         },
     )
-    return [Candidate(row.schedule_id, row.due_in) for row in rows]
+    return [Candidate(row.schedule_id, row.workflow, row.due_in) for row in rows]
 
 
 async def read_live(session: AsyncSession, schedule_id: UUID, now: datetime | None = None) -> LiveSchedule | None:

@@ -41,6 +41,7 @@ _MODULES = {
         "blocks_for_ever",
         "asks_and_blocks",
     ),
+    "author_code": ("asks_for_long", "asks_in_a_query", "loses_its_connection", "hides_its_loss"),
 }
 
 for _module, _names in _MODULES.items():

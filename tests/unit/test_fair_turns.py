@@ -1,0 +1,135 @@
+"""Requests that call code of authors take turns, of which no workflow has more than it leaves to all others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator import shares
+from orchestrator.errors import WorkflowBusyError
+from orchestrator.shares import FairTurns
+
+WORKFLOWS = ("a", "b", "c", "d", "e")
+
+
+class Requests:
+    """Requests that hold their turns until they are ended."""
+
+    def __init__(self, limit: int) -> None:
+        self.turns = FairTurns(limit)
+        self.held: Counter[str] = Counter()
+        self.tasks: list[tuple[str, asyncio.Event, asyncio.Task[None]]] = []
+
+    def begin(self, workflow: str, patience: float | None = None) -> asyncio.Task[None]:
+        """Ask for a turn."""
+        ended = asyncio.Event()
+
+        async def hold() -> None:
+            async with self.turns.turn(workflow, patience):
+                self.held[workflow] += 1
+                try:
+                    await ended.wait()
+                finally:
+                    self.held[workflow] -= 1
+
+        task = asyncio.create_task(hold())
+        self.tasks.append((workflow, ended, task))
+        return task
+
+    async def settle(self) -> None:
+        """Let everything happen that can."""
+        for _ in range(8):
+            await asyncio.sleep(0)
+
+    async def end_all(self) -> None:
+        """End all, those that still wait included."""
+        for _, ended, _ in self.tasks:
+            ended.set()
+        await asyncio.gather(*(task for *_, task in self.tasks), return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(1, [1, 0, 0, 0]), (2, [1, 1, 0, 0]), (5, [3, 1, 1, 0]), (8, [4, 2, 1, 1]), (20, [10, 5, 3, 1])],
+)
+async def test_each_workflow_leaves_as_many_turns_to_others_as_it_has(limit: int, expected: list[int]) -> None:
+    requests = Requests(limit)
+    for workflow in WORKFLOWS[:4]:
+        for _ in range(30):
+            requests.begin(workflow)
+        await requests.settle()
+    assert [requests.held[one] for one in WORKFLOWS[:4]] == expected
+    await requests.end_all()
+
+
+ACTS = st.lists(
+    st.tuples(st.sampled_from(["begin", "begin", "end", "cancel"]), st.sampled_from(WORKFLOWS)), max_size=60
+)
+
+
+@given(limit=st.integers(1, 9), acts=ACTS)
+def test_whatever_happens_no_turn_is_lost_and_nobody_waits_who_may_have_one(
+    limit: int, acts: list[tuple[str, str]]
+) -> None:
+    async def run() -> None:
+        requests = Requests(limit)
+        for act, workflow in acts:
+            mine = [one for one in requests.tasks if one[0] == workflow and not one[2].done()]
+            if act == "begin":
+                requests.begin(workflow)
+            elif mine and act == "end":
+                mine[0][1].set()
+            elif mine:
+                mine[-1][2].cancel()
+            await requests.settle()
+            free = limit - requests.held.total()
+            running = Counter(name for name, _, task in requests.tasks if not task.done())
+            assert free >= 0
+            for name in WORKFLOWS:
+                waits = running[name] > requests.held[name]
+                assert not waits or free <= requests.held[name]
+        await requests.end_all()
+        assert requests.held.total() == 0
+        again = [requests.begin(str(number)) for number in range(limit)]
+        await requests.settle()
+        assert requests.held.total() == limit
+        for task in again:
+            task.cancel()
+
+    asyncio.run(run())
+
+
+async def test_who_gets_no_turn_in_time_is_refused_and_takes_none_later() -> None:
+    requests = Requests(1)
+    requests.begin("a")
+    await requests.settle()
+    with pytest.raises(WorkflowBusyError, match=r"callback of 'b' takes long .* no turn within 0\.01 s: send it again"):
+        await requests.begin("b", 0.01)
+    requests.tasks[0][1].set()
+    requests.begin("c")
+    await requests.settle()
+    assert requests.held == Counter(c=1)
+    await requests.end_all()
+
+
+async def test_more_than_so_many_do_not_wait_once_the_first_of_them_has_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Messages in hand are few, and those of other workflows come behind them."""
+    monkeypatch.setattr(shares, "MOST_WAITING", 3)
+    requests = Requests(2)
+    for _ in range(6):
+        requests.begin("a")
+    await requests.settle()
+    assert not any(task.done() for *_, task in requests.tasks)
+    monkeypatch.setattr(shares, "LONG", -1.0)
+    with pytest.raises(WorkflowBusyError, match="5 requests wait for a turn already"):
+        await requests.begin("a")
+    requests.begin("b")
+    await requests.settle()
+    assert requests.held == Counter(a=1, b=1)
+    await requests.end_all()
