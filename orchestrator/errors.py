@@ -53,7 +53,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from orchestrator.text import format_problem
+from orchestrator.text import MAX_PROBLEMS, count_more, format_place, format_problem, shorten
 from orchestrator.types import JSON
 
 
@@ -62,6 +62,10 @@ class OrchestratorError(Exception):
 
     lacks_code = False
     """Whether the only obstacle is that this program lacks a workflow or cannot import it, so that another one may have it."""
+
+    def __str__(self) -> str:
+        """Return the text. It may quote foreign values, and stands in logs, messages and rows, so it has a limit."""
+        return shorten(super().__str__())
 
 
 class DefinitionError(OrchestratorError):
@@ -98,20 +102,23 @@ class NotFoundError(RequestError):
 
 
 class InvalidInputError(RequestError):
-    """The input does not fit the form; ``errors`` names each field and what is wrong with it."""
+    """The input does not fit the form; ``errors`` names the first fields and what is wrong with each.
+
+    Args:
+        left_out: how many more problems there are than ``errors`` has.
+    """
 
     key = "form.invalid"
 
-    def __init__(self, message: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, message: str, errors: Sequence[Mapping[str, Any]] = (), left_out: int = 0) -> None:
         super().__init__(message)
         self.errors: list[dict[str, JSON]] = [
-            {
-                "key": "form.invalid",
-                "loc": [str(part) for part in error.get("loc", ())],
-                "msg": format_problem(error),
-            }
-            for error in errors
+            {"key": "form.invalid", "loc": [*format_place(error.get("loc", ()))], "msg": format_problem(error)}
+            for error in errors[:MAX_PROBLEMS]
         ]
+        left_out += len(errors) - len(self.errors)
+        if left_out:
+            self.errors.append({"key": "form.invalid", "loc": [], "msg": count_more(left_out)})
 
     @property
     def reasons(self) -> list[dict[str, JSON]]:

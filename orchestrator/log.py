@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 from structlog.types import EventDict, WrappedLogger
 
+from orchestrator.log_values import cut_values
 from orchestrator.streams import GuardedStream
 
 _SECRETS = frozenset(
@@ -93,10 +94,11 @@ def configure_logging(fmt: Literal["console", "json"], level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _redact,
+        structlog.processors.format_exc_info,
+        cut_values,
     ]
     renderer: structlog.types.Processor
     if fmt == "json":
-        shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
     else:
         # Not the default formatter: it shows the local variables of every frame, passwords and tokens among them.

@@ -14,10 +14,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import from_json, to_json
 
 from orchestrator.authorization import MAX_USER
 from orchestrator.errors import MessageError
+from orchestrator.text import MAX_PROBLEMS, MAX_REASON
 from orchestrator.types import JSON
+from orchestrator.validation import Problems, find_problems, leave_out_unknown
 
 MAX_DECLINES = 64
 """How many consumers that have declined a command it names; the oldest are left out."""
@@ -72,8 +75,7 @@ _NO_NULL = r"^[^\x00]*$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NULL)]
 User = Annotated[str, StringConstraints(min_length=1, max_length=MAX_USER, pattern=_NO_NULL)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_NO_NULL)]
-Reason = Annotated[str, StringConstraints(pattern=_NO_NULL)]
-
+Reason = Annotated[str, StringConstraints(max_length=MAX_REASON, pattern=_NO_NULL)]
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 """The range of the database's integers."""
@@ -280,11 +282,20 @@ def decode(model: type[M], body: bytes) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        if any(problem["loc"] == ("version",) for problem in problems):
+        problems = _find_problems(model, body, error)
+        if any(problem["loc"] == ("version",) for problem in problems.first):
             raise MessageError(f"unknown message version: this engine knows version {VERSION}") from None
-        if problems[0]["type"] == "json_invalid":
-            raise MessageError(f"the body is not JSON: {problems[0]['msg']}") from None
-        # A misspelt field's name is the sender's, and may be of any length.
-        wrong = "; ".join(f"{'.'.join(map(str, p['loc']))[:100] or 'body'}: {p['msg']}" for p in problems[:5])
-        raise MessageError(f"the body is not a {model.__name__}: {wrong}") from None
+        if problems.first[0]["type"] == "json_invalid":
+            raise MessageError(f"the body is not JSON: {problems.first[0]['msg']}") from None
+        raise MessageError(f"the body is not a {model.__name__}: {problems.describe('body')}") from None
+
+
+def _find_problems(model: type[Message], body: bytes, error: ValidationError) -> Problems:
+    left_out = 0
+    if error.error_count() > MAX_PROBLEMS:
+        few, left_out = leave_out_unknown(model, from_json(body))
+        try:
+            model.model_validate_json(to_json(few))
+        except ValidationError as fewer:
+            error = fewer
+    return find_problems(error, lambda one: one.errors(include_input=False, include_url=False), left_out)

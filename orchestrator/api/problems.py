@@ -38,7 +38,17 @@ from orchestrator.errors import (
     UnauthenticatedError,
     WorkflowBusyError,
 )
-from orchestrator.text import format_message, format_problem, sanitise, shorten
+from orchestrator.text import (
+    MAX_PROBLEMS,
+    bound_reasons,
+    count_more,
+    format_message,
+    format_place,
+    format_problem,
+    sanitise,
+    shorten,
+)
+from orchestrator.validation import Problems
 
 logger = structlog.get_logger(__name__)
 
@@ -133,7 +143,7 @@ def describe(error: OrchestratorError, status: int | None = None) -> ProblemResp
     elif isinstance(error, InvalidInputError):
         members = {"validation_errors": _problems_of(error)}
     if isinstance(error, RequestError):
-        members["reasons"] = error.reasons
+        members["reasons"] = bound_reasons(error.reasons)
     return ProblemResponse(status, str(error), key=key, members=members, headers=headers)
 
 
@@ -153,7 +163,10 @@ def describe_for_form(error: OrchestratorError, *, from_browser: bool) -> Proble
         status = HTTPStatus.BAD_REQUEST
     key = error.key if isinstance(error, RequestError) else "about:blank"
     problem = {"loc": [ROOT], "msg": sanitise(str(error)), "type": key}
-    members = {"validation_errors": [problem], "reasons": error.reasons if isinstance(error, RequestError) else []}
+    members = {
+        "validation_errors": [problem],
+        "reasons": bound_reasons(error.reasons) if isinstance(error, RequestError) else [],
+    }
     headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return ProblemResponse(status, str(error), key=key, members=members, headers=headers)
 
@@ -177,14 +190,17 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def wrong_request(_: Request, error: RequestValidationError) -> Response:
         # Not pydantic's whole errors: they repeat the input.
+        found = error.errors()
+        left_out = len(found) - MAX_PROBLEMS
         problems = [
-            {"loc": [str(part) for part in one["loc"]], "msg": format_problem(one), "type": one["type"]}
-            for one in error.errors()[:100]
+            {"loc": format_place(one["loc"]), "msg": format_problem(one), "type": one["type"]}
+            for one in found[:MAX_PROBLEMS]
         ]
-        places = "; ".join(f"{'.'.join(one['loc'])}: {one['msg']}" for one in problems)
+        if left_out > 0:
+            problems.append({"loc": [ROOT], "msg": count_more(left_out), "type": "request.invalid"})
         return ProblemResponse(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"the request is not valid: {places}",
+            f"the request is not valid: {Problems(found).describe()}",
             key="request.invalid",
             members={"validation_errors": problems},
         )

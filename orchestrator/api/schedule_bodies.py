@@ -15,7 +15,7 @@ from orchestrator.engine.triggers import Trigger
 from orchestrator.engine.zones import find_zone
 from orchestrator.messages import Name
 from orchestrator.services.schedules import ScheduleChanges
-from orchestrator.services.texts import MAX_NOTE, MAX_REASON
+from orchestrator.text import MAX_NOTE, MAX_REASON
 
 LONGEST_JITTER: Final = 366 * 86_400.0
 """Seconds."""

@@ -214,9 +214,9 @@ async def measure(connection: AbstractConnection, queue: str) -> QueueDepth | No
 
 
 @asynccontextmanager
-async def one_channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
+async def one_channel(connection: AbstractConnection, *, confirms: bool = False) -> AsyncIterator[AbstractChannel]:
     """Open a channel for a request that the broker may answer by closing the channel."""
-    channel = await asyncio.wait_for(connection.channel(publisher_confirms=False), DECLARE_TIMEOUT)
+    channel = await asyncio.wait_for(connection.channel(publisher_confirms=confirms), DECLARE_TIMEOUT)
     try:
         yield channel
     finally:

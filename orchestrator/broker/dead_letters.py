@@ -27,11 +27,14 @@ from orchestrator.types import JSON
 REASON, QUEUE, EXCHANGE, ROUTING_KEY = "x-reason", "x-queue", "x-exchange", "x-routing-key"
 LETTER_ID, DIED_AT, TOKEN_HASH = "x-dead-letter-id", "x-died-at", "x-token-sha256"
 USER_ID, EXPIRATION, SHORTENED = "x-user-id", "x-expiration", "x-shortened"
+WHOLE_SIZE: Final = "x-whole-size"
+"""A header of a letter that has only the beginning of a body: the bytes of all of it."""
+
 REPLAY_OF: Final = "x-replay-of"
 """A header of a replayed message: the id of its dead letter."""
 
 _OURS = frozenset(
-    {REASON, QUEUE, EXCHANGE, ROUTING_KEY, LETTER_ID, DIED_AT, TOKEN_HASH, USER_ID, EXPIRATION, SHORTENED}
+    {REASON, QUEUE, EXCHANGE, ROUTING_KEY, LETTER_ID, DIED_AT, TOKEN_HASH, USER_ID, EXPIRATION, SHORTENED, WHOLE_SIZE}
 )
 _BROKERS = frozenset(
     f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")
@@ -76,6 +79,7 @@ def dead_letter(delivery: Delivery, reason: str) -> Outgoing:
         EXPIRATION: sent.get("expiration"),
         TOKEN_HASH: _hash(delivery.correlation_id) if is_callback and delivery.correlation_id else None,
         SHORTENED: ", ".join(shortened)[:MAX_HEADER] or None,
+        WHOLE_SIZE: delivery.whole_size,
     }
     return Outgoing(
         Exchanges.DEAD,
@@ -108,6 +112,7 @@ def copy(letter: DeadLetter) -> Outgoing:
         DIED_AT: None if letter.died_at is None else letter.died_at.isoformat(),
         USER_ID: letter.properties.get("user_id"),
         EXPIRATION: letter.properties.get("expiration"),
+        WHOLE_SIZE: letter.properties.get("whole_size"),
     }
     message = _rebuild(letter, {**_encodable(headers), **{name: value for name, value in about.items() if value}})
     return replace(message, exchange="", routing_key=Queues.DEAD.value)
@@ -147,7 +152,11 @@ def _rebuild(letter: DeadLetter, headers: Mapping[str, Any]) -> Outgoing:
 
 
 def _read_ours(delivery: Delivery, headers: Mapping[str, Any]) -> DeadLetter:
-    properties = dict(delivery.properties) | {"user_id": headers.get(USER_ID), "expiration": headers.get(EXPIRATION)}
+    properties = dict(delivery.properties) | {
+        "user_id": headers.get(USER_ID),
+        "expiration": headers.get(EXPIRATION),
+        "whole_size": headers.get(WHOLE_SIZE),
+    }
     token = headers.get(TOKEN_HASH)
     died_at = None
     with suppress(KeyError, ValueError, TypeError):
@@ -180,7 +189,7 @@ def _read_brokers(delivery: Delivery, headers: Mapping[str, Any]) -> DeadLetter:
     died_at = newest.get("time")
     why = str(newest.get("reason", "for a reason that it does not say"))
     words = _WORDS.get(why, f"reason: {why}").format(queue=queue)
-    properties = dict(delivery.properties)
+    properties = dict(delivery.properties) | {"whole_size": delivery.whole_size}
     token = properties.pop("correlation_id", None) if is_callback else None
     expiration = newest.get("original-expiration")
     return _letter(

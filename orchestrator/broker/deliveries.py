@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -19,6 +19,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from orchestrator.activity import doing
+from orchestrator.broker.bytes_in_hand import BytesInHand, bound_bodies
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
     DECLARE_TIMEOUT,
@@ -73,8 +74,9 @@ class Deliveries:
     Args:
         handlers: queue name → handler.
         prefetch: how many messages of each queue may be in progress at once.
-        max_bytes: larger messages are dead-lettered unread.
-        few: queue name → how many of its messages may be in progress at once, of any size.
+        max_bytes: of larger messages only so many are kept in memory, and they are dead-lettered undecoded.
+        few: queue name → how many of its messages may be in progress at once.
+        takes_cut: queues whose handlers take messages of which only the beginning is there.
         refuse: queue name → function that first informs the sender of such a message.
         explain_transient: why the message must be kept and tried again after an error, such as a server that is down; ``None``
             when it would fail again.
@@ -93,6 +95,7 @@ class Deliveries:
         publisher: Publisher,
         refuse: Mapping[str, Refuse] | None = None,
         few: Mapping[str, int] | None = None,
+        takes_cut: Collection[str] = (),
     ) -> None:
         self._address = address
         self._topology = topology
@@ -103,6 +106,8 @@ class Deliveries:
         self._publisher = publisher
         self._refuse = dict(refuse or {})
         self._few = dict(few or {})
+        self._takes_cut = frozenset(takes_cut)
+        self._in_hand: defaultdict[str, BytesInHand] = defaultdict(BytesInHand)
         self._stopping = asyncio.Event()
         self._finished = asyncio.Event()
         self._grace = 0.0
@@ -132,6 +137,7 @@ class Deliveries:
             await restore(connection, self._topology)
             async with asyncio.timeout(DECLARE_TIMEOUT):
                 channel = await raw_channel(await connection.channel(publisher_confirms=False))
+            bound_bodies(channel, self._max_bytes)
             cancelled = asyncio.Event()
             channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
             tags = []
@@ -221,8 +227,11 @@ class Deliveries:
         assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
         try:
             try:
-                with doing(f"a message of {queue}", **delivery.trace):
-                    await self._patiently(channel, self._take, delivery)
+                async with self._in_hand[queue].hold(len(delivery.body)):
+                    if channel.is_closed:
+                        return  # it has not begun, and comes again
+                    with doing(f"a message of {queue}", **delivery.trace):
+                        await self._patiently(channel, self._take, delivery)
             except MessageError as error:
                 reason = str(error) if delivery.unreadable is None else f"{error} ({delivery.unreadable})"
                 letter = dead_letter(delivery, reason)
@@ -246,11 +255,11 @@ class Deliveries:
             await channel.basic_nack(delivery_tag, requeue=True, wait=False)
 
     async def _take(self, delivery: Delivery) -> None:
-        if len(delivery.body) <= self._max_bytes or delivery.queue in self._few:
+        if delivery.whole_size is None or delivery.queue in self._takes_cut:
             await self._handlers[delivery.queue](delivery)
             return
         error = MessageError(
-            f"the message has {len(delivery.body)} bytes; at most {self._max_bytes} are read (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
+            f"the message has {delivery.whole_size} bytes; at most {self._max_bytes} are read (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
         )
         if delivery.queue in self._refuse:
             await self._refuse[delivery.queue](delivery, error)

@@ -31,6 +31,7 @@ class Delivery:
         trace: the headers ``workflow`` and ``step``, as far as the sender has set them.
         exchange: to which it was published.
         properties: all that its sender has set, by the client library's names; headers are under ``headers``.
+        whole_size: the bytes that the body has, when ``body`` is only its beginning.
     """
 
     queue: str
@@ -45,6 +46,7 @@ class Delivery:
     trace: Mapping[str, str] = field(default_factory=dict)
     exchange: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
+    whole_size: int | None = None
 
 
 def read_delivery(queue: str, message: DeliveredMessage) -> Delivery:
@@ -66,6 +68,7 @@ def read_delivery(queue: str, message: DeliveredMessage) -> Delivery:
         },
         exchange=message.exchange or "",
         properties={name: value for name in properties.flags if (value := getattr(properties, name)) not in (None, "")},
+        whole_size=message.header.body_size if message.header.body_size > len(message.body) else None,
     )
 
 

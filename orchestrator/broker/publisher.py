@@ -11,7 +11,7 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq import spec
 from aiormq.channel import Channel
-from aiormq.exceptions import DeliveryError
+from aiormq.exceptions import ChannelPreconditionFailed, DeliveryError
 
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
@@ -26,6 +26,7 @@ from orchestrator.broker.connection import (
     restore,
     supervise,
 )
+from orchestrator.broker.large_messages import channel_for
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
 from orchestrator.errors import ConfigurationError, PublishError, RefusedError, UnroutableError
@@ -140,6 +141,11 @@ class Publisher:
                 f"{message.type} to '{message.exchange}' with the key {message.routing_key!r} was refused by the broker:"
                 " a queue that it goes to is full (max-length with overflow reject-publish)"
             ) from error
+        except ChannelPreconditionFailed as error:
+            raise RefusedError(
+                f"{message.type} to '{message.exchange}' with {len(message.body)} bytes was refused by the broker:"
+                f" {format_message(error)}"
+            ) from error
         except BROKER_ERRORS as error:
             raise PublishError(
                 f"{message.type} to '{message.exchange}' was not accepted by the broker: {format_message(error)}"
@@ -155,8 +161,8 @@ class Publisher:
                 await self._send_as(message, given)
 
     async def _send_as(self, message: Outgoing, message_id: str) -> None:
-        channel = self._channel
-        if channel is None:
+        connection, shared = self._connection, self._channel
+        if connection is None or shared is None:
             raise ConnectionError("not connected")
         properties: dict[str, Any] = {
             "content_type": "application/json",
@@ -167,16 +173,17 @@ class Publisher:
             "correlation_id": message.correlation_id,
             "headers": dict(message.headers),
         }
-        result = await channel.basic_publish(
-            message.body,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            mandatory=message.mandatory,
-            properties=spec.Basic.Properties(**properties),
-            # The confirm is enough; waiting for the socket as well would publish one message after the other.
-            wait=False,
-            timeout=self._timeout,
-        )
+        async with channel_for(len(message.body), connection, shared) as channel:
+            result = await channel.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                mandatory=message.mandatory,
+                properties=spec.Basic.Properties(**properties),
+                # The confirm is enough; waiting for the socket as well would publish one message after the other.
+                wait=False,
+                timeout=self._timeout,
+            )
         if not isinstance(result, spec.Basic.Ack):
             raise UnroutableError(
                 f"{message.type} to '{message.exchange}': no queue takes the key {message.routing_key!r}"

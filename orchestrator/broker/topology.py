@@ -148,6 +148,11 @@ def listener_queue(name: str) -> str:
     return f"{Exchanges.EVENTS}.{name}"
 
 
+def is_of_engine(queue: str) -> bool:
+    """Return whether a queue is one of the engine's: to write there is to command it, or to speak for its programs."""
+    return queue in set(Queues) or queue.startswith((step_queue(""), listener_queue("")))
+
+
 def queue_name(queue: str) -> str:
     """Return the authors' name of a step queue, which is its routing key."""
     return queue.removeprefix(step_queue(""))

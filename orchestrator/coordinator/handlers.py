@@ -12,24 +12,21 @@ from structlog.contextvars import bind_contextvars
 
 from orchestrator.broker.deliveries import DeclinedError
 from orchestrator.broker.incoming import Delivery
-from orchestrator.broker.outgoing import reply
 from orchestrator.broker.publisher import Publisher
 from orchestrator.coordinator.dispatcher import Dispatcher
+from orchestrator.coordinator.replies import MAX_REPLY, Replies, build_refusal, check_reply_to
 from orchestrator.db.processes.due import make_due
 from orchestrator.db.processes.rows import find_workflow
 from orchestrator.db.session import Database
 from orchestrator.errors import (
     CallbackRefusedError,
     DefinitionError,
-    FormIncompleteError,
     InvalidInputError,
     MessageError,
     NotFoundError,
     OrchestratorError,
     PlanMismatchError,
-    PublishError,
     RequestError,
-    UnroutableError,
 )
 from orchestrator.messages import (
     AbortProcess,
@@ -38,12 +35,10 @@ from orchestrator.messages import (
     Look,
     Message,
     MessageType,
-    Refused,
     ResumeProcess,
     StartReply,
     StartWorkflow,
     decode,
-    encode,
 )
 from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_progress
 from orchestrator.services.control import abort, resume
@@ -68,13 +63,23 @@ MAX_REMEMBERED = 1000
 
 
 class Handlers:
-    """The coordinator's handlers, one for each queue."""
+    """The coordinator's handlers, one for each queue.
+
+    Args:
+        max_reply: bytes of a reply.
+    """
 
     def __init__(
-        self, database: Database, publisher: Publisher, dispatcher: Dispatcher, limits: Limits, plans: ProgramPlans
+        self,
+        database: Database,
+        publisher: Publisher,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        plans: ProgramPlans,
+        max_reply: int = MAX_REPLY,
     ) -> None:
         self._database = database
-        self._publisher = publisher
+        self._replies = Replies(publisher, max_reply)
         self._dispatcher = dispatcher
         self._limits = limits
         self._plans = plans
@@ -117,6 +122,7 @@ class Handlers:
         }
         execute = commands.get(delivery.routing_key)
         try:
+            check_reply_to(delivery)
             if execute is None:
                 raise MessageError(f"there is no command {delivery.routing_key!r}; there are {', '.join(commands)}")
             kind, answer, message = await execute(delivery)
@@ -127,7 +133,7 @@ class Handlers:
         if message is not None:
             # Committed: from here on nothing may make this command be executed again.
             await self._dispatcher.try_publish(message)
-        await self._reply(delivery, kind, answer)
+        await self._replies.send(delivery, kind, answer)
 
     async def take_callback(self, delivery: Delivery) -> None:
         """Handle a completion message from an external system."""
@@ -241,29 +247,11 @@ class Handlers:
         Raises:
             MessageError: the command must also be dead-lettered, because the sender gets no reply or has sent an invalid one.
         """
-        refusal = Refused(
-            error=type(error).__name__,
-            detail=sanitise(str(error)),
-            reasons=error.reasons if isinstance(error, RequestError) else [],
-            form=error.form if isinstance(error, FormIncompleteError) else None,
-        )
+        refusal = build_refusal(error)
         logger.info("command refused", command=delivery.routing_key, error=refusal.error, detail=refusal.detail)
-        replied = await self._reply(delivery, MessageType.REFUSED, refusal)
+        replied = await self._replies.send(delivery, MessageType.REFUSED, refusal)
         if not replied or not isinstance(error, RequestError) or isinstance(error, NotFoundError):
             raise MessageError(f"{refusal.error}: {refusal.detail}") from error
-
-    async def _reply(self, delivery: Delivery, kind: MessageType, answer: Message) -> bool:
-        if not delivery.reply_to:
-            return False
-        try:
-            await self._publisher.publish(reply(delivery.reply_to, delivery.correlation_id, kind, encode(answer)))
-        except UnroutableError:
-            logger.warning("reply queue does not exist", type=kind.value)
-            return False
-        except PublishError as error:
-            logger.warning("reply not published", type=kind.value, error=str(error))
-            return False
-        return True
 
 
 def _find_key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delivery) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from orchestrator.broker.bytes_in_hand import bound_prefetch
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Queues
@@ -60,7 +61,9 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
         dispatcher = Dispatcher(publisher, announcer)
         backlog = Backlog(database, announcer, interval=settings.reconcile_interval)
         pace = Pace()
-        handlers = Handlers(database, publisher, dispatcher, settings.limits, plans)
+        handlers = Handlers(
+            database, publisher, dispatcher, settings.limits, plans, max_reply=settings.max_message_bytes
+        )
         queries = Queries(database, publisher, settings.max_message_bytes)
 
         unhandled = UnhandledLetters(database, publisher, settings.limits, interval=settings.reconcile_interval)
@@ -94,6 +97,7 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             interval=settings.reconcile_interval,
             metrics=metrics,
         )
+        from_outside = bound_prefetch(PREFETCH, settings.max_message_bytes)
         deliveries = Deliveries(
             servers.address,
             servers.topology,
@@ -109,7 +113,12 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             explain_transient=explain_transient,
             publisher=publisher,
             refuse={Queues.COMMANDS.value: handlers.refuse},
-            few={Queues.LETTERS.value: FEW_LETTERS},
+            few={
+                Queues.LETTERS.value: FEW_LETTERS,
+                Queues.COMMANDS.value: from_outside,
+                Queues.CALLBACKS.value: from_outside,
+            },
+            takes_cut={Queues.LETTERS.value},
         )
         declarations = Declarations(database, list_reconciliations(f"coordinator {program_name()}"), settings.limits)
         async with asyncio.TaskGroup() as tasks:

@@ -7,19 +7,18 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.broker.incoming import Delivery
-from orchestrator.broker.outgoing import reply
 from orchestrator.broker.publisher import Publisher
+from orchestrator.coordinator.replies import Replies, build_refusal, check_reply_to
 from orchestrator.db.processes.queries import read_log, read_process, read_state
 from orchestrator.db.session import Database
 from orchestrator.db.subscriptions import queries as subscriptions
 from orchestrator.db.workflows import list_workflows
 from orchestrator.engine.log import LogEntry
-from orchestrator.errors import InvalidInputError, MessageError, OrchestratorError, PublishError, RequestError
-from orchestrator.messages import Message, MessageType, Refused, decode, encode
+from orchestrator.errors import InvalidInputError, MessageError, OrchestratorError
+from orchestrator.messages import Message, MessageType, decode, encode
 from orchestrator.query_messages import (
     FoundBlock,
     FoundEntry,
@@ -31,9 +30,6 @@ from orchestrator.query_messages import (
     SubscriptionFound,
     WorkflowsListed,
 )
-from orchestrator.text import sanitise, shorten
-
-logger = structlog.get_logger(__name__)
 
 Answer = tuple[MessageType, bytes]
 
@@ -51,7 +47,7 @@ class Queries:
 
     def __init__(self, database: Database, publisher: Publisher, max_bytes: int) -> None:
         self._database = database
-        self._publisher = publisher
+        self._replies = Replies(publisher, max_bytes)
         self._max_bytes = max_bytes
         self._queries: dict[str, Callable[[AsyncSession, bytes], Awaitable[Answer]]] = {
             MessageType.GET_PROCESS.value: self._process,
@@ -71,17 +67,15 @@ class Queries:
         """
         if not delivery.reply_to:
             raise MessageError(f"{delivery.routing_key} is a query: set reply_to to the queue that the answer goes to")
+        check_reply_to(delivery)
         problem: MessageError | None = None
         try:
             async with self._database.transaction() as session:
                 kind, body = await self._queries[delivery.routing_key](session, delivery.body)
         except OrchestratorError as error:
-            kind, body = MessageType.REFUSED, encode(_refusal(error))
+            kind, body = MessageType.REFUSED, encode(build_refusal(error))
             problem = error if isinstance(error, MessageError) else None
-        try:
-            await self._publisher.publish(reply(delivery.reply_to, delivery.correlation_id, kind, body))
-        except PublishError as error:
-            logger.info("answer to a query not published", query=delivery.routing_key, error=str(error))
+        await self._replies.send(delivery, kind, body)
         if problem is not None:
             raise problem
 
@@ -150,8 +144,3 @@ def _shrink_process(found: ProcessFound) -> Iterator[ProcessFound]:
 def _shrink_subscription(found: SubscriptionFound) -> Iterator[SubscriptionFound]:
     yield found
     yield found.model_copy(update={"blocks": None, "left_out": ["blocks"]})
-
-
-def _refusal(error: OrchestratorError) -> Refused:
-    reasons = error.reasons if isinstance(error, RequestError) else []
-    return Refused(error=type(error).__name__, detail=shorten(sanitise(str(error))), reasons=reasons)

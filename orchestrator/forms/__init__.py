@@ -19,9 +19,9 @@ from pydantic_forms.core import FormPage, page_schema
 from pydantic_forms.core.shared import validation_error
 
 from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError
-from orchestrator.text import format_problem
 from orchestrator.types import State
 from orchestrator.user_code import run_in_thread, unwrap
+from orchestrator.validation import Problems, find_problems, leave_out_unknown
 
 __all__ = ["ComposedForm", "FormPage", "Pages", "SubmitFormPage", "continue_form", "fill_form"]
 
@@ -62,10 +62,12 @@ class Pages:
             raise FormIncompleteError(page_schema(page), meta=page.form_meta())
         sent = self._sent[self.taken]
         self.taken += 1
+        few, left_out = leave_out_unknown(page, sent)
         try:
-            return page(**sent)
+            return page(**few)
         except ValidationError as error:
-            raise self.refuse(validation_error(page, error).errors) from error
+            problems = find_problems(error, lambda one: validation_error(page, one).errors, left_out)
+            raise self.refuse(problems) from error
 
     def require_none_left(self) -> None:
         """Check that every page that was sent has been taken.
@@ -76,10 +78,12 @@ class Pages:
         if self.taken < len(self._sent):
             raise InvalidInputError(f"{self._what} has fewer pages than the {len(self._sent)} that were sent")
 
-    def refuse(self, problems: Sequence[Mapping[str, Any]]) -> InvalidInputError:
+    def refuse(self, problems: Problems) -> InvalidInputError:
         """Build the error for pages that were not filled in correctly."""
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {format_problem(one)}" for one in problems)
-        return InvalidInputError(f"{self._what} was not filled in correctly: {wrong}", problems)
+        wrong = problems.describe()
+        return InvalidInputError(
+            f"{self._what} was not filled in correctly: {wrong}", problems.first, left_out=problems.left_out
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ async def fill_form(form: Callable[..., Any], arguments: Mapping[str, Any], page
         result = await continue_form(form, arguments, sent, what)
     except ValidationError as error:
         # Of a model that the author fills with the answers.
-        raise sent.refuse(cast("list[dict[str, Any]]", error.errors(include_url=False))) from error
+        raise sent.refuse(find_problems(error, lambda one: one.errors(include_url=False))) from error
     sent.require_none_left()
     return result
 

@@ -36,6 +36,9 @@ REPLAYED, DISCARDED = "replayed", "discarded"
 MAX_SHOWN = 256 * 1024
 """Bytes of a body that are shown. A replay sends all of it."""
 
+_WHOLE_SIZE = "whole_size"
+"""The property of a letter that has only the beginning of its message."""
+
 MAX_NAME = 200
 """Characters of a workflow's or step's name that are kept of what a sender has written."""
 
@@ -84,6 +87,7 @@ async def send_again(
     message: Advanced | None = None
     async with database.transaction() as session:
         stored = await dead_letters.lock_open_letter(session, letter_id)
+        _require_whole(stored)
         if stored.letter.queue == Queues.CALLBACKS:
             message = await _answer(session, stored.letter, limits)
         elif is_replayable(stored.letter):
@@ -144,8 +148,17 @@ def letter_document(stored: StoredLetter) -> dict[str, Any]:
         "properties": stored.summary.properties,
         "body": body,
         "body_encoding": encoding,
-        "is_body_cut": len(stored.letter.body) > MAX_SHOWN,
+        "is_body_cut": len(stored.letter.body) > MAX_SHOWN or _WHOLE_SIZE in stored.summary.properties,
     }
+
+
+def _require_whole(stored: StoredLetter) -> None:
+    size = stored.summary.properties.get(_WHOLE_SIZE)
+    if size is not None:
+        raise ConflictError(
+            f"the message of the dead letter {stored.summary.letter_id} had {size} bytes, of which the first"
+            f" {stored.summary.size} are kept: let its sender send it again, or discard the letter"
+        )
 
 
 async def _answer(session: AsyncSession, letter: DeadLetter, limits: Limits) -> Advanced | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import structlog
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import callbacks
@@ -50,6 +50,9 @@ COMPLETED, FAILED = "completed", "failed"
 
 UNUSABLE = "unusable"
 """The outcome that is kept of an answer that no state could hold: its sender would only send the same again."""
+
+MAX_DETAILS = 64_000
+"""Bytes of JSON of a progress report, and of what a failed job says of itself: people read them. A result may have more."""
 
 _REASON = "error"
 """The key of a payload under which an external system says why its job failed."""
@@ -116,6 +119,8 @@ async def report_progress(
     Raises:
         CallbackRefusedError, InvalidInputError, MessageError: as :func:`receive`.
     """
+    if len(body) > MAX_DETAILS:
+        raise InvalidInputError(f"the progress report has {len(body)} bytes: {MAX_DETAILS} are the limit")
     progress = _read_payload(body, "the progress report")
     callback, process = await _lock(session, token, process_id)
     _require_open(callback)
@@ -155,7 +160,18 @@ def _read_answer(outcome: str, body: bytes) -> tuple[str, State]:
     nesting = measure_nesting(body) + 1
     if nesting > MAX_NESTING and _is_json(body):
         return UNUSABLE, {_REASON: describe_nesting(nesting)}
-    return outcome, _read_payload(body, "the callback")
+    payload = _read_payload(body, "the callback")
+    return outcome, payload if outcome == COMPLETED else _bound_failure(payload, len(body))
+
+
+def _bound_failure(payload: State, size: int) -> State:
+    """Return what an external system says about its failure, as it is stored: an answer is not refused for its words."""
+    reason = _read_reason(payload)
+    said = payload if reason is None else {**payload, _REASON: shorten(reason)}
+    if size <= MAX_DETAILS or len(to_json(said)) <= MAX_DETAILS:
+        return said
+    about = f"the rest of the answer, which has {size} bytes: {MAX_DETAILS} are the limit"
+    return {**({} if reason is None else {_REASON: said[_REASON]}), "left_out": about}
 
 
 def _is_json(body: bytes) -> bool:

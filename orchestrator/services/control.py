@@ -38,10 +38,14 @@ from orchestrator.services.injection import load_arguments
 from orchestrator.services.plans import find_move
 from orchestrator.services.reconcile import look
 from orchestrator.services.results import make_stamp, store
-from orchestrator.services.texts import require_reason
+from orchestrator.services.texts import check_text, require_reason
 from orchestrator.settings import Limits
+from orchestrator.text import MAX_REASON, count_more
 from orchestrator.types import JSON, ProcessStatus, State
 from orchestrator.workflow import StepKind
+
+_NAMED = 20
+"""Subscriptions that the entry of an abort names."""
 
 
 async def resume(
@@ -118,15 +122,19 @@ async def abort(
 
     Raises:
         NotFoundError.
+        InvalidInputError: the reason is too long, or cannot be stored.
         ConflictError: it is final already; the key was used for a different command.
     """
+    if reason is not None:
+        check_text(reason, "the reason", MAX_REASON)
     process = await load_process(session, process_id, lock=True)
     command = Command(process_id, key, ("abort", reason))
     if await is_repeated(session, command):
         return await _answer_repeated(session, process_id, limits)
     left = await list_locked(session, process_id)
     if left:
-        names = ", ".join(map(str, left))
+        more = [count_more(len(left) - _NAMED)] if len(left) > _NAMED else []
+        names = ", ".join([*map(str, left[:_NAMED]), *more])
         note = f"leaves out of sync: {names} ('orchestrator subscriptions set-in-sync' once you have checked them)"
         reason = f"{reason}; {note}" if reason else note
     return await _apply(session, process, Aborted(user, reason), limits, command)

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.notes import delete_process, lock_for_deletion, store_note
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
-from orchestrator.services.texts import MAX_NOTE, check_text
+from orchestrator.services.texts import check_text
+from orchestrator.text import MAX_NOTE
 from orchestrator.types import ProcessStatus
 
 

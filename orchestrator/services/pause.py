@@ -12,7 +12,8 @@ from orchestrator.db.engine_lock import EngineLock
 from orchestrator.db.processes.due import make_running_due
 from orchestrator.db.session import get_driver
 from orchestrator.db.status import EngineStatus, read_engine_status
-from orchestrator.services.texts import MAX_REASON, check_text
+from orchestrator.services.texts import check_text
+from orchestrator.text import MAX_REASON
 
 logger = structlog.get_logger(__name__)
 

@@ -38,8 +38,9 @@ from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 from orchestrator.services.hooks import check_pages
 from orchestrator.services.schedule_store import FIELDS, apply, columns_of, disable, stand, touch, withdraw
 from orchestrator.services.start import StartOutcome, StartRequest, check_request, start
-from orchestrator.services.texts import MAX_NOTE, MAX_REASON, check_text
+from orchestrator.services.texts import check_text
 from orchestrator.settings import Limits
+from orchestrator.text import MAX_NOTE, MAX_REASON
 from orchestrator.types import ProcessStatus, State
 
 

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from orchestrator.errors import InvalidInputError
-from orchestrator.text import sanitise
-
-MAX_REASON: Final = 2_000
-"""Characters of a reason; it stands in one line of a log."""
-
-MAX_NOTE: Final = 10_000
-"""Characters of a note on a process; lists carry it."""
+from orchestrator.text import MAX_REASON, sanitise
 
 
 def check_text(written: str, what: str, most: int) -> str:

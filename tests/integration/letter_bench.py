@@ -52,7 +52,13 @@ async def fail(_: Delivery) -> None:
 
 @asynccontextmanager
 async def reading(
-    url: str, database: Database, publisher: Publisher, handlers: dict[str, Handler] | None = None, *, few: int = 5
+    url: str,
+    database: Database,
+    publisher: Publisher,
+    handlers: dict[str, Handler] | None = None,
+    *,
+    few: int = 5,
+    max_bytes: int = 1_000_000,
 ) -> AsyncIterator[None]:
     """Handle messages, and keep what becomes a dead letter."""
     deliveries = Deliveries(
@@ -60,7 +66,8 @@ async def reading(
         Topology.of("quorum"),
         {Queues.LETTERS.value: LetterKeeper(database, publisher).take, **(handlers or {})},
         prefetch=10,
-        max_bytes=1000,
+        max_bytes=max_bytes,
+        takes_cut={Queues.LETTERS.value},
         explain_transient=explain_transient,
         publisher=publisher,
         few={Queues.LETTERS.value: few},

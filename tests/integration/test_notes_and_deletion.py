@@ -11,7 +11,7 @@ from orchestrator.db.processes.queries import read_process
 from orchestrator.db.session import Database
 from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 from orchestrator.services.notes import delete, set_note
-from orchestrator.services.texts import MAX_NOTE
+from orchestrator.text import MAX_NOTE
 
 INSERT = """
 INSERT INTO processes (process_id, workflow_id, workflow, is_task, status, position, step, entered, attempt, sequence, failures,

@@ -18,7 +18,7 @@ from orchestrator.db.status import EngineStatus
 from orchestrator.errors import InvalidInputError
 from orchestrator.services.pause import set_paused
 from orchestrator.services.plans import ProgramPlans
-from orchestrator.services.texts import MAX_REASON
+from orchestrator.text import MAX_REASON
 from tests.integration.engine_bench import LIMITS, Bench
 from tests.integration.waiting import until
 

@@ -12,7 +12,7 @@ from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import Context
 from orchestrator.db.status import EngineStatus, read_engine_status
 from orchestrator.services.pause import set_paused
-from orchestrator.services.texts import MAX_REASON
+from orchestrator.text import MAX_REASON
 
 router = Router(prefix="/settings", tags=["engine"])
 

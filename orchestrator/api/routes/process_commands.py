@@ -18,7 +18,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.messages import Key, Name
 from orchestrator.services import control
 from orchestrator.services.start import StartRequest, start
-from orchestrator.services.texts import MAX_REASON
+from orchestrator.text import MAX_REASON
 from orchestrator.types import State
 
 router = Router(prefix="/processes", tags=["processes"])

@@ -18,7 +18,7 @@ from orchestrator.db.processes.filter import ProcessFilter
 from orchestrator.messages import Advanced, Name
 from orchestrator.operations.bulk import MOST, Act, BulkAction, BulkOutcome, Selection, act_on_all, select_processes
 from orchestrator.services import control, notes
-from orchestrator.services.texts import MAX_NOTE, MAX_REASON
+from orchestrator.text import MAX_NOTE, MAX_REASON
 from orchestrator.types import ProcessStatus
 
 router = Router(prefix="/processes", tags=["processes"])

@@ -27,8 +27,8 @@ from orchestrator.engine.usability import IN_USE, RELATIONS_NOT_IN_SYNC
 from orchestrator.errors import ConflictError, InvalidQueryError, ModelError, SubscriptionHeldError
 from orchestrator.services import subscriptions
 from orchestrator.services.subscriptions import Offer
-from orchestrator.services.texts import MAX_REASON
 from orchestrator.targets import Target
+from orchestrator.text import MAX_REASON
 
 router = Router(prefix="/subscriptions", tags=["subscriptions"])
 
