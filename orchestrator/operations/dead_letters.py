@@ -155,7 +155,7 @@ def letter_document(stored: StoredLetter) -> dict[str, Any]:
 def _require_whole(stored: StoredLetter) -> None:
     size = stored.summary.properties.get(_WHOLE_SIZE)
     if size is not None:
-        raise ConflictError(
+        raise MessageError(
             f"the message of the dead letter {stored.summary.letter_id} had {size} bytes, of which the first"
             f" {stored.summary.size} are kept: let its sender send it again, or discard the letter"
         )

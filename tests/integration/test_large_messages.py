@@ -18,7 +18,7 @@ from orchestrator.broker.topology import Exchanges, Queues
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.queries import Queries
 from orchestrator.db.session import Database
-from orchestrator.errors import ConflictError, InvalidInputError, MessageError, RefusedError
+from orchestrator.errors import InvalidInputError, MessageError, RefusedError
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.operations.dead_letters import letter_document, replay
 from orchestrator.services.control import abort
@@ -88,7 +88,7 @@ async def test_of_a_message_that_is_too_large_its_beginning_is_kept_and_replayed
     assert "the message has 500000 bytes; at most 1000 are read" in stored.letter.reason
     document = letter_document(stored)
     assert (document["is_body_cut"], document["properties"]["whole_size"]) == (True, 500_000)
-    with pytest.raises(ConflictError, match="had 500000 bytes, of which the first 1000 are kept"):
+    with pytest.raises(MessageError, match="had 500000 bytes, of which the first 1000 are kept"):
         await replay(database, publisher, stored.summary.letter_id, "ana", LIMITS)
 
 
