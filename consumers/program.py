@@ -27,7 +27,7 @@ from orchestrator.db.revisions import known_at_start
 from orchestrator.db.session import explain_transient
 from orchestrator.metrics import serve_metrics
 from orchestrator.registry import find_abilities
-from orchestrator.runtime import open_servers
+from orchestrator.runtime import ending_with, open_servers
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Settings
 from orchestrator.shares import Pace, Shares
@@ -67,6 +67,7 @@ async def run_consumer(
         database, publisher = servers.database, servers.publisher
         threads = StepThreads(settings.step_threads)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        stack.enter_context(ending_with(threads, stopping))
         inbox = Inbox()
         heartbeat = Heartbeat(
             database,

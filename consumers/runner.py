@@ -176,11 +176,17 @@ class Runner:
         """Let running steps finish within ``grace`` seconds; cancel the rest and release them, within as long again."""
         self.refuse()
         isolated = asyncio.create_task(self._isolation.drain(grace))
-        tasks = [attempt.task for attempt in self._running.values()]
+        # Those whose function waits for a thread, because other functions do not end, perhaps: another consumer begins them.
+        left = [
+            attempt for attempt in self._running.values() if attempt.activity is not None and attempt.activity.in_line
+        ]
+        for attempt in left:
+            attempt.task.cancel()
+        tasks = [attempt.task for attempt in self._running.values() if attempt not in left]
         if tasks:
             logger.info("draining", running=len(tasks), grace=grace)
             await asyncio.wait(tasks, timeout=grace)
-        left = list(self._running.values())
+        left += [attempt for attempt in self._running.values() if attempt not in left]
         for attempt in left:
             attempt.task.cancel()
         if left:

@@ -28,6 +28,11 @@ class StepThreads(Threads):
     def left_behind(self) -> int:
         return sum(threads.left_behind for threads in self._queues.values())
 
+    def when_used_up(self, action: Callable[[], object] | None) -> None:
+        super().when_used_up(action)
+        for threads in self._queues.values():
+            threads.when_used_up(action)
+
     def submit(self, function: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Future[T]:
         """Run a function as soon as its queue has a thread for it."""
         return self._own.submit(function, *args, **options)
@@ -44,4 +49,5 @@ class StepThreads(Threads):
         queue = working_for.get()
         if queue not in self._queues:
             self._queues[queue] = Threads(f"step {queue}", self._limit)
+            self._queues[queue].when_used_up(self._when_used_up)
         return self._queues[queue]

@@ -60,6 +60,7 @@ class Activity:
         pauses: whether its clock stands still while it waits for a thread or a connection that others have.
         connections: how many it holds. Who holds one and waits for something has its clock running: others may wait for it.
         waited: seconds for which its clock has stood still, all in all.
+        in_line: whether it waits for a thread: its function has not begun.
         waits_since: since when it has waited for one, by the monotonic clock; ``None`` while it does not.
     """
 
@@ -73,6 +74,7 @@ class Activity:
     connections: int = 0
     waited: float = 0.0
     waits_since: float | None = None
+    in_line: bool = False
 
     def begin_wait(self) -> None:
         """Say that it waits for what other steps have, which is not the fault of its function."""

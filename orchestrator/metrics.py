@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.streams import find_lines
+from orchestrator.user_code import HOOK_THREADS
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -44,6 +45,11 @@ class _Joined(Collector):
             yield from registry.collect()
         lost = sum(lines.total_lost for lines in find_lines())
         yield CounterMetricFamily("orchestrator_log_lines_lost", "Lines that could not be written", lost)
+        yield GaugeMetricFamily(
+            "orchestrator_hook_threads_left_behind",
+            "Threads whose form, run predicate or authorization callback goes on although its time is over.",
+            HOOK_THREADS.left_behind,
+        )
 
 
 @dataclass(slots=True)

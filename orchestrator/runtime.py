@@ -9,8 +9,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -22,13 +22,18 @@ from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
 from orchestrator.settings import Settings, list_misspelt
+from orchestrator.stopping import Stopping
 from orchestrator.streams import end_process
+from orchestrator.threads import Threads
 from orchestrator.watchdog import LoopWatch, request_stop, watch_loop
 
 logger = structlog.get_logger(__name__)
 
 Program = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """Runs until the event is set, then finishes what has begun."""
+
+USED_UP = os.EX_TEMPFAIL
+"""The exit code of a program that has ended by itself because too many of its threads run functions that do not end."""
 
 THREADS_GRACE = 1.0
 """Seconds that the event loop's threads get to end; idle ones need none."""
@@ -92,11 +97,36 @@ async def open_servers(
         await database.close()
 
 
-def run_program(program: Program) -> None:
-    """Run a program on an event loop of its own until SIGTERM or SIGINT; a second signal ends the process at once."""
+@contextmanager
+def ending_with(threads: Threads, stopping: asyncio.Event) -> Iterator[None]:
+    """Stop the program with :data:`USED_UP` when too many of its threads run functions that do not end."""
+
+    def end() -> None:
+        if not stopping.is_set():
+            stopping.set()
+            if isinstance(stopping, Stopping):
+                stopping.exit_code = USED_UP
+            logger.error(
+                "the program ends, for its supervisor to start another one: too many functions go on after their end",
+                threads_left_behind=threads.left_behind,
+                exit_code=USED_UP,
+            )
+
+    threads.when_used_up(end)
+    try:
+        yield
+    finally:
+        threads.when_used_up(None)
+
+
+def run_program(program: Program) -> int:
+    """Run a program on an event loop of its own until it stops by itself, or a signal stops it; return its exit code.
+
+    The signals are SIGTERM and SIGINT; a second one ends the process at once.
+    """
     runner = asyncio.Runner(loop_factory=find_loop_factory())
     try:
-        runner.run(_run_until_signalled(program))
+        return runner.run(_run_until_signalled(program))
     finally:
         # Closing the loop waits for its threads, one with a form that never ends among them.
         if runner.run(_end_threads()):
@@ -110,8 +140,8 @@ def leave(code: int) -> None:
         end_process(code)
 
 
-async def _run_until_signalled(program: Program) -> None:
-    stopping = asyncio.Event()
+async def _run_until_signalled(program: Program) -> int:
+    stopping = Stopping()
     loop = asyncio.get_running_loop()
 
     received: list[int] = []
@@ -134,6 +164,7 @@ async def _run_until_signalled(program: Program) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    return stopping.exit_code
 
 
 async def _end_threads() -> bool:

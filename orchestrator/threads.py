@@ -1,4 +1,4 @@
-"""Threads for plain functions of authors, which cannot be stopped: one that does not end is replaced.
+"""Threads for plain functions of authors, which cannot be stopped: one that does not end is replaced, up to a limit.
 
 They are daemons: a program that stops does not wait for a function that sleeps for an hour.
 """
@@ -35,12 +35,17 @@ class Threads(Executor):
         self._work: deque[_Work] = deque()
         self._idle = self._count = 0
         self._left: set[Future[Any]] = set()
+        self._when_used_up: Callable[[], object] | None = None
         self._is_closed = False
 
     @property
     def left_behind(self) -> int:
         """How many threads run a function that should have ended."""
         return len(self._left)
+
+    def when_used_up(self, action: Callable[[], object] | None) -> None:
+        """Call this when no further thread would be replaced; ``None`` for nothing."""
+        self._when_used_up = action
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Future[T]:
         """Run a function as soon as there is a thread for it.
@@ -64,6 +69,9 @@ class Threads(Executor):
             self._left.add(future)
             if self._work:
                 self._find_thread()
+            is_used_up = len(self._left) >= self._spare
+        if is_used_up and self._when_used_up is not None:
+            self._when_used_up()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - of an executor
         """Take no more functions, and wait for none: they run in daemons.

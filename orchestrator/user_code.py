@@ -106,10 +106,12 @@ async def run_in_thread(function: Callable[[], object], what: str, threads: Thre
     bridge = Bridge()
     activity = current_activity()
     if activity is not None:
+        activity.in_line = True
         activity.begin_wait()
 
     def call() -> object:
         if activity is not None:
+            activity.in_line = False
             activity.end_wait()
         bridge.enter()
         return drive(partial(_catch, function), bridge)

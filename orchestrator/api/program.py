@@ -25,8 +25,9 @@ from orchestrator.api.problems import ProblemResponse
 from orchestrator.broker.doorbell import Doorbell
 from orchestrator.errors import ConfigurationError
 from orchestrator.metrics import serve_metrics
-from orchestrator.runtime import open_servers, program_name
+from orchestrator.runtime import ending_with, open_servers, program_name
 from orchestrator.settings import Settings
+from orchestrator.user_code import HOOK_THREADS
 from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
@@ -56,7 +57,7 @@ async def run_api(
     check_exposure(settings, listener)
     load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     metrics = ApiMetrics()
-    with serve_metrics(metrics.registry, settings.metrics_address):
+    with serve_metrics(metrics.registry, settings.metrics_address), ending_with(HOOK_THREADS, stopping):
         await _serve(settings, stopping, listener, metrics, require_broker=require_broker)
 
 

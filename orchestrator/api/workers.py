@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import socket
+import sys
 from multiprocessing.process import BaseProcess
 from typing import Final
 
@@ -90,8 +91,9 @@ def _work(settings: Settings, listener: socket.socket) -> None:
     os.setsid()
     guard_streams()
     configure_logging(settings.log_format, settings.log_level)
-    run_program(lambda stopping: _serve(settings, stopping, listener))
-    leave(0)
+    code = run_program(lambda stopping: _serve(settings, stopping, listener))
+    leave(code)
+    sys.exit(code)
 
 
 async def _serve(settings: Settings, stopping: asyncio.Event, listener: socket.socket) -> None:

@@ -25,11 +25,12 @@ from orchestrator.coordinator.scheduler import Scheduler
 from orchestrator.coordinator.unhandled import UnhandledLetters
 from orchestrator.db.session import explain_transient
 from orchestrator.metrics import serve_metrics
-from orchestrator.runtime import open_servers, program_name
+from orchestrator.runtime import ending_with, open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.schedule_reconciliation import list_reconciliations
 from orchestrator.settings import Settings
 from orchestrator.shares import Pace
+from orchestrator.user_code import HOOK_THREADS
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
 
@@ -48,7 +49,7 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
     load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     plans = ProgramPlans.load()
     metrics = Metrics()
-    with serve_metrics(metrics.registry, settings.metrics_address):
+    with serve_metrics(metrics.registry, settings.metrics_address), ending_with(HOOK_THREADS, stopping):
         await _coordinate(settings, stopping, plans, metrics)
 
 

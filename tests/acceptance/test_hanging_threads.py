@@ -1,0 +1,51 @@
+"""Threads that never come back: other steps go on, and a program that has too many of them ends by itself."""
+
+from __future__ import annotations
+
+import os
+
+from tests.acceptance.conftest import MakeInstallation
+
+THREADS = 2
+
+
+def test_a_consumer_with_too_many_hanging_threads_gives_back_what_waits_and_ends_for_its_supervisor(
+    installations: MakeInstallation,
+) -> None:
+    engine = installations(ORCHESTRATOR_STEP_THREADS=str(THREADS), ORCHESTRATOR_DRAIN_GRACE="1")
+    engine.installed = True
+    engine.coordinator().ready()
+    consumer = engine.consumer().ready()
+    engine.client.listen()
+    hanging = [engine.start("hangs") for _ in range(THREADS)]
+    for process_id in hanging:
+        engine.wait_for_note(process_id, "hangs")
+    # Two of them take the threads that replace the lost ones, the others wait for a thread.
+    waiting = [engine.start("blocks_thread") for _ in range(THREADS + 2)]
+    assert consumer.exit_code(120) == os.EX_TEMPFAIL
+    assert "thread left behind" in consumer.output()
+    assert "the program ends, for its supervisor to start another one" in consumer.output()
+    for process_id in hanging:
+        assert engine.status(process_id) == "failed"
+    begun = [process_id for process_id in waiting if engine.journal(process_id, "held")]
+    assert len(begun) <= THREADS
+    for process_id in waiting:
+        assert [entry.status for entry in engine.log(process_id, "given back")] != []
+        engine.open_gate(f"hold-{process_id}")
+    engine.consumer().ready()
+    for process_id in waiting:
+        engine.wait_for(process_id, "completed")
+
+
+def test_a_signal_ends_a_consumer_in_its_grace_although_threads_hang(installations: MakeInstallation) -> None:
+    engine = installations(ORCHESTRATOR_DRAIN_GRACE="1", ORCHESTRATOR_STEP_THREADS=str(THREADS))
+    engine.installed = True
+    engine.coordinator().ready()
+    consumer = engine.consumer().ready()
+    engine.client.listen()
+    processes = [engine.start("hangs_for_long") for _ in range(THREADS)]
+    for process_id in processes:
+        engine.wait_for_note(process_id, "hangs")
+    # Their threads are lost, too, and are as many as may be: it ends in the same way.
+    assert consumer.stop(25) == 0
+    assert all(engine.log(process_id, "given back") for process_id in processes)
