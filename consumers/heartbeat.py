@@ -35,7 +35,7 @@ Claims = dict[UUID, datetime]
 """The processes that this consumer has claimed, and when by the database's clock."""
 
 T = TypeVar("T")
-STOP_TIMEOUT = 10.0
+STOP_TIMEOUT = 5.0
 """Seconds that the removal of the row may take; without it the consumer is presumed dead in the end."""
 
 OnBeat = Callable[[datetime, Claims], Awaitable[None]]
@@ -73,6 +73,7 @@ class Heartbeat:
         self._watch = watch
         self._inbox = inbox
         self._last: datetime | None = None
+        self._recorded_at = asyncio.get_running_loop().time()
         self._pauses = PauseReport()
         self._thread: _BeatingThread | None = None
 
@@ -85,6 +86,11 @@ class Heartbeat:
     def name(self) -> str:
         """What people call this consumer: host and process."""
         return self._facts.name
+
+    @property
+    def missing_for(self) -> float:
+        """For how many seconds no heartbeat has been recorded."""
+        return asyncio.get_running_loop().time() - self._recorded_at
 
     async def register(self) -> datetime:
         """Write the row, without which no step can be claimed; return the database's time."""
@@ -128,6 +134,7 @@ class Heartbeat:
         if self._last is not None:
             _report_lateness(now - self._last, self._facts)
         self._last = now
+        self._recorded_at = asyncio.get_running_loop().time()  # every loop has the same clock
         return now
 
 

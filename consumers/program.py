@@ -21,6 +21,7 @@ from consumers.run_ahead import Budget
 from consumers.runner import Runner, make_claims
 from consumers.threads import StepThreads
 from orchestrator.broker.deliveries import Deliveries
+from orchestrator.broker.fitness import consume_while_fit
 from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.revisions import known_at_start
@@ -134,12 +135,19 @@ async def run_consumer(
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())
             tasks.create_task(heartbeat.run(runner.compare))
+            # Half of the limit: others must have the time to take over before it is over.
+            patience = settings.heartbeat_interval + settings.presumed_dead_after / 2
+            beats = consume_while_fit(
+                deliveries, lambda: heartbeat.missing_for, patience, "no heartbeat was recorded", stopping
+            )
+            tasks.create_task(beats)
             logger.info("consumer started", name=heartbeat.name, queues=names, concurrency=concurrency)
             await stopping.wait()
             logger.info("consumer stopping")
+            ends_at = asyncio.get_running_loop().time() + settings.drain_grace
             runner.refuse()
             await deliveries.stop(grace=settings.publish_timeout)
-            await runner.drain(settings.drain_grace)
+            await runner.drain(max(0.0, ends_at - asyncio.get_running_loop().time()))
             await heartbeat.stop()
             await publisher.stop()
         logger.info("consumer stopped")

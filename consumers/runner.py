@@ -38,7 +38,7 @@ SETTLING_TIME = timedelta(seconds=5)
 """Age of a claim from which a difference between the database and this program's running steps is a fault."""
 
 RELEASE_TIMEOUT = 5.0
-"""Seconds for releasing claims when a consumer stops, or its grace period if that is longer."""
+"""Seconds for releasing claims when a consumer stops. What is not released is found when it is presumed dead."""
 
 
 SUSPECT_PAUSE = 10.0
@@ -173,7 +173,7 @@ class Runner:
         self._pace.lift()
 
     async def drain(self, grace: float) -> None:
-        """Let running steps finish within ``grace`` seconds; cancel the rest and release them, within as long again."""
+        """Let running steps finish within ``grace`` seconds; cancel the rest and release them, without waiting for long."""
         self.refuse()
         isolated = asyncio.create_task(self._isolation.drain(grace))
         # Those whose function waits for a thread, because other functions do not end, perhaps: another consumer begins them.
@@ -193,7 +193,7 @@ class Runner:
             await asyncio.wait([attempt.task for attempt in left])
         left += await isolated
         try:
-            async with asyncio.timeout(max(grace, RELEASE_TIMEOUT)):
+            async with asyncio.timeout(RELEASE_TIMEOUT):
                 await asyncio.gather(*(self._completion.release(attempt, Loss.GIVEN_BACK) for attempt in left))
                 # A step may have been claimed in the moment in which the one before it was cancelled.
                 for claim in await self._completion.retry_outages(self._list_claims):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import importlib.util
 import logging
@@ -34,6 +35,9 @@ Program = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 USED_UP = os.EX_TEMPFAIL
 """The exit code of a program that has ended by itself because too many of its threads run functions that do not end."""
+
+CLOSING = 14.0
+"""Seconds beyond the grace of running work in which a program has given back its work and closed its connections."""
 
 THREADS_GRACE = 1.0
 """Seconds that the event loop's threads get to end; idle ones need none."""
@@ -119,14 +123,17 @@ def ending_with(threads: Threads, stopping: asyncio.Event) -> Iterator[None]:
         threads.when_used_up(None)
 
 
-def run_program(program: Program) -> int:
+def run_program(program: Program, grace: float) -> int:
     """Run a program on an event loop of its own until it stops by itself, or a signal stops it; return its exit code.
 
     The signals are SIGTERM and SIGINT; a second one ends the process at once.
+
+    Args:
+        grace: seconds that running work gets after a signal. Whatever hangs then, the process ends soon after.
     """
     runner = asyncio.Runner(loop_factory=find_loop_factory())
     try:
-        return runner.run(_run_until_signalled(program))
+        return runner.run(_run_until_signalled(program, grace))
     finally:
         # Closing the loop waits for its threads, one with a form that never ends among them.
         if runner.run(_end_threads()):
@@ -140,8 +147,9 @@ def leave(code: int) -> None:
         end_process(code)
 
 
-async def _run_until_signalled(program: Program) -> int:
+async def _run_until_signalled(program: Program, grace: float) -> int:
     stopping = Stopping()
+    ended = threading.Event()
     loop = asyncio.get_running_loop()
 
     received: list[int] = []
@@ -155,6 +163,8 @@ async def _run_until_signalled(program: Program) -> int:
         if received:
             end_process(128 + number)
         received.append(number)
+        # Not by threading: this may have interrupted what holds a lock there.
+        _thread.start_new_thread(_end_late, (ended, grace + CLOSING))
         request_stop(loop)
         loop.call_soon_threadsafe(stop, signal.Signals(number).name)
 
@@ -162,9 +172,17 @@ async def _run_until_signalled(program: Program) -> int:
     try:
         await program(stopping)
     finally:
+        ended.set()
         for number, handler in before.items():
             signal.signal(number, handler)
     return stopping.exit_code
+
+
+def _end_late(ended: threading.Event, seconds: float) -> None:
+    """End the process if the program has not ended after this time."""
+    if not ended.wait(seconds):
+        logger.critical("not ended in time after the signal; the process ends now", seconds=seconds)
+        end_process(os.EX_SOFTWARE)
 
 
 async def _end_threads() -> bool:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Stopping(asyncio.Event):
@@ -23,3 +27,16 @@ async def wait_or_stop(seconds: float, stopping: asyncio.Event) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def unless_stopping(work: Coroutine[Any, Any, T], stopping: asyncio.Event) -> T | None:
+    """Do what the program needs to go on only; when it is stopping, cancel that and return ``None``."""
+    working, stops = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, stops}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stops.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+    return None if working.cancelled() else working.result()

@@ -91,7 +91,7 @@ def _work(settings: Settings, listener: socket.socket) -> None:
     os.setsid()
     guard_streams()
     configure_logging(settings.log_format, settings.log_level)
-    code = run_program(lambda stopping: _serve(settings, stopping, listener))
+    code = run_program(lambda stopping: _serve(settings, stopping, listener), settings.drain_grace)
     leave(code)
     sys.exit(code)
 

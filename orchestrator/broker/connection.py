@@ -24,6 +24,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused
 
 from orchestrator.broker.incoming import tolerate_unreadable_properties
+from orchestrator.broker.silence import Transports, with_heartbeat
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
 from orchestrator.diagnostics import comes_from
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
@@ -59,11 +60,13 @@ class BrokerAddress:
         url: ``amqp://…``, with the password; it may name several hosts, the nodes of a cluster.
         name: what an operator sees in the management UI.
         connect_timeout: seconds that each host may take to answer.
+        silent_after: seconds after which a broker that is not heard of counts as gone.
     """
 
     url: str
     name: str
     connect_timeout: float
+    silent_after: float = 10.0
     _urls: deque[str] = field(default_factory=deque, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +75,7 @@ class BrokerAddress:
     @classmethod
     def of(cls, settings: Settings, name: str) -> BrokerAddress:
         """Return the address in the settings."""
-        return cls(settings.amqp_url.get_secret_value(), name, settings.connect_timeout)
+        return cls(settings.amqp_url.get_secret_value(), name, settings.connect_timeout, settings.presumed_dead_after)
 
     def next_urls(self) -> list[str]:
         """Return a URL for each host, in the order in which to try them: each time another host is the first.
@@ -103,7 +106,7 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
     failures: dict[str, Exception] = {}
     for url in address.next_urls():
         try:
-            return await _open(url, f"{address.name} ({purpose})", address.connect_timeout)
+            return await _open(url, f"{address.name} ({purpose})", address)
         except (*BROKER_ERRORS, ValueError) as error:
             failures[host_of(url)] = error
     reasons = [(host, _explain(error, address.connect_timeout)) for host, error in failures.items()]
@@ -113,12 +116,16 @@ async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
     ) from failures.popitem()[1]
 
 
-async def _open(url: str, name: str, patience: float) -> AbstractConnection:
-    connection: AbstractConnection | None = None
+async def _open(url: str, name: str, address: BrokerAddress) -> AbstractConnection:
+    connection: aio_pika.Connection | None = None
     try:
-        connection = aio_pika.Connection(make_url(url), client_properties={"connection_name": name})
-        await connection.connect(timeout=patience)
-    except (*BROKER_ERRORS, ValueError):
+        place = with_heartbeat(make_url(url), address.silent_after)
+        connection = aio_pika.Connection(place, client_properties={"connection_name": name})
+        transports = Transports(host_of(url), address.silent_after)
+        connection.kwargs["transport_factory"] = transports
+        await connection.connect(timeout=address.connect_timeout)
+        transports.watch(connection)
+    except BaseException:
         if connection is not None:
             # Otherwise the client library closes it when it is garbage-collected, in a task that nothing awaits.
             with contextlib.suppress(*BROKER_ERRORS):

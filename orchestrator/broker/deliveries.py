@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 import structlog
+from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
@@ -39,7 +40,7 @@ from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.errors import MessageError, PublishError, RefusedError
 from orchestrator.retry import SERVER_AWAY, backoff
-from orchestrator.stopping import wait_or_stop
+from orchestrator.stopping import unless_stopping, wait_or_stop
 from orchestrator.text import format_error, format_message
 from orchestrator.watchdog import with_blockage
 
@@ -47,6 +48,9 @@ logger = structlog.get_logger(__name__)
 
 WATCHDOG_INTERVAL = 15.0
 """Seconds between two checks whether the broker still has this program as a consumer of its queues."""
+
+CANCEL_TIMEOUT = 5.0
+"""Seconds for what ends when the program stops: the broker's deliveries, and handlers that are cancelled."""
 
 REQUEUE_AFTER = 5.0
 """Seconds after which a message is requeued that could not even be dead-lettered, so that it does not loop at full speed."""
@@ -114,15 +118,30 @@ class Deliveries:
         self._tasks: set[asyncio.Task[None]] = set()
         self._received: Counter[str] = Counter()
         self._in_progress: Counter[str] = Counter()
+        self._fit = asyncio.Event()
+        self._fit.set()
+        self._unfit = asyncio.Event()
         self.consuming = asyncio.Event()
         """Set while the broker has this program as a consumer of every queue."""
 
     async def run(self) -> None:
         """Consume until :meth:`stop`."""
         try:
-            await supervise("deliveries", self._once, self._stopping)
+            await supervise("deliveries", self._consume, self._stopping)
         finally:
             self._finished.set()
+
+    def suspend(self, reason: str) -> None:
+        """Stop to consume: the broker gives what is not acknowledged to others. What has begun continues."""
+        if self._fit.is_set():
+            logger.warning("consuming nothing; the broker gives our messages to others", reason=reason)
+            self._fit.clear()
+            self._unfit.set()
+
+    def resume(self) -> None:
+        """Consume again."""
+        self._unfit.clear()
+        self._fit.set()
 
     async def stop(self, grace: float) -> None:
         """Accept no more messages, give running handlers ``grace`` seconds, requeue the rest, and wait for the end."""
@@ -130,26 +149,31 @@ class Deliveries:
         self._stopping.set()
         await self._finished.wait()
 
+    async def _consume(self) -> None:
+        """Consume while this program can do something with messages; return when the broker is lost."""
+        while not self._stopping.is_set():
+            await unless_stopping(self._fit.wait(), self._stopping)
+            if self._stopping.is_set():
+                return
+            await self._once()
+            if not self._unfit.is_set():
+                return
+
     async def _once(self) -> None:
-        connection = await connect(self._address, "consume")
+        connection = await unless_stopping(connect(self._address, "consume"), self._stopping)
+        if connection is None:
+            return
         waiting: list[asyncio.Task[object]] = []
         try:
-            await restore(connection, self._topology)
-            async with asyncio.timeout(DECLARE_TIMEOUT):
-                channel = await raw_channel(await connection.channel(publisher_confirms=False))
-            bound_bodies(channel, self._max_bytes)
             cancelled = asyncio.Event()
-            channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
-            tags = []
-            for queue in self._handlers:
-                # It counts for the consumers that are made after it.
-                await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
-                answer = await channel.basic_consume(queue, self._receiver(queue, channel), timeout=DECLARE_TIMEOUT)
-                tags.append(answer.consumer_tag or "")
+            subscribed = await unless_stopping(self._subscribe(connection, cancelled), self._stopping)
+            if subscribed is None:
+                return
+            channel, tags = subscribed
             self.consuming.set()
             logger.info("consuming", queues=sorted(self._handlers))
             watchdog = asyncio.create_task(self._watch(cancelled, lambda queue: measure(connection, queue)))
-            waiting = [watchdog, asyncio.create_task(self._stopping.wait())]
+            waiting = [watchdog, *(asyncio.create_task(one.wait()) for one in (self._stopping, self._unfit))]
             await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
             if watchdog.done():
                 watchdog.result()
@@ -163,18 +187,38 @@ class Deliveries:
                 # Closing requeues whatever was not acknowledged.
                 await close(connection)
 
+    async def _subscribe(self, connection: AbstractConnection, cancelled: asyncio.Event) -> tuple[Channel, list[str]]:
+        """Begin to consume every queue; ``cancelled`` is set when the broker ends that. Return the consumers' tags."""
+        await restore(connection, self._topology)
+        async with asyncio.timeout(DECLARE_TIMEOUT):
+            channel = await raw_channel(await connection.channel(publisher_confirms=False))
+        bound_bodies(channel, self._max_bytes)
+        channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+        tags = []
+        for queue in self._handlers:
+            # It counts for the consumers that are made after it.
+            await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
+            answer = await channel.basic_consume(queue, self._receiver(queue, channel), timeout=DECLARE_TIMEOUT)
+            tags.append(answer.consumer_tag or "")
+        return channel, tags
+
     async def _drain(self, channel: Channel, tags: list[str]) -> None:
         """Wait for running handlers while the channel is still open, so that their messages can be acknowledged."""
-        for tag in tags:
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._grace
+
+        async def cancel(tag: str) -> None:
             with contextlib.suppress(*BROKER_ERRORS):
-                await channel.basic_cancel(tag, timeout=self._grace)
+                await channel.basic_cancel(tag, timeout=min(self._grace, CANCEL_TIMEOUT))
+
+        await asyncio.gather(*map(cancel, tags))
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._grace)
+            await asyncio.wait(self._tasks, timeout=max(0.0, ends_at - loop.time()))
         left = list(self._tasks)
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left)
+            await asyncio.wait(left, timeout=CANCEL_TIMEOUT)
 
     async def _watch(self, cancelled: asyncio.Event, ask: Callable[[str], Awaitable[QueueDepth | None]]) -> None:
         """Return when the broker no longer serves this consumer: a queue is gone, has no readers, or delivers nothing.

@@ -30,6 +30,7 @@ from orchestrator.broker.large_messages import channel_for
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
 from orchestrator.errors import ConfigurationError, PublishError, RefusedError, UnroutableError
+from orchestrator.stopping import unless_stopping
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
@@ -200,7 +201,7 @@ class Publisher:
     async def _check_broker(self) -> None:
         """Give the connection up if nothing answers on it: the node is frozen, or the network between is cut.
 
-        The client library's heartbeat takes three minutes to notice that. A node that answers, but does not confirm, waits for
+        Sooner than the heartbeats would. A node that answers, but does not confirm, waits for
         other nodes, and another connection would not help; nor would it while all nodes block publishers (an alarm).
         """
         connection, channel = self._connection, self._channel
@@ -223,8 +224,9 @@ class Publisher:
         self._silent.clear()
         waiting: list[asyncio.Task[bool]] = []
         try:
-            await self.open()
-            assert self._channel is not None  # noqa: S101 - open() has set it
+            await unless_stopping(self.open(), self._stopping)
+            if self._channel is None:
+                return
             # A channel ends with its connection, so this sees both go.
             waiting = [asyncio.create_task(one.wait()) for one in (self._stopping, self._silent)]
             await asyncio.wait([self._channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)

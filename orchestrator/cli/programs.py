@@ -147,7 +147,9 @@ def run(program: Program) -> None:
     try:
         settings = prepare()
         configure_logging(settings.log_format, settings.log_level)
-        code = run_program(lambda stopping: _check_and_run(program, CliContext(settings, output), stopping))
+        code = run_program(
+            lambda stopping: _check_and_run(program, CliContext(settings, output), stopping), settings.drain_grace
+        )
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:

@@ -8,6 +8,7 @@ import structlog
 
 from orchestrator.broker.bytes_in_hand import bound_prefetch
 from orchestrator.broker.deliveries import Deliveries
+from orchestrator.broker.fitness import consume_while_fit
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Queues
 from orchestrator.coordinator.announcer import Announcer
@@ -125,6 +126,11 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())
+            patience = settings.presumed_dead_after / 2
+            answers = consume_while_fit(
+                deliveries, lambda: database.unanswered_for, patience, "PostgreSQL has not answered", stopping
+            )
+            tasks.create_task(answers)
             tasks.create_task(reconciler.run(stopping))
             tasks.create_task(scheduler.run(stopping))
             tasks.create_task(unhandled.run(stopping))

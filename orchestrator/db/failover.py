@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 import structlog
 
-from orchestrator.db.connection import OWN_SESSION, Hosts
+from orchestrator.db.connection import OWN_SESSION, Hosts, has_answered
 from orchestrator.stopping import wait_or_stop
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-INTERVAL = 5.0
+INTERVAL = 2.0
 """Seconds between two questions whether the server is still there."""
 
 RETRY_AFTER = 1.0
@@ -46,6 +46,13 @@ class FailoverWatch:
         self._patience = patience
         self._opened: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._server: tuple[str, object] | None = None
+        self._unanswered_since: float | None = None
+
+    @property
+    def unanswered_for(self) -> float:
+        """For how many seconds no question has been answered; 0 while the server answers."""
+        since = self._unanswered_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def add(self, connection: Connection | PoolConnectionProxy[asyncpg.Record]) -> None:
         """Watch over a connection that has just been opened."""
@@ -53,11 +60,13 @@ class FailoverWatch:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until ``stopping`` is set, or this is cancelled."""
-        silent_since = asyncio.get_running_loop().time()
+        silent_since = self._unanswered_since = asyncio.get_running_loop().time()
         while not stopping.is_set():
             try:
                 connection = await self._hosts.connect(self._application_name, OWN_SESSION)
-            except _FAILURES:
+            except _FAILURES as error:
+                if has_answered(error):
+                    self._unanswered_since = None  # it has no place for this connection, or is about to end or begin
                 await wait_or_stop(RETRY_AFTER, stopping)  # what needs the server says that it is away
                 continue
             try:
@@ -101,6 +110,10 @@ class FailoverWatch:
                 async with asyncio.timeout(self._patience):
                     await connection.fetchval("SELECT 1")
             except _FAILURES:
+                # Not from the question on, if this program could not listen because its event loop was blocked.
+                self._unanswered_since = max(asked, loop.time() - self._patience)
                 return asked
+            self._unanswered_since = None
             if await wait_or_stop(INTERVAL, closed):
-                return loop.time()
+                self._unanswered_since = loop.time()
+                return self._unanswered_since

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 else:  # asyncpg's classes are generic in its stubs only
     Driver, DriverPool = asyncpg.Connection, asyncpg.Pool
 
+LAST_WORDS = 0.1
+"""Seconds for closing the connections to a server that is known to be silent."""
+
 ENGINE_CONNECTIONS = 8
 """Of the small pool. A durable commit alone scales to about eight connections; more only queue in the server."""
 
@@ -203,6 +206,11 @@ class Database:
         """
         await self._watch.run(stopping)
 
+    @property
+    def unanswered_for(self) -> float:
+        """For how many seconds the server has not answered the one who watches; 0 while it answers."""
+        return self._watch.unanswered_for
+
     async def require_tables(self) -> None:
         """Check that the migrations have been run.
 
@@ -226,7 +234,7 @@ class Database:
         """Close everything, without waiting for long for a server that does not answer."""
         pool, self._pool = self._pool, None
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(LAST_WORDS if self.unanswered_for else self._connect_timeout):
                 if pool is not None:
                     await pool.close()
                 await self._engine.dispose()

@@ -40,7 +40,7 @@ class Proxy:
         self._delay = 0.0
         self._swallowed: frozenset[Direction] = frozenset()
         self._refuses = False
-        self._transports: set[asyncio.Transport | asyncio.WriteTransport] = set()
+        self._serving: set[asyncio.Task[object]] = set()
         self._server = self._background.run(asyncio.start_server(self._serve, HOST, 0))
         self.accepted = 0
         """How many connections were accepted so far."""
@@ -92,8 +92,11 @@ class Proxy:
         self._delay, self._swallowed, self._refuses = delay, swallowed, refuses
 
     async def _cut(self) -> None:
-        for transport in list(self._transports):
-            transport.abort()
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        if serving:
+            await asyncio.wait(serving)
 
     async def _end(self) -> None:
         self._server.close()
@@ -101,30 +104,30 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         opened = [writer]
-        self._transports.add(writer.transport)
-        try:
+        flows: list[asyncio.Task[None]] = []
+        # When it is cut it is cancelled; the stream's own callback fails for a task that was.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             if self._refuses:
-                return
-            if self._swallowed:
-                await self._drop(reader)  # its client goes, or this proxy resets it
-                return
-            with contextlib.suppress(OSError):
+                pass
+            elif self._swallowed:
+                await self._drop(reader)  # until its client goes
+            else:
                 answers, there = await asyncio.open_connection(*self._place)
                 opened.append(there)
-                self._transports.add(there.transport)
                 flows = [
                     asyncio.create_task(self._copy(reader, there, Direction.TO_SERVER)),
                     asyncio.create_task(self._copy(answers, writer, Direction.TO_CLIENT)),
                 ]
                 await asyncio.wait(flows, return_when=asyncio.FIRST_COMPLETED)
-                for flow in flows:
-                    flow.cancel()
-                await asyncio.wait(flows)
-        finally:
-            for one in opened:
-                self._transports.discard(one.transport)
-                one.transport.abort()
+        for flow in flows:
+            flow.cancel()
+        for one in opened:
+            one.transport.abort()
+        self._serving.discard(task)
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()

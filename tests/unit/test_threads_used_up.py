@@ -33,7 +33,7 @@ def test_a_program_ends_by_itself_when_no_further_thread_would_be_replaced() -> 
 
     try:
         with capture_logs() as logged:
-            assert run_program(program) == os.EX_TEMPFAIL
+            assert run_program(program, 1) == os.EX_TEMPFAIL
     finally:
         released.set()
     assert still_running == [True, True]
@@ -50,5 +50,5 @@ def test_a_program_that_was_told_to_stop_keeps_its_exit_code_whatever_its_thread
             threads.leave_behind(threads.submit(released.wait, 60))
             released.set()
 
-    assert run_program(program) == 0
+    assert run_program(program, 1) == 0
     assert Stopping().exit_code == 0
