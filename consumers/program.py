@@ -26,6 +26,7 @@ from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.revisions import known_at_start
 from orchestrator.db.session import explain_transient
+from orchestrator.health import Health
 from orchestrator.metrics import serve_metrics
 from orchestrator.registry import find_abilities
 from orchestrator.runtime import ending_with, open_servers
@@ -87,7 +88,7 @@ async def run_consumer(
         await heartbeat.register()
         await make_waiting_due(database.pool, abilities.knows)
         metrics = Metrics()
-        stack.enter_context(serve_metrics(metrics.registry, settings.metrics_address))
+        exposed = stack.enter_context(serve_metrics(metrics.registry, settings.metrics_address))
         pace = Pace()
         completion = Completion(
             database,
@@ -131,6 +132,7 @@ async def run_consumer(
             explain_transient=explain_transient,
             publisher=publisher,
         )
+        exposed.find_problem = Health(database, stopping, lambda: publisher.is_ready and deliveries.consuming.is_set())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())

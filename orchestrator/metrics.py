@@ -1,11 +1,11 @@
-"""Serve what a program counts to Prometheus and other readers of its text format, on an address of its own."""
+"""Serve what a program counts to Prometheus, and whether it is ready to those who supervise it, on an address of its own."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore, Thread
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HIGHEST_PORT: Final = 65535
 
-PATH: Final = "/metrics"
+PATH, LIVE, READY = "/metrics", "/live", "/ready"
 
 MOST_CONNECTIONS: Final = 16
 """Each has a thread. A scraper needs one every few seconds; more than these are closed at once."""
@@ -38,11 +38,15 @@ class _Joined(Collector):
     """What several programs in one process count."""
 
     def __init__(self) -> None:
-        self.registries: list[CollectorRegistry] = []
+        self.programs: list[Exposed] = []
+
+    def find_problem(self) -> str | None:
+        """Return why one of the programs is not ready, or ``None``."""
+        return next((problem for one in list(self.programs) if (problem := one.find_problem()) is not None), None)
 
     def collect(self) -> Iterator[Metric]:
-        for registry in list(self.registries):
-            yield from registry.collect()
+        for one in list(self.programs):
+            yield from one.registry.collect()
         lost = sum(lines.total_lost for lines in find_lines())
         yield CounterMetricFamily("orchestrator_log_lines_lost", "Lines that could not be written", lost)
         yield GaugeMetricFamily(
@@ -52,35 +56,48 @@ class _Joined(Collector):
         )
 
 
+@dataclass(slots=True, eq=False)
+class Exposed:
+    """What is served of one program.
+
+    Args:
+        find_problem: returns why the program is not ready, or ``None``; set once it can say. Called on other threads.
+    """
+
+    registry: CollectorRegistry
+    find_problem: Callable[[], str | None] = lambda: "it is starting"
+
+
 @dataclass(slots=True)
 class _Serving:
     server: WSGIServer
     thread: Thread
-    joined: _Joined = field(default_factory=_Joined)
+    joined: _Joined
 
 
 _serving: dict[str, _Serving] = {}
 
 
 @contextmanager
-def serve_metrics(registry: CollectorRegistry, address: str | None) -> Iterator[None]:
-    """Serve ``GET /metrics`` at ``host:port`` in the body; without an address do nothing.
+def serve_metrics(registry: CollectorRegistry, address: str | None) -> Iterator[Exposed]:
+    """Serve ``GET /metrics``, ``/live`` and ``/ready`` at ``host:port`` in the body; without an address do nothing.
 
     Programs that share a process share the address.
 
     Raises:
         ConfigurationError: the address cannot be bound.
     """
+    exposed = Exposed(registry)
     if address is None:
-        yield
+        yield exposed
         return
     serving = _serving.get(address) or _start(address)
-    serving.joined.registries.append(registry)
+    serving.joined.programs.append(exposed)
     try:
-        yield
+        yield exposed
     finally:
-        serving.joined.registries.remove(registry)
-        if not serving.joined.registries:
+        serving.joined.programs.remove(exposed)
+        if not serving.joined.programs:
             del _serving[address]
             serving.server.shutdown()
             serving.server.server_close()
@@ -106,7 +123,7 @@ def _start(address: str) -> _Serving:
     joined, registry = _Joined(), CollectorRegistry(auto_describe=False)
     registry.register(joined)
     try:
-        server = _Server((host.strip("[]"), int(port)), registry)
+        server = _Server((host.strip("[]"), int(port)), registry, joined.find_problem)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(f"ORCHESTRATOR_METRICS_ADDRESS: cannot listen at {address}: {error}") from error
     thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
@@ -116,17 +133,20 @@ def _start(address: str) -> _Serving:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers at one path, on few connections, none of them for long."""
+    """Answers at few paths, on few connections, none of them for long."""
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+    def __init__(
+        self, address: tuple[str, int], registry: CollectorRegistry, find_problem: Callable[[], str | None]
+    ) -> None:
         family, *_, place = socket.getaddrinfo(
             address[0] or None, address[1], type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         self.address_family = family
         self._places = BoundedSemaphore(MOST_CONNECTIONS)
         self._metrics = make_wsgi_app(registry)
+        self._find_problem = find_problem
         super().__init__((str(place[0]), int(place[1])), _Handler)
         self.set_app(self._answer)
 
@@ -151,9 +171,17 @@ class _Server(ThreadingMixIn, WSGIServer):
         if environment["PATH_INFO"] == PATH:
             answer: Iterable[bytes] = self._metrics(environment, respond)
             return answer
-        status = HTTPStatus.NOT_FOUND
+        status, text = self._find_answer(environment["PATH_INFO"])
         respond(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"the metrics are at {PATH}\n".encode()]
+        return [f"{text}\n".encode()]
+
+    def _find_answer(self, path: str) -> tuple[HTTPStatus, str]:
+        if path == LIVE:
+            return HTTPStatus.OK, "alive"
+        if path == READY:
+            problem = self._find_problem()
+            return (HTTPStatus.OK, "ready") if problem is None else (HTTPStatus.SERVICE_UNAVAILABLE, problem)
+        return HTTPStatus.NOT_FOUND, f"the metrics are at {PATH}"
 
 
 class _Handler(WSGIRequestHandler):

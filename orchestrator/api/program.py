@@ -24,7 +24,8 @@ from orchestrator.api.metrics import ApiMetrics
 from orchestrator.api.problems import ProblemResponse
 from orchestrator.broker.doorbell import Doorbell
 from orchestrator.errors import ConfigurationError
-from orchestrator.metrics import serve_metrics
+from orchestrator.health import Health
+from orchestrator.metrics import Exposed, serve_metrics
 from orchestrator.runtime import ending_with, open_servers, program_name
 from orchestrator.settings import Settings
 from orchestrator.user_code import HOOK_THREADS
@@ -57,14 +58,25 @@ async def run_api(
     check_exposure(settings, listener)
     load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     metrics = ApiMetrics()
-    with serve_metrics(metrics.registry, settings.metrics_address), ending_with(HOOK_THREADS, stopping):
-        await _serve(settings, stopping, listener, metrics, require_broker=require_broker)
+    with (
+        serve_metrics(metrics.registry, settings.metrics_address) as exposed,
+        ending_with(HOOK_THREADS, stopping),
+    ):
+        await _serve(settings, stopping, listener, metrics, exposed, require_broker=require_broker)
 
 
 async def _serve(
-    settings: Settings, stopping: asyncio.Event, listener: socket.socket, metrics: ApiMetrics, *, require_broker: bool
+    settings: Settings,
+    stopping: asyncio.Event,
+    listener: socket.socket,
+    metrics: ApiMetrics,
+    exposed: Exposed,
+    *,
+    require_broker: bool,
 ) -> None:
     async with open_servers(settings, "api", require_broker=require_broker) as servers:
+        # Without the broker reading works.
+        exposed.find_problem = Health(servers.database, stopping, lambda: True)
         context = ApiContext(settings, servers.database, servers.publisher, stopping, metrics)
         metrics.observe_streams(lambda: context.live.readers)
         server = Server(guard(create_app(context), settings), settings.drain_grace)

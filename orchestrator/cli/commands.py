@@ -88,6 +88,11 @@ COMMANDS = (
         panel="Engine",
     ),
     Section(
+        "health",
+        {"health": "Ask a program on its metrics address whether it is ready; the exit code is 0 if it is, else 1."},
+        panel="Engine",
+    ),
+    Section(
         "upgrade_check",
         {
             "check": "Check, before you deploy this code, which unfinished processes it would break, and what to do about each.",

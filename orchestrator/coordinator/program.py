@@ -25,7 +25,8 @@ from orchestrator.coordinator.reconciler import Reconciler
 from orchestrator.coordinator.scheduler import Scheduler
 from orchestrator.coordinator.unhandled import UnhandledLetters
 from orchestrator.db.session import explain_transient
-from orchestrator.metrics import serve_metrics
+from orchestrator.health import Health
+from orchestrator.metrics import Exposed, serve_metrics
 from orchestrator.runtime import ending_with, open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.schedule_reconciliation import list_reconciliations
@@ -50,11 +51,16 @@ async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
     load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     plans = ProgramPlans.load()
     metrics = Metrics()
-    with serve_metrics(metrics.registry, settings.metrics_address), ending_with(HOOK_THREADS, stopping):
-        await _coordinate(settings, stopping, plans, metrics)
+    with (
+        serve_metrics(metrics.registry, settings.metrics_address) as exposed,
+        ending_with(HOOK_THREADS, stopping),
+    ):
+        await _coordinate(settings, stopping, plans, metrics, exposed)
 
 
-async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: ProgramPlans, metrics: Metrics) -> None:
+async def _coordinate(
+    settings: Settings, stopping: asyncio.Event, plans: ProgramPlans, metrics: Metrics, exposed: Exposed
+) -> None:
     async with open_servers(settings, "coordinator") as servers:
         database, publisher = servers.database, servers.publisher
         async with database.transaction() as session:
@@ -123,6 +129,7 @@ async def _coordinate(settings: Settings, stopping: asyncio.Event, plans: Progra
             takes_cut={Queues.LETTERS.value},
         )
         declarations = Declarations(database, list_reconciliations(f"coordinator {program_name()}"), settings.limits)
+        exposed.find_problem = Health(database, stopping, lambda: publisher.is_ready and deliveries.consuming.is_set())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())

@@ -121,6 +121,30 @@ def test_other_paths_say_where_the_metrics_are() -> None:
             assert (answer.code, answer.read()) == (404, b"the metrics are at /metrics\n")
 
 
+def test_a_program_is_ready_when_all_in_its_process_are() -> None:
+    address = find_address()
+
+    def ask(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}") as answer:
+                return answer.status, answer.read().decode().strip()
+        except HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode().strip()
+
+    with (
+        serve_metrics(Metrics().registry, address) as one,
+        serve_metrics(ApiMetrics().registry, address) as other,
+    ):
+        assert ask("/live") == (200, "alive")
+        one.find_problem = lambda: None
+        assert ask("/ready") == (503, "it is starting")
+        other.find_problem = lambda: "PostgreSQL cannot be reached"
+        assert ask("/ready") == (503, "PostgreSQL cannot be reached")
+        other.find_problem = lambda: None
+        assert ask("/ready") == (200, "ready")
+
+
 def test_connections_that_send_nothing_take_few_threads_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_server._Handler, "timeout", 0.2)
     address = find_address()
