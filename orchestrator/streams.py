@@ -194,7 +194,10 @@ def guard_streams() -> None:
             continue
         with contextlib.suppress(OSError):
             stream.flush()
-        descriptor = stream.fileno()
+        try:
+            descriptor = stream.fileno()
+        except OSError:  # it is in memory, where nobody can close it
+            continue
         # What goes to one file keeps its order.
         lines = shared if shared is not None and os.path.sameopenfile(2, descriptor) else Lines(descriptor)
         shared = shared or lines

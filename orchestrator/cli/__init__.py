@@ -12,7 +12,6 @@ import typer
 
 from orchestrator import __version__
 from orchestrator.cli.commands import MARKUP, Root
-from orchestrator.cli.output import Output
 
 HELP = """
 A workflow engine on PostgreSQL and RabbitMQ.
@@ -75,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if error.errno != errno.ENOSPC:  # a pipe that its reader has closed is the library's
             raise
         # Of what the library prints itself, --help say: commands have reported theirs.
+        from orchestrator.cli.output import Output
+
         output = Output(as_json=False)
         output.complain(f"the output could not be written: {error}")
         output.discard()

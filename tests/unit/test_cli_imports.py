@@ -43,10 +43,10 @@ FORMS = {"pydantic_forms", "email_validator"}
         ("db --help", {"structlog", *SERVERS}, 450),
         ("port --help", {"libcst", *SERVERS}, 560),
         ("list", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 520),
-        ("show 00000000", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 700),
+        ("show 00000000", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 720),
         ("status", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 560),
-        ("coordinator", {"consumers", *MIGRATING}, 980),
-        ("consumer", {"orchestrator.coordinator", *MIGRATING}, 920),
+        ("coordinator", {"consumers", *MIGRATING}, 1020),
+        ("consumer", {"orchestrator.coordinator", *MIGRATING}, 950),
     ],
 )
 def test_a_command_imports_only_what_it_needs(command: str, forbidden: set[str], ceiling: int) -> None:
