@@ -61,6 +61,11 @@ class Caller:
         return self.user
 
     @property
+    def sender(self) -> str | None:
+        """Whose idempotency keys this caller uses; ``None`` while nobody is authenticated."""
+        return None if self is ANONYMOUS else str(self.user)
+
+    @property
     def roles(self) -> frozenset[Role]:
         """What the caller may do."""
         return self.user.roles

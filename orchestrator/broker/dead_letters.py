@@ -136,6 +136,15 @@ def original(letter: DeadLetter, letter_id: UUID) -> Outgoing:
     return replace(message, properties={"message_id": str(letter_id), **message.properties})
 
 
+def find_replayed(delivery: Delivery) -> UUID | None:
+    """Return the id of the dead letter whose message this is, sent again; ``None`` for a message that its sender has sent."""
+    headers = delivery.properties.get("headers") or {}
+    try:
+        return UUID(headers[REPLAY_OF])
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+
+
 def _rebuild(letter: DeadLetter, headers: Mapping[str, Any]) -> Outgoing:
     properties: dict[str, Any] = {name: letter.properties[name] for name in _KEPT if name in letter.properties}
     if (sent := properties.pop("timestamp", None)) is not None:

@@ -15,6 +15,7 @@ from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.replies import MAX_REPLY, Replies, build_refusal, check_reply_to
+from orchestrator.coordinator.senders import find_author, find_sender
 from orchestrator.db.processes.due import make_due
 from orchestrator.db.processes.rows import find_workflow
 from orchestrator.db.session import Database
@@ -201,8 +202,10 @@ class Handlers:
 
     async def _start(self, delivery: Delivery) -> Outcome:
         command = decode(StartWorkflow, delivery.body)
-        bind_contextvars(workflow=command.workflow, user=command.user)
-        request = StartRequest(command.workflow, command.inputs, command.user, _find_key(command, delivery))
+        sender = await find_sender(self._database, delivery)
+        user = find_author(command, sender)
+        bind_contextvars(workflow=command.workflow, user=user, sender=sender)
+        request = StartRequest(command.workflow, command.inputs, user, _find_key(command, delivery), sender)
         outcome = await self._database.author_code.run(
             command.workflow, lambda session: start(session, request, self._limits)
         )
@@ -216,12 +219,12 @@ class Handlers:
 
     async def _resume(self, delivery: Delivery) -> Outcome:
         command = decode(ResumeProcess, delivery.body)
-        bind_contextvars(process_id=str(command.process_id), user=command.user)
+        user = await self._find_user(command, delivery)
         key = _find_key(command, delivery)
 
         async def act(session: AsyncSession) -> Advanced:
-            inputs, user = command.inputs, command.user
-            return await resume(session, command.process_id, inputs, user, self._limits, key=key, seen=command.seen)
+            inputs, seen = command.inputs, command.seen
+            return await resume(session, command.process_id, inputs, user, self._limits, key=key, seen=seen)
 
         workflow = await find_workflow(self._database.pool, command.process_id)
         message = await self._database.author_code.run(workflow or "", act)
@@ -229,17 +232,23 @@ class Handlers:
 
     async def _abort(self, delivery: Delivery) -> Outcome:
         command = decode(AbortProcess, delivery.body)
-        bind_contextvars(process_id=str(command.process_id), user=command.user)
+        user = await self._find_user(command, delivery)
         async with self._database.transaction() as session:
             message = await abort(
                 session,
                 command.process_id,
-                command.user,
+                user,
                 self._limits,
                 command.reason,
                 key=_find_key(command, delivery),
             )
         return MessageType.ABORTED, Accepted(process_id=command.process_id, status=message.status), message
+
+    async def _find_user(self, command: ResumeProcess | AbortProcess, delivery: Delivery) -> str:
+        sender = await find_sender(self._database, delivery)
+        user = find_author(command, sender)
+        bind_contextvars(process_id=str(command.process_id), user=user, sender=sender)
+        return user
 
     async def refuse(self, delivery: Delivery, error: OrchestratorError) -> None:
         """Reply to the sender of a command with the refusal.

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from orchestrator.broker.dead_letters import REPLAY_OF, copy
+from orchestrator.broker.dead_letters import copy, find_replayed
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Queues
@@ -64,7 +64,7 @@ class UnhandledLetters:
         Raises:
             MessageError: too many programs have begun it before, and none has lived to its end.
         """
-        letter_id = _read_id(delivery)
+        letter_id = find_replayed(delivery)
         if letter_id is not None and not await self._begin(letter_id):
             raise MessageError(_deadly(delivery.queue))
 
@@ -176,11 +176,3 @@ def _deadly(queue: str) -> str:
         f"it came back to {queue} too often, and of the programs that have begun it since then {MAX_BEGUN} did not live to"
         " its end"
     )
-
-
-def _read_id(delivery: Delivery) -> UUID | None:
-    headers = delivery.properties.get("headers") or {}
-    try:
-        return UUID(headers[REPLAY_OF])
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return None

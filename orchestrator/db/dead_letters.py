@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from orchestrator.db.session import to_jsonb
+from orchestrator.db.session import DriverPool, to_jsonb
 from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.messages import DeadLetter
 
@@ -188,6 +188,13 @@ async def read_letter(session: AsyncSession, letter_id: UUID) -> StoredLetter:
     if row is None:
         raise NotFoundError(f"there is no dead letter {letter_id}")
     return _stored(row)
+
+
+async def read_sender(pool: DriverPool, letter_id: UUID) -> str | None:
+    """Return the broker's user who has sent the message of a letter; ``None`` when the message does not say it."""
+    query = "SELECT properties ->> 'user_id' FROM dead_letters WHERE letter_id = $1"
+    sender: str | None = await pool.fetchval(query, letter_id)
+    return sender
 
 
 async def lock_open_letter(session: AsyncSession, letter_id: UUID) -> StoredLetter:

@@ -200,12 +200,17 @@ async def reset_schedule(session: AsyncSession, schedule_id: UUID, user: str) ->
 
 
 async def run_schedule(
-    session: AsyncSession, schedule_id: UUID, user: str, limits: Limits, key: str | None = None
+    session: AsyncSession,
+    schedule_id: UUID,
+    user: str,
+    limits: Limits,
+    key: str | None = None,
+    sender: str | None = None,
 ) -> StartOutcome:
     """Start the workflow of a schedule now, also while it is paused. Its slots stay as they are.
 
     Args:
-        key: makes repeating it harmless, as with a start.
+        key, sender: make repeating it harmless, as with a start.
 
     Raises:
         NotFoundError: there is no such schedule.
@@ -213,7 +218,7 @@ async def run_schedule(
         what :func:`orchestrator.services.start.start` raises.
     """
     known = _require(await read_schedule(session, schedule_id))
-    outcome = await start(session, StartRequest(known.workflow, tuple(known.inputs), user, key), limits)
+    outcome = await start(session, StartRequest(known.workflow, tuple(known.inputs), user, key, sender), limits)
     if not outcome.created:
         return outcome
     # The process is not committed yet: the refusal takes it back.

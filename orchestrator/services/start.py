@@ -40,6 +40,9 @@ from orchestrator.targets import Target
 from orchestrator.types import ProcessStatus, State, sort_keys
 from orchestrator.workflow import Workflow
 
+_SEPARATOR = "\x1f"
+"""Between a sender and its key. No broker's user has a control character in its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
@@ -48,12 +51,25 @@ class StartRequest:
     Args:
         inputs: the pages of the workflow's form, in order.
         key: repeated requests with the same key return the same process; without a key each request starts a process.
+        sender: whom the broker or the API has authenticated as the one who sends this; keys of different senders have nothing to
+            do with each other. ``None`` when nobody knows: all those have their keys in common.
     """
 
     workflow: str
     inputs: Sequence[State] = field(default_factory=tuple)
     user: str = "SYSTEM"
     key: str | None = None
+    sender: str | None = None
+
+    @property
+    def stored_key(self) -> starts.RequestKey | None:
+        """The key as the database knows it."""
+        if self.key is None:
+            return None
+        if self.sender is None:
+            return starts.RequestKey(self.key)
+        older = starts.OlderKey(self.key, self.digest(), str(self.user))
+        return starts.RequestKey(f"{self.sender}{_SEPARATOR}{self.key}", older)
 
     def digest(self) -> bytes:
         """Return what tells a repeated request from a different one under the same key."""
@@ -114,7 +130,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         if request.key is None or refusal.__cause__ is not None:
             raise
         # It may have waited for another start, which was this very request, sent twice.
-        facts = await starts.read_start_facts(session, request.workflow, request.key)
+        facts = await starts.read_start_facts(session, request.workflow, request.stored_key)
         if facts.process_id is None:
             raise
         return _answer_repeated(request, facts)
@@ -141,7 +157,8 @@ async def prepare_start(session: AsyncSession, request: StartRequest, limits: Li
 
 async def read_facts(session: AsyncSession, request: StartRequest) -> starts.StartFacts:
     """Return what the database knows about a start before it."""
-    return await starts.read_start_facts(session, request.workflow, request.key, _find_fingerprint(request.workflow))
+    fingerprint = _find_fingerprint(request.workflow)
+    return await starts.read_start_facts(session, request.workflow, request.stored_key, fingerprint)
 
 
 async def admit(session: AsyncSession, request: StartRequest, facts: starts.StartFacts) -> Plan:
@@ -197,7 +214,7 @@ async def recheck_start(session: AsyncSession, prepared: PreparedStart) -> Prepa
         what :func:`start` raises.
     """
     request, plan = prepared.request, prepared.plan
-    facts = await starts.read_start_facts(session, request.workflow, request.key, plan.fingerprint)
+    facts = await starts.read_start_facts(session, request.workflow, request.stored_key, plan.fingerprint)
     await _find_plan(session, request.workflow, facts.workflow_id)
     _require_plan(plan, facts)
     _require_unpaused(facts)
@@ -229,7 +246,7 @@ async def store_start(
     at = await starts.insert_process(session, new)
     if at is None:
         # Another request has just used the key: the database decided which was first.
-        return _answer_repeated(request, await starts.read_start_facts(session, request.workflow, request.key))
+        return _answer_repeated(request, await starts.read_start_facts(session, request.workflow, request.stored_key))
     return StartOutcome(new.decision.process.process_id, describe_decision(plan, new.decision, at))
 
 
@@ -247,14 +264,15 @@ def make_process(prepared: PreparedStart, limits: Limits, note: str | None = Non
     request, plan, facts = prepared.request, prepared.plan, prepared.facts
     assert facts.workflow_id is not None  # noqa: S101 - _find_plan has checked it
     process = Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
-    notes = "; ".join(filter(None, [note, _note(plan, facts)]))
+    notes = "; ".join(filter(None, [note, _name_sender(request), _note(plan, facts)]))
     decision = decide(plan, process, Started(prepared.state, notes or None), make_stamp())
+    key = request.stored_key
     return starts.NewProcess(
         decision,
         workflow_id=facts.workflow_id,
         is_task=plan.workflow.is_task,
-        request_key=request.key,
-        request_digest=request.digest() if request.key is not None else None,
+        request_key=None if key is None else key.text,
+        request_digest=None if key is None else request.digest(),
         due_in=compute_due_in(decision, limits.redispatch_after),
         subscription_id=prepared.subscription_id,
     )
@@ -290,6 +308,11 @@ def _require_plan(plan: Plan, facts: starts.StartFacts) -> None:
             f" consumer has registered; the registered one is {facts.registered}: use a program with that code, or deploy this"
             " code (in development: restart 'orchestrator dev')"
         )
+
+
+def _name_sender(request: StartRequest) -> str | None:
+    """Return what the log is to say when a service starts a process in the name of another user."""
+    return None if request.sender in {None, str(request.user)} else f"sent by {request.sender}"
 
 
 def _note(plan: Plan, facts: starts.StartFacts) -> str | None:

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
-from aiormq.exceptions import ChannelAccessRefused
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 
 from orchestrator.broker.topology import EXCHANGES, Topology
 
@@ -128,6 +128,17 @@ def read(queue: str) -> Act:
     return act
 
 
+def purge(queue: str) -> Act:
+    async def act(channel: AbstractChannel) -> object:
+        return await (await channel.get_queue(queue, ensure=False)).purge(timeout=60)
+
+    return act
+
+
+def delete(queue: str) -> Act:
+    return lambda channel: channel.queue_delete(queue, timeout=60)
+
+
 def declare(queue: str) -> Act:
     return lambda channel: channel.declare_queue(queue, exclusive=True, timeout=60)
 
@@ -189,12 +200,38 @@ def test_a_service_can_do_nothing_else(broker: Broker) -> None:
     broker.refuses("svc", declare("orchestrator.mine"))
 
 
+def test_no_service_can_send_in_the_name_of_another(broker: Broker) -> None:
+    """Whose an idempotency key is, and who stands in the log as the sender, the engine takes from the property user_id."""
+
+    def publish_as(user: str) -> Act:
+        async def act(channel: AbstractChannel) -> object:
+            target = await channel.get_exchange("orchestrator.commands", ensure=False)
+            message = aio_pika.Message(b"{}", user_id=f"{user}-{broker.vhost}")
+            return await target.publish(message, "workflow.start", mandatory=True, timeout=60)
+
+        return act
+
+    broker.act("svc", publish_as("svc"))
+    with pytest.raises(ChannelPreconditionFailed):
+        broker.act("svc", publish_as("engine"))
+
+
 def test_an_operator_can_look_at_dead_letters_only(broker: Broker) -> None:
     """B41: at the copies; letters that the broker makes of callbacks have their token until a coordinator takes them."""
     broker.act("operator", read("orchestrator.dead"))
     broker.refuses("operator", read("orchestrator.letters"))
     broker.refuses("operator", read("orchestrator.commands"))
     broker.refuses("operator", publish("orchestrator.dead", ""))
+
+
+def test_who_may_read_the_copies_of_dead_letters_may_purge_them_and_nothing_else(broker: Broker) -> None:
+    """The broker has one right for both. The letters themselves are rows; those that are not yet are out of reach."""
+    broker.act("engine", publish("", "orchestrator.dead"))
+    broker.act("operator", purge("orchestrator.dead"))
+    for queue in DEFINITIONS["queues"]:
+        if queue["name"] != "orchestrator.dead":
+            broker.refuses("operator", purge(queue["name"]))
+    broker.refuses("operator", delete("orchestrator.dead"))
 
 
 def test_the_shipped_topology_is_the_one_that_the_engine_declares() -> None:

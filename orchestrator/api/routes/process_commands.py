@@ -78,7 +78,7 @@ async def start_process(
 ) -> Response:
     """Start a workflow. Without all pages of its form, the answer is 510 with the next one."""
     try:
-        asked = StartRequest(workflow, pages, caller.name, key)
+        asked = StartRequest(workflow, pages, caller.name, key, caller.sender)
         outcome = await context.run_author_code(workflow, lambda session: start(session, asked, context.limits))
     except OrchestratorError as error:
         return describe_for_form(error, from_browser=is_from_browser(request))

@@ -214,7 +214,8 @@ async def run(
     """Start a schedule's workflow now, also while the schedule is paused. Its slots stay as they are."""
     workflow = await _find_workflow(context, schedule_id)
     outcome = await context.run_author_code(
-        workflow, lambda session: schedules.run_schedule(session, schedule_id, caller.name, context.limits, key)
+        workflow,
+        lambda session: schedules.run_schedule(session, schedule_id, caller.name, context.limits, key, caller.sender),
     )
     if outcome.message is not None:
         context.notify(outcome.process_id, outcome.message.workflow)

@@ -18,13 +18,24 @@ from orchestrator.db.session import get_connection, get_driver, to_jsonb
 from orchestrator.db.status import IS_PAUSED, REGISTERED
 from orchestrator.engine.decide import Decision
 
-_START_FACTS = text(
+_FACTS = f"""
+SELECT (SELECT workflow_id FROM workflows WHERE name = :workflow AND deleted_at IS NULL) AS workflow_id,
+       {IS_PAUSED} AS paused, o.process_id, o.request_digest, {REGISTERED} AS registered,
+       EXISTS (SELECT FROM workflow_plans WHERE workflow = :workflow AND fingerprint = :plan) AS knows_plan
+  FROM (SELECT CAST(:workflow AS text) AS workflow) AS p
+"""  # noqa: S608 - built from constants
+_START_FACTS = text(f"{_FACTS} LEFT JOIN processes o ON o.request_key = :key")
+# A request under the sender's own key comes first. Of the others only the very same request of the same user is this one.
+_START_FACTS_OF_SENDER = text(
     f"""
-    SELECT (SELECT workflow_id FROM workflows WHERE name = :workflow AND deleted_at IS NULL) AS workflow_id,
-           {IS_PAUSED} AS paused, o.process_id, o.request_digest, {REGISTERED} AS registered,
-           EXISTS (SELECT FROM workflow_plans WHERE workflow = :workflow AND fingerprint = :plan) AS knows_plan
-      FROM (SELECT CAST(:workflow AS text) AS workflow) AS p LEFT JOIN processes o ON o.request_key = :key
-    """  # noqa: S608 - built from constants
+    {_FACTS} LEFT JOIN LATERAL (
+        SELECT process_id, request_digest, 1 AS place FROM processes WHERE request_key = :key
+        UNION ALL
+        SELECT process_id, request_digest, 2 FROM processes
+         WHERE request_key = :older AND request_digest = :digest AND started_by = :user
+        ORDER BY place LIMIT 1
+    ) o ON true
+    """  # noqa: S608 - as above
 )
 
 _FIND_KEYS = text("SELECT request_key FROM processes WHERE request_key = ANY(:keys)")
@@ -123,11 +134,33 @@ class StartFacts:
     knows_plan: bool
 
 
+@dataclass(frozen=True, slots=True)
+class OlderKey:
+    """The key of a request as versions have stored it that did not know senders, and what it has to be about."""
+
+    text: str
+    digest: bytes
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """The key of a request as it is stored; ``older`` as it may have been stored before."""
+
+    text: str
+    older: OlderKey | None = None
+
+
 async def read_start_facts(
-    session: AsyncSession, workflow: str, request_key: str | None, plan: str | None = None
+    session: AsyncSession, workflow: str, key: RequestKey | None, plan: str | None = None
 ) -> StartFacts:
     """Return all that a start needs to know, in one round trip; ``plan`` is the fingerprint that the program has."""
-    row = (await session.execute(_START_FACTS, {"workflow": workflow, "key": request_key, "plan": plan})).one()
+    known = {"workflow": workflow, "key": None if key is None else key.text, "plan": plan}
+    if key is None or key.older is None:
+        row = (await session.execute(_START_FACTS, known)).one()
+    else:
+        older = {"older": key.older.text, "digest": key.older.digest, "user": key.older.user}
+        row = (await session.execute(_START_FACTS_OF_SENDER, known | older)).one()
     return StartFacts(
         row.workflow_id, bool(row.paused), row.process_id, row.request_digest, row.registered, row.knows_plan
     )
