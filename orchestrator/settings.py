@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     heartbeat_interval: Seconds = 2.0
     """How often a consumer reports that it is alive."""
     presumed_dead_after: Seconds = 10.0
-    """How long a consumer may be silent before its steps are given to others: five heartbeats."""
+    """How long a consumer may be silent before its steps are given to others: five heartbeats. About as long for a server."""
     reconcile_interval: Seconds = 1.0
     """How often a coordinator looks for processes that are due."""
     redispatch_after: Seconds = 5.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.broker.connection import connect, declare
+from orchestrator.broker.connection import close, connect, declare
 from orchestrator.broker.topology import EXCHANGES, Topology
 from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.options import AsJson
@@ -22,7 +22,7 @@ def declare_command(as_json: AsJson = False) -> None:
         try:
             await declare(connection, topology)
         finally:
-            await connection.close()
+            await close(connection)
         context.output.line(f"declared {len(EXCHANGES)} exchanges and {len(topology.queues)} queues")
         context.output.document(
             {

@@ -21,14 +21,14 @@ async def measure_all(address: BrokerAddress, names: Collection[str]) -> dict[st
         ServerUnavailableError: RabbitMQ does not answer.
     """
     # Whoever imports this module may not need the broker's client.
-    from orchestrator.broker.connection import connect, measure
+    from orchestrator.broker.connection import close, connect, measure
 
     queues = [*(queue.name for queue in FIXED_QUEUES), *(step_queue(name) for name in sorted(names))]
     connection = await connect(address, "look")
     try:
         return {name: await measure(connection, name) for name in queues}
     finally:
-        await connection.close()
+        await close(connection)
 
 
 def is_unread(depth: QueueDepth | None) -> bool:

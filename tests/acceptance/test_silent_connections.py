@@ -5,13 +5,17 @@ Healthy programs take over, the silent ones say what has happened and end when t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http import HTTPStatus
 from uuid import UUID
 
+import httpx
 import pytest
 
 from tests.acceptance.chaos import all_done, flood, half_done
@@ -67,6 +71,16 @@ class Halves:
         return [len(program.output()) for program in self.behind]
 
 
+def all_end(programs: Sequence[Program]) -> None:
+    """Send SIGTERM to programs; each must end in its time."""
+    for program in programs:
+        program.signal(signal.SIGTERM)
+    began = time.monotonic()
+    codes = [program.exit_code(SOON) for program in programs]
+    assert set(codes) <= {0, os.EX_SOFTWARE}, "in an orderly way, or at the end of its time"
+    assert time.monotonic() - began < GRACE + CLOSING + 5, "a busy machine is late"
+
+
 def _says(program: Program, words: str, start: int) -> bool:
     return words in program.output()[start:]
 
@@ -94,7 +108,7 @@ def test_others_take_over_and_the_silent_programs_end_or_go_on(halves: Halves, s
     engine.wait_for_note(held, "held")
     process_ids: list[UUID] = [held]
     healthy = halves.start_healthy()
-    process_ids += flood(engine, key="before")
+    process_ids += flood(engine, 15, key="before")
     half_done(engine)
 
     # Nothing of theirs arrives any more.
@@ -120,13 +134,32 @@ def test_others_take_over_and_the_silent_programs_end_or_go_on(halves: Halves, s
     running = engine.start("holds")
     engine.wait_for_note(running, "held")
     proxy.swallow()
-    for program in halves.behind:
-        program.signal(signal.SIGTERM)
-    began = time.monotonic()
-    codes = [program.exit_code(SOON) for program in halves.behind]
-    took = time.monotonic() - began
-    assert set(codes) <= {0, os.EX_SOFTWARE}, "in an orderly way, or at the end of its time"
-    assert took < GRACE + CLOSING + 5, "a busy machine is late"
+    all_end(halves.behind)
     engine.open_gate(f"hold-{running}")
     halves.start_healthy()
     all_done(engine, [*process_ids, running], SOON)
+
+
+def test_programs_that_answer_requests_end_although_both_servers_are_silent(installations: MakeInstallation) -> None:
+    """The API with a request in progress, and 'dev', which is all programs in one, with a step that runs."""
+    engine = installations(**SETTINGS)
+    with (
+        proxied(engine.database_url) as (database, database_url),
+        proxied(engine.amqp_url) as (broker, amqp_url),
+        ThreadPoolExecutor(1) as threads,
+    ):
+        behind = {"ORCHESTRATOR_DATABASE_URL": database_url, "ORCHESTRATOR_AMQP_URL": amqp_url}
+        api = engine.api(**behind)
+        dev = engine.run("dev", "dev", "--port", "0", **behind).ready()
+        engine.client.listen()
+        engine.wait_for_note(engine.start("holds"), "held")
+        assert api.call("GET", "/processes").status_code == HTTPStatus.OK
+        database.swallow()
+        broker.swallow()
+        dropped = database.dropped
+        asking = threads.submit(api.call, "GET", "/processes")
+        until(lambda: database.dropped > dropped, "the request waits for the database")
+        all_end([api, dev])
+        with contextlib.suppress(httpx.HTTPError):
+            assert asking.result().status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        engine.kill_all()
