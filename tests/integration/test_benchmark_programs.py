@@ -36,6 +36,7 @@ SMALL = {
         ["plain_functions", "--reps", "1", "--queries", "2", "--long", "20", "--idle", "0.1"],
         "an async step of 20 queries",
     ),
+    "recovery": (["recovery", "--processes", "20"], "20 commands published again"),
     "the rules and lists": (["rules", "--users", "10", "--reps", "2"], "page from the middle on"),
 }
 
@@ -48,7 +49,7 @@ def test_a_benchmark_runs_to_its_end(servers: Servers, arguments: list[str], tol
     assert told in done.stdout
 
 
-@pytest.mark.parametrize("name", ["throughput", "models", "rules", "suspects", "http", "plain_functions"])
+@pytest.mark.parametrize("name", ["throughput", "models", "rules", "suspects", "http", "plain_functions", "recovery"])
 def test_a_benchmark_without_servers_says_how_to_get_them(name: str) -> None:
     done = _program(name)
     assert done.returncode == 1

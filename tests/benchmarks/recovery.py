@@ -1,0 +1,133 @@
+"""How long waiting processes take after the broker has lost its data, against the same without the loss.
+
+    eval "$(scripts/services env)"
+    .venv/bin/python -m tests.benchmarks.recovery
+
+One coordinator. Processes of one step that does nothing are started and wait for a consumer. Then, in turn, nothing happens, or
+the virtual host is deleted and made again, empty. At that moment a consumer is started; the clock runs until the last process is
+completed. The ratio of the two is what to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from tests.benchmarks.client import client_of, ready_messages
+from tests.benchmarks.systems import BenchmarkError, Corner, Programs, clear, engine_system, fetch_int, own_corner
+from tests.servers import NoServersError, Servers, drop_vhost, make_vhost
+
+ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
+STEPS_QUEUE = "orchestrator.steps.default"
+STALLED_AFTER = 300.0
+"""Seconds without any change after which a run has failed."""
+
+STARTED = "SELECT count(*) FROM processes"
+COMPLETED = "SELECT count(*) FROM processes WHERE status = 'completed'"
+PUBLISHED_AGAIN = "SELECT count(*) FROM processes WHERE published_at IS NOT NULL"
+STEPS = "SELECT count(*) FROM process_steps WHERE kind = 'step' AND name = 'nothing'"
+SETTLED = "SELECT count(*) FROM processes WHERE due_at > updated_at + interval '7 seconds'"
+"""The coordinator has found that their commands wait: it looks for the first time six seconds after a start, at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one run has shown.
+
+    Args:
+        seconds: from the start of the consumer until all processes are completed.
+        again: processes whose command was published again.
+    """
+
+    is_wiped: bool
+    seconds: float
+    again: int
+
+    def __str__(self) -> str:
+        kind = "after the loss of the broker's data" if self.is_wiped else "without a loss"
+        return f"{kind:36} {self.seconds:6.1f} s, {self.again} commands published again"
+
+
+async def measure(servers: Servers, corner: Corner, options: argparse.Namespace, *, is_wiped: bool) -> Figures:
+    """Let processes wait, take away their commands or not, and let a consumer run them."""
+    system = engine_system(options.program, workflow="bench_noop")
+    await clear(corner, system)
+    async with Programs(system, corner, consumers=0) as coordinator:
+        async with client_of(coordinator, corner.amqp_url) as client:
+            await client.start(options.processes)
+            await _reach(corner, STARTED, options.processes)
+            while await ready_messages(corner.amqp_url, STEPS_QUEUE) < options.processes:
+                coordinator.check()
+                await asyncio.sleep(0.5)
+            await _reach(corner, SETTLED, options.processes)
+        began = time.perf_counter()
+        if is_wiped:
+            vhost = corner.amqp_url.rsplit("/", 1)[1]
+            await asyncio.to_thread(drop_vhost, servers, vhost)
+            await asyncio.to_thread(make_vhost, servers, vhost)
+        async with Programs(system, corner, coordinators=0):
+            await _reach(corner, COMPLETED, options.processes)
+            took = time.perf_counter() - began
+        if await fetch_int(corner.dsn, STEPS) != options.processes:
+            raise BenchmarkError("steps were run twice, or not at all")
+        return Figures(is_wiped, took, await fetch_int(corner.dsn, PUBLISHED_AGAIN))
+
+
+async def _reach(corner: Corner, query: str, wanted: int) -> None:
+    """Wait until a query returns a number; fail when it has not changed for a while."""
+    found, changed = -1, time.perf_counter()
+    while found < wanted:
+        before, found = found, await fetch_int(corner.dsn, query)
+        if found != before:
+            changed = time.perf_counter()
+        elif time.perf_counter() - changed > STALLED_AFTER:
+            raise BenchmarkError(f"{found} of {wanted}, and no change for {STALLED_AFTER:g} s: {query}")
+        await asyncio.sleep(0.2)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Do what the options say; the exit code."""
+    try:
+        servers = Servers.from_environment()
+    except NoServersError as error:
+        raise BenchmarkError(str(error)) from None
+    ratios = []
+    async with own_corner(servers, options.queue_type) as corner:
+        for _ in range(options.reps):
+            pair = []
+            for is_wiped in (False, True):
+                pair.append(await measure(servers, corner, options, is_wiped=is_wiped))
+                print(pair[-1], flush=True)
+            ratios.append(pair[1].seconds / pair[0].seconds)
+    print(f"ratio, median of {len(ratios)}: {statistics.median(ratios):.2f}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Read the command line."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--processes", type=int, default=10_000, help="that wait (default 10,000)")
+    found.add_argument("--reps", type=int, default=1, help="pairs of runs (default 1)")
+    found.add_argument("--queue-type", choices=("quorum", "classic"), default="quorum")
+    found.add_argument("--program", default=ORCHESTRATOR, metavar="PATH", help="the orchestrator program to measure")
+    return found
+
+
+def main() -> int:
+    """Run the benchmark."""
+    try:
+        return uvloop.run(run(parser().parse_args()))
+    except BenchmarkError as error:
+        print(f"recovery: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
