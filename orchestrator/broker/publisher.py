@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -11,7 +12,7 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq import spec
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelPreconditionFailed, DeliveryError
+from aiormq.exceptions import AMQPChannelError, ChannelInvalidStateError, ChannelPreconditionFailed, DeliveryError
 
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
@@ -26,17 +27,26 @@ from orchestrator.broker.connection import (
     restore,
     supervise,
 )
-from orchestrator.broker.large_messages import channel_for
 from orchestrator.broker.outgoing import Outgoing
+from orchestrator.broker.targets import Targets
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
 from orchestrator.errors import ConfigurationError, PublishError, RefusedError, UnroutableError
-from orchestrator.stopping import unless_stopping
+from orchestrator.stopping import unless_stopping, wait_or_stop
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
 
 PERSISTENT = 2
 """The AMQP delivery mode of messages that survive a restart of the broker."""
+
+ALONE_AT_ONCE = 8
+"""Messages that are published over a channel of their own at once."""
+
+LARGE = 64 * 1024
+"""Bytes of a message that gets a channel of its own, because the broker closes the channel for one that is larger than its
+``max_message_size``. No broker has a limit below that."""
+
+_FULL = "max-length with overflow reject-publish"
 
 
 class Publisher:
@@ -56,6 +66,9 @@ class Publisher:
         self._stopping = asyncio.Event()
         self._silent = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
+        self._targets = Targets()
+        self._renewal: asyncio.Task[None] | None = None
+        self._few = asyncio.Semaphore(ALONE_AT_ONCE)
         self._same_id: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -88,9 +101,7 @@ class Publisher:
         self._connection = await connect(self._address, "publish")
         try:
             await restore(self._connection, self._topology)
-            async with asyncio.timeout(DECLARE_TIMEOUT):
-                channel = await self._connection.channel(publisher_confirms=True)
-                self._channel = await raw_channel(channel)
+            self._channel = await self._open_channel(self._connection)
         except BaseException:
             await self.close()
             raise
@@ -111,26 +122,26 @@ class Publisher:
     async def publish(self, message: Outgoing) -> None:
         """Publish and wait for the broker's confirm.
 
+        A target that has refused messages is left alone for a few seconds each time; then these are refused at once.
+
         Raises:
-            UnroutableError, RefusedError: no queue takes the message, or one that it goes to is full.
+            UnroutableError, RefusedError: this target takes no messages: no queue is there for them, one that they go to is full,
+                or this user may not write to it. Others do.
             PublishError: no confirm in time. The broker may have the message all the same, so its reader must tolerate a
                 duplicate.
         """
+        refusal = self._targets.find_refusal(message)
+        if refusal is not None:
+            raise UnroutableError(refusal)
         try:
             if not self._ready.is_set():
                 async with asyncio.timeout(self._timeout):
                     await self._ready.wait()
-            try:
-                await self._send(message)
-            except UnroutableError:
-                # A queue was deleted, or an author's new step queue does not exist yet.
-                if not message.exchange:
-                    raise
-                try:
-                    await self._restore(message)
-                except ConfigurationError as error:
-                    raise UnroutableError(str(error)) from error
-                await self._send(message)
+            await self._send_or_restore(message)
+        except UnroutableError as error:
+            if message.exchange:
+                self._targets.refuse(message, str(error))
+            raise
         except TimeoutError as error:
             if self._probe is None or self._probe.done():
                 self._probe = asyncio.create_task(self._check_broker())
@@ -138,19 +149,30 @@ class Publisher:
                 f"no confirm for {message.type} to '{message.exchange}' within {self._timeout} s"
             ) from error
         except DeliveryError as error:
-            raise RefusedError(
-                f"{message.type} to '{message.exchange}' with the key {message.routing_key!r} was refused by the broker:"
-                " a queue that it goes to is full (max-length with overflow reject-publish)"
-            ) from error
-        except ChannelPreconditionFailed as error:
-            raise RefusedError(
-                f"{message.type} to '{message.exchange}' with {len(message.body)} bytes was refused by the broker:"
-                f" {format_message(error)}"
-            ) from error
+            text = f"{_describe(message)} was refused by the broker: a queue that it goes to is full ({_FULL})"
+            self._targets.isolate(message)
+            self._targets.refuse(message, text, pauses=False)
+            raise RefusedError(text) from error
         except BROKER_ERRORS as error:
             raise PublishError(
                 f"{message.type} to '{message.exchange}' was not accepted by the broker: {format_message(error)}"
             ) from error
+        else:
+            if self._targets.accept(message):
+                self._renew_soon()
+
+    async def _send_or_restore(self, message: Outgoing) -> None:
+        try:
+            await self._send(message)
+        except UnroutableError:
+            # A queue or an exchange was deleted, or an author's new step queue does not exist yet.
+            if not message.exchange:
+                raise
+            try:
+                await self._restore(message)
+            except ConfigurationError as error:
+                raise UnroutableError(str(error)) from error
+            await self._send(message)
 
     async def _send(self, message: Outgoing) -> None:
         given = message.properties.get("message_id")
@@ -162,9 +184,41 @@ class Publisher:
                 await self._send_as(message, given)
 
     async def _send_as(self, message: Outgoing, message_id: str) -> None:
-        connection, shared = self._connection, self._channel
-        if connection is None or shared is None:
+        channel = self._channel
+        if channel is None:
             raise ConnectionError("not connected")
+        if self._targets.is_isolated(message) or len(message.body) >= LARGE:
+            await self._send_alone(message, message_id)
+            return
+        try:
+            await self._send_over(channel, message, message_id)
+        except (AMQPChannelError, ChannelInvalidStateError):
+            # The broker closes the channel for one message, and does not say for which of those in flight.
+            if channel.connection.is_closed:
+                raise
+            await self._send_alone(message, message_id)
+
+    async def _send_alone(self, message: Outgoing, message_id: str) -> None:
+        """Publish a message over a channel of its own, so that no other fails if the broker closes the channel for it."""
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError("not connected")
+        async with self._few, one_channel(connection, confirms=True) as channel:
+            try:
+                await self._send_over(await raw_channel(channel), message, message_id)
+            except ChannelPreconditionFailed as error:
+                # The message is to blame, not its target.
+                raise RefusedError(
+                    f"{message.type} to '{message.exchange}' with {len(message.body)} bytes was refused by the broker:"
+                    f" {format_message(error)}"
+                ) from error
+            except AMQPChannelError as error:
+                self._targets.isolate(message)
+                raise UnroutableError(
+                    f"{_describe(message)} was refused by the broker: {format_message(error)}"
+                ) from error
+
+    async def _send_over(self, channel: Channel, message: Outgoing, message_id: str) -> None:
         properties: dict[str, Any] = {
             "content_type": "application/json",
             **message.properties,
@@ -174,17 +228,16 @@ class Publisher:
             "correlation_id": message.correlation_id,
             "headers": dict(message.headers),
         }
-        async with channel_for(len(message.body), connection, shared) as channel:
-            result = await channel.basic_publish(
-                message.body,
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                mandatory=message.mandatory,
-                properties=spec.Basic.Properties(**properties),
-                # The confirm is enough; waiting for the socket as well would publish one message after the other.
-                wait=False,
-                timeout=self._timeout,
-            )
+        result = await channel.basic_publish(
+            message.body,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            mandatory=message.mandatory,
+            properties=spec.Basic.Properties(**properties),
+            # The confirm is enough; waiting for the socket as well would publish one message after the other.
+            wait=False,
+            timeout=self._timeout,
+        )
         if not isinstance(result, spec.Basic.Ack):
             raise UnroutableError(
                 f"{message.type} to '{message.exchange}': no queue takes the key {message.routing_key!r}"
@@ -227,10 +280,50 @@ class Publisher:
             await unless_stopping(self.open(), self._stopping)
             if self._channel is None:
                 return
-            # A channel ends with its connection, so this sees both go.
             waiting = [asyncio.create_task(one.wait()) for one in (self._stopping, self._silent)]
-            await asyncio.wait([self._channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            while True:
+                channel, connection = self._channel, self._connection
+                assert channel is not None and connection is not None  # noqa: PT018, S101 - open() has set them
+                # A channel ends with its connection, so this sees both go.
+                await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
+                if channel.connection.is_closed or any(one.done() for one in waiting):
+                    return
+                if channel is not self._channel:
+                    continue
+                # The broker has refused a message by closing the channel. The connection, and what else uses it, goes on.
+                self._ready.clear()
+                self._channel = await self._open_channel(connection)
+                self._ready.set()
         finally:
             for one in waiting:
                 one.cancel()
             await self.close()
+
+    def _renew_soon(self) -> None:
+        """Publish over another channel from now on: the broker goes on refusing on one that it has refused on.
+
+        That is what a quorum queue does whose limit was lifted by an operator, until the channel is closed.
+        """
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        connection, old = self._connection, self._channel
+        if connection is None or old is None:
+            return
+        with suppress(*BROKER_ERRORS):
+            channel = await self._open_channel(connection)
+            if self._channel is old:
+                self._channel = channel
+                # Those that are in flight on the old one have their confirms by then, or never.
+                await wait_or_stop(self._timeout, self._stopping)
+                async with asyncio.timeout(self._timeout):
+                    await old.close()
+
+    async def _open_channel(self, connection: AbstractConnection) -> Channel:
+        async with asyncio.timeout(DECLARE_TIMEOUT):
+            return await raw_channel(await connection.channel(publisher_confirms=True))
+
+
+def _describe(message: Outgoing) -> str:
+    return f"{message.type} to '{message.exchange}' with the key {message.routing_key!r}"

@@ -86,8 +86,9 @@ class Dispatcher:
         """Publish the command; return whether its queue has taken it."""
         try:
             await self._publisher.publish(outgoing.step_command(message, following, announced))
-        except (UnroutableError, RefusedError) as error:
-            _log(message, error)
+        except (UnroutableError, RefusedError):
+            # The publisher says which target refuses, and how much; this may be thousands of processes.
+            logger.debug("command refused", process_id=str(message.process_id), queue=following.queue)
             return False
         return True
 

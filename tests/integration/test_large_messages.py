@@ -11,9 +11,8 @@ from typing import Literal
 import aio_pika
 import pytest
 
-from orchestrator.broker.large_messages import LARGE
 from orchestrator.broker.outgoing import Outgoing
-from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.publisher import LARGE, Publisher
 from orchestrator.broker.topology import Exchanges, Queues
 from orchestrator.coordinator.handlers import Handlers
 from orchestrator.coordinator.queries import Queries

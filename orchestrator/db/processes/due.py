@@ -19,6 +19,9 @@ from orchestrator.engine.process import Process
 MAX_INTERVAL = 600.0
 """Seconds between two publications of the same command, at most."""
 
+REFUSED_INTERVAL = 60.0
+"""The same, if its queue has refused it: the queue may have room soon."""
+
 NOT_PUBLISHED = -1
 """``dispatches`` of a process that was started by a step, until its first command is published. No event of it is, either."""
 
@@ -65,8 +68,9 @@ _MARK_DISPATCHED = text(
     """
     UPDATE processes AS p
        SET published_at = COALESCE(d.published_at, p.published_at),
-           due_at = now() + LEAST(:first * power(2, LEAST(p.dispatches - 1, 20)), :most) * (0.8 + 0.4 * random())
-                            * interval '1 second'
+           due_at = now() + LEAST(:first * power(2, LEAST(p.dispatches - 1, 20)),
+                                  CASE WHEN d.published_at IS NULL THEN CAST(:refused AS float8) ELSE CAST(:most AS float8) END)
+                            * (0.8 + 0.4 * random()) * interval '1 second'
       FROM (SELECT p.process_id, w.published_at
               FROM processes p JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:times AS timestamptz[]))
                                     AS w(process_id, attempt, published_at) USING (process_id)
@@ -280,6 +284,7 @@ async def mark_dispatched(
         "times": [at for _, at in published.values()],
         "first": first,
         "most": MAX_INTERVAL,
+        "refused": REFUSED_INTERVAL,
     }
     await session.execute(_MARK_DISPATCHED, values)
 
