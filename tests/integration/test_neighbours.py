@@ -128,7 +128,8 @@ async def test_a_step_queue_that_takes_no_commands_does_not_keep_others_from_bei
         stuck, healthy = await bench.start("own_queue"), await bench.start("here_only")
         for process_id, seconds in ((stuck, 20), (healthy, 10)):
             await bench.database.pool.execute(
-                "UPDATE processes SET due_at = now() - $2 * interval '1 s', wake_at = now() - $2 * interval '1 s'"
+                "UPDATE processes SET due_at = now() - $2 * interval '1 s', wake_at = now() - $2 * interval '1 s',"
+                " updated_at = now() - 2 * $2 * interval '1 s'"
                 " WHERE process_id = $1",
                 process_id,
                 seconds,
