@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from consumers.inbox import Inbox
+from consumers.threads import StepThreads
 from orchestrator.db.consumers import ConsumerFacts, record_heartbeat, remove_consumer
 from orchestrator.db.engine_lock import read_engine_lock
 from orchestrator.db.processes.claims import list_claim_times
@@ -50,6 +51,7 @@ class Heartbeat:
         presumed_dead_after: seconds after which others may presume this consumer dead.
         revisions: the newest migrations that its code has.
         inbox: what it has received from the step queues.
+        threads: those for plain steps.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Heartbeat:
         presumed_dead_after: float,
         revisions: Sequence[str] = (),
         inbox: Inbox | None = None,
+        threads: StepThreads | None = None,
     ) -> None:
         name = program_name()
         self._facts = ConsumerFacts(
@@ -72,6 +75,7 @@ class Heartbeat:
         self._database = database
         self._watch = watch
         self._inbox = inbox
+        self._threads = threads
         self._last: datetime | None = None
         self._recorded_at = asyncio.get_running_loop().time()
         self._pauses = PauseReport()
@@ -130,7 +134,9 @@ class Heartbeat:
         blockage = self._watch.blockage
         blocked_by = None if blockage is None else blockage.document()
         received = None if self._inbox is None else self._inbox.report()
-        now = await record_heartbeat(connection, self._facts, self._watch.unresponsive_for, blocked_by, received)
+        left_behind = 0 if self._threads is None else self._threads.left_behind
+        unresponsive_for = self._watch.unresponsive_for
+        now = await record_heartbeat(connection, self._facts, unresponsive_for, blocked_by, received, left_behind)
         if self._last is not None:
             _report_lateness(now - self._last, self._facts)
         self._last = now

@@ -81,6 +81,7 @@ async def run_consumer(
             presumed_dead_after=settings.presumed_dead_after,
             revisions=known_at_start(Path(settings.migrations)).heads,
             inbox=inbox,
+            threads=threads,
         )
         servers.watch.end_program_with(partial(end_process, os.EX_SOFTWARE))
         async with database.transaction() as session:

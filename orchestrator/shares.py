@@ -23,8 +23,9 @@ RECENTLY = 0.5
 BEGINNING = 0.003
 """Seconds that a turn counts as in which a step begins: how long its first statements take is not known before."""
 
-MOST_WAITING, LONG = 100, 5.0
-"""Callers of one workflow that wait for a turn at most, once the first of them has waited for more seconds than that."""
+MOST_WAITING, LONG = 20, 10.0
+"""Requests of one workflow that wait for a turn for longer than so many seconds. A coordinator holds a few dozen messages, and
+behind these are those of other workflows."""
 
 working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
 """The step queue for which the current task works; ``None`` for the engine's own work."""
@@ -121,7 +122,7 @@ class FairTurns:
             patience: seconds for which to wait; default until there is a turn.
 
         Raises:
-            WorkflowBusyError: there was none in time, or too many wait already and for long.
+            WorkflowBusyError: there was none in time, or too many have waited before it and for long.
         """
         await self._begin(workflow, patience)
         try:
@@ -136,22 +137,34 @@ class FairTurns:
             return
         loop = asyncio.get_running_loop()
         if len(waiting) >= MOST_WAITING and loop.time() - waiting[0][0] > LONG:
-            raise WorkflowBusyError(_explain_busy(workflow, f"{len(waiting)} requests wait for a turn already"))
+            raise WorkflowBusyError(_explain_busy(workflow, f"{len(waiting)} others have waited for longer"))
         turn = loop.create_future()
         waiting.append((loop.time(), turn))
         try:
             async with asyncio.timeout(patience):
+                if len(waiting) > MOST_WAITING:
+                    await asyncio.wait({turn}, timeout=LONG)
+                    self._require_place(workflow, turn)
                 await turn
         except TimeoutError:
             self._give_up(workflow, turn)
             raise WorkflowBusyError(_explain_busy(workflow, f"there was no turn within {patience:g} s")) from None
-        except asyncio.CancelledError:
+        except BaseException:
             self._give_up(workflow, turn)
             raise
 
+    def _require_place(self, workflow: str, turn: asyncio.Future[None]) -> None:
+        if turn.done():
+            return
+        before = [one for _, one in self._find_waiting(workflow) if not one.cancelled()].index(turn)
+        if before >= MOST_WAITING:
+            raise WorkflowBusyError(_explain_busy(workflow, f"{before} others have waited for longer"))
+
     def _give_up(self, workflow: str, turn: asyncio.Future[None]) -> None:
-        if not turn.cancelled():
-            self._end(workflow)
+        if turn.done() and not turn.cancelled():
+            self._end(workflow)  # the turn has come at this moment
+        else:
+            turn.cancel()
 
     def _end(self, workflow: str) -> None:
         self._free += 1

@@ -149,7 +149,8 @@ def status(as_json: AsJson = False) -> None:
             ],
             empty="no consumers: 'orchestrator consumer' starts one, 'orchestrator dev' one with a coordinator",
         )
-        for line in (*list_inabilities(consumers), *describe_blocked(consumers), *describe_older(older)):
+        wrong = (list_inabilities, describe_blocked, describe_threads)
+        for line in (*(line for one in wrong for line in one(consumers)), *describe_older(older)):
             output.line((clean(line), "red"))
         if problem is None:
             output.line()
@@ -236,6 +237,21 @@ def describe_blocked(consumers: Sequence[ConsumerSighting]) -> Iterator[str]:
             f"{clean(one.name)} does not respond: its event loop has been blocked for {format_span(one.blocked_for)}{culprit};"
             " its other steps stand still meanwhile"
         )
+
+
+def describe_threads(consumers: Sequence[ConsumerSighting]) -> Iterator[str]:
+    """Yield which consumers have threads whose functions do not end, and how many."""
+    for one in consumers:
+        if one.threads_left_behind:
+            several = (
+                "threads run functions that go on"
+                if one.threads_left_behind > 1
+                else "thread runs a function that goes on"
+            )
+            yield (
+                f"{clean(one.name)}: {one.threads_left_behind} {several} after the end of the step; the log names them"
+                " ('thread left behind')"
+            )
 
 
 def advise(depths: Mapping[str, QueueDepth | None], waiting: Sequence[Waiting]) -> Iterator[str]:

@@ -24,7 +24,7 @@ INSERT INTO consumers (consumer_id, name, queues, concurrency, heartbeat_interva
 VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8::jsonb, $11, $12::jsonb, $13::uuid[])
 ON CONFLICT (consumer_id) DO UPDATE
    SET seen_at = now(), responsive_at = now() - $9::float8 * interval '1 second', blocked_by = $10::jsonb,
-       received = $12::jsonb, held = $13::uuid[]
+       received = $12::jsonb, held = $13::uuid[], threads_left_behind = $14
 RETURNING now()
 """
 
@@ -106,6 +106,7 @@ async def record_heartbeat(
     unresponsive_for: float = 0.0,
     blocked_by: Mapping[str, JSON] | None = None,
     received: Received | None = None,
+    threads_left_behind: int = 0,
 ) -> datetime:
     """Record that a consumer is alive; the first heartbeat inserts its row.
 
@@ -113,6 +114,7 @@ async def record_heartbeat(
         unresponsive_for: for how many seconds its event loop has not responded.
         blocked_by: what blocks the loop.
         received: what it has received from the step queues.
+        threads_left_behind: how many threads run functions that should have ended.
 
     Returns:
         The database's time.
@@ -132,6 +134,7 @@ async def record_heartbeat(
         list(facts.revisions),
         None if received is None else to_jsonb({name: at.isoformat() for name, at in received.newest.items()}),
         None if received is None else list(received.held),
+        threads_left_behind,
     )
     return now
 

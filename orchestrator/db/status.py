@@ -40,7 +40,8 @@ SELECT c.name, c.queues, c.concurrency, c.started_at, c.seen_at, c.heartbeat_int
        CASE WHEN c.blocked_by IS NOT NULL THEN EXTRACT(EPOCH FROM now() - c.responsive_at) END::float8 AS blocked_for,
        c.blocked_by::text AS blocked_by,
        (SELECT count(*) FROM processes p WHERE p.status = 'running' AND p.claimed_by = c.consumer_id) AS running,
-       c.knows::text AS knows, COALESCE(c.broken, '{{}}')::text AS broken, c.revisions
+       c.knows::text AS knows, COALESCE(c.broken, '{{}}')::text AS broken, c.revisions,
+       c.threads_left_behind
   FROM consumers c
  WHERE $1::uuid IS NULL OR c.consumer_id = $1
  ORDER BY c.name
@@ -115,6 +116,7 @@ class ConsumerSighting:
         blocked_for: seconds for which its event loop has not responded; ``None`` when it responded at the last heartbeat.
         blocked_by: what blocks the loop: ``by``, ``at``, ``stack``, and the process.
         revisions: the newest migrations that its code has; nothing when it has not reported.
+        threads_left_behind: how many of its threads run functions that go on although their steps have ended.
     """
 
     name: str
@@ -132,6 +134,7 @@ class ConsumerSighting:
     blocked_for: float | None = None
     blocked_by: dict[str, Any] | None = None
     revisions: tuple[str, ...] = ()
+    threads_left_behind: int = 0
 
     def explain_inability(self, workflow: str, plans: Sequence[str] = ()) -> str | None:
         """Return why this consumer cannot run a workflow, as a predicate; ``None`` when it can.

@@ -10,8 +10,8 @@ from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.waiting import until
 from tests.acceptance.workflows.author_code import LOCK
 
-MANY = 8
-"""Starts of a form that waits: more than there are connections."""
+MANY, FLOOD = 8, 70
+"""Starts of a form that waits: more than there are connections, and more than a coordinator holds."""
 
 
 @pytest.mark.parametrize(("workflow", "what"), [("asks_for_long", "waits"), ("asks_in_a_query", "queries")])
@@ -46,6 +46,23 @@ def test_forms_that_wait_delay_neither_deadlines_nor_retries_nor_lost_steps_nor_
     started = "SELECT count(*) FROM processes WHERE workflow = $1 AND status = 'completed'"
     until(lambda: engine.value(started, workflow) == MANY, "the starts that have waited are done")
     assert engine.client.dead_letters() == []
+
+
+def test_a_flood_of_starts_whose_form_hangs_does_not_keep_out_others(installations: MakeInstallation) -> None:
+    """They fill what a coordinator holds of the queue; those that cannot have a turn for long are refused."""
+    engine = installations()
+    engine.coordinator().ready()
+    engine.consumer().ready()
+    engine.client.listen()
+    for _ in range(FLOOD):
+        engine.client.send("orchestrator.commands", "workflow.start", {"workflow": "asks_for_long", "inputs": [{}]})
+    engine.finish("two_pages", {"node": "ams-1"}, {"port": 7})
+    # Three run at once, for up to 30 s: it has not waited for many of them.
+    assert len(engine.journal("form", "waits")) <= 9
+    engine.open_gate("form")
+    ended = "SELECT count(*) FROM processes WHERE workflow = 'asks_for_long' AND status = 'completed'"
+    until(lambda: engine.value(ended) + len(engine.client.dead_letters()) == FLOOD, "each is started or refused")
+    assert any("WorkflowBusyError" in letter.headers["x-reason"] for letter in engine.client.dead_letters())
 
 
 @pytest.mark.parametrize(("workflow", "what"), [("loses_its_connection", "loses"), ("hides_its_loss", "hides")])

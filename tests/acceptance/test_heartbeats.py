@@ -25,3 +25,25 @@ def test_a_consumer_that_beats_rarely_keeps_its_step_although_the_coordinator_wo
     engine.wait_for(process_id, "completed")
     assert len(engine.journal(process_id, "held")) == 1
     assert engine.log(process_id, "attempt lost") == []
+
+
+def test_a_consumer_beats_beside_threads_that_compute_and_one_that_sleeps(installations: MakeInstallation) -> None:
+    """They contend for Python's lock, which the heartbeat's thread needs as well."""
+    engine = installations()
+    engine.coordinator().ready()
+    engine.consumer().ready()
+    engine.client.listen()
+    sleeps = engine.start("blocks_thread")
+    engine.wait_for_note(sleeps, "held")
+    computing = [engine.start("computes") for _ in range(4)]
+    for process_id in computing:
+        engine.wait_for_note(process_id, "computes")
+    began = engine.value("SELECT now()")
+    beaten = "SELECT max(seen_at) > $1::timestamptz + 2 * max(presumed_dead_after) * interval '1 second' FROM consumers"
+    until(lambda: engine.value(beaten, began), "it has beaten for twice as long as it may be silent")
+    engine.open_gate("computed")
+    engine.open_gate(f"hold-{sleeps}")
+    for process_id in (*computing, sleeps):
+        engine.wait_for(process_id, "completed")
+        assert engine.log(process_id, "attempt lost") == []
+        assert [entry.attempt for entry in engine.log(process_id, kind="step") if entry.status == "success"][-1] == 1

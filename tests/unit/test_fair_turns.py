@@ -116,20 +116,36 @@ async def test_who_gets_no_turn_in_time_is_refused_and_takes_none_later() -> Non
     await requests.end_all()
 
 
-async def test_more_than_so_many_do_not_wait_once_the_first_of_them_has_waited_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_those_behind_so_many_do_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages in hand are few, and those of other workflows come behind them."""
     monkeypatch.setattr(shares, "MOST_WAITING", 3)
+    monkeypatch.setattr(shares, "LONG", 0.01)
     requests = Requests(2)
-    for _ in range(6):
-        requests.begin("a")
+    tasks = [requests.begin("a") for _ in range(6)]
+    for late in tasks[4:]:
+        with pytest.raises(WorkflowBusyError, match=r"of 'a' takes long .* 3 others have waited for longer"):
+            await late
+    assert not any(task.done() for task in tasks[:4])
+    at_once = requests.begin("a")
     await requests.settle()
-    assert not any(task.done() for *_, task in requests.tasks)
-    monkeypatch.setattr(shares, "LONG", -1.0)
-    with pytest.raises(WorkflowBusyError, match="5 requests wait for a turn already"):
-        await requests.begin("a")
+    assert isinstance(at_once.exception(), WorkflowBusyError)
     requests.begin("b")
     await requests.settle()
     assert requests.held == Counter(a=1, b=1)
     await requests.end_all()
+    assert all(task.exception() is None for task in tasks[:4])
+
+
+async def test_those_behind_so_many_wait_on_when_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "MOST_WAITING", 3)
+    monkeypatch.setattr(shares, "LONG", 0.05)
+    requests = Requests(1)
+    tasks = [requests.begin("a") for _ in range(6)]
+    await requests.settle()
+    for _, ended, _ in requests.tasks[:3]:
+        ended.set()
+    await asyncio.wait(tasks[:3])
+    done, _ = await asyncio.wait(tasks[3:], timeout=0.2)
+    assert not done
+    await requests.end_all()
+    assert all(task.exception() is None for task in tasks)

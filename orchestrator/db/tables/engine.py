@@ -286,6 +286,7 @@ class ConsumerRow(Base):
         revisions: the newest migrations that its code has; ``NULL`` when it has not reported.
         received: step queue → how new the newest command is that it has received; ``NULL`` when it does not report.
         held: the processes whose commands it has received and not yet claimed.
+        threads_left_behind: threads whose plain function goes on although its step has ended.
     """
 
     __tablename__ = "consumers"
@@ -305,6 +306,7 @@ class ConsumerRow(Base):
     revisions: Mapped[list[str] | None]
     received: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
     held: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
+    threads_left_behind: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class EngineSettingsRow(Base):
