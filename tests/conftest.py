@@ -17,6 +17,7 @@ from tests.databases import Databases
 from tests.servers import NoServersError, Servers, drop_vhost, make_vhost
 
 LONGEST = (
+    "test_chaos_for_a_minute.py",
     "test_chaos_servers.py",
     "test_services_script.py",
     "test_chaos_programs.py",

@@ -35,7 +35,8 @@ async def bind(url: str) -> None:
     async with connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
-        await queue.bind(EVENTS, "#")
+        exchange = await channel.declare_exchange(EVENTS, "topic", durable=True)  # a wiped broker has none
+        await queue.bind(exchange, "#")
 
 
 async def drain(url: str) -> list[tuple[UUID, int]]:

@@ -1,0 +1,1 @@
+"""Random faults under load, repeatable by a number: ``scripts/chaos``."""
