@@ -29,13 +29,14 @@ from orchestrator.db.session import Database
 from orchestrator.engine.decision import Entry
 from orchestrator.engine.process import Process
 from orchestrator.errors import DefinitionError, NotFoundError, ServerUnavailableError
+from orchestrator.forked import end_process, guard_forks, keep_private
 from orchestrator.log import configure_logging
 from orchestrator.registry import find_abilities, plan_of
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.runtime import find_loop_factory
 from orchestrator.settings import Settings, load_settings
 from orchestrator.shares import Admission, Pace
-from orchestrator.streams import end_process, guard_streams
+from orchestrator.streams import guard_streams
 from orchestrator.text import format_error
 from orchestrator.types import StepStatus
 from orchestrator.watchdog import LoopWatch, watch_loop
@@ -185,6 +186,7 @@ def serve(connection: socket.socket, settings: Settings) -> None:
     """Run until the consumer at the other end of the connection ends this process."""
     # Programs that a step starts must not keep the connection open.
     connection.set_inheritable(False)
+    keep_private(connection)
     consumer = Consumer(connection)
     try:
         with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
@@ -216,7 +218,7 @@ async def _serve(settings: Settings, consumer: Consumer) -> None:
     consumer.send(Ready())
     begin = await consumer.next_line()
     assert isinstance(begin, Begin), "the first line"  # noqa: S101 - a programming error, not a user's
-    with watch_loop() as watch:
+    with guard_forks(), watch_loop() as watch:
         watch.end_program_with(lambda: _give_up(consumer, watch))
         await IsolatedSteps(settings, consumer, begin).run()
 

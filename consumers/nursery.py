@@ -15,6 +15,7 @@ from collections import deque
 
 from consumers.child import START_TIMEOUT, ChildError, ChildProcess
 from consumers.pipe import Exited, Forked, Imported, NotForked, from_nursery
+from orchestrator.forked import keep_private
 
 
 class Nursery:
@@ -37,7 +38,7 @@ class Nursery:
         async with self._opening:
             if self._control is None:
                 await self._open()
-        ours, theirs = socket.socketpair()
+        ours, theirs = _make_pair()
         try:
             with theirs:
                 pid, end = await (self._fork(theirs) if self._can_fork else _spawn(theirs))
@@ -56,8 +57,8 @@ class Nursery:
                 await asyncio.wait({self._reading})
 
     async def _open(self) -> None:
-        ours, theirs = socket.socketpair()
-        reports, its_reports = socket.socketpair()
+        ours, theirs = _make_pair()
+        reports, its_reports = _make_pair()
         with theirs, its_reports:
             process = await _execute("consumers.forks", theirs, its_reports)
         reader, writer = await asyncio.open_connection(sock=reports)
@@ -119,6 +120,12 @@ class Nursery:
         for end in self._ends.values():
             _set(end, None)
         self._ends.clear()
+
+
+def _make_pair() -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets that processes which steps fork do not get: a child ends when its consumer's end is closed."""
+    ours, theirs = socket.socketpair()
+    return keep_private(ours), keep_private(theirs)
 
 
 async def _spawn(connection: socket.socket) -> tuple[int, asyncio.Future[int | None]]:

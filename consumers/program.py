@@ -26,6 +26,7 @@ from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.revisions import known_at_start
 from orchestrator.db.session import explain_transient
+from orchestrator.forked import end_process
 from orchestrator.health import Health
 from orchestrator.metrics import serve_metrics
 from orchestrator.registry import find_abilities
@@ -33,7 +34,6 @@ from orchestrator.runtime import ending_with, open_servers
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Settings
 from orchestrator.shares import Pace, Shares
-from orchestrator.streams import end_process
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
 

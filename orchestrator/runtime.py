@@ -22,9 +22,9 @@ from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
+from orchestrator.forked import end_children, end_process, guard_forks
 from orchestrator.settings import Settings, list_misspelt
 from orchestrator.stopping import Stopping
-from orchestrator.streams import end_process
 from orchestrator.threads import Threads
 from orchestrator.watchdog import LoopWatch, request_stop, watch_loop
 
@@ -138,6 +138,7 @@ def run_program(program: Program, grace: float) -> int:
         # Closing the loop waits for its threads, one with a form that never ends among them.
         if runner.run(_end_threads()):
             runner.close()
+        end_children()
 
 
 def leave(code: int) -> None:
@@ -170,7 +171,8 @@ async def _run_until_signalled(program: Program, grace: float) -> int:
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        await program(stopping)
+        with guard_forks():
+            await program(stopping)
     finally:
         ended.set()
         for number, handler in before.items():

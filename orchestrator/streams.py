@@ -222,11 +222,5 @@ def flush_streams() -> None:
         lines.flush(max(0.0, until - time.monotonic()))
 
 
-def end_process(code: int) -> None:
-    """End the process at once, without cleaning up: only what waits to be written is written."""
-    flush_streams()
-    os._exit(code)
-
-
 def _format_loss(count: int, reason: str) -> str:
     return f"{count} lines were lost here: {reason}"

@@ -21,6 +21,7 @@ from orchestrator.activity import current_activity, expect_end, find_lost_time
 from orchestrator.bridge import Bridge, drive
 from orchestrator.diagnostics import read_thread
 from orchestrator.errors import DefinitionError, OrchestratorError
+from orchestrator.forked import end_if_forked
 from orchestrator.text import format_error
 from orchestrator.threads import Threads
 
@@ -114,7 +115,10 @@ async def run_in_thread(function: Callable[[], object], what: str, threads: Thre
             activity.in_line = False
             activity.end_wait()
         bridge.enter()
-        return drive(partial(_catch, function), bridge)
+        try:
+            return drive(partial(_catch, function), bridge)
+        finally:
+            end_if_forked(what)
 
     work = threads.submit(contextvars.copy_context().run, call)
     ended = asyncio.wrap_future(work)
@@ -209,6 +213,8 @@ async def _call(function: Callable[[], object], is_async: bool, threads: Threads
         raise
     except BaseException as error:
         return Raised(error)
+    finally:
+        end_if_forked(what)
 
 
 def _catch(function: Callable[[], object]) -> object:

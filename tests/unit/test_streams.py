@@ -151,7 +151,8 @@ PROGRAM = """
 import logging, os, sys
 import structlog
 from orchestrator.log import configure_logging
-from orchestrator.streams import end_process, guard_streams
+from orchestrator.forked import end_process
+from orchestrator.streams import guard_streams
 
 guard_streams()
 configure_logging("json", "info")

@@ -32,6 +32,13 @@ _MODULES = {
     ),
     "hazards": ("goes_wrong", "too_slow", "dies", "grows", "asks_for_ever", "other_queue"),
     "fanout": ("task_row", "task_starts_many"),
+    "children": (
+        "terminates_children",
+        "leaves_pools_busy",
+        "leaves_child",
+        "returns_from_forks",
+        "uses_start_methods",
+    ),
     "lost": ("is_cut_off", "rests"),
     "blocking": (
         "blocks",
