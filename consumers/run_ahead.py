@@ -162,14 +162,15 @@ class Stretch:
     def take(self, message: Advanced) -> Advanced:
         """Return a message about the last step, and what was kept."""
         whole = combine(self._held, message)
-        self._forget()
+        self.end()
         return whole
 
     def end(self) -> None:
-        """Send what was kept, if nothing was sent after it: the last step has ended without an outcome."""
-        if self._held is not None:
-            self._flush()
-        self._forget()
+        """Send nothing more. If the last step has no outcome, whoever has taken its claim has read the events from the rows."""
+        self._held = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _flush(self) -> None:
         # It stays in hand: whether its events were confirmed is known when the rows say so, with the next outcome.
@@ -180,9 +181,3 @@ class Stretch:
     def _flush_again(self) -> None:
         if self._held is not None and self._timer is None:
             self._timer = self._loop.call_later(AGAIN, self._flush)
-
-    def _forget(self) -> None:
-        self._held = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -195,9 +195,10 @@ class Runner:
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
                 await asyncio.gather(*(self._completion.release(attempt, Loss.GIVEN_BACK) for attempt in left))
-                # A step may have been claimed in the moment in which the one before it was cancelled.
-                for claim in await self._completion.retry_outages(self._list_claims):
-                    await self._release(claim, Loss.GIVEN_BACK)
+                if left:
+                    # A step may have been claimed in the moment in which the one before it was cancelled.
+                    for claim in await self._completion.retry_outages(self._list_claims):
+                        await self._release(claim, Loss.GIVEN_BACK)
                 await self._ahead.finish()
         except TimeoutError:
             # The database is down. The heartbeat is about to stop, and then the reconciler finds the claims.

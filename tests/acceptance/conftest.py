@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -80,6 +81,12 @@ def installations(databases: Databases, tmp_path_factory: pytest.TempPathFactory
     """Provide a factory of installations without programs, for tests that stop, kill or pause."""
     with make_installations(databases, tmp_path_factory.mktemp) as make:
         yield make
+
+
+@pytest.fixture(params=["0", "20"], ids=["by command", "run ahead"])
+def in_both_modes(installations: MakeInstallation, request: pytest.FixtureRequest) -> MakeInstallation:
+    """Provide the factory for tests of what must hold whether or not steps run ahead; the others have the default."""
+    return partial(installations, ORCHESTRATOR_RUN_AHEAD=request.param)
 
 
 @pytest.fixture(scope="package")

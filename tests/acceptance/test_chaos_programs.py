@@ -13,10 +13,10 @@ from tests.acceptance.waiting import throughout, until
 
 
 def test_a_consumer_that_is_killed_inside_a_step_leaves_nothing_and_another_runs_it(
-    installations: MakeInstallation,
+    in_both_modes: MakeInstallation,
 ) -> None:
     """B8: kill -9 between the step's writes and its commit; the loss is in the log; the step is run again by itself."""
-    engine = installations(**PATIENT)
+    engine = in_both_modes(**PATIENT)
     engine.coordinator().ready()
     consumer = engine.consumer().ready()
     process_id = engine.start("holds")
@@ -52,9 +52,9 @@ def test_a_coordinator_that_is_killed_stops_no_running_step(installations: MakeI
     assert engine.effects(process_id) == ["Hold", "After the hold"]
 
 
-def test_programs_that_are_killed_again_and_again_do_everything_exactly_once(installations: MakeInstallation) -> None:
+def test_programs_that_are_killed_again_and_again_do_everything_exactly_once(in_both_modes: MakeInstallation) -> None:
     """B8: a coordinator or a consumer is killed every second while forty processes run."""
-    engine = installations(**PATIENT)
+    engine = in_both_modes(**PATIENT)
     coordinators = [engine.coordinator(), engine.coordinator()]
     consumers = [engine.consumer("--concurrency", "4"), engine.consumer("--concurrency", "4")]
     for program in coordinators + consumers:
@@ -71,9 +71,9 @@ def test_programs_that_are_killed_again_and_again_do_everything_exactly_once(ins
     assert engine.value("SELECT count(*) FROM process_steps WHERE name = 'attempt lost'") > 0, "a kill has hit a step"
 
 
-def test_a_consumer_drains_on_sigterm(installations: MakeInstallation) -> None:
+def test_a_consumer_drains_on_sigterm(in_both_modes: MakeInstallation) -> None:
     """B8: the running step finishes and is stored, nothing new is claimed, exit code 0, nothing is lost."""
-    engine = installations(**PATIENT)
+    engine = in_both_modes(**PATIENT)
     engine.coordinator().ready()
     consumer = engine.consumer().ready()
     process_id = engine.start("holds")
@@ -92,9 +92,9 @@ def test_a_consumer_drains_on_sigterm(installations: MakeInstallation) -> None:
     assert len(engine.journal(process_id, "held")) == 1
 
 
-def test_a_step_that_outlasts_the_grace_is_given_back_at_once(installations: MakeInstallation) -> None:
+def test_a_step_that_outlasts_the_grace_is_given_back_at_once(in_both_modes: MakeInstallation) -> None:
     """B8: not after the heartbeat's silence, here ten minutes; another consumer runs it, and nothing was stored twice."""
-    engine = installations(ORCHESTRATOR_DRAIN_GRACE="0.5", ORCHESTRATOR_PRESUMED_DEAD_AFTER="600")
+    engine = in_both_modes(ORCHESTRATOR_DRAIN_GRACE="0.5", ORCHESTRATOR_PRESUMED_DEAD_AFTER="600")
     engine.coordinator().ready()
     consumer = engine.consumer().ready()
     process_id = engine.start("holds")
@@ -129,9 +129,9 @@ REFUSED = ("attempt overtaken", "its claim is gone", "database lost during the s
 """How a consumer finds out that it may not commit any more; the last when it was frozen for longer than a connection lasts."""
 
 
-def test_a_frozen_consumer_that_wakes_up_is_refused(installations: MakeInstallation) -> None:
+def test_a_frozen_consumer_that_wakes_up_is_refused(in_both_modes: MakeInstallation) -> None:
     """B8: SIGSTOP beyond the presumed-dead time, another consumer commits, SIGCONT: the late commit is fenced."""
-    engine = installations(**PATIENT)
+    engine = in_both_modes(**PATIENT)
     engine.coordinator().ready()
     frozen = engine.consumer().ready()
     process_ids = [engine.start("holds") for _ in range(3)]

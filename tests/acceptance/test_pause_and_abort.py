@@ -16,9 +16,9 @@ def now(engine: Installation) -> datetime:
     return found
 
 
-def test_nothing_is_claimed_while_paused_and_nothing_is_lost(installations: MakeInstallation) -> None:
+def test_nothing_is_claimed_while_paused_and_nothing_is_lost(in_both_modes: MakeInstallation) -> None:
     """Pause and unpause three times under load: no step starts in between, every step runs exactly once."""
-    engine = installations()
+    engine = in_both_modes()
     for program in (engine.coordinator(), engine.consumer("--concurrency", "3"), engine.consumer("--concurrency", "3")):
         program.ready()
     process_ids: list[UUID] = []

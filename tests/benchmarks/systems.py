@@ -79,8 +79,12 @@ def floor_system(sql: str) -> System:
     )
 
 
-def engine_system(program: str, name: str = "engine", workflow: str = "bench") -> System:
-    """Run the engine, as the program ``orchestrator`` runs it."""
+def engine_system(program: str, name: str = "engine", workflow: str = "bench", run_ahead: int | None = None) -> System:
+    """Run the engine, as the program ``orchestrator`` runs it.
+
+    Args:
+        run_ahead: how many steps may run ahead of their commands; default what the engine does by default.
+    """
     return System(
         name=name,
         coordinator=(program, "coordinator"),
@@ -97,6 +101,7 @@ def engine_system(program: str, name: str = "engine", workflow: str = "bench") -
         count="SELECT count(*) FROM process_steps WHERE kind = 'step' AND status = 'success'",
         empty="TRUNCATE process_steps, callbacks, processes, consumers CASCADE",
         completed=f"process.{workflow}.completed",
+        environment={} if run_ahead is None else {"ORCHESTRATOR_RUN_AHEAD": str(run_ahead)},
     )
 
 

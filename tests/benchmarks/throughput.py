@@ -1,7 +1,7 @@
 """What the engine costs above the floor, measured in turn on the same servers.
 
     scripts/services up; eval "$(scripts/services env)"
-    .venv/bin/python tests/benchmarks/throughput.py
+    .venv/bin/python -m tests.benchmarks.throughput
 
 Both systems run as real programs, one coordinator and one consumer on uvloop, in a database and a virtual host that are made for
 the run and removed afterwards. Each repetition measures the floor, then the engine: first ``--processes`` processes of ten
@@ -32,7 +32,11 @@ async def run(options: argparse.Namespace) -> int:
     except NoServersError as error:
         raise BenchmarkError(str(error)) from None
     programs = dict(_named(one) for one in options.program or [str(Path(sys.executable).with_name("orchestrator"))])
-    engines = [engine_system(path, name) for name, path in programs.items()]
+    engines = [
+        engine_system(path, name if steps is None else f"{name} ahead {steps}", run_ahead=steps)
+        for name, path in programs.items()
+        for steps in options.run_ahead or [None]
+    ]
     async with own_corner(servers, options.queue_type) as corner:
         if options.sleeping:
             return await modes.sleeping(corner, next(iter(programs.values())))
@@ -66,6 +70,13 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--queue-type", choices=("quorum", "classic"), default="quorum")
     found.add_argument(
         "--floor-sql", choices=("rounds", "single"), default="rounds", help="five round trips a step, or one"
+    )
+    found.add_argument(
+        "--run-ahead",
+        type=int,
+        action="append",
+        metavar="STEPS",
+        help="ORCHESTRATOR_RUN_AHEAD of the consumer; given several times, each is measured in turn",
     )
     found.add_argument("--json", action="store_true", help="one object for each turn instead of the table")
     found.add_argument("--no-wait", action="store_true", help="do not wait for a quiet machine before each turn")
