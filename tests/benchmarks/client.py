@@ -12,7 +12,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from tests.benchmarks.systems import BenchmarkError, Programs
+from tests.benchmarks.systems import BenchmarkError, Programs, System
 
 READY_WITHIN = 300.0
 STALLED_AFTER = 300.0
@@ -39,9 +39,13 @@ class Client:
         await self._wait()
         return time.perf_counter() - began
 
-    async def start(self, count: int) -> None:
-        """Start ``count`` processes at once, and wait for none."""
-        await asyncio.gather(*(self._start() for _ in range(count)))
+    async def start(self, count: int, system: System | None = None) -> None:
+        """Start ``count`` processes at once, and wait for none.
+
+        Args:
+            system: another one, of the same programs.
+        """
+        await asyncio.gather(*(self._start(system) for _ in range(count)))
 
     async def one(self) -> float:
         """Seconds from a start command to its completion, with nothing else under way."""
@@ -58,10 +62,10 @@ class Client:
         self._completed, self._wanted = 0, count
         self._enough.clear()
 
-    async def _start(self) -> None:
+    async def _start(self, system: System | None = None) -> None:
         await self._exchange.publish(
             aio_pika.Message(
-                self._system.body,
+                (system or self._system).body,
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
                 content_type="application/json",
                 message_id=uuid4().hex,

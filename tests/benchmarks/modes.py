@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.client import Client, client_of
@@ -22,6 +24,7 @@ from tests.benchmarks.systems import (
     System,
     clear,
     engine_system,
+    execute,
     fetch_int,
 )
 from tests.benchmarks.workload import NAP, STEPS
@@ -30,6 +33,14 @@ WARM_UP = 30
 """Processes run before the clock starts: connections, prepared statements, caches."""
 
 SLEEPERS, SLEEPERS_WITHIN = 1000, 15.0
+
+SHORT_ONES = 100
+"""Short processes that are started beside a long one."""
+
+_P95 = """
+SELECT 1000 * percentile_cont(0.95) WITHIN GROUP (ORDER BY EXTRACT(EPOCH FROM updated_at - started_at))
+  FROM processes WHERE workflow = 'bench_short'
+"""
 
 WAVE = 500
 """Processes under way at once while the memory is watched."""
@@ -83,6 +94,29 @@ async def sleeping(corner: Corner, program: str) -> int:
         f" {seconds:.1f} s ({'within' if good else 'NOT within'} {SLEEPERS_WITHIN:g} s)"
     )
     return 0 if good else 1
+
+
+async def fairness(corner: Corner, program: str, options: argparse.Namespace) -> int:
+    """Time a hundred short processes that are started while a long one runs, with each budget in turn."""
+    times: dict[int, list[float]] = {}
+    for _ in range(options.reps):
+        for steps in options.run_ahead or [0, 20]:
+            short = engine_system(program, f"ahead {steps}", "bench_short", steps)
+            await clear(corner, short)
+            async with Programs(short, corner) as programs, client_of(programs, corner.amqp_url) as client:
+                await client.many(WARM_UP)
+                await execute(corner.dsn, short.empty.replace(", consumers CASCADE", " CASCADE"))
+                await client.start(1, replace(short, body=engine_system(program, workflow="bench_long").body))
+                await client.many(SHORT_ONES)
+                p95 = await fetch_int(corner.dsn, _P95)
+            times.setdefault(steps, []).append(p95)
+            print(f"run-ahead {steps}: p95 of {SHORT_ONES} short processes {p95} ms", file=sys.stderr, flush=True)
+    first = statistics.median(next(iter(times.values())))
+    for steps, found in times.items():
+        print(
+            f"run-ahead {steps}: median of the p95 {statistics.median(found):.0f} ms, {statistics.median(found) / first:.2f}"
+        )
+    return 0
 
 
 async def count_statements(corner: Corner, systems: Sequence[System], processes: int) -> int:

@@ -38,6 +38,8 @@ async def run(options: argparse.Namespace) -> int:
         for steps in options.run_ahead or [None]
     ]
     async with own_corner(servers, options.queue_type) as corner:
+        if options.fair:
+            return await modes.fairness(corner, next(iter(programs.values())), options)
         if options.sleeping:
             return await modes.sleeping(corner, next(iter(programs.values())))
         if options.statements:
@@ -91,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     other.add_argument("--statements", action="store_true", help="count SQL statements and disk syncs of each step")
     other.add_argument("--memory", type=int, metavar="STEPS", help="run so many steps and watch the memory")
     other.add_argument("--sleeping", action="store_true", help="a thousand steps that sleep five seconds, one consumer")
+    other.add_argument("--fair", action="store_true", help="short processes beside a long one, with each --run-ahead")
     other.add_argument("--profile", action="store_true", help="where the programs' time goes")
     found.add_argument("--keep-profiles", type=Path, metavar="FOLDER", help="where --profile leaves its files")
     return found

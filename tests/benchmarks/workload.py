@@ -35,6 +35,20 @@ DEADLY_AFTER = 1.0
 """Seconds until the step of ``bench_deadly`` ends the process that runs it."""
 
 
+SHORT, LONG = 5, 1000
+"""Steps of ``bench_short`` and ``bench_long``."""
+
+
+@workflow("A few steps that do nothing but count")
+def bench_short() -> StepList:
+    return StepList(_counting(number) for number in range(1, SHORT + 1))
+
+
+@workflow("So many steps that others must not wait for their end")
+def bench_long() -> StepList:
+    return StepList(_counting(number) for number in range(1, LONG + 1))
+
+
 @step("sleep")
 async def sleep() -> None:
     await asyncio.sleep(NAP)
@@ -157,5 +171,5 @@ TASKS = ("bench_quick", "bench_query", "bench_session", "bench_slot", "bench_thr
 
 LazyWorkflowInstance(__name__, "bench")
 LazyWorkflowInstance(__name__, "bench_sleeping")
-for _name in ("bench_resting", "bench_deadly", "bench_noop", "bench_five", *TASKS):
+for _name in ("bench_resting", "bench_deadly", "bench_noop", "bench_five", "bench_short", "bench_long", *TASKS):
     LazyWorkflowInstance(__name__, _name)
