@@ -21,7 +21,7 @@ from pamqp.header import ContentHeader
 IN_HAND: Final = 64 * 1024 * 1024
 """Bytes of messages of one queue that a program has received and not acknowledged, at most."""
 
-AT_ONCE: Final = 2 * 1024 * 1024
+AT_ONCE: Final = 1024 * 1024
 """Bytes of messages of one queue that are decoded and handled at once; a larger message is handled alone."""
 
 SMALL: Final = 16 * 1024

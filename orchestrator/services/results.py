@@ -29,6 +29,9 @@ FIRST_LOOK = 2.0
 """Seconds after which the reconciler looks at a process that has just begun to wait for a callback, in case the answer came
 early and the message that says so was lost."""
 
+MAX_NAMED = 1_000
+"""Subscriptions that an event names. A process may refer to as many as its state holds, and an event must fit every broker."""
+
 
 def make_stamp() -> Stamp:
     """Return the time and the random token for one decision."""
@@ -187,7 +190,7 @@ def _describe(
         status=process.status.value,
         sequence=process.sequence,
         user=process.actor,
-        subscription_ids=subscription_ids(process.state),
+        subscription_ids=subscription_ids(process.state)[:MAX_NAMED],
         at=at,
         announced=known.announced,
         entries=entries,

@@ -26,7 +26,9 @@ from orchestrator.db.thread_session import either
 from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
 from orchestrator.errors import DefinitionError, StaleVersionError, SubscriptionHeldError, WorkflowNotUsableError
 from orchestrator.services.finding import find_blocks_using, find_subscriptions
+from orchestrator.services.texts import check_text
 from orchestrator.targets import Target
+from orchestrator.text import MAX_REASON
 from orchestrator.types import ProcessStatus, SubscriptionLifecycle
 from orchestrator.workflow import Workflow
 
@@ -174,8 +176,10 @@ async def set_in_sync(session: AsyncSession, subscription_id: UUID, user: str, r
 
     Raises:
         NotFoundError: there is no such subscription.
+        InvalidInputError: the reason is too long, or cannot be stored.
         SubscriptionHeldError: an unfinished process holds it.
     """
+    check_text(reason, "the reason", MAX_REASON)
     await lock_subscription(session, subscription_id)
     lock = await read_lock(session, subscription_id)
     if lock.insync:

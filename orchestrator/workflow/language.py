@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 
-from orchestrator.authorization import AuthCallback, check_callback
+from orchestrator.authorization import MAX_USER, AuthCallback, check_callback
 from orchestrator.errors import DefinitionError
 from orchestrator.retry import MAX_DELAY, RetryPolicy
 from orchestrator.targets import Target
@@ -111,7 +111,7 @@ def inputstep(
 
     Args:
         name: as for :func:`step`.
-        assignee: who is asked, shown to people: a member of ``Assignee``, or another text.
+        assignee: who is asked, shown to people: a member of ``Assignee``, or another text of at most 200 characters.
         resume_auth_callback: who may fill it in; default the group's, then the workflow's.
         retry_auth_callback: as for :func:`step`.
     """
@@ -121,11 +121,14 @@ def inputstep(
             raise DefinitionError(f"the input step {name!r} decorates a function that makes a form, not {form!r}")
         check_callback(resume_auth_callback, f"the resume_auth_callback of the input step {name!r}")
         check_callback(retry_auth_callback, f"the retry_auth_callback of the input step {name!r}")
+        who = str(assignee.value if isinstance(assignee, Enum) else assignee)
+        if len(who) > MAX_USER:
+            raise DefinitionError(f"the assignee of the input step {name!r} has more than {MAX_USER} characters")
         return Step(
             name,
             StepKind.INPUT,
             form=form,
-            assignee=str(assignee.value if isinstance(assignee, Enum) else assignee),
+            assignee=who,
             resume_auth_callback=resume_auth_callback,
             retry_auth_callback=retry_auth_callback,
         )

@@ -22,6 +22,7 @@ from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.operations.dead_letters import letter_document, replay
 from orchestrator.services.control import abort
 from orchestrator.services.plans import ProgramPlans
+from orchestrator.services.subscriptions import set_in_sync
 from orchestrator.text import MAX_REASON
 from orchestrator.workflow import StepList, done, init, inputstep, workflow
 from tests.integration.engine_bench import LIMITS, Bench, bench_of, delivery
@@ -130,4 +131,6 @@ async def test_a_reason_that_is_too_long_is_refused_at_every_entry_point(bench: 
     async with bench.database.transaction() as session:
         with pytest.raises(InvalidInputError, match=f"the reason has {MAX_REASON + 1} characters"):
             await abort(session, process_id, "ana", LIMITS, "x" * (MAX_REASON + 1))
+        with pytest.raises(InvalidInputError, match=f"the reason has {MAX_REASON + 1} characters"):
+            await set_in_sync(session, process_id, "ana", "x" * (MAX_REASON + 1))
     assert await bench.database.pool.fetchval("SELECT status FROM processes") == "suspended"

@@ -79,6 +79,11 @@ def test_a_step_without_a_usable_name_is_refused(make: Callable[[], object], tex
         make()
 
 
+def test_an_assignee_that_is_too_long_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="the assignee of the input step 'a' has more than 200 characters"):
+        inputstep("a", assignee="x" * 201)(nothing)
+
+
 def test_a_name_of_exactly_the_limit_is_accepted() -> None:
     assert step("é" * 100)(nothing).name == "é" * 100
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -176,3 +177,11 @@ def test_a_process_that_has_its_answer_is_due_like_any_that_runs() -> None:
     walk.apply(CallbackCompleted(1, {}))
 
     assert compute_due_in(walk.decision, 5.0) == 5.0
+
+
+def test_an_event_names_the_first_thousand_subscriptions_of_a_state() -> None:
+    walk = Walk(a).start().succeed(nodes=[{"subscription_id": str(UUID(int=number))} for number in range(30_000)])
+
+    named = published(walk)[0][1]["subscription_ids"]
+
+    assert named == [str(UUID(int=number)) for number in range(1000)]
