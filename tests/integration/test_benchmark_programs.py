@@ -36,7 +36,7 @@ SMALL = {
         ["plain_functions", "--reps", "1", "--queries", "2", "--long", "20", "--idle", "0.1"],
         "an async step of 20 queries",
     ),
-    "recovery": (["recovery", "--processes", "20"], "20 commands published again"),
+    "recovery": (["recovery", "--processes", "20"], "after the loss of the broker's data"),
     "the rules and lists": (["rules", "--users", "10", "--reps", "2"], "page from the middle on"),
 }
 
