@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import aio_pika
 import structlog
@@ -157,14 +158,23 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
     Raises:
         ConfigurationError: the broker has one of them with other properties, or this user may not declare it.
     """
-    for exchange in EXCHANGES:
-        await _declare_exchange(connection, exchange)
-    for queue in topology.queues:
-        await declare_queue(connection, queue, topology)
+    errors: list[ConfigurationError] = []
+    declarations = [
+        *(partial(_declare_exchange, connection, exchange) for exchange in EXCHANGES),
+        *(partial(declare_queue, connection, queue, topology) for queue in topology.queues),
+    ]
+    for one in declarations:
+        try:
+            await one()
+        except ConfigurationError as error:
+            # The others are declared all the same.
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
-async def restore(connection: AbstractConnection, topology: Topology) -> None:
-    """Declare everything if an exchange or a queue is missing; otherwise change nothing.
+async def restore(connection: AbstractConnection, topology: Topology) -> bool:
+    """Declare everything if an exchange or a queue is missing; otherwise change nothing. Return whether it was.
 
     A program that comes back to a cluster must not declare bindings: while a node is frozen the others wait for it before
     they change one, even if it is there already.
@@ -180,6 +190,8 @@ async def restore(connection: AbstractConnection, topology: Topology) -> None:
                 await channel.declare_queue(queue.name, passive=True, timeout=DECLARE_TIMEOUT)
     except (ChannelNotFoundEntity, ChannelAccessRefused):
         await declare(connection, topology)
+        return True
+    return False
 
 
 async def declare_queue(connection: AbstractConnection, queue: Queue, topology: Topology) -> None:
@@ -236,6 +248,14 @@ async def raw_channel(channel: AbstractChannel) -> Channel:
     lower = await channel.get_underlay_channel()
     assert isinstance(lower, Channel)  # noqa: S101 - the library has no other kind
     return lower
+
+
+def raise_close_reason(channel: Channel) -> None:
+    """Raise what the broker has said when it closed this channel or its connection, so that the log has it."""
+    closing = channel.closing
+    error = closing.exception() if closing.done() and not closing.cancelled() else None
+    if isinstance(error, BROKER_ERRORS):
+        raise error
 
 
 async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:

@@ -29,6 +29,7 @@ from orchestrator.broker.connection import (
     close,
     connect,
     measure,
+    raise_close_reason,
     raw_channel,
     restore,
     supervise,
@@ -179,6 +180,8 @@ class Deliveries:
                 watchdog.result()
             if self._stopping.is_set():
                 await self._drain(channel, tags)
+            elif not self._unfit.is_set():
+                raise_close_reason(channel)
         finally:
             self.consuming.clear()
             for task in waiting:

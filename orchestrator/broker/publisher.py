@@ -23,6 +23,7 @@ from orchestrator.broker.connection import (
     declare,
     declare_queue,
     one_channel,
+    raise_close_reason,
     raw_channel,
     restore,
     supervise,
@@ -286,7 +287,10 @@ class Publisher:
                 assert channel is not None and connection is not None  # noqa: PT018, S101 - open() has set them
                 # A channel ends with its connection, so this sees both go.
                 await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
-                if channel.connection.is_closed or any(one.done() for one in waiting):
+                if any(one.done() for one in waiting):
+                    return
+                if channel.connection.is_closed:
+                    raise_close_reason(channel)
                     return
                 if channel is not self._channel:
                     continue

@@ -11,6 +11,7 @@ from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.fitness import consume_while_fit
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Queues
+from orchestrator.broker.upkeep import Upkeep
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.backlog import Backlog
 from orchestrator.coordinator.dead_letters import PREFETCH as FEW_LETTERS
@@ -143,6 +144,7 @@ async def _coordinate(
             tasks.create_task(unhandled.run(stopping))
             tasks.create_task(announcer.run(stopping))
             tasks.create_task(backlog.run(stopping))
+            tasks.create_task(Upkeep(servers.address, servers.topology).run(stopping))
             tasks.create_task(declarations.run(stopping))
             if settings.metrics_address is not None:
                 tasks.create_task(Expiry(database, metrics, settings.task_log_retention_days).run(stopping))

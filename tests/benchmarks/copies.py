@@ -8,6 +8,7 @@ from uuid import UUID
 import aio_pika
 import asyncpg
 
+from orchestrator.broker.outgoing import SINCE
 from orchestrator.broker.topology import Exchanges
 from orchestrator.messages import MessageType, StepCommand, encode
 from tests.benchmarks.systems import Corner
@@ -30,6 +31,8 @@ async def copy_waiting(corner: Corner, workflow: str, queue: str, count: int) ->
             workflow,
             count,
         )
+        # They begin to wait now, all at once; the commands say so.
+        await connection.execute("UPDATE processes SET updated_at = now() WHERE workflow = $1", workflow)
         row = await connection.fetchrow("SELECT * FROM processes WHERE workflow = $1 LIMIT 1", workflow)
         await connection.execute(
             f"INSERT INTO process_steps (process_id, {log}) SELECT copies.process_id, {_of('log', log)}"
@@ -59,7 +62,11 @@ async def copy_waiting(corner: Corner, workflow: str, queue: str, count: int) ->
                 plan=row["plan"],
             )
             message = aio_pika.Message(
-                encode(command), delivery_mode=aio_pika.DeliveryMode.PERSISTENT, type=MessageType.STEP_COMMAND.value
+                encode(command),
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                type=MessageType.STEP_COMMAND.value,
+                correlation_id=str(process_id),
+                headers={SINCE: row["updated_at"].isoformat()},
             )
             await exchange.publish(message, routing_key=queue)
 

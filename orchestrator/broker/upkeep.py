@@ -1,0 +1,93 @@
+"""Declare again what was deleted under running programs: exchanges, queues and bindings."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
+
+from orchestrator.broker.connection import (
+    BROKER_ERRORS,
+    DECLARE_TIMEOUT,
+    BrokerAddress,
+    close,
+    connect,
+    one_channel,
+    restore,
+)
+from orchestrator.broker.topology import Topology
+from orchestrator.errors import ConfigurationError, ServerUnavailableError
+from orchestrator.stopping import wait_or_stop
+from orchestrator.text import format_message
+
+logger = structlog.get_logger(__name__)
+
+INTERVAL = 5.0
+"""Seconds between two looks."""
+
+
+class Upkeep:
+    """Looks every few seconds whether everything is there. Run :meth:`run` in programs that live long.
+
+    Whoever publishes to a queue that is gone declares it again. But others' messages to an exchange whose binding is gone are
+    dropped without a word to us.
+    """
+
+    def __init__(self, address: BrokerAddress, topology: Topology) -> None:
+        self._address = address
+        self._topology = topology
+        self._connection: AbstractConnection | None = None
+        self._may_bind = True
+        self._problem = ""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look and declare until ``stopping`` is set."""
+        try:
+            while not await wait_or_stop(INTERVAL, stopping):
+                await self._try_once()
+        finally:
+            await self._close()
+
+    async def _try_once(self) -> None:
+        try:
+            await self._once()
+        except ConfigurationError as error:
+            if str(error) != self._problem:
+                self._problem = str(error)
+                logger.error("part of the topology is missing and cannot be declared", error=self._problem)  # noqa: TRY400
+        except (ServerUnavailableError, *BROKER_ERRORS) as error:
+            # Whoever publishes or consumes says so.
+            logger.debug("topology not looked at", error=format_message(error))
+            await self._close()
+        else:
+            self._problem = ""
+
+    async def _once(self) -> None:
+        if self._connection is None or self._connection.is_closed:
+            self._connection = await connect(self._address, "topology")
+        if await restore(self._connection, self._topology):
+            logger.warning("exchanges or queues were missing and are declared again")
+        elif self._may_bind:
+            await self._bind(self._connection)
+
+    async def _bind(self, connection: AbstractConnection) -> None:
+        """Make all bindings: whether one is there cannot be asked, and to make it again changes nothing."""
+        try:
+            async with one_channel(connection) as channel:
+                for queue in self._topology.queues:
+                    found = await channel.get_queue(queue.name, ensure=False)
+                    for key in queue.keys:
+                        await found.bind(queue.exchange.value, key, timeout=DECLARE_TIMEOUT)
+        except ChannelNotFoundEntity:
+            # Deleted in this moment; the next look declares it.
+            return
+        except ChannelAccessRefused:
+            # An administrator has declared everything, and has to do it again.
+            self._may_bind = False
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed:
+            await close(connection)
