@@ -188,7 +188,7 @@ class Faults:
         """Put what waits in a queue there twice."""
         queue = DOUBLED[int(fault.chance * len(DOUBLED))]
         try:
-            self._world.done["messages doubled"] += self._world.engine.background.run(
+            self._world.done["message that was doubled"] += self._world.engine.background.run(
                 double(self._world.engine.amqp_url, queue), 30
             )
         except BROKER_AWAY:

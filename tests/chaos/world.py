@@ -19,6 +19,8 @@ from tests.forwarder import place_of, through
 
 PROJECT = "tests.chaos.project"
 KINDS = ("coordinator",) * 2 + ("consumer",) * 3
+RUN_AHEAD = (3, 4)
+"""The consumers that go on with the next step themselves; they run beside one that does not."""
 GRACE = 3.0
 """Seconds that a program has for its steps when it is to end."""
 STOP_SECONDS = 60.0
@@ -71,6 +73,7 @@ class Slot:
         self._settings = {
             "ORCHESTRATOR_DATABASE_URL": through(engine.database_url, self.database.port),
             "ORCHESTRATOR_AMQP_URL": through(engine.amqp_url, self.broker.port),
+            "ORCHESTRATOR_RUN_AHEAD": "20" if number in RUN_AHEAD else "0",
         }
         self._program: Program | None = None
         self._started = 0.0
