@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -75,6 +76,10 @@ async def open_servers(
     """
     for one in list_misspelt():
         logger.warning("no setting has this name; the variable is ignored", variable=one)
+    if sys.flags.optimize:
+        logger.warning(
+            "Python leaves out assert statements (PYTHONOPTIMIZE or -O): validations that use them find nothing wrong"
+        )
     address = BrokerAddress.of(settings, f"orchestrator {name}")
     queues = set(step_queues)
     topology = Topology.of(settings.queue_type, queues)

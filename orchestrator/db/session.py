@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
 import asyncpg
-from pydantic_core import to_json
 from sqlalchemy import func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
@@ -32,6 +31,7 @@ from orchestrator.db.failover import FailoverWatch
 from orchestrator.db.shared_pool import SharedPool, make_engine
 from orchestrator.db.silence import SilenceWatch
 from orchestrator.diagnostics import comes_from, is_own
+from orchestrator.engine.state import write_json
 from orchestrator.errors import ConfigurationError
 from orchestrator.hosts import hide_password, host_of, split_hosts
 from orchestrator.settings import Settings
@@ -288,7 +288,7 @@ def _read_url(url: URL) -> dict[str, Any]:
 
 def to_jsonb(value: object) -> str:
     """Return JSON for a ``jsonb`` parameter of a statement."""
-    return to_json(value).decode()
+    return write_json(value)
 
 
 async def read_time(session: AsyncSession) -> datetime:

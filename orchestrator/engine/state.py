@@ -26,9 +26,8 @@ subscription's row, which are four levels more."""
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _NO_BRACKETS = bytes(sorted({*range(256)} - {*b"[]{}"}))
-_EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]")
-_WHOLE = 1e15
-"""PostgreSQL gives numbers back without an exponent, and so whole ones from here on without a decimal point."""
+_NEGATIVE_ZERO = re.compile(rb"(?:^|[:\[,\s])-0(?:\.0*)?(?:[eE][+-]?[0-9]+)?(?:$|[,\]}\s])")
+_LARGE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9.]+e\+[0-9]+', re.DOTALL)
 
 
 def canonical(returned: object, what: str) -> State:
@@ -85,7 +84,17 @@ def read_back(text: bytes, *, within: int = 0) -> JSON:
     value: JSON = from_json(text, allow_inf_nan=False)
     if b"\\u0000" in text and _has_null_character(value):
         raise ValueError("a string has a null character, which the database cannot hold")
-    return _as_numeric(value) if _EXPONENT.search(text) else value
+    # PostgreSQL's numbers have no negative zero.
+    return _without_negative_zeros(value) if _NEGATIVE_ZERO.search(text) else value
+
+
+def write_json(value: object) -> str:
+    """Return the JSON text for a column: with large floating point numbers written out.
+
+    PostgreSQL gives numbers back without an exponent, so that ``1e+22`` would come back as an integer; it keeps a decimal point.
+    """
+    text = to_json(value).decode()
+    return _LARGE.sub(_write_out, text) if "e+" in text else text
 
 
 def check_size(state: State, *, soft: int, hard: int) -> str | None:
@@ -202,10 +211,14 @@ def _has_null_character(value: JSON) -> bool:
     return isinstance(value, list) and any(_has_null_character(item) for item in value)
 
 
-def _as_numeric(value: JSON) -> JSON:
-    """Return a value with its numbers as PostgreSQL gives them back."""
-    if isinstance(value, float) and abs(value) > _WHOLE:
-        return int(Decimal(repr(value)))
+def _without_negative_zeros(value: JSON) -> JSON:
     if isinstance(value, dict):
-        return {key: _as_numeric(item) for key, item in value.items()}
-    return [_as_numeric(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_negative_zeros(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_negative_zeros(item) for item in value]
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def _write_out(found: re.Match[str]) -> str:
+    text = found[0]
+    return text if text.startswith('"') else f"{Decimal(text):f}.0"

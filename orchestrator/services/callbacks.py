@@ -24,6 +24,7 @@ from orchestrator.engine.state import (
     check_size,
     describe_nesting,
     measure_nesting,
+    read_object,
     store_and_read,
 )
 from orchestrator.errors import (
@@ -40,7 +41,7 @@ from orchestrator.registry import plan_of
 from orchestrator.services.plans import find_move
 from orchestrator.services.results import decide_or_fail, store
 from orchestrator.settings import Limits
-from orchestrator.text import shorten
+from orchestrator.text import sanitise, shorten
 from orchestrator.types import JSON, ProcessStatus, State
 
 logger = structlog.get_logger(__name__)
@@ -159,7 +160,8 @@ def _read_answer(outcome: str, body: bytes) -> tuple[str, State]:
     """Return an answer as it is stored. It stands within the state, or within the details of a failure."""
     nesting = measure_nesting(body) + 1
     if nesting > MAX_NESTING and _is_json(body):
-        return UNUSABLE, {_REASON: describe_nesting(nesting)}
+        problem = describe_nesting(nesting)
+        return (UNUSABLE, {_REASON: problem}) if outcome == COMPLETED else (outcome, _keep_reason(body, problem))
     payload = _read_payload(body, "the callback")
     return outcome, payload if outcome == COMPLETED else _bound_failure(payload, len(body))
 
@@ -172,6 +174,13 @@ def _bound_failure(payload: State, size: int) -> State:
         return said
     about = f"the rest of the answer, which has {size} bytes: {MAX_DETAILS} are the limit"
     return {**({} if reason is None else {_REASON: said[_REASON]}), "left_out": about}
+
+
+def _keep_reason(body: bytes, problem: str) -> State:
+    """Return what is kept of a failure that cannot be stored: its reason, and why the rest is left out."""
+    reason = _read_reason(read_object(body.decode(errors="replace").strip())[0])
+    said = {} if reason is None else {_REASON: sanitise(shorten(reason))}
+    return {**said, "left_out": f"the rest of the answer: {problem}"}
 
 
 def _is_json(body: bytes) -> bool:

@@ -161,6 +161,23 @@ def test_the_external_system_can_report_failure(engine: Installation) -> None:
     assert engine.journal(process_id, "check") == []
 
 
+def test_the_reason_of_an_external_system_is_shown_however_deep_the_rest_of_its_answer_is(engine: Installation) -> None:
+    """What cannot be stored is left out, and named."""
+    process_id, token = parked(engine)
+    deep: list[object] = []
+    for _ in range(300):
+        deep = [deep]
+    engine.answer(token, {"trace": deep, "error": "no such port"}, kind="failed")
+    engine.wait_for(process_id, "failed")
+    failure = engine.log(process_id, "Await the order")[-1].failure
+    assert failure is not None
+    assert "no such port" in failure["message"]
+    assert failure["details"] == {
+        "error": "no such port",
+        "left_out": "the rest of the answer: it is nested 303 levels deep, and 100 are the limit",
+    }
+
+
 def test_progress_is_shown_and_replaced(engine: Installation) -> None:
     """B36: any number of reports; the newest is shown; the process waits on."""
     process_id, token = parked(engine)

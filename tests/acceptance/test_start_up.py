@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import PATIENCE, until
 
@@ -56,3 +57,11 @@ def test_the_first_process_of_a_container_ends_by_a_signal_in_its_first_moment(t
             assert outer.wait(PATIENCE) == 128 + signal.SIGTERM
         finally:
             outer.kill()
+
+
+def test_a_program_warns_when_python_leaves_out_assertions(installations: MakeInstallation) -> None:
+    """A validation that uses them would find nothing wrong."""
+    engine = installations()
+    program = engine.run("coordinator", "coordinator", PYTHONOPTIMIZE="1").ready()
+    assert "Python leaves out assert statements" in program.output()
+    assert program.stop() == 0

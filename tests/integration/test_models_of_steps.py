@@ -328,7 +328,12 @@ async def test_values_of_blocks_that_pass_the_check_are_loaded_and_saved_again(b
     assert (again.top.ratio, again.top.anything) == (1e23, nest(99))
     await bench.save(again)
     assert await bench.count("subscription_changes", "subscription_id = $1", folders.subscription_id) == 2
-    for wrong in (nest(100), 1e16, "\ud800"):
+    again.top.anything = 1e16
+    await bench.save(again)
+    again = await bench.load(folders.subscription_id)
+    assert isinstance(again, FolderInactive)
+    assert repr(again.top.anything) == "1e+16", "an integer otherwise"
+    for wrong in (nest(100), "\ud800"):
         again.top.anything = wrong
         with pytest.raises(ModelError, match=r"the block Folder .*anything"):
             await bench.save(again)

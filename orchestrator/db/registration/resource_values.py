@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from typing import Literal
 from uuid import UUID
 
-from pydantic_core import to_json
 from sqlalchemy import Connection
 from sqlalchemy import text as sql
 
 from orchestrator.db.registration.history import change_subscriptions, lock_subscriptions
 from orchestrator.db.registration.orphans import REACHED
-from orchestrator.engine.state import store_and_read
+from orchestrator.engine.state import store_and_read, write_json
 from orchestrator.errors import ConfigurationError
 from orchestrator.types import JSON
 
@@ -89,7 +88,7 @@ def fill_missing(connection: Connection, block: UUID, name: str, value: JSON, *,
         _WITH_VALUE,
         "i.resources -> :name IS DISTINCT FROM CAST(:value AS jsonb)" if overwrite else "i.resources ->> :name IS NULL",
         name=name,
-        value=to_json(value).decode(),
+        value=write_json(value),
     )
 
 
@@ -107,8 +106,8 @@ def replace_stored(connection: Connection, block: UUID, name: str, old: JSON, ne
         _WITH_VALUE,
         "i.resources -> :name = CAST(:old AS jsonb)",
         name=name,
-        value=to_json(new).decode(),
-        old=to_json(old).decode(),
+        value=write_json(new),
+        old=write_json(old),
     )
 
 

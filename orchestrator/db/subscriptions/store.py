@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.db.revisions import explain_age
 from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, get_connection
 from orchestrator.db.subscriptions.rows import Difference
+from orchestrator.engine.state import write_json
 from orchestrator.errors import ConcurrentChangeError, ModelError, SubscriptionLockedError
 
 # The row of the subscription, its entry in the audit trail and the link to the process. Nothing is written unless
@@ -225,7 +226,7 @@ def _change_parameters(difference: Difference, process_id: UUID) -> tuple[object
         columns.start_date,
         columns.end_date,
         columns.note,
-        to_json(difference.changes).decode(),
+        write_json(difference.changes),
         [name for name, _ in needed],
         [resource_type for _, resource_type in needed],
         list(difference.removed),
@@ -242,16 +243,16 @@ def _block_parameters(difference: Difference) -> tuple[object, ...]:
         list(made),
         [block.name for block in made.values()],
         [block.label for block in made.values()],
-        [to_json(block.values).decode() for block in made.values()],
+        [write_json(block.values) for block in made.values()],
         list(changed),
         [block.label for block in changed.values()],
-        [to_json(block.values).decode() for block in changed.values()],
+        [write_json(block.values) for block in changed.values()],
         list(difference.removed),
         *([row[column] for row in difference.linked] for column in range(4)),
         *([row[column] for row in difference.unlinked] for column in range(3)),
         list(moved),
         [block.label for block in moved.values()],
-        [to_json(block.values).decode() for block in moved.values()],
+        [write_json(block.values) for block in moved.values()],
     )
 
 
