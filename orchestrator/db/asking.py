@@ -15,7 +15,7 @@ from orchestrator.sockets import silent_for
 
 def _timed(name: str) -> Callable[..., Awaitable[Any]]:
     async def ask(self: Asking, *arguments: Any, **options: Any) -> Any:
-        self._asked, self._is_waiting = self._loop.time(), True
+        self._asked, self._is_waiting = self._now(), True
         try:
             return await getattr(self._protocol, name)(*arguments, **options)
         finally:
@@ -27,12 +27,25 @@ def _timed(name: str) -> Callable[..., Awaitable[Any]]:
 class Asking:
     """Stands before the protocol of a connection and notes when a command was sent that has no answer yet."""
 
-    __slots__ = ("_asked", "_is_waiting", "_loop", "_protocol", "_transport")
+    __slots__ = (
+        "_asked",
+        "_get_timeout",
+        "_is_cancelling",
+        "_is_waiting",
+        "_now",
+        "_protocol",
+        "_transport",
+        "is_connected",
+    )
 
     def __init__(self, connection: Any) -> None:
         self._protocol = connection._protocol  # noqa: SLF001 - nothing public knows whether a command is on its way
         self._transport = connection._transport  # noqa: SLF001
-        self._loop = asyncio.get_running_loop()
+        self._now = asyncio.get_running_loop().time
+        # Asked for by the library with each command, and then found sooner than by __getattr__.
+        self._get_timeout = self._protocol._get_timeout  # noqa: SLF001
+        self._is_cancelling = self._protocol._is_cancelling  # noqa: SLF001
+        self.is_connected = self._protocol.is_connected
         self._asked = 0.0
         self._is_waiting = False
 
@@ -41,9 +54,9 @@ class Asking:
 
     def waits_for(self) -> float:
         """Return for how many seconds the server has owed an answer and sent nothing; 0 when it owes none."""
-        if not self._protocol.is_connected() or not (self._is_waiting or self._protocol._is_cancelling()):  # noqa: SLF001
+        if not self.is_connected() or not (self._is_waiting or self._is_cancelling()):
             return 0.0
-        waited = self._loop.time() - self._asked
+        waited = self._now() - self._asked
         silent = silent_for(self._transport.get_extra_info("socket"))
         return waited if silent is None else min(waited, silent)
 
