@@ -277,6 +277,8 @@ async def _migrate(corner: Corner) -> None:
                 "bench_deadly",
                 "bench_noop",
                 "bench_five",
+                "bench_short",
+                "bench_long",
                 *TASKS,
             ):
                 await connection.run_sync(_register, name)
