@@ -87,8 +87,9 @@ class Program:
     def kill(self) -> None:
         """End it as a crash does: SIGKILL to its whole group."""
         if self.runs:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # one that was forked a moment ago has no group yet
                 os.killpg(self.pid, signal.SIGKILL)
+            self._process.kill()
         self._process.wait(60)
 
     def stop(self, seconds: float = 60) -> int:
