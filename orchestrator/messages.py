@@ -48,6 +48,8 @@ class MessageType(StrEnum):
     SUBSCRIPTION = "subscription.found"
     LIST_WORKFLOWS = "workflow.list"
     WORKFLOWS = "workflow.listed"
+    GET_BACKLOG = "backlog.get"
+    BACKLOG = "backlog.found"
     CALLBACK_COMPLETED = "callback.completed"
     CALLBACK_FAILED = "callback.failed"
     CALLBACK_PROGRESS = "callback.progress"

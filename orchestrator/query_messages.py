@@ -32,6 +32,29 @@ class ListWorkflows(Message):
     version: Literal[1] = 1
 
 
+class GetBacklog(Message):
+    """Ask how many starts wait."""
+
+    version: Literal[1] = 1
+
+
+class BacklogFound(Message):
+    """The answer to a query for the backlog.
+
+    Args:
+        starts: that wait in the queue, and are with no coordinator yet.
+        coordinators: how many read the queue.
+        per_second: how many starts the coordinator that answers has ended in a second, of late.
+        seconds: how long a start that is sent now waits at this rate; ``None`` if none was ended of late.
+    """
+
+    version: Literal[1] = 1
+    starts: int
+    coordinators: int
+    per_second: float
+    seconds: float | None
+
+
 class FoundEntry(Message):
     """An entry of a process's log: an attempt of a step, or something that was done to the process.
 

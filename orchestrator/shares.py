@@ -232,21 +232,45 @@ class Pace:
             has_begun: go before those that only want to begin: what is claimed comes to its end before more is claimed.
         """
         if queue != TASK_QUEUE:
-            self._note_other_work()
+            self.note_other_work()
             try:
                 yield
             finally:
-                self._note_other_work()
+                self.note_other_work()
             return
+        async with self.background_turn(at_once=at_once, has_begun=has_begun):
+            yield
+
+    @asynccontextmanager
+    async def background_turn(
+        self, *, at_once: bool = False, has_begun: bool = False, longest: float | None = None
+    ) -> AsyncIterator[None]:
+        """Wait for a turn of background work, and end it with the block.
+
+        Args:
+            at_once, has_begun: as :meth:`turn`.
+            longest: seconds after which the turn ends although the block has not: it then waits for others.
+        """
         if at_once:
             self._turns += 1
         else:
             await self._begin(has_begun=has_begun)
         began = self._loop.time()
+        has_ended = False
+
+        def end() -> None:
+            nonlocal has_ended
+            if not has_ended:
+                has_ended = True
+                self._end(self._loop.time() - began)
+
+        timer = None if longest is None else self._loop.call_later(longest, end)
         try:
             yield
         finally:
-            self._end(self._loop.time() - began)
+            if timer is not None:
+                timer.cancel()
+            end()
 
     async def take_turn(self, seconds: float) -> None:
         """Wait for a turn of background work that has begun; the turn ends by itself after so many seconds."""
@@ -258,7 +282,8 @@ class Pace:
         self._is_lifted = True
         self._let_begin()
 
-    def _note_other_work(self) -> None:
+    def note_other_work(self) -> None:
+        """Note that other work goes on at this moment."""
         self._busy_until = self._loop.time() + self._recently
 
     async def _begin(self, *, has_begun: bool) -> None:

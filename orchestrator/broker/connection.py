@@ -171,6 +171,10 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
             errors.append(error)
     if errors:
         raise errors[0]
+    # Last, and only then: the former bindings take the messages until the new ones are there.
+    for queue in topology.queues:
+        for key in queue.former:
+            await _unbind(connection, queue, key)
 
 
 async def restore(connection: AbstractConnection, topology: Topology) -> bool:
@@ -203,8 +207,6 @@ async def declare_queue(connection: AbstractConnection, queue: Queue, topology: 
         )
         for key in queue.keys:
             await declared.bind(queue.exchange.value, key, timeout=DECLARE_TIMEOUT)
-        if not queue.keys:
-            await declared.unbind(queue.exchange.value, "", timeout=DECLARE_TIMEOUT)
 
     async def check(channel: AbstractChannel) -> None:
         await channel.declare_queue(queue.name, passive=True, timeout=DECLARE_TIMEOUT)
@@ -279,6 +281,14 @@ async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: as
             failures = 0
         failures += 1
         await wait_or_stop(backoff(SERVER_AWAY, failures), stopping)
+
+
+async def _unbind(connection: AbstractConnection, queue: Queue, key: str) -> None:
+    # Whoever may not declare may not unbind either; then an administrator does both.
+    with contextlib.suppress(ChannelAccessRefused):
+        async with one_channel(connection) as channel:
+            declared = await channel.get_queue(queue.name, ensure=False)
+            await declared.unbind(queue.exchange.value, key, timeout=DECLARE_TIMEOUT)
 
 
 async def _declare_exchange(connection: AbstractConnection, exchange: Exchange) -> None:

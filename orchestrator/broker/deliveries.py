@@ -69,6 +69,9 @@ class DeclinedError(Exception):
         self.pause = pause
 
 
+Subscriptions = list[tuple[Channel, str]]
+"""Each queue's channel, and the tag of the consumer on it."""
+
 Handler = Callable[[Delivery], Awaitable[None]]
 Refuse = Callable[[Delivery, MessageError], Awaitable[None]]
 
@@ -122,6 +125,7 @@ class Deliveries:
         self._fit = asyncio.Event()
         self._fit.set()
         self._unfit = asyncio.Event()
+        self._connection: AbstractConnection | None = None
         self.consuming = asyncio.Event()
         """Set while the broker has this program as a consumer of every queue."""
 
@@ -160,6 +164,15 @@ class Deliveries:
             if not self._unfit.is_set():
                 return
 
+    async def measure(self, queue: str) -> QueueDepth | None:
+        """Ask the broker for the depth of a queue; ``None`` when there is no such queue, or no broker."""
+        if self._connection is None or self._connection.is_closed:
+            return None
+        try:
+            return await measure(self._connection, queue)
+        except BROKER_ERRORS:
+            return None
+
     async def _once(self) -> None:
         connection = await unless_stopping(connect(self._address, "consume"), self._stopping)
         if connection is None:
@@ -167,54 +180,57 @@ class Deliveries:
         waiting: list[asyncio.Task[object]] = []
         try:
             cancelled = asyncio.Event()
-            subscribed = await unless_stopping(self._subscribe(connection, cancelled), self._stopping)
-            if subscribed is None:
+            tags = await unless_stopping(self._subscribe(connection, cancelled), self._stopping)
+            if tags is None:
                 return
-            channel, tags = subscribed
+            self._connection = connection
             self.consuming.set()
             logger.info("consuming", queues=sorted(self._handlers))
             watchdog = asyncio.create_task(self._watch(cancelled, lambda queue: measure(connection, queue)))
             waiting = [watchdog, *(asyncio.create_task(one.wait()) for one in (self._stopping, self._unfit))]
-            await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            closing = [channel.closing for channel, _ in tags]
+            await asyncio.wait([*closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
             if watchdog.done():
                 watchdog.result()
             if self._stopping.is_set():
-                await self._drain(channel, tags)
+                await self._drain(tags)
             elif not self._unfit.is_set():
-                raise_close_reason(channel)
+                for channel, _ in tags:
+                    raise_close_reason(channel)
         finally:
             self.consuming.clear()
+            self._connection = None
             for task in waiting:
                 task.cancel()
             if not connection.is_closed:
                 # Closing requeues whatever was not acknowledged.
                 await close(connection)
 
-    async def _subscribe(self, connection: AbstractConnection, cancelled: asyncio.Event) -> tuple[Channel, list[str]]:
-        """Begin to consume every queue; ``cancelled`` is set when the broker ends that. Return the consumers' tags."""
+    async def _subscribe(self, connection: AbstractConnection, cancelled: asyncio.Event) -> Subscriptions:
+        """Begin to consume every queue; ``cancelled`` is set when the broker ends that."""
         await restore(connection, self._topology)
-        async with asyncio.timeout(DECLARE_TIMEOUT):
-            channel = await raw_channel(await connection.channel(publisher_confirms=False))
-        bound_bodies(channel, self._max_bytes)
-        channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
         tags = []
         for queue in self._handlers:
-            # It counts for the consumers that are made after it.
+            # Each queue has a channel of its own: what the broker does for one does not wait for another.
+            async with asyncio.timeout(DECLARE_TIMEOUT):
+                channel = await raw_channel(await connection.channel(publisher_confirms=False))
+            bound_bodies(channel, self._max_bytes)
+            channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
             await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
             answer = await channel.basic_consume(queue, self._receiver(queue, channel), timeout=DECLARE_TIMEOUT)
-            tags.append(answer.consumer_tag or "")
-        return channel, tags
+            tags.append((channel, answer.consumer_tag or ""))
+        return tags
 
-    async def _drain(self, channel: Channel, tags: list[str]) -> None:
-        """Wait for running handlers while the channel is still open, so that their messages can be acknowledged."""
+    async def _drain(self, tags: Subscriptions) -> None:
+        """Wait for running handlers while the channels are still open, so that their messages can be acknowledged."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._grace
 
-        async def cancel(tag: str) -> None:
+        async def cancel(channel: Channel, tag: str) -> None:
             with contextlib.suppress(*BROKER_ERRORS):
                 await channel.basic_cancel(tag, timeout=min(self._grace, CANCEL_TIMEOUT))
 
-        await asyncio.gather(*map(cancel, tags))
+        await asyncio.gather(*(cancel(*one) for one in tags))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.0, ends_at - loop.time()))
         left = list(self._tasks)

@@ -30,6 +30,7 @@ class Queues(StrEnum):
     """The names of the queues; step queues are named by :func:`step_queue`."""
 
     COMMANDS = "orchestrator.commands"
+    CONTROL = "orchestrator.control"
     RESULTS = "orchestrator.results"
     TASKS_RESULTS = f"orchestrator.results.{TASK_QUEUE}"
     CALLBACKS = "orchestrator.callbacks"
@@ -64,7 +65,8 @@ class Queue:
     """A durable queue to declare, its bindings to one exchange, and who reads it.
 
     Args:
-        keys: of its bindings; without any it is bound to no exchange, and a binding that an older version has made is removed.
+        keys: of its bindings.
+        former: keys of bindings that an older version has made. They are removed, after all others are there.
         precious: whether its messages exist nowhere else, so that the broker must dead-letter rather than drop them.
             Step commands and results can be rebuilt from the database at any time.
     """
@@ -74,6 +76,7 @@ class Queue:
     keys: tuple[str, ...]
     reader: str
     precious: bool = False
+    former: tuple[str, ...] = ()
 
     def arguments(self, queue_type: QueueType) -> dict[str, str | int]:
         """Return the ``x-`` arguments. They cannot be changed once the queue exists, so they are few."""
@@ -103,18 +106,28 @@ EXCHANGES = (
     Exchange(Exchanges.DEAD, "fanout", "broker, coordinator, consumers"),
 )
 
+_CONTROL_KEYS = (
+    "process.resume",
+    "process.abort",
+    "process.get",
+    "subscription.get",
+    "workflow.list",
+)
+
 FIXED_QUEUES = (
     Queue(
         Queues.COMMANDS.value,
         Exchanges.COMMANDS,
-        (
-            "workflow.start",
-            "process.resume",
-            "process.abort",
-            "process.get",
-            "subscription.get",
-            "workflow.list",
-        ),
+        ("workflow.start",),
+        "coordinator",
+        precious=True,
+        former=_CONTROL_KEYS,
+    ),
+    # Apart, so that thousands of starts do not delay what people and services want of running processes.
+    Queue(
+        Queues.CONTROL.value,
+        Exchanges.COMMANDS,
+        (*_CONTROL_KEYS, "backlog.get"),
         "coordinator",
         precious=True,
     ),
@@ -129,7 +142,7 @@ FIXED_QUEUES = (
     ),
     Queue(Queues.LETTERS.value, Exchanges.DEAD, ("",), "coordinator"),
     # Coordinators put copies here, through the default exchange.
-    Queue(Queues.DEAD.value, Exchanges.DEAD, (), "operators"),
+    Queue(Queues.DEAD.value, Exchanges.DEAD, (), "operators", former=("",)),
 )
 
 

@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from orchestrator.broker.bytes_in_hand import bound_prefetch
+from orchestrator.broker.connection import QueueDepth
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.fitness import consume_while_fit
 from orchestrator.broker.incoming import Delivery
@@ -20,6 +21,8 @@ from orchestrator.coordinator.declarations import Declarations
 from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.coordinator.expiry import Expiry
 from orchestrator.coordinator.handlers import Handlers
+from orchestrator.coordinator.intake import PREFETCH as FEW_STARTS
+from orchestrator.coordinator.intake import Intake
 from orchestrator.coordinator.metrics import Metrics
 from orchestrator.coordinator.queries import Queries
 from orchestrator.coordinator.reconciler import Reconciler
@@ -27,6 +30,7 @@ from orchestrator.coordinator.scheduler import Scheduler
 from orchestrator.coordinator.unhandled import UnhandledLetters
 from orchestrator.db.session import explain_transient
 from orchestrator.health import Health
+from orchestrator.messages import MessageType
 from orchestrator.metrics import Exposed, serve_metrics
 from orchestrator.runtime import ending_with, open_servers, program_name
 from orchestrator.services.plans import ProgramPlans
@@ -73,17 +77,32 @@ async def _coordinate(
         handlers = Handlers(
             database, publisher, dispatcher, settings.limits, plans, max_reply=settings.max_message_bytes
         )
-        queries = Queries(database, publisher, settings.max_message_bytes)
+
+        async def measure(queue: str) -> QueueDepth | None:
+            return await deliveries.measure(queue)
+
+        intake = Intake(database, measure)
+        queries = Queries(database, publisher, settings.max_message_bytes, intake.backlog)
 
         unhandled = UnhandledLetters(database, publisher, settings.limits, interval=settings.reconcile_interval)
 
         async def take_command(delivery: Delivery) -> None:
             await unhandled.admit(delivery)
-            await (queries.take if queries.knows(delivery) else handlers.take_command)(delivery)
+            if delivery.routing_key == MessageType.START:
+                async with intake.start():
+                    await handlers.take_command(delivery)
+                return
+            with intake.running_work():
+                await (queries.take if queries.knows(delivery) else handlers.take_command)(delivery)
+
+        async def take_callback(delivery: Delivery) -> None:
+            with intake.running_work():
+                await handlers.take_callback(delivery)
 
         async def take_result(delivery: Delivery) -> None:
-            async with pace.turn(DEFAULT_QUEUE):
-                await handlers.take_result(delivery)
+            with intake.running_work():
+                async with pace.turn(DEFAULT_QUEUE):
+                    await handlers.take_result(delivery)
 
         async def take_tasks_result(delivery: Delivery) -> None:
             async with pace.turn(TASK_QUEUE):
@@ -113,18 +132,20 @@ async def _coordinate(
             {
                 Queues.RESULTS.value: take_result,
                 Queues.TASKS_RESULTS.value: take_tasks_result,
+                Queues.CONTROL.value: take_command,
                 Queues.COMMANDS.value: take_command,
-                Queues.CALLBACKS.value: handlers.take_callback,
+                Queues.CALLBACKS.value: take_callback,
                 Queues.LETTERS.value: LetterKeeper(database, publisher, unhandled.kept.set).take,
             },
             prefetch=PREFETCH,
             max_bytes=settings.max_message_bytes,
             explain_transient=explain_transient,
             publisher=publisher,
-            refuse={Queues.COMMANDS.value: handlers.refuse},
+            refuse={Queues.COMMANDS.value: handlers.refuse, Queues.CONTROL.value: handlers.refuse},
             few={
                 Queues.LETTERS.value: FEW_LETTERS,
-                Queues.COMMANDS.value: from_outside,
+                Queues.COMMANDS.value: min(FEW_STARTS, from_outside),
+                Queues.CONTROL.value: from_outside,
                 Queues.CALLBACKS.value: from_outside,
             },
             takes_cut={Queues.LETTERS.value},
@@ -142,6 +163,7 @@ async def _coordinate(
             tasks.create_task(reconciler.run(stopping))
             tasks.create_task(scheduler.run(stopping))
             tasks.create_task(unhandled.run(stopping))
+            tasks.create_task(intake.run(stopping))
             tasks.create_task(announcer.run(stopping))
             tasks.create_task(backlog.run(stopping))
             tasks.create_task(Upkeep(servers.address, servers.topology).run(stopping))

@@ -1,4 +1,4 @@
-"""Answer the questions of services that speak AMQP only: a process, a subscription, the workflows. Nothing is changed."""
+"""Answer services that speak AMQP only: a process, a subscription, the workflows, how many starts wait. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from orchestrator.engine.log import LogEntry
 from orchestrator.errors import InvalidInputError, MessageError, OrchestratorError
 from orchestrator.messages import Message, MessageType, decode, encode
 from orchestrator.query_messages import (
+    BacklogFound,
     FoundBlock,
     FoundEntry,
     FoundWorkflow,
+    GetBacklog,
     GetProcess,
     GetSubscription,
     ListWorkflows,
@@ -41,18 +43,27 @@ class Queries:
     """The handler of queries.
 
     Args:
+        backlog: counts the starts that wait.
         max_bytes: of an answer. Larger parts are left out, and the answer says which: a message that the broker does not take
             closes the channel.
     """
 
-    def __init__(self, database: Database, publisher: Publisher, max_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        max_bytes: int,
+        backlog: Callable[[], Awaitable[BacklogFound]],
+    ) -> None:
         self._database = database
         self._replies = Replies(publisher, max_bytes)
         self._max_bytes = max_bytes
+        self._backlog = backlog
         self._queries: dict[str, Callable[[AsyncSession, bytes], Awaitable[Answer]]] = {
             MessageType.GET_PROCESS.value: self._process,
             MessageType.GET_SUBSCRIPTION.value: self._subscription,
             MessageType.LIST_WORKFLOWS.value: self._workflows,
+            MessageType.GET_BACKLOG.value: self._starts,
         }
 
     def knows(self, delivery: Delivery) -> bool:
@@ -107,6 +118,10 @@ class Queries:
         decode(ListWorkflows, body)
         found = [FoundWorkflow(**asdict(one)) for one in await list_workflows(session)]
         return MessageType.WORKFLOWS, self._fit([WorkflowsListed(workflows=found)])
+
+    async def _starts(self, _: AsyncSession, body: bytes) -> Answer:
+        decode(GetBacklog, body)
+        return MessageType.BACKLOG, encode(await self._backlog())
 
     def _fit(self, versions: Iterable[Message]) -> bytes:
         """Return the body of the first version that is small enough.

@@ -62,6 +62,10 @@ _COUNT_UNCLAIMED = """
 SELECT count(*) AS unclaimed, now() AS at FROM processes WHERE status = 'running' AND claimed_by IS NULL
 """
 
+_COUNT_WAITING = """
+SELECT count(*) FROM (SELECT FROM processes WHERE status = 'running' AND claimed_by IS NULL LIMIT $1) AS waiting
+"""
+
 _OVERDUE = """
 SELECT workflow, plan, count(*) AS processes, max(waited)::float8 AS longest
   FROM (SELECT workflow, plan, EXTRACT(EPOCH FROM now() - wake_at) AS waited FROM processes WHERE wake_at <= now()
@@ -243,6 +247,12 @@ async def count_unclaimed(connection: Driver) -> tuple[int, datetime]:
     """Return how many steps no consumer has claimed, and the time by the database's clock."""
     (row,) = await connection.fetch(_COUNT_UNCLAIMED)
     return row["unclaimed"], row["at"]
+
+
+async def count_waiting(connection: Driver | DriverPool, limit: int) -> int:
+    """Return how many running processes wait for a coordinator or consumer, ``limit`` at most."""
+    count: int = await connection.fetchval(_COUNT_WAITING, limit)
+    return count
 
 
 async def list_overdue(connection: Driver | DriverPool, after: float) -> list[Overdue]:

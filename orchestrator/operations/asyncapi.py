@@ -30,6 +30,8 @@ from orchestrator.messages import (
     StepEvent,
 )
 from orchestrator.query_messages import (
+    BacklogFound,
+    GetBacklog,
     GetProcess,
     GetSubscription,
     ListWorkflows,
@@ -48,12 +50,14 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     GetProcess,
     GetSubscription,
     ListWorkflows,
+    GetBacklog,
     StartReply,
     Accepted,
     Refused,
     ProcessFound,
     SubscriptionFound,
     WorkflowsListed,
+    BacklogFound,
     ProcessEvent,
     StepEvent,
 )
@@ -84,6 +88,12 @@ _REPLIES: Final[Mapping[str, tuple[MessageType, type[BaseModel], str, dict[str, 
     "processFound": (MessageType.PROCESS, ProcessFound, "A process with its log and state.", {}),
     "subscriptionFound": (MessageType.SUBSCRIPTION, SubscriptionFound, "A subscription with its blocks.", {}),
     "workflowsListed": (MessageType.WORKFLOWS, WorkflowsListed, "The workflows.", {"workflows": []}),
+    "backlogFound": (
+        MessageType.BACKLOG,
+        BacklogFound,
+        "How many starts wait.",
+        {"starts": 3817, "coordinators": 2, "per_second": 61.3, "seconds": 31.5},
+    ),
     "refused": (
         MessageType.REFUSED,
         Refused,
@@ -95,6 +105,14 @@ _REPLIES: Final[Mapping[str, tuple[MessageType, type[BaseModel], str, dict[str, 
             "form": None,
         },
     ),
+}
+_COMMANDS: Final = {
+    "resumeProcess": ("process.resume", "resume", "resumed"),
+    "abortProcess": ("process.abort", "abort", "aborted"),
+    "getProcess": ("process.get", "getProcess", "processFound"),
+    "getSubscription": ("subscription.get", "getSubscription", "subscriptionFound"),
+    "listWorkflows": ("workflow.list", "listWorkflows", "workflowsListed"),
+    "getBacklog": ("backlog.get", "getBacklog", "backlogFound"),
 }
 _CALLBACKS: Final[Mapping[str, tuple[str, str, dict[str, Any]]]] = {
     "callbackCompleted": ("callback.completed", "The job is done; the body is its result.", {"port": "1/1"}),
@@ -267,6 +285,7 @@ def _other_messages() -> dict[str, Any]:
             MessageType.GET_SUBSCRIPTION, "Ask for a subscription", "GetSubscription", {"subscription_id": _OTHER}
         ),
         "listWorkflows": _message(MessageType.LIST_WORKFLOWS, "Ask for the workflows", "ListWorkflows", {}),
+        "getBacklog": _message(MessageType.GET_BACKLOG, "Ask how many starts wait", "GetBacklog", {}),
         "processEvent": _message(
             MessageType.PROCESS_EVENT,
             "A process has a new status",
@@ -312,18 +331,11 @@ def _message(
 
 
 def _channels(starts: Iterable[str]) -> dict[str, Any]:
-    commands = {
-        "resumeProcess": ("process.resume", "resume"),
-        "abortProcess": ("process.abort", "abort"),
-        "getProcess": ("process.get", "getProcess"),
-        "getSubscription": ("subscription.get", "getSubscription"),
-        "listWorkflows": ("workflow.list", "listWorkflows"),
-    }
     status = {"description": "A status; `*` in a binding stands for any."}
     parameters = {"workflow": {"description": "The workflow's name."}, "status": status}
     return {
         "startWorkflow": _channel("workflow.start", Exchanges.COMMANDS, {name: f"start.{name}" for name in starts}),
-        **{name: _channel(key, Exchanges.COMMANDS, {one: one}) for name, (key, one) in commands.items()},
+        **{name: _channel(key, Exchanges.COMMANDS, {one: one}) for name, (key, one, _) in _COMMANDS.items()},
         "replies": {
             "address": None,
             "description": "The queue that `reply_to` of a command or query names, through the default exchange.",
@@ -358,14 +370,7 @@ def _channel(address: str, exchange: Exchanges, messages: Mapping[str, str]) -> 
 
 
 def _operations(channels: Mapping[str, Any]) -> dict[str, Any]:
-    answers = {
-        "startWorkflow": "started",
-        "resumeProcess": "resumed",
-        "abortProcess": "aborted",
-        "getProcess": "processFound",
-        "getSubscription": "subscriptionFound",
-        "listWorkflows": "workflowsListed",
-    }
+    answers = {"startWorkflow": "started"} | {name: answer for name, (*_, answer) in _COMMANDS.items()}
     operations: dict[str, Any] = {}
     for name, channel in channels.items():
         if name == "replies":

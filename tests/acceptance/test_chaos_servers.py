@@ -66,7 +66,7 @@ async def drop_queues(engine: Installation) -> None:
     connection = await aio_pika.connect(engine.amqp_url, timeout=10)
     async with connection:
         channel = await connection.channel()
-        for name in ("commands", "results", "callbacks", "dead", "steps.default", "steps.tasks"):
+        for name in ("commands", "control", "results", "callbacks", "dead", "steps.default", "steps.tasks"):
             await channel.queue_delete(f"orchestrator.{name}")
 
 

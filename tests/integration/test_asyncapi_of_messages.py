@@ -19,6 +19,7 @@ from orchestrator.db.session import Database
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.messages import Advanced, MessageType, decode
 from orchestrator.operations.asyncapi import build_document
+from orchestrator.query_messages import BacklogFound
 from orchestrator.workflow import StepList, callback_step, done, init, inputstep, step, workflow
 from tests.integration.api_client import open_api
 from tests.integration.cli_servers import project
@@ -67,6 +68,10 @@ async def bench(database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPat
         yield made
 
 
+async def backlog() -> BacklogFound:
+    return BacklogFound(starts=3817, coordinators=2, per_second=61.3, seconds=None)
+
+
 async def test_every_event_and_reply_fits_the_document(bench: Bench, amqp_url: str) -> None:
     document = await build_document()
     async with await aio_pika.connect(amqp_url) as connection:
@@ -76,8 +81,8 @@ async def test_every_event_and_reply_fits_the_document(bench: Bench, amqp_url: s
 
     async def send_command(key: str, **body: Any) -> None:
         message = replace(delivery(key, json.dumps(body).encode()), reply_to="mine", message_id=str(uuid4()))
-        if key in {"process.get", "workflow.list"}:
-            await Queries(bench.database, bench.publisher, 1_000_000).take(message)
+        if key in {"process.get", "workflow.list", "backlog.get"}:
+            await Queries(bench.database, bench.publisher, 1_000_000, backlog).take(message)
         else:
             await bench.handlers.take_command(message)
 
@@ -89,6 +94,7 @@ async def test_every_event_and_reply_fits_the_document(bench: Bench, amqp_url: s
     await send_command("process.resume", process_id=process_id, inputs=[{"answer": 2}])
     await send_command("process.get", process_id=process_id)
     await send_command("workflow.list")
+    await send_command("backlog.get")
     await send_command("process.abort", process_id=process_id, reason="enough")
     for result in await letters(amqp_url, "orchestrator.results"):
         if result.type == MessageType.STEP_RESULT:
@@ -106,6 +112,7 @@ async def test_every_event_and_reply_fits_the_document(bench: Bench, amqp_url: s
         "process.aborted",
         "process.found",
         "workflow.listed",
+        "backlog.found",
         "process.event",
         "step.event",
     }

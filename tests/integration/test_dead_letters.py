@@ -36,7 +36,7 @@ async def test_a_letter_has_everything_that_its_sender_has_set_under_its_own_nam
     user = urlsplit(amqp_url).username
     process_id = uuid4()
     body = {"process_id": str(process_id), "inputs": [{"name": "ä"}]}
-    async with reading(amqp_url, database, publisher, {Queues.COMMANDS.value: fail}):
+    async with reading(amqp_url, database, publisher, {Queues.CONTROL.value: fail}):
         await publish(
             amqp_url,
             Exchanges.COMMANDS,
@@ -72,7 +72,7 @@ async def test_a_letter_has_everything_that_its_sender_has_set_under_its_own_nam
     shown = HEADERS | {"when": "2026-11-26T07:30:00+00:00", "workflow": "create_port", "step": "Choose a VLAN"}
     del shown["x-reason"]
     assert document["headers"] == shown
-    assert (document["reason"], document["queue"]) == ("it is nonsense", "orchestrator.commands")
+    assert (document["reason"], document["queue"]) == ("it is nonsense", "orchestrator.control")
     assert (document["exchange"], document["routing_key"]) == ("orchestrator.commands", "process.resume")
     assert (document["process_id"], document["workflow"], document["step"]) == (
         process_id,

@@ -28,6 +28,7 @@ from orchestrator.workflow import StepList, done, init, inputstep, workflow
 from tests.integration.engine_bench import LIMITS, Bench, bench_of, delivery
 from tests.integration.letter_bench import fail, kept, publish, publishing, reading
 from tests.integration.test_broker import letters
+from tests.integration.test_queries import backlog
 
 CHOICES = tuple(f"device-{number:06}" for number in range(3000))
 
@@ -117,7 +118,9 @@ async def test_a_command_that_wants_its_reply_in_a_queue_of_the_engine_is_refuse
     with pytest.raises(MessageError, match="reply_to names a queue of the engine"):
         await bench.handlers.take_command(command)
     with pytest.raises(MessageError, match="reply_to names a queue of the engine"):
-        await Queries(bench.database, bench.publisher, 1000).take(replace(command, routing_key="workflow.list"))
+        await Queries(bench.database, bench.publisher, 1000, backlog).take(
+            replace(command, routing_key="workflow.list")
+        )
     assert await bench.database.pool.fetchval("SELECT count(*) FROM processes") == 0
     assert await letters(bench.address.url, Queues.COMMANDS) == []
 

@@ -17,6 +17,7 @@ from orchestrator.broker.topology import Exchanges, Queues, Topology
 from orchestrator.coordinator.queries import Queries
 from orchestrator.db.session import Database
 from orchestrator.errors import MessageError
+from orchestrator.query_messages import BacklogFound
 from orchestrator.workflow import StepList, begin, callback_step, done, init, step, workflow
 from tests.integration.engine_bench import Bench, bench_of, delivery
 from tests.integration.test_broker import letters, ready
@@ -63,11 +64,15 @@ async def bench(database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPat
         yield made
 
 
+async def backlog() -> BacklogFound:
+    return BacklogFound(starts=3817, coordinators=2, per_second=61.3, seconds=31.5)
+
+
 async def ask(
     bench: Bench, url: str, key: str, body: object, *, max_bytes: int = SIZE
 ) -> tuple[AbstractIncomingMessage, Any]:
     query = replace(delivery(key, json.dumps(body).encode()), correlation_id="c", reply_to="mine")
-    await Queries(bench.database, bench.publisher, max_bytes).take(query)
+    await Queries(bench.database, bench.publisher, max_bytes, backlog).take(query)
     (answer,) = await letters(url, "mine")
     assert answer.correlation_id == "c"
     return answer, json.loads(answer.body)
@@ -142,12 +147,12 @@ async def test_a_query_that_cannot_be_understood_is_refused_and_a_dead_letter(
 
 async def test_a_query_without_a_queue_for_the_answer_is_a_dead_letter(bench: Bench) -> None:
     with pytest.raises(MessageError, match="set reply_to"):
-        await Queries(bench.database, bench.publisher, SIZE).take(delivery("workflow.list", b"{}"))
+        await Queries(bench.database, bench.publisher, SIZE, backlog).take(delivery("workflow.list", b"{}"))
 
 
 async def test_an_answer_that_nobody_waits_for_is_dropped(bench: Bench) -> None:
     query = replace(delivery("workflow.list", b"{}"), reply_to="gone")
-    await Queries(bench.database, bench.publisher, SIZE).take(query)
+    await Queries(bench.database, bench.publisher, SIZE, backlog).take(query)
 
 
 async def test_the_broker_routes_queries_to_the_coordinators(amqp_url: str) -> None:
@@ -156,9 +161,15 @@ async def test_the_broker_routes_queries_to_the_coordinators(amqp_url: str) -> N
     async with await aio_pika.connect(amqp_url) as other:
         channel = await other.channel(on_return_raises=True)
         exchange = await channel.get_exchange(Exchanges.COMMANDS, ensure=False)
-        for key in ("process.get", "subscription.get", "workflow.list"):
+        for key in ("process.get", "subscription.get", "workflow.list", "backlog.get"):
             await exchange.publish(aio_pika.Message(b"{}"), key, mandatory=True)
-    assert await ready(amqp_url, Queues.COMMANDS) == 3
+    assert await ready(amqp_url, Queues.CONTROL) == 4
+
+
+async def test_a_sender_can_ask_how_many_starts_wait(bench: Bench, amqp_url: str) -> None:
+    answer, found = await ask(bench, amqp_url, "backlog.get", {})
+    assert answer.type == "backlog.found"
+    assert found == {"version": 1, "starts": 3817, "coordinators": 2, "per_second": 61.3, "seconds": 31.5}
 
 
 async def connect_and_declare(url: str) -> Any:

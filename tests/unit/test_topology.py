@@ -36,14 +36,13 @@ def test_the_queues_and_their_bindings_are_pinned() -> None:
         (
             "orchestrator.commands",
             "orchestrator.commands",
-            (
-                "workflow.start",
-                "process.resume",
-                "process.abort",
-                "process.get",
-                "subscription.get",
-                "workflow.list",
-            ),
+            ("workflow.start",),
+            "coordinator",
+        ),
+        (
+            "orchestrator.control",
+            "orchestrator.commands",
+            ("process.resume", "process.abort", "process.get", "subscription.get", "workflow.list", "backlog.get"),
             "coordinator",
         ),
         ("orchestrator.results", "orchestrator.results", ("result",), "coordinator"),
@@ -82,7 +81,7 @@ def test_authors_step_queues_join_the_two_standard_ones() -> None:
 def test_messages_that_exist_nowhere_else_are_never_dropped() -> None:
     precious = {queue.name: queue.arguments("quorum") for queue in Topology().queues if queue.precious}
 
-    assert set(precious) == {"orchestrator.commands", "orchestrator.callbacks"}
+    assert set(precious) == {"orchestrator.commands", "orchestrator.control", "orchestrator.callbacks"}
     for arguments in precious.values():
         assert arguments == {
             "x-queue-type": "quorum",

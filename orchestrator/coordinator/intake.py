@@ -1,0 +1,110 @@
+"""Admit starts after running work: at the rate at which they can be done, while the others wait in their queue.
+
+A start costs a coordinator and PostgreSQL about as much as the results of several steps. Thousands at once would take all there
+is, and every process under way would stand still until the last of them is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+from orchestrator.broker.connection import QueueDepth
+from orchestrator.broker.topology import Queues
+from orchestrator.db.session import CONNECTION_ERRORS, Database
+from orchestrator.db.status import count_waiting
+from orchestrator.query_messages import BacklogFound
+from orchestrator.shares import Pace
+from orchestrator.stopping import wait_or_stop
+
+PREFETCH = 50
+"""Starts that a coordinator holds at once. The others stay in the queue, where everybody can see how many there are."""
+
+FEW, MANY = 1, 8
+"""Starts that begin at once while running work is behind, and otherwise."""
+
+REST = 1.0
+"""How much longer than a start none follows it while running work is behind: it has half of the time at least."""
+
+LONGEST = 0.25
+"""Seconds for which a start counts as one that has just begun. A form may wait for another system, and holds up no other."""
+
+BEHIND = 30
+"""Processes whose next step waits for a coordinator or a consumer, from which on running work is behind."""
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks how many there are."""
+
+LATELY = 10.0
+"""Seconds over which the rate is counted."""
+
+Measure = Callable[[str], Awaitable[QueueDepth | None]]
+
+
+class Intake:
+    """Lets starts begin, in turns.
+
+    Args:
+        measure: returns the depth of a queue.
+    """
+
+    def __init__(self, database: Database, measure: Measure) -> None:
+        self._database = database
+        self._measure = measure
+        self._pace = Pace(few=FEW, many=MANY, rest=REST)
+        self._loop = asyncio.get_running_loop()
+        self._in_hand = 0
+        self._is_behind = False
+        self._ended: deque[float] = deque()
+
+    @contextmanager
+    def running_work(self) -> Iterator[None]:
+        """Note that running work goes on."""
+        self._note()
+        try:
+            yield
+        finally:
+            self._note()
+
+    @asynccontextmanager
+    async def start(self) -> AsyncIterator[None]:
+        """Wait until a start may begin."""
+        self._in_hand += 1
+        try:
+            async with self._pace.background_turn(longest=LONGEST):
+                yield
+        finally:
+            self._in_hand -= 1
+            self._ended.append(self._loop.time())
+            self._forget()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look whether running work is behind, as long as there are starts, until ``stopping`` is set."""
+        while not await wait_or_stop(LOOK_EVERY, stopping):
+            if self._in_hand:
+                # While the database is away no start begins in any case.
+                with suppress(*CONNECTION_ERRORS):
+                    self._is_behind = await count_waiting(self._database.pool, BEHIND) == BEHIND
+        self._pace.lift()
+
+    async def backlog(self) -> BacklogFound:
+        """Return how many starts wait."""
+        depth = await self._measure(Queues.COMMANDS.value) or QueueDepth(Queues.COMMANDS.value, 0, 0)
+        self._forget()
+        rate = len(self._ended) / LATELY
+        return BacklogFound(
+            starts=depth.ready,
+            coordinators=depth.consumers,
+            per_second=round(rate, 1),
+            seconds=round((depth.ready + self._in_hand) / rate / max(1, depth.consumers), 1) if rate else None,
+        )
+
+    def _note(self) -> None:
+        if self._is_behind:
+            self._pace.note_other_work()
+
+    def _forget(self) -> None:
+        while self._ended and self._ended[0] < self._loop.time() - LATELY:
+            self._ended.popleft()
