@@ -83,8 +83,9 @@ async def open_servers(
     address = BrokerAddress.of(settings, f"orchestrator {name}")
     queues = set(step_queues)
     topology = Topology.of(settings.queue_type, queues)
-    for_authors = 0 if queues else settings.database_pool_size // 2
-    size = max(settings.database_pool_size - for_authors, len(queues))
+    # Two at least: of one, a workflow whose code hangs would take all.
+    for_authors = 0 if queues else max(2, settings.database_pool_size // 2)
+    size = max(2, settings.database_pool_size - for_authors, len(queues))
     database = Database.of(settings, f"orchestrator-{name}", size, author_connections=for_authors)
     database.share(queues)
     try:
