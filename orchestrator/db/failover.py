@@ -109,7 +109,17 @@ class FailoverWatch:
             try:
                 async with asyncio.timeout(self._patience):
                     await connection.fetchval("SELECT 1")
-            except _FAILURES:
+            except _FAILURES as error:
+                waited = loop.time() - asked
+                # Longer: this program could not listen.
+                if isinstance(error, TimeoutError) and waited < self._patience + RETRY_AFTER:
+                    logger.warning(
+                        "PostgreSQL is silent; connections thrown away",
+                        server=self._hosts.place,
+                        seconds=round(waited, 1),
+                        connections=1,
+                        because="a question was not answered",
+                    )
                 # Not from the question on, if this program could not listen because its event loop was blocked.
                 self._unanswered_since = max(asked, loop.time() - self._patience)
                 return asked
