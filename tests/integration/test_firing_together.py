@@ -286,10 +286,12 @@ async def test_a_defect_about_one_schedule_postpones_it_and_stands_on_its_row(
     prepare = firing.prepare_firing
     row = await rounds.row("defective")
 
-    async def fail(session: AsyncSession, schedule_id: UUID, *others: Any) -> firing.PreparedFiring | None:
+    async def fail(
+        session: AsyncSession, schedule_id: UUID, *others: Any, **options: Any
+    ) -> firing.PreparedFiring | None:
         if schedule_id == row["schedule_id"]:
             raise ZeroDivisionError("oh")
-        return await prepare(session, schedule_id, *others)
+        return await prepare(session, schedule_id, *others, **options)
 
     monkeypatch.setattr(scheduler_module, "prepare_firing", fail)
     await rounds.at("2026-11-25T12:00")
