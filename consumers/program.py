@@ -22,6 +22,8 @@ from consumers.runner import Runner, make_claims
 from consumers.threads import StepThreads
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.fitness import consume_while_fit
+from orchestrator.broker.gate import PATIENCE as GATE_PATIENCE
+from orchestrator.broker.gate import Gate
 from orchestrator.broker.topology import step_queue
 from orchestrator.db.readers import make_waiting_due
 from orchestrator.db.revisions import known_at_start
@@ -132,6 +134,7 @@ async def run_consumer(
             max_bytes=settings.max_message_bytes,
             explain_transient=explain_transient,
             publisher=publisher,
+            gate=Gate(lambda: database.answers(GATE_PATIENCE)),
         )
         exposed.find_problem = Health(database, stopping, lambda: publisher.is_ready and deliveries.consuming.is_set())
         async with asyncio.TaskGroup() as tasks:

@@ -35,6 +35,7 @@ from orchestrator.broker.connection import (
     supervise,
 )
 from orchestrator.broker.dead_letters import dead_letter
+from orchestrator.broker.gate import Gate
 from orchestrator.broker.incoming import Delivery, read_delivery
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Publisher
@@ -89,6 +90,7 @@ class Deliveries:
         explain_transient: why the message must be kept and tried again after an error, such as a server that is down; ``None``
             when it would fail again.
         publisher: publishes dead letters.
+        gate: where messages wait while the database is away; without one each tries by itself.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Deliveries:
         refuse: Mapping[str, Refuse] | None = None,
         few: Mapping[str, int] | None = None,
         takes_cut: Collection[str] = (),
+        gate: Gate | None = None,
     ) -> None:
         self._address = address
         self._topology = topology
@@ -115,6 +118,7 @@ class Deliveries:
         self._refuse = dict(refuse or {})
         self._few = dict(few or {})
         self._takes_cut = frozenset(takes_cut)
+        self._gate = gate
         self._in_hand: defaultdict[str, BytesInHand] = defaultdict(BytesInHand)
         self._stopping = asyncio.Event()
         self._finished = asyncio.Event()
@@ -134,6 +138,8 @@ class Deliveries:
         try:
             await supervise("deliveries", self._consume, self._stopping)
         finally:
+            if self._gate is not None:
+                self._gate.give_up()
             self._finished.set()
 
     def suspend(self, reason: str) -> None:
@@ -332,6 +338,7 @@ class Deliveries:
         """Call a handler, and again while a server that it needs is down; give up when the channel has been closed."""
         tries = 0
         while True:
+            await self._pass_gate(channel)
             try:
                 await handler(delivery)
             except (MessageError, RequeueError, DeclinedError):
@@ -342,6 +349,8 @@ class Deliveries:
                     # A defect of ours. The message must neither be delivered for ever nor be lost.
                     logger.exception("message could not be processed", queue=delivery.queue)
                     raise MessageError(f"internal error: {format_error(error)}") from error
+                if self._gate is not None and not isinstance(error, PublishError) and await self._gate.shut(error):
+                    continue
                 tries += 1
                 event = with_blockage(f"{why}; message kept")
                 logger.warning(event, queue=delivery.queue, error=format_message(error), tries=tries)
@@ -349,6 +358,22 @@ class Deliveries:
                     raise RequeueError from error
             else:
                 return
+
+    async def _pass_gate(self, channel: Channel) -> None:
+        """Wait at the gate; give up when the channel has been closed, because the message then comes again.
+
+        Raises:
+            RequeueError: it has been closed, or the program stops.
+        """
+        if self._gate is None or self._gate.is_open:
+            return
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await self._gate.wait(channel.closing, stopping)
+        finally:
+            stopping.cancel()
+        if self._stopping.is_set() or channel.is_closed:
+            raise RequeueError
 
     async def _dead_letter(self, delivery: Delivery, letter: Outgoing, reason: str) -> None:
         logger.warning(

@@ -10,6 +10,8 @@ from orchestrator.broker.bytes_in_hand import bound_prefetch
 from orchestrator.broker.connection import QueueDepth
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.fitness import consume_while_fit
+from orchestrator.broker.gate import PATIENCE as GATE_PATIENCE
+from orchestrator.broker.gate import Gate
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Queues
 from orchestrator.broker.upkeep import Upkeep
@@ -149,6 +151,7 @@ async def _coordinate(
                 Queues.CALLBACKS.value: from_outside,
             },
             takes_cut={Queues.LETTERS.value},
+            gate=Gate(lambda: database.answers(GATE_PATIENCE)),
         )
         declarations = Declarations(database, list_reconciliations(f"coordinator {program_name()}"), settings.limits)
         exposed.find_problem = Health(database, stopping, lambda: publisher.is_ready and deliveries.consuming.is_set())
