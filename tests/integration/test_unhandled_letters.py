@@ -82,10 +82,12 @@ async def test_no_start_and_no_answer_is_lost_by_fifty_broken_connections_while_
         Forwarder(lambda: place_of(amqp_url)) as broker,
         asyncio.TaskGroup() as tasks,
     ):
+        # Otherwise it would stop reading after some seconds, and the messages would come back no more.
         settings = Settings(  # the others have defaults
             database_url=through(database_url, server.port),
             amqp_url=through(amqp_url, broker.port),
             queue_type="quorum",
+            presumed_dead_after=3600,
         )
         stopping = asyncio.Event()
         watcher = await connect(address(amqp_url), "watch")
