@@ -186,6 +186,8 @@ def test_the_types_of_the_contract_are_pinned() -> None:
         "subscription.found",
         "workflow.list",
         "workflow.listed",
+        "backlog.get",
+        "backlog.found",
         "callback.completed",
         "callback.failed",
         "callback.progress",
