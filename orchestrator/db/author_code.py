@@ -8,14 +8,15 @@ is not taken for a server that is away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import structlog
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from orchestrator.errors import ConnectionLostError
+from orchestrator.errors import ConnectionLostError, WorkflowBusyError
 from orchestrator.shares import FairTurns
 from orchestrator.text import format_message
 
@@ -62,10 +63,10 @@ class AuthorCode:
             patience: seconds for which to wait for a turn; default until there is one.
 
         Raises:
-            WorkflowBusyError: there was no turn.
+            WorkflowBusyError: there was no turn, and the server answers.
             ConnectionLostError: the connection was lost twice, the second time while another one stayed.
         """
-        async with self._turns.turn(workflow, patience):
+        async with self._turn(workflow, patience):
             try:
                 return await self._try(act)
             except _LostError as lost:
@@ -81,6 +82,17 @@ class AuthorCode:
                 raise self._refuse(workflow, lost.error) from lost.error
             finally:
                 witness.terminate()
+
+    @asynccontextmanager
+    async def _turn(self, workflow: str, patience: float | None) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._turns.turn(workflow, patience))
+            except WorkflowBusyError:
+                # Those that have the turns may wait for a server that is away. Then this says so, and nothing is refused.
+                (await self._connect()).terminate()
+                raise
+            yield
 
     async def _try(self, act: Callable[[AsyncSession], Awaitable[T]]) -> T:
         is_lost = False
