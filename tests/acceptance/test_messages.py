@@ -207,7 +207,8 @@ def test_every_status_of_a_process_is_an_event(engine: Installation) -> None:
 def test_an_operator_finds_a_named_queue_for_each_purpose(engine: Installation, servers: Servers) -> None:
     """B41: names, durability, types, dead-letter settings and readers, as the management UI shows them."""
     vhost = quote(urlsplit(engine.amqp_url).path[1:], safe="")
-    names = {"commands", "results", "results.tasks", "callbacks", "letters", "dead", "steps.default", "steps.tasks"}
+    names = {"commands", "control", "results", "results.tasks", "callbacks", "letters", "dead"}
+    names |= {"steps.default", "steps.tasks"}
 
     def listed() -> dict[str, Any]:
         found = cast("list[dict[str, Any]]", servers.call("GET", f"queues/{vhost}"))
@@ -220,7 +221,7 @@ def test_an_operator_finds_a_named_queue_for_each_purpose(engine: Installation, 
     queues = until(listed, "the management API knows all queues")
     assert set(queues) == {f"orchestrator.{name}" for name in names}
     assert all(queue["durable"] and queue["arguments"]["x-queue-type"] == "quorum" for queue in queues.values())
-    for name in ("commands", "callbacks"):
+    for name in ("commands", "control", "callbacks"):
         assert queues[f"orchestrator.{name}"]["arguments"]["x-dead-letter-exchange"] == "orchestrator.dead"
     exchanges = cast("list[dict[str, Any]]", servers.call("GET", f"exchanges/{vhost}"))
     types = {one["name"]: one["type"] for one in exchanges if one["name"].startswith("orchestrator.")}
