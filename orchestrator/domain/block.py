@@ -107,7 +107,8 @@ class ProductBlockModel(Block):
         parts: list[Block] = [self, *walk_blocks(self).blocks.values()]
         for block in parts:
             if block.owner_subscription_id == owner:
-                block.change_owner(subscription.subscription_id)
+                # The field is frozen for authors: who assigns it alone leaves what is below behind.
+                block.__dict__["owner_subscription_id"] = subscription.subscription_id
         return self
 
     @property

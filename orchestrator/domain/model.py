@@ -201,10 +201,6 @@ class Block(DomainModel):
         """The block's rows when it was read or saved last; ``None`` for a new one."""
         return self._stored
 
-    def change_owner(self, subscription_id: UUID) -> None:
-        """Let the block belong to another subscription. Only for the engine."""
-        self.__dict__["owner_subscription_id"] = subscription_id
-
     def mark_as_stored(self, row: StoredBlock | None) -> None:
         """Remember what the database has of the block. Only for the engine."""
         self._stored = row
