@@ -149,6 +149,14 @@ class Settings(BaseSettings):
     """The claim with the user's roles."""
     oidc_roles: Annotated[dict[str, Literal["read", "start", "operate", "admin"]], NoDecode] = {}
     """The role of each value of that claim, as a JSON object; when empty, the values are the roles' names."""
+    oidc_client_id: str | None = None
+    """The name under which the issuer knows the pages of ``/ui``; with it people sign in there through the issuer."""
+    oidc_client_secret: SecretStr | None = None
+    """What the issuer has given to that client; a public client has none, PKCE is used with both."""
+    oidc_scope: Annotated[str, Field(pattern=r"^[!-~]+( [!-~]+)*$")] = "openid"
+    """What is requested at that sign-in, separated by blanks; ``openid`` must be in it."""
+    ui_session: Annotated[float, Field(gt=0, le=30 * 86_400)] = 43_200.0
+    """How many seconds a sign-in to the pages of ``/ui`` lasts; it ends earlier with the key or token."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may use the API, separated by commas."""
     public_url: str | None = None
@@ -185,6 +193,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 "ORCHESTRATOR_AUTH has oidc: set ORCHESTRATOR_OIDC_ISSUER and ORCHESTRATOR_OIDC_AUDIENCE as well"
             )
+        if self.oidc_client_id and "oidc" not in self.auth:
+            raise ValueError("ORCHESTRATOR_OIDC_CLIENT_ID is set, and ORCHESTRATOR_AUTH has no oidc: add it")
+        if "openid" not in self.oidc_scope.split():
+            raise ValueError("ORCHESTRATOR_OIDC_SCOPE must have openid, or the issuer sends no ID token")
         if self.oidc_issuer and not self.auth:
             raise ValueError("ORCHESTRATOR_OIDC_ISSUER is set, and ORCHESTRATOR_AUTH is not: set it to oidc")
         return self

@@ -36,6 +36,7 @@ from orchestrator.api.routes import (
     search,
     subscriptions,
 )
+from orchestrator.api.ui.app import install_ui, open_ui
 
 PREFIX: Final = "/api"
 
@@ -73,7 +74,9 @@ def create_app(context: ApiContext, issuer: httpx.AsyncBaseTransport | None = No
         issuer: how the OIDC issuer is asked, for tests; default the network.
     """
     app = create_inner_app(context)
-    app.state.authenticator = Authenticator(context.settings, context.database, issuer)
+    authenticator = Authenticator(context.settings, context.database, issuer)
+    app.state.authenticator = authenticator
+    open_ui(app, context, authenticator, issuer)
     return surround(app, context.settings, context.metrics)
 
 
@@ -94,6 +97,7 @@ def create_inner_app(context: ApiContext) -> FastAPI:
     for one in ROUTERS:
         router.include_router(one)
     app.include_router(router)
+    install_ui(app)
     install_docs_page(app, f"{PREFIX}/docs", f"{PREFIX}/openapi.json")
     problems.install(app)
     install_openapi(app)

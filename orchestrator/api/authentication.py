@@ -112,7 +112,7 @@ class Authenticator:
         scheme, _, credential = (sent[0] if sent else "").partition(" ")
         if scheme.lower() != "bearer":
             raise UnauthenticatedError("send an API key or a token: Authorization: Bearer …")
-        return await self._check(credential.strip(" "))
+        return await self.check(credential.strip(" "))
 
     async def find_websocket_caller(self, connection: HTTPConnection) -> tuple[Caller, str | None]:
         """Return who opens a WebSocket, and the subprotocol to accept it with.
@@ -134,7 +134,7 @@ class Authenticator:
             return await self.find_caller(headers), protocol
         if len(offered) > 2 or "authorization" in headers:  # noqa: PLR2004 - the protocol and the token
             raise _refuse("the request has several credentials: send one")
-        return await self._check(_decode(offered[1])), protocol
+        return await self.check(_decode(offered[1])), protocol
 
     async def is_current(self, caller: Caller) -> bool:
         """Return whether a caller who was found before would be found again: for streams, which outlive their requests."""
@@ -142,7 +142,28 @@ class Authenticator:
             return False
         return caller.key_id is None or await api_keys.is_valid(self._database, caller.key_id)
 
-    async def _check(self, credential: str) -> Caller:
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything."""
+        return self._is_open
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether API keys open the API."""
+        return self._takes_keys
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """What checks the issuer's tokens; ``None`` when they open nothing."""
+        return self._tokens
+
+    async def check(self, credential: str) -> Caller:
+        """Return whom an API key or token names.
+
+        Raises:
+            UnauthenticatedError: it opens nothing.
+            HTTPException: 503, the issuer's keys are not known.
+        """
         if (
             not credential
             or len(credential) > MAX_CREDENTIAL

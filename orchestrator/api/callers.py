@@ -20,7 +20,7 @@ from orchestrator.api.context import ApiContext
 from orchestrator.authorization import Role
 from orchestrator.errors import InsufficientRoleError
 
-__all__ = ["ANONYMOUS", "Caller", "Role", "find_authenticator", "find_websocket_caller", "requires"]
+__all__ = ["ANONYMOUS", "Caller", "Role", "check_role", "find_authenticator", "find_websocket_caller", "requires"]
 
 _DOCUMENTED: Final = HTTPBearer(
     auto_error=False,
@@ -42,7 +42,7 @@ def requires(role: Role) -> Any:
 
     async def find(request: Request, _: Annotated[object, Security(_DOCUMENTED)]) -> AsyncIterator[Caller]:
         caller = await find_authenticator(request).find_caller(request.headers)
-        _check(caller, role)
+        check_role(caller, role)
         require_known_parameters(request)
         context: ApiContext = request.app.state.context
         with context.turns.taken(str(caller.name)):
@@ -60,11 +60,16 @@ async def find_websocket_caller(websocket: HTTPConnection, role: Role) -> tuple[
         UnauthenticatedError, InsufficientRoleError, HTTPException: refuse it.
     """
     caller, protocol = await find_authenticator(websocket).find_websocket_caller(websocket)
-    _check(caller, role)
+    check_role(caller, role)
     return caller, protocol
 
 
-def _check(caller: Caller, role: Role) -> None:
+def check_role(caller: Caller, role: Role) -> None:
+    """Check that a caller has a role, and write the name of the caller into all that is logged from now on.
+
+    Raises:
+        InsufficientRoleError.
+    """
     structlog.contextvars.bind_contextvars(user=str(caller.name))
     if role not in caller.roles:
         raise InsufficientRoleError(f"{str(caller.name)!r} may not do this: it needs the role {role.value}", role.value)

@@ -162,10 +162,8 @@ class SigningKeys:
             logger.debug("the OIDC issuer's keys were fetched", issuer=self._issuer, keys=len(self._keys))
 
     async def _read_keys(self) -> tuple[SigningKey, ...]:
-        async with httpx.AsyncClient(transport=self._transport, verify=_ssl_context(), timeout=TIMEOUT) as client:
-            about = await _read(client, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
-            if about.get("issuer") != self._issuer:
-                raise ValueError("the issuer calls itself otherwise than ORCHESTRATOR_OIDC_ISSUER")
+        async with open_client(self._transport) as client:
+            about = await read_about(client, self._issuer)
             address = about.get("jwks_uri")
             if not isinstance(address, str) or not is_safe_url(address):
                 raise ValueError("the issuer names no https address of its keys (jwks_uri)")
@@ -174,6 +172,24 @@ class SigningKeys:
         if not keys:
             raise ValueError("the issuer has no keys that tokens can be signed with")
         return keys
+
+
+def open_client(transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    """Return a client for requests to the issuer; it follows no redirect."""
+    return httpx.AsyncClient(transport=transport, verify=_ssl_context(), timeout=TIMEOUT)
+
+
+async def read_about(client: httpx.AsyncClient, issuer: str) -> dict[str, Any]:
+    """Return what an issuer says of itself.
+
+    Raises:
+        ValueError: it calls itself otherwise, or answers no JSON object.
+        httpx.HTTPError: it does not answer.
+    """
+    about = await _read(client, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+    if about.get("issuer") != issuer:
+        raise ValueError("the issuer calls itself otherwise than ORCHESTRATOR_OIDC_ISSUER")
+    return about
 
 
 def is_safe_url(url: str) -> bool:

@@ -87,6 +87,14 @@ class Tokens:
             WrongTokenError: it opens nothing.
             ServerUnavailableError: the issuer's keys are not known.
         """
+        return check_claims(await self.read(token), self._rules, self._clock())
+
+    async def read(self, token: str) -> Any:
+        """Return the claims of a token that the issuer has signed; they are not checked.
+
+        Raises:
+            WrongTokenError, ServerUnavailableError: as :meth:`check`.
+        """
         try:
             header = jwt.get_unverified_header(token)
         except _UNREADABLE:
@@ -99,10 +107,9 @@ class Tokens:
             raise WrongTokenError("the issuer has no such key for this algorithm")
         try:
             signed = jwt.PyJWS().decode_complete(token, key.key, algorithms=[algorithm])
-            claims = json.loads(signed["payload"], parse_constant=_refuse_constant)
+            return json.loads(signed["payload"], parse_constant=_refuse_constant)
         except _UNREADABLE:
             raise WrongTokenError("its signature is not valid") from None
-        return check_claims(claims, self._rules, self._clock())
 
 
 def check_claims(claims: Any, rules: Rules, now: float) -> TokenHolder:
@@ -122,12 +129,12 @@ def check_claims(claims: Any, rules: Rules, now: float) -> TokenHolder:
         raise WrongTokenError("it is for another audience")
     if any(name in claims for name in _OF_ID_TOKENS) or claims.get("typ") in ("ID", "Refresh", "Logout"):
         raise WrongTokenError("it is not an access token")
-    expires_at = _read_time(claims, "exp")
+    expires_at = read_time(claims, "exp")
     if expires_at is None:
         raise WrongTokenError("it never expires")
     if expires_at + SKEW <= now:
         raise WrongTokenError("it has expired")
-    if any((_read_time(claims, name) or 0) - SKEW > now for name in ("iat", "nbf")):
+    if any((read_time(claims, name) or 0) - SKEW > now for name in ("iat", "nbf")):
         raise WrongTokenError("it is not valid yet")
     if not isinstance(claims.get("sub"), str):
         raise WrongTokenError("it names no subject")
@@ -151,7 +158,12 @@ def _check_header(header: Mapping[str, Any]) -> str:
     return algorithm
 
 
-def _read_time(claims: Mapping[str, Any], name: str) -> float | None:
+def read_time(claims: Mapping[str, Any], name: str) -> float | None:
+    """Return a time that claims name, in seconds since 1970; ``None`` when they do not.
+
+    Raises:
+        WrongTokenError: it is no time.
+    """
     value = claims.get(name)
     if value is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.db.tables.access import ApiKeyRow
+from orchestrator.db.tables.access import ApiKeyRow, BrowserSessionRow
 from orchestrator.db.tables.base import Base, as_text, columns_of
 from orchestrator.db.tables.engine import (
     CallbackRow,
@@ -48,6 +48,7 @@ __all__ = [
     "SINGLE_TARGETS",
     "ApiKeyRow",
     "Base",
+    "BrowserSessionRow",
     "CallbackRow",
     "CommandRow",
     "ConsumerRow",

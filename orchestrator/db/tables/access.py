@@ -1,10 +1,11 @@
-"""Who may use the HTTP API."""
+"""Who may use the HTTP API and its pages."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import LargeBinary, func
+from sqlalchemy import ForeignKey, LargeBinary, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from orchestrator.db.tables.base import Base
@@ -32,3 +33,23 @@ class ApiKeyRow(Base):
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     revoked_by: Mapped[str | None]
+
+
+class BrowserSessionRow(Base):
+    """A browser that is signed in to the pages of ``/ui``. Rows are deleted at sign-out or after they have expired.
+
+    Columns that need an explanation:
+        digest: the SHA-256 of the cookie, which has 256 random bits.
+        claims: of the token; empty for an API key.
+        key_id: of the API key with which the user has signed in. The session ends with the key.
+    """
+
+    __tablename__ = "browser_sessions"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    user_name: Mapped[str]
+    roles: Mapped[list[str]]
+    claims: Mapped[dict[str, Any]]
+    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.key_id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(index=True)
