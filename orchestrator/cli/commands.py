@@ -107,6 +107,9 @@ COMMANDS = (
         panel="Engine",
     ),
     Section(
+        "products", {"products": "List the products. Wherever one is asked for, its name will do."}, panel="Engine"
+    ),
+    Section(
         "port",
         {
             "port": "Port an application that was written for orchestrator-core: change what is mechanical, list what is not."

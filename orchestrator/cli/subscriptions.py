@@ -38,12 +38,22 @@ _CHANGE, _CHANGE_DIGITS = "change-", 18
 
 
 def list_command(
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            callback=check_text,
+            help="Only subscriptions with these words in the description, customer, note, product, id, or the values of their"
+            ' blocks: node ams*, "site 7", -terminated, note:fibre.',
+        ),
+    ] = None,
     status: Annotated[
         list[SubscriptionLifecycle] | None,
         typer.Option("--status", metavar="STATUS", help="Only subscriptions in this status; repeatable."),
     ] = None,
     product: Annotated[
-        str | None, typer.Option(metavar="NAME", callback=check_text, help="Only subscriptions of this product.")
+        str | None,
+        typer.Option(metavar="NAME", callback=check_text, help="Only subscriptions of this product: its name or id."),
     ] = None,
     customer: Annotated[
         str | None, typer.Option(metavar="ID", callback=check_text, help="Only subscriptions of this customer.")
@@ -60,19 +70,23 @@ def list_command(
 ) -> None:
     """List subscriptions, the newest first.
 
-    Example: orchestrator subscriptions list --status active --status provisioning --out-of-sync
+    Example: orchestrator subscriptions list --search 'ams* 10G' --status active --out-of-sync
     """
 
     async def body(context: CliContext) -> None:
         async with context.database() as database, database.transaction() as session:
-            found = await subscriptions.list_subscriptions(
-                session,
-                statuses=[one.value for one in status or ()],
-                product=product,
-                customer=customer,
-                insync=None if out_of_sync is None else not out_of_sync,
-                limit=limit,
-                after=None if after is None else await find_subscription(session, after),
+            filters: dict[str, Any] = {
+                "statuses": [one.value for one in status or ()],
+                "product": product,
+                "customer": customer,
+                "insync": None if out_of_sync is None else not out_of_sync,
+                "limit": limit,
+                "after": None if after is None else await find_subscription(session, after),
+            }
+            found = (
+                await subscriptions.list_subscriptions(session, **filters)
+                if search is None
+                else await subscriptions.search_subscriptions(session, search, **filters)
             )
         context.output.document([fields_of(one) for one in found])
         context.output.table(

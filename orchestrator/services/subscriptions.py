@@ -17,6 +17,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.lists.subscription_search import search_subscriptions
 from orchestrator.db.notices import Change, Notice, notify
 from orchestrator.db.subscriptions.history import read_history
 from orchestrator.db.subscriptions.locks import LockState, lock_subscription, mark_in_sync, read_lock
@@ -44,6 +45,7 @@ __all__ = [
     "read_history",
     "require_usable",
     "rules",
+    "search_subscriptions",
     "set_in_sync",
     "show",
     "workflows_for",

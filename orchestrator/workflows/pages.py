@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import Any, cast
 from uuid import UUID
 
-from pydantic import BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
+from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
-from pydantic_core.core_schema import custom_error_schema
+from pydantic_core.core_schema import custom_error_schema, no_info_before_validator_function
 from pydantic_forms.validators import Choice
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -59,7 +59,7 @@ class SubscriptionVersionPage(SubscriptionPage):
 
 @either
 async def product_choice(session: AsyncSession, workflow: str) -> type[Choice]:
-    """Return the products that have a workflow, as a type for a field of a page.
+    """Return the products that have a workflow, as a type for a field of a page; each is chosen by its id or its name.
 
     Raises:
         WorkflowNotUsableError: there is none.
@@ -70,7 +70,9 @@ async def product_choice(session: AsyncSession, workflow: str) -> type[Choice]:
             f"no product has the workflow {workflow!r}: link it in a migration (link_workflow)",
             [{"key": "workflow.no_products"}],
         )
-    return _choice("ProductChoice", {str(product_id): name for product_id, name in found})
+    options = _choice("ProductChoice", {str(product_id): name for product_id, name in found})
+    options.__named__ = {name: str(product_id) for product_id, name in found}
+    return options
 
 
 @either
@@ -123,16 +125,7 @@ def product_first(workflow: str, form: FormFunction | None) -> FormFunction:
 
     async def make(session: AsyncSession) -> type[FormPage]:
         options = await product_choice(session, workflow)
-        ids = {option.label: option.value for option in options}
-
-        def find_id(written: object) -> object:
-            return ids.get(written, written) if isinstance(written, str) else written
-
-        return create_model(
-            "ProductPage",
-            __base__=_ProductPage,
-            product=(cast("Any", Annotated[options, BeforeValidator(find_id)]), ...),
-        )
+        return create_model("ProductPage", __base__=_ProductPage, product=(cast("Any", options), ...))
 
     async def read(_: AsyncSession, filled: FormPage) -> State:
         chosen = cast("Any", filled).product
@@ -220,10 +213,11 @@ def _first_page(
 class _ById(Choice):
     """Choices whose values are ids. The error for any other value, a label for example, lists the ids with their labels.
 
-    Of a long list some are offered; the ids of all are accepted.
+    Of a long list some are offered; the ids of all are accepted. Where names are unique, these are accepted as well.
     """
 
     __accepted__: frozenset[UUID] = frozenset()
+    __named__: Mapping[str, str] = {}
 
     @classmethod
     def _missing_(cls, value: object) -> _ById | None:
@@ -252,23 +246,28 @@ class _ById(Choice):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        offered = [f"{one.value} ({one.label})" for one in cls]
+        offered = [f"{one.label} ({one.value})" if cls.__named__ else f"{one.value} ({one.label})" for one in cls]
         left = max(len(offered), len(cls.__accepted__)) - _NAMED_CHOICES
         more = f" and {left} more" if left > 0 else ""
         made = handler(source)
         # The page's JSON schema refers to the choices by this name, whatever stands around them.
         name = made.get("ref")
         schema = cast("CoreSchema", {key: value for key, value in made.items() if key != "ref"})
+        named = dict(cls.__named__)
+        if named:
+            schema = no_info_before_validator_function(
+                lambda written: named.get(written, written) if isinstance(written, str) else written, schema
+            )
         return custom_error_schema(
             schema,
             "choice",
-            custom_error_message="choose one by its id: {offered}",
+            custom_error_message=f"choose one by its {'name or id' if named else 'id'}: {{offered}}",
             custom_error_context={"offered": f"{', '.join(offered[:_NAMED_CHOICES])}{more}"},
             ref=name,
         )
 
 
-def _choice(name: str, options: Mapping[str, str], accepted: frozenset[UUID] = frozenset()) -> type[Choice]:
+def _choice(name: str, options: Mapping[str, str], accepted: frozenset[UUID] = frozenset()) -> type[_ById]:
     # Two products or subscriptions may have one description, so the members are named by their values.
     made = cast("type[_ById]", _ById.__call__(name, {value: (value, label) for value, label in options.items()}))
     made.__accepted__ = accepted

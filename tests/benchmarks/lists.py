@@ -37,8 +37,10 @@ SELECT 'Product ' || n, 'Type' || n % 5, 'TAG' || n % 7 FROM generate_series(1, 
 INSERT INTO workflows (name, target, is_task, description)
 SELECT t || '_thing_' || n, upper(t), t = 'validate', initcap(t) || ' a thing of kind ' || n
   FROM generate_series(1, 12) n, unnest(ARRAY['create', 'modify', 'terminate', 'validate']) t;
+INSERT INTO product_blocks (name) VALUES ('Port');
 """
 SUBSCRIPTIONS = """
+WITH made AS (
 INSERT INTO subscriptions (subscription_id, product_id, customer_id, description, status, insync, start_date, created_at, note)
 SELECT gen_random_uuid(), product.product_id, 'customer-' || n % 500,
        'node ams-' || n || ' at site ' || n % 300 || ' of customer ' || n % 500,
@@ -46,6 +48,12 @@ SELECT gen_random_uuid(), product.product_id, 'customer-' || n % 500,
        now() - n * interval '1 minute', now() - n * interval '1 minute', CASE WHEN n % 10 = 0 THEN 'a note about ' || n END
   FROM generate_series($1::int + 1, $2::int) n
   JOIN (SELECT product_id, row_number() OVER (ORDER BY name) AS k FROM products) product ON product.k = 1 + n % 40
+RETURNING subscription_id, created_at
+)
+INSERT INTO subscription_instances (subscription_instance_id, subscription_id, product_block_id, label, resources)
+SELECT gen_random_uuid(), made.subscription_id, b.product_block_id, 'port',
+       jsonb_build_object('port_name', 'xe-0/0/' || k, 'vlan', k % 4096, 'serial', 'SN' || k, 'mode', 'tagged')
+  FROM (SELECT *, $1::int + row_number() OVER (ORDER BY created_at DESC) AS k FROM made) made, product_blocks b
 """
 PROCESSES = """
 WITH made AS (
@@ -112,6 +120,10 @@ SUBSCRIPTION_LISTS: dict[str, Ask] = {
     "search: a phrase and a column": {"query": '"site 7" status:active'},
     "search: without a word": {"query": "-node"},
     "search: nothing fits": {"query": "there-is-none"},
+    "search: a value of a block": {"query": "sn777"},
+    "search: values of blocks, a prefix": {"query": "sn77* tagged"},
+    "search: a value that all blocks have": {"query": "tagged"},
+    "search: a value and a word": {"query": "site-77 tagged"},
 }
 
 

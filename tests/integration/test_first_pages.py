@@ -69,7 +69,7 @@ async def test_a_product_is_named_by_its_id_or_its_name(bench: Bench) -> None:
     async with bench.session() as session:
         with pytest.raises(InvalidInputError) as refused:
             await run_form(product_first("create_node", None), {"session": session}, [{"product": "Node"}], "the form")
-    told = f"choose one by its id: {bench.products['Node P']} (Node P)"
+    told = f"choose one by its name or id: Node P ({bench.products['Node P']})"
     assert refused.value.reasons == [{"key": "form.invalid", "loc": ["product"], "msg": told}]
 
 
@@ -147,7 +147,8 @@ async def test_a_plain_form_offers_products_and_subscriptions(bench: Bench) -> N
         pages = product_first("create_node", form)
         with pytest.raises(FormIncompleteError):
             await run_form(pages, {"session": session}, [{"product": product}], "the form")
-        state = await run_form(pages, {"session": session}, [{"product": product}, filled], "the form")
+        named = [{"product": "Node P"}, {**filled, "other_product": "Node P"}]
+        state = await run_form(pages, {"session": session}, named, "the form")
     assert state == {**filled, "product": product, "product_name": "Node P", "asked_for": "Node P"}
 
 

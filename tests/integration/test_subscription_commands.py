@@ -95,6 +95,9 @@ def test_subscriptions_are_listed_page_by_page_and_filtered(cli: Cli) -> None:
         (("--in-sync",), [PORT, NODE]),
         (("--limit", "1"), [PORT]),
         (("--limit", "1", "--after", short(PORT)), [NODE]),
+        (("--search", "ams*"), [NODE]),
+        (("--search", "142 beta", "--product", "Port"), [PORT]),
+        (("--search", "ams*", "--customer", "beta"), []),
     ):
         assert [one["subscription_id"] for one in cli.json("subscriptions", "list", *filters)] == [
             str(one) for one in found
@@ -103,6 +106,18 @@ def test_subscriptions_are_listed_page_by_page_and_filtered(cli: Cli) -> None:
     assert "\x1b" not in text
     assert f"there may be more: --after {short(PORT)}" in text
     assert "no subscriptions" in cli("subscriptions", "list", "--out-of-sync").stdout
+
+
+def test_products_are_listed_with_what_a_start_needs(cli: Cli) -> None:
+    listed = cli.json("products")
+    assert [(one["name"], one["fixed_inputs"]) for one in listed] == [
+        ("Node", [{"name": "speed", "value": "1000"}]),
+        ("Port", []),
+    ]
+    text = cli("products").stdout
+    assert all(word in text for word in (listed[0]["product_id"], "Node", "speed=1000", "create_node", "active"))
+    by_id = cli.json("subscriptions", "list", "--product", listed[0]["product_id"])
+    assert [one["subscription_id"] for one in by_id] == [str(NODE)]
 
 
 async def test_a_subscription_is_shown_with_blocks_holder_and_neighbours(cli: Cli, rows: Rows) -> None:

@@ -165,11 +165,11 @@ class Words:
 
         def condition(statement: Statement, _: Sequence[object]) -> str:
             # The index finds the rows; what stands in another text of them is sorted out.
-            indexed = has_words(statement, texts, self.vector, self.sql)
+            indexed = has_words(statement, texts, [self.vector], self.sql)
             if self.exact:
                 own = f"lower({self.sql}) LIKE ANY({statement.add([pattern(text) for text in texts], 'text[]')})"
             else:
-                own = has_words(statement, texts, f"search_words({self.sql})", self.sql)
+                own = has_words(statement, texts, [f"search_words({self.sql})"], self.sql)
             return f"({indexed} AND {own})"
 
         return condition
@@ -268,14 +268,15 @@ class Columns:
         return self.filters.get(self.aliases.get(name, name))
 
 
-def has_words(statement: Statement, texts: Sequence[Text], vector: str, plain: str) -> str:
-    """Return the SQL that a row has one of these; punctuation alone is looked for in the plain text."""
+def has_words(statement: Statement, texts: Sequence[Text], vectors: Sequence[str], plain: str) -> str:
+    """Return the SQL that a row has one of these in one of its vectors; punctuation alone is looked for in the plain text."""
     parts = [
         f"strpos(lower({plain}), {statement.add(text.written.lower(), 'text')}) > 0" for text in texts if not text.parts
     ]
     # One query of all words, not one for each: PostgreSQL then reads the index once.
     if words := [f"({text.tsquery})" for text in texts if text.parts]:
-        parts.append(f"{vector} @@ to_tsquery('pg_catalog.simple', {statement.add(' | '.join(words), 'text')})")
+        query = f"to_tsquery('pg_catalog.simple', {statement.add(' | '.join(words), 'text')})"
+        parts += [f"{vector} @@ {query}" for vector in vectors]
     return f"({' OR '.join(parts)})"
 
 

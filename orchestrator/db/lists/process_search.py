@@ -13,7 +13,7 @@ from typing import Final
 from orchestrator.db.lists.columns import Choice, Condition, Id, has_id, has_words
 from orchestrator.db.lists.page import FEW
 from orchestrator.db.lists.statement import Lookups, Statement
-from orchestrator.db.lists.subscriptions import is_id
+from orchestrator.db.lists.subscriptions import has_own_words, is_id
 from orchestrator.db.lists.words import Term, Text
 from orchestrator.db.session import Driver
 from orchestrator.types import ProcessStatus
@@ -93,13 +93,14 @@ def search(term: Term, lookups: Lookups) -> Searched:
 
 def _branches(text: Text, lookups: Lookups) -> list[tuple[Condition, bool]]:
     """Return where a text is looked for, and whether that is a condition on the process or on a subscription of it."""
-    plain = "s.description || ' ' || s.customer_id || ' ' || coalesce(s.note, '')"
     found: list[tuple[Condition, bool]] = [
         (
-            lambda statement, _: has_words(statement, [text], "p.words", "p.started_by || ' ' || coalesce(p.note, '')"),
+            lambda statement, _: has_words(
+                statement, [text], ["p.words"], "p.started_by || ' ' || coalesce(p.note, '')"
+            ),
             True,
         ),
-        (lambda statement, _: has_words(statement, [text], "s.words", plain), False),
+        (has_own_words(text), False),
     ]
     if text.parts:
         query = lookups.add(text.tsquery, "text")

@@ -137,7 +137,7 @@ def _matching(term: Term, lookups: Lookups) -> Condition:
 
 def _has(one: Text, lookups: Lookups) -> Condition:
     """Return the condition that a schedule's name, workflow or note has these words, or that its state or id is meant."""
-    parts: list[Condition] = [lambda statement, _: has_words(statement, [one], "s.words", _PLAIN)]
+    parts: list[Condition] = [lambda statement, _: has_words(statement, [one], ["s.words"], _PLAIN)]
     if any(one.fits(state) for state in _STATES):
         parts.append(COLUMNS.filters["state"].matching([one], lookups))
     if is_id(one):

@@ -186,7 +186,7 @@ def matching(term: Term, lookups: Lookups) -> Condition:
 
 def _has(text: Text, lookups: Lookups) -> Condition:
     """Return the condition that a subscription, its product or its status has these words."""
-    parts: list[Condition] = [_words(text)]
+    parts: list[Condition] = [has_own_words(text)]
     if text.parts:
         number = lookups.select(_OF_PRODUCTS.format(query=lookups.add(text.tsquery, "text")))
         parts.append(has_id("s.product_id", number))
@@ -194,9 +194,10 @@ def _has(text: Text, lookups: Lookups) -> Condition:
     return any_of(*parts)
 
 
-def _words(text: Text) -> Condition:
+def has_own_words(text: Text) -> Condition:
+    """Return the condition that a subscription's texts, or the values of its blocks, have these words."""
     plain = "s.description || ' ' || s.customer_id || ' ' || coalesce(s.note, '')"
-    return lambda statement, _: has_words(statement, [text], "s.words", plain)
+    return lambda statement, _: has_words(statement, [text], ["s.words", "s.block_words"], plain)
 
 
 def _columns_of(text: Text) -> list[Column]:

@@ -38,7 +38,8 @@ class Text:
 
     Args:
         written: as a person wrote it, without quotes and ``*``.
-        parts: its words in a row, in lower case; none if it is punctuation only.
+        parts: its words in a row; none if it is punctuation only. The database ignores their case as it did in the rows: in
+            one with the locale ``C`` only that of ASCII letters.
         is_prefix: whether the last word may go on.
     """
 
@@ -107,5 +108,5 @@ def read_text(written: str, *, quoted: bool = False) -> Text:
     is_prefix = not quoted and len(text) > 1 and text.endswith("*")
     if is_prefix:
         text = text.rstrip("*") or text
-    parts = tuple(part for part in _SEPARATORS.split(text.lower()) if any(character.isalnum() for character in part))
+    parts = tuple(part for part in _SEPARATORS.split(text) if any(character.isalnum() for character in part))
     return Text(text, parts, is_prefix and bool(parts))

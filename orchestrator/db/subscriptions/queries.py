@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, TextClause, select, text
@@ -64,14 +64,20 @@ _SHOW = text(
     """
 ).columns(fixed_inputs=JSONB, roots=JSONB, relations=JSONB, blocks=JSONB)
 
+PRODUCT_ID: Final = (
+    "SELECT product_id FROM products WHERE name = {product} OR product_id::text = lower({product})"
+    " ORDER BY name = {product} DESC LIMIT 1"
+)
+"""SQL for the id of a product that is named by its name or its id."""
+
 # A plan made for the values of this page, always: one made for values in general, which PostgreSQL may come to prefer, could
 # look for the few subscriptions of a small product by reading all of them from the newest on.
 _BEFORE_A_PAGE = text(
-    """
+    f"""
     SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
-           (SELECT product_id FROM products WHERE name = :product) AS product_id,
+           ({PRODUCT_ID.format(product="CAST(:product AS text)")}) AS product_id,
            (SELECT created_at FROM subscriptions WHERE subscription_id = :after) AS created_at
-    """
+    """  # noqa: S608 - built from constants
 )
 
 _MATCHING = """
@@ -157,7 +163,7 @@ async def list_subscriptions(
 
     Args:
         statuses: any of these; all when empty.
-        product: its name.
+        product: its name or id.
         after: the last subscription of the page before.
 
     Raises:

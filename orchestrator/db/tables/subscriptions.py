@@ -20,6 +20,7 @@ class SubscriptionRow(Base):
         insync: whether no workflow is changing it: the lock. See ``locked_by``.
         locked_by: the process that has taken the lock; ``NULL`` when no process holds it.
         words: what the row itself can be found by.
+        block_words: what it can be found by beside that, the values of its blocks. Triggers on the blocks write it.
         version: raised by every change of what the subscription *is* – not by locking and unlocking it.
     """
 
@@ -38,6 +39,9 @@ class SubscriptionRow(Base):
         ),
         Index("ix_subscriptions_start_date", text("start_date DESC NULLS LAST"), "subscription_id"),
         Index("ix_subscriptions_words", "words", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+        Index(
+            "ix_subscriptions_block_words", "block_words", postgresql_using="gin", postgresql_with={"fastupdate": "off"}
+        ),
         Index("ix_subscriptions_locked_by", "locked_by", postgresql_where=text("locked_by IS NOT NULL")),
         CheckConstraint(
             "status IN ('initial', 'active', 'migrating', 'disabled', 'terminated', 'provisioning')", name="status"
@@ -67,6 +71,7 @@ class SubscriptionRow(Base):
             persisted=True,
         ),
     )
+    block_words: Mapped[str] = mapped_column(TSVECTOR(), server_default=text("''"))
 
 
 class SubscriptionInstanceRow(Base):
