@@ -31,6 +31,7 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX ix_browser_sessions_expires_at ON browser_sessions (expires_at)")
+    op.execute("CREATE INDEX ix_browser_sessions_key_id ON browser_sessions (key_id)")
 
 
 def downgrade() -> None:

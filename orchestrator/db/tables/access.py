@@ -50,6 +50,6 @@ class BrowserSessionRow(Base):
     user_name: Mapped[str]
     roles: Mapped[list[str]]
     claims: Mapped[dict[str, Any]]
-    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.key_id", ondelete="CASCADE"))
+    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.key_id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(index=True)
