@@ -8,6 +8,7 @@ connections, each child is an interpreter of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
@@ -16,6 +17,9 @@ from collections import deque
 from consumers.child import START_TIMEOUT, ChildError, ChildProcess
 from consumers.pipe import Exited, Forked, Imported, NotForked, from_nursery
 from orchestrator.forked import keep_private
+
+LAST_WORDS = 1.0
+"""Seconds that the process gets to end by itself. It may still be importing the workflows, and notices nothing meanwhile."""
 
 
 class Nursery:
@@ -28,6 +32,7 @@ class Nursery:
         self._asked: deque[asyncio.Future[int]] = deque()
         self._ends: dict[int, asyncio.Future[int | None]] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._process: Process | None = None
 
     async def start_child(self) -> ChildProcess:
         """Start a child, and wait until it is ready.
@@ -53,14 +58,19 @@ class Nursery:
             control, self._control = self._control, None
             if control is not None:
                 control.close()
-            if self._reading is not None:
+            if self._reading is None or self._process is None:
+                return
+            _, late = await asyncio.wait({self._reading}, timeout=LAST_WORDS)
+            if late:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
                 await asyncio.wait({self._reading})
 
     async def _open(self) -> None:
         ours, theirs = _make_pair()
         reports, its_reports = _make_pair()
         with theirs, its_reports:
-            process = await _execute("consumers.forks", theirs, its_reports)
+            self._process = process = await _execute("consumers.forks", theirs, its_reports)
         reader, writer = await asyncio.open_connection(sock=reports)
         imported: asyncio.Future[Imported] = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read(reader, writer, imported, process))
@@ -96,8 +106,10 @@ class Nursery:
         loop = asyncio.get_running_loop()
         while line := await reader.readline():
             match from_nursery.validate_json(line):
-                case Imported() as report:
+                case Imported() as report if not imported.done():
                     imported.set_result(report)
+                case Imported():
+                    pass  # who waited for it was cancelled
                 case Forked(pid=pid):
                     self._ends[pid] = loop.create_future()
                     _set(self._asked.popleft(), pid)

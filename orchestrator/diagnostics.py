@@ -6,6 +6,7 @@ alone is not enough: authors may use the same libraries for servers of their own
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import sysconfig
 import traceback
@@ -13,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from orchestrator.text import format_error, sanitise
 
@@ -30,6 +32,9 @@ _NOT_OF_AUTHORS = (_HERE, _HERE.parent / "consumers", _STDLIB)
 _ENGINE = {"orchestrator", "consumers"}
 _NEUTRAL = sys.stdlib_module_names | {"uvloop"}
 
+
+_WAITING, _MOST_WAITING = 4, 30
+"""Functions that are kept of each task that waits, and tasks."""
 
 _OUTER, _INNER = 3, 9
 """Functions of a deep stack that are kept, at its two ends."""
@@ -117,6 +122,22 @@ def read_thread(thread_id: int | None) -> Stack:
     """Return the functions that a thread is in at this moment; of one that has ended, none."""
     frames = sys._current_frames()  # noqa: SLF001 - the only way to another thread's frames
     return read_stack(None if thread_id is None else frames.get(thread_id))
+
+
+def read_waiting(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """Return what each task of an event loop waits for: the engine's or the author's innermost lines; never their values."""
+    found: list[str] = []
+    for task in asyncio.all_tasks(loop):
+        places: list[str] = []
+        one: Any = task.get_coro()
+        while one is not None:
+            frame = getattr(one, "cr_frame", None) or getattr(one, "ag_frame", None) or getattr(one, "gi_frame", None)
+            if frame is not None and _module(frame) not in _NEUTRAL:
+                places.append(_place(frame))
+            one = getattr(one, "cr_await", None) or getattr(one, "ag_await", None) or getattr(one, "gi_yieldfrom", None)
+        if places:
+            found.append(" > ".join(places[-_WAITING:]))
+    return sorted(found)[:_MOST_WAITING]
 
 
 def _place(frame: FrameType) -> str:

@@ -23,6 +23,7 @@ from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
+from orchestrator.diagnostics import read_waiting
 from orchestrator.forked import end_children, end_process, guard_forks
 from orchestrator.settings import Settings, list_misspelt
 from orchestrator.stopping import Stopping
@@ -37,7 +38,7 @@ Program = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 USED_UP = os.EX_TEMPFAIL
 """The exit code of a program that has ended by itself because too many of its threads run functions that do not end."""
 
-CLOSING = 14.0
+CLOSING = 18.0
 """Seconds beyond the grace of running work in which a program has given back its work and closed its connections."""
 
 THREADS_GRACE = 1.0
@@ -171,7 +172,7 @@ async def _run_until_signalled(program: Program, grace: float) -> int:
             end_process(128 + number)
         received.append(number)
         # Not by threading: this may have interrupted what holds a lock there.
-        _thread.start_new_thread(_end_late, (ended, grace + CLOSING))
+        _thread.start_new_thread(_end_late, (ended, grace + CLOSING, loop))
         request_stop(loop)
         loop.call_soon_threadsafe(stop, signal.Signals(number).name)
 
@@ -186,11 +187,15 @@ async def _run_until_signalled(program: Program, grace: float) -> int:
     return stopping.exit_code
 
 
-def _end_late(ended: threading.Event, seconds: float) -> None:
+def _end_late(ended: threading.Event, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
     """End the process if the program has not ended after this time."""
     if not ended.wait(seconds):
-        logger.critical("not ended in time after the signal; the process ends now", seconds=seconds)
-        end_process(os.EX_SOFTWARE)
+        try:
+            logger.critical(
+                "not ended in time after the signal; the process ends now", seconds=seconds, waiting=read_waiting(loop)
+            )
+        finally:
+            end_process(os.EX_SOFTWARE)
 
 
 async def _end_threads() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -40,3 +40,17 @@ async def unless_stopping(work: Coroutine[Any, Any, T], stopping: asyncio.Event)
             working.cancel()
             await asyncio.wait({working})
     return None if working.cancelled() else working.result()
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[None]], seconds: float) -> bool:
+    """Wait until tasks have ended, cancel those that have not after this time, and wait as long once more.
+
+    Returns:
+        Whether all have ended: a client library may wait for a server that is silent although it was cancelled.
+    """
+    tasks = set(tasks)
+    _, late = await asyncio.wait(tasks, timeout=seconds)
+    for one in late:
+        one.cancel()
+    ended, _ = await asyncio.wait(tasks, timeout=seconds if late else 0)
+    return ended == tasks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,8 +18,12 @@ from orchestrator.log import configure_logging
 from orchestrator.registry import import_workflows, step_queues
 from orchestrator.runtime import leave, run_program
 from orchestrator.settings import Settings
+from orchestrator.stopping import unless_stopping
 from orchestrator.streams import guard_streams
 from orchestrator.workflow import DEFAULT_QUEUE, MAX_NAME_LENGTH, TASK_QUEUE
+
+if TYPE_CHECKING:
+    from orchestrator.db.session import Database
 
 Program = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 """Runs until the event is set, then finishes what has begun."""
@@ -163,12 +167,17 @@ def run(program: Program) -> None:
 
 async def _check_and_run(program: Program, context: CliContext, stopping: asyncio.Event) -> None:
     async with context.database() as database:
-        async with database.transaction() as session:
-            await is_paused(session)  # in a database that was never migrated its error is explained in one line
-        if not await load_in_thread(lambda: _load(context), stopping):
+        await unless_stopping(_require_tables(database), stopping)
+        if stopping.is_set() or not await load_in_thread(lambda: _load(context), stopping):
             return
-        await warn_about_project(context, database)
-    await program(context.settings, stopping)
+        await unless_stopping(warn_about_project(context, database), stopping)
+    if not stopping.is_set():
+        await program(context.settings, stopping)
+
+
+async def _require_tables(database: Database) -> None:
+    async with database.transaction() as session:
+        await is_paused(session)  # in a database that was never migrated its error is explained in one line
 
 
 def _load(context: CliContext) -> None:

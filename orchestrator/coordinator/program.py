@@ -39,6 +39,7 @@ from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.schedule_reconciliation import list_reconciliations
 from orchestrator.settings import Settings
 from orchestrator.shares import Pace
+from orchestrator.stopping import end_tasks
 from orchestrator.user_code import HOOK_THREADS
 from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
@@ -47,6 +48,9 @@ logger = structlog.get_logger(__name__)
 
 PREFETCH = 200
 """Messages of each queue in progress at once; results wait for confirms only, so throughput needs many."""
+
+ROUNDS_GRACE = 1.0
+"""Seconds that what is done periodically gets to end after the grace of messages; one round may last minutes in an outage."""
 
 
 async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
@@ -162,22 +166,28 @@ async def _coordinate(
             answers = consume_while_fit(
                 deliveries, lambda: database.unanswered_for, patience, "PostgreSQL has not answered", stopping
             )
-            tasks.create_task(answers)
-            tasks.create_task(reconciler.run(stopping))
-            tasks.create_task(scheduler.run(stopping))
-            tasks.create_task(unhandled.run(stopping))
-            tasks.create_task(intake.run(stopping))
-            tasks.create_task(announcer.run(stopping))
-            tasks.create_task(backlog.run(stopping))
-            tasks.create_task(Upkeep(servers.address, servers.topology).run(stopping))
-            tasks.create_task(declarations.run(stopping))
+            running = [
+                answers,
+                reconciler.run(stopping),
+                scheduler.run(stopping),
+                unhandled.run(stopping),
+                intake.run(stopping),
+                announcer.run(stopping),
+                backlog.run(stopping),
+                Upkeep(servers.address, servers.topology).run(stopping),
+                declarations.run(stopping),
+            ]
             if settings.metrics_address is not None:
-                tasks.create_task(Expiry(database, metrics, settings.task_log_retention_days).run(stopping))
+                running.append(Expiry(database, metrics, settings.task_log_retention_days).run(stopping))
+            rounds = [tasks.create_task(one) for one in running]
             logger.info("coordinator started")
             await stopping.wait()
             logger.info("coordinator stopping")
             pace.lift()
             await deliveries.stop(grace=settings.drain_grace)
-            await announcer.try_write_marks()
+            rounds.append(tasks.create_task(announcer.try_write_marks()))
+            # Another coordinator, or the next one, does what is left of a round.
+            if not await end_tasks(rounds, ROUNDS_GRACE):
+                database.abandon()
             await publisher.stop()
         logger.info("coordinator stopped")

@@ -154,7 +154,7 @@ class Database:
         return pool.shares
 
     async def check(self) -> None:
-        """Connect once.
+        """Connect once, and watch from now on for connections that fall silent.
 
         Raises:
             ServerUnavailableError: PostgreSQL does not answer or refuses us; one line, with the server's words.
@@ -169,6 +169,7 @@ class Database:
                 await pooler.require_sessions(self.connect, self._connect_timeout)
         except CONNECTION_ERRORS as error:
             raise explain_refusal(self._url, error) from error
+        self._silence.start()
 
     async def connect(self, application_name: str | None = None) -> Driver:
         """Open a connection for the engine's own statements that belongs to neither pool; the caller closes it.
@@ -188,7 +189,6 @@ class Database:
             ServerUnavailableError: as :meth:`check`.
         """
         await self.check()
-        self._silence.start()
         self._pool = await asyncpg.create_pool(
             # With a floor, asyncpg restores it by itself: in an outage one more attempt, and a traceback in the log, for each
             # of ours that fails. Ours log the outage, and connect again.
@@ -229,6 +229,10 @@ class Database:
                 return bool(await self.pool.fetchval("SELECT true"))
         except CONNECTION_ERRORS:
             return False
+
+    def abandon(self) -> None:
+        """Close every connection at once, so that nothing waits for the server any more."""
+        self._silence.terminate_all()
 
     async def close(self) -> None:
         """Close everything, without waiting for long for a server that does not answer."""

@@ -82,8 +82,9 @@ class SilenceWatch:
 
     def start(self) -> None:
         """Begin to look, on the running event loop."""
-        self._stopping.clear()
-        self._task = asyncio.create_task(self._run())
+        if self._task is None:
+            self._stopping.clear()
+            self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Look no more, and close whatever is still open without waiting for the server."""
@@ -92,6 +93,10 @@ class SilenceWatch:
             self._task.cancel()  # it may be waiting for the server
             await asyncio.wait({self._task})
             self._task = None
+        self.terminate_all()
+
+    def terminate_all(self) -> None:
+        """Close whatever is open without waiting for the server; who waits for an answer gets an error."""
         for connection in list(self._watched):
             if not connection.is_closed():
                 connection.terminate()

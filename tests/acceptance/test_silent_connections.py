@@ -34,7 +34,7 @@ SETTINGS = {
 SOON = 60.0
 """Seconds for what used to take for ever. Where the machine is idle it takes ten."""
 
-CLOSING = 14.0
+CLOSING = 18.0
 """Seconds beyond the grace that a program may take to end; see orchestrator/runtime.py."""
 
 SERVERS = {

@@ -69,6 +69,17 @@ async def test_children_are_forks_of_one_process_and_end_with_their_connections(
     await until_gone(second.pid, forked)
 
 
+async def test_closing_does_not_wait_for_a_project_that_is_still_being_imported(nursery_of: Make) -> None:
+    """B32: a consumer that stops while its first child starts ends in its time."""
+    async with nursery_of("import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(3600)\n") as nursery:
+        starting = asyncio.create_task(nursery.start_child())
+        await until(Path("importing").exists, "the workflows are being imported")
+        starting.cancel()
+        await asyncio.wait({starting})
+        async with asyncio.timeout(30):
+            await nursery.close()
+
+
 @pytest.mark.parametrize(
     "module",
     [

@@ -53,6 +53,12 @@ async def end_of(waiting: asyncio.Task[object]) -> BaseException | None:
     return waiting.exception()
 
 
+async def ask(database: Database) -> None:
+    """Send a statement as a use case does."""
+    async with database.transaction() as session:
+        await session.execute(text("SELECT 1"))
+
+
 @pytest.mark.parametrize("directions", [BOTH, {Direction.TO_SERVER}, {Direction.TO_CLIENT}], ids=["both", "to", "from"])
 async def test_a_statement_of_the_engine_fails_soon(
     behind: Database, proxy: Proxy, directions: frozenset[Direction]
@@ -70,6 +76,23 @@ async def test_a_statement_of_the_engine_fails_soon(
     assert line["connections"] == 1
     proxy.pass_on()
     assert await behind.pool.fetchval("SELECT 3") == 3
+
+
+async def test_a_command_that_has_only_checked_the_server_does_not_wait_for_ever(
+    proxy_and_url: tuple[Proxy, str],
+) -> None:
+    """B42: programs look at the database before they open it, and short commands do nothing else."""
+    proxy, url = proxy_and_url
+    database = Database(url, pool_size=2, connect_timeout=2, application_name="tests of silence", silent_after=1)
+    try:
+        await database.check()
+        await ask(database)
+        proxy.swallow()
+        error = await end_of(asyncio.create_task(ask(database)))
+        assert error is not None
+        assert is_connection_error(error)
+    finally:
+        await database.close()
 
 
 async def test_a_timeout_round_a_statement_ends_although_the_pool_waits_for_the_server(
