@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from uuid import UUID
@@ -37,6 +38,7 @@ class ClaimedAttempt(Attempt):
     def __init__(self, database: Database, claim: Claim, plan: Plan) -> None:
         super().__init__(claim.process, plan)
         self.claim = claim
+        self.began_at = time.monotonic()
         self.session: StepSession | None = None
         self._database = database
         self._has_loaded = False

@@ -33,14 +33,13 @@ from orchestrator.errors import (
     StepError,
     WorkflowChangedError,
 )
-from orchestrator.log import log_fields
+from orchestrator.log import TRACEBACK, log_fields
+from orchestrator.outage import Outage
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.services.reconcile import look
 from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
 from orchestrator.settings import Limits
 from orchestrator.shares import Pace, working_for
-from orchestrator.text import format_message
-from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
@@ -92,6 +91,7 @@ class Completion:
         self._advances = Batcher(self._advance_many, at_once=3, largest=50)
         # Hundreds of suspects may be lost together. In statements of their own they hold up no other outcome.
         self._losses = Batcher(self._advance_many, at_once=1, largest=FEW_SUSPECTS)
+        self._outage = Outage("the database is away; outcome kept", "outcomes are stored again")
 
     async def store(self, attempt: ClaimedAttempt, event: Event) -> Claim | None:
         """Store the outcome of an attempt, and with it what a step that succeeded has written through its session.
@@ -218,10 +218,12 @@ class Completion:
             retry=tenacity.retry_if_exception(is_connection_error),
             # At once first: the pool may merely have kept a connection that died.
             wait=tenacity.wait_chain(tenacity.wait_none(), SERVER_AWAY),
-            before_sleep=_log_outage,
+            before_sleep=lambda call: self._outage.report(None if call.outcome is None else call.outcome.exception()),
             reraise=True,
         )
-        return await retrying(action, *args, **options)
+        outcome: T = await retrying(action, *args, **options)
+        self._outage.over()
+        return outcome
 
     async def _report(self, attempt: ClaimedAttempt, decision: Decision, receipt: Receipt | None) -> Claim | None:
         """Publish the result, unless the next step is claimed. If that fails the reconciler finds the process in the database.
@@ -245,7 +247,8 @@ class Completion:
             logger.info("step finished", status=entry.status.value, process_status=decision.process.status.value)
         else:
             error = f"{entry.failure.type}: {entry.failure.message}"
-            logger.warning("step failed", process_status=decision.process.status.value, error=error)
+            fields = {TRACEBACK: entry.failure.traceback}
+            logger.warning("step failed", process_status=decision.process.status.value, error=error, **fields)
         message = describe_decision(attempt.plan, decision, receipt.at, receipt.announced)
         if attempt.stretch is not None:
             if receipt.following is not None:
@@ -269,11 +272,6 @@ class Completion:
             )
             return False
         return True
-
-
-def _log_outage(call: tenacity.RetryCallState) -> None:
-    if call.attempt_number == 1 and call.outcome is not None and (error := call.outcome.exception()) is not None:
-        logger.warning(with_blockage("the database is away; outcome kept"), error=format_message(error))
 
 
 async def _explain(attempt: ClaimedAttempt, session: StepSession) -> None:

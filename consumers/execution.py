@@ -12,7 +12,7 @@ from orchestrator.db.processes.claims import Claim
 from orchestrator.db.session import is_connection_error
 from orchestrator.engine.events import CodeChanged, Failure, Loss, StepFailed
 from orchestrator.errors import FencedError, WorkflowChangedError
-from orchestrator.log import log_fields
+from orchestrator.log import hide_in_log, log_fields
 from orchestrator.services.steps import execute
 from orchestrator.settings import Limits
 from orchestrator.shares import Admission, working_for
@@ -34,6 +34,8 @@ async def run_attempt(
     with doing(f"the step {process.step!r} of {process.workflow!r}", **log_fields(process)) as activity:
         attempt.activity = activity
         activity.ends_program = activity.pauses = True
+        # At debug: it costs a line for each step, and a step that hangs is reported by LongSteps.
+        logger.debug("step started")
         return await _execute_and_store(attempt, admission, completion, limits, threads)
 
 
@@ -46,6 +48,8 @@ async def _execute_and_store(
         if attempt.needs_connection:
             await admission.wait(attempt.leaf.queue)
         await attempt.read_token()
+        if attempt.token is not None:
+            hide_in_log(attempt.token)
         outcome = await execute(attempt, limits, threads)
         return await completion.store(attempt, attempt.annotate(outcome))
     except WorkflowChangedError as error:

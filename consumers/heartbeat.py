@@ -23,8 +23,9 @@ from orchestrator.db.consumers import ConsumerFacts, record_heartbeat, remove_co
 from orchestrator.db.engine_lock import read_engine_lock
 from orchestrator.db.processes.claims import list_claim_times
 from orchestrator.db.session import CONNECTION_ERRORS, Database, Driver, DriverPool
+from orchestrator.hosts import program_name
+from orchestrator.outage import Outage
 from orchestrator.registry import Abilities
-from orchestrator.runtime import program_name
 from orchestrator.services.pause import PauseReport
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
@@ -211,32 +212,36 @@ class _BeatingThread:
         self._news.set()
 
     async def _beat_until_stopped(self) -> None:
+        beating = Outage("heartbeat failed", "heartbeats are recorded again")
         try:
             while not await wait_or_stop(self._facts.heartbeat_interval, self._stopping):
-                found = await self._use_connection(self._beat, "heartbeat failed")
+                found = await self._use_connection(self._beat, beating)
                 if found is not None:
                     self._found = found
                     self._post(self._news.set)
             if self._removes:
                 remove = partial(remove_consumer, consumer_id=self._facts.consumer_id)
-                await self._use_connection(remove, "consumer row not removed")
+                await self._use_connection(remove, Outage("consumer row not removed", None))
         finally:
             if self._connection is not None:
                 self._connection.terminate()
 
-    async def _use_connection(self, action: Callable[[Driver], Awaitable[T]], complaint: str) -> T | None:
+    async def _use_connection(self, action: Callable[[Driver], Awaitable[T]], outage: Outage) -> T | None:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._database.connect()
             # Half of the limit: a connection that hangs must leave time for another one.
             async with asyncio.timeout(self._facts.presumed_dead_after / 2):
-                return await action(self._connection)
+                done = await action(self._connection)
         except CONNECTION_ERRORS as error:
-            logger.warning(complaint, error=format_message(error))
+            outage.report(error)
             if self._connection is not None:
                 self._connection.terminate()
                 self._connection = None
             return None
+        else:
+            outage.over()
+            return done
 
     def _post(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the program has ended

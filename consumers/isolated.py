@@ -30,7 +30,9 @@ from orchestrator.engine.decision import Entry
 from orchestrator.engine.process import Process
 from orchestrator.errors import DefinitionError, NotFoundError, ServerUnavailableError
 from orchestrator.forked import end_process, guard_forks, keep_private
+from orchestrator.hosts import program_name
 from orchestrator.log import configure_logging
+from orchestrator.outage import Outage
 from orchestrator.registry import find_abilities, plan_of
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.runtime import find_loop_factory
@@ -100,7 +102,7 @@ class IsolatedSteps:
         self._begin = begin
         self._database = Database.of(
             settings,
-            "orchestrator-isolated",
+            f"orchestrator-isolated {program_name()}",
             pool_size=begin.pool_size,
             engine_connections=ENGINE_CONNECTIONS,
         )
@@ -120,10 +122,14 @@ class IsolatedSteps:
 
     async def run(self) -> None:
         """Run attempts until the consumer ends this process."""
+        outage = Outage("the database is away", "the database answers again")
         opening = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(ServerUnavailableError), wait=SERVER_AWAY, before_sleep=_log_outage
+            retry=tenacity.retry_if_exception_type(ServerUnavailableError),
+            wait=SERVER_AWAY,
+            before_sleep=lambda call: outage.report(None if call.outcome is None else call.outcome.exception()),
         )
         await opening(self._database.open)
+        outage.over()
         self._watching = asyncio.create_task(self._database.watch(asyncio.Event()))  # until this process ends
         self._consumer.send(Ready())
         while True:
@@ -163,11 +169,6 @@ class IsolatedSteps:
         return ClaimedAttempt(self._database, claim, plan)
 
 
-def _log_outage(call: tenacity.RetryCallState) -> None:
-    error = None if call.outcome is None else call.outcome.exception()
-    logger.warning("the database is away", error=str(error), tries=call.attempt_number)
-
-
 def prepare() -> Settings:
     """Read the settings, and import the workflows."""
     # As the command line does: user modules may be imported from the current folder.
@@ -175,7 +176,7 @@ def prepare() -> Settings:
         sys.path.insert(0, here)
     settings = load_settings()
     guard_streams()
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level, settings.log_levels)
     load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
     # They are imported when they are first used, which for forks is too late.
     find_abilities()

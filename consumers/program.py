@@ -16,6 +16,7 @@ from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
 from consumers.inbox import Inbox
 from consumers.isolation import Isolation
+from consumers.long_steps import LongSteps
 from consumers.metrics import Metrics
 from consumers.run_ahead import Budget
 from consumers.runner import Runner, make_claims
@@ -147,6 +148,7 @@ async def run_consumer(
                 deliveries, lambda: heartbeat.missing_for, patience, "no heartbeat was recorded", stopping
             )
             tasks.create_task(beats)
+            tasks.create_task(LongSteps(lambda: runner.attempts, settings.step_timeout).run(stopping))
             logger.info("consumer started", name=heartbeat.name, queues=names, concurrency=concurrency)
             await stopping.wait()
             logger.info("consumer stopping")

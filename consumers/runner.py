@@ -167,6 +167,11 @@ class Runner:
         """The number of running steps."""
         return len(self._running) + len(self._isolation)
 
+    @property
+    def attempts(self) -> list[ClaimedAttempt]:
+        """The attempts that run here, or in child processes."""
+        return [*self._running.values(), *self._isolation.attempts.values()]
+
     def refuse(self) -> None:
         """Claim no more steps: commands that wait for a slot are requeued."""
         self._draining.set()

@@ -61,6 +61,8 @@ class Activity:
         connections: how many it holds. Who holds one and waits for something has its clock running: others may wait for it.
         waited: seconds for which its clock has stood still, all in all.
         in_line: whether it waits for a thread: its function has not begun.
+        call: the task in which the author's function is called.
+        thread_id: the thread in which it runs, if it is a plain one.
         waits_since: since when it has waited for one, by the monotonic clock; ``None`` while it does not.
     """
 
@@ -75,6 +77,8 @@ class Activity:
     waited: float = 0.0
     waits_since: float | None = None
     in_line: bool = False
+    call: asyncio.Task[object] | None = None
+    thread_id: int | None = None
 
     def begin_wait(self) -> None:
         """Say that it waits for what other steps have, which is not the fault of its function."""

@@ -10,7 +10,7 @@ import asyncio
 import sys
 import sysconfig
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -128,16 +128,25 @@ def read_waiting(loop: asyncio.AbstractEventLoop) -> list[str]:
     """Return what each task of an event loop waits for: the engine's or the author's innermost lines; never their values."""
     found: list[str] = []
     for task in asyncio.all_tasks(loop):
-        places: list[str] = []
-        one: Any = task.get_coro()
-        while one is not None:
-            frame = getattr(one, "cr_frame", None) or getattr(one, "ag_frame", None) or getattr(one, "gi_frame", None)
-            if frame is not None and _module(frame) not in _NEUTRAL:
-                places.append(_place(frame))
-            one = getattr(one, "cr_await", None) or getattr(one, "ag_await", None) or getattr(one, "gi_yieldfrom", None)
+        places = [_place(frame) for frame in _walk(task.get_coro()) if _module(frame) not in _NEUTRAL]
         if places:
             found.append(" > ".join(places[-_WAITING:]))
     return sorted(found)[:_MOST_WAITING]
+
+
+def find_waiting(call: object) -> str | None:
+    """Return the author's line at which a coroutine waits, the innermost; ``None`` while it runs, or if none is known."""
+    places = [frame for frame in _walk(call) if _is_of_author(frame.f_code.co_filename)]
+    return _place(places[-1]) if places else None
+
+
+def _walk(call: Any) -> Iterator[FrameType]:
+    """Yield the frames of a coroutine, and of what it awaits, and so on."""
+    while call is not None:
+        frame = getattr(call, "cr_frame", None) or getattr(call, "ag_frame", None) or getattr(call, "gi_frame", None)
+        if frame is not None:
+            yield frame
+        call = getattr(call, "cr_await", None) or getattr(call, "ag_await", None) or getattr(call, "gi_yieldfrom", None)
 
 
 def _place(frame: FrameType) -> str:

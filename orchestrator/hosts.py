@@ -5,13 +5,20 @@ The form is PostgreSQL's own. A client library that knows one host only is given
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 
 # As SQLAlchemy reads a URL, a password may hold anything but an @.
 _URL = re.compile(
     r"(?P<scheme>[^:/?#]*://)(?P<login>[^@/?#]*@|[^:/@]*:[^@]*@)?(?P<hosts>[^/?#]*)(?P<path>/[^?#]*)?(?P<rest>.*)",
     re.DOTALL,
 )
+
+
+def program_name() -> str:
+    """Return where this program runs, for people who look for it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def split_hosts(url: str) -> list[str]:

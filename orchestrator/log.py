@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Literal, Protocol, cast
 from uuid import UUID
 
 import structlog
@@ -17,7 +18,28 @@ from orchestrator.streams import GuardedStream
 
 _SECRETS = frozenset(
     {"token", "callback_token", "password", "state", "inputs", "user_inputs", "payload", "body", "url"}
+    | {"secret", "api_key", "authorization"}
 )
+_REDACTED: Final = "[redacted]"
+
+_hidden: ContextVar[tuple[str, ...]] = ContextVar("hidden_from_log", default=())
+
+_CRITICAL_ONLY = ("aio_pika", "aiormq", "asyncio")
+"""They log every broken connection with a traceback; the engine logs it in one line."""
+
+_WARNINGS_ONLY = (
+    *("alembic", "asyncpg", "graphql", "httpcore", "httpx", "multipart", "orchestrator", "python_multipart"),
+    *("sqlalchemy", "sse_starlette", "strawberry", "uvicorn", "websockets"),
+)
+"""What the engine uses itself: below warnings, statements with their values and the URLs of requests would be in the log.
+
+SQLAlchemy names loggers after classes, of the engine's as well; the engine's own are structlog's."""
+
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+TRACEBACK: Final = "_traceback"
+"""The field for a traceback that not every program shows."""
 
 
 class OfProcess(Protocol):
@@ -38,17 +60,44 @@ def log_fields(one: OfProcess) -> dict[str, object]:
     return fields if attempt is None else {**fields, "attempt": attempt}
 
 
+def hide_in_log(secret: str) -> None:
+    """Keep a text out of every line that this task logs from now on, and what it starts."""
+    _hidden.set((*_hidden.get(), secret))
+
+
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Remove values under secret names, whatever a caller passes: the last line of defence."""
     for name in _SECRETS & event.keys():
-        event[name] = "[redacted]"
+        event[name] = _REDACTED
+    return event
+
+
+def _hide(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Remove what :func:`hide_in_log` was given, from authors' lines above all."""
+    for secret in _hidden.get():
+        for name, value in event.items():
+            if isinstance(value, str):
+                event[name] = value.replace(secret, _REDACTED)
+            elif not isinstance(value, int | float | None) and secret in repr(value):
+                event[name] = _REDACTED
+    return event
+
+
+def _add_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Add a standard-library record's logger, and the fields that its author gave as ``extra``."""
+    record: logging.LogRecord = event["_record"]
+    event["logger"] = record.name
+    for name, value in vars(record).items():
+        if name not in _OF_EVERY_RECORD:
+            event.setdefault(name, value)
     return event
 
 
 class _LineLogger:
     """Has each line of structlog's written."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], None], name: object = None) -> None:
+        self.name = name
         self._write = write
 
     def msg(self, line: str) -> None:
@@ -86,15 +135,40 @@ def _find_sink() -> Callable[[str], None]:
     return write if stream is not None else lambda _: None
 
 
-def configure_logging(fmt: Literal["console", "json"], level: str) -> None:
-    """Set up structlog, and route the standard library's loggers (of the client libraries) through it."""
-    number = logging.getLevelNamesMapping()[level.upper()]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def configure_logging(
+    fmt: Literal["console", "json"],
+    level: Level,
+    levels: Mapping[str, Level] | None = None,
+    *,
+    tracebacks: bool = False,
+) -> None:
+    """Set up structlog, and route the standard library's loggers – of authors and libraries – through it.
+
+    Args:
+        levels: logger → its level, and that of those below it, instead of ``level``.
+        tracebacks: whether lines about failed steps have their tracebacks, as at level ``debug``.
+    """
+    number = _number_of(level)
+    numbers = {name: _number_of(one) for name, one in (levels or {}).items()}
+    shows_tracebacks = tracebacks or number <= logging.DEBUG
+
+    def place_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        text = event.pop(TRACEBACK, None)
+        if shows_tracebacks and text:
+            event.setdefault("exception", text)
+        return event
+
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _redact,
         structlog.processors.format_exc_info,
+        place_traceback,
+        _hide,
         cut_values,
     ]
     renderer: structlog.types.Processor
@@ -115,15 +189,51 @@ def configure_logging(fmt: Literal["console", "json"], level: str) -> None:
     write = _find_sink()
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: _LineLogger(write),
+        wrapper_class=_filter(number, numbers),
+        logger_factory=lambda *names: _LineLogger(write, *names[:1]),
         cache_logger_on_first_use=True,
     )
     handler = _LineHandler(write)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[_add_fields, *shared],
+        )
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # The client libraries log every broken connection with a traceback; the engine logs it in one line.
-    root.setLevel(max(number, logging.WARNING))
-    for noisy in ("aio_pika", "aiormq", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    _set_levels(
+        {"root": number}
+        | dict.fromkeys(_WARNINGS_ONLY, max(number, logging.WARNING))
+        | dict.fromkeys(_CRITICAL_ONLY, logging.CRITICAL)
+        | numbers
+    )
+
+
+def _number_of(level: Level) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
+
+
+_set: list[str] = []
+
+
+def _set_levels(numbers: Mapping[str, int]) -> None:
+    """Set the levels of standard-library loggers, and take back those that were set before."""
+    for name in _set:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    _set[:] = numbers
+    for name, number in numbers.items():
+        logging.getLogger(name).setLevel(number)
+
+
+def _filter(number: int, numbers: Mapping[str, int]) -> type[Any]:
+    """Return what makes a logger of structlog's that takes lines from the level of its name on."""
+    classes: dict[int, Any] = {one: structlog.make_filtering_bound_logger(one) for one in {number, *numbers.values()}}
+
+    def make(logger: _LineLogger, *args: Any, **options: Any) -> Any:
+        name = str(logger.name or "")
+        while name not in numbers and name:
+            name = name.rpartition(".")[0]
+        return classes[numbers.get(name, numbers.get("root", number))](logger, *args, **options)
+
+    return cast("type[Any]", make)  # it is only ever called

@@ -8,7 +8,6 @@ import importlib.util
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -25,6 +24,7 @@ from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
 from orchestrator.diagnostics import read_waiting
 from orchestrator.forked import end_children, end_process, guard_forks
+from orchestrator.hosts import program_name
 from orchestrator.settings import Settings, list_misspelt
 from orchestrator.stopping import Stopping
 from orchestrator.threads import Threads
@@ -56,11 +56,6 @@ class Servers:
     watch: LoopWatch
 
 
-def program_name() -> str:
-    """Return where this program runs, for people who look for it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 @asynccontextmanager
 async def open_servers(
     settings: Settings, name: str, step_queues: Iterable[str] = (), *, require_broker: bool = True
@@ -87,7 +82,7 @@ async def open_servers(
     # Two at least: of one, a workflow whose code hangs would take all.
     for_authors = 0 if queues else max(2, settings.database_pool_size // 2)
     size = max(2, settings.database_pool_size - for_authors, len(queues))
-    database = Database.of(settings, f"orchestrator-{name}", size, author_connections=for_authors)
+    database = Database.of(settings, f"orchestrator-{name} {program_name()}", size, author_connections=for_authors)
     database.share(queues)
     try:
         await database.open()

@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import parse_qs
 
 from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -57,6 +57,8 @@ _WRITABLE = ("read-write", "primary", "any")
 
 Bytes = Annotated[int, Field(gt=0, le=64 * 1024**2)]
 """At most 64 MiB, because PostgreSQL takes 255 MiB for one JSON value in its own form, which is larger than the text."""
+
+Level = Literal["debug", "info", "warning", "error"]
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -165,7 +167,9 @@ class Settings(BaseSettings):
     """How many requests one user may have in progress in one API program; more are answered with 429. 0 for any number."""
 
     log_format: Literal["console", "json"] = "console"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Level = "info"
+    log_levels: Annotated[dict[str, Level], NoDecode] = {}
+    """Logger → its level, separated by commas; the levels of authors' loggers and of libraries, too."""
 
     @property
     def limits(self) -> Limits:
@@ -246,6 +250,19 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("log_levels", mode="before")
+    @classmethod
+    def _read_levels(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        levels = {name.strip(): level.strip().lower() for name, _, level in pairs}
+        if not all(levels) or not set(levels.values()) <= set(get_args(Level)):
+            raise ValueError(
+                'must be a list such as "mine=debug,httpx=info", of the levels debug, info, warning and error'
+            )
+        return levels
 
     @field_validator("default_product_workflows", mode="before")
     @classmethod

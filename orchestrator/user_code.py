@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -85,6 +86,9 @@ async def run(
     """
     # In a task of its own, so that a function which ignores its cancellation cannot block us.
     task = asyncio.create_task(_call(function, is_async, threads, what))
+    activity = current_activity()
+    if activity is not None:
+        activity.call = task
     try:
         finished = await _wait(task, seconds)
     except asyncio.CancelledError:
@@ -114,6 +118,7 @@ async def run_in_thread(function: Callable[[], object], what: str, threads: Thre
         if activity is not None:
             activity.in_line = False
             activity.end_wait()
+            activity.thread_id = threading.get_ident()
         bridge.enter()
         try:
             return drive(partial(_catch, function), bridge)

@@ -18,10 +18,10 @@ from orchestrator.db.notices import Notice, listen
 from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.position import Position
 from orchestrator.errors import InvalidInputError
+from orchestrator.outage import Outage
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.services.feed import EventFilter, EventPage, FeedEvent, read_events, read_now
 from orchestrator.stopping import wait_or_stop
-from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -116,8 +116,8 @@ class Live:
         async with asyncio.TaskGroup() as tasks:
             parts = [
                 tasks.create_task(bell.run()),
-                tasks.create_task(_patiently("the log", lambda: self._follow(bell, stopping), stopping)),
-                tasks.create_task(_patiently("notices", lambda: self._listen(stopping), stopping)),
+                tasks.create_task(_patiently("the log", lambda outage: self._follow(bell, stopping, outage), stopping)),
+                tasks.create_task(_patiently("notices", lambda outage: self._listen(stopping, outage), stopping)),
             ]
             await stopping.wait()
             for sink in tuple(self._sinks):
@@ -126,12 +126,12 @@ class Live:
             for one in parts[1:]:
                 one.cancel()
 
-    async def _follow(self, bell: Doorbell, stopping: asyncio.Event) -> None:
+    async def _follow(self, bell: Doorbell, stopping: asyncio.Event, outage: Outage) -> None:
         while not stopping.is_set():
             await self._wanted.wait()
             await bell.wait(LOOK_EVERY)
             while self._position is not None and not await self._read_page(self._position):
-                pass
+                outage.over()
             await wait_or_stop(PAUSE, stopping)
 
     async def _read_page(self, since: Position) -> bool:
@@ -149,12 +149,13 @@ class Live:
                 sink.take_events(page.events)
         return page.is_last
 
-    async def _listen(self, stopping: asyncio.Event) -> None:
+    async def _listen(self, stopping: asyncio.Event, outage: Outage) -> None:
         def receive(notice: Notice) -> None:
             for sink in tuple(self._sinks):
                 sink.take_notice(notice)
 
         def connected() -> None:
+            outage.over()
             for sink in tuple(self._sinks):
                 sink.take_gap()
 
@@ -203,21 +204,22 @@ class Reader:
         return events
 
 
-async def _patiently(what: str, once: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+async def _patiently(what: str, once: Callable[[Outage], Awaitable[None]], stopping: asyncio.Event) -> None:
     """Run a part again and again; while the database is away with growing pauses."""
     loop = asyncio.get_running_loop()
     failures = 0
+    outage = Outage("live events wait for the database", "live events go on", part=what)
     while not stopping.is_set():
         began = loop.time()
         try:
-            await once()
+            await once(outage)
         except Exception as error:
             if loop.time() - began > STABLE_AFTER:
                 failures = 0
             if not is_connection_error(error):
                 # A defect of ours must not end the streams, nor hide.
                 logger.exception("live events: a part has failed and begins again", part=what)
-            elif not failures:
-                logger.warning("live events wait for the database", part=what, error=format_message(error))
+            else:
+                outage.report(error)
         failures += 1
         await wait_or_stop(backoff(SERVER_AWAY, failures), stopping)

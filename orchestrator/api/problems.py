@@ -38,6 +38,7 @@ from orchestrator.errors import (
     UnauthenticatedError,
     WorkflowBusyError,
 )
+from orchestrator.outage import Outage
 from orchestrator.text import (
     MAX_PROBLEMS,
     bound_reasons,
@@ -224,10 +225,13 @@ def install(app: FastAPI) -> None:
         return answer_defect(request.scope, error)
 
 
+_outage = Outage("the database is away; requests are answered with 503", None)
+
+
 def answer_defect(scope: Scope, error: BaseException) -> ProblemResponse:
     """Return the document of an error that no caller has caused: a server is away, or the engine has a defect."""
     if is_database_outage(error):
-        logger.warning("the database is away", error=type(error).__name__)
+        _outage.report()
         return ProblemResponse(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "the database cannot be reached; try again later",

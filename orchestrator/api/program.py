@@ -25,8 +25,9 @@ from orchestrator.api.problems import ProblemResponse
 from orchestrator.broker.doorbell import Doorbell
 from orchestrator.errors import ConfigurationError
 from orchestrator.health import Health
+from orchestrator.hosts import program_name
 from orchestrator.metrics import Exposed, serve_metrics
-from orchestrator.runtime import ending_with, open_servers, program_name
+from orchestrator.runtime import ending_with, open_servers
 from orchestrator.settings import Settings
 from orchestrator.user_code import HOOK_THREADS
 from orchestrator.workflows.shipped import load_workflows

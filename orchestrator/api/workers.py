@@ -90,7 +90,7 @@ def _work(settings: Settings, listener: socket.socket) -> None:
     # Ctrl-C goes to a whole group. The parent passes it on, and a second signal would end the worker at once.
     os.setsid()
     guard_streams()
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level, settings.log_levels)
     code = run_program(lambda stopping: _serve(settings, stopping, listener), settings.drain_grace)
     leave(code)
     sys.exit(code)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import aio_pika
-import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.connection import make_url
 from aio_pika.exceptions import (
@@ -29,14 +28,12 @@ from orchestrator.broker.silence import Transports, with_heartbeat
 from orchestrator.broker.topology import EXCHANGES, Exchange, Queue, Topology
 from orchestrator.diagnostics import comes_from
 from orchestrator.errors import ConfigurationError, ServerUnavailableError
-from orchestrator.hosts import hide_password, host_of, split_hosts
+from orchestrator.hosts import hide_password, host_of, program_name, split_hosts
+from orchestrator.outage import Outage
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.settings import Settings
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
-from orchestrator.watchdog import with_blockage
-
-logger = structlog.get_logger(__name__)
 
 BROKER_ERRORS = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
 """The errors that the client library raises when the broker is down, restarting or refuses the connection."""
@@ -59,7 +56,7 @@ class BrokerAddress:
 
     Args:
         url: ``amqp://…``, with the password; it may name several hosts, the nodes of a cluster.
-        name: what an operator sees in the management UI.
+        name: what an operator sees in the management UI, of connections and consumers: which program, and where it runs.
         connect_timeout: seconds that each host may take to answer.
         silent_after: seconds after which a broker that is not heard of counts as gone.
     """
@@ -75,7 +72,8 @@ class BrokerAddress:
 
     @classmethod
     def of(cls, settings: Settings, name: str) -> BrokerAddress:
-        """Return the address in the settings."""
+        """Return the address in the settings, for a program of this kind."""
+        name = f"{name} {program_name()}"
         return cls(settings.amqp_url.get_secret_value(), name, settings.connect_timeout, settings.presumed_dead_after)
 
     def next_urls(self) -> list[str]:
@@ -260,23 +258,28 @@ def raise_close_reason(channel: Channel) -> None:
         raise error
 
 
-async def supervise(name: str, once: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+Once = Callable[[Callable[[], None]], Awaitable[None]]
+"""Connects, calls what it is given, and returns or raises when its connection is lost."""
+
+
+async def supervise(name: str, once: Once, stopping: asyncio.Event) -> None:
     """Run ``once`` repeatedly until ``stopping`` is set, with growing pauses while it fails.
 
-    ``once`` returns or raises when its connection is lost. Many programs lose the broker at the same moment; the jitter of
+    Many programs lose the broker at the same moment; the jitter of
     the pauses keeps them from reconnecting at the same moment.
     """
     failures = 0
+    outage = Outage("broker connection lost", "connected to the broker again", loop=name)
     loop = asyncio.get_running_loop()
     while not stopping.is_set():
         began = loop.time()
         try:
-            await once()
+            await once(outage.over)
         except (ServerUnavailableError, ConfigurationError, *BROKER_ERRORS) as error:
-            logger.warning(with_blockage("broker connection lost"), loop=name, error=format_message(error))
+            outage.report(error)
         else:
             if not stopping.is_set():
-                logger.warning(with_blockage("broker connection lost"), loop=name)
+                outage.report()
         if loop.time() - began > STABLE_AFTER:
             failures = 0
         failures += 1

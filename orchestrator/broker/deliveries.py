@@ -160,13 +160,13 @@ class Deliveries:
         self._stopping.set()
         await self._finished.wait()
 
-    async def _consume(self) -> None:
+    async def _consume(self, connected: Callable[[], None]) -> None:
         """Consume while this program can do something with messages; return when the broker is lost."""
         while not self._stopping.is_set():
             await unless_stopping(self._fit.wait(), self._stopping)
             if self._stopping.is_set():
                 return
-            await self._once()
+            await self._once(connected)
             if not self._unfit.is_set():
                 return
 
@@ -179,7 +179,7 @@ class Deliveries:
         except BROKER_ERRORS:
             return None
 
-    async def _once(self) -> None:
+    async def _once(self, connected: Callable[[], None]) -> None:
         connection = await unless_stopping(connect(self._address, "consume"), self._stopping)
         if connection is None:
             return
@@ -191,6 +191,7 @@ class Deliveries:
                 return
             self._connection = connection
             self.consuming.set()
+            connected()
             logger.info("consuming", queues=sorted(self._handlers))
             watchdog = asyncio.create_task(self._watch(cancelled, lambda queue: measure(connection, queue)))
             waiting = [watchdog, *(asyncio.create_task(one.wait()) for one in (self._stopping, self._unfit))]
@@ -223,8 +224,12 @@ class Deliveries:
             bound_bodies(channel, self._max_bytes)
             channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
             await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
-            answer = await channel.basic_consume(queue, self._receiver(queue, channel), timeout=DECLARE_TIMEOUT)
-            tags.append((channel, answer.consumer_tag or ""))
+            # For people who look at the queue; a tag belongs to its channel, so all may be equal.
+            tag = self._address.name
+            await channel.basic_consume(
+                queue, self._receiver(queue, channel), consumer_tag=tag, timeout=DECLARE_TIMEOUT
+            )
+            tags.append((channel, tag))
         return tags
 
     async def _drain(self, tags: Subscriptions) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from uuid import uuid4
 
 import structlog
@@ -66,7 +67,7 @@ class Doorbell:
         """Make :meth:`run` close the connection and return."""
         self._stopping.set()
 
-    async def _once(self) -> None:
+    async def _once(self, connected: Callable[[], None]) -> None:
         connection = await connect(self._address, "events")
         waiting: list[asyncio.Task[object]] = []
         try:
@@ -84,8 +85,11 @@ class Doorbell:
                 await channel.queue_bind(name, Exchanges.EVENTS.value, "#")
                 cancelled = asyncio.Event()
                 channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
-                await channel.basic_consume(name, lambda message: self._receive(channel, message))
+                await channel.basic_consume(
+                    name, lambda message: self._receive(channel, message), consumer_tag=self._address.name
+                )
             self.is_connected = True
+            connected()
             # What happened while there was no queue.
             self.ring()
             logger.info("listening to events", queue=name)

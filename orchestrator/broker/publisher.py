@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -274,13 +275,14 @@ class Publisher:
                 logger.warning("the broker does not answer; connecting again", error=format_message(error))
                 self._silent.set()
 
-    async def _once(self) -> None:
+    async def _once(self, connected: Callable[[], None]) -> None:
         self._silent.clear()
         waiting: list[asyncio.Task[bool]] = []
         try:
             await unless_stopping(self.open(), self._stopping)
             if self._channel is None:
                 return
+            connected()
             waiting = [asyncio.create_task(one.wait()) for one in (self._stopping, self._silent)]
             while True:
                 channel, connection = self._channel, self._connection

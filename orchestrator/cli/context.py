@@ -19,7 +19,7 @@ import typer
 
 from orchestrator.cli.output import Output, clean
 from orchestrator.errors import ConfigurationError, FormIncompleteError, OrchestratorError, PublishError, RequestError
-from orchestrator.log import configure_logging
+from orchestrator.log import Level, configure_logging
 from orchestrator.settings import Limits, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ def execute(body: Body, *, as_json: bool = False, needs_settings: bool = True) -
         # Whatever a user's module prints while it is imported must not end up in the command's JSON.
         with contextlib.redirect_stdout(sys.stderr):
             settings = prepare() if needs_settings else Settings.model_construct()
-            configure_logging(settings.log_format, "debug" if settings.log_level == "debug" else "warning")
+            level: Level = "debug" if settings.log_level == "debug" else "warning"
+            configure_logging(settings.log_format, level, settings.log_levels)
             code = asyncio.run(body(CliContext(settings, output))) or 0
         code = code if output.flush() else REFUSED
     except KeyboardInterrupt:

@@ -140,17 +140,21 @@ def dev(
             tasks.create_task(run_api(settings, stopping, listener, require_broker=True))
             tasks.create_task(run_consumer(settings, stopping, queues=queues, concurrency=concurrency))
 
-    run(program)
+    run(program, tracebacks=True)
 
 
-def run(program: Program) -> None:
-    """Run a program until a signal ends it, and exit with its code."""
+def run(program: Program, *, tracebacks: bool = False) -> None:
+    """Run a program until a signal ends it, and exit with its code.
+
+    Args:
+        tracebacks: whether its log has those of failed steps.
+    """
     guard_streams()
     output = Output(as_json=False)
     code = 0
     try:
         settings = prepare()
-        configure_logging(settings.log_format, settings.log_level)
+        configure_logging(settings.log_format, settings.log_level, settings.log_levels, tracebacks=tracebacks)
         code = run_program(
             lambda stopping: _check_and_run(program, CliContext(settings, output), stopping), settings.drain_grace
         )

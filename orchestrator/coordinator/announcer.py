@@ -18,9 +18,9 @@ from orchestrator.db.processes.outbox import Mark, mark_announced
 from orchestrator.db.session import DriverPool, is_connection_error
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced
+from orchestrator.outage import Outage
 from orchestrator.services.results import build_events
 from orchestrator.stopping import wait_or_stop
-from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -50,6 +50,7 @@ class Announcer:
         self._refused: set[str] = set()
         self._trouble_at: float | None = None
         """When the broker last refused an event, or it was last learnt that it does not any more."""
+        self._outage = Outage("marks not written yet; events may be published twice", "marks are written again")
         self._marks: dict[UUID, Mark] = {}
         self._has_marks = asyncio.Event()
         self._under_way: dict[UUID, int] = {}
@@ -140,11 +141,11 @@ class Announcer:
         """Write the collected marks; log why it cannot be done now. They are tried again together with the next ones."""
         try:
             await self.write_marks()
+            self._outage.over()
         except Exception as error:
             # Whatever the database refuses must not end the coordinator.
-            text = format_message(error)
             if is_connection_error(error):
-                logger.warning("marks not written yet; events may be published twice", error=text)
+                self._outage.report(error)
             else:
                 logger.exception("marks not written yet; events may be published twice")
 

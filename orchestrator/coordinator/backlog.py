@@ -13,9 +13,9 @@ import structlog
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.db.processes.outbox import Behind, Mark, list_workflows_behind, take_behind
 from orchestrator.db.session import Database, is_connection_error
+from orchestrator.outage import Outage
 from orchestrator.services.results import read_announcement
 from orchestrator.stopping import wait_or_stop
-from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
 
@@ -40,6 +40,7 @@ class Backlog:
         self._announcer = announcer
         self._interval = interval
         self._pause = SHORTEST
+        self._outage = Outage("the database is away; trying again", "the database answers again", part="backlog")
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run rounds until ``stopping`` is set."""
@@ -47,9 +48,10 @@ class Backlog:
             seconds = self._interval
             try:
                 seconds = await self.run_once()
+                self._outage.over()
             except Exception as error:
                 if is_connection_error(error):
-                    logger.warning("the database is away; trying again", error=format_message(error))
+                    self._outage.report(error)
                 else:
                     # A defect of ours, in one round.
                     logger.exception("backlog round failed")

@@ -8,11 +8,10 @@ import structlog
 
 from orchestrator.activity import doing
 from orchestrator.db.session import Database, is_connection_error
+from orchestrator.outage import Outage
 from orchestrator.services.schedule_reconciliation import Reconciliation
 from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
-from orchestrator.text import format_message
-from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
@@ -27,6 +26,7 @@ class Declarations:
         self._database = database
         self._reconciliations = reconciliations
         self._limits = limits
+        self._outage = Outage("the database is away; trying again", "the database answers again", part="declarations")
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run rounds until ``stopping`` is set."""
@@ -34,9 +34,10 @@ class Declarations:
             try:
                 with doing("the schedules that the code declares"):
                     await self.run_once()
+                self._outage.over()
             except Exception as error:
                 if is_connection_error(error):
-                    logger.warning(with_blockage("the database is away; trying again"), error=format_message(error))
+                    self._outage.report(error)
                 else:
                     # A defect of ours, in one round. Nothing else must stop because of it.
                     logger.exception("declared schedules were not stored")

@@ -32,9 +32,10 @@ from orchestrator.coordinator.scheduler import Scheduler
 from orchestrator.coordinator.unhandled import UnhandledLetters
 from orchestrator.db.session import explain_transient
 from orchestrator.health import Health
+from orchestrator.hosts import program_name
 from orchestrator.messages import MessageType
 from orchestrator.metrics import Exposed, serve_metrics
-from orchestrator.runtime import ending_with, open_servers, program_name
+from orchestrator.runtime import ending_with, open_servers
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.schedule_reconciliation import list_reconciliations
 from orchestrator.settings import Settings

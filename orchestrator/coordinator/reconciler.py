@@ -31,14 +31,13 @@ from orchestrator.errors import (
 )
 from orchestrator.log import log_fields
 from orchestrator.messages import Advanced
+from orchestrator.outage import Outage
 from orchestrator.services.pause import PauseReport
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.reconcile import begin, look, release_lost_claim
 from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
-from orchestrator.text import format_message
 from orchestrator.types import ProcessStatus
-from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
@@ -113,17 +112,21 @@ class Reconciler:
             await self._republisher.close()
 
     async def _run(self, stopping: asyncio.Event) -> None:
+        database = Outage("the database is away; trying again", "the database answers again", part="reconciler")
+        broker = Outage("the broker is away; trying again", "the broker takes messages again", part="reconciler")
         while not stopping.is_set():
             rest = None
             try:
                 with doing("the reconciler"):
                     rest = await self.run_once()
+                database.over()
+                broker.over()
             except PublishError as error:
-                logger.warning(with_blockage("the broker is away; trying again"), error=str(error))
+                broker.report(error)
             except Exception as error:
                 self._connected_since = None
                 if is_connection_error(error):
-                    logger.warning(with_blockage("the database is away; trying again"), error=format_message(error))
+                    database.report(error)
                 else:
                     # A defect of ours, in one round. The next rounds still serve the other processes.
                     logger.exception("reconciler round failed")

@@ -24,11 +24,11 @@ from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.due_slots import RUNNING
 from orchestrator.engine.zones import find_rules
 from orchestrator.errors import ConnectionLostError, DefinitionError, OrchestratorError
+from orchestrator.outage import Outage
 from orchestrator.services.firing import Fired, PreparedFiring, fire, move_earlier, prepare_firing
 from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message, sanitise
-from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
 
@@ -86,6 +86,7 @@ class Scheduler:
         self._reported_at = asyncio.get_running_loop().time()
         self._counted_at = float("-inf")
         self._has_checked_rules = False
+        self._outage = Outage("the database is away; trying again", "the database answers again", part="scheduler")
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Run rounds until ``stopping`` is set; then finish what has begun."""
@@ -94,8 +95,9 @@ class Scheduler:
             try:
                 with doing("the scheduler"):
                     pause = await self.run_once()
+                self._outage.over()
             except Exception as error:
-                _report(error, "scheduler round failed")
+                self._report(error, "scheduler round failed")
             # Never longer than the interval: another program may add a schedule, and a clock may step.
             await wait_or_stop(pause, stopping)
         if unfinished := {*self._busy.values(), *self._publishing}:
@@ -153,7 +155,7 @@ class Scheduler:
             logger.info("schedule left to another coordinator", schedule_id=str(schedule_id), reason=str(error))
             self._leave(schedule_id)
         except Exception as error:
-            _report(error, "schedule not handled", schedule_id=str(schedule_id))
+            self._report(error, "schedule not handled", schedule_id=str(schedule_id))
             if is_connection_error(error) or rows.is_passing(error):
                 return
             self._leave(schedule_id)
@@ -201,7 +203,7 @@ class Scheduler:
             async with self._database.transaction() as session:
                 await rows.postpone(session, schedule_id, LEFT_FOR, why, self._now())
         except Exception as failure:
-            _report(failure, "schedule not postponed", schedule_id=str(schedule_id))
+            self._report(failure, "schedule not postponed", schedule_id=str(schedule_id))
 
     async def _report_unknown(self) -> None:
         """Mark the schedules that no coordinator takes, although this one has left them to others for a while."""
@@ -243,12 +245,11 @@ class Scheduler:
     def _now(self) -> datetime | None:
         return None if self._clock is None else self._clock()
 
-
-def _report(error: Exception, what: str, **fields: str) -> None:
-    if is_connection_error(error):
-        logger.warning(with_blockage("the database is away; trying again"), error=format_message(error), **fields)
-    elif rows.is_passing(error):
-        logger.warning("schedule tried again: its transaction has lost", error=format_message(error), **fields)
-    else:
-        # A defect of ours, in one round or about one schedule. The others are served all the same.
-        logger.error(what, exc_info=error, **fields)
+    def _report(self, error: Exception, what: str, **fields: str) -> None:
+        if is_connection_error(error):
+            self._outage.report(error, **fields)
+        elif rows.is_passing(error):
+            logger.warning("schedule tried again: its transaction has lost", error=format_message(error), **fields)
+        else:
+            # A defect of ours, in one round or about one schedule. The others are served all the same.
+            logger.error(what, exc_info=error, **fields)
