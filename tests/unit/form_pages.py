@@ -1,0 +1,94 @@
+"""Draw a page of a form and do what a browser does with it: collect what it would send."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from orchestrator.api.ui.forms.page import Page
+from orchestrator.api.ui.forms.reading import Posted
+
+_ENVIRONMENT = Environment(loader=PackageLoader("orchestrator.api.ui"), autoescape=True, undefined=StrictUndefined)
+_TEMPLATE = _ENVIRONMENT.from_string(
+    '{% import "form_fields.html" as forms %}{{ forms.summary(page) }}{{ forms.fields(page) }}'
+)
+_VOID = {"input", "hr", "br"}
+
+
+def draw_page(page: Page) -> str:
+    """Return the controls of a page as HTML."""
+    return _TEMPLATE.render(page=page)
+
+
+class Browser(HTMLParser):
+    """What a browser sees of a page.
+
+    Attributes:
+        sent: what it would send, by the names of controls.
+        ids: the ids of elements, in order.
+        labels: the ids that labels are for.
+        described: the ids of texts that controls refer to.
+        tags: every element's name and attributes.
+    """
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.sent: dict[str, list[str]] = {}
+        self.ids: list[str] = []
+        self.labels: list[str] = []
+        self.described: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self._open: list[str] = []
+        self._select = ""
+        self._options: list[tuple[str, bool]] = []
+        self._area: str | None = None
+        self._text = ""
+        self.feed(html)
+        self.close()
+        assert self._open == [], "elements are not closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take what an element says."""
+        found = {name: value or "" for name, value in attrs}
+        assert len(found) == len(attrs), "an attribute stands twice"
+        self.tags.append((tag, found))
+        if tag not in _VOID:
+            self._open.append(tag)
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "label":
+            self.labels.append(found["for"])
+        self.described += found.get("aria-describedby", "").split()
+        name = found.get("name", "")
+        if tag == "input" and (found["type"] not in {"checkbox", "radio"} or "checked" in found):
+            self._send(name, found.get("value", "on"))
+        elif tag == "select":
+            self._select, self._options = name, []
+        elif tag == "option":
+            self._options.append((found["value"], "selected" in found))
+        elif tag == "textarea":
+            self._area, self._text = name, ""
+
+    def handle_data(self, data: str) -> None:
+        """Take the text of a text area."""
+        self._text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        """Take what a control has, now that it is known."""
+        assert self._open.pop() == tag
+        if tag == "select" and self._options:
+            chosen = [value for value, is_selected in self._options if is_selected]
+            self._send(self._select, chosen[-1] if chosen else self._options[0][0])
+        elif tag == "textarea":
+            # The first end of line belongs to the tag.
+            self._send(self._area or "", self._text.removeprefix("\n").replace("\n", "\r\n"))
+
+    def _send(self, name: str, value: str) -> None:
+        if name:
+            self.sent.setdefault(name, []).append(value)
+
+    @property
+    def posted(self) -> Posted:
+        """What it would send."""
+        return Posted(self.sent)
