@@ -236,6 +236,33 @@ async def input_form(session: AsyncSession, process_id: UUID) -> JSON:
     return None
 
 
+async def find_page(
+    session: AsyncSession, process_id: UUID, inputs: Sequence[State], user: str
+) -> FormIncompleteError | None:
+    """Return the page that a suspended process asks for after these, as its error has it; ``None`` when these are all.
+
+    Nothing is changed, also when these are all.
+
+    Raises:
+        NotFoundError.
+        InvalidInputError: one of the pages does not fit.
+        ForbiddenError: the user may not give the input.
+        ConflictError: the process waits for no input.
+        PlanMismatchError: the form belongs to the plan of another program.
+    """
+    check_pages(inputs)
+    process = await load_process(session, process_id)
+    if process.status is not ProcessStatus.SUSPENDED:
+        raise ConflictError(f"the process waits for no input: it is {process.status.value}")
+    await find_move(session, plan_of(process.workflow), process)
+    await _authorize(session, process, user, Action.RESUME)
+    try:
+        await _fill(session, process, inputs)
+    except FormIncompleteError as error:
+        return FormIncompleteError(error.form, process.sequence, meta=error.meta)
+    return None
+
+
 async def try_form(session: AsyncSession, process: Process) -> None:
     """Make the first page of the form that a suspended process waits for, whoever may show it.
 

@@ -13,7 +13,7 @@ _ENVIRONMENT = Environment(loader=PackageLoader("orchestrator.api.ui"), autoesca
 _TEMPLATE = _ENVIRONMENT.from_string(
     '{% import "form_fields.html" as forms %}{{ forms.summary(page) }}{{ forms.fields(page) }}'
 )
-_VOID = {"input", "hr", "br"}
+_VOID = {"input", "hr", "br", "meta", "link", "img"}
 
 
 def draw_page(page: Page) -> str:

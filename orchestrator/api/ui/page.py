@@ -35,6 +35,7 @@ logger = structlog.get_logger(__name__)
 NAVIGATION: Final = (
     ("", "Overview", Role.READ),
     ("/processes", "Processes", Role.READ),
+    ("/start", "Start", Role.START),
 )
 """What stands above every page: path below ``/ui``, name, and the role that it needs."""
 
