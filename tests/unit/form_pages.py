@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from html.parser import HTMLParser
+from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel, Field, create_model
+from pydantic_forms.core import page_schema
+from pydantic_forms.types import strEnum
+from pydantic_forms.validators import Choice
 
+from orchestrator.api.ui.forms.fields import Form, read_form
 from orchestrator.api.ui.forms.page import Page
 from orchestrator.api.ui.forms.reading import Posted
+from orchestrator.forms import FormPage
+
+EVIL = "<img src=x onerror=alert(1)>\"'><b hx-get=/ui hx-trigger=load>"
+
+
+class Speed(Choice):
+    SLOW = "1000", "1 Gbit/s"
+    FAST = "10000", "10 Gbit/s"
+
+
+class Plain(strEnum):
+    A = "a"
+    B = "b"
+
+
+class Number(Enum):
+    ONE = 1
+    TWO = 2
+
+
+class Port(BaseModel):
+    name: str
+    vlan: int = Field(5, ge=1, le=4094)
+    tagged: bool = False
+
+
+class Node(BaseModel):
+    ports: list[Port] = []
+    next: Node | None = None
+
+
+def form_of(**fields: Any) -> tuple[type[FormPage], Form]:
+    """Return a page with these fields, and how it is drawn."""
+    page = cast("type[FormPage]", create_model("Page", __base__=FormPage, **fields))
+    return page, read_form(page_schema(page))
+
 
 _ENVIRONMENT = Environment(loader=PackageLoader("orchestrator.api.ui"), autoescape=True, undefined=StrictUndefined)
 _TEMPLATE = _ENVIRONMENT.from_string(

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from enum import Enum
 from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model
+from pydantic import Field, SecretStr
 from pydantic_forms.core import page_schema
-from pydantic_forms.types import strEnum
 from pydantic_forms.validators import (
     Accept,
-    Choice,
     Divider,
     Hidden,
     Label,
@@ -36,42 +31,7 @@ from pydantic_forms.validators import (
 from orchestrator.api.ui.forms.fields import MISSING, Form, Kind, read_form
 from orchestrator.api.ui.forms.page import build_page
 from orchestrator.api.ui.forms.reading import ADD, REMOVE, ROW, SET, Posted, read_values, write_json
-from orchestrator.forms import FormPage
-from tests.unit.form_pages import Browser, draw_page
-
-EVIL = "<img src=x onerror=alert(1)>\"'><b hx-get=/ui hx-trigger=load>"
-
-
-class Speed(Choice):
-    SLOW = "1000", "1 Gbit/s"
-    FAST = "10000", "10 Gbit/s"
-
-
-class Plain(strEnum):
-    A = "a"
-    B = "b"
-
-
-class Number(Enum):
-    ONE = 1
-    TWO = 2
-
-
-class Port(BaseModel):
-    name: str
-    vlan: int = Field(5, ge=1, le=4094)
-    tagged: bool = False
-
-
-class Node(BaseModel):
-    ports: list[Port] = []
-    next: Node | None = None
-
-
-def form_of(**fields: Any) -> tuple[type[FormPage], Form]:
-    """Return a page with these fields, and how it is drawn."""
-    page = cast("type[FormPage]", create_model("Page", __base__=FormPage, **fields))
-    return page, read_form(page_schema(page))
+from tests.unit.form_pages import Browser, Node, Number, Plain, Port, Speed, draw_page, form_of
 
 
 def send(form: Form, **texts: str | list[str]) -> dict[str, Any]:
@@ -310,137 +270,3 @@ def test_problems_stand_at_their_fields_and_all_others_above_the_form() -> None:
     links = {found["href"].removeprefix("#") for tag, found in browser.tags if tag == "a"}
     assert links <= {*browser.ids}
     assert len(page.summary) == len(problems)
-
-
-EVERYTHING: Any = {
-    "text": (str, Field(..., title=EVIL, description=EVIL)),
-    "long": (LongText, ...),
-    "number": (int, Field(3, ge=1, le=9)),
-    "at_least": (int, Field(3, ge=1)),
-    "at_most": (float, Field(3, le=9)),
-    "real": (float, ...),
-    "yes": (bool, True),
-    "maybe": (bool | None, None),
-    "speed": (Speed, ...),
-    "preset": (Speed, Speed.FAST),
-    "optional": (Speed | None, None),
-    "radio": (Annotated[Speed | None, Field(json_schema_extra={"format": "radio"})], None),
-    "some": (choice_list(Speed), ...),
-    "accepted": (Accept, ...),
-    "day": (date, ...),
-    "at": (Timestamp | None, None),
-    "on": (timestamp(show_time_select=False), ...),
-    "names": (list[str], ["a", "b"]),
-    "flags": (list[bool], [True, False]),
-    "ports": (list[Port], ...),
-    "port": (Port | None, None),
-    "node": (Node, ...),
-    "extra": (dict[str, Any], {}),
-    "secret": (SecretStr | None, None),
-    "email": (Annotated[str, Field(json_schema_extra={"format": "email"})], ""),
-    "label": (Label, EVIL),
-    "line": (Divider, ...),
-    "hidden": (Hidden, "k"),
-    "box": (callout(header=EVIL, message=EVIL), ...),
-    "words": (markdown(content=EVIL), ...),
-    "changes": (
-        migration_summary({"headers": ["a", EVIL], "labels": ["l", "m"], "columns": [["1", EVIL], ["2"]]}),
-        ...,
-    ),
-    "fixed": (read_only_field(EVIL), ...),
-    "fixed_list": (read_only_list(["a", EVIL]), ...),
-    "one_day": (datetime, ...),
-}
-
-
-@pytest.mark.parametrize("is_wrong", [False, True])
-def test_a_page_with_every_kind_is_sound_html_in_which_texts_are_inert(is_wrong: bool) -> None:
-    _, form = form_of(**EVERYTHING)
-    problems: list[Mapping[str, Any]] = [{"loc": [one.name], "msg": EVIL} for one in form.fields] if is_wrong else []
-    page = build_page(
-        form,
-        {"text": EVIL, "names": [EVIL], "ports": [{"name": EVIL}], "radio": EVIL, "speed": EVIL} if is_wrong else None,
-        problems,
-    )
-    html = draw_page(page)
-    browser = Browser(html)
-    assert len(browser.ids) == len({*browser.ids}), "an id stands twice"
-    assert {*browser.labels} <= {*browser.ids}
-    assert {*browser.described} <= {*browser.ids}
-    labelled = {*browser.labels}
-    controls = [(tag, found) for tag, found in browser.tags if tag in {"input", "select", "textarea"}]
-    assert [found for _, found in controls if found.get("type") != "hidden" and found["id"] not in labelled] == []
-    for tag, found in browser.tags:
-        assert tag not in {"img", "script", "b"}
-        assert not [name for name in found if name.startswith(("on", "hx-", "style"))]
-    if is_wrong:
-        assert EVIL in browser.sent["f.text"]
-        assert "f.ports.0.name" in browser.sent
-
-
-def test_the_first_page_as_it_stands_gives_the_defaults() -> None:
-    model, form = form_of(**{name: one for name, one in EVERYTHING.items() if name != "text" and one[1] is not ...})
-    browser = Browser(draw_page(build_page(form)))
-    sent = write_json(read_values(form.fields, browser.posted))
-    assert model(**sent).model_dump() == model().model_dump()
-
-
-VALUES = st.fixed_dictionaries(
-    {},
-    optional={
-        "text": st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\0"), min_size=1),
-        "long": st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\0"), min_size=1),
-        "number": st.integers(1, 9) | st.text("ab.", min_size=1),
-        "real": st.floats(allow_nan=False, allow_infinity=False),
-        "yes": st.booleans(),
-        "maybe": st.none() | st.booleans(),
-        "speed": st.sampled_from(["1000", "10000"]),
-        "optional": st.none() | st.sampled_from(["1000", "10000"]),
-        "some": st.sampled_from([[], ["1000"], ["10000"], ["1000", "10000"]]),
-        "at": st.none() | st.integers(0, 4_000_000_000),
-        "names": st.lists(st.text("abc\"'<&", min_size=1), max_size=4),
-        "flags": st.lists(st.booleans(), max_size=4),
-        "ports": st.lists(
-            st.fixed_dictionaries(
-                {"name": st.text("ab<&", min_size=1), "vlan": st.integers(1, 4094), "tagged": st.booleans()}
-            ),
-            max_size=3,
-        ),
-        "port": st.none()
-        | st.fixed_dictionaries(
-            {"name": st.text("ab", min_size=1), "vlan": st.integers(1, 9), "tagged": st.booleans()}
-        ),
-        "extra": st.dictionaries(
-            st.text("ab"),
-            st.recursive(st.none() | st.integers() | st.text("ab1 "), st.lists),
-            max_size=3,
-        ),
-        "secret": st.none() | st.text("ab", min_size=1),
-    },
-)
-
-
-MODEL, FORM = form_of(**EVERYTHING)
-
-
-@given(VALUES)
-def test_what_was_filled_in_is_shown_and_read_again_as_it_was(values: dict[str, Any]) -> None:
-    # So a page that is drawn again with problems loses nothing of it.
-    browser = Browser(draw_page(build_page(FORM, values)))
-    again = write_json(read_values(FORM.fields, browser.posted))
-    assert {name: again.get(name, MISSING) for name in values} == values
-
-
-CONTROLS = [*(f"f.{name}" for name in EVERYTHING), ROW, SET, ADD, REMOVE, "f.ports.0.vlan"]
-
-
-@given(st.dictionaries(st.sampled_from(CONTROLS), st.lists(st.text(), min_size=1, max_size=3)))
-def test_nothing_that_is_sent_breaks_a_page(texts: dict[str, list[str]]) -> None:
-    posted = Posted({**texts, ROW: [*texts.get(ROW, []), "f.ports.0"]})
-    values = read_values(FORM.fields, posted)
-    problems: list[Any] = []
-    try:
-        MODEL(**write_json(values))
-    except ValidationError as error:
-        problems = [{"loc": one["loc"], "msg": one["msg"]} for one in error.errors()]
-    Browser(draw_page(build_page(FORM, values, problems)))
