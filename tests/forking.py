@@ -39,9 +39,12 @@ _LARGEST = 1 << 20
 
 _READ_AT_START = ("LANG", "LC_", "TZ", "PYTHON")
 _SET_WHEN_FORKED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
-_NOT_OF_THE_SERVER = ("ORCHESTRATOR_", "PYTEST_", "PYTHONPATH")
+_NOT_OF_THE_SERVER = ("ORCHESTRATOR_", "PYTEST_", "PYTHONPATH", "COVERAGE_")
 _SET_BY_IMPORTS: dict[str, str] = {}
 """What the engine's modules put into the environment when they are imported."""
+
+_MEASURED = "COVERAGE_PROCESS_CONFIG"
+"""The variable by which coverage has the programs measured that a measured one starts."""
 
 Call = dict[str, Any]
 
@@ -106,7 +109,7 @@ class ForkServer:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, __file__, str(theirs.fileno()), *(["measures"] if _MEASURED in os.environ else [])],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={name: value for name, value in os.environ.items() if not name.startswith(_NOT_OF_THE_SERVER)},
@@ -308,6 +311,8 @@ def _become(call: Call, descriptors: list[int]) -> Call:
     sys.stdin = _stream(0, "rb", sys.stdin, buffered=True)
     sys.stdout = _stream(1, "wb", sys.stdout, buffered=buffered)
     sys.stderr = _stream(2, "wb", sys.stderr, buffered=buffered, by_lines=buffered)
+    if _MEASURED in environment:
+        importlib.import_module("coverage").process_startup()
     return call
 
 
@@ -341,8 +346,10 @@ def _run_to_the_end(main: Callable[[], object]) -> None:
 def _serve() -> None:
     before = dict(os.environ)
     _import_everything()
-    # coverage asks for the stack when it starts, and so in every fork: that reads the places of all modules, once.
-    inspect.stack()
+    if sys.argv[2:]:
+        importlib.import_module("coverage")
+        # coverage asks for the stack when it starts, and so in every fork: that reads the places of all modules, once.
+        inspect.stack()
     _SET_BY_IMPORTS.update(os.environ.items() - before.items())
     gc.collect()
     gc.freeze()  # so that collections in the forked processes copy no memory

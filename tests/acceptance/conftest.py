@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.installation import Installation
+from tests.acceptance.programs import measured
 from tests.databases import Databases
 from tests.servers import drop_vhost, make_vhost
 
@@ -96,7 +97,7 @@ def engine(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
     It ends with the tests of this folder: left running for the session, those of all workers took a tenth of the machine.
     """
     with make_installations(databases, tmp_path_factory.mktemp) as make:
-        installation = make()
+        installation = make(**measured())
         installation.installed = True
         running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
         installation.installed = False
@@ -111,7 +112,7 @@ def engine(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def own(installations: MakeInstallation) -> Installation:
     """Provide a running installation of the test's own: one coordinator, one consumer."""
-    installation = installations()
+    installation = installations(**measured())
     for program in [installation.coordinator(), installation.consumer()]:
         program.ready()
     installation.client.listen()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.acceptance.programs import program_environment
 from tests.servers import Servers
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -22,10 +22,9 @@ class Pair:
 
     def run(self, *arguments: str) -> str:
         """Run scripts/services on them."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
         outcome = subprocess.run(
             [sys.executable, CHECKOUT / "scripts" / "services", "--dir", self.folder, *arguments],
-            env=environment,
+            env=program_environment(),
             capture_output=True,
             text=True,
             check=False,

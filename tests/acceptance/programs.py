@@ -174,8 +174,16 @@ class OtherProgram:
         self._process.wait(60)
 
 
+_NOT_OF_PROGRAMS = ("ORCHESTRATOR_", "PYTEST_", "COVERAGE_")
+
+
+def measured() -> dict[str, str]:
+    """Return the variables by which coverage measures a program as well, if the tests are measured (ADR 0075)."""
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+
+
 def program_environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment without settings of the engine, and with these."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "PYTEST_"))}
+    """Return this process's environment without settings of the engine and of those who test it, and with these."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OF_PROGRAMS)}
     repository = str(Path(__file__).resolve().parents[2])
     return {**own, "PYTHONPATH": repository, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", **variables}

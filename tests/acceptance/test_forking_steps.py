@@ -1,4 +1,4 @@
-"""Steps that fork their consumer, with multiprocessing or without."""
+"""Steps and forms that fork their program, with multiprocessing or without."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from uuid import UUID
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import until
+
+OUTCOMES = {"terminated": [-signal.SIGTERM], "squares": [0, 1, 4, 9, 16], "returned": os.EX_SOFTWARE}
+"""What comes of a function that forks in all ways."""
 
 
 def test_what_steps_do_to_their_children_does_not_happen_to_the_consumer(installations: MakeInstallation) -> None:
@@ -35,6 +38,41 @@ def test_what_steps_do_to_their_children_does_not_happen_to_the_consumer(install
         )
         == []
     )
+    assert consumer.stop() == 0
+
+
+def test_what_forms_do_to_their_children_does_not_happen_to_the_coordinator(installations: MakeInstallation) -> None:
+    """In a thread and on the loop: each form is answered, the coordinator goes on, and ends when it is told to."""
+    engine = installations()
+    coordinator = engine.coordinator().ready()
+    engine.consumer().ready()
+    for workflow, where in (("asks_and_forks", "in a thread"), ("asks_and_forks_on_loop", "on the loop")):
+        engine.wait_for(engine.start(workflow, {}), "completed")
+        # The fork takes a note as well before it returns into the engine.
+        (said,) = [one for one in engine.journal("form", where) if one["returned"] is not None]
+        assert all(said[what] == outcome for what, outcome in OUTCOMES.items())
+    assert coordinator.output().count("a forked process has returned from the function that forked it") == 2
+    assert engine.client.dead_letters() == []
+    assert coordinator.stop() == 0
+    assert "processes that user code has left behind were terminated" in coordinator.output()
+
+
+def test_a_step_that_runs_apart_may_fork_as_well(installations: MakeInstallation) -> None:
+    """In the child process of a consumer: it stores the step's outcome, and ends although a pool is busy."""
+    engine = installations(ORCHESTRATOR_PRESUMED_DEAD_AFTER="2")
+    engine.coordinator().ready()
+    engine.consumer().ready()
+    process_id = engine.start("forks_apart")
+    engine.wait_for_note(process_id, "forks")
+    engine.open_gate("killed once")
+    consumer = engine.consumer().ready()
+    engine.wait_for(process_id, "completed")
+    state = engine.state(process_id)
+    assert {what: state[what] for what in OUTCOMES} == OUTCOMES
+    pid = engine.journal(process_id, "forks")[-1]["pid"]
+    assert pid != consumer.pid
+    until(lambda: not is_alive(pid), "the child has ended")
+    engine.finish("one_step")
     assert consumer.stop() == 0
 
 

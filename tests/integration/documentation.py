@@ -55,7 +55,7 @@ class Shell:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "COVERAGE_"))}
         return own | {
             "ORCHESTRATOR_DATABASE_URL": self.database_url,
             "ORCHESTRATOR_AMQP_URL": self.amqp_url,

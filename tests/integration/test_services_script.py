@@ -38,7 +38,7 @@ def services(*arguments: str | Path, **variables: str) -> subprocess.CompletedPr
 
 
 def bare_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "COVERAGE_"))}
 
 
 @dataclass

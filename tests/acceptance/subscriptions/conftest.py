@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.acceptance.conftest import make_installations_of
+from tests.acceptance.programs import measured
 from tests.acceptance.subscriptions.network import Network
 from tests.databases import Databases
 
@@ -24,7 +25,7 @@ def networks(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> 
 def network(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     """Provide a running installation that tests share, each with subscriptions of its own: one coordinator, one consumer."""
     with make_installations_of(Network, databases, tmp_path_factory.mktemp) as make:
-        installation = make()
+        installation = make(**measured())
         running = [installation.coordinator(), installation.consumer("--queue", "default", "--queue", "tasks")]
         for program in running:
             program.ready()

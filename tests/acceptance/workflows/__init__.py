@@ -38,6 +38,9 @@ _MODULES = {
         "leaves_child",
         "returns_from_forks",
         "uses_start_methods",
+        "forks_apart",
+        "asks_and_forks",
+        "asks_and_forks_on_loop",
     ),
     "lost": ("is_cut_off", "rests"),
     "blocking": (

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import time
 from typing import Any
 from uuid import UUID
 
+from orchestrator.forms import FormPage
 from orchestrator.workflow import StepList, done, init, step, workflow
 from tests.acceptance.workflows.basic import name_form
-from tests.acceptance.workflows.lab import note, wait_at
+from tests.acceptance.workflows.lab import is_open, note, wait_at
 
 FORK = multiprocessing.get_context("fork")
 
@@ -129,3 +131,53 @@ def use_other_start_methods() -> dict[str, list[int]]:
 @workflow("Uses other start methods")
 def uses_start_methods() -> StepList:
     return init >> use_other_start_methods >> done
+
+
+def _fork_in_all_ways() -> dict[str, object]:
+    """Terminate children, leave a pool busy, and return from a fork; say what came of it."""
+    found: dict[str, object] = {"terminated": _terminate_some()}
+    pool = FORK.Pool(2)
+    found["squares"] = pool.map(_work, range(5))
+    pool.map_async(time.sleep, [3600, 3600])
+    return found | {"returned": _fork()}
+
+
+@step("Fork where it is alone")
+def fork_where_it_is_alone(process_id: UUID) -> dict[str, object]:
+    note(process_id, "forks", pid=os.getpid())
+    if not is_open("killed once"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _fork_in_all_ways()
+
+
+@workflow("Forks in a child of its consumer")
+def forks_apart() -> StepList:
+    return init >> fork_where_it_is_alone >> done
+
+
+class NoPage(FormPage):
+    """Nothing to fill in."""
+
+
+def plain_form_that_forks() -> type[FormPage]:
+    """Fork in a thread of the coordinator."""
+    found = _fork_in_all_ways()
+    note("form", "in a thread", **found)
+    return NoPage
+
+
+async def async_form_that_forks() -> type[FormPage]:
+    """Fork on the event loop of the coordinator."""
+    found = _fork_in_all_ways()
+    note("form", "on the loop", **found)
+    return NoPage
+
+
+@workflow("Its plain form forks", initial_input_form=plain_form_that_forks)
+def asks_and_forks() -> StepList:
+    return init >> done
+
+
+@workflow("Its async form forks", initial_input_form=async_form_that_forks)
+def asks_and_forks_on_loop() -> StepList:
+    return init >> done
