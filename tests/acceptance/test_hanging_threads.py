@@ -8,6 +8,8 @@ from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.waiting import until
 
 THREADS = 2
+FORMS = 40
+"""More forms that hang than threads that a program replaces."""
 
 
 def test_a_consumer_with_too_many_hanging_threads_gives_back_what_waits_and_ends_for_its_supervisor(
@@ -38,6 +40,25 @@ def test_a_consumer_with_too_many_hanging_threads_gives_back_what_waits_and_ends
     engine.consumer().ready()
     for process_id in waiting:
         engine.wait_for(process_id, "completed")
+
+
+def test_a_coordinator_whose_forms_hang_ends_for_its_supervisor_and_loses_no_start(
+    installations: MakeInstallation,
+) -> None:
+    engine = installations(ORCHESTRATOR_DATABASE_POOL_SIZE="20")
+    coordinator = engine.coordinator(FORM_SECONDS="0.3").ready()
+    for number in range(FORMS):
+        request = {"workflow": "asks_and_hangs", "inputs": [{}]}
+        engine.client.send("orchestrator.commands", "workflow.start", request, message_id=f"{number}")
+    assert coordinator.exit_code(120) == os.EX_TEMPFAIL
+    said = coordinator.output()
+    assert "the form of 'asks_and_hangs'" in said
+    assert "the program ends, for its supervisor to start another one" in said
+    # Its successor takes what it has left, and what comes.
+    engine.coordinator().ready()
+    engine.consumer().ready()
+    engine.client.listen()
+    engine.finish("one_step")
 
 
 def test_a_signal_ends_a_consumer_in_its_grace_although_threads_hang(installations: MakeInstallation) -> None:

@@ -52,7 +52,7 @@ _MODULES = {
         "asks_and_blocks",
     ),
     "author_code": ("asks_for_long", "asks_in_a_query", "loses_its_connection", "hides_its_loss"),
-    "threads": ("hangs", "hangs_for_long", "computes"),
+    "threads": ("hangs", "hangs_for_long", "computes", "asks_and_hangs"),
 }
 
 for _module, _names in _MODULES.items():

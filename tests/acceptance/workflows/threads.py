@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from uuid import UUID
 
+from orchestrator import user_code
+from orchestrator.forms import FormPage
 from orchestrator.workflow import Step, StepList, done, init, step, workflow
 from tests.acceptance.workflows.lab import is_open, note
+
+if "FORM_SECONDS" in os.environ:
+    # What a form gets otherwise is half a minute, and it takes many of them to use up a program's threads.
+    user_code.HOOK_TIMEOUT = float(os.environ["FORM_SECONDS"])
 
 
 def hanging(timeout: float) -> Step:
@@ -40,3 +47,15 @@ def compute(process_id: UUID) -> None:
 @workflow("Computes until the test is content")
 def computes() -> StepList:
     return init >> compute >> done
+
+
+def form_that_hangs() -> type[FormPage]:
+    """Keep a thread of the program for ever."""
+    note("form", "hangs")
+    threading.Event().wait()
+    return FormPage
+
+
+@workflow("Its form hangs", initial_input_form=form_that_hangs)
+def asks_and_hangs() -> StepList:
+    return init >> done
