@@ -19,6 +19,11 @@ from tests.acceptance.waiting import until
 from tests.databases import Databases
 from tests.servers import Servers
 
+ACKNOWLEDGED_WITHIN = (
+    "application:set_env(rabbit, consumer_timeout, {}), application:set_env(rabbit, channel_tick_interval, {})."
+)
+"""Erlang: for how many milliseconds channels that are opened from now on wait, and how often they look."""
+
 
 @pytest.fixture(scope="module")
 def module_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
@@ -160,6 +165,30 @@ def test_a_broker_that_has_lost_everything_costs_no_process(breakable: Installat
     assert len(breakable.journal(held, "held")) == 1
     breakable.finish("one_step")
     nothing_buried(breakable)
+
+
+def test_a_broker_that_waits_no_longer_for_an_acknowledgement_is_quoted_and_the_start_is_kept(
+    breakable: Installation, pair: Pair
+) -> None:
+    """RabbitMQ closes the channel after half an hour; here after a second. The log has its words, not only 'connection lost'."""
+    for program in breakable.programs[:2]:
+        program.kill()
+    pair.run("ctl", "--", "eval", ACKNOWLEDGED_WITHIN.format(1000, 500))
+    try:
+        coordinator = breakable.coordinator().ready()
+        breakable.client.send(
+            "orchestrator.commands", "workflow.start", {"workflow": "asks_for_long", "inputs": [{}], "user": "patient"}
+        )
+        until(lambda: "delivery acknowledgement" in coordinator.output(), "the log has the broker's words")
+        (said, *_) = [line for line in coordinator.output().splitlines() if "delivery acknowledgement" in line]
+        assert "broker connection lost" in said
+        assert "PRECONDITION_FAILED" in said
+    finally:
+        pair.run("ctl", "--", "eval", ACKNOWLEDGED_WITHIN.format(1_800_000, 60_000))
+    breakable.open_gate("form")
+    done = "SELECT count(*) FROM processes WHERE started_by = 'patient' AND status = 'completed'"
+    until(lambda: breakable.value(done) == 1, "it is started once, and completes")
+    assert breakable.client.dead_letters() == []
 
 
 def test_the_database_crashes_under_load_and_comes_back(breakable: Installation, pair: Pair) -> None:

@@ -26,11 +26,15 @@ from tests.acceptance.proxy import Proxy, proxied
 from tests.acceptance.waiting import until
 
 GRACE = 2
+PRESUMED_DEAD_AFTER = 6
 SETTINGS = {
     "ORCHESTRATOR_CONNECT_TIMEOUT": "3",
-    "ORCHESTRATOR_PRESUMED_DEAD_AFTER": "6",
+    "ORCHESTRATOR_PRESUMED_DEAD_AFTER": str(PRESUMED_DEAD_AFTER),
     "ORCHESTRATOR_DRAIN_GRACE": str(GRACE),
 }
+MARGIN = 4.0
+"""Seconds for the next round of a coordinator, and what comes after it."""
+
 SOON = 60.0
 """Seconds for what used to take for ever. Where the machine is idle it takes ten."""
 
@@ -113,10 +117,19 @@ def test_others_take_over_and_the_silent_programs_end_or_go_on(halves: Halves, s
 
     # Nothing of theirs arrives any more.
     before = halves.written()
+    began = time.monotonic()
+    process_ids.append(engine.finish("one_step"))
+    pace = time.monotonic() - began
+    silent_since = engine.value("SELECT clock_timestamp()")
     proxy.swallow()
     engine.open_gate(f"hold-{held}")
     process_ids += flood(engine, 10, key="meanwhile")
     all_done(engine, process_ids, SOON)
+    lost = [entry for entry in engine.log(held, "attempt lost") if entry.finished_at > silent_since]
+    assert bool(lost) == (server == "PostgreSQL"), "a consumer that only the broker does not hear commits its step"
+    for entry in lost:
+        # By the server's clock; what the machine is slow in it is slow in for a process of one step as well.
+        assert (entry.finished_at - silent_since).total_seconds() < PRESUMED_DEAD_AFTER + MARGIN + 20 * pace
     halves.all_say(silent, before)
     if server == "PostgreSQL":
         halves.all_say("consuming nothing; the broker gives our messages to others", before)
