@@ -1,4 +1,4 @@
-"""PostgreSQL refuses its connections for a while: the programs say so once, ask at one place, and lose nothing."""
+"""PostgreSQL refuses its connections for a while: messages wait at one gate of each program, few lines say so, nothing is lost."""
 
 from __future__ import annotations
 
@@ -38,17 +38,19 @@ def test_what_waits_for_the_database_waits_at_one_gate_of_each_program(installat
             engine.client.send(
                 "orchestrator.commands", "workflow.start", {"workflow": "one_step"}, message_id=f"{number}"
             )
-        for program in programs:
-            until(lambda one=program: AWAY in one.output(), f"{program.name} says that the database is away")  # type: ignore[misc]
+        until(lambda: AWAY in programs[0].output(), "the coordinator says that the database is away")
         asked = proxy.accepted
         until(lambda: proxy.accepted >= asked + 100, "they ask again and again")
         proxy.pass_on()
         until(lambda: engine.value("SELECT count(*) FROM processes") == len(process_ids) + MESSAGES, "all are started")
         process_ids = [UUID(str(row[0])) for row in engine.query("SELECT process_id FROM processes")]
         all_done(engine, process_ids)
+        until(lambda: BACK in programs[0].output(), "the coordinator says that the database answers again")
         for program, earlier in zip(programs, before, strict=True):
             said = complaints(program)[earlier:]
-            assert sum(BACK in line for line in said) == sum(AWAY in line for line in said), said
+            assert sum(AWAY in line for line in said) <= 2, (
+                "it may have been away, and again, before it was seen to be back"
+            )
             assert len(said) < MESSAGES, "no message complains by itself"
             assert sum(any(words in line for words in REPEATED) for line in said) < 25, (
                 "nor does each try of the others"
