@@ -1,4 +1,4 @@
-"""PostgreSQL refuses its connections for a while: messages wait at one gate of each program, few lines say so, nothing is lost."""
+"""PostgreSQL refuses connections for a while: messages wait at one gate of each program, few lines say so, nothing is lost."""
 
 from __future__ import annotations
 
