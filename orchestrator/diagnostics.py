@@ -84,7 +84,21 @@ def describe(error: BaseException) -> str:
         # Its own text has the file without its folder.
         return f"{type(error).__name__}: {error.msg}{locate(error)}"
     advice = _ADVICE.get(str(error)) if isinstance(error, TypeError) else None
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        advice = f"it was looked for in {_searched(error.name)}"
     return f"{format_error(error)}{f'; {advice}' if advice else ''}{locate(error)}"
+
+
+def _searched(module: str) -> str:
+    """Return the folders in which a module was looked for, without Python's own."""
+    package = sys.modules.get(module.rpartition(".")[0])
+    folders = [Path(one).absolute() for one in getattr(package, "__path__", sys.path)]
+    own = [one for one in folders if one.suffix != ".zip" and not _is_of_python(one)]
+    return ", ".join(sanitise(str(one)) for one in dict.fromkeys(own)) or "no folder"
+
+
+def _is_of_python(folder: Path) -> bool:
+    return folder.is_relative_to(_STDLIB) and "site-packages" not in folder.parts
 
 
 def locate(error: BaseException) -> str:

@@ -116,6 +116,17 @@ def queue_of(workflow: str, step: str | None) -> str | None:
     return None if position is None else plan.leaves[position].queue
 
 
+def timeout_of(workflow: str, step: str | None) -> float | None:
+    """Return the seconds that a step sets for itself; ``None`` when it sets none, or this program's code does not have it."""
+    try:
+        plan = plan_of(workflow)
+    except (NotFoundError, DefinitionError):
+        return None
+    position = plan.positions.get(step or "")
+    timeout = None if position is None else plan.leaves[position].step.timeout
+    return None if timeout is None else timeout.total_seconds()
+
+
 def step_queues() -> set[str]:
     """Return all step queues that the project's workflows use, except broken ones, which run nowhere."""
     return set().union(*step_queues_by_workflow().values())

@@ -80,11 +80,7 @@ COMMANDS = (
     ),
     Section(
         "status",
-        {
-            "status": (
-                "Show whether the engine runs, its consumers and when they were last seen, and how much waits in its queues."
-            )
-        },
+        {"status": ("Show whether the engine runs, its programs, which steps run, and how much waits in its queues.")},
         panel="Engine",
     ),
     Section(

@@ -11,7 +11,7 @@ from uuid import UUID
 from rich.text import Text
 
 from orchestrator.cli.output import Output, clean, coloured
-from orchestrator.engine.log import LogEntry, count_tries
+from orchestrator.engine.log import LogEntry, Repeats, count_tries, fold_repeats
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID
 from orchestrator.text import format_span
 from orchestrator.types import JSON, State
@@ -141,41 +141,50 @@ def header(output: Output, process: ProcessSummary, entries: Sequence[LogEntry],
 
 
 def log_table(output: Output, entries: Sequence[LogEntry], *, traceback: bool) -> None:
-    """Print a process's log: a table, or line by line in a narrow terminal."""
+    """Print a process's log, an error that was met again and again once: a table, or line by line in a narrow terminal."""
     numbers = count_tries(entries)
+    folded = fold_repeats(entries)
     if output.console.width < _WIDE:
-        for entry in entries:
-            output.prose(entry_line(entry, numbers.get(entry.sequence)))
-            if traceback and (frames := _traceback(entry)):
+        for one in folded:
+            line = entry_line(one.last, numbers.get(one.last.sequence))
+            output.prose(line.append(f"  ({_count(one)})", "dim") if one.count > 1 else line)
+            if traceback and (frames := _traceback(one.last)):
                 output.line((frames, "dim"))
         return
     output.table(
         ("#", "time", "step / process", "status", "try", "took", "by", "changes"),
         [
             (
-                Text(str(entry.sequence), style="dim"),
-                when(entry.finished_at),
-                subject(entry),
-                coloured(entry.status),
-                str(numbers.get(entry.sequence, "")),
-                took(entry),
-                clean(entry.author),
-                _details(entry, traceback=traceback),
+                Text(str(one.last.sequence), style="dim"),
+                when(one.last.finished_at),
+                subject(one.last),
+                coloured(one.last.status),
+                str(numbers.get(one.last.sequence, "")),
+                took(one.last),
+                clean(one.last.author),
+                _details(one, traceback=traceback),
             )
-            for entry in entries
+            for one in folded
         ],
         prose="changes",
     )
 
 
-def _details(entry: LogEntry, *, traceback: bool) -> Text:
+def _count(one: Repeats) -> str:
+    return f"the same {one.count} times, first at {when(one.first.finished_at)}"
+
+
+def _details(one: Repeats, *, traceback: bool) -> Text:
     """Return what an entry changed, why it failed, and its note: a line for each."""
+    entry = one.last
     parts = [(changes(entry), "")]
     if entry.failure is not None:
         parts.append((failure_line(entry.failure), "red"))
         if entry.failure.get("details") is not None:
             parts.append((clean(f"details: {json.dumps(entry.failure['details'], ensure_ascii=False)}"), "red"))
         parts.append((_traceback(entry) if traceback else "", "dim"))
+    if one.count > 1:
+        parts.append((_count(one), "dim"))
     if entry.note:
         parts.append((f"({clean(entry.note)})", "dim"))
     return Text("\n").join([Text(*part) for part in parts if part[0]])

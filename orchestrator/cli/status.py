@@ -12,6 +12,7 @@ from orchestrator.broker.topology import FIXED_QUEUES, Exchanges, step_queue
 from orchestrator.cli.context import REFUSED, CliContext, execute, explain
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.output import clean
+from orchestrator.cli.present import Present
 from orchestrator.cli.queues import depth_cells
 from orchestrator.cli.render import engine_document, engine_line, fields_of
 from orchestrator.db.retention import (
@@ -61,7 +62,7 @@ UNATTENDED_AFTER = 5.0
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show whether the engine runs, its consumers and when they were last seen, and how much waits in its queues."""
+    """Show whether the engine runs, its programs, which steps run, and how much waits in its queues."""
 
     async def body(context: CliContext) -> int | None:
         coded = list_coded_queues(context)
@@ -78,6 +79,7 @@ def status(as_json: AsJson = False) -> None:
             expired = await list_expired(connection, kept_for.rules)
             old_records = await list_expired_records(connection, RECORDS)
             applied = await list_applied(connection)
+            present = await Present.read(connection, context.settings.step_timeout)
         known = known_at_start(context.project)
         age = describe_age(known, applied)
         older = {
@@ -111,6 +113,7 @@ def status(as_json: AsJson = False) -> None:
         output.document(
             {
                 **engine_document(engine),
+                **present.document(),
                 "consumers": [fields_of(one) for one in consumers],
                 "inabilities": list(list_inabilities(consumers)),
                 "unclaimed": [one.document() for one in waiting],
@@ -130,6 +133,7 @@ def status(as_json: AsJson = False) -> None:
             }
         )
         output.line(engine_line(engine))
+        present.show_counts(output)
         if age is not None:
             output.line((age, "red"))
         output.line()
@@ -149,6 +153,7 @@ def status(as_json: AsJson = False) -> None:
             ],
             empty="no consumers: 'orchestrator consumer' starts one, 'orchestrator dev' one with a coordinator",
         )
+        present.show_steps(output)
         wrong = (list_inabilities, describe_blocked, describe_threads)
         for line in (*(line for one in wrong for line in one(consumers)), *describe_older(older)):
             output.line((clean(line), "red"))

@@ -17,8 +17,9 @@ from orchestrator.cli.output import Output, clean, coloured
 from orchestrator.cli.render import compact, entry_line, fields_of, process_document, short, when
 from orchestrator.db.lookup import find_process, find_subscription
 from orchestrator.db.subscriptions.history import PAGE, ProcessHistory, SubscriptionChange
+from orchestrator.db.subscriptions.holders import read_holders
 from orchestrator.db.subscriptions.neighbours import SubscriptionReference
-from orchestrator.db.subscriptions.queries import ShownSubscription
+from orchestrator.db.subscriptions.queries import Holder, ShownSubscription, SubscriptionSummary
 from orchestrator.db.subscriptions.tree import ShownBlock
 from orchestrator.engine.log import count_tries
 from orchestrator.registry import known_workflows
@@ -88,7 +89,14 @@ def list_command(
                 if search is None
                 else await subscriptions.search_subscriptions(session, search, **filters)
             )
-        context.output.document([fields_of(one) for one in found])
+            holders = await read_holders(session, {one.locked_by for one in found if one.locked_by is not None})
+
+        def held_by(one: SubscriptionSummary) -> Holder | None:
+            return None if one.locked_by is None else holders.get(one.locked_by)
+
+        context.output.document(
+            [fields_of(one) | {"held_by": None if (held := held_by(one)) is None else fields_of(held)} for one in found]
+        )
         context.output.table(
             ("id", "product", "status", "in sync", "created", "customer", "description"),
             [
@@ -96,7 +104,7 @@ def list_command(
                     str(one.subscription_id),
                     clean(one.product),
                     coloured(one.status),
-                    _show_sync(one.insync),
+                    _show_sync(one.insync, held_by(one)),
                     when(one.created_at),
                     clean(one.customer_id),
                     clean(one.description, limit=80),
@@ -241,8 +249,11 @@ def _name(one: UUID | int) -> str:
     return f"{_CHANGE}{one}" if isinstance(one, int) else str(one)
 
 
-def _show_sync(insync: bool) -> Text:
-    return Text("yes") if insync else Text("no", style="yellow")
+def _show_sync(insync: bool, holder: Holder | None = None) -> Text:
+    if insync:
+        return Text("yes")
+    who = "" if holder is None else clean(f": {holder.workflow}, {holder.status}, {short(holder.process_id)}")
+    return Text(f"no{who}", style="yellow")
 
 
 def _show_verdict(offer: Offer) -> tuple[Text, Text]:

@@ -14,7 +14,7 @@ from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import entry_line, failure_line, process_document, short
 from orchestrator.db.callbacks import CallbackProgress
 from orchestrator.db.processes.newest import ProcessSummary
-from orchestrator.engine.log import LogEntry, count_tries
+from orchestrator.engine.log import LogEntry, count_tries, is_repeated
 from orchestrator.operations.explanation import STUCK, Explanation
 from orchestrator.text import format_span
 from orchestrator.types import JSON, ProcessStatus
@@ -66,6 +66,7 @@ class _Seen:
     moved_at: float = 0.0
     asked_at: float = 0.0
     reason: tuple[str, ...] = ()
+    repeated: int = 0
 
 
 async def follow(
@@ -98,8 +99,9 @@ async def follow(
                 break
             await _hint(context, source, seen)
             if spinner is not None:
-                spinner.update(_describe_moment(seen.process, loop.time() - seen.moved_at))
+                spinner.update(_describe_moment(seen, loop.time() - seen.moved_at))
             await source.wait()
+    _say_repeats(context, seen)
     return await _conclude(context, source, seen.process, seen.entries, patience, extra)
 
 
@@ -122,11 +124,25 @@ async def _catch_up(context: CliContext, source: Source, seen: _Seen, after: int
     if new or process != seen.process:
         seen.moved_at = loop.time()
     seen.process = process
+    before = seen.entries[-1:]
     seen.entries.extend(new)
     numbers = count_tries(seen.entries)
-    for entry in new:
-        if entry.sequence > after:
-            context.output.prose(entry_line(entry, numbers.get(entry.sequence)))
+    for last, entry in zip([*before, *new] if before else [None, *new], new, strict=False):
+        if entry.sequence <= after:
+            continue
+        if last is not None and last.sequence > after and is_repeated(last, entry):
+            seen.repeated += 1
+            continue
+        _say_repeats(context, seen)
+        context.output.prose(entry_line(entry, numbers.get(entry.sequence)))
+
+
+def _say_repeats(context: CliContext, seen: _Seen) -> None:
+    """Print how often the error was met again that was printed last."""
+    if seen.repeated:
+        times = "once" if seen.repeated == 1 else f"{seen.repeated} times"
+        context.output.line((f"      the same error {times} more", "dim"))
+        seen.repeated = 0
 
 
 async def _hint(context: CliContext, source: Source, seen: _Seen) -> None:
@@ -191,11 +207,14 @@ def _has_stopped(process: ProcessSummary) -> bool:
     return status.is_final or status.is_failure or status is ProcessStatus.SUSPENDED
 
 
-def _describe_moment(process: ProcessSummary, since: float) -> str:
+def _describe_moment(seen: _Seen, since: float) -> str:
+    process = seen.process
+    assert process is not None  # noqa: S101 - see follow()
     step = f" '{clean(process.step)}'" if process.step is not None else ""
     word = "running" if process.claimed else process.status.replace("_", " ")
     # rich reads square brackets in a spinner's text as markup.
-    return f"{word}{step} … {format_span(since) if since >= 1 else ''}".replace("[", "(").replace("]", ")")
+    again = f", the same error {seen.repeated + 1} times" if seen.repeated else ""
+    return f"{word}{step}{again} … {format_span(since) if since >= 1 else ''}".replace("[", "(").replace("]", ")")
 
 
 def _spinner(context: CliContext) -> AbstractContextManager[Status | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from orchestrator.types import JSON, State
@@ -32,6 +32,40 @@ class LogEntry:
     consumer: str | None
     started_at: datetime
     finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Entries that follow each other and say the same: one step, failed in one way.
+
+    Args:
+        first, last: the same for an entry that stands alone.
+    """
+
+    first: LogEntry
+    last: LogEntry
+    count: int
+
+
+def is_repeated(before: LogEntry, after: LogEntry) -> bool:
+    """Return whether an entry says what the one before it has said: its step has failed again, with the same error."""
+    if before.failure is None or after.failure is None or before.kind != after.kind or before.name != after.name:
+        return False
+    unchanged = ("type", "message", "details")
+    return [before.failure.get(one) for one in unchanged] == [after.failure.get(one) for one in unchanged] and (
+        before.note == after.note and not after.delta and not after.removed
+    )
+
+
+def fold_repeats(entries: Sequence[LogEntry]) -> list[Repeats]:
+    """Return the entries, those that repeat each other as one."""
+    found: list[Repeats] = []
+    for entry in entries:
+        if found and is_repeated(found[-1].last, entry):
+            found[-1] = replace(found[-1], last=entry, count=found[-1].count + 1)
+        else:
+            found.append(Repeats(entry, entry, 1))
+    return found
 
 
 def state_after(entries: Sequence[LogEntry], sequence: int) -> State:

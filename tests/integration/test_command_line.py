@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from tests.forking import ORCHESTRATOR, Program
 from tests.integration.cli_servers import FLOWS, PATIENCE, Cli, project, register_flows
 from tests.shipped import SHIPPED
 
+DEFAULT_TIMEOUT = timedelta(minutes=15)
 NO_DATABASE, NO_BROKER = "postgresql://u:hidden@127.0.0.1:1/x", "amqp://u:hidden@127.0.0.1:1/x"
 
 
@@ -267,6 +269,19 @@ def test_the_first_signal_drains_and_the_second_ends_at_once(cli: Cli) -> None:
 def test_running_steps_finish_after_the_first_signal(cli: Cli, dev: Program) -> None:
     process = cli.start("sleep")
     cli.until(lambda: bool(cli.json("show", process)["claimed"]))
+    status = cli.json("status")
+    assert status["processes"] == {"running": 1}
+    (running,) = status["running_steps"]
+    (consumer,) = status["consumers"]
+    names = [running[name] for name in ("process_id", "workflow", "step", "consumer")]
+    assert names == [process, "sleep", "Sleep", consumer["name"]]
+    assert datetime.fromisoformat(running["until"]) - datetime.fromisoformat(running["claimed_at"]) == DEFAULT_TIMEOUT
+    (coordinator,) = status["coordinators"]
+    assert coordinator["name"] == consumer["name"][: len(coordinator["name"])]
+    shown = cli("--utc", "status", COLUMNS="200").stdout
+    assert f"coordinators: {coordinator['name']} (connected since " in shown
+    assert "processes: 1 running" in shown
+    assert re.search(rf"{process[:8]}  sleep +Sleep +{consumer['name']} +[-\d :]+ [\d.]+ s +[-\d :]+\n", shown)
     dev.send_signal(signal.SIGTERM)
     cli.until(lambda: "draining" in (cli.folder / "dev.log").read_text())
     (cli.folder / "wake").touch()
@@ -359,6 +374,16 @@ def test_the_topology_is_shown_and_declared(cli: Cli) -> None:
 def test_whoever_waits_without_a_consumer_is_warned(cli: Cli) -> None:
     with cli.program("start", "sleep", "--wait"):
         cli.until(lambda: "no consumer is running" in (cli.folder / "start.log").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("orchestrator subscriptions hi", ["history"]), ("orchestrator list --status fa", ["failed"])],
+)
+def test_a_shell_completes_commands_and_values(serverless: Cli, words: str, completed: list[str]) -> None:
+    last = str(len(words.split()) - 1)
+    asked = serverless(_ORCHESTRATOR_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=last)
+    assert asked.stdout.split() == completed
 
 
 def test_help_and_version_need_no_settings(serverless: Cli) -> None:

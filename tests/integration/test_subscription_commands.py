@@ -86,6 +86,7 @@ def test_subscriptions_are_listed_page_by_page_and_filtered(cli: Cli) -> None:
         "created_at": "",
         "updated_at": "",
         "locked_by": None,
+        "held_by": None,
     }
     for filters, found in (
         (("--product", "Port"), [PORT]),
@@ -106,6 +107,17 @@ def test_subscriptions_are_listed_page_by_page_and_filtered(cli: Cli) -> None:
     assert "\x1b" not in text
     assert f"there may be more: --after {short(PORT)}" in text
     assert "no subscriptions" in cli("subscriptions", "list", "--out-of-sync").stdout
+
+
+async def test_a_list_says_who_holds_what_is_out_of_sync(cli: Cli, rows: Rows) -> None:
+    process = await hold(rows)
+    node, port = cli.json("subscriptions", "list", "--out-of-sync"), cli.json("subscriptions", "list", "--in-sync")
+    assert [one["held_by"] for one in (*node, *port)] == [
+        {"process_id": str(process), "workflow": "holding", "status": "failed"},
+        None,
+    ]
+    text = cli("subscriptions", "list", "--out-of-sync", COLUMNS="250").stdout
+    assert f"no: holding, failed, {short(process)}" in text
 
 
 def test_products_are_listed_with_what_a_start_needs(cli: Cli) -> None:

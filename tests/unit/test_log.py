@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.engine.log import count_tries, state_after
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.engine.log import LogEntry, count_tries, fold_repeats, state_after
 from tests.unit.log_entries import entry
 
 
@@ -39,3 +44,29 @@ def test_tries_are_counted_for_each_step_and_only_for_entries_about_which_someth
 def test_a_lost_attempt_counts_as_a_try_of_the_step_that_comes_next_in_the_log() -> None:
     log = [entry(1, "One", 1), entry(2, "attempt lost", 2, kind="process"), entry(3, "Two", 3)]
     assert count_tries(log) == {1: 1, 3: 2}
+
+
+def failed(sequence: int, message: str = "no route", name: str = "Ping", **changes: Any) -> LogEntry:
+    return replace(
+        entry(sequence, name, sequence), status="waiting", failure={"type": "OSError", "message": message}, **changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ([], []),
+        ([failed(1), failed(2), failed(3)], [(1, 3, 3)]),
+        ([failed(1), failed(2, "no name"), failed(3)], [(1, 1, 1), (2, 2, 1), (3, 3, 1)]),
+        ([failed(1), failed(2, name="Pong")], [(1, 1, 1), (2, 2, 1)]),
+        ([failed(1), entry(2, "retried", 1, kind="process"), failed(3)], [(1, 1, 1), (2, 2, 1), (3, 3, 1)]),
+        ([failed(1), replace(failed(2), status="failed")], [(1, 2, 2)]),
+        ([failed(1), failed(2, delta={"a": 1})], [(1, 1, 1), (2, 2, 1)]),
+        ([failed(1), failed(2, note="blocked its consumer")], [(1, 1, 1), (2, 2, 1)]),
+        ([entry(1, "Ping", 1), entry(2, "Ping", 2)], [(1, 1, 1), (2, 2, 1)]),
+    ],
+)
+def test_entries_are_one_that_say_that_a_step_has_failed_again_with_the_same_error(
+    log: list[LogEntry], expected: list[tuple[int, int, int]]
+) -> None:
+    assert [(one.first.sequence, one.last.sequence, one.count) for one in fold_repeats(log)] == expected

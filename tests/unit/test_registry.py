@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import orchestrator
 from orchestrator import registry
 from orchestrator.errors import DefinitionError, NotFoundError
 from orchestrator.registry import (
@@ -207,7 +208,8 @@ def test_the_users_modules_register_their_workflows_when_they_are_imported(write
     ("text", "message"),
     [
         ("1 / 0", "'user_module' of ORCHESTRATOR_WORKFLOWS cannot be imported: ZeroDivisionError: division by zero"),
-        ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("import nowhere_at_all", "No module named 'nowhere_at_all'; it was looked for in {folder}"),
+        ("import orchestrator.nowhere", "No module named 'orchestrator.nowhere'; it was looked for in {package} ("),
         ("from orchestrator.workflow import step\nstep('')(print)", "a step needs a name, not ''"),
     ],
 )
@@ -215,7 +217,8 @@ def test_a_users_module_that_cannot_be_imported_is_named(write: Write, text: str
     with pytest.raises(DefinitionError) as caught:
         import_modules([write("user_module", text)])
 
-    assert message in str(caught.value)
+    package = Path(orchestrator.__file__).parent
+    assert message.format(folder=sys.path[0], package=package) in str(caught.value)
 
 
 @pytest.mark.parametrize(
