@@ -12,11 +12,11 @@ from orchestrator.cli.context import CliContext, execute
 from orchestrator.cli.options import AsJson, check_text
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import compact, fields_of, short, when
-from orchestrator.cli.schedule_render import schedule_document, state_of, trigger_of, when_next
+from orchestrator.cli.schedule_render import schedule_document, state_of, when_next
 from orchestrator.db.schedules.rows import StoredChange, StoredSlot, Wanted
 from orchestrator.engine.schedule import Origin
 from orchestrator.services import schedule_reading
-from orchestrator.services.schedule_reading import ListedSchedule, ScheduleState, ShownSchedule
+from orchestrator.services.schedule_reading import ListedSchedule, ScheduleState, ShownSchedule, describe_trigger
 from orchestrator.services.schedules import find_schedule
 
 
@@ -56,7 +56,7 @@ def list_command(
                     clean(one.stored.name),
                     clean(one.stored.workflow),
                     state_of(one),
-                    trigger_of(one),
+                    describe_trigger(one.stored),
                     "" if one.stored.due_at is None else when(one.stored.due_at),
                     one.stored.last_result or "",
                     _why(one),
@@ -118,7 +118,7 @@ def _show(output: Output, shown: ShownSchedule) -> None:
         "schedule": f"{stored.schedule_id}  {stored.name}",
         "workflow": stored.workflow,
         "state": f"{listed.state.value}{f': {listed.why}' if listed.why else ''}",
-        "trigger": trigger_of(listed),
+        "trigger": describe_trigger(listed.stored),
         "next": when_next(listed) if listed.state is ScheduleState.ENABLED else "",
         "policies": policies + (f", jitter up to {stored.jitter:g} s" if stored.jitter else ""),
         "owned by": origin,

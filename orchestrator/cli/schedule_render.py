@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from rich.text import Text
 
 from orchestrator.cli.output import clean
 from orchestrator.cli.render import when
-from orchestrator.engine.schedule import read_trigger
-from orchestrator.engine.triggers import CronTrigger, IntervalTrigger, Trigger
-from orchestrator.errors import InvalidInputError
 from orchestrator.services.schedule_reading import ListedSchedule, ScheduleState
 
 _STYLES = {
@@ -23,20 +18,10 @@ _STYLES = {
     ScheduleState.REMOVED: "dim",
 }
 
-_UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
-
 
 def state_of(listed: ListedSchedule) -> Text:
     """Return whether a schedule starts anything, in colour."""
     return Text(listed.state.value, style=_STYLES[listed.state])
-
-
-def trigger_of(listed: ListedSchedule) -> str:
-    """Return when a schedule is due, as the options of the command line say it."""
-    try:
-        return _write(read_trigger(listed.stored.trigger))
-    except InvalidInputError:
-        return "?"
 
 
 def when_next(listed: ListedSchedule) -> str:
@@ -70,28 +55,3 @@ def schedule_document(listed: ListedSchedule) -> dict[str, Any]:
             "at": stored.last_at,
         },
     }
-
-
-def _write(trigger: Trigger) -> str:
-    if isinstance(trigger, CronTrigger):
-        parts = [f"cron {trigger.expression}", trigger.zone.key, *_bounds(trigger.start, trigger.end)]
-    elif isinstance(trigger, IntervalTrigger):
-        parts = [f"every {_write_span(trigger.every)}", *_bounds(trigger.start, trigger.end)]
-    else:
-        parts = [f"at {_write_time(trigger.at)}"]
-    return ", ".join(parts)
-
-
-def _bounds(start: datetime | None, end: datetime | None) -> list[str]:
-    return [f"{word} {_write_time(time)}" for word, time in (("from", start), ("until", end)) if time is not None]
-
-
-def _write_time(time: datetime) -> str:
-    return time.astimezone(ZoneInfo("UTC")).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _write_span(span: timedelta) -> str:
-    for unit, length in _UNITS.items():
-        if not span % length:
-            return f"{span // length}{unit}"
-    return f"{int(span.total_seconds())}s"

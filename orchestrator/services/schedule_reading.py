@@ -14,6 +14,7 @@ from orchestrator.db.schedules.rows import StoredChange, StoredSchedule, StoredS
 from orchestrator.db.session import read_time
 from orchestrator.engine.schedule import read_trigger
 from orchestrator.engine.slot_preview import SlotPreview, preview_slots
+from orchestrator.engine.trigger_text import write_words
 from orchestrator.engine.triggers import CronTrigger
 from orchestrator.engine.zones import find_zone
 from orchestrator.errors import InvalidInputError, NotFoundError
@@ -106,6 +107,14 @@ def describe(stored: StoredSchedule) -> ListedSchedule:
     if broken is not None:
         return ListedSchedule(stored, ScheduleState.BROKEN, broken)
     return ListedSchedule(stored, ScheduleState.OVER if stored.next_slot is None else ScheduleState.ENABLED, None)
+
+
+def describe_trigger(stored: StoredSchedule) -> str:
+    """Return when a schedule is due, as the options of the command line say it; a question mark when nobody can read it."""
+    try:
+        return write_words(read_trigger(stored.trigger))
+    except InvalidInputError:
+        return "?"
 
 
 def _find_break(stored: StoredSchedule) -> str | None:

@@ -104,12 +104,12 @@ class Browser(HTMLParser):
             self.labels.append(found["for"])
         self.described += found.get("aria-describedby", "").split()
         name = found.get("name", "")
-        if tag == "input" and (found["type"] not in {"checkbox", "radio"} or "checked" in found):
+        if tag == "input" and (found.get("type", "text") not in {"checkbox", "radio"} or "checked" in found):
             self._send(name, found.get("value", "on"))
         elif tag == "select":
             self._select, self._options = name, []
         elif tag == "option":
-            self._options.append((found["value"], "selected" in found))
+            self._options.append((found.get("value", ""), "selected" in found))
         elif tag == "textarea":
             self._area, self._text = name, ""
 

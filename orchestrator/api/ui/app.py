@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from orchestrator.api.authentication import Authenticator
 from orchestrator.api.context import ApiContext
-from orchestrator.api.ui import overview, signing_in, starting
+from orchestrator.api.ui import catalogue, letters, overview, schedules, signing_in, starting, subscriptions
 from orchestrator.api.ui.addresses import HOME
 from orchestrator.api.ui.assets import make_environment, send_asset
 from orchestrator.api.ui.filters import FILTERS
@@ -25,6 +25,10 @@ ROUTERS: Final = (
     signing_in.router,
     overview.router,
     starting.router,
+    subscriptions.router,
+    catalogue.router,
+    schedules.router,
+    letters.router,
 )
 """All pages. The first path that fits serves a request."""
 

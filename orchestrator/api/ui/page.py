@@ -35,6 +35,11 @@ logger = structlog.get_logger(__name__)
 NAVIGATION: Final = (
     ("", "Overview", Role.READ),
     ("/processes", "Processes", Role.READ),
+    ("/subscriptions", "Subscriptions", Role.READ),
+    ("/products", "Products", Role.READ),
+    ("/workflows", "Workflows", Role.READ),
+    ("/schedules", "Schedules", Role.READ),
+    ("/dead-letters", "Dead letters", Role.OPERATE),
     ("/start", "Start", Role.START),
 )
 """What stands above every page: path below ``/ui``, name, and the role that it needs."""
