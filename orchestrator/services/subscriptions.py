@@ -24,8 +24,14 @@ from orchestrator.db.subscriptions.locks import LockState, lock_subscription, ma
 from orchestrator.db.subscriptions.neighbours import Case, LinkedWorkflow, read_case
 from orchestrator.db.subscriptions.queries import list_subscriptions, show
 from orchestrator.db.thread_session import either
-from orchestrator.engine.usability import Reason, Rules, Usability, not_of_product, usability
-from orchestrator.errors import DefinitionError, StaleVersionError, SubscriptionHeldError, WorkflowNotUsableError
+from orchestrator.engine.usability import RELATIONS_NOT_IN_SYNC, Reason, Rules, Usability, not_of_product, usability
+from orchestrator.errors import (
+    DefinitionError,
+    StaleVersionError,
+    SubscriptionHeldError,
+    SubscriptionLockedError,
+    WorkflowNotUsableError,
+)
 from orchestrator.services.finding import find_blocks_using, find_subscriptions
 from orchestrator.services.texts import check_text
 from orchestrator.targets import Target
@@ -202,21 +208,28 @@ def _require_finished(lock: LockState, subscription_id: UUID) -> None:
 
 
 async def require_still_usable(
-    session: AsyncSession, workflow: Workflow, subscription_id: UUID, keys: Collection[str]
+    session: AsyncSession, workflow: Workflow, subscription_id: UUID, keys: Collection[str], process_id: UUID
 ) -> None:
     """Check some of the rules again while a process of the workflow runs; a create workflow has none to check.
 
     Args:
         keys: the reasons that count now. That the subscription is out of sync, for one, is due to the process itself.
+        process_id: the process; what it holds itself does not count as out of sync.
 
     Raises:
         NotFoundError: there is no such subscription.
+        SubscriptionLockedError: a neighbour is out of sync.
         WorkflowNotUsableError: it has changed since the start.
     """
     if workflow.target is Target.CREATE:
         return
-    case = await read_case(session, subscription_id)
-    _refuse(workflow, case, [reason for reason in _check(workflow, case).reasons if reason.key in keys])
+    case = await read_case(session, subscription_id, besides=process_id)
+    found = [reason for reason in _check(workflow, case).reasons if reason.key in keys]
+    if [reason.key for reason in found] == [RELATIONS_NOT_IN_SYNC]:
+        raise SubscriptionLockedError(
+            f"the subscription {subscription_id} cannot be locked: {found[0].words}. Retry when they are in sync again."
+        )
+    _refuse(workflow, case, found)
 
 
 def _check(workflow: Workflow | LinkedWorkflow, case: Case) -> Usability:

@@ -6,7 +6,7 @@ holds: a workflow that was allowed to run while another process has the lock lea
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -20,11 +20,12 @@ from orchestrator.db.subscriptions.queries import read_tree
 from orchestrator.domain import SubscriptionModel
 from orchestrator.engine.references import OLD_SUBSCRIPTIONS, SUBSCRIPTION_ID, SUBSCRIPTION_VERSION, subscription_ids
 from orchestrator.engine.state import store_and_read
-from orchestrator.engine.usability import IN_USE, INVALID_STATUS
-from orchestrator.errors import DefinitionError, InvalidResultError, MissingArgumentError, SubscriptionLockedError
+from orchestrator.engine.usability import IN_USE
+from orchestrator.errors import DefinitionError, InvalidResultError, MissingArgumentError
 from orchestrator.registry import plan_of
+from orchestrator.services import locking
 from orchestrator.services.children import StartedProcesses, start_processes
-from orchestrator.services.subscriptions import WF_USABLE_WHILE_OUT_OF_SYNC, require_still_usable, require_version
+from orchestrator.services.subscriptions import require_still_usable, require_version
 from orchestrator.targets import Target
 from orchestrator.types import State, SubscriptionLifecycle
 from orchestrator.workflow import Step, step
@@ -34,6 +35,7 @@ __all__ = [
     "SUBSCRIPTION",
     "StartedProcesses",
     "StoreProcessSubscription",
+    "lock_subscriptions",
     "resync",
     "set_status",
     "start_processes",
@@ -105,23 +107,43 @@ async def unsync(session: AsyncSession, process_id: UUID, state: State) -> State
     """Take the lock, and keep a copy of the subscription as it is now.
 
     Raises:
-        SubscriptionLockedError: it is out of sync, and the workflow is not one that may run all the same.
+        SubscriptionLockedError: it, or a neighbour, is out of sync, and the workflow is not one that may run all the same.
         WorkflowNotUsableError: it has changed since the start, so that the workflow may no longer run on it.
         StaleVersionError: it has changed since the caller looked at it, and the caller has said at which version that was.
     """
-    subscription_id = _subject(state, "Lock subscription")
-    if not await locks.take_lock(session, subscription_id, process_id):
-        process = await load_process(session, process_id)
-        if process.workflow not in WF_USABLE_WHILE_OUT_OF_SYNC:
-            lock = await locks.read_lock(session, subscription_id)
-            raise SubscriptionLockedError(
-                f"the subscription {subscription_id} cannot be locked: {lock}. Retry when it is in sync again."
-            )
-    # The start has asked as well, but between it and the lock others had the subscription. Raising undoes the lock.
-    await _require_still(session, process_id, subscription_id, {INVALID_STATUS, IN_USE})
-    kept = await _keep(session, subscription_id, state)
+    return await _lock(session, process_id, state, _subject(state, "Lock subscription"), ())
+
+
+def lock_subscriptions(*keys: str) -> Step:
+    """Return a step that locks the subscription of the workflow and those that the state names under these keys.
+
+    All are locked or none, in one transaction and in the order of their ids; ``resync`` gives them back together. It keeps a
+    copy of each as it is now.
+
+    Args:
+        keys: under each stands an id, a reference, a list of these, or ``None`` for none.
+    """
+    if not keys or not all(isinstance(key, str) and key for key in keys):
+        raise DefinitionError(f"lock_subscriptions takes keys of the state, such as 'other_node', not {keys!r}")
+
+    @step("Lock subscriptions")
+    async def lock(session: AsyncSession, process_id: UUID, state: State) -> State:
+        others = [one for key in keys for one in _named(state, key)]
+        await locks.link_subscriptions(session, process_id, others)
+        return await _lock(session, process_id, state, _subject(state, "Lock subscriptions"), others)
+
+    return lock
+
+
+async def _lock(session: AsyncSession, process_id: UUID, state: State, subject: UUID, others: Sequence[UUID]) -> State:
+    process = await load_process(session, process_id)
+    await locking.lock_subscriptions(session, plan_of(process.workflow).workflow, process_id, subject, others)
+    old = state.get(OLD_SUBSCRIPTIONS, {})
+    for one in dict.fromkeys(others):
+        old = (await _keep(session, one, {OLD_SUBSCRIPTIONS: old}))[OLD_SUBSCRIPTIONS]
+    kept = await _keep(session, subject, {OLD_SUBSCRIPTIONS: old})
     if SUBSCRIPTION_VERSION in state:
-        require_version(subscription_id, state[SUBSCRIPTION_VERSION], kept[SUBSCRIPTION]["version"])
+        require_version(subject, state[SUBSCRIPTION_VERSION], kept[SUBSCRIPTION]["version"])
     return kept
 
 
@@ -141,7 +163,7 @@ async def resync(session: AsyncSession, process_id: UUID) -> None:
 
 async def _require_still(session: AsyncSession, process_id: UUID, subscription_id: UUID, keys: Collection[str]) -> None:
     process = await load_process(session, process_id)
-    await require_still_usable(session, plan_of(process.workflow).workflow, subscription_id, keys)
+    await require_still_usable(session, plan_of(process.workflow).workflow, subscription_id, keys, process_id)
 
 
 async def _require_subject(session: AsyncSession, process_id: UUID, subscription_id: UUID, state: State) -> None:
@@ -167,6 +189,26 @@ def _subject(state: State, name: str) -> UUID:
     raise MissingArgumentError(
         f"the step {name!r} finds no subscription in the state: neither under {SUBSCRIPTION!r} nor {SUBSCRIPTION_ID!r}"
     )
+
+
+def _named(state: State, key: str) -> list[UUID]:
+    """Return the subscriptions under a key of the state."""
+    if key not in state:
+        raise MissingArgumentError(
+            f"the step 'Lock subscriptions' finds no {key!r} in the state: the form, or a step before, must put an id there"
+        )
+    value = state[key]
+    found = []
+    for one in value if isinstance(value, list) else [] if value is None else [value]:
+        written = one.get(SUBSCRIPTION_ID) if isinstance(one, dict) else one
+        try:
+            found.append(UUID(str(written)))
+        except ValueError:
+            raise MissingArgumentError(
+                f"the step 'Lock subscriptions' finds {one!r:.100} under {key!r} in the state: neither the id of a subscription"
+                f" nor an object with {SUBSCRIPTION_ID!r}"
+            ) from None
+    return found
 
 
 async def _keep(session: AsyncSession, subscription_id: UUID, state: State) -> State:

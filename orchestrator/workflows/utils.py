@@ -17,7 +17,7 @@ task                 Start · *the author's* · Done
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypedDict, Unpack
@@ -47,7 +47,14 @@ from orchestrator.workflow import (
 )
 from orchestrator.workflow.language import check_description, check_form
 from orchestrator.workflows.pages import product_first, subscription_first
-from orchestrator.workflows.steps import resync, set_status, store_process_subscription, unsync, unsync_unchecked
+from orchestrator.workflows.steps import (
+    lock_subscriptions,
+    resync,
+    set_status,
+    store_process_subscription,
+    unsync,
+    unsync_unchecked,
+)
 
 
 class Options(TypedDict, total=False):
@@ -63,7 +70,9 @@ class Options(TypedDict, total=False):
 AuthorSteps = Callable[[], StepList | Step | Block]
 Decorator = Callable[[AuthorSteps], Workflow]
 
-_LOCKED = begin >> store_process_subscription >> unsync
+
+def _locked(also_lock: Sequence[str]) -> StepList:
+    return begin >> store_process_subscription >> (lock_subscriptions(*also_lock) if also_lock else unsync)
 
 
 def create_workflow(
@@ -105,18 +114,24 @@ def modify_workflow(
     description: str | None = None,
     initial_input_form: FormFunction | None = None,
     additional_steps: StepList = begin,
+    *,
+    also_lock: Sequence[str] = (),
     **options: Unpack[Options],
 ) -> Decorator:
     """Turn a function that returns steps into a workflow that changes a subscription.
 
     The first page takes ``subscription_id`` and an optional ``version``, which is refused when it is stale; the author's
     form follows and may ask for the ``subscription`` itself.
+
+    Args:
+        also_lock: keys of the state under which the form puts other subscriptions that are locked together with this one.
     """
+    locked = _locked(also_lock)
     return _on_subscription(
         Target.MODIFY,
         description,
         initial_input_form,
-        lambda steps: init >> _LOCKED >> steps >> additional_steps >> resync >> done,
+        lambda steps: init >> locked >> steps >> additional_steps >> resync >> done,
         options,
     )
 
@@ -125,15 +140,22 @@ def terminate_workflow(
     description: str | None = None,
     initial_input_form: FormFunction | None = None,
     additional_steps: StepList = begin,
+    *,
+    also_lock: Sequence[str] = (),
     **options: Unpack[Options],
 ) -> Decorator:
-    """Turn a function that returns steps into the workflow that ends subscriptions of a product."""
+    """Turn a function that returns steps into the workflow that ends subscriptions of a product.
+
+    Args:
+        also_lock: as for :func:`modify_workflow`.
+    """
+    locked = _locked(also_lock)
     last = set_status(SubscriptionLifecycle.TERMINATED)
     return _on_subscription(
         Target.TERMINATE,
         description,
         initial_input_form,
-        lambda steps: init >> _LOCKED >> _and_at_the_end(steps >> additional_steps, last) >> resync >> done,
+        lambda steps: init >> locked >> _and_at_the_end(steps >> additional_steps, last) >> resync >> done,
         options,
     )
 

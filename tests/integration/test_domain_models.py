@@ -297,7 +297,7 @@ async def test_no_statement_reads_more_when_there_are_more_subscriptions(bench: 
         await again.ports[1].depends_on(session)
         await NodeInactive.from_product_id(session, bench.products["Node P"], "customer")
     event.remove(engine, "before_cursor_execute", note)
-    assert len(sent) == 10
+    assert len(sent) == 12
     async with bench.database.pool.acquire() as connection:
         for statement, parameters in sent:
             for kind in ("force_custom_plan", "force_generic_plan"):

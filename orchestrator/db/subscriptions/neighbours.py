@@ -10,6 +10,7 @@ but PostgreSQL takes it to be rare: where half of all blocks use the same one, i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -61,9 +62,10 @@ _CASE = text(
            (SELECT status FROM processes WHERE process_id = s.locked_by) AS holder_status,
            ARRAY(SELECT other.subscription_id
                    FROM (SELECT subscription_id FROM users UNION SELECT subscription_id FROM used) neighbour
-                  CROSS JOIN LATERAL (SELECT subscription_id, status, insync FROM subscriptions
+                  CROSS JOIN LATERAL (SELECT subscription_id, status, insync, locked_by FROM subscriptions
                                        WHERE subscription_id = neighbour.subscription_id LIMIT 1) other
                   WHERE NOT other.insync AND other.status <> 'terminated'
+                    AND (CAST(:besides AS uuid) IS NULL OR other.locked_by IS DISTINCT FROM :besides)
                   ORDER BY other.subscription_id) AS locked_relations,
            ARRAY(SELECT other.subscription_id
                    FROM users
@@ -140,13 +142,54 @@ class Neighbours:
     in_use_by: tuple[SubscriptionReference, ...]
 
 
-async def read_case(session: AsyncSession, subscription_id: UUID) -> Case:
+_NAME_ROWS = text(
+    f"""
+    {_NEIGHBOURS}, named AS (
+        SELECT CAST(:subscription_id AS uuid) AS id, true AS is_own
+         UNION ALL
+        SELECT subscription_id, false FROM (SELECT subscription_id FROM users UNION SELECT subscription_id FROM used) neighbour
+    )
+    SELECT id, is_own FROM named
+    """  # noqa: S608 - built from constants
+)
+
+# Row by row in the order of the ids, whichever of the two locks a row gets, so that nobody who locks like this can end in a
+# deadlock. Subqueries with a locking clause stay as they are written.
+_LOCK_ROWS = text(
+    """
+    SELECT own.subscription_id, neighbour.subscription_id AS neighbour_id
+      FROM (SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:are_own AS bool[])) AS named(id, is_own) ORDER BY id) named
+      LEFT JOIN LATERAL (SELECT subscription_id FROM subscriptions s
+                          WHERE s.subscription_id = named.id AND named.is_own FOR NO KEY UPDATE) own ON true
+      LEFT JOIN LATERAL (SELECT subscription_id FROM subscriptions s
+                          WHERE s.subscription_id = named.id AND NOT named.is_own AND s.status <> 'terminated'
+                            FOR SHARE) neighbour ON true
+    """
+)
+
+
+async def hold_still(session: AsyncSession, subscription_ids: Sequence[UUID]) -> None:
+    """Keep others from locking these subscriptions, or a neighbour of them, until the transaction ends.
+
+    Of two transactions that do this for two neighbours one waits for the other's commit, and then reads what it has done.
+    """
+    rows: dict[UUID, bool] = {}
+    for one in subscription_ids:
+        for row in await session.execute(_NAME_ROWS, {"subscription_id": one}):
+            rows[row.id] = rows.get(row.id, False) or row.is_own
+    await session.execute(_LOCK_ROWS, {"ids": list(rows), "are_own": list(rows.values())})
+
+
+async def read_case(session: AsyncSession, subscription_id: UUID, *, besides: UUID | None = None) -> Case:
     """Return the facts about a subscription and its product's workflows, in one statement.
+
+    Args:
+        besides: a process; neighbours that it holds do not count as out of sync.
 
     Raises:
         NotFoundError: there is no such subscription.
     """
-    row = (await session.execute(_CASE, {"subscription_id": subscription_id})).one_or_none()
+    row = (await session.execute(_CASE, {"subscription_id": subscription_id, "besides": besides})).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no subscription {subscription_id}")
     facts = SubscriptionFacts(
