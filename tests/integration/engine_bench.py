@@ -57,6 +57,7 @@ class Bench:
         self.announcer = Announcer(self.publisher, database.pool)
         self.dispatcher = Dispatcher(self.publisher, self.announcer)
         self.handlers = Handlers(database, self.publisher, self.dispatcher, LIMITS, ProgramPlans.load())
+        self.metrics = Metrics()
         self.threads = StepThreads(1)  # makes its thread when a plain step comes
 
     async def start(self, workflow: str) -> UUID:
@@ -73,6 +74,7 @@ class Bench:
         interval: float = 2,
         suspects: int = 100,
         run_ahead: int = 0,
+        seconds: float = 60,
         slots: int = 100,
     ) -> Runner:
         """Return a consumer's, with a heartbeat that was recorded once."""
@@ -92,7 +94,7 @@ class Bench:
         completion = Completion(
             used,
             publisher or self.publisher,
-            Metrics(),
+            self.metrics,
             pace,
             redispatch_after=LIMITS.redispatch_after,
             max_lost_attempts=5,
@@ -112,7 +114,7 @@ class Bench:
             self.threads,
             Shares(slots, ["default"]),
             pace,
-            Budget(run_ahead, 60),
+            Budget(run_ahead, seconds),
         )
 
     def reconciler(self) -> Reconciler:

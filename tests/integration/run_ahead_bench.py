@@ -115,6 +115,34 @@ def mixed() -> StepList:
     return init >> steps >> callback_step("Wait", ask, judge, timeout=60) >> done
 
 
+def reads_setting(name: str) -> Step:
+    @step(f"Write {name}")
+    async def run(session: AsyncSession) -> dict[str, Any]:
+        return {name: await session.scalar(text("SELECT current_setting('synchronous_commit')"))}
+
+    return run
+
+
+@workflow("Steps with a session")
+def writes() -> StepList:
+    return begin >> reads_setting("first") >> reads_setting("second") >> reads_setting("third") >> done
+
+
+mended: set[UUID] = set()
+
+
+@step("Break")
+async def break_once(process_id: UUID) -> None:
+    ran.append("break")
+    if process_id not in mended:
+        raise RuntimeError("not mended yet")
+
+
+@workflow("Fails in the middle")
+def breaks() -> StepList:
+    return init >> chain_of(4) >> break_once >> numbered(5) >> numbered(6) >> done
+
+
 class Sent:
     """Stands in for the broker: keeps what a consumer publishes."""
 
@@ -146,12 +174,13 @@ class Sent:
         ]
 
 
-WORKFLOWS = (many, by_threes, a_task, elsewhere, mixed)
+WORKFLOWS = (many, by_threes, a_task, elsewhere, mixed, writes, breaks)
 
 
 async def consumer(bench: Bench, run_ahead: int, **options: Any) -> tuple[Runner, Sent]:
+    """Return a consumer, and what it sends. Its heartbeat is recorded once, so the tests may take their time."""
     sent: Any = Sent()
-    return await bench.runner(publisher=sent, run_ahead=run_ahead, **options), sent
+    return await bench.runner(publisher=sent, run_ahead=run_ahead, presumed_dead_after=600, **options), sent
 
 
 async def take(one: Runner, command: Delivery) -> None:
@@ -165,8 +194,13 @@ async def rest(one: Runner) -> None:
 
 async def play(bench: Bench, run_ahead: int, workflow_name: str) -> tuple[UUID, Sent]:
     """Run a process to where it rests, and deliver each command as a coordinator does."""
-    one, sent = await consumer(bench, run_ahead)
     process_id = await bench.start(workflow_name)
+    return process_id, await play_on(bench, run_ahead, process_id)
+
+
+async def play_on(bench: Bench, run_ahead: int, process_id: UUID) -> Sent:
+    """Run a process from where it is to where it rests."""
+    one, sent = await consumer(bench, run_ahead)
     await take(one, await bench.command(process_id))
     await rest(one)
     delivered = 0
@@ -175,7 +209,7 @@ async def play(bench: Bench, run_ahead: int, workflow_name: str) -> tuple[UUID, 
         delivered += 1
         await take(one, delivery("default", encode(command), kind=MessageType.STEP_COMMAND))
         await rest(one)
-    return process_id, sent
+    return sent
 
 
 async def log(bench: Bench, process_id: UUID) -> list[tuple[object, ...]]:

@@ -66,7 +66,7 @@ async def test_a_consumer_that_was_silent_for_too_long_does_not_go_on(bench: Ben
     process_id = await bench.start("many")
     await take(one, await bench.command(process_id))
     await until(lambda: "Step 2" in ran, "the second step runs")
-    await bench.database.pool.execute("UPDATE consumers SET seen_at = now() - interval '1 minute'")
+    await bench.database.pool.execute("UPDATE consumers SET seen_at = now() - interval '1 hour'")
     gates["Step 2"].set()
     await rest(one)
     row = await bench.row(process_id)

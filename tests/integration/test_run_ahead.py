@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import text
 
-from consumers.run_ahead import SHORT
+from consumers.execution import run_attempt
+from consumers.run_ahead import SHORT, Budget
 from consumers.runner import SETTLING_TIME
 from orchestrator.db.processes.advance import advance_many
 from orchestrator.db.processes.claims import claim_many, list_claim_times, lock_lost_claims
 from orchestrator.db.session import Database
+from orchestrator.services import control
 from orchestrator.services.reconcile import release_lost_claim
 from tests.integration import run_ahead_bench
 from tests.integration.engine_bench import LIMITS, Bench, bench_of
-from tests.integration.run_ahead_bench import MANY, WORKFLOWS, consumer, gates, log, play, ran, rest, steps_in, take
+from tests.integration.run_ahead_bench import (
+    MANY,
+    WORKFLOWS,
+    consumer,
+    gates,
+    log,
+    mended,
+    play,
+    play_on,
+    ran,
+    rest,
+    steps_in,
+    take,
+)
 from tests.integration.waiting import until
+
+left_behind: ContextVar[str] = ContextVar("left_behind", default="nothing")
 
 
 @pytest.fixture
@@ -156,8 +177,9 @@ async def test_the_events_of_a_consumer_that_died_are_told_with_the_release_of_i
     assert ran == ["Step 1", "Step 2", "Step 3"]
 
 
-async def test_others_do_not_wait_for_the_end_of_a_long_process(bench: Bench) -> None:
+async def test_others_do_not_wait_for_the_end_of_a_long_process(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """One slot: the second process begins after a short stretch of the first one."""
+    monkeypatch.setattr("consumers.run_ahead.SHORT", Budget(SHORT.steps, 600))
     one, sent = await consumer(bench, 100, slots=1)
     first, second = await bench.start("many"), await bench.start("elsewhere")
     gates["Step 1"] = asyncio.Event()
@@ -188,3 +210,77 @@ async def test_each_step_is_the_one_that_is_compared_with_the_claims(bench: Benc
     await one.compare(now + 2 * SETTLING_TIME, {})
     await rest(one)
     assert ran == ["Step 1", "Step 2", "Step 3"]
+
+
+async def test_numbers_log_lines_and_context_are_those_of_each_step(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step runs at a time and is counted once, under its own name; nothing that a step has set reaches the next."""
+    one, _ = await consumer(bench, 100)
+    one_running: list[int] = []
+    bound: list[Any] = []
+    found: list[str] = []
+
+    async def run(*args: Any) -> Any:
+        one_running.append(one.running)
+        found.append(left_behind.get())
+        left_behind.set("by a step")
+        claim = await run_attempt(*args)
+        bound.append(structlog.contextvars.get_contextvars()["step"])
+        return claim
+
+    monkeypatch.setattr("consumers.runner.run_attempt", run)
+    process_id = await bench.start("many")
+    await take(one, await bench.command(process_id))
+    await rest(one)
+    names = [f"Step {number}" for number in range(1, MANY + 1)]
+    assert (one_running, bound, found) == ([1] * MANY, names, ["nothing"] * MANY)
+    samples = [
+        (sample.labels["step"], sample.labels["status"], sample.value)
+        for metric in bench.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "orchestrator_step_attempts_total"
+    ]
+    assert sorted(samples) == sorted((name, "success", 1.0) for name in names)
+
+
+async def test_each_step_has_its_own_times_in_the_log_and_in_its_event(bench: Bench) -> None:
+    process_id, sent = await play(bench, 100, "many")
+    rows = await bench.database.pool.fetch(
+        "SELECT started_at, finished_at, sequence FROM process_steps"
+        " WHERE process_id = $1 AND consumer IS NOT NULL ORDER BY sequence",
+        process_id,
+    )
+    assert len(rows) == MANY
+    for before, row in itertools.pairwise(rows):
+        assert before["started_at"] <= before["finished_at"] == row["started_at"], (
+            "claimed with the end of the one before"
+        )
+    (message,) = sent.results[-1:]
+    told = {entry.sequence: entry.at or message.at for entry in message.entries}
+    assert {row["sequence"]: row["finished_at"] for row in rows}.items() <= told.items()
+
+
+async def test_the_commit_of_a_step_waits_for_the_disk_whether_or_not_it_claims_the_next(bench: Bench) -> None:
+    """A claim of its own does not wait, and its setting must not reach the writes of a step on the same connection."""
+    for budget in (0, 100):
+        process_id, _ = await play(bench, budget, "writes")
+        state = json.loads((await bench.row(process_id))["state"])
+        assert state == {"first": "on", "second": "on", "third": "on"}
+
+
+async def test_a_rewound_process_has_the_same_log_and_state_whatever_the_budget(bench: Bench) -> None:
+    found = []
+    for budget in (0, 1, 2, 3, 7, 100):
+        ran.clear()
+        mended.clear()
+        process_id, _ = await play(bench, budget, "breaks")
+        assert (await bench.row(process_id))["status"] == "failed"
+        mended.add(process_id)
+        async with bench.database.transaction() as session:
+            await control.rewind(session, process_id, "me", "Step 2", "again", LIMITS)
+        await play_on(bench, budget, process_id)
+        row = await bench.row(process_id)
+        found.append((row["status"], row["attempt"], row["state"], await log(bench, process_id), list(ran)))
+    assert found[0][0] == "completed"
+    assert all(one == found[0] for one in found)
