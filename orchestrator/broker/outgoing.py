@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from secrets import token_hex
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from orchestrator.broker.topology import RESULT_KEY, Exchanges, result_key
 from orchestrator.messages import (
@@ -115,7 +116,7 @@ def _of_process(
     since: datetime | None = None,
 ) -> Outgoing:
     # A process is one trace: its id serves as the W3C trace id (both are 16 bytes), so that nothing need be stored.
-    headers = {"workflow": workflow, "traceparent": f"00-{message.process_id.hex}-{uuid4().hex[:16]}-01"}
+    headers = {"workflow": workflow, "traceparent": f"00-{message.process_id.hex}-{token_hex(8)}-01"}
     if step is not None:
         headers["step"] = step
     if since is not None:

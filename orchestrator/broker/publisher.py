@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
-from uuid import uuid4
+from secrets import token_hex
 from weakref import WeakValueDictionary
 
 import structlog
 from aio_pika.abc import AbstractConnection
-from aiormq import spec
-from aiormq.channel import Channel
 from aiormq.exceptions import AMQPChannelError, ChannelInvalidStateError, ChannelPreconditionFailed, DeliveryError
 
 from orchestrator.broker.connection import (
@@ -32,14 +29,12 @@ from orchestrator.broker.connection import (
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.targets import Targets
 from orchestrator.broker.topology import Exchanges, Queue, Topology, step_queue
+from orchestrator.broker.window import Window
 from orchestrator.errors import ConfigurationError, PublishError, RefusedError, UnroutableError
 from orchestrator.stopping import unless_stopping, wait_or_stop
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
-
-PERSISTENT = 2
-"""The AMQP delivery mode of messages that survive a restart of the broker."""
 
 ALONE_AT_ONCE = 8
 """Messages that are published over a channel of their own at once."""
@@ -63,7 +58,7 @@ class Publisher:
         self._topology = topology
         self._timeout = publish_timeout
         self._connection: AbstractConnection | None = None
-        self._channel: Channel | None = None
+        self._window: Window | None = None
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._silent = asyncio.Event()
@@ -103,7 +98,7 @@ class Publisher:
         self._connection = await connect(self._address, "publish")
         try:
             await restore(self._connection, self._topology)
-            self._channel = await self._open_channel(self._connection)
+            self._window = await self._open_window(self._connection)
         except BaseException:
             await self.close()
             raise
@@ -112,7 +107,7 @@ class Publisher:
     async def close(self) -> None:
         """Close the connection."""
         self._ready.clear()
-        self._channel = None
+        self._window = None
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed:
             await close(connection)
@@ -179,24 +174,24 @@ class Publisher:
     async def _send(self, message: Outgoing) -> None:
         given = message.properties.get("message_id")
         if given is None:
-            await self._send_as(message, uuid4().hex)
+            await self._send_as(message, token_hex(16))
         else:
             # The client library confuses two messages in flight with one id: it takes a returned one for confirmed.
             async with self._same_id.setdefault(given, asyncio.Lock()):
                 await self._send_as(message, given)
 
     async def _send_as(self, message: Outgoing, message_id: str) -> None:
-        channel = self._channel
-        if channel is None:
+        window = self._window
+        if window is None:
             raise ConnectionError("not connected")
         if self._targets.is_isolated(message) or len(message.body) >= LARGE:
             await self._send_alone(message, message_id)
             return
         try:
-            await self._send_over(channel, message, message_id)
+            await self._send_over(window, message, message_id)
         except (AMQPChannelError, ChannelInvalidStateError):
             # The broker closes the channel for one message, and does not say for which of those in flight.
-            if channel.connection.is_closed:
+            if window.channel.connection.is_closed:
                 raise
             await self._send_alone(message, message_id)
 
@@ -207,7 +202,7 @@ class Publisher:
             raise ConnectionError("not connected")
         async with self._few, one_channel(connection, confirms=True) as channel:
             try:
-                await self._send_over(await raw_channel(channel), message, message_id)
+                await self._send_over(Window(await raw_channel(channel), self._timeout), message, message_id)
             except ChannelPreconditionFailed as error:
                 # The message is to blame, not its target.
                 raise RefusedError(
@@ -220,27 +215,8 @@ class Publisher:
                     f"{_describe(message)} was refused by the broker: {format_message(error)}"
                 ) from error
 
-    async def _send_over(self, channel: Channel, message: Outgoing, message_id: str) -> None:
-        properties: dict[str, Any] = {
-            "content_type": "application/json",
-            **message.properties,
-            "delivery_mode": PERSISTENT,
-            "message_type": message.type,
-            "message_id": message_id,
-            "correlation_id": message.correlation_id,
-            "headers": dict(message.headers),
-        }
-        result = await channel.basic_publish(
-            message.body,
-            exchange=message.exchange,
-            routing_key=message.routing_key,
-            mandatory=message.mandatory,
-            properties=spec.Basic.Properties(**properties),
-            # The confirm is enough; waiting for the socket as well would publish one message after the other.
-            wait=False,
-            timeout=self._timeout,
-        )
-        if not isinstance(result, spec.Basic.Ack):
+    async def _send_over(self, window: Window, message: Outgoing, message_id: str) -> None:
+        if not await window.publish(message, message_id):
             raise UnroutableError(
                 f"{message.type} to '{message.exchange}': no queue takes the key {message.routing_key!r}"
             )
@@ -259,12 +235,12 @@ class Publisher:
         Sooner than the heartbeats would. A node that answers, but does not confirm, waits for
         other nodes, and another connection would not help; nor would it while all nodes block publishers (an alarm).
         """
-        connection, channel = self._connection, self._channel
-        if connection is None or channel is None:
+        connection, window = self._connection, self._window
+        if connection is None or window is None:
             return
         try:
             async with asyncio.timeout(self._timeout):
-                await channel.connection.ready()
+                await window.channel.connection.ready()
         except TimeoutError:
             return
         try:
@@ -280,13 +256,14 @@ class Publisher:
         waiting: list[asyncio.Task[bool]] = []
         try:
             await unless_stopping(self.open(), self._stopping)
-            if self._channel is None:
+            if self._window is None:
                 return
             connected()
             waiting = [asyncio.create_task(one.wait()) for one in (self._stopping, self._silent)]
             while True:
-                channel, connection = self._channel, self._connection
-                assert channel is not None and connection is not None  # noqa: PT018, S101 - open() has set them
+                window, connection = self._window, self._connection
+                assert window is not None and connection is not None  # noqa: PT018, S101 - open() has set them
+                channel = window.channel
                 # A channel ends with its connection, so this sees both go.
                 await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
                 if any(one.done() for one in waiting):
@@ -294,11 +271,11 @@ class Publisher:
                 if channel.connection.is_closed:
                     raise_close_reason(channel)
                     return
-                if channel is not self._channel:
+                if window is not self._window:
                     continue
                 # The broker has refused a message by closing the channel. The connection, and what else uses it, goes on.
                 self._ready.clear()
-                self._channel = await self._open_channel(connection)
+                self._window = await self._open_window(connection)
                 self._ready.set()
         finally:
             for one in waiting:
@@ -314,21 +291,21 @@ class Publisher:
             self._renewal = asyncio.create_task(self._renew())
 
     async def _renew(self) -> None:
-        connection, old = self._connection, self._channel
+        connection, old = self._connection, self._window
         if connection is None or old is None:
             return
         with suppress(*BROKER_ERRORS):
-            channel = await self._open_channel(connection)
-            if self._channel is old:
-                self._channel = channel
+            window = await self._open_window(connection)
+            if self._window is old:
+                self._window = window
                 # Those that are in flight on the old one have their confirms by then, or never.
                 await wait_or_stop(self._timeout, self._stopping)
                 async with asyncio.timeout(self._timeout):
-                    await old.close()
+                    await old.channel.close()
 
-    async def _open_channel(self, connection: AbstractConnection) -> Channel:
+    async def _open_window(self, connection: AbstractConnection) -> Window:
         async with asyncio.timeout(DECLARE_TIMEOUT):
-            return await raw_channel(await connection.channel(publisher_confirms=True))
+            return Window(await raw_channel(await connection.channel(publisher_confirms=True)), self._timeout)
 
 
 def _describe(message: Outgoing) -> str:

@@ -32,7 +32,8 @@ LONGEST = 0.25
 """Seconds for which a start counts as one that has just begun. A form may wait for another system, and holds up no other."""
 
 BEHIND = 30
-"""Processes whose next step waits for a coordinator or a consumer, from which on running work is behind."""
+"""Processes whose next step waits for a coordinator or a consumer, from which on running work is behind. Where more messages
+about running work are handled between two looks it is that many, or it would run out before the next look."""
 
 LOOK_EVERY = 0.25
 """Seconds between two looks how many there are."""
@@ -57,6 +58,7 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._in_hand = 0
         self._is_behind = False
+        self._handled = 0
         self._ended: deque[float] = deque()
 
     @contextmanager
@@ -66,6 +68,7 @@ class Intake:
         try:
             yield
         finally:
+            self._handled += 1
             self._note()
 
     @asynccontextmanager
@@ -83,10 +86,11 @@ class Intake:
     async def run(self, stopping: asyncio.Event) -> None:
         """Look whether running work is behind, as long as there are starts, until ``stopping`` is set."""
         while not await wait_or_stop(LOOK_EVERY, stopping):
+            many, self._handled = max(BEHIND, self._handled), 0
             if self._in_hand:
                 # While the database is away no start begins in any case.
                 with suppress(*CONNECTION_ERRORS):
-                    self._is_behind = await count_waiting(self._database.pool, BEHIND) == BEHIND
+                    self._is_behind = await count_waiting(self._database.pool, many) == many
         self._pace.lift()
 
     async def backlog(self) -> BacklogFound:

@@ -194,3 +194,26 @@ async def test_few_starts_begin_while_running_work_is_behind_and_a_slow_form_hol
         gate.set()
         stopping.set()
     assert (await made.backlog()).per_second == 4
+
+
+async def test_running_work_is_behind_when_more_waits_than_is_done_between_two_looks(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would run out before the next look."""
+    limits: list[int] = []
+
+    async def count(_: object, limit: int) -> int:
+        limits.append(limit)
+        return 0
+
+    monkeypatch.setattr(intake, "count_waiting", count)
+    monkeypatch.setattr(intake, "LOOK_EVERY", 0.001)
+    made, stopping = Intake(database, _no_depth), asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, made.start():
+        tasks.create_task(made.run(stopping))
+        await until(lambda: BEHIND in limits, "it looks while little is done")
+        for _ in range(4 * BEHIND):
+            with made.running_work():
+                pass
+        await until(lambda: 4 * BEHIND in limits, "it looks after much was done")
+        stopping.set()
