@@ -166,6 +166,13 @@ class Settings(BaseSettings):
     requests_per_user: Annotated[int, Field(ge=0)] = 100
     """How many requests one user may have in progress in one API program; more are answered with 429. 0 for any number."""
 
+    graphql_introspection: bool = True
+    """Whether GraphQL answers what its schema is."""
+    customers: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    """A function that names customers, as ``module:function``: it gets ids, and returns names by ids."""
+    translations: str = "translations"
+    """The folder of the labels of forms' fields, a file for each language, such as ``en-GB.json``; it need not exist."""
+
     log_format: Literal["console", "json"] = "console"
     log_level: Level = "info"
     log_levels: Annotated[dict[str, Level], NoDecode] = {}

@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 
 from orchestrator.api.live import Live
 from orchestrator.api.metrics import ApiMetrics
+from orchestrator.api.translations import Translations
 from orchestrator.api.turns import Turns
 from orchestrator.broker.outgoing import look
 from orchestrator.broker.publisher import Publisher
@@ -23,6 +24,7 @@ from orchestrator.db.processes.rows import find_workflow
 from orchestrator.db.session import Database
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced
+from orchestrator.services.customers import Customers
 from orchestrator.settings import Limits, Settings
 
 logger = structlog.get_logger(__name__)
@@ -39,6 +41,9 @@ class ApiContext:
 
     Args:
         stopping: set when the program has begun to stop.
+
+    Raises:
+        ConfigurationError: a function or file that a setting names cannot be used.
     """
 
     settings: Settings
@@ -48,11 +53,15 @@ class ApiContext:
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     live: Live = field(init=False)
     turns: Turns = field(init=False)
+    customers: Customers = field(init=False)
+    translations: Translations = field(init=False)
     _notifying: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "live", Live(self.database))
         object.__setattr__(self, "turns", Turns(self.settings.requests_per_user))
+        object.__setattr__(self, "customers", Customers.of(self.settings.customers))
+        object.__setattr__(self, "translations", Translations.of(self.settings.translations))
 
     @property
     def limits(self) -> Limits:

@@ -25,6 +25,7 @@ TAGS: Final = {
     "subscriptions": "What subscriptions are, and what may be done with them.",
     "metadata": "Products, blocks, resource types and workflows.",
     "search": "The search page of the field's user interface.",
+    "graphql": "Queries of the field's user interface: only what is asked for, with what belongs to it.",
     "dead letters": "Messages that could not be used.",
     "documents": "What other systems can send over RabbitMQ, and what they get, as a document.",
     "engine": "Pause and unpause the engine.",

@@ -6,7 +6,7 @@ A state may have megabytes. Reading and writing it again would hold the event lo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic_core import from_json, to_json
 
@@ -57,7 +57,35 @@ def write_process(detail: ProcessDetail, form: JSON, explanation: Mapping[str, A
     ).encode()
 
 
-def list_steps_to_come(detail: ProcessDetail) -> list[dict[str, Any]]:
+class Stands(Protocol):
+    """Where a process stands."""
+
+    @property
+    def workflow(self) -> str:
+        """Its name."""
+
+    @property
+    def status(self) -> str:
+        """Of the process."""
+
+    @property
+    def step(self) -> str | None:
+        """The step that is next, or under way."""
+
+    @property
+    def position(self) -> int:
+        """Of that step."""
+
+    @property
+    def claimed_at(self) -> Any:
+        """Since when a consumer runs it."""
+
+    @property
+    def has_entry(self) -> bool:
+        """Whether the newest entry about a step is about this one."""
+
+
+def list_steps_to_come(detail: Stands) -> list[dict[str, Any]]:
     """Return the steps that have no entry in the log yet, as entries; none when this program lacks the workflow."""
     status = ProcessStatus(detail.status)
     if status.is_final:

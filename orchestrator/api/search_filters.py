@@ -25,7 +25,8 @@ COLUMNS: Final = {
     "subscription.note": "note",
     "subscription.metadata": "metadata",
 }
-"""The columns of the field's user interface → those of the list. Subscriptions have no metadata, and customers no names."""
+"""The columns of the field's user interface → those of the list. Subscriptions have no metadata, and
+customers are found by their ids."""
 
 MAX_DEPTH: Final = 10
 MAX_LEAVES: Final = 50

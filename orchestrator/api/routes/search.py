@@ -22,6 +22,7 @@ from orchestrator.db.lists.request import MAX_ROWS, ListRequest, SortKey, Window
 from orchestrator.db.lists.subscriptions import page_subscriptions
 from orchestrator.db.lists.words import read_query
 from orchestrator.errors import InvalidQueryError
+from orchestrator.services.customers import Customer
 
 router = Router(prefix="/search", tags=["search"])
 
@@ -75,9 +76,10 @@ async def search_subscriptions(
         page = await page_subscriptions(session, request, condition)
     last = first + len(page.rows)
     has_more = page.total is None or last < page.total
+    customers = await context.customers.find(row["customer_id"] for row in page.rows)
     return await answer_document(
         {
-            "data": [_describe(row, chosen) for row in page.rows],
+            "data": [_describe(row, chosen, customers[row["customer_id"]]) for row in page.rows],
             "page_info": {"has_next_page": has_more, "next_page_cursor": str(last) if has_more else None},
             "cursor": {
                 "total_items": page.total if page.total is not None else max(FEW, last + 1),
@@ -128,7 +130,8 @@ def _read_order(order: SearchOrder) -> SortKey:
     return SortKey(_find_column(order.element), order.direction == "desc")
 
 
-def _describe(row: dict[str, Any], chosen: dict[str, str]) -> dict[str, Any]:
+def _describe(row: dict[str, Any], chosen: dict[str, str], customer: Customer) -> dict[str, Any]:
+    names = {"subscription.customer_name": customer.fullname, "subscription.customer_abbreviation": customer.shortcode}
     values = {**row, "product": row["product_name"], "metadata": None}
     return {
         "entity_id": row["subscription_id"],
@@ -137,5 +140,5 @@ def _describe(row: dict[str, Any], chosen: dict[str, str]) -> dict[str, Any]:
         "score": 1.0,
         "perfect_match": 0,
         "matching_fields": None,
-        "response_columns": {name: values[column] for name, column in chosen.items()},
+        "response_columns": {name: names.get(name, values[column]) for name, column in chosen.items()},
     }

@@ -240,6 +240,32 @@ class Columns:
         condition = column.matching(texts, lookups)
         return negate(condition) if negated else condition
 
+    def has_filter(self, name: str) -> bool:
+        """Return whether the list can be filtered by a name."""
+        return any(
+            isinstance(self._find(name.removesuffix(suffix)), Time) for suffix in _SUFFIXES if name.endswith(suffix)
+        ) or (self._find(name) is not None)
+
+    def check(self, one: Filter) -> None:
+        """Check the value of a filter.
+
+        Raises:
+            InvalidQueryError: the column cannot have it.
+        """
+        self.filter_by(one, Lookups())
+
+    def has_sort(self, name: str) -> bool:
+        """Return whether the list can be sorted by a name."""
+        return self.aliases.get(name, name) in self.sorts
+
+    def list_filters(self) -> list[str]:
+        """Return the names that the list can be filtered by, aliases among them."""
+        return [*self.filters, *(one for one, column in self.aliases.items() if column in self.filters)]
+
+    def list_sorts(self) -> list[str]:
+        """Return the names that the list can be sorted by, aliases among them."""
+        return [*self.sorts, *(one for one, column in self.aliases.items() if column in self.sorts)]
+
     def search_in(self, term: Term, lookups: Lookups) -> Condition | None:
         """Return the condition of a term about one column; ``None`` when the list has no such column."""
         column = self._find(snake_case(term.column or ""))

@@ -105,7 +105,7 @@ COLUMNS: Final = Columns(
     },
     key="p.process_id",
 )
-_NEWEST: Final = SortKey("started_at", descending=True)
+NEWEST: Final = SortKey("started_at", descending=True)
 _BY_CHANGE: Final = {True: "p.updated_at DESC, p.process_id ASC", False: "p.updated_at ASC, p.process_id DESC"}
 
 _ROWS: Final = """
@@ -155,7 +155,7 @@ async def page_processes(session: AsyncSession, request: ListRequest) -> Page[di
         InvalidQueryError: the list has no such column or value; the text names those that it has.
         QueryTimeoutError.
     """
-    order = COLUMNS.order(request.sort, _NEWEST)
+    order = COLUMNS.order(request.sort, NEWEST)
     lookups = Lookups()
     wanted = _read(request, lookups)
     async with open_list(session) as connection:
@@ -166,12 +166,32 @@ async def page_processes(session: AsyncSession, request: ListRequest) -> Page[di
         statement, window = Statement(), request.window
         limit, offset = statement.add(window.count, "int"), statement.add(window.first, "int")
         found = f"{listing.ordered(statement, order, f'{limit} + {offset}')} LIMIT {limit} OFFSET {offset}"
-        rows = [dict(row) for row in await statement.fetch(connection, _ROWS.format(found=found))]
-        await _add_touched(connection, rows)
+        rows = await read_rows(connection, statement, found)
         total = known_total(window, len(rows))
         if total is None and (driver is not None or not wanted.terms):
             total = await count(connection, listing.source(counter := Statement()), counter, COUNTED)
     return Page(rows, window.first, total)
+
+
+def list_conditions(request: ListRequest, lookups: Lookups) -> list[Condition]:
+    """Return the conditions of a request's filters and of its search text.
+
+    Raises:
+        InvalidQueryError: the list has no such column or value.
+    """
+    wanted = _read(request, lookups)
+    return [*wanted.conditions, *(one.fits for one in wanted.terms)]
+
+
+async def read_rows(connection: Driver, statement: Statement, ids: str) -> list[dict[str, Any]]:
+    """Return processes as they stand in a list, each with the first hundred subscriptions that it has touched.
+
+    Args:
+        ids: SQL for the ids, in their order; its parameters are in ``statement``.
+    """
+    rows = [dict(row) for row in await statement.fetch(connection, _ROWS.format(found=ids))]
+    await _add_touched(connection, rows)
+    return rows
 
 
 async def _add_touched(connection: Driver, rows: Sequence[dict[str, Any]]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import Driver, get_driver
@@ -36,6 +38,23 @@ async def open_list(session: AsyncSession) -> AsyncIterator[Driver]:
         yield connection
 
 
+@asynccontextmanager
+async def bounded(session: AsyncSession) -> AsyncIterator[None]:
+    """Give the statements that a block sends with a session the settings of a list's, and the same bound of time.
+
+    Raises:
+        QueryTimeoutError: one took longer than :data:`TIMEOUT`.
+    """
+    settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in SETTINGS.items())
+    await session.execute(text(f"SELECT {settings}"))
+    try:
+        yield
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _CANCELED:
+            raise _explain_timeout() from error
+        raise
+
+
 class Statement:
     """Collects the parameters of a statement while its text is put together."""
 
@@ -56,9 +75,16 @@ class Statement:
         try:
             return await connection.fetch(sql, *self.values)
         except asyncpg.QueryCanceledError as error:
-            raise QueryTimeoutError(
-                f"the list was not found within {TIMEOUT:.0f} s: narrow the filter, or sort by another column"
-            ) from error
+            raise _explain_timeout() from error
+
+
+_CANCELED: Final = "57014"
+
+
+def _explain_timeout() -> QueryTimeoutError:
+    return QueryTimeoutError(
+        f"the list was not found within {TIMEOUT:.0f} s: narrow the filter, or sort by another column"
+    )
 
 
 class Lookups(Statement):

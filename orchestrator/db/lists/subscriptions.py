@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -77,7 +78,7 @@ COLUMNS: Final = Columns(
     },
     key="s.subscription_id",
 )
-_NEWEST: Final = SortKey("created_at", descending=True)
+NEWEST: Final = SortKey("created_at", descending=True)
 
 _OF_PRODUCTS: Final = (
     "SELECT coalesce(array_agg(product_id), '{{}}') FROM products"
@@ -106,10 +107,9 @@ async def page_subscriptions(
         InvalidQueryError: the list has no such column or value; the text names those that it has.
         QueryTimeoutError.
     """
-    order = COLUMNS.order(request.sort, _NEWEST)
+    order = COLUMNS.order(request.sort, NEWEST)
     lookups = Lookups()
-    conditions = [COLUMNS.filter_by(one, lookups) for one in request.filters]
-    conditions += [matching(term, lookups) for term in request.terms]
+    conditions = list_conditions(request, lookups)
     if extra is not None:
         conditions.append(extra(lookups))
     async with open_list(session) as connection:
@@ -147,13 +147,13 @@ class _Listing:
             return None
         shown = Statement()
         ids = f"SELECT unnest({shown.add(found['ids'], 'uuid[]')}) AS subscription_id"
-        return Page(await _read_rows(connection, shown, ids), self.window.first, found["total"])
+        return Page(await read_rows(connection, shown, ids), self.window.first, found["total"])
 
     async def read_in_order(self, connection: Driver, *, is_counted: bool) -> Page[dict[str, Any]]:
         """Return the page of a list that is read in its order until the page is full."""
         statement = Statement()
         where = self.where(statement)
-        rows = await _read_rows(connection, statement, self._ordered(statement, "subscriptions s", where))
+        rows = await read_rows(connection, statement, self._ordered(statement, "subscriptions s", where))
         total = known_total(self.window, len(rows))
         if total is None and is_counted:
             total = await count(
@@ -171,8 +171,31 @@ class _Listing:
         )
 
 
-async def _read_rows(connection: Driver, statement: Statement, ids: str) -> list[dict[str, Any]]:
+def list_conditions(request: ListRequest, lookups: Lookups) -> list[Condition]:
+    """Return the conditions of a request's filters and of its search text.
+
+    Raises:
+        InvalidQueryError: the list has no such column or value.
+    """
+    conditions = [COLUMNS.filter_by(one, lookups) for one in request.filters]
+    return conditions + [matching(term, lookups) for term in request.terms]
+
+
+async def read_rows(connection: Driver, statement: Statement, ids: str) -> list[dict[str, Any]]:
+    """Return subscriptions as they stand in a list.
+
+    Args:
+        ids: SQL for the ids, in their order; its parameters are in ``statement``.
+    """
     return [dict(row) for row in await statement.fetch(connection, _ROWS.format(found=ids))]
+
+
+async def read_subscriptions(session: AsyncSession, subscription_ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    """Return these subscriptions as they stand in a list, in one statement."""
+    statement = Statement()
+    ids = f"SELECT unnest({statement.add(list(subscription_ids), 'uuid[]')}) AS subscription_id"
+    async with open_list(session) as connection:
+        return await read_rows(connection, statement, ids)
 
 
 def matching(term: Term, lookups: Lookups) -> Condition:
