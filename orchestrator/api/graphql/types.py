@@ -33,7 +33,7 @@ from orchestrator.registry import plan_of
 from orchestrator.types import ProcessStatus
 
 Info = strawberry.Info[Reader, None]
-"""What a field is told about its request."""
+"""What a field knows of its request."""
 
 First = Annotated[int | None, strawberry.argument(description="How many rows; 10 without it, 1,000 at most.")]
 After = Annotated[int | None, strawberry.argument(description="How many rows are left out at the beginning.")]

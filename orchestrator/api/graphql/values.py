@@ -44,7 +44,7 @@ class UserPermissions:
     resume_allowed: bool
 
 
-@strawberry.type(description="What a customer has told the operator of a subscription; the engine stores none.")
+@strawberry.type(description="How a customer describes a subscription; the engine stores none.")
 class CustomerDescription:
     """A description by a customer."""
 
