@@ -109,14 +109,19 @@ def _has(text: Text, written: str) -> bool:
     """Return whether a value has these words in a row; punctuation alone is looked for as it stands."""
     if not text.parts:
         return text.written.lower() in written.lower()
-    words, wanted = read_text(written, quoted=True).parts, text.parts
-    return any(_begins(words[place : place + len(wanted)], text) for place in range(len(words)))
+    words = _lower(read_text(written, quoted=True).parts)
+    wanted = _lower(text.parts)
+    return any(_begins(words[place : place + len(wanted)], wanted, text) for place in range(len(words)))
 
 
-def _begins(words: Sequence[str], text: Text) -> bool:
-    if len(words) < len(text.parts) or tuple(words[:-1]) != text.parts[:-1]:
+def _begins(words: Sequence[str], wanted: Sequence[str], text: Text) -> bool:
+    if len(words) < len(wanted) or words[:-1] != wanted[:-1]:
         return False
-    return words[-1].startswith(text.parts[-1]) if text.is_prefix else words[-1] == text.parts[-1]
+    return words[-1].startswith(wanted[-1]) if text.is_prefix else words[-1] == wanted[-1]
+
+
+def _lower(words: Sequence[str]) -> list[str]:
+    return [one.lower() for one in words]
 
 
 def _write(value: object) -> str:
