@@ -120,8 +120,8 @@ def _begins(words: Sequence[str], wanted: Sequence[str], text: Text) -> bool:
     return words[-1].startswith(wanted[-1]) if text.is_prefix else words[-1] == wanted[-1]
 
 
-def _lower(words: Sequence[str]) -> list[str]:
-    return [one.lower() for one in words]
+def _lower(several: Sequence[str]) -> list[str]:
+    return [one.lower() for one in several]
 
 
 def _write(value: object) -> str:
