@@ -8,7 +8,6 @@ import importlib.util
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,7 +24,7 @@ from orchestrator.db.session import Database
 from orchestrator.diagnostics import read_waiting
 from orchestrator.forked import end_children, end_process, guard_forks
 from orchestrator.hosts import program_name
-from orchestrator.settings import Settings, list_misspelt
+from orchestrator.settings import Settings
 from orchestrator.stopping import Stopping
 from orchestrator.threads import Threads
 from orchestrator.watchdog import LoopWatch, request_stop, watch_loop
@@ -70,12 +69,6 @@ async def open_servers(
     Raises:
         ConfigurationError, ServerUnavailableError: one of them cannot be used; the text is one line.
     """
-    for one in list_misspelt():
-        logger.warning("no setting has this name; the variable is ignored", variable=one)
-    if sys.flags.optimize:
-        logger.warning(
-            "Python leaves out assert statements (PYTHONOPTIMIZE or -O): validations that use them find nothing wrong"
-        )
     address = BrokerAddress.of(settings, f"orchestrator {name}")
     queues = set(step_queues)
     topology = Topology.of(settings.queue_type, queues)

@@ -357,6 +357,7 @@ def load_settings() -> Settings:
             text = format_problem(problem)
             wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {text}")
         hint = " ('scripts/services env' prints the two server URLs)" if "is not set" in "".join(wrong) else ""
+        wrong += [f"no setting is called {one}" for one in list_misspelt()]
         raise ConfigurationError("wrong configuration: " + "; ".join(wrong) + hint) from None
     except (OSError, ValueError) as error:  # of the file: unreadable, or not UTF-8
         raise ConfigurationError(f"wrong configuration: .env cannot be read: {format_message(error)}") from error

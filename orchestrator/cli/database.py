@@ -49,7 +49,8 @@ def upgrade(as_json: AsJson = False) -> None:
                 known = {one.name for one in await list_workflows(session)}
         unknown = [name for name in defaults if name not in known]
         for revision, what in done.applied:
-            context.output.line(f"applied {clean(revision)}  {clean(what)}")
+            summary = clean(what).replace("``", "'")
+            context.output.line(f"applied {clean(revision)}  {summary}")
         context.output.line(f"the database is up to date: {', '.join(done.heads)}")
         for name in unknown:
             context.output.line(

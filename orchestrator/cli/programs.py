@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.context import INTERRUPTED, REFUSED, CliContext, prepare, refuse
 from orchestrator.cli.output import Output
-from orchestrator.cli.startup_checks import warn_about_project
+from orchestrator.cli.startup_checks import warn_about_environment, warn_about_project
 from orchestrator.db.engine_lock import is_paused
 from orchestrator.loading import load_in_thread
 from orchestrator.log import configure_logging
@@ -155,6 +155,7 @@ def run(program: Program, *, tracebacks: bool = False) -> None:
     try:
         settings = prepare()
         configure_logging(settings.log_format, settings.log_level, settings.log_levels, tracebacks=tracebacks)
+        warn_about_environment()
         code = run_program(
             lambda stopping: _check_and_run(program, CliContext(settings, output), stopping), settings.drain_grace
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import structlog
@@ -13,11 +14,22 @@ from orchestrator.db.session import Database, get_driver
 from orchestrator.domain import SUBSCRIPTION_MODEL_REGISTRY, describe_product
 from orchestrator.domain.schema import BlockDefinition
 from orchestrator.errors import ConfigurationError
+from orchestrator.settings import list_misspelt
 
 logger = structlog.get_logger(__name__)
 
 _SHOWN = 5
 """Unknown things that a line names at most."""
+
+
+def warn_about_environment() -> None:
+    """Log a line for each thing in the environment that was probably not meant: once, however many programs this process runs."""
+    for one in list_misspelt():
+        logger.warning("no setting has this name; the variable is ignored", variable=one)
+    if sys.flags.optimize:
+        logger.warning(
+            "Python leaves out assert statements (PYTHONOPTIMIZE or -O): validations that use them find nothing wrong"
+        )
 
 
 async def warn_about_project(context: CliContext, database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +15,7 @@ from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import entry_line, failure_line, process_document, short
 from orchestrator.db.callbacks import CallbackProgress
 from orchestrator.db.processes.newest import ProcessSummary
-from orchestrator.engine.log import LogEntry, count_tries, is_repeated
+from orchestrator.engine.log import LogEntry, count_tries, is_between_tries, is_repeated
 from orchestrator.operations.explanation import STUCK, Explanation
 from orchestrator.text import format_span
 from orchestrator.types import JSON, ProcessStatus
@@ -29,6 +30,9 @@ OUTAGE = 30.0
 """Seconds for which the server may be away while a process is followed."""
 
 TRY_AGAIN_AFTER = 0.2
+
+WAITS = "waiting"
+"""The entry after a failure that is tried again by itself; shown for the first of several, so that people see what comes."""
 
 
 class Source(Protocol):
@@ -66,7 +70,9 @@ class _Seen:
     moved_at: float = 0.0
     asked_at: float = 0.0
     reason: tuple[str, ...] = ()
+    failed: LogEntry | None = None
     repeated: int = 0
+    held: list[LogEntry] = field(default_factory=list)
 
 
 async def follow(
@@ -101,7 +107,7 @@ async def follow(
             if spinner is not None:
                 spinner.update(_describe_moment(seen, loop.time() - seen.moved_at))
             await source.wait()
-    _say_repeats(context, seen)
+    _show_held(context, seen, count_tries(seen.entries))
     return await _conclude(context, source, seen.process, seen.entries, patience, extra)
 
 
@@ -124,25 +130,39 @@ async def _catch_up(context: CliContext, source: Source, seen: _Seen, after: int
     if new or process != seen.process:
         seen.moved_at = loop.time()
     seen.process = process
-    before = seen.entries[-1:]
     seen.entries.extend(new)
     numbers = count_tries(seen.entries)
-    for last, entry in zip([*before, *new] if before else [None, *new], new, strict=False):
-        if entry.sequence <= after:
-            continue
-        if last is not None and last.sequence > after and is_repeated(last, entry):
-            seen.repeated += 1
-            continue
-        _say_repeats(context, seen)
+    for entry in new:
+        if entry.sequence > after:
+            _show_entry(context, seen, entry, numbers)
+
+
+def _show_entry(context: CliContext, seen: _Seen, entry: LogEntry, numbers: Mapping[int, int]) -> None:
+    """Print an entry, unless it is one more try with the same error: that is counted, and what lies before it dropped."""
+    if seen.failed is not None and is_repeated(seen.failed, entry):
+        seen.repeated += 1
+        seen.held.clear()
+        seen.failed = entry
+    elif seen.failed is not None and is_between_tries(entry) and (seen.repeated or entry.name != WAITS):
+        seen.held.append(entry)
+    else:
+        _show_held(context, seen, numbers)
         context.output.prose(entry_line(entry, numbers.get(entry.sequence)))
+        if entry.failure is not None and entry.kind == "step":
+            seen.failed = entry
+        elif not is_between_tries(entry):
+            seen.failed = None
 
 
-def _say_repeats(context: CliContext, seen: _Seen) -> None:
-    """Print how often the error was met again that was printed last."""
+def _show_held(context: CliContext, seen: _Seen, numbers: Mapping[int, int]) -> None:
+    """Print how often the error was met again that was printed last, and what has followed it."""
     if seen.repeated:
         times = "once" if seen.repeated == 1 else f"{seen.repeated} times"
         context.output.line((f"      the same error {times} more", "dim"))
         seen.repeated = 0
+    for entry in seen.held:
+        context.output.prose(entry_line(entry, numbers.get(entry.sequence)))
+    seen.held.clear()
 
 
 async def _hint(context: CliContext, source: Source, seen: _Seen) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.types import JSON, State
+
+_BETWEEN_TRIES = {"waiting", "due again"}
+"""What is logged of a process between two tries that follow each other by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """Entries that follow each other and say the same: one step, failed in one way.
+    """What a step has met again and again, by itself: one error.
 
     Args:
         first, last: the same for an entry that stands alone.
@@ -48,7 +51,7 @@ class Repeats:
 
 
 def is_repeated(before: LogEntry, after: LogEntry) -> bool:
-    """Return whether an entry says what the one before it has said: its step has failed again, with the same error."""
+    """Return whether an entry says what a former one has said: its step has failed again, with the same error."""
     if before.failure is None or after.failure is None or before.kind != after.kind or before.name != after.name:
         return False
     unchanged = ("type", "message", "details")
@@ -57,14 +60,25 @@ def is_repeated(before: LogEntry, after: LogEntry) -> bool:
     )
 
 
+def is_between_tries(entry: LogEntry) -> bool:
+    """Return whether an entry only says that a step waits for its next try, or that it has come."""
+    return entry.kind != "step" and entry.name in _BETWEEN_TRIES and entry.note is None
+
+
 def fold_repeats(entries: Sequence[LogEntry]) -> list[Repeats]:
-    """Return the entries, those that repeat each other as one."""
+    """Return the entries, with tries that repeat each other as one, without what lies between them."""
     found: list[Repeats] = []
+    failed: int | None = None
+    """Where in it the failure stands that the next one may repeat."""
     for entry in entries:
-        if found and is_repeated(found[-1].last, entry):
-            found[-1] = replace(found[-1], last=entry, count=found[-1].count + 1)
-        else:
-            found.append(Repeats(entry, entry, 1))
+        if failed is not None and is_repeated(found[failed].last, entry):
+            found[failed:] = [Repeats(found[failed].first, entry, found[failed].count + 1)]
+            continue
+        if entry.failure is not None and entry.kind == "step":
+            failed = len(found)
+        elif not is_between_tries(entry):
+            failed = None
+        found.append(Repeats(entry, entry, 1))
     return found
 
 

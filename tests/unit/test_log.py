@@ -52,6 +52,10 @@ def failed(sequence: int, message: str = "no route", name: str = "Ping", **chang
     )
 
 
+def between(sequence: int, name: str = "waiting") -> LogEntry:
+    return entry(sequence, name, 0, kind="process")
+
+
 @pytest.mark.parametrize(
     ("log", "expected"),
     [
@@ -64,6 +68,14 @@ def failed(sequence: int, message: str = "no route", name: str = "Ping", **chang
         ([failed(1), failed(2, delta={"a": 1})], [(1, 1, 1), (2, 2, 1)]),
         ([failed(1), failed(2, note="blocked its consumer")], [(1, 1, 1), (2, 2, 1)]),
         ([entry(1, "Ping", 1), entry(2, "Ping", 2)], [(1, 1, 1), (2, 2, 1)]),
+        ([failed(1), between(2), between(3, "due again"), failed(4)], [(1, 4, 2)]),
+        ([failed(1), between(2), between(3, "due again"), failed(4), between(5)], [(1, 4, 2), (5, 5, 1)]),
+        ([failed(1), between(2), between(3, "due again"), entry(4, "Ping", 2)], [(n, n, 1) for n in range(1, 5)]),
+        ([failed(1), between(2), between(3, "patched"), failed(4)], [(n, n, 1) for n in range(1, 5)]),
+        (
+            [failed(1), between(2), failed(3), between(4), failed(5, "no name"), between(6), failed(7, "no name")],
+            [(1, 3, 2), (4, 4, 1), (5, 7, 2)],
+        ),
     ],
 )
 def test_entries_are_one_that_say_that_a_step_has_failed_again_with_the_same_error(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from orchestrator.settings import list_misspelt
+from orchestrator.cli.startup_checks import warn_about_environment
+from orchestrator.errors import ConfigurationError
+from orchestrator.settings import list_misspelt, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +44,20 @@ def test_other_names_are_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -
     ):
         monkeypatch.setenv(name, "quorum")
     assert list_misspelt() == []
+
+
+def test_a_program_names_each_of_them_once_whatever_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """'orchestrator dev' runs three programs in one process."""
+    monkeypatch.setenv("ORCHESTRATOR_LOGLEVEL", "debug")
+    with capture_logs() as logs:
+        warn_about_environment()
+    assert [entry["variable"] for entry in logs] == ["ORCHESTRATOR_LOGLEVEL (is ORCHESTRATOR_LOG_LEVEL meant?)"]
+
+
+def test_who_misspells_a_variable_that_must_be_set_gets_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORCHESTRATOR_AMQP_URL", raising=False)
+    monkeypatch.setenv("ORCHESTRATOR_AMPQ_URL", "amqp://x")
+    with pytest.raises(
+        ConfigurationError, match=r"no setting is called ORCHESTRATOR_AMPQ_URL \(is ORCHESTRATOR_AMQP_URL meant"
+    ):
+        load_settings()

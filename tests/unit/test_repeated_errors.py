@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,17 +20,25 @@ from orchestrator.cli.render import log_table
 from orchestrator.cli.watch import follow
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.engine.log import LogEntry
+from orchestrator.types import JSON
 from tests.unit.log_entries import NOW, entry
 
 
 def tries(*messages: str) -> list[LogEntry]:
-    return [
-        replace(entry(number, "Ping", number), status="waiting", failure={"type": "OSError", "message": message})
-        for number, message in enumerate(messages, 1)
-    ]
+    """Return what the engine logs of a step that is tried again by itself, until it has met each of these errors."""
+    log: list[LogEntry] = []
+    for attempt, message in enumerate(messages, 1):
+        number = len(log)
+        failure: dict[str, JSON] = {"type": "OSError", "message": message}
+        log += [
+            entry(number, "due again", 0, kind="process"),
+            replace(entry(number + 1, "Ping", attempt), status="waiting", failure=failure),
+            entry(number + 2, "waiting", 0, kind="process"),
+        ]
+    return log[1:]
 
 
-LOG = [*tries("no route", "no route", "no route", "no name"), entry(5, "Ping", 5)]
+LOG = [*tries("no route", "no route", "no route", "no name"), entry(12, "Ping", 5)]
 
 
 def printed(width: int, show: Callable[[Output], object]) -> str:
@@ -78,9 +87,15 @@ class Followed:
 @pytest.mark.parametrize(
     ("messages", "said"),
     [
-        (["no route"] * 4, ["no route", "the same error 3 times more"]),
-        (["no route", "no route", "no name"], ["no route", "the same error once more", "no name"]),
-        (["no route", "no name", "no route"], ["no route", "no name", "no route"]),
+        (["no route"] * 4, ["no route", "waiting", "the same error 3 times more", "waiting"]),
+        (
+            ["no route", "no route", "no name"],
+            ["no route", "waiting", "the same error once more", "waiting", "due again", "no name", "waiting"],
+        ),
+        (
+            ["no route", "no name", "no route"],
+            ["no route", "waiting", "due again", "no name", "waiting", "due again", "no route", "waiting"],
+        ),
     ],
 )
 async def test_who_follows_a_process_sees_an_unchanged_error_once_and_then_a_count(
@@ -88,9 +103,15 @@ async def test_who_follows_a_process_sees_an_unchanged_error_once_and_then_a_cou
 ) -> None:
     output = Output(as_json=False)
     lines: list[str] = []
+
+    def say(text: object, **_: object) -> None:
+        found = re.search("(?<=OSError: ).*", str(text)) or re.search("waiting|due again", str(text))
+        assert found is not None
+        lines.append(found[0])
+
     context: Any = SimpleNamespace(output=output)
     with (
-        mock.patch.object(output, "prose", lambda text, **_: lines.append(str(text).rpartition("OSError: ")[2])),
+        mock.patch.object(output, "prose", say),
         mock.patch.object(output, "line", lambda *parts: lines.append(parts[0][0].strip())),
     ):
         source: Any = Followed(tries(*messages))
