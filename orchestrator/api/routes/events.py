@@ -77,13 +77,23 @@ async def follow_events(
     At least once, in the order of `sequence` for each process. A client that connects again with `Last-Event-ID` misses none.
     """
     wanted = EventFilter(process, workflow, subscription)
+    return await open_stream(context, partial(authenticator.is_current, caller), wanted, last_event_id)
+
+
+async def open_stream(
+    context: ApiContext, may_read: Callable[[], Awaitable[bool]], wanted: EventFilter, last_event_id: str | None
+) -> Response:
+    """Return the answer that is a stream of events.
+
+    Args:
+        may_read: whether the reader still may; asked now and then.
+
+    Raises:
+        InvalidInputError: see :func:`parse_position`.
+    """
     # Before the stream begins, so that what cannot be read is refused by a status.
     page = None if not last_event_id else await context.live.read(parse_position(last_event_id), wanted)
-    return _Stream(
-        _Events(context, partial(authenticator.is_current, caller), wanted).stream(page),
-        ping=0,
-        send_timeout=SEND_PATIENCE,
-    )
+    return _Stream(_Events(context, may_read, wanted).stream(page), ping=0, send_timeout=SEND_PATIENCE)
 
 
 class _Events:

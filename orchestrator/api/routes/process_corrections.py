@@ -11,12 +11,13 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from starlette.responses import Response
 
 from orchestrator.api.bodies import Router
+from orchestrator.api.bulk import carry_out
 from orchestrator.api.callers import Caller, Role, requires
-from orchestrator.api.context import ApiContext, Context
+from orchestrator.api.context import Context
 from orchestrator.api.problems import Responses
 from orchestrator.db.processes.filter import ProcessFilter
 from orchestrator.messages import Advanced, Name
-from orchestrator.operations.bulk import MOST, Act, BulkAction, BulkOutcome, Selection, act_on_all, select_processes
+from orchestrator.operations.bulk import MOST, BulkAction, select_processes
 from orchestrator.services import control, notes
 from orchestrator.text import MAX_NOTE, MAX_REASON
 from orchestrator.types import ProcessStatus
@@ -174,7 +175,7 @@ class RewindRequest(Strict):
 async def resume_all(context: Context, caller: Operator) -> Count:
     """Retry all failed and waiting tasks, 10,000 at most; `count` says how many were retried."""
     selection = await select_processes(context.database, BulkAction.RETRY, ProcessFilter(is_task=True))
-    return Count(count=(await _act(context, selection, caller)).done)
+    return Count(count=(await carry_out(context, selection, caller.name)).done)
 
 
 @router.put("/bulk", operation_id="act_on_processes", responses={400: _REFUSALS[400], 503: _REFUSALS[503]})
@@ -186,7 +187,7 @@ async def act_on_processes(context: Context, caller: Operator, body: BulkRequest
     selection = await select_processes(context.database, body.action, body.filter(), body.limit)
     if body.dry_run:
         return BulkAnswer(matched=selection.matched, done=0, refused=0, refusals=[], left=selection.matched)
-    outcome = await _act(context, selection, caller, body.reason)
+    outcome = await carry_out(context, selection, caller.name, body.reason)
     return BulkAnswer(
         matched=outcome.matched,
         done=outcome.done,
@@ -262,17 +263,6 @@ async def delete(context: Context, caller: Operator, process_id: ProcessId) -> R
     async with context.transaction() as session:
         await notes.delete(session, process_id, caller.name)
     return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-async def _act(context: ApiContext, selection: Selection, caller: Caller, reason: str | None = None) -> BulkOutcome:
-    async def change(workflow: str, act: Act) -> Advanced:
-        if selection.action is BulkAction.ABORT:
-            return await context.change(act)
-        message = await context.run_author_code(workflow, act)
-        context.notify(message.process_id, message.workflow)
-        return message
-
-    return await act_on_all(selection, change, caller.name, context.limits, reason)
 
 
 def _describe(message: Advanced) -> ChangedProcess:

@@ -12,7 +12,18 @@ from starlette.responses import Response
 
 from orchestrator.api.authentication import Authenticator
 from orchestrator.api.context import ApiContext
-from orchestrator.api.ui import catalogue, letters, overview, schedules, signing_in, starting, subscriptions
+from orchestrator.api.ui import (
+    catalogue,
+    letters,
+    overview,
+    process,
+    process_actions,
+    processes,
+    schedules,
+    signing_in,
+    starting,
+    subscriptions,
+)
 from orchestrator.api.ui.addresses import HOME
 from orchestrator.api.ui.assets import make_environment, send_asset
 from orchestrator.api.ui.filters import FILTERS
@@ -24,6 +35,9 @@ from orchestrator.authorization import Role
 ROUTERS: Final = (
     signing_in.router,
     overview.router,
+    processes.router,
+    process.router,
+    process_actions.router,
     starting.router,
     subscriptions.router,
     catalogue.router,

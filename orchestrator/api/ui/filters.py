@@ -55,11 +55,17 @@ def write_words(status: object) -> str:
     return str(status).replace("_", " ")
 
 
+def leave_out(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return an object without these members."""
+    return {name: one for name, one in value.items() if name not in names}
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "when": write_time,
     "as_json": write_json,
     "tone": choose_tone,
     "words": write_words,
     "span": format_span,
+    "without": leave_out,
 }
 """By their names in templates."""

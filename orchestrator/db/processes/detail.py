@@ -35,7 +35,7 @@ _READ = text(
                     'position', s.position, 'started_at', s.started_at, 'completed_at', s.finished_at, 'created_by', s.author,
                     'consumer', s.consumer, 'state_delta', s.delta, 'removed', coalesce(s.removed, '{}'),
                     'failure', s.failure, 'note', s.note)::text, ',' ORDER BY s.sequence)
-              FROM process_steps s WHERE s.process_id = p.process_id) AS steps,
+              FROM process_steps s WHERE s.process_id = p.process_id AND s.sequence > :after) AS steps,
            coalesce((SELECT s.name = p.step FROM process_steps s WHERE s.process_id = p.process_id AND s.kind = 'step'
                       ORDER BY s.sequence DESC LIMIT 1), false) AS has_entry,
            (SELECT coalesce(jsonb_agg(to_jsonb(one) - 'touched_at' ORDER BY one.touched_at, one.subscription_id), '[]')::text
@@ -83,13 +83,16 @@ class ProcessDetail:
     callback: str | None
 
 
-async def read_detail(session: AsyncSession, process_id: UUID) -> ProcessDetail:
+async def read_detail(session: AsyncSession, process_id: UUID, after: int = -1) -> ProcessDetail:
     """Return one process with its log.
+
+    Args:
+        after: the number of the newest entry that the reader has already; only newer ones are read.
 
     Raises:
         NotFoundError.
     """
-    row = (await session.execute(_READ, {"process_id": process_id})).one_or_none()
+    row = (await session.execute(_READ, {"process_id": process_id, "after": after})).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no process {process_id}")
     return ProcessDetail(

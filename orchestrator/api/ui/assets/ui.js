@@ -21,24 +21,38 @@
   document.addEventListener("htmx:sendError", () => say("The server cannot be reached; nothing on this page has changed."));
   document.addEventListener("htmx:timeout", () => say("The server has not answered in time."));
 
+  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
   function localise(root) {
     for (const one of root.querySelectorAll("time[datetime]:not([title])")) {
-      const at = new Date(one.dateTime);
       one.title = one.textContent;
-      one.textContent = at.toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });
+      one.textContent = format.format(new Date(one.dateTime));
     }
   }
   localise(document);
   document.addEventListener("htmx:load", (event) => localise(event.target));
 
+  // Many steps may come together: one request for all of them, and the next one when its answer is on the page.
+  let isBusy = false, isChanged = false, waiting = null;
+  function ask() {
+    waiting = null;
+    isChanged = false;
+    document.body.dispatchEvent(new Event("ui-changed"));
+  }
+  function changed() {
+    isChanged = true;
+    if (!isBusy) waiting ??= setTimeout(ask, 150);
+  }
+  const isNews = (event) => event.detail.elt && event.detail.elt.id === "standing";
+  document.addEventListener("htmx:beforeRequest", (event) => { if (isNews(event)) isBusy = true; });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (!isNews(event)) return;
+    isBusy = false;
+    if (isChanged) waiting ??= setTimeout(ask, 150);
+  });
+
   // An element with data-live follows a stream of events; each tells it to ask for its part of the page again.
   function follow(element) {
-    let waiting = null;
     const source = new EventSource(element.dataset.live);
-    const changed = () => {
-      // Many steps may come together: one request for all of them.
-      waiting ??= setTimeout(() => { waiting = null; document.body.dispatchEvent(new Event("ui-changed")); }, 150);
-    };
     for (const name of ["process.event", "step.event", "message"]) source.addEventListener(name, changed);
     source.addEventListener("open", () => {
       if (element.dataset.lost) changed();
