@@ -13,13 +13,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 ARTEFACTS = Path(__file__).parents[2] / ".artefacts" / "screenshots"
 """Where pictures are kept; git ignores it."""
 
 PATIENCE = 60_000
 """Milliseconds that a browser may take for anything: the machine may be busy."""
+
+expect.set_options(timeout=PATIENCE)
 
 
 def find_chromium() -> str:

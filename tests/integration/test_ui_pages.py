@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from playwright.async_api import Page, expect
@@ -118,7 +119,7 @@ async def test_a_refusal_appears_in_its_form_and_a_defect_never_replaces_the_pag
     live: LiveApi, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process_id = await add_process(database)
-    expected = ["422", "500", "401"]
+    expected = ["422", "500", "401", "Response Status Error"]
     async with (
         open_browser() as browser,
         new_context(browser) as context,
@@ -132,12 +133,14 @@ async def test_a_refusal_appears_in_its_form_and_a_defect_never_replaces_the_pag
         await expect(page.locator("#actions .refusal .words")).to_contain_text("not JSON")
         await expect(page.get_by_label("Keys to set, as JSON")).to_have_value("{")
         await page.goto(address(live, "/processes"))
-        await database.pool.execute("ALTER TABLE workflows RENAME COLUMN name TO called")
-        await page.get_by_label("Assignee").fill("NOC")
-        await page.get_by_label("Assignee").press("Enter")
-        await expect(page.locator("#banner")).to_be_visible()
-        await expect(page.locator("#rows table")).to_contain_text("greeting")
-        await database.pool.execute("ALTER TABLE workflows RENAME COLUMN called TO name")
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                "orchestrator.api.ui.processes.page_processes", AsyncMock(side_effect=RuntimeError("a defect"))
+            )
+            await page.get_by_label("Assignee").fill("NOC")
+            await page.get_by_label("Assignee").press("Enter")
+            await expect(page.locator("#banner")).to_contain_text("the program's log says why")
+            await expect(page.locator("#rows table")).to_contain_text("greeting")
         await database.pool.execute("DELETE FROM browser_sessions")
         await page.get_by_label("Assignee").fill("NOC2")
         await page.get_by_label("Assignee").press("Enter")
@@ -152,7 +155,7 @@ async def test_a_process_with_a_thousand_steps_is_shown_at_once_and_stays_live(
     async with (
         open_browser() as browser,
         new_context(browser) as context,
-        watched_page(context, expected=["401"]) as page,
+        watched_page(context, expected=["401", "Response Status Error"]) as page,
     ):
         await sign_in(live, page, await make_key(database))
         began = time.perf_counter()

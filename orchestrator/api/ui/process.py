@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import structlog
-from fastapi import Header
+from fastapi import Header, Query
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -24,7 +24,7 @@ from orchestrator.engine.transitions import TRANSITIONS
 from orchestrator.errors import OrchestratorError
 from orchestrator.operations.explain import explain_process
 from orchestrator.operations.explanation import STUCK, Explanation
-from orchestrator.services.feed import EventFilter
+from orchestrator.services.feed import EventFilter, read_now
 from orchestrator.types import ProcessStatus
 
 logger = structlog.get_logger(__name__)
@@ -78,8 +78,10 @@ class Shown:
 @router.get("/processes/{process_id}")
 async def show_process(page: Visit, process_id: UUID) -> Response:
     """Show a process with its whole log. Deltas and states are not in it: each is asked for when it is opened."""
+    # From here on the page follows what happens, so that nothing is missed between its text and its stream.
+    since = await read_now(page.context.database.pool)
     shown = await _read(page, process_id, NOTHING_SEEN)
-    return await page.render("process.html", process=shown, head=shown.head)
+    return await page.render("process.html", process=shown, head=shown.head, since=str(since))
 
 
 @router.get("/processes/{process_id}/news")
@@ -113,14 +115,17 @@ async def show_state(page: Visit, process_id: UUID) -> Response:
 
 @router.get("/processes/{process_id}/events")
 async def follow(
-    page: Visit, process_id: UUID, last_event_id: Annotated[str | None, Header(max_length=MAX_TEXT)] = None
+    page: Visit,
+    process_id: UUID,
+    since: Annotated[str | None, Query(max_length=MAX_TEXT)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=MAX_TEXT)] = None,
 ) -> Response:
     """Send the events of a process, by which its page knows that there is news."""
 
     async def may_read() -> bool:
         return (await find_sessions(page.request).find(page.request)).caller is not None
 
-    return await open_stream(page.context, may_read, EventFilter(process_id), last_event_id)
+    return await open_stream(page.context, may_read, EventFilter(process_id), last_event_id or since)
 
 
 async def _read(page: Page, process_id: UUID, after: int) -> Shown:

@@ -32,7 +32,7 @@
   document.addEventListener("htmx:load", (event) => localise(event.target));
 
   // Many steps may come together: one request for all of them, and the next one when its answer is on the page.
-  let isBusy = false, isChanged = false, waiting = null;
+  let asking = null, isChanged = false, waiting = null;
   function ask() {
     waiting = null;
     isChanged = false;
@@ -40,13 +40,15 @@
   }
   function changed() {
     isChanged = true;
-    if (!isBusy) waiting ??= setTimeout(ask, 150);
+    if (!asking) waiting ??= setTimeout(ask, 150);
   }
-  const isNews = (event) => event.detail.elt && event.detail.elt.id === "standing";
-  document.addEventListener("htmx:beforeRequest", (event) => { if (isNews(event)) isBusy = true; });
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.elt.id === "standing") asking = event.detail.xhr;
+  });
   document.addEventListener("htmx:afterRequest", (event) => {
-    if (!isNews(event)) return;
-    isBusy = false;
+    // By its request: the element has been replaced meanwhile.
+    if (event.detail.xhr !== asking) return;
+    asking = null;
     if (isChanged) waiting ??= setTimeout(ask, 150);
   });
 
