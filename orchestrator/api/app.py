@@ -75,7 +75,12 @@ def create_app(context: ApiContext, issuer: httpx.AsyncBaseTransport | None = No
     Args:
         issuer: how the OIDC issuer is asked, for tests; default the network.
     """
-    app = create_inner_app(context)
+    return open_app(create_inner_app(context), context, issuer)
+
+
+def open_app(app: FastAPI, context: ApiContext, issuer: httpx.AsyncBaseTransport | None = None) -> ASGIApp:
+    """Return an application with the layers around it, for these servers; it keeps nothing of those that it had before."""
+    app.state.context = context
     authenticator = Authenticator(context.settings, context.database, issuer)
     app.state.authenticator = authenticator
     open_ui(app, context, authenticator, issuer)

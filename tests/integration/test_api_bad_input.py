@@ -260,10 +260,10 @@ async def test_an_id_that_there_is_not_is_never_found(api: Api) -> None:
 
 
 async def test_no_body_is_more_than_a_refusal(api: Api) -> None:
-    """Lone surrogates, NaN, NUL, JSON that is too deep or too large, also for paths that take none."""
+    """Lone surrogates, NaN, NUL, JSON that is too deep or too large; a third of them for each path that takes none."""
     for operation in api.operations:
         await api.begin()
-        for body in BODIES:
+        for body in BODIES if operation.has_body else BODIES[api.operations.index(operation) % 3 :: 3]:
             await api.send(operation, operation.method, api.fill(operation), content=body, headers=JSON)
         await api.end(operation)
     api.check()

@@ -11,11 +11,10 @@ from typing import Any
 
 import httpx
 
-from orchestrator.api.app import create_app
 from orchestrator.authorization import Role
 from orchestrator.db.session import Database
 from orchestrator.services.api_keys import create_key
-from tests.integration.api_client import make_context
+from tests.integration.api_client import lend_app, make_context
 
 ORIGIN = "https://ui.example"
 
@@ -58,10 +57,10 @@ async def open_ui(
     database: Database, issuer: httpx.AsyncBaseTransport | None = None, **settings: Any
 ) -> AsyncIterator[Browser]:
     """Open a browser's client of the pages, as over TLS."""
-    app = create_app(make_context(database, **settings), issuer)
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=60) as client:
-        yield Browser(client)
+    with lend_app(make_context(database, **settings), issuer) as app:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, timeout=60) as client:
+            yield Browser(client)
 
 
 async def make_key(database: Database, role: Role = Role.ADMIN, name: str = "ana") -> str:
