@@ -18,21 +18,19 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 import aio_pika
 import asyncpg
-import uvloop
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from tests.benchmarks.client import client_of
 from tests.benchmarks.measure import percentile
+from tests.benchmarks.options import count, make_parser, run_benchmark
 from tests.benchmarks.systems import BenchmarkError, Corner, Programs, clear, engine_system, fetch_int, own_corner
 from tests.benchmarks.workload import STEPS
-from tests.servers import NoServersError, Servers
+from tests.servers import Servers
 
-ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 COMMANDS = "orchestrator.commands"
 PATIENCE = 600.0
 """Seconds for one answer, and for a number of processes to be reached."""
@@ -122,10 +120,15 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         flood = asyncio.create_task(sender.flood(options.starts, "bench_noop"))
         late = asyncio.create_task(_late(flood, sender))
         aborts = asyncio.create_task(_abort(corner, sender))
-        during = await _finish(corner, programs, options.processes)
-        await _reach(corner, programs, "workflow = 'bench_noop'", stored + options.starts)
-        took = time.perf_counter() - began
-        return Figures(alone, during, await aborts, options.starts / took, await late)
+        try:
+            during = await _finish(corner, programs, options.processes)
+            await _reach(corner, programs, "workflow = 'bench_noop'", stored + options.starts)
+            took = time.perf_counter() - began
+            return Figures(alone, during, await aborts, options.starts / took, await late)
+        finally:
+            for task in (late, aborts, flood):
+                task.cancel()
+            await asyncio.gather(late, aborts, flood, return_exceptions=True)
 
 
 async def _run(corner: Corner, programs: Programs, sender: Sender, count: int) -> float:
@@ -185,38 +188,21 @@ async def _reach(corner: Corner, programs: Programs, condition: str, count: int)
             await asyncio.sleep(0.1)
 
 
-async def run(options: argparse.Namespace) -> int:
-    """Do what the options say; the exit code."""
-    try:
-        servers = Servers.from_environment()
-    except NoServersError as error:
-        raise BenchmarkError(str(error)) from None
+async def run(servers: Servers, options: argparse.Namespace) -> None:
+    """Do what the options say."""
     async with own_corner(servers, options.queue_type) as corner:
         for _ in range(options.reps):
             print(await measure(corner, options), flush=True)
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """Read the command line."""
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--starts", type=int, default=4000, help="that come at once (default 4,000)")
-    found.add_argument("--processes", type=int, default=300, help="of ten steps that are under way (default 300)")
-    found.add_argument("--aborts", type=int, default=20, help="processes that are aborted meanwhile (default 20)")
-    found.add_argument("--reps", type=int, default=1)
-    found.add_argument("--queue-type", choices=("quorum", "classic"), default="quorum")
-    found.add_argument("--program", default=ORCHESTRATOR, metavar="PATH", help="the orchestrator program to measure")
+    found = make_parser(__doc__)
+    found.add_argument("--starts", type=count, default=4000, help="that come at once (default 4,000)")
+    found.add_argument("--processes", type=count, default=300, help="of ten steps that are under way (default 300)")
+    found.add_argument("--aborts", type=count, default=20, help="processes that are aborted meanwhile (default 20)")
     return found
 
 
-def main() -> int:
-    """Run the program."""
-    try:
-        return uvloop.run(run(parser().parse_args()))
-    except BenchmarkError as error:
-        print(f"intake: {error}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark("intake", parser(), run))

@@ -16,17 +16,14 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
-
-import uvloop
 
 from orchestrator.workflow import DEFAULT_QUEUE
 from tests.benchmarks.client import client_of, ready_messages
 from tests.benchmarks.copies import copy_waiting
+from tests.benchmarks.options import count, make_parser, run_benchmark
 from tests.benchmarks.systems import BenchmarkError, Corner, Programs, clear, engine_system, fetch_int, own_corner
-from tests.servers import NoServersError, Servers, drop_vhost, make_vhost
+from tests.servers import Servers, drop_vhost, make_vhost
 
-ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
 STEPS_QUEUE = "orchestrator.steps.default"
 STALLED_AFTER = 300.0
 """Seconds without any change after which a run has failed."""
@@ -93,12 +90,8 @@ async def _reach(corner: Corner, query: str, wanted: int) -> None:
         await asyncio.sleep(0.2)
 
 
-async def run(options: argparse.Namespace) -> int:
-    """Do what the options say; the exit code."""
-    try:
-        servers = Servers.from_environment()
-    except NoServersError as error:
-        raise BenchmarkError(str(error)) from None
+async def run(servers: Servers, options: argparse.Namespace) -> None:
+    """Do what the options say."""
     ratios = []
     async with own_corner(servers, options.queue_type) as corner:
         for _ in range(options.reps):
@@ -108,27 +101,14 @@ async def run(options: argparse.Namespace) -> int:
                 print(pair[-1], flush=True)
             ratios.append(pair[1].seconds / pair[0].seconds)
     print(f"ratio, median of {len(ratios)}: {statistics.median(ratios):.2f}")
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """Read the command line."""
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--processes", type=int, default=10_000, help="that wait (default 10,000)")
-    found.add_argument("--reps", type=int, default=1, help="pairs of runs (default 1)")
-    found.add_argument("--queue-type", choices=("quorum", "classic"), default="quorum")
-    found.add_argument("--program", default=ORCHESTRATOR, metavar="PATH", help="the orchestrator program to measure")
+    found = make_parser(__doc__)
+    found.add_argument("--processes", type=count, default=10_000, help="that wait (default 10,000)")
     return found
 
 
-def main() -> int:
-    """Run the benchmark."""
-    try:
-        return uvloop.run(run(parser().parse_args()))
-    except BenchmarkError as error:
-        print(f"recovery: {error}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark("recovery", parser(), run))

@@ -17,20 +17,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import aio_pika
-import uvloop
 
 from orchestrator.workflow import TASK_QUEUE
 from tests.benchmarks.client import client_of, ready_messages
 from tests.benchmarks.copies import copy_waiting
 from tests.benchmarks.measure import percentile, resident_memory
-from tests.benchmarks.systems import BenchmarkError, Corner, Programs, clear, engine_system, fetch_int, own_corner
+from tests.benchmarks.options import count, make_parser, run_benchmark
+from tests.benchmarks.systems import Corner, Programs, clear, engine_system, fetch_int, own_corner
 from tests.benchmarks.workload import TASKS
-from tests.servers import NoServersError, Servers
-
-ORCHESTRATOR = str(Path(sys.executable).with_name("orchestrator"))
+from tests.servers import Servers
 
 WARM_UP = 10
 TASKS_QUEUE = "orchestrator.steps.tasks"
@@ -118,12 +115,8 @@ def _ms(values: Sequence[float], fraction: float) -> str:
     return f"{percentile(values, fraction) * 1000:.0f} ms"
 
 
-async def run(options: argparse.Namespace) -> int:
-    """Do what the options say; the exit code."""
-    try:
-        servers = Servers.from_environment()
-    except NoServersError as error:
-        raise BenchmarkError(str(error)) from None
+async def run(servers: Servers, options: argparse.Namespace) -> None:
+    """Do what the options say."""
     all_figures: dict[str, list[Figures]] = {}
     async with own_corner(servers, options.queue_type) as corner:
         for _ in range(options.reps):
@@ -134,30 +127,17 @@ async def run(options: argparse.Namespace) -> int:
     for kind, several in all_figures.items():
         ratios = [percentile(one.loaded, 0.95) / percentile(one.idle, 0.95) for one in several]
         print(f"{kind}: ratio of the p95, median of {len(ratios)}: {statistics.median(ratios):.2f}")
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """Read the command line."""
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--commands", type=int, default=10_000, help="on the queue tasks (default 10,000)")
-    found.add_argument("--processes", type=int, default=60, help="timed one after the other (default 60)")
+    found = make_parser(__doc__)
+    found.add_argument("--commands", type=count, default=10_000, help="on the queue tasks (default 10,000)")
+    found.add_argument("--processes", type=count, default=60, help="timed one after the other (default 60)")
     found.add_argument("--settle", type=int, default=5, help="not timed, at the beginning of the load (default 5)")
-    found.add_argument("--reps", type=int, default=1)
     found.add_argument("--kind", action="append", choices=TASKS, help="of the tasks (default: each in turn)")
-    found.add_argument("--queue-type", choices=("quorum", "classic"), default="quorum")
-    found.add_argument("--program", default=ORCHESTRATOR, metavar="PATH", help="the orchestrator program to measure")
     return found
 
 
-def main() -> int:
-    """Run the program."""
-    try:
-        return uvloop.run(run(parser().parse_args()))
-    except BenchmarkError as error:
-        print(f"shares: {error}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark("shares", parser(), run))

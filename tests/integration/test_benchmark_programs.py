@@ -49,13 +49,21 @@ def test_a_benchmark_runs_to_its_end(servers: Servers, arguments: list[str], tol
     assert told in done.stdout
 
 
-@pytest.mark.parametrize("name", ["throughput", "models", "rules", "suspects", "http", "plain_functions", "recovery"])
+@pytest.mark.parametrize(
+    "name", ["throughput", "models", "rules", "suspects", "http", "plain_functions", "recovery", "intake"]
+)
 def test_a_benchmark_without_servers_says_how_to_get_them(name: str) -> None:
     done = _program(name)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{name}: ORCHESTRATOR_DATABASE_URL, ")
     assert "scripts/services up" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_benchmark_of_nothing_is_refused() -> None:
+    done = _program("intake", "--processes", "0")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("argument --processes: must be 1 at least")
 
 
 def _variables(servers: Servers) -> dict[str, str]:
