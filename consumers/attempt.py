@@ -20,6 +20,7 @@ from orchestrator.engine.plan import Plan
 from orchestrator.services.injection import Loaded, ReturnedModels, load_arguments, save_models
 from orchestrator.services.steps import RUNNING_STEP, Attempt, RunningStep
 from orchestrator.services.subscriptions import passes_locks
+from orchestrator.services.users import check_changed
 from orchestrator.settings import Limits
 from orchestrator.workflow import StepKind
 
@@ -104,6 +105,7 @@ class ClaimedAttempt(Attempt):
     async def flush(self) -> None:
         if self.session is not None and self.session.used:
             await self.session.flush()
+            await check_changed(self.session, self.plan.workflow)
 
     def is_outage(self, error: Exception) -> bool:
         return (self.session is not None or self._has_loaded) and is_database_loss(error)

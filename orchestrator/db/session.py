@@ -55,6 +55,9 @@ ENGINE_CONNECTIONS = 8
 SAVED = "orchestrator.saved"
 """The key in ``session.info`` of the ids of the subscriptions that were saved with the session."""
 
+CHANGED = "orchestrator.changed"
+"""The key in ``session.info`` of those whose blocks or status have changed; each with whether it was terminated."""
+
 PROCESS_ID = "orchestrator.process_id"
 PASSES_LOCKS = "orchestrator.passes_locks"
 """Under this key a step's session carries the id of its process, in ``session.info``: whatever it saves is saved by it."""

@@ -59,6 +59,10 @@ class Builder:
             return None
         return self._build_block(block_id, family.class_for(row.owner_status), "")
 
+    def build_as(self, block_id: UUID, cls: type[Block], path: str) -> Block | None:
+        """Build a block as a class of its family; ``None`` when something is wrong."""
+        return self._build_block(block_id, cls, path)
+
     def check(self, what: str) -> None:
         """Check that everything could be built.
 

@@ -10,13 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db import subscriptions as db
 from orchestrator.db.rollback_hooks import undo_on_rollback
-from orchestrator.db.session import SAVED
+from orchestrator.db.session import CHANGED, SAVED
 from orchestrator.db.subscriptions import Difference, StoredSubscription
 from orchestrator.domain.diff import diff_rows
 from orchestrator.domain.model import Block, Subscription, describe
 from orchestrator.domain.rows import build_block_row, build_rows, walk_blocks
 from orchestrator.domain.serialization import check_round_trip, check_values
 from orchestrator.errors import ModelError
+from orchestrator.types import SubscriptionLifecycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,12 @@ class Save:
                 block.mark_as_stored(row)
 
         new_version = await db.store(session, self.difference)
+        status = self.difference.changes.get("status")
+        if stored is not None and (self.difference.touches_blocks or status is not None):
+            # For whoever ends the transaction: what this means to the subscriptions that use it.
+            ended = status is not None and status[1] == SubscriptionLifecycle.TERMINATED
+            changed = session.info.setdefault(CHANGED, {})
+            changed[self.rows.subscription_id] = ended or changed.get(self.rows.subscription_id, False)
         await undo_on_rollback(session, undo)
         self.subscription.mark_as_stored(self.rows, new_version)
         for block in self.own:
