@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from enum import Enum
 from html.parser import HTMLParser
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, SecretStr, create_model
 from pydantic_forms.core import page_schema
 from pydantic_forms.types import strEnum
-from pydantic_forms.validators import Choice
+from pydantic_forms.validators import (
+    Accept,
+    Choice,
+    Divider,
+    Hidden,
+    Label,
+    LongText,
+    Timestamp,
+    callout,
+    choice_list,
+    markdown,
+    migration_summary,
+    read_only_field,
+    read_only_list,
+    timestamp,
+)
 
 from orchestrator.api.ui.forms.fields import Form, read_form
 from orchestrator.api.ui.forms.page import Page
@@ -51,6 +67,47 @@ def form_of(**fields: Any) -> tuple[type[FormPage], Form]:
     page = cast("type[FormPage]", create_model("Page", __base__=FormPage, **fields))
     return page, read_form(page_schema(page))
 
+
+EVERYTHING: Any = {
+    "text": (str, Field(..., title=EVIL, description=EVIL)),
+    "long": (LongText, ...),
+    "number": (int, Field(3, ge=1, le=9)),
+    "at_least": (int, Field(3, ge=1)),
+    "at_most": (float, Field(3, le=9)),
+    "real": (float, ...),
+    "yes": (bool, True),
+    "maybe": (bool | None, None),
+    "speed": (Speed, ...),
+    "preset": (Speed, Speed.FAST),
+    "optional": (Speed | None, None),
+    "radio": (Annotated[Speed | None, Field(json_schema_extra={"format": "radio"})], None),
+    "some": (choice_list(Speed), ...),
+    "accepted": (Accept, ...),
+    "day": (date, ...),
+    "at": (Timestamp | None, None),
+    "on": (timestamp(show_time_select=False), ...),
+    "names": (list[str], ["a", "b"]),
+    "flags": (list[bool], [True, False]),
+    "ports": (list[Port], ...),
+    "port": (Port | None, None),
+    "node": (Node, ...),
+    "extra": (dict[str, Any], {}),
+    "secret": (SecretStr | None, None),
+    "email": (Annotated[str, Field(json_schema_extra={"format": "email"})], ""),
+    "label": (Label, EVIL),
+    "line": (Divider, ...),
+    "hidden": (Hidden, "k"),
+    "box": (callout(header=EVIL, message=EVIL), ...),
+    "words": (markdown(content=EVIL), ...),
+    "changes": (
+        migration_summary({"headers": ["a", EVIL], "labels": ["l", "m"], "columns": [["1", EVIL], ["2"]]}),
+        ...,
+    ),
+    "fixed": (read_only_field(EVIL), ...),
+    "fixed_list": (read_only_list(["a", EVIL]), ...),
+    "one_day": (datetime, ...),
+}
+"""A page with a field of every kind, hostile texts in it."""
 
 _ENVIRONMENT = Environment(loader=PackageLoader("orchestrator.api.ui"), autoescape=True, undefined=StrictUndefined)
 _TEMPLATE = _ENVIRONMENT.from_string(

@@ -3,73 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_forms.validators import (
-    Accept,
-    Divider,
-    Hidden,
-    Label,
-    LongText,
-    Timestamp,
-    callout,
-    choice_list,
-    markdown,
-    migration_summary,
-    read_only_field,
-    read_only_list,
-    timestamp,
-)
+from pydantic import ValidationError
 
 from orchestrator.api.ui.forms.fields import MISSING
 from orchestrator.api.ui.forms.page import build_page
 from orchestrator.api.ui.forms.reading import ADD, REMOVE, ROW, SET, Posted, read_values, write_json
-from tests.unit.form_pages import EVIL, Browser, Node, Port, Speed, draw_page, form_of
-
-EVERYTHING: Any = {
-    "text": (str, Field(..., title=EVIL, description=EVIL)),
-    "long": (LongText, ...),
-    "number": (int, Field(3, ge=1, le=9)),
-    "at_least": (int, Field(3, ge=1)),
-    "at_most": (float, Field(3, le=9)),
-    "real": (float, ...),
-    "yes": (bool, True),
-    "maybe": (bool | None, None),
-    "speed": (Speed, ...),
-    "preset": (Speed, Speed.FAST),
-    "optional": (Speed | None, None),
-    "radio": (Annotated[Speed | None, Field(json_schema_extra={"format": "radio"})], None),
-    "some": (choice_list(Speed), ...),
-    "accepted": (Accept, ...),
-    "day": (date, ...),
-    "at": (Timestamp | None, None),
-    "on": (timestamp(show_time_select=False), ...),
-    "names": (list[str], ["a", "b"]),
-    "flags": (list[bool], [True, False]),
-    "ports": (list[Port], ...),
-    "port": (Port | None, None),
-    "node": (Node, ...),
-    "extra": (dict[str, Any], {}),
-    "secret": (SecretStr | None, None),
-    "email": (Annotated[str, Field(json_schema_extra={"format": "email"})], ""),
-    "label": (Label, EVIL),
-    "line": (Divider, ...),
-    "hidden": (Hidden, "k"),
-    "box": (callout(header=EVIL, message=EVIL), ...),
-    "words": (markdown(content=EVIL), ...),
-    "changes": (
-        migration_summary({"headers": ["a", EVIL], "labels": ["l", "m"], "columns": [["1", EVIL], ["2"]]}),
-        ...,
-    ),
-    "fixed": (read_only_field(EVIL), ...),
-    "fixed_list": (read_only_list(["a", EVIL]), ...),
-    "one_day": (datetime, ...),
-}
+from tests.unit.form_pages import EVERYTHING, EVIL, Browser, draw_page, form_of
 
 
 @pytest.mark.parametrize("is_wrong", [False, True])
@@ -92,6 +36,8 @@ def test_a_page_with_every_kind_is_sound_html_in_which_texts_are_inert(is_wrong:
     for tag, found in browser.tags:
         assert tag not in {"img", "script", "b"}
         assert not [name for name in found if name.startswith(("on", "hx-", "style"))]
+    links = {found["href"].removeprefix("#") for tag, found in browser.tags if tag == "a"}
+    assert links <= {*browser.ids}
     if is_wrong:
         assert EVIL in browser.sent["f.text"]
         assert "f.ports.0.name" in browser.sent

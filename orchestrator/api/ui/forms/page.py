@@ -14,6 +14,9 @@ from orchestrator.types import JSON
 Problem = tuple[tuple[str, ...], str]
 """The place of a problem, below what it is read for, and its words."""
 
+_WITHOUT_CONTROL = SHOWN | {Kind.HIDDEN}
+"""Nothing on the page has the id of such a field."""
+
 ROOT = "__root__"
 """The place of a problem of the whole page."""
 
@@ -132,12 +135,7 @@ def build_page(
             _Builder(added, is_first=values is None).build(one, name_of("", one.name), f"f{number}", start, own)
         )
     summary = [Summarised("", _place(place, text)) for place, text in rest]
-    for drawn in inputs:
-        summary += [
-            Summarised(part.id, f"{part.field.label}: {text}" if part.field.label else text)
-            for part in drawn.walk()
-            for text in part.errors
-        ]
+    summary += [_summarise(part, text) for drawn in inputs for part in drawn.walk() for text in part.errors]
     return Page(form, tuple(inputs), tuple(summary))
 
 
@@ -185,8 +183,13 @@ class _Builder:
         return Input(one, name, ident, value, tuple(errors), tuple(inputs))
 
 
+def _summarise(one: Input, text: str) -> Summarised:
+    target = "" if one.field.kind in _WITHOUT_CONTROL else one.id
+    return Summarised(target, f"{one.field.label}: {text}" if one.field.label else text)
+
+
 def _start(one: Field, values: Mapping[str, Value] | None) -> Value:
-    if values is None or one.kind in SHOWN or one.kind in {Kind.READ_ONLY, Kind.HIDDEN}:
+    if values is None or one.kind in _WITHOUT_CONTROL or one.kind is Kind.READ_ONLY:
         return one.default
     return values.get(one.name, MISSING)
 
