@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
 import jwt
@@ -77,7 +78,16 @@ class Issuer:
 
     def __init__(self, issuer: str = ISSUER) -> None:
         self.issuer = issuer
-        self.about: Any = {"issuer": issuer, "jwks_uri": f"{issuer}/keys"}
+        self.about: Any = {
+            "issuer": issuer,
+            "jwks_uri": f"{issuer}/keys",
+            "authorization_endpoint": f"{issuer}/authorize",
+            "token_endpoint": f"{issuer}/token",
+        }
+        self.codes: dict[str, Any] = {}
+        """What the token endpoint answers for each code, once."""
+        self.redeemed: list[dict[str, str]] = []
+        """The forms that it was sent."""
         self.keys: Any = {
             "keys": [
                 jwk_of(RSA_KEY, kid="rsa", use="sig"),
@@ -103,9 +113,12 @@ class Issuer:
         """What httpx sends requests to, instead of the network."""
         return httpx.ASGITransport(app=self)
 
-    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         self.asked.append(scope["path"])
+        if scope["path"].endswith("/token"):
+            await self._redeem(receive, send)
+            return
         is_about = scope["path"].endswith("/.well-known/openid-configuration")
         found = self.about if is_about else self.keys
         if not is_about:
@@ -114,4 +127,12 @@ class Issuer:
         body = found if isinstance(found, bytes) else json.dumps(found).encode()
         status = 503 if self.is_away else 200
         await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _redeem(self, receive: Receive, send: Send) -> None:
+        form = dict(parse_qsl((await receive())["body"].decode()))
+        self.redeemed.append(form)
+        found = self.codes.pop(form.get("code", ""), None)
+        body = json.dumps(found or {"error": "invalid_grant"}).encode()
+        await send({"type": "http.response.start", "status": 200 if found else 400, "headers": []})
         await send({"type": "http.response.body", "body": body})
