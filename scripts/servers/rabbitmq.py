@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,9 +11,22 @@ from pathlib import Path
 
 from . import ServicesError, say
 from .server import Private
-from .system import as_user, listens, write_private
+from .system import as_user, listens, wait_until, write_private
 
 LOOPBACK_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
+
+ELECTION_SECONDS = 5.0
+"""A node that has restarted is the leader of its queues within a second."""
+
+ELECT = "[ra:trigger_election({Name, node()}) || {Name, _} <- ra_directory:list_registered(quorum_queues)]."
+"""Makes each quorum queue that has no leader elect one."""
+
+
+def count_leaderless(log: str) -> int:
+    """Return how many of the quorum queues that a node has recovered have not elected a leader, by its log since the start."""
+    recovered = re.findall(r"Recovering (\d+) queues of type rabbit_quorum_queue took", log)
+    elected = set(re.findall(r"(?:queue ('.+?') in vhost '.*?'|{('.+?'),.+?}): candidate -> leader", log))
+    return max(0, sum(map(int, recovered)) - len(elected))
 
 
 class Rabbitmq(Private):
@@ -22,6 +36,8 @@ class Rabbitmq(Private):
     main_process = r"^\S*/beam\S* .*"
     # The shell script around the node and the node's helpers end by themselves when it is gone.
     every_process = r"^(\S*/beam\S* .*|epmd-)"
+
+    _log_before = 0
 
     def environment(self) -> dict[str, str]:
         login = f"orchestrator:{self.folder.password}@127.0.0.1:{self.folder.ports['amqp']}"
@@ -74,8 +90,24 @@ log.file = false
         if epmd is None:
             raise ServicesError("epmd, a part of Erlang, is not on PATH")
         self.spawn([epmd, "-address", "127.0.0.1", "-port", str(ports["epmd"])], name=f"epmd-{self.folder.marker}")
+        self._log_before = self.log.stat().st_size
         say("rabbitmq: booting (about 10 s) …")
         return self.spawn([self.programs / "rabbitmq-server", "-services", self.folder.marker])
+
+    def wait(self) -> str:
+        """Wait until it answers and, after a restart, until its queues do."""
+        what = super().wait()
+        if self._child is not None and not wait_until(self._has_leaders, ELECTION_SECONDS):
+            # A known defect (rabbitmq-server#10070): one that was declared shortly before a crash may have none for ever.
+            say("rabbitmq: a queue has no leader after the restart; electing one …")
+            self.control(["--quiet", "eval", ELECT])
+        return what
+
+    def _has_leaders(self) -> bool:
+        """Return whether each quorum queue that was recovered at the start has a leader, by what the node's log says."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_before)
+            return count_leaderless(log.read().decode(errors="replace")) == 0
 
     def control(self, arguments: list[str]) -> int:
         """Run rabbitmqctl on the node; return its exit code."""

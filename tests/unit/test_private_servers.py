@@ -15,6 +15,7 @@ from threading import Timer
 import pytest
 from servers import ServicesError, packages, system
 from servers.folder import PORTS, Folder
+from servers.rabbitmq import count_leaderless
 from servers.system import is_free, listens, wait_for_port
 
 
@@ -161,3 +162,18 @@ def test_servers_start_where_the_proxies_of_some_tests_cannot_be_installed(
     monkeypatch.setattr(packages, "_apt", no_network)
     packages.provide([])
     assert "no-such-proxy and nor-this are not there for the tests behind them" in "".join(capsys.readouterr())
+
+
+RECOVERED = """
+2026-11-26 19:34:35 [info] <0.474.0> Recovering 0 queues of type rabbit_classic_queue took 4ms
+2026-11-26 19:34:35 [info] <0.474.0> Recovering 2 queues of type rabbit_quorum_queue took 15ms
+2026-11-26 19:34:35 [notice] <0.502.0> queue 'orchestrator.commands' in vhost '/': candidate -> leader in term: 2
+"""
+
+
+def test_a_queue_that_has_no_leader_after_a_restart_is_seen_in_the_nodes_log() -> None:
+    """rabbitmq-server#10070: it stays so until somebody has it elect one."""
+    assert count_leaderless(RECOVERED) == 1
+    assert count_leaderless(f"{RECOVERED}queue 'orchestrator.dead' in vhost '/': candidate -> leader in term: 2") == 0
+    assert count_leaderless(f"{RECOVERED}{{'%2F_orchestrator.dead',orchestrator@localhost}}: candidate -> leader") == 0
+    assert count_leaderless("") == 0
