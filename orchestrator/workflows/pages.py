@@ -240,8 +240,9 @@ class _ById(Choice):
         if not cls.__accepted__:
             return schema
         return schema | {
+            "acceptsOthers": True,
             "description": f"The newest {len(cls)} of {len(cls.__accepted__)} are offered; the id of any other is accepted, and"
-            " the list of subscriptions, which can be searched, has it."
+            " the list of subscriptions, which can be searched, has it.",
         }
 
     @classmethod

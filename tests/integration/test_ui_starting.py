@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.api.ui import starting
 from orchestrator.authorization import Role
 from orchestrator.db.session import Database
 from tests.integration import api_flows
@@ -146,3 +148,41 @@ async def test_what_may_be_started_is_listed(browser: Browser, database: Databas
     assert 'href="/ui/start/greeting"' in page.text
     assert "<img" not in page.text
     assert "more are registered that this program" in text_of(page)
+
+
+async def test_when_the_form_cannot_be_made_what_was_sent_is_kept_and_sent_again(
+    browser: Browser, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await browser.get(START)
+
+    async def refuse(*_: object) -> None:
+        raise ConnectionRefusedError("down")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(starting, "prepare_start", refuse)
+        away = await fill(browser, first, START, name="<b>ana</b>", count="2")
+    assert away.status_code == 500, text_of(away)
+    assert see(away).sent["f.name"] == ["<b>ana</b>"]
+    second = await fill(browser, away, START)
+    assert (second.status_code, "Page 2" in text_of(second)) == (200, True)
+    broken_pages = await browser.post(START, {**see(second).sent, "_pages": ["{"]})
+    assert "has lost its earlier pages" in text_of(broken_pages)
+
+
+async def test_labels_are_in_the_language_of_the_visitor(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await api_flows.register(database, monkeypatch)
+    texts = {"forms": {"fields": {"name": "Naam", "name_info": "Van wie <b>ook</b>"}}}
+    (tmp_path / "nl.json").write_text(json.dumps(texts))
+    async with open_ui(database, translations=str(tmp_path)) as browser:
+        dutch = await browser.get(START, **{"accept-language": "de;q=0.3, nl-NL, ../../etc;q=0.1"})
+        assert "Naam (required) Van wie <b>ook</b>" in text_of(dutch)
+        assert "Name (required)" in text_of(await browser.get(START))
+
+
+async def test_a_form_may_have_many_rows(browser: Browser) -> None:
+    first = await browser.get(START)
+    rows = {f"x{number}": str(number) for number in range(3000)}
+    answer = await browser.post(START, {**see(first).sent, **rows, "f.name": ["ana"]})
+    assert "Page 2" in text_of(answer)

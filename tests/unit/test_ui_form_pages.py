@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orchestrator.api.ui.forms.fields import MISSING
+from orchestrator.api.ui.forms.fields import MISSING, read_form
 from orchestrator.api.ui.forms.page import build_page
 from orchestrator.api.ui.forms.reading import ADD, REMOVE, ROW, SET, Posted, read_values, write_json
 from tests.unit.form_pages import EVERYTHING, EVIL, Browser, draw_page, form_of
@@ -109,3 +109,17 @@ def test_nothing_that_is_sent_breaks_a_page(texts: dict[str, list[str]]) -> None
     except ValidationError as error:
         problems = [{"loc": one["loc"], "msg": one["msg"]} for one in error.errors()]
     Browser(draw_page(build_page(FORM, values, problems)))
+
+
+def test_a_choice_that_takes_others_has_a_line_for_them_and_keeps_what_stands_there() -> None:
+    schema = {
+        "properties": {"node": {"type": "string", "enum": ["a", "b"], "acceptsOthers": True}},
+        "required": ["node"],
+    }
+    form = read_form(cast("Any", schema))
+    browser = Browser(draw_page(build_page(form, {"node": "c"})))
+    assert browser.sent["f.node"] == [""]
+    assert browser.sent["f.node~other"] == ["c"]
+    assert read_values(form.fields, browser.posted) == {"node": "c"}
+    chosen = Browser(draw_page(build_page(form, {"node": "b"})))
+    assert read_values(form.fields, chosen.posted) == {"node": "b"}

@@ -26,7 +26,7 @@ from orchestrator.api.problems import RETRY_AFTER, answer_defect, describe
 from orchestrator.api.ui.addresses import make_link, own_path, prefix_of, safe_return
 from orchestrator.api.ui.assets import VERSIONS
 from orchestrator.api.ui.oidc import OidcSignIn
-from orchestrator.api.ui.sessions import Session, Sessions
+from orchestrator.api.ui.sessions import MAX_FIELDS, Session, Sessions
 from orchestrator.authorization import Role
 from orchestrator.errors import OrchestratorError, RequestError, ServerUnavailableError
 
@@ -106,7 +106,7 @@ class Page:
 
     async def form(self) -> FormData:
         """Return the fields of the form that was posted."""
-        return await self.request.form()
+        return await self.request.form(max_fields=MAX_FIELDS)
 
     def href(self, path: str, /, **query: object) -> str:
         """Return the address of a page; see :func:`make_link`."""
@@ -211,7 +211,7 @@ async def show_error(request: Request, error: Exception) -> Response:
 
     htmx asks for parts only; it gets the words alone, which a form shows (status 422) and the script shows as a banner otherwise.
     """
-    status, text, headers = _judge(request, error)
+    status, text, headers = judge(request, error)
     page = await open_page(request)
     if page.is_fragment and request.method not in _READING and HTTPStatus.BAD_REQUEST <= status < REFUSED + 8:
         if status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}:
@@ -225,7 +225,7 @@ async def show_error(request: Request, error: Exception) -> Response:
     return answer
 
 
-def _judge(request: Request, error: Exception) -> tuple[int, str, Mapping[str, str]]:
+def judge(request: Request, error: Exception) -> tuple[int, str, Mapping[str, str]]:
     """Return status, words and headers of an error."""
     if isinstance(error, HTTPException):
         return error.status_code, str(error.detail), error.headers or {}

@@ -32,6 +32,9 @@ PLAIN_COOKIE: Final = "orchestrator"
 CSRF_HEADER: Final = "x-csrf-token"
 CSRF_FIELD: Final = "csrf"
 
+MAX_FIELDS: Final = 20_000
+"""Controls of a form: lists have a row for each item. The size of the body is bounded as well."""
+
 _FOREIGN_FORM: Final = (
     "this page was opened before you signed in, or the form is not of this site: reload the page and try again"
 )
@@ -111,7 +114,7 @@ class Sessions:
         self.check_origin(request, is_needed=False)
         sent = request.headers.get(CSRF_HEADER)
         if sent is None:
-            field = (await request.form()).get(CSRF_FIELD)
+            field = (await request.form(max_fields=MAX_FIELDS)).get(CSRF_FIELD)
             sent = field if isinstance(field, str) else ""
         if not hmac.compare_digest(sent.encode(), session.csrf.encode()):
             raise HTTPException(HTTPStatus.FORBIDDEN, _FOREIGN_FORM)

@@ -6,7 +6,9 @@ that does not fit is shown again as it was sent, with the problems at their fiel
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -20,8 +22,9 @@ from orchestrator.api.problems import ROOT, status_of
 from orchestrator.api.ui.forms.fields import Form, Value, read_form
 from orchestrator.api.ui.forms.page import build_page
 from orchestrator.api.ui.forms.reading import ADD, Posted, read_values, write_json
-from orchestrator.api.ui.page import REFUSED, Page
-from orchestrator.errors import FormIncompleteError, InvalidInputError, RequestError
+from orchestrator.api.ui.page import REFUSED, Page, judge
+from orchestrator.api.ui.sessions import CSRF_FIELD
+from orchestrator.errors import DefinitionError, FormIncompleteError, InvalidInputError, RequestError
 from orchestrator.types import State
 
 PAGES, AHEAD, KEY, SEEN, BACK = "_pages", "_ahead", "_key", "_seen", "_back"
@@ -29,6 +32,10 @@ PAGES, AHEAD, KEY, SEEN, BACK = "_pages", "_ahead", "_key", "_seen", "_back"
 repeating it harmless, the entry of the log that it belongs to, and the button that leads back."""
 
 MAX_KEY: Final = 100
+
+_LANGUAGE: Final = re.compile(r"(?:^|,)\s*([A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*)")
+_MAX_LANGUAGES: Final = 100
+"""Characters of what a browser says of its languages that are read."""
 
 NOTHING: Final = Form("", "", ())
 """The page of a form that asks for nothing."""
@@ -91,9 +98,22 @@ class Wizard:
         return await self._show(place, Sending(str(uuid4()), sequence))
 
     async def take(self) -> Response:
-        """Take a page that was posted: show it again, or the next one, or send the form."""
+        """Take a page that was posted: show it again, or the next one, or send the form.
+
+        When that fails, for whatever reason, what was sent is kept in a page that sends it again.
+        """
         sent = await self.page.form()
         posted = Posted({name: [one for one in sent.getlist(name) if isinstance(one, str)] for name in sent})
+        try:
+            return await self._take(posted)
+        except Exception as error:
+            status, words, headers = judge(self.page.request, error)
+            kept = [(name, text) for name, texts in posted.texts.items() if name != CSRF_FIELD for text in texts]
+            answer = await self.page.render("send_again.html", status, wizard=self, words=words, kept=kept)
+            answer.headers.update(headers)
+            return answer
+
+    async def _take(self, posted: Posted) -> Response:
         before, ahead = _read_pages(posted.first(PAGES)), _read_pages(posted.first(AHEAD))
         sending = Sending((posted.first(KEY) or str(uuid4()))[:MAX_KEY], _read_number(posted.first(SEEN)))
         place = replace(await self._find(before), ahead=ahead)
@@ -120,7 +140,7 @@ class Wizard:
             return await self._show(following, sending)
         except InvalidInputError as error:
             return await self._show(replace(place, problems=_list_problems(error), status=REFUSED), sending)
-        except RequestError as error:
+        except (RequestError, DefinitionError) as error:
             problem = {"loc": [ROOT], "msg": str(error)}
             return await self._show(replace(place, problems=[problem], status=status_of(error)), sending)
 
@@ -137,12 +157,14 @@ class Wizard:
             return replace(earlier, values=before[-1], problems=_list_problems(error), status=REFUSED)
 
     async def _show(self, place: Place, sending: Sending) -> Response:
+        labels = await asyncio.to_thread(_find_labels, self.page)
+        form = NOTHING if place.asked is None else read_form(place.asked.form, labels)
         meta = (place.asked.meta or {}) if place.asked is not None else {"hasNext": False}
         return await self.page.render(
             "wizard.html",
             place.status,
             wizard=self,
-            drawn=build_page(place.form, place.values, place.problems, added=place.added),
+            drawn=build_page(form, place.values, place.problems, added=place.added),
             number=len(place.before) + 1,
             button="Next" if meta.get("hasNext", True) else self.button,
             hidden={
@@ -152,6 +174,15 @@ class Wizard:
                 SEEN: "" if sending.seen is None else str(sending.seen),
             },
         )
+
+
+def _find_labels(page: Page) -> Mapping[str, str]:
+    """Return the translations of labels into the first of the visitor's languages that has some."""
+    for tag in _LANGUAGE.findall(page.request.headers.get("accept-language", "")[:_MAX_LANGUAGES]):
+        found: Mapping[str, str] = page.context.translations.read(tag)["forms"]["fields"]
+        if found:
+            return found
+    return {}
 
 
 def _list_problems(error: InvalidInputError) -> Sequence[Mapping[str, Any]]:

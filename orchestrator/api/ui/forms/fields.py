@@ -202,7 +202,6 @@ class _Reader:
             kind=Kind.JSON,
             label=label,
             help=self.labels.get(f"{name}_info") or str(written.get("description") or schema.get("description") or ""),
-            hint=_HINTS.get(str(schema.get("format")), ""),
             is_required=is_required,
             is_nullable=found.is_nullable,
             default=written.get("default", schema.get("default", MISSING)),
@@ -236,15 +235,16 @@ class _Reader:
             return replace(one, kind=Kind.MODEL, fields=self.read_fields(schema, found.refs))
         kind = _BY_TYPE.get(written_type)
         if kind is None or {"array", "object"} & {*found.others}:
-            return one
+            return replace(one, hint="As JSON.")
         is_text = kind is Kind.NUMBER and "string" in found.others
         mode = _INPUT_MODES.get(str(schema.get("format")), "")
-        return replace(_with_bounds(one, schema), kind=kind, input_mode=mode, is_text=is_text)
+        hint = _HINTS.get(str(schema.get("format")), "")
+        return replace(_with_bounds(one, schema), kind=kind, hint=hint, input_mode=mode, is_text=is_text)
 
     def _draw_list(self, one: Field, found: _Resolved) -> Field:
         items = found.schema.get("items")
         if not isinstance(items, dict) or found.others:
-            return one
+            return replace(one, hint="As JSON.")
         item = self.read_field("", items, found.refs, is_required=True)
         one = replace(one, min_items=int(found.schema.get("minItems", 0)), max_items=found.schema.get("maxItems"))
         if item.kind in {Kind.CHOICE, Kind.RADIO} and not item.is_open:
