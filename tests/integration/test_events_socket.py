@@ -140,6 +140,17 @@ async def test_changes_without_an_event_are_told_of(api: LiveApi, log: Log, data
         ]
 
 
+async def test_a_product_that_is_changed_is_fetched_again(api: LiveApi, database: Database) -> None:
+    product = await database.pool.fetchval(
+        "INSERT INTO products (name, product_type) VALUES ('Node', 'Node') RETURNING product_id"
+    )
+    async with socket_of(api) as socket:
+        for change in ({"description": "ten gigabits"}, {"status": "end_of_life"}):
+            answer = await api.client.patch(f"/api/products/{product}", json=change)
+            assert answer.status_code == 200, answer.text
+            assert await next_value(socket) == {"type": "metadataProducts"}
+
+
 async def test_a_schedule_that_is_added_changed_or_removed_is_fetched_again(api: LiveApi, database: Database) -> None:
     async with socket_of(api) as socket:
         for change in (

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections.abc import Callable
+
 import pytest
 
 from orchestrator.authorization import Role
@@ -102,6 +106,44 @@ async def test_a_process_says_what_its_caller_may_do_and_which_form_it_waits_for
     assert found[str(asks)]["form"]["properties"].keys() == {"approved"}
     assert [one["status"] for one in found[str(asks)]["steps"]] == ["pending", "pending", "pending"]
     assert data["workflows"]["page"][0]["steps"][0]["assignee"] == "SYSTEM"
+
+
+async def test_callbacks_that_hang_cost_a_request_a_bounded_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of what can be started is on every page: it is answered, with an error, however many callbacks hang."""
+    monkeypatch.setattr("orchestrator.user_code.HOOK_TIMEOUT", 0.2)
+    monkeypatch.setattr("orchestrator.api.graphql.reader.HOOK_TIMEOUT", 0.2)
+    called: list[str] = []
+
+    async def hang(workflow: str) -> bool:
+        called.append(workflow)
+        await asyncio.Event().wait()
+        return True
+
+    flows = [
+        workflow(f"Hangs {number}", authorize_callback=hang)(make_steps(f"hanging_{number}")) for number in range(20)
+    ]
+    for one in flows:
+        monkeypatch.setattr(sys.modules[__name__], one.name, one, raising=False)
+    await api_flows.register(database, monkeypatch, flows, __name__)
+    async with open_api(database) as api:
+        answer = await api.post(PATH, json={"query": "{ workflows(first: 100) { page { name isAllowed } } }"})
+
+    found = {one["name"]: one["isAllowed"] for one in answer.json()["data"]["workflows"]["page"]}
+    assert [found[one.name] for one in flows] == [False] * 20
+    assert 1 <= len(called) <= 3
+    assert "took more than" in answer.json()["errors"][0]["message"]
+
+
+def make_steps(name: str) -> Callable[[], StepList]:
+    """Return a function of this name that makes steps."""
+
+    def steps() -> StepList:
+        return begin >> greet >> done
+
+    steps.__name__ = name
+    return steps
 
 
 REST = (

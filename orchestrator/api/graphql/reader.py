@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -33,11 +34,12 @@ from orchestrator.db.subscriptions.blocks import read_users
 from orchestrator.db.subscriptions.customers import list_customers
 from orchestrator.db.subscriptions.queries import read_trees
 from orchestrator.db.subscriptions.tree import ShownBlock
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import DefinitionError, OrchestratorError
 from orchestrator.services.control import input_form
 from orchestrator.services.customers import Customer
 from orchestrator.services.permissions import find_authorizer, is_permitted
 from orchestrator.types import JSON
+from orchestrator.user_code import HOOK_TIMEOUT
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -64,6 +66,8 @@ class Reader:
     caller: Caller
     problems: list[str] = field(default_factory=list)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _author_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _author_seconds: float = 0
     _loaders: dict[str, DataLoader[Any, Any]] = field(default_factory=dict)
 
     def report(self, text: str) -> None:
@@ -120,7 +124,7 @@ class Reader:
     async def make_form(self, process_id: UUID, workflow: str) -> JSON:
         """Return the form that a suspended process waits for; ``None`` when this program cannot make it."""
         try:
-            return await self.context.run_author_code(workflow, lambda session: input_form(session, process_id))
+            return await self._run_author_code(workflow, lambda session: input_form(session, process_id))
         except OrchestratorError as error:
             self.report(f"the form of the process {process_id} cannot be made: {error}")
             return None
@@ -135,12 +139,27 @@ class Reader:
 
     async def _ask(self, callback: AuthCallback, attempted: Attempted) -> bool:
         try:
-            return await self.context.run_author_code(
+            return await self._run_author_code(
                 attempted.workflow, lambda session: is_permitted(session, callback, attempted)
             )
         except OrchestratorError as error:
             self.report(f"who may {attempted.action.value} {attempted.workflow!r} could not be found out: {error}")
             return False
+
+    async def _run_author_code(self, workflow: str, act: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """Call code of authors, for a request one after another, and for a bounded time in all.
+
+        Raises:
+            OrchestratorError: it cannot be called, or those before it took too long.
+        """
+        async with self._author_turn:
+            if self._author_seconds > HOOK_TIMEOUT:
+                raise DefinitionError(f"the project's functions took more than {HOOK_TIMEOUT:g} s for this request")
+            began = time.monotonic()
+            try:
+                return await self.context.run_author_code(workflow, act)
+            finally:
+                self._author_seconds += time.monotonic() - began
 
     async def _read(self, act: Callable[[AsyncSession], Awaitable[T]]) -> T:
         async with self._turn, self.context.transaction() as session, bounded(session):
