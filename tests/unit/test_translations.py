@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.api.translations import Translations
 from orchestrator.errors import ConfigurationError
 
-NONE = {"forms": {"fields": {}}}
+NONE: dict[str, Any] = {"forms": {"fields": {}}}
 
 
 def test_without_a_folder_there_are_no_labels(tmp_path: Path) -> None:
