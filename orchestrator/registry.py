@@ -116,6 +116,17 @@ def queue_of(workflow: str, step: str | None) -> str | None:
     return None if position is None else plan.leaves[position].queue
 
 
+def list_secret_keys() -> dict[str, tuple[str, ...]]:
+    """Return the secret keys of each workflow that has some; a workflow whose module is broken is left out."""
+    found: dict[str, tuple[str, ...]] = {}
+    for workflow in _instances:
+        with contextlib.suppress(NotFoundError, DefinitionError):
+            keys = plan_of(workflow).workflow.secret_keys
+            if keys:
+                found[workflow] = keys
+    return found
+
+
 def timeout_of(workflow: str, step: str | None) -> float | None:
     """Return the seconds that a step sets for itself; ``None`` when it sets none, or this program's code does not have it."""
     try:

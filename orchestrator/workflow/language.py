@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
@@ -211,6 +211,7 @@ def workflow(
     run_predicate: RunPredicate | None = None,
     retention: timedelta | None = None,
     run_ahead: int | None = None,
+    secret_keys: Collection[str] = (),
 ) -> Callable[[Callable[[], StepList]], Workflow]:
     """Turn a function that returns a step list into a workflow named like the function.
 
@@ -226,6 +227,7 @@ def workflow(
             ``TASK_LOG_RETENTION_DAYS``.
         run_ahead: how many more of its steps a consumer runs after one before it lets others come; default
             ``ORCHESTRATOR_RUN_AHEAD``, and where that is 0 no step runs ahead. 0 for none. Tasks never run ahead.
+        secret_keys: keys of the state whose values steps get and nobody is shown, such as a password.
 
     Raises:
         DefinitionError: the function does not return steps, two steps have one name, or the form is no function.
@@ -253,6 +255,7 @@ def workflow(
         check_callback(run_predicate, f"the run_predicate of the workflow {name!r}", ("user", "workflow", "session"))
         _check_retention(name, retention, is_task=is_task)
         _check_run_ahead(name, run_ahead)
+        _check_secret_keys(name, secret_keys)
         text = description or inspect.getdoc(function) or name
         return Workflow(
             name,
@@ -267,6 +270,7 @@ def workflow(
             run_predicate,
             retention,
             run_ahead,
+            tuple(sorted(secret_keys)),
         )
 
     return decorate
@@ -325,6 +329,13 @@ def _check_retention(name: str, retention: object, *, is_task: bool) -> None:
     if not is_task:
         raise DefinitionError(
             f"the workflow {name!r} has a retention, but only tasks are ever deleted: leave it out, or make it a task"
+        )
+
+
+def _check_secret_keys(name: str, keys: object) -> None:
+    if isinstance(keys, str) or not isinstance(keys, Collection) or not all(isinstance(one, str) for one in keys):
+        raise DefinitionError(
+            f'the secret_keys of the workflow {name!r} are names, such as ("password",), not {keys!r}'
         )
 
 

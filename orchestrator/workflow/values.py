@@ -169,6 +169,7 @@ class Workflow:
         run_predicate: asked before a start; anything but ``True`` refuses it.
         retention: of a task: for how long finished ones are kept; ``None`` for as long as the setting says.
         run_ahead: how many steps may follow one without a command; ``None`` for as many as the setting says.
+        secret_keys: keys of the state whose values nobody is shown.
     """
 
     name: str
@@ -183,6 +184,7 @@ class Workflow:
     run_predicate: RunPredicate | None = None
     retention: timedelta | None = None
     run_ahead: int | None = None
+    secret_keys: tuple[str, ...] = ()
 
     @property
     def is_described(self) -> bool:

@@ -17,7 +17,7 @@ task                 Start · *the author's* · Done
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypedDict, Unpack
@@ -58,13 +58,14 @@ from orchestrator.workflows.steps import (
 
 
 class Options(TypedDict, total=False):
-    """Who may do what with a workflow, and how far its steps run ahead; see :func:`orchestrator.workflow.workflow`."""
+    """Who may do what, how far steps run ahead, what of the state is secret; see :func:`orchestrator.workflow.workflow`."""
 
     authorize_callback: AuthCallback | None
     resume_auth_callback: AuthCallback | None
     retry_auth_callback: AuthCallback | None
     run_predicate: RunPredicate | None
     run_ahead: int | None
+    secret_keys: Collection[str]
 
 
 AuthorSteps = Callable[[], StepList | Step | Block]

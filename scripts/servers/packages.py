@@ -17,7 +17,8 @@ PACKAGES = {"postgres": "postgresql", "rabbitmq": "rabbitmq-server"}
 PROXIES = (
     "nginx",
     "pgbouncer",
-)  # tests run the API and the database behind them; the programs' names and the packages'
+    "chromium",
+)  # tests run the API and the database behind the first two, and see the pages in the last; names of programs and packages
 PROGRAMS = {"postgres": ("postgres", "initdb", "pg_isready"), "rabbitmq": ("rabbitmq-server", "rabbitmqctl")}
 POLICY = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages whether a service may start
 

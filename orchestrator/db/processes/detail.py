@@ -13,11 +13,12 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.secrets import hiding, write_secret_keys
 from orchestrator.errors import NotFoundError
 
 # One statement, so that all of it is of one moment.
 _READ = text(
-    """
+    f"""
     SELECT p.sequence, p.position, p.step, p.status, p.claimed_at, p.workflow, p.is_task,
            jsonb_build_object(
                'process_id', p.process_id, 'workflow_id', w.workflow_id, 'workflow_name', w.name, 'workflow_target', w.target,
@@ -28,12 +29,13 @@ _READ = text(
                'last_modified_at', p.updated_at, 'note', p.note, 'sequence', p.sequence, 'attempt', p.attempt,
                'due_at', p.due_at,
                'failed_reason', failure.failure ->> 'message', 'traceback', failure.failure ->> 'traceback')::text AS head,
-           p.state::text AS state,
+           {hiding("p.state", "p.workflow")}::text AS state,
            (SELECT string_agg(
                 jsonb_build_object(
                     'sequence', s.sequence, 'kind', s.kind, 'name', s.name, 'status', s.status, 'attempt', s.attempt,
                     'position', s.position, 'started_at', s.started_at, 'completed_at', s.finished_at, 'created_by', s.author,
-                    'consumer', s.consumer, 'state_delta', s.delta, 'removed', coalesce(s.removed, '{}'),
+                    'consumer', s.consumer, 'state_delta', {hiding("s.delta", "p.workflow")},
+                    'removed', coalesce(s.removed, '{{}}'),
                     'failure', s.failure, 'note', s.note)::text, ',' ORDER BY s.sequence)
               FROM process_steps s WHERE s.process_id = p.process_id AND s.sequence > :after) AS steps,
            coalesce((SELECT s.name = p.step FROM process_steps s WHERE s.process_id = p.process_id AND s.kind = 'step'
@@ -56,7 +58,7 @@ _READ = text(
                             AND p.status IN ('failed', 'waiting', 'api_unavailable', 'inconsistent_data')
                           ORDER BY s.sequence DESC LIMIT 1) failure ON true
      WHERE p.process_id = :process_id
-    """
+    """  # noqa: S608 - built from constants
 )
 
 
@@ -92,7 +94,9 @@ async def read_detail(session: AsyncSession, process_id: UUID, after: int = -1) 
     Raises:
         NotFoundError.
     """
-    row = (await session.execute(_READ, {"process_id": process_id, "after": after})).one_or_none()
+    row = (
+        await session.execute(_READ, {"process_id": process_id, "after": after, "secrets": write_secret_keys()})
+    ).one_or_none()
     if row is None:
         raise NotFoundError(f"there is no process {process_id}")
     return ProcessDetail(

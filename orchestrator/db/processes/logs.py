@@ -10,6 +10,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.secrets import hiding, write_secret_keys
+
 _READ = text(
     """
     SELECT p.process_id, p.workflow, p.status, p.step, p.position, p.claimed_at,
@@ -25,12 +27,13 @@ _READ = text(
 )
 # Large values as text: they are read in a thread.
 _ENTRIES = text(
-    """
-    SELECT process_id, sequence, kind, name, status, started_at, finished_at, delta::text AS delta, failure::text AS failure
-      FROM process_steps
-     WHERE process_id = ANY(CAST(:ids AS uuid[]))
-     ORDER BY process_id, sequence
-    """
+    f"""
+    SELECT s.process_id, s.sequence, s.kind, s.name, s.status, s.started_at, s.finished_at,
+           {hiding("s.delta", "p.workflow")}::text AS delta, s.failure::text AS failure
+      FROM process_steps s JOIN processes p USING (process_id)
+     WHERE s.process_id = ANY(CAST(:ids AS uuid[]))
+     ORDER BY s.process_id, s.sequence
+    """  # noqa: S608 - built from constants
 )
 
 
@@ -61,6 +64,6 @@ async def read_places(session: AsyncSession, process_ids: Sequence[UUID]) -> dic
 async def read_entries(session: AsyncSession, process_ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
     """Return the logs of these processes in one statement; ``delta`` and ``failure`` are JSON texts."""
     found: dict[UUID, list[dict[str, Any]]] = {one: [] for one in process_ids}
-    for row in (await session.execute(_ENTRIES, {"ids": list(process_ids)})).mappings():
+    for row in (await session.execute(_ENTRIES, {"ids": list(process_ids), "secrets": write_secret_keys()})).mappings():
         found[row["process_id"]].append(dict(row))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -11,11 +11,13 @@ from sqlalchemy import Select, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.newest import ProcessSummary
+from orchestrator.db.processes.secrets import find_secret_keys, hide
 from orchestrator.db.tables import LogRow, ProcessRow, as_text, columns_of
 from orchestrator.engine.log import LogEntry
 from orchestrator.engine.rewind import PastEntry
 from orchestrator.engine.state import read_leniently, read_object
 from orchestrator.errors import NotFoundError
+from orchestrator.registry import list_secret_keys
 from orchestrator.types import State
 
 
@@ -39,7 +41,7 @@ async def read_process(session: AsyncSession, process_id: UUID) -> ProcessSummar
 
 
 async def read_state(session: AsyncSession, process_id: UUID) -> State:
-    """Return a process's present state, with a remark in place of each value that cannot be read.
+    """Return a process's present state, with a remark in place of each value that cannot be read, and without secrets.
 
     Raises:
         NotFoundError.
@@ -47,13 +49,14 @@ async def read_state(session: AsyncSession, process_id: UUID) -> State:
     state = await session.scalar(select(as_text(ProcessRow.state)).where(ProcessRow.process_id == process_id))
     if state is None:
         raise NotFoundError(f"there is no process {process_id}")
-    return read_leniently(state)
+    return hide(read_leniently(state), await find_secret_keys(session, process_id))
 
 
 async def read_log(session: AsyncSession, process_id: UUID, *, after: int = 0) -> list[LogEntry]:
-    """Return the entries of a process's log after entry number ``after``, in order."""
+    """Return the entries of a process's log after entry number ``after``, in order, without secrets."""
+    secret = await find_secret_keys(session, process_id)
     query = _entries().where(LogRow.process_id == process_id, LogRow.sequence > after).order_by(LogRow.sequence)
-    return [_entry(row) for _, *row in await session.execute(query)]
+    return [_entry(row, secret) for _, *row in await session.execute(query)]
 
 
 async def read_past(session: AsyncSession, process_id: UUID) -> list[PastEntry]:
@@ -75,11 +78,17 @@ async def read_notes(session: AsyncSession, process_id: UUID, name: str, attempt
 
 
 async def read_logs(session: AsyncSession, process_ids: Sequence[UUID]) -> dict[UUID, list[LogEntry]]:
-    """Return the whole logs of several processes, in one statement."""
+    """Return the whole logs of several processes, in one statement, without secrets."""
+    keys = list_secret_keys()
+    secret = (
+        {one.process_id: keys.get(one.workflow, ()) for one in await read_processes(session, process_ids)}
+        if keys
+        else {}
+    )
     query = _entries().where(LogRow.process_id.in_(process_ids)).order_by(LogRow.process_id, LogRow.sequence)
     logs: dict[UUID, list[LogEntry]] = {process_id: [] for process_id in process_ids}
     for process_id, *row in await session.execute(query):
-        logs[process_id].append(_entry(row))
+        logs[process_id].append(_entry(row, secret.get(process_id, ())))
     return logs
 
 
@@ -97,11 +106,11 @@ def _past_entry(entry: PastEntry) -> PastEntry:
     return replace(entry, delta=delta, removed=tuple(entry.removed or ()), unreadable=unreadable)
 
 
-def _entry(row: Sequence[Any]) -> LogEntry:
+def _entry(row: Sequence[Any], secret: Collection[str]) -> LogEntry:
     entry = LogEntry(*row)
     return replace(
         entry,
-        delta=read_leniently(str(entry.delta)),
+        delta=hide(read_leniently(str(entry.delta)), secret),
         removed=tuple(entry.removed or ()),
         failure=None if entry.failure is None else read_leniently(str(entry.failure)),
     )
