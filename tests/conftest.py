@@ -27,6 +27,8 @@ LONGEST = (
     "test_hanging_threads.py",
     "test_pause_and_abort.py",
     "test_api_bad_input.py",
+    "test_benchmark_programs.py",
+    "test_command_line.py",
     "test_lock_crashes.py",
     "test_random_lives.py",
     "test_second_run.py",

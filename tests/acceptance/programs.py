@@ -20,7 +20,7 @@ from tests import forking
 from tests.acceptance.waiting import until
 from tests.servers import NO_CERTIFICATES
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 _SERVES = re.compile(r"API started.*?(http://[^\s\"]+)")
 
 

@@ -97,7 +97,7 @@ def test_a_step_that_brings_down_its_consumers_is_failed_and_its_neighbours_comp
     until(lambda: not consumer.runs, "the step brings down its consumer")
     consumer = engine.consumer().ready()
     engine.finish("one_step")
-    engine.wait_for(deadly, "failed", 150)
+    engine.wait_for(deadly, "failed")
     assert consumer.runs
     failure = engine.log(deadly, "Die")[-1].failure
     assert failure is not None
@@ -113,7 +113,7 @@ def test_a_step_that_brings_down_its_consumers_is_failed_and_its_neighbours_comp
     for process_id in others:
         engine.open_gate(f"hold-{process_id}")
     for process_id in others:
-        engine.wait_for(process_id, "completed", 60)
+        engine.wait_for(process_id, "completed")
         assert engine.effects(process_id) == ["Hold", "After the hold"]
         assert len([one for one in engine.log(process_id, "Hold") if one.status == "success"]) == 1
     engine.open_gate("live")

@@ -35,7 +35,7 @@ SETTINGS = {
 MARGIN = 4.0
 """Seconds for the next round of a coordinator, and what comes after it."""
 
-SOON = 60.0
+SOON = 120.0
 """Seconds for what used to take for ever. Where the machine is idle it takes ten."""
 
 CLOSING = 18.0

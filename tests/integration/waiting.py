@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 
-async def until(condition: Callable[[], Awaitable[object] | object], what: str, seconds: float = 60) -> None:
+async def until(condition: Callable[[], Awaitable[object] | object], what: str, seconds: float = 180) -> None:
     """Wait until a condition holds; fail when that takes too long."""
     try:
         async with asyncio.timeout(seconds):
