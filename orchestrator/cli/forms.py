@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from rich.text import Text
 
 from orchestrator.cli.context import REFUSED, refuse
+from orchestrator.cli.form_texts import SHOWN, show_text
 from orchestrator.cli.output import Output, clean
 from orchestrator.cli.render import compact, short
 from orchestrator.errors import FormIncompleteError
@@ -17,6 +18,9 @@ from orchestrator.types import JSON
 
 _INLINE = 80
 """Characters of plain values to choose from that still stand in the table."""
+
+_DEPTH = 4
+"""How deep the fields of objects within objects are shown; some hold themselves."""
 
 _CHOICES = 20
 """Choices that are shown to people; a form may offer thousands."""
@@ -29,11 +33,12 @@ def show_form(output: Output, form: JSON) -> None:
     title = form.get("title")
     if title and title != "unknown":  # what the forms library calls a page without a title
         output.line((clean(title), "bold"))
-    needed = form.get("required")
-    required = needed if isinstance(needed, list) else []
     rows = []
     choosing: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for name, field in fields(form).items():
+    for name, field, is_required in _walk(form, form):
+        if field.get("format") in SHOWN:
+            show_text(output, name, field)
+            continue
         choosing.setdefault(tuple(choices(field, form)), []).append(clean(name))
         texts = [str(field[key]) for key in ("title", "description") if field.get(key)]
         default = f"default {compact(field['default'])}" if field.get("default") is not None else ""
@@ -41,7 +46,7 @@ def show_form(output: Output, form: JSON) -> None:
             (
                 Text(clean(name), style="bold"),
                 clean(type_of(field, form), limit=_INLINE),
-                "required" if name in required else default or "optional",
+                "required" if is_required else default or "optional",
                 clean(" – ".join(texts)),
             )
         )
@@ -58,12 +63,45 @@ def show_form(output: Output, form: JSON) -> None:
         output.line()
 
 
-def fields(form: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the fields of a page with their schemas, references resolved."""
-    properties = form.get("properties")
+def fields(page: Mapping[str, Any], form: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the fields of a page with their schemas, references resolved.
+
+    Args:
+        form: the schema that has the definitions, when the page is part of another.
+    """
+    properties = page.get("properties")
     if not isinstance(properties, dict):
         return {}
-    return {str(name): _resolve(field, form) for name, field in properties.items() if isinstance(field, dict)}
+    found = page if form is None else form
+    return {str(name): _resolve(field, found) for name, field in properties.items() if isinstance(field, dict)}
+
+
+def _walk(
+    page: Mapping[str, Any], form: Mapping[str, Any], path: str = "", depth: int = 0
+) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Yield the fields of a page, and below each that holds objects the fields of these: path, schema, whether required."""
+    needed = page.get("required")
+    required = needed if isinstance(needed, list) else []
+    for name, field in fields(page, form).items():
+        place = f"{path}.{name}" if path else name
+        yield place, field, name in required
+        if depth < _DEPTH:
+            for inner, many in _find_objects(field, form):
+                yield from _walk(inner, form, f"{place}[]" if many else place, depth + 1)
+
+
+def _find_objects(field: Mapping[str, Any], form: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield the schemas of objects that a field holds, alone or in a list, and whether it is a list."""
+    field = _resolve(field, form)
+    if isinstance(field.get("properties"), dict):
+        yield field, False
+    items = field.get("items")
+    if isinstance(items, dict):
+        yield from ((inner, True) for inner, _ in _find_objects(items, form))
+    for several in ("anyOf", "oneOf"):
+        for one in field[several] if isinstance(field.get(several), list) else ():
+            if isinstance(one, dict):
+                yield from _find_objects(one, form)
 
 
 def resume_command(process_id: UUID, sequence: int, form: JSON) -> str:

@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from orchestrator.db.registration import link_default_workflows
 from orchestrator.db.revisions import describe_unknown, engine_migrations, read_known
 from orchestrator.db.session import is_connection_error, is_database_loss
+from orchestrator.db.way_back import find_way_back
 from orchestrator.errors import ConfigurationError
 from orchestrator.text import format_error
 
@@ -90,10 +91,15 @@ async def upgrade(engine: AsyncEngine, project: Path, default_workflows: Sequenc
 
 
 async def downgrade(engine: AsyncEngine, project: Path, revision: str) -> list[str]:
-    """Undo migrations down to ``revision`` (``base`` for all)."""
+    """Undo migrations down to ``revision`` (``base`` for all).
+
+    Raises:
+        ConfigurationError: there is no such revision, or the way back forks.
+    """
 
     def apply(connection: Connection, config: Config) -> list[str]:
-        command.downgrade(config, revision)
+        heads = MigrationContext.configure(connection).get_current_heads()
+        command.downgrade(config, find_way_back(ScriptDirectory.from_config(config), heads, revision))
         return sorted(MigrationContext.configure(connection).get_current_heads())
 
     return await _run(engine, project, apply)

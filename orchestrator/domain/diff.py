@@ -104,14 +104,33 @@ def explain(changes: Iterable[Mapping[str, Sequence[JSON]]]) -> dict[str, JSON]:
 
 
 def is_same(one: JSON, other: JSON) -> bool:
-    """Return whether two JSON values are equal to the database, for which 1 and 1.0 are equal."""
+    """Return whether two JSON values are the same in value and in type, as the database keeps both: 1 is not 1.0."""
+    return _is_equal(one, other, are_numbers_alike=False)
+
+
+def settle_numbers(stored: Mapping[str, JSON], loaded: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Return values as they are stored, but with numbers of the type that the class gives them.
+
+    A migration may have written 1 where the class has a float; that the model has 1.0 is no change.
+    """
+    return {
+        name: loaded[name] if name in loaded and _is_equal(value, loaded[name], are_numbers_alike=True) else value
+        for name, value in stored.items()
+    }
+
+
+def _is_equal(one: JSON, other: JSON, *, are_numbers_alike: bool) -> bool:
     if type(one) is type(other) and not isinstance(one, dict | list):
         return one == other
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(is_same(value, other[key]) for key, value in one.items())
+        return one.keys() == other.keys() and all(
+            _is_equal(value, other[key], are_numbers_alike=are_numbers_alike) for key, value in one.items()
+        )
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(is_same, one, other))
-    if {type(one), type(other)} == {int, float}:
+        return len(one) == len(other) and all(
+            _is_equal(*pair, are_numbers_alike=are_numbers_alike) for pair in zip(one, other, strict=True)
+        )
+    if are_numbers_alike and {type(one), type(other)} == {int, float}:
         try:
             return float(one) == float(other)  # type: ignore[arg-type]
         except OverflowError:

@@ -13,6 +13,7 @@ from orchestrator.db import subscriptions as db
 from orchestrator.db.revisions import advise, explain_age
 from orchestrator.db.subscriptions import FoundBlock, Links, StoredBlock
 from orchestrator.domain.definition import find_family, find_model
+from orchestrator.domain.diff import settle_numbers
 from orchestrator.domain.fixed_inputs import read_fixed_inputs
 from orchestrator.domain.model import Block, BlockField, DomainModel, Model, ProductModel, Subscription
 from orchestrator.domain.rows import MAX_DEPTH, build_block_row, find_list_fields
@@ -62,6 +63,16 @@ class Builder:
     def build_as(self, block_id: UUID, cls: type[Block], path: str) -> Block | None:
         """Build a block as a class of its family; ``None`` when something is wrong."""
         return self._build_block(block_id, cls, path)
+
+    def settle(self, rows: Mapping[UUID, StoredBlock]) -> Mapping[UUID, StoredBlock]:
+        """Return the rows of blocks with numbers of the type that the blocks which were built have."""
+        built = {block_id: block.as_stored for (block_id, _), block in self._built.items() if block is not None}
+        return {
+            key: row
+            if (found := built.get(key)) is None
+            else replace(row, values=settle_numbers(row.values, found.values))
+            for key, row in rows.items()
+        }
 
     def check(self, what: str) -> None:
         """Check that everything could be built.
@@ -218,11 +229,13 @@ async def load_subscription(
         **read_fixed_inputs(model, found.product),
     }
     try:
-        made = Builder(found.blocks).build(model, own, found.stored.links, f"{what} does not fit {model.__name__}")
+        builder = Builder(found.blocks)
+        made = builder.build(model, own, found.stored.links, f"{what} does not fit {model.__name__}")
     except ModelError as error:
         raise ModelError(f"{error}; {await advise(session)}") from error
-    lists = find_list_fields(model, found.stored.blocks.values())
-    made.mark_as_stored(replace(found.stored, lists=lists), found.version)
+    blocks = builder.settle(found.stored.blocks)
+    lists = find_list_fields(model, blocks.values())
+    made.mark_as_stored(replace(found.stored, blocks=blocks, lists=lists), found.version)
     return made
 
 

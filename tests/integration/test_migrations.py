@@ -303,6 +303,22 @@ async def test_two_ends_of_a_projects_migrations_are_named_and_joined(database: 
     assert (await upgrade(database.engine, project)).heads == [joined]
     last = write_revision(project, "last").name.split("_")[0]
     assert (await upgrade(database.engine, project)).heads == [last]
+    told = await _refused(downgrade(database.engine, project, "project@-3"))
+    assert (
+        f"'project@-3' leaves open how to go back, because on the way stands {joined}, which joins {ends[0]} and"
+        in told
+    )
+    assert f"orchestrator db downgrade {ends[0]}" in told
+    assert await downgrade(database.engine, project, "project@-1") == [joined]
+    # Undoing the merge alone leaves both that it has joined.
+    assert await downgrade(database.engine, project, "project@-1") == ends
+    told = await _refused(downgrade(database.engine, project, "project@-1"))
+    assert f"because the database has {ends[0]} and {ends[1]} there" in told
+    assert (await upgrade(database.engine, project)).heads == [last]
+    assert await downgrade(database.engine, project, "project@-2") == ends
+    begun = first.name.split("_")[0]
+    assert await downgrade(database.engine, project, begun) == [begun]
+    assert (await upgrade(database.engine, project)).heads == [last]
     assert await downgrade(database.engine, project, "project@base") == [HEAD]
 
 

@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic_forms.validators import Choice, choice_list
+from pydantic import BaseModel, Field
+from pydantic_forms.validators import Choice, callout, choice_list, migration_summary
 
 from orchestrator.cli.forms import choices, fields, show_form, type_of
 from orchestrator.cli.output import Output
@@ -126,6 +127,68 @@ def test_fields_with_the_same_choices_share_a_list() -> None:
     lines = printed(80, lambda output: show_form(output, made.model_json_schema()))
     assert lines[4:6] == ["left, right can be:", f"    node 0 ({UUID(int=0)})"]
     assert len(lines) == 8
+
+
+class Side(BaseModel):
+    port: str = Field(description="of the router")
+    vlans: list[int] = Field(default=[1])
+
+
+class Tree(BaseModel):
+    name: str
+    below: list[Tree] = Field(default=[])
+
+
+def test_the_fields_of_nested_models_are_shown_below_them() -> None:
+    made: type[FormPage] = type(
+        "Page",
+        (FormPage,),
+        {"__annotations__": {"left": Side, "others": list[Side], "maybe": Side | None, "tree": Tree}},
+    )
+    lines = printed(120, lambda output: show_form(output, made.model_json_schema()))
+    for place in ("left.port", "others[].port", "maybe.port"):
+        (line,) = [one for one in lines if one.startswith(f"{place} ")]
+        assert "string" in line
+        assert "required" in line
+        assert "of the router" in line
+    (line,) = [one for one in lines if one.startswith("left.vlans ")]
+    assert "default [1]" in line
+    depths = [one.split()[0].count(".below[]") for one in lines if one.startswith("tree.")]
+    assert 1 <= max(depths) <= 4, "what holds itself has an end"
+
+
+def test_a_summary_page_is_shown_with_its_content() -> None:
+    summary = migration_summary(
+        {"headers": ["now", "then"], "labels": ["speed", "vlan"], "columns": [["1G", 7], ["10G"]]}
+    )
+    note = callout(header="Mind the gap", message="Traffic stops.\nCall the customer.")
+    made: type[FormPage] = type(
+        "Page", (FormPage,), {"__annotations__": {"summary": summary, "note": note, "sure": bool}}
+    )
+    text = "\n".join(printed(100, lambda output: show_form(output, made.model_json_schema())))
+    for words in (
+        "now",
+        "then",
+        "speed",
+        "1G",
+        "10G",
+        "vlan",
+        "7",
+        "Mind the gap",
+        "Traffic stops.",
+        "Call the customer.",
+    ):
+        assert words in text
+    assert [line.split()[0] for line in text.splitlines() if "required" in line] == ["sure"]
+    assert "note " not in text, "what asks for nothing is no field to fill in"
+
+
+def test_a_long_summary_is_cut_and_an_odd_one_is_no_reason_to_fail() -> None:
+    long = migration_summary({"headers": ["n"], "labels": [], "columns": [[str(n) for n in range(80)]]})
+    lines = printed(80, lambda output: show_form(output, page_with(long)))
+    assert "and 30 more: --json shows all" in lines
+    odd = migration_summary({"headers": 7, "labels": None, "columns": ["x", [None, {"a": "\x1b[31m"}]]})  # type: ignore[typeddict-item,list-item]
+    assert "\x1b" not in "\n".join(printed(80, lambda output: show_form(output, page_with(odd))))
 
 
 def test_a_single_choice_is_shown_like_several() -> None:
