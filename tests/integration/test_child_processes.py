@@ -139,3 +139,14 @@ async def test_a_project_that_cannot_be_imported_any_more_is_an_error_of_the_sta
     async with nursery_of("import there_is_none\n") as nursery:
         with pytest.raises(ChildError, match="its output says why"):
             await nursery.start_child()
+
+
+async def test_loggers_of_authors_go_to_the_consumers_log_from_a_child_as_well(
+    nursery_of: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_LOG_FORMAT", "json")
+    monkeypatch.setenv("ORCHESTRATOR_LOG_LEVELS", "own_flows=debug")
+    async with nursery_of('import logging\nlogging.getLogger(__name__).debug("imported")\n') as nursery:
+        child = await nursery.start_child()
+        await child.close()
+    assert '"event": "imported", "logger": "own_flows", "level": "debug"' in capfd.readouterr().err

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from orchestrator import runtime
+from orchestrator.cli import programs
 
 
 async def test_idle_threads_of_the_event_loop_end_and_let_it_be_closed() -> None:
@@ -26,3 +27,16 @@ async def test_a_thread_that_never_ends_is_not_waited_for(monkeypatch: pytest.Mo
     finally:
         ending.set()  # or the test's own loop would wait for the thread
         await waiting
+
+
+def test_of_all_programs_dev_alone_shows_the_tracebacks_of_failed_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def run(_: object, *, tracebacks: bool = False) -> None:
+        asked.append(tracebacks)
+
+    monkeypatch.setattr(programs, "run", run)
+    programs.dev()
+    programs.consumer()
+    programs.coordinator()
+    assert asked == [True, False, False]

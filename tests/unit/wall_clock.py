@@ -58,8 +58,12 @@ def watch(expression: str, minutes: list[tuple[datetime, datetime]]) -> list[dat
         if matcher.rhythm:
             due = matcher.fits(wall)
         else:
-            passed = int((wall - furthest) / MINUTE)
-            due = any(matcher.fits(furthest + number * MINUTE) for number in range(1, passed + 1))
+            following = furthest + MINUTE
+            if wall == following:  # as nearly always
+                due = matcher.fits(wall)
+            else:
+                passed = int((wall - furthest) / MINUTE)
+                due = any(matcher.fits(furthest + number * MINUTE) for number in range(1, passed + 1))
             furthest = max(furthest, wall)
         if due:
             found.append(instant)
