@@ -5,6 +5,10 @@ publisher confirms) around one PostgreSQL transaction that locks the process, in
 last result becomes a completion event. Nothing is validated, fenced, logged, retried or announced per step, so an engine
 that keeps its guarantees can only come near, and each gap to the floor is a cost of the engine itself.
 
+``FLOOR`` says how: ``rounds`` (five round trips a step), ``single`` (one), ``batched`` (steps of different processes that are due
+at the same moment share a statement and a disk sync), ``ahead`` (as batched, and the consumer goes on with the process by itself
+for its ten steps, each its own row and commit, with one result for all).
+
 Two programs, as the engine has: ``floor.py coordinator`` and ``floor.py consumer``, until SIGTERM.
 """
 
@@ -34,6 +38,8 @@ COMPLETED = "process.bench.completed"
 STEPS = 10
 PREFETCH = 32
 CONNECTIONS = 8
+STATEMENTS, LARGEST = 2, 50
+"""Statements under way while others gather, and steps in each."""
 
 TABLES = """
 CREATE TABLE floor_process (
@@ -58,6 +64,13 @@ _CREATE = "INSERT INTO floor_process DEFAULT VALUES RETURNING id"
 _LOCK = "SELECT status, last_step, state FROM floor_process WHERE id = $1 FOR UPDATE"
 _LOG = "INSERT INTO floor_step (process_id, step_no, name, status, state) VALUES ($1, $2, $3, 'success', $4)"
 _MOVE = "UPDATE floor_process SET last_step = $2, status = $3, state = $4, updated_at = now() WHERE id = $1"
+_MANY = """
+WITH d AS (SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::jsonb[]) AS d(id, step, status, state)),
+     moved AS (UPDATE floor_process p SET last_step = d.step, status = d.status, state = d.state, updated_at = now()
+                 FROM d WHERE p.id = d.id AND p.last_step = d.step - 1 RETURNING p.id)
+INSERT INTO floor_step (process_id, step_no, name, status, state)
+SELECT d.id, d.step, 'step ' || d.step, 'success', d.state FROM d JOIN moved USING (id)
+"""
 _SINGLE = """
 WITH locked AS (SELECT id FROM floor_process WHERE id = $1 FOR UPDATE),
      step AS (INSERT INTO floor_step (process_id, step_no, name, status, state)
@@ -67,32 +80,80 @@ UPDATE floor_process p SET last_step = $2, status = $4, state = $5, updated_at =
 """
 
 
-async def five_rounds(connection: Connection, process_id: int, step: int, status: str, state: str) -> None:
+Store = Callable[[int, int, str, str], Awaitable[None]]
+
+
+def five_rounds(pool: Pool) -> Store:
     """BEGIN, lock, insert, update, COMMIT: a transaction as one writes it first."""
-    async with connection.transaction():
-        await connection.fetchrow(_LOCK, process_id)
-        await connection.execute(_LOG, process_id, step, f"step {step}", state)
-        await connection.execute(_MOVE, process_id, step, status, state)
+
+    async def store(process_id: int, step: int, status: str, state: str) -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.fetchrow(_LOCK, process_id)
+            await connection.execute(_LOG, process_id, step, f"step {step}", state)
+            await connection.execute(_MOVE, process_id, step, status, state)
+
+    return store
 
 
-async def one_round(connection: Connection, process_id: int, step: int, status: str, state: str) -> None:
+def one_round(pool: Pool) -> Store:
     """Do the same in one statement."""
-    await connection.execute(_SINGLE, process_id, step, f"step {step}", status, state)
+
+    async def store(process_id: int, step: int, status: str, state: str) -> None:
+        async with pool.acquire() as connection:
+            await connection.execute(_SINGLE, process_id, step, f"step {step}", status, state)
+
+    return store
+
+
+def batched(pool: Pool) -> Store:
+    """Do it in one statement for all that have gathered while others were under way."""
+    waiting: list[tuple[tuple[int, int, str, str], asyncio.Future[None]]] = []
+    under_way: set[asyncio.Task[None]] = set()
+
+    async def send() -> None:
+        while waiting:
+            batch = waiting[:LARGEST]
+            del waiting[:LARGEST]
+            async with pool.acquire() as connection:
+                await connection.execute(_MANY, *map(list, zip(*(row for row, _ in batch), strict=True)))
+            for _, stored in batch:
+                stored.set_result(None)
+
+    async def store(*row: Any) -> None:
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append((row, stored))
+        if len(under_way) < STATEMENTS:
+            task = asyncio.create_task(send())
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        await stored
+
+    return store
+
+
+KINDS = {"rounds": five_rounds, "single": one_round, "batched": batched, "ahead": batched}
 
 
 async def consumer(pool: Pool, channel: AbstractChannel) -> None:
     """Run steps."""
     publish = channel.default_exchange.publish
-    store = one_round if os.environ.get("FLOOR_SQL") == "single" else five_rounds
+    kind = os.environ.get("FLOOR", "rounds")
+    store, goes_on = KINDS[kind](pool), kind == "ahead"
 
     async def on_command(incoming: AbstractIncomingMessage) -> None:
         command = json.loads(incoming.body)
         process_id, step = command["process_id"], command["step"]
-        status = "completed" if step == STEPS else "running"
-        async with pool.acquire() as connection:
-            await store(connection, process_id, step, status, json.dumps(command["state"]))
+        if goes_on:
+            await incoming.ack()  # from here on the row answers for the process
+        while True:
+            status = "completed" if step == STEPS else "running"
+            await store(process_id, step, status, json.dumps({"counter": step}))
+            if step == STEPS or not goes_on:
+                break
+            step += 1
         await publish(_message(process_id, step), routing_key=RESULTS)
-        await incoming.ack()
+        if not goes_on:
+            await incoming.ack()
 
     await _consume(channel, COMMANDS, on_command)
 

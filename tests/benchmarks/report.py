@@ -72,13 +72,13 @@ Row = tuple[str, Callable[[Turn], float], str]
 
 
 def print_comparison(turns: Sequence[Turn], options: argparse.Namespace) -> None:
-    """Medians of each system, and the medians of the ratios of neighbouring turns."""
+    """Print medians of each system, and the medians of the ratios of the turns beside each floor."""
     names = list(dict.fromkeys(turn.system for turn in turns))
     of = {name: [turn for turn in turns if turn.system == name] for name in names}
     servers = [key for key in turns[0].cpu if key.split()[0] not in {"coordinator", "consumer", "client"}]
     print(
         f"\n{options.queue_type} queues, 1 coordinator, {options.consumers} consumer(s), {options.processes} processes of"
-        f" {turns[0].steps // turns[0].processes} steps, {options.idle} idle, floor with sql={options.floor_sql};"
+        f" {turns[0].steps // turns[0].processes} steps, {options.idle} idle;"
         f" medians of {options.reps} turns\n"
     )
     rows: list[Row] = [
@@ -94,21 +94,22 @@ def print_comparison(turns: Sequence[Turn], options: argparse.Namespace) -> None
         rows.append((f"CPU s/1000 steps, {name}", lambda turn, name=name: turn.cpu_of(name), ".2f"))  # type: ignore[misc]
     for name in ("coordinator", "consumer"):
         rows.append((f"peak MiB, {name}", lambda turn, name=name: turn.memory_of(name), ".1f"))  # type: ignore[misc]
-    others = names[1:]
-    print(
-        " " * 28 + "".join(f"{name:>12}" for name in names) + "".join(f"{name + '/' + names[0]:>16}" for name in others)
-    )
+    bases = [name for name in names if name.startswith("floor")] or names[:1]
+    others = [name for name in names if name not in bases]
+    pairs = [(name, base) for base in bases for name in others]
+    columns = [f"{name} ÷ {base}" for name, base in pairs]
+    print(" " * 28 + "".join(f"{name:>16}" for name in names) + "".join(f"{column:>34}" for column in columns))
     for title, value, form in rows:
         medians = [statistics.median(value(turn) for turn in of[name]) for name in names]
-        ratios = [_ratios(value, of[name], of[names[0]]) for name in others]
+        ratios = [_ratios(value, of[name], of[base]) for name, base in pairs]
         print(
             f"{title:28}"
-            + "".join(f"{median:>12{form}}" for median in medians)
-            + "".join(f"{statistics.median(ratio):>16.2f}" for ratio in ratios)
+            + "".join(f"{median:>16{form}}" for median in medians)
+            + "".join(f"{statistics.median(ratio):>34.2f}" for ratio in ratios)
         )
-    for name in others:
-        spread = _ratios(lambda turn: turn.steps_per_second, of[name], of[names[0]])
-        print(f"\nsteps/s, {name}/{names[0]}, of each pair of turns: " + ", ".join(f"{ratio:.2f}" for ratio in spread))
+    for name, base in pairs:
+        spread = _ratios(lambda turn: turn.steps_per_second, of[name], of[base])
+        print(f"\nsteps/s, {name} ÷ {base}, of each pair of turns: " + ", ".join(f"{ratio:.2f}" for ratio in spread))
     if any(turn.others > BUSY for turn in turns):
         worst = max(turn.others for turn in turns)
         print(f"\nother work took up to {worst:.0f} % of the machine: do not trust the figures, and little the ratios")

@@ -61,11 +61,11 @@ class System:
     completed: str = "process.bench.completed"
 
 
-def floor_system(sql: str) -> System:
-    """Run the floor; ``sql`` is ``rounds`` (five round trips a step) or ``single`` (one)."""
+def floor_system(kind: str, name: str = "floor") -> System:
+    """Run the floor; what the kinds are it says itself."""
     program = (sys.executable, floor.__file__)
     return System(
-        name="floor",
+        name=name,
         coordinator=(*program, "coordinator"),
         consumer=(*program, "consumer"),
         exchange="",
@@ -75,7 +75,7 @@ def floor_system(sql: str) -> System:
         queues={floor.STARTS: "coordinator", floor.COMMANDS: "consumer", floor.RESULTS: "coordinator"},
         count="SELECT count(*) FROM floor_step",
         empty="TRUNCATE floor_step, floor_process",
-        environment={"FLOOR_SQL": sql},
+        environment={"FLOOR": kind},
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.benchmarks import modes
+from tests.benchmarks import floor, modes
 from tests.benchmarks.report import print_comparison
 from tests.benchmarks.systems import BenchmarkError, engine_system, floor_system, own_corner
 from tests.servers import NoServersError, Servers
@@ -37,19 +37,19 @@ async def run(options: argparse.Namespace) -> int:
         for name, path in programs.items()
         for steps in options.run_ahead or [None]
     ]
+    floors = [floor_system(kind, f"floor {kind}") for kind in options.floor or ["rounds"]]
     async with own_corner(servers, options.queue_type) as corner:
         if options.fair:
             return await modes.fairness(corner, next(iter(programs.values())), options)
         if options.sleeping:
             return await modes.sleeping(corner, next(iter(programs.values())))
         if options.statements:
-            return await modes.count_statements(corner, [floor_system(options.floor_sql), *engines], options.processes)
+            return await modes.count_statements(corner, [*floors, *engines], options.processes)
         if options.memory:
             return await modes.memory(corner, engines[0], options.memory)
         if options.profile:
             return await modes.profile(corner, engines[0], options.processes, options.keep_profiles)
-        systems = [floor_system(options.floor_sql), *engines]
-        turns = await modes.compare(corner, systems, options)
+        turns = await modes.compare(corner, [*floors, *engines], options)
     if options.json:
         print(json.dumps([turn.document() for turn in turns], indent=1))
     else:
@@ -71,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--consumers", type=int, default=1)
     found.add_argument("--queue-type", choices=("quorum", "classic"), default="quorum")
     found.add_argument(
-        "--floor-sql", choices=("rounds", "single"), default="rounds", help="five round trips a step, or one"
+        "--floor",
+        choices=tuple(floor.KINDS),
+        action="append",
+        help="what tests/benchmarks/floor.py says of it; given several times, each is measured in turn (default rounds)",
     )
     found.add_argument(
         "--run-ahead",

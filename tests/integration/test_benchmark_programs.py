@@ -22,8 +22,11 @@ pytestmark = pytest.mark.timeout(HANGS_AFTER + 100)
 
 SMALL = {
     "the comparison with the floor": (
-        ["throughput", "--processes", "5", "--idle", "2", "--reps", "1", "--no-wait"],
-        "engine/floor",
+        [
+            *("throughput", "--processes", "5", "--idle", "2", "--reps", "1", "--no-wait"),
+            *("--floor", "batched", "--floor", "ahead"),
+        ],
+        "engine ÷ floor ahead",
     ),
     "loading and saving": (["models", "--others", "20", "--reps", "2"], "save every block"),
     "suspects": (
@@ -33,6 +36,7 @@ SMALL = {
         ],
         "| 3 | deadly |",
     ),
+    "events": (["events", "--events", "20", "--reps", "1", "--at-once", "2"], "the client library"),
     "the API": (["http", "--requests", "10"], "GET list"),
     "retention": (["retention", "--processes", "2000", "--batch", "5", "--idle", "0.2"], "without their process: 0"),
     "plain functions": (
