@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.benchmarks.client import Client, client_of
 from tests.benchmarks.measure import Meter, resident_memory, slope, wait_until_quiet
+from tests.benchmarks.peers import peer_turn
 from tests.benchmarks.profiles import print_top, profiled, sampler
 from tests.benchmarks.report import Turn
 from tests.benchmarks.statements import CountingProxy
@@ -49,14 +50,20 @@ _SYNCS_NEW = "SELECT COALESCE(sum(fsyncs), 0) FROM pg_stat_io WHERE object = 'wa
 _SYNCS_OLD = "SELECT wal_sync FROM pg_stat_wal"
 
 
-async def compare(corner: Corner, systems: Sequence[System], options: argparse.Namespace) -> list[Turn]:
+async def compare(
+    corner: Corner, systems: Sequence[System], options: argparse.Namespace, peers: Sequence[str] = ()
+) -> list[Turn]:
     """Each system in turn, again and again."""
     turns = []
+    all_of_them: list[System | str] = [*systems, *peers]
     for repetition in range(options.reps):
-        for system in systems:
+        for system in all_of_them:
             if not options.no_wait:
                 await asyncio.to_thread(wait_until_quiet)
-            turn = await _turn(corner, system, options)
+            if isinstance(system, str):
+                turn = await peer_turn(corner, system, options)
+            else:
+                turn = await _turn(corner, system, options)
             turns.append(turn)
             print(f"{repetition + 1}/{options.reps} {turn}", file=sys.stderr, flush=True)
     return turns

@@ -49,7 +49,7 @@ class Turn:
 
     def memory_of(self, name: str) -> float:
         """Return the highest peak among the programs of this kind."""
-        return max(value for key, value in self.memory.items() if key.split()[0] == name)
+        return max((value for key, value in self.memory.items() if key.split()[0] == name), default=0.0)
 
     def document(self) -> dict[str, object]:
         """For ``--json``."""
@@ -96,7 +96,8 @@ def print_comparison(turns: Sequence[Turn], options: argparse.Namespace) -> None
         rows.append((f"peak MiB, {name}", lambda turn, name=name: turn.memory_of(name), ".1f"))  # type: ignore[misc]
     bases = [name for name in names if name.startswith("floor")] or names[:1]
     others = [name for name in names if name not in bases]
-    pairs = [(name, base) for base in bases for name in others]
+    bases += options.peer or []
+    pairs = [(name, base) for base in bases for name in others if name != base]
     columns = [f"{name} ÷ {base}" for name, base in pairs]
     print(" " * 28 + "".join(f"{name:>16}" for name in names) + "".join(f"{column:>34}" for column in columns))
     for title, value, form in rows:

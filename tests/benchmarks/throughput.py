@@ -20,6 +20,7 @@ from pathlib import Path
 import uvloop
 
 from tests.benchmarks import floor, modes
+from tests.benchmarks.peers import INSTALL, PEERS
 from tests.benchmarks.report import print_comparison
 from tests.benchmarks.systems import BenchmarkError, engine_system, floor_system, own_corner
 from tests.servers import NoServersError, Servers
@@ -31,6 +32,8 @@ async def run(options: argparse.Namespace) -> int:
         servers = Servers.from_environment()
     except NoServersError as error:
         raise BenchmarkError(str(error)) from None
+    if options.peer and options.peer_python is None:
+        raise BenchmarkError(f"a peer needs a virtual environment of its own: {INSTALL}")
     programs = dict(_named(one) for one in options.program or [str(Path(sys.executable).with_name("orchestrator"))])
     engines = [
         engine_system(path, name if steps is None else f"{name} ahead {steps}", run_ahead=steps)
@@ -49,7 +52,7 @@ async def run(options: argparse.Namespace) -> int:
             return await modes.memory(corner, engines[0], options.memory)
         if options.profile:
             return await modes.profile(corner, engines[0], options.processes, options.keep_profiles)
-        turns = await modes.compare(corner, [*floors, *engines], options)
+        turns = await modes.compare(corner, [*floors, *engines], options, options.peer or [])
     if options.json:
         print(json.dumps([turn.document() for turn in turns], indent=1))
     else:
@@ -82,6 +85,12 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         metavar="STEPS",
         help="ORCHESTRATOR_RUN_AHEAD of the consumer; given several times, each is measured in turn",
+    )
+    found.add_argument(
+        "--peer", choices=tuple(PEERS), action="append", help="measure another system in turn; see --peer-python"
+    )
+    found.add_argument(
+        "--peer-python", type=Path, metavar="PATH", help=f"of a virtual environment that has the peer: {INSTALL}"
     )
     found.add_argument("--json", action="store_true", help="one object for each turn instead of the table")
     found.add_argument("--no-wait", action="store_true", help="do not wait for a quiet machine before each turn")
