@@ -15,7 +15,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -25,7 +25,7 @@ import asyncpg
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from tests.benchmarks.client import client_of
-from tests.benchmarks.measure import percentile
+from tests.benchmarks.measure import peak_memory, percentile
 from tests.benchmarks.options import count, make_parser, run_benchmark
 from tests.benchmarks.systems import BenchmarkError, Corner, Programs, clear, engine_system, fetch_int, own_corner
 from tests.benchmarks.workload import STEPS
@@ -45,13 +45,18 @@ class Figures:
     aborts: Sequence[float]
     intake: float
     late: float
+    memory: Mapping[str, float]
+    silence: float
+    again: int
 
     def __str__(self) -> str:
         return (
             f"steps of running processes: {self.alone:.0f}/s alone, {self.during:.0f}/s during the intake"
             f" ({self.during / self.alone:.0%}); abort by message p50 {percentile(self.aborts, 0.5) * 1000:.0f} ms"
             f" max {max(self.aborts) * 1000:.0f} ms ({len(self.aborts)}); starts {self.intake:.0f}/s;"
-            f" a late start is answered after {self.late:.1f} s"
+            f" a late start is answered after {self.late:.1f} s; peak memory "
+            + ", ".join(f"{name} {size:.0f} MiB" for name, size in self.memory.items())
+            + f"; longest silence of the consumer {self.silence:.1f} s; {self.again} commands published again"
         )
 
 
@@ -120,15 +125,22 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         flood = asyncio.create_task(sender.flood(options.starts, "bench_noop"))
         late = asyncio.create_task(_late(flood, sender))
         aborts = asyncio.create_task(_abort(corner, sender))
+        silence = asyncio.create_task(_watch_heartbeats(corner))
         try:
             during = await _finish(corner, programs, options.processes)
             await _reach(corner, programs, "workflow = 'bench_noop'", stored + options.starts)
             took = time.perf_counter() - began
-            return Figures(alone, during, await aborts, options.starts / took, await late)
+            silence.cancel()
+            await asyncio.wait([silence])
+            memory = {name: peak_memory(pid) for name, pid in programs.pids.items()}
+            again = await _count(corner, "published_at IS NOT NULL")
+            return Figures(
+                alone, during, await aborts, options.starts / took, await late, memory, silence.result(), again
+            )
         finally:
-            for task in (late, aborts, flood):
+            for task in (late, aborts, flood, silence):
                 task.cancel()
-            await asyncio.gather(late, aborts, flood, return_exceptions=True)
+            await asyncio.gather(late, aborts, flood, silence, return_exceptions=True)
 
 
 async def _run(corner: Corner, programs: Programs, sender: Sender, count: int) -> float:
@@ -175,6 +187,21 @@ async def _abort(corner: Corner, sender: Sender) -> list[float]:
         times.append(await sender.ask("process.abort", {"process_id": str(row["process_id"]), "user": "benchmark"}))
         await asyncio.sleep(0.1)
     return times
+
+
+async def _watch_heartbeats(corner: Corner) -> float:
+    """Return for how many seconds the consumer has been silent at most, once this is cancelled."""
+    longest = 0.0
+    connection = await asyncpg.connect(corner.dsn)
+    try:
+        while True:
+            silence = await connection.fetchval("SELECT EXTRACT(EPOCH FROM now() - max(seen_at)) FROM consumers")
+            longest = max(longest, float(silence))
+            await asyncio.sleep(0.2)
+    except asyncio.CancelledError:
+        return longest
+    finally:
+        await connection.close()
 
 
 async def _count(corner: Corner, condition: str) -> int:

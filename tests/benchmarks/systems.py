@@ -22,7 +22,7 @@ from orchestrator.db.migrations import upgrade
 from orchestrator.db.registration import register_workflow
 from orchestrator.db.session import Database
 from tests.benchmarks import floor
-from tests.benchmarks.workload import TASKS
+from tests.benchmarks.workload import ALL
 from tests.servers import Servers, drop_vhost, make_vhost
 
 STOP_WITHIN = 40.0
@@ -270,17 +270,7 @@ async def _migrate(corner: Corner) -> None:
     try:
         await upgrade(database.engine, Path("there-is-none"))
         async with database.engine.begin() as connection:
-            for name in (
-                "bench",
-                "bench_sleeping",
-                "bench_resting",
-                "bench_deadly",
-                "bench_noop",
-                "bench_five",
-                "bench_short",
-                "bench_long",
-                *TASKS,
-            ):
+            for name in ALL:
                 await connection.run_sync(_register, name)
     finally:
         await database.close()

@@ -49,6 +49,28 @@ def bench_long() -> StepList:
     return StepList(_counting(number) for number in range(1, LONG + 1))
 
 
+BALLAST_VARIABLE = "BENCH_BALLAST"
+"""Names the environment variable with the bytes that the first step of ``bench_heavy`` puts into the state."""
+
+
+@step("load")
+async def load() -> dict[str, str]:
+    return {"ballast": "x" * int(os.environ[BALLAST_VARIABLE])}
+
+
+@workflow("Ten steps, after the first of which the state is large")
+def bench_heavy() -> StepList:
+    return StepList([load, *map(_counting, range(2, STEPS + 1))])
+
+
+HUNDRED = 100
+
+
+@workflow("A hundred steps that do nothing but count")
+def bench_hundred() -> StepList:
+    return StepList(_counting(number) for number in range(1, HUNDRED + 1))
+
+
 @step("sleep")
 async def sleep() -> None:
     await asyncio.sleep(NAP)
@@ -169,7 +191,19 @@ def bench_thread() -> StepList:
 
 TASKS = ("bench_quick", "bench_query", "bench_session", "bench_slot", "bench_thread")
 
-LazyWorkflowInstance(__name__, "bench")
-LazyWorkflowInstance(__name__, "bench_sleeping")
-for _name in ("bench_resting", "bench_deadly", "bench_noop", "bench_five", "bench_short", "bench_long", *TASKS):
+ALL = (
+    "bench",
+    "bench_sleeping",
+    "bench_resting",
+    "bench_deadly",
+    "bench_noop",
+    "bench_five",
+    "bench_short",
+    "bench_long",
+    "bench_heavy",
+    "bench_hundred",
+    *TASKS,
+)
+
+for _name in ALL:
     LazyWorkflowInstance(__name__, _name)

@@ -24,7 +24,7 @@ SMALL = {
     "the comparison with the floor": (
         [
             *("throughput", "--processes", "5", "--idle", "2", "--reps", "1", "--no-wait"),
-            *("--floor", "batched", "--floor", "ahead"),
+            *("--floor", "ahead"),
         ],
         "engine ÷ floor ahead",
     ),
