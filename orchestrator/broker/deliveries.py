@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -39,6 +40,8 @@ from orchestrator.broker.gate import Gate
 from orchestrator.broker.incoming import Delivery, read_delivery
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.silent_queues import SilentQueues
+from orchestrator.broker.subscription_watch import watch_subscriptions
 from orchestrator.broker.topology import Topology
 from orchestrator.errors import MessageError, PublishError, RefusedError
 from orchestrator.retry import SERVER_AWAY, backoff
@@ -47,9 +50,6 @@ from orchestrator.text import format_error, format_message
 from orchestrator.watchdog import with_blockage
 
 logger = structlog.get_logger(__name__)
-
-WATCHDOG_INTERVAL = 15.0
-"""Seconds between two checks whether the broker still has this program as a consumer of its queues."""
 
 CANCEL_TIMEOUT = 5.0
 """Seconds for what ends when the program stops: the broker's deliveries, and handlers that are cancelled."""
@@ -129,6 +129,7 @@ class Deliveries:
         self._fit = asyncio.Event()
         self._fit.set()
         self._unfit = asyncio.Event()
+        self._silent = SilentQueues(address, len(self._handlers))
         self._connection: AbstractConnection | None = None
         self.consuming = asyncio.Event()
         """Set while the broker has this program as a consumer of every queue."""
@@ -190,13 +191,14 @@ class Deliveries:
             if tags is None:
                 return
             self._connection = connection
-            self.consuming.set()
             connected()
-            logger.info("consuming", queues=sorted(self._handlers))
-            watchdog = asyncio.create_task(self._watch(cancelled, lambda queue: measure(connection, queue)))
+            watchdog = asyncio.create_task(
+                watch_subscriptions(
+                    self._served, cancelled, partial(measure, connection), self._received, self._takes_more
+                )
+            )
             waiting = [watchdog, *(asyncio.create_task(one.wait()) for one in (self._stopping, self._unfit))]
-            closing = [channel.closing for channel, _ in tags]
-            await asyncio.wait([*closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            await self._consume_all(connection, tags, cancelled, waiting)
             if watchdog.done():
                 watchdog.result()
             if self._stopping.is_set():
@@ -214,23 +216,47 @@ class Deliveries:
                 await close(connection)
 
     async def _subscribe(self, connection: AbstractConnection, cancelled: asyncio.Event) -> Subscriptions:
-        """Begin to consume every queue; ``cancelled`` is set when the broker ends that."""
+        """Begin to consume every queue that answers; ``cancelled`` is set when the broker ends that."""
         await restore(connection, self._topology)
-        tags = []
-        for queue in self._handlers:
-            # Each queue has a channel of its own: what the broker does for one does not wait for another.
-            async with asyncio.timeout(DECLARE_TIMEOUT):
-                channel = await raw_channel(await connection.channel(publisher_confirms=False))
-            bound_bodies(channel, self._max_bytes)
-            channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
-            await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
-            # For people who look at the queue; a tag belongs to its channel, so all may be equal.
-            tag = self._address.name
-            await channel.basic_consume(
-                queue, self._receiver(queue, channel), consumer_tag=tag, timeout=DECLARE_TIMEOUT
-            )
-            tags.append((channel, tag))
-        return tags
+        return [await self._subscribe_one(connection, queue, cancelled) for queue in self._served()]
+
+    async def _subscribe_one(
+        self, connection: AbstractConnection, queue: str, cancelled: asyncio.Event
+    ) -> tuple[Channel, str]:
+        # Each queue has a channel of its own: what the broker does for one does not wait for another.
+        async with asyncio.timeout(DECLARE_TIMEOUT):
+            channel = await raw_channel(await connection.channel(publisher_confirms=False))
+        bound_bodies(channel, self._max_bytes)
+        channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+        await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
+        # For people who look at the queue; a tag belongs to its channel, so all may be equal.
+        tag = self._address.name
+        receiver = self._receiver(queue, channel)
+        with self._silent.noted(queue):
+            await channel.basic_consume(queue, receiver, consumer_tag=tag, timeout=DECLARE_TIMEOUT)
+        return channel, tag
+
+    async def _consume_all(
+        self,
+        connection: AbstractConnection,
+        tags: Subscriptions,
+        cancelled: asyncio.Event,
+        ends: Collection[asyncio.Task[object]],
+    ) -> None:
+        """Return when one of these tasks or a channel has ended; meanwhile add the queues that answer again."""
+        while True:
+            if not self._silent:
+                self.consuming.set()
+            logger.info("consuming", queues=self._served())
+            answering = asyncio.create_task(self._silent.wait_for_one())
+            try:
+                closing = [channel.closing for channel, _ in tags]
+                done, _ = await asyncio.wait([*closing, *ends, answering], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                answering.cancel()
+            if done != {answering}:
+                return
+            tags.append(await self._subscribe_one(connection, answering.result(), cancelled))
 
     async def _drain(self, tags: Subscriptions) -> None:
         """Wait for running handlers while the channels are still open, so that their messages can be acknowledged."""
@@ -250,32 +276,11 @@ class Deliveries:
         if left:
             await asyncio.wait(left, timeout=CANCEL_TIMEOUT)
 
-    async def _watch(self, cancelled: asyncio.Event, ask: Callable[[str], Awaitable[QueueDepth | None]]) -> None:
-        """Return when the broker no longer serves this consumer: a queue is gone, has no readers, or delivers nothing.
+    def _served(self) -> list[str]:
+        return [queue for queue in sorted(self._handlers) if queue not in self._silent]
 
-        When a quorum queue is deleted and declared again at once, the broker silently moves the subscription to the new
-        queue and then delivers nothing.
-        """
-        before: Counter[str] = Counter()
-        while not cancelled.is_set():
-            try:
-                async with asyncio.timeout(WATCHDOG_INTERVAL):
-                    await cancelled.wait()
-            except TimeoutError:
-                for queue in self._handlers:
-                    depth = await ask(queue)
-                    # With no messages, no readers is also what a cluster says that cannot ask the queue's leader. To subscribe
-                    # again would then wait for that leader, whereas the subscription moves to the next one by itself.
-                    if depth is None or (depth.ready and depth.consumers == 0):
-                        logger.warning("the broker has lost our subscription", queue=queue)
-                        return
-                    idle = self._received[queue] == before[queue] and self._in_progress[queue] < self._count_of(queue)
-                    if depth.ready and idle:
-                        logger.warning(
-                            "the broker delivers nothing although messages are ready", queue=queue, ready=depth.ready
-                        )
-                        return
-                before = self._received.copy()
+    def _takes_more(self, queue: str) -> bool:
+        return self._in_progress[queue] < self._count_of(queue)
 
     def _count_of(self, queue: str) -> int:
         return self._few.get(queue, self._prefetch)

@@ -271,3 +271,21 @@ def test_queues_that_an_operator_deletes_are_made_again_and_work_goes_on(
     engine.answer(engine.token(parked), {"ok": True})
     engine.wait_for(parked, "completed")
     assert all(program.runs for program in engine.programs)
+
+
+def test_a_queue_without_a_leader_does_not_keep_a_program_from_reading_the_others(
+    breakable: Installation, pair: Pair
+) -> None:
+    """B42: so a crash may leave one queue; who asks to read it has no answer, and then loses the connection."""
+    queue = '{list_to_atom("%2F_orchestrator.steps.tasks"), node()}'
+    pair.run("ctl", "--", "eval", f"ra:stop_server(quorum_queues, {queue}).")
+    for program in breakable.programs[2:]:
+        program.kill()
+    consumer = breakable.consumer("--concurrency", "4")
+    until(lambda: "a queue does not answer" in consumer.output(), "it says which queue does not answer")
+    until(lambda: "consuming" in consumer.output(), "it reads the others")
+    task = breakable.start("task_one")
+    breakable.wait_for(breakable.start("chain"), "completed")
+    pair.run("ctl", "--", "eval", f"ra:restart_server(quorum_queues, {queue}), ra:trigger_election({queue}).")
+    breakable.wait_for(task, "completed")
+    assert "a queue answers again" in consumer.output()

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
-from orchestrator.broker import deliveries as broker_deliveries
-from orchestrator.broker.connection import BrokerAddress, QueueDepth
-from orchestrator.broker.deliveries import Deliveries
-from orchestrator.broker.publisher import Publisher
-from orchestrator.broker.topology import Topology
-
-
-async def handle(_: object) -> None:
-    """Take a message."""
-
-
-def deliveries() -> Deliveries:
-    address = BrokerAddress("amqp://nowhere", "test", 1)
-    return Deliveries(
-        address,
-        Topology.of("quorum"),
-        {"q": handle},
-        prefetch=10,
-        max_bytes=1000,
-        explain_transient=lambda _: None,
-        publisher=Publisher(address, Topology.of("quorum"), 1),
-    )
+from orchestrator.broker import subscription_watch
+from orchestrator.broker.connection import QueueDepth
+from orchestrator.broker.subscription_watch import watch_subscriptions
 
 
 @pytest.mark.parametrize(
@@ -45,7 +27,7 @@ def deliveries() -> Deliveries:
 async def test_a_subscription_is_made_anew_when_messages_wait_that_do_not_come(
     depths: list[QueueDepth | None], rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_deliveries, "WATCHDOG_INTERVAL", 0.001)
+    monkeypatch.setattr(subscription_watch, "INTERVAL", 0.001)
     asked = 0
 
     async def ask(_: str) -> QueueDepth | None:
@@ -53,5 +35,5 @@ async def test_a_subscription_is_made_anew_when_messages_wait_that_do_not_come(
         asked += 1
         return depths[asked - 1]
 
-    await deliveries()._watch(asyncio.Event(), ask)
+    await watch_subscriptions(lambda: ["q"], asyncio.Event(), ask, Counter(), lambda _: True)
     assert asked == rounds

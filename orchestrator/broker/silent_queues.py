@@ -1,0 +1,107 @@
+"""Queues that give no answer while the broker answers: the others are consumed without them, until they answer.
+
+A quorum queue has no leader while most of its nodes are down, and by a defect of the broker after some crashes (see
+docs/servers.md). Who asks to consume one gets no answer, and after some seconds the broker ends the connection, with all other
+consumers on it. So a queue is asked again over a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+from aiormq.exceptions import ConnectionInternalError
+
+from orchestrator.broker.connection import (
+    BROKER_ERRORS,
+    DECLARE_TIMEOUT,
+    BrokerAddress,
+    close,
+    connect,
+    raw_channel,
+)
+from orchestrator.errors import ServerUnavailableError
+from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.text import format_message
+
+logger = structlog.get_logger(__name__)
+
+NO_ANSWER: Final = (TimeoutError, ConnectionInternalError)
+"""How a request to consume a queue ends that has no leader."""
+
+
+class SilentQueues:
+    """Those of a program's queues that did not answer, as long as others do.
+
+    Args:
+        number: how many queues the program consumes. If none answers, the broker does not.
+    """
+
+    def __init__(self, address: BrokerAddress, number: int) -> None:
+        self._address = address
+        self._number = number
+        self._names: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    def __contains__(self, queue: str) -> bool:
+        return queue in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._names))
+
+    @contextmanager
+    def noted(self, queue: str) -> Iterator[None]:
+        """Leave a queue out from now on if it gives no answer to what the block asks of it, unless no other is left."""
+        try:
+            yield
+        except NO_ANSWER as error:
+            self._add(queue, error)
+            raise
+
+    def _add(self, queue: str, error: BaseException) -> None:
+        if len(self._names) + 1 >= self._number:
+            self._names.clear()
+            return
+        self._names.add(queue)
+        logger.error(
+            "a queue does not answer: the others are consumed without it, and it when it answers; it may have no leader, see"
+            " docs/servers.md",
+            queue=queue,
+            error=format_message(error),
+        )
+
+    async def wait_for_one(self) -> str:
+        """Return a queue that answers again, and that is then left out no more; wait for ever while there is none."""
+        if not self._names:
+            await asyncio.Event().wait()
+        tries = 0
+        while True:
+            tries += 1
+            await asyncio.sleep(backoff(SERVER_AWAY, tries))
+            for queue in self:
+                if await self._answers(queue):
+                    self._names.discard(queue)
+                    logger.warning("a queue answers again", queue=queue)
+                    return queue
+
+    async def _answers(self, queue: str) -> bool:
+        try:
+            connection = await connect(self._address, "queue without an answer")
+        except ServerUnavailableError:
+            return False
+        try:
+            async with asyncio.timeout(DECLARE_TIMEOUT):
+                channel = await raw_channel(await connection.channel(publisher_confirms=False))
+                # A message that this takes goes back when the connection closes.
+                await channel.basic_get(queue, no_ack=False)
+        except BROKER_ERRORS:
+            return False
+        else:
+            return True
+        finally:
+            await close(connection)
