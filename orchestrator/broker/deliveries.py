@@ -248,15 +248,16 @@ class Deliveries:
             if not self._silent:
                 self.consuming.set()
             logger.info("consuming", queues=self._served())
-            answering = asyncio.create_task(self._silent.wait_for_one())
+            answering = asyncio.create_task(self._silent.wait_for_one(self._stopping))
             try:
                 closing = [channel.closing for channel, _ in tags]
                 done, _ = await asyncio.wait([*closing, *ends, answering], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 answering.cancel()
-            if done != {answering}:
+            queue = answering.result() if done == {answering} else None
+            if queue is None:
                 return
-            tags.append(await self._subscribe_one(connection, answering.result(), cancelled))
+            tags.append(await self._subscribe_one(connection, queue, cancelled))
 
     async def _drain(self, tags: Subscriptions) -> None:
         """Wait for running handlers while the channels are still open, so that their messages can be acknowledged."""

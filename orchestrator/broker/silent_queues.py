@@ -25,6 +25,7 @@ from orchestrator.broker.connection import (
 )
 from orchestrator.errors import ServerUnavailableError
 from orchestrator.retry import SERVER_AWAY, backoff
+from orchestrator.stopping import wait_or_stop
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)
@@ -75,19 +76,19 @@ class SilentQueues:
             error=format_message(error),
         )
 
-    async def wait_for_one(self) -> str:
-        """Return a queue that answers again, and that is then left out no more; wait for ever while there is none."""
+    async def wait_for_one(self, stopping: asyncio.Event) -> str | None:
+        """Return a queue that answers again, and that is then left out no more; ``None`` when the program stops before."""
         if not self._names:
-            await asyncio.Event().wait()
-        tries = 0
-        while True:
+            await stopping.wait()
+        tries = 1
+        while not await wait_or_stop(backoff(SERVER_AWAY, tries), stopping):
             tries += 1
-            await asyncio.sleep(backoff(SERVER_AWAY, tries))
             for queue in self:
                 if await self._answers(queue):
                     self._names.discard(queue)
                     logger.warning("a queue answers again", queue=queue)
                     return queue
+        return None
 
     async def _answers(self, queue: str) -> bool:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PAGE, SECOND_PAGE = "docs/reliability-proofs.md", "docs/reliability-proofs-2.md"
 
-ON_SECOND_PAGE = ("Subscriptions", "The HTTP API")
+ON_SECOND_PAGE = ("Subscriptions", "Schedules", "Tasks that ship", "The HTTP API")
 """Topics; a page must be short enough to read."""
 
 _TEST = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
@@ -19,10 +19,10 @@ _HEAD = """# Proofs
 
 Which mechanism keeps each [guarantee](reliability.md), and which tests prove it. Tests in `tests/acceptance` drive the real
 programs from outside, those in `tests/integration` run parts of the engine on real servers, those in `tests/unit` the pure core.
-Subscriptions and the HTTP API: [second page](reliability-proofs-2.md).
+Subscriptions, schedules, tasks that ship and the HTTP API: [second page](reliability-proofs-2.md).
 """
 
-_SECOND_HEAD = """# Proofs: subscriptions and the HTTP API
+_SECOND_HEAD = """# Proofs: subscriptions, schedules, tasks that ship and the HTTP API
 
 <!-- Generated, do not edit: scripts/generate-docs. The source is tests/guarantees.toml. -->
 
