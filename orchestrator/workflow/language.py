@@ -218,8 +218,7 @@ def workflow(
     Args:
         description: for people; default the function's docstring.
         initial_input_form: the form to fill in to start it.
-        target: what it is for.
-        is_task: whether it is a task.
+        target, is_task: what it is for, and whether it is a task.
         authorize_callback: who may start it and, unless the next two say otherwise, resume and retry it; by default everyone.
         resume_auth_callback, retry_auth_callback: for all steps that have none of their own.
         run_predicate: asked before a start: ``True``, or ``False`` or a text with the reason.

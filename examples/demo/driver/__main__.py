@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import signal
 import sys
@@ -61,8 +62,12 @@ LINES, NETWORK, NETWORK_OVER_HTTP = (
 )
 
 
-def tell(screen: Screen, stories: Sequence[Story]) -> None:
-    """Tell stories, one after the other."""
+def tell(screen: Screen, stories: Sequence[Story], *, shows_pages: bool) -> None:
+    """Tell stories, one after the other.
+
+    Args:
+        shows_pages: serve the pages of the last one at its end, until the user presses Ctrl-C.
+    """
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     with own_ground() as ground:
@@ -73,18 +78,29 @@ def tell(screen: Screen, stories: Sequence[Story]) -> None:
                 set_stage(place, screen, story.project, story.outside, story.variables) as stage,
             ):
                 story.tell(stage)
+                if number == len(stories) and shows_pages:
+                    _show_pages(screen, stage)
+
+
+def _show_pages(screen: Screen, stage: Stage) -> None:
+    api = stage.serve()
+    screen.console.print(Text(f"\nLook at what has happened: {api.url}/ui   (Ctrl-C ends the demo)", style="bold"))
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def run() -> int:
     """Tell the stories; return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Show the engine at work on real servers.")
     parser.add_argument("--http", action="store_true", help="tell the second story by the HTTP API alone")
-    stories = (LINES, NETWORK_OVER_HTTP if parser.parse_args().http else NETWORK)
+    parser.add_argument("--ui", action="store_true", help="serve /ui at the end until Ctrl-C; so on a terminal")
+    asked = parser.parse_args()
+    stories = (LINES, NETWORK_OVER_HTTP if asked.http else NETWORK)
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     screen = Screen()
     try:
-        tell(screen, stories)
+        tell(screen, stories, shows_pages=asked.ui or sys.stdout.isatty())
     except KeyboardInterrupt:
         screen.say("interrupted; everything that was started is stopped")
         return 130
@@ -99,6 +115,8 @@ def run() -> int:
     if problem:
         print(f"\nThe demo has failed: {problem}\nThe programs' logs: {FOLDER}/*/logs/", file=sys.stderr)
         return 1
+    if not (asked.ui or sys.stdout.isatty()):
+        screen.say("scripts/demo --ui ends with the address of pages that show all of this")
     screen.say(f"both stories have ended, {screen.checks} checks made")
     screen.console.print(Text("\nEverything is as it should be.", style="bold green"))
     return 0
