@@ -18,6 +18,7 @@ import pytest
 from servers.system import choose_ports
 
 from tests.acceptance.conftest import MakeInstallation
+from tests.acceptance.programs import measured
 from tests.acceptance.test_schedules_that_fire import add, results, started_by
 from tests.acceptance.waiting import until
 
@@ -77,7 +78,7 @@ def behind_pgbouncer(database_url: str, folder: Path, mode: str, servers: int = 
 
 def test_programs_work_behind_pgbouncer_in_session_mode(installations: MakeInstallation, tmp_path: Path) -> None:
     """Steps with and without a session, the command line, pause, a schedule: what one connection sets stays."""
-    engine = installations()
+    engine = installations(**measured())
     with behind_pgbouncer(engine.database_url, tmp_path, "session") as url:
         engine.environment[DATABASE] = url
         for program in [engine.coordinator(), engine.consumer()]:
@@ -100,7 +101,7 @@ def test_programs_work_behind_pgbouncer_in_session_mode(installations: MakeInsta
 def test_a_pooler_without_sessions_is_refused_in_one_line(
     installations: MakeInstallation, tmp_path: Path, mode: str
 ) -> None:
-    engine = installations()
+    engine = installations(**measured())
     with behind_pgbouncer(engine.database_url, tmp_path, mode) as url:
         for program in ("coordinator", "consumer"):
             outcome = engine.command(program, exit_code=1, **{DATABASE: url})
@@ -110,7 +111,7 @@ def test_a_pooler_without_sessions_is_refused_in_one_line(
 
 
 def test_a_pooler_with_one_server_is_refused_in_one_line(installations: MakeInstallation, tmp_path: Path) -> None:
-    engine = installations()
+    engine = installations(**measured())
     with behind_pgbouncer(engine.database_url, tmp_path, "session", servers=1) as url:
         outcome = engine.command("coordinator", exit_code=1, **{DATABASE: url, "ORCHESTRATOR_CONNECT_TIMEOUT": "2"})
         [line] = outcome.stderr.splitlines()

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
+from tests.acceptance.programs import measured
 from tests.acceptance.waiting import until
 
 OUTCOMES = {"terminated": [-signal.SIGTERM], "squares": [0, 1, 4, 9, 16], "returned": os.EX_SOFTWARE}
@@ -59,7 +60,7 @@ def test_what_forms_do_to_their_children_does_not_happen_to_the_coordinator(inst
 
 def test_a_step_that_runs_apart_may_fork_as_well(installations: MakeInstallation) -> None:
     """In the child process of a consumer: it stores the step's outcome, and ends although a pool is busy."""
-    engine = installations(ORCHESTRATOR_PRESUMED_DEAD_AFTER="2")
+    engine = installations(ORCHESTRATOR_PRESUMED_DEAD_AFTER="2", **measured())
     engine.coordinator().ready()
     engine.consumer().ready()
     process_id = engine.start("forks_apart")

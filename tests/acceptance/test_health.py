@@ -10,13 +10,14 @@ import pytest
 from servers.system import choose_ports
 
 from tests.acceptance.conftest import MakeInstallation
+from tests.acceptance.programs import measured
 from tests.acceptance.proxy import proxied
 from tests.acceptance.waiting import until
 
 
 @pytest.mark.parametrize("name", ["coordinator", "consumer"])
 def test_a_program_says_whether_it_is_ready_and_if_not_why(installations: MakeInstallation, name: str) -> None:
-    engine = installations(ORCHESTRATOR_RECONCILE_INTERVAL="0.5", ORCHESTRATOR_HEARTBEAT_INTERVAL="0.5")
+    engine = installations(**measured(), ORCHESTRATOR_RECONCILE_INTERVAL="0.5", ORCHESTRATOR_HEARTBEAT_INTERVAL="0.5")
     address = f"127.0.0.1:{choose_ports(1)[0]}"
 
     def ask() -> Any:
