@@ -149,6 +149,7 @@ async def run_consumer(
             )
             tasks.create_task(beats)
             tasks.create_task(LongSteps(lambda: runner.attempts, settings.step_timeout).run(stopping))
+            servers.started()
             logger.info("consumer started", name=heartbeat.name, queues=names, concurrency=concurrency)
             await stopping.wait()
             logger.info("consumer stopping")

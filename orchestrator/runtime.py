@@ -25,7 +25,7 @@ from orchestrator.diagnostics import read_waiting
 from orchestrator.forked import end_children, end_process, guard_forks
 from orchestrator.hosts import program_name
 from orchestrator.settings import Settings
-from orchestrator.stopping import Stopping
+from orchestrator.stopping import Stopping, wait_or_stop
 from orchestrator.threads import Threads
 from orchestrator.watchdog import LoopWatch, request_stop, watch_loop
 
@@ -36,6 +36,9 @@ Program = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 USED_UP = os.EX_TEMPFAIL
 """The exit code of a program that has ended by itself because too many of its threads run functions that do not end."""
+
+SLOW_START = 20.0
+"""Seconds after which a program that starts says what it waits for; on a machine that is not busy it takes one."""
 
 CLOSING = 18.0
 """Seconds beyond the grace of running work in which a program has given back its work and closed its connections."""
@@ -53,6 +56,8 @@ class Servers:
     database: Database
     publisher: Publisher
     watch: LoopWatch
+    started: Callable[[], None]
+    """To be called when the program has begun its work."""
 
 
 @asynccontextmanager
@@ -77,6 +82,8 @@ async def open_servers(
     size = max(2, settings.database_pool_size - for_authors, len(queues))
     database = Database.of(settings, f"orchestrator-{name} {program_name()}", size, author_connections=for_authors)
     database.share(queues)
+    started = asyncio.Event()
+    starting = asyncio.create_task(_report_slow_start(name, started))
     try:
         await database.open()
         await database.require_tables()
@@ -87,13 +94,22 @@ async def open_servers(
             stopping = asyncio.Event()
             watching = asyncio.create_task(database.watch(stopping))
             try:
-                yield Servers(address, topology, database, publisher, watch)
+                yield Servers(address, topology, database, publisher, watch, started.set)
             finally:
                 stopping.set()
                 watching.cancel()  # it may be waiting for the server
                 await asyncio.wait({watching})
     finally:
+        starting.cancel()
         await database.close()
+
+
+async def _report_slow_start(name: str, started: asyncio.Event) -> None:
+    """Log what a program waits for that has not started after a while, and again at growing intervals."""
+    waited = 0.0
+    while not await wait_or_stop(max(waited, SLOW_START), started):
+        waited += max(waited, SLOW_START)
+        logger.warning("still starting", program=name, seconds=waited, waiting=read_waiting(asyncio.get_running_loop()))
 
 
 @contextmanager

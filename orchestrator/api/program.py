@@ -90,6 +90,7 @@ async def _serve(
             gc.collect()
             gc.freeze()
             serving = tasks.create_task(server.serve([listener]))
+            servers.started()
             logger.info("API started", address=address_of(listener))
             await stopping.wait()
             logger.info("API stopping")

@@ -181,6 +181,7 @@ async def _coordinate(
             if settings.metrics_address is not None:
                 running.append(Expiry(database, metrics, settings.task_log_retention_days).run(stopping))
             rounds = [tasks.create_task(one) for one in running]
+            servers.started()
             logger.info("coordinator started")
             await stopping.wait()
             logger.info("coordinator stopping")
