@@ -35,18 +35,29 @@ def test_a_change_between_load_and_save_is_noticed_and_a_retry_has_the_new_value
     node = network.node(node_name="old name")
     process_id = network.held_at("rename", "modify_node", node, {"node_name": "new name"})
     version = network.row(node)["version"]
-    network.finish_on("modify_description", node, {"description": "theirs"})
+    network.finish_on("reconcile_node", node)
     network.let_go(process_id)
     failure = network.wait_for_failure(process_id)
     assert failure.startswith("ConcurrentChangeError")
     assert f"version {version} then, {version + 1} now" in failure
-    assert network.block(node) == {"node_name": "old name", "ims_id": 7, "renamed": 0, "tags": []}
-    assert (network.row(node)["description"], network.row(node)["version"]) == ("theirs", version + 1)
+    assert network.block(node) == {"node_name": "old name", "ims_id": 7, "renamed": 0, "tags": ["repaired"]}
+    assert network.row(node)["version"] == version + 1
     assert network.row(node)["locked_by"] == process_id
     network.retry(process_id)
     network.finished(process_id)
+    assert network.block(node) == {"node_name": "new name", "ims_id": 7, "renamed": 1, "tags": ["repaired"]}
+    assert network.row(node)["version"] == version + 2
+
+
+def test_a_description_that_is_changed_beside_the_holder_does_not_make_its_save_fail(network: Network) -> None:
+    """B28: both changes stay."""
+    node = network.node(node_name="old name")
+    process_id = network.held_at("rename", "modify_node", node, {"node_name": "new name"})
+    version = network.row(node)["version"]
+    network.finish_on("modify_description", node, {"description": "theirs"})
+    network.let_go(process_id)
+    network.finished(process_id)
     assert network.block(node)["node_name"] == "new name"
-    assert network.block(node)["renamed"] == 1
     assert (network.row(node)["description"], network.row(node)["version"]) == ("theirs", version + 2)
 
 
