@@ -42,8 +42,8 @@ async def test_edits_around_a_slot_make_no_schedule_miss_it_and_each_start_is_of
     done.set()
     assert await editing > 1
     # What has lost against an edit, or had no time on a busy machine, comes with the next rounds.
-    for second in range(3, 8):
-        await rounds.at(f"2026-11-25T12:00:0{second}", *schedulers)
+    for later in range(3, 8):
+        await rounds.at(f"2026-11-25T12:00:0{later}", *schedulers)
     started = await database.pool.fetch(
         "SELECT started_by, state ->> 'name' AS name, state ->> 'tone' AS tone FROM processes"
     )
