@@ -25,7 +25,14 @@ from orchestrator.settings import Settings, variable_of
 from orchestrator.types import ProcessStatus
 from tests.integration.documentation import DOCS, PAGES, REPOSITORY, Block, blocks, name_of, prose
 
-NOT_SETTINGS = {"ORCHESTRATOR_SERVICES_PIDS", "ORCHESTRATOR_API_KEY"}
+NOT_SETTINGS = {
+    "ORCHESTRATOR_SERVICES_PIDS",
+    "ORCHESTRATOR_API_KEY",
+    # Of the field's user interface.
+    "ORCHESTRATOR_API_HOST",
+    "ORCHESTRATOR_GRAPHQL_HOST",
+    "ORCHESTRATOR_WEBSOCKET_URL",
+}
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
