@@ -118,13 +118,8 @@ class Lives:
         for gates in self.gates.values():
             self._mend(gates)
 
-        for subscription_id in (*self.nodes, *self.lines):
-            holder = self.network.row(subscription_id)["locked_by"]
-            if holder is not None and self.network.status(holder) == "aborted":
-                reason = ("--reason", "the end of the test")
-                self.network.command("subscriptions", "set-in-sync", str(subscription_id), *reason)
-
         def all_done() -> bool:
+            self._free_what_aborted_ones_hold()
             for process_id in self.failed():
                 if "is terminated" in self.network.failure(process_id):
                     # It comes too late: there is nothing left to change or to compare, however often it tries.
@@ -132,9 +127,17 @@ class Lives:
                 else:
                     self.network.retry(process_id)
             self.settle()
+            self._free_what_aborted_ones_hold()
             return not self.failed()
 
         until(all_done, "everything that has failed is retried to its end")
+
+    def _free_what_aborted_ones_hold(self) -> None:
+        for subscription_id in (*self.nodes, *self.lines):
+            holder = self.network.row(subscription_id)["locked_by"]
+            if holder is not None and self.network.status(holder) == "aborted":
+                reason = ("--reason", "the end of the test")
+                self.network.command("subscriptions", "set-in-sync", str(subscription_id), *reason)
 
     def _choose(self) -> Run:
         early = len(self.subjects) < RUNS * 2 // 3
