@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dir", type=Path, help="the servers' folder (default: .services of this checkout)")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("up", help="make both run and answer; running already is fine")
+    verbs.add_parser(
+        "for-tests", help="install the other programs that tests need, if this is root on Debian or Ubuntu"
+    )
     down = verbs.add_parser("down", help="stop both; the data stays")
     down.add_argument("--wipe", action="store_true", help="delete the data, too")
     verbs.add_parser("status", help="say what runs; exit code 1 unless both answer")
@@ -68,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.verb == "for-tests":
+        packages.provide_for_tests()
+        return 0
     folder = Folder(options.dir or CHECKOUT / ".services")
     exist = folder.read()
     servers = {name: _choose(name, folder, exist=exist, private=options.dir is not None) for name in KINDS}

@@ -14,11 +14,8 @@ from . import ServicesError, say
 
 ONLY_HERE = "ORCHESTRATOR_SERVICES_BINARIES"  # folders to search instead of the usual ones; then nothing is installed
 PACKAGES = {"postgres": "postgresql", "rabbitmq": "rabbitmq-server"}
-PROXIES = (
-    "nginx",
-    "pgbouncer",
-    "chromium",
-)  # tests run the API and the database behind the first two, and see the pages in the last; names of programs and packages
+FOR_TESTS = ("nginx", "pgbouncer", "chromium")
+"""Programs, and their packages, that tests need besides: proxies before the API and the database, and what shows the pages."""
 PROGRAMS = {"postgres": ("postgres", "initdb", "pg_isready"), "rabbitmq": ("rabbitmq-server", "rabbitmqctl")}
 POLICY = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages whether a service may start
 
@@ -54,30 +51,35 @@ def _places(server: str) -> Iterator[Path]:
 
 
 def provide(servers: Sequence[str]) -> None:
-    """Install what is absent, without system services that start, now or at boot.
-
-    Servers run without the proxies, which a test each needs: where they cannot be installed, that is said and nothing else.
+    """Install the servers that are absent, without system services that start, now or at boot.
 
     Raises:
         ServicesError: a server cannot be installed from here.
     """
-    can_install = ONLY_HERE not in os.environ and os.geteuid() == 0 and shutil.which("apt-get") is not None
-    absent: list[str] = []
     try:
         for server in servers:
             programs_of(server)
     except ServicesError:
-        if not can_install:
+        if not _can_install():
             raise
-        absent = [PACKAGES[server] for server in servers]
-    if absent:
+        _install([PACKAGES[server] for server in servers])
+
+
+def provide_for_tests() -> None:
+    """Install what tests need besides the servers; where that cannot be done, that is said and nothing else."""
+    absent = [name for name in FOR_TESTS if not (shutil.which(name) or Path("/usr/sbin", name).exists())]
+    if not absent:
+        return
+    try:
+        if not _can_install():
+            raise ServicesError(f"sudo apt-get install --no-install-recommends {' '.join(absent)}")
         _install(absent)
-    absent = [name for name in PROXIES if not (shutil.which(name) or Path("/usr/sbin", name).exists())]
-    if can_install and absent:
-        try:
-            _install(absent)
-        except ServicesError as error:
-            say(f"{' and '.join(absent)} are not there for the tests behind them: {error}")
+    except ServicesError as error:
+        say(f"{' and '.join(absent)} are not there for the tests that need them: {error}")
+
+
+def _can_install() -> bool:
+    return ONLY_HERE not in os.environ and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
 def _install(packages: list[str]) -> None:

@@ -148,20 +148,28 @@ def test_a_wiped_folder_holds_nothing_but_its_lock(folder: Folder) -> None:
     assert [file.name for file in folder.path.iterdir()] == ["lock"]
 
 
-def test_servers_start_where_the_proxies_of_some_tests_cannot_be_installed(
+def test_programs_that_only_tests_need_are_asked_for_where_they_cannot_be_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_network(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(["apt-get", *arguments], 100, "", "no network")
 
     monkeypatch.delenv(packages.ONLY_HERE, raising=False)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name, **_: "/usr/bin/apt-get" if name == "apt-get" else None)
-    monkeypatch.setattr(packages, "PROXIES", ("no-such-proxy", "nor-this"))
+    monkeypatch.setattr(packages, "FOR_TESTS", ("no-such-proxy", "nor-this"))
     monkeypatch.setattr(packages, "POLICY", tmp_path / "policy-rc.d")
     monkeypatch.setattr(packages, "_apt", no_network)
-    packages.provide([])
-    assert "no-such-proxy and nor-this are not there for the tests behind them" in "".join(capsys.readouterr())
+    missing = "no-such-proxy and nor-this are not there for the tests that need them"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    packages.provide_for_tests()
+    found = "".join(capsys.readouterr())
+    assert missing in found
+    assert "no network" in found
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    packages.provide_for_tests()
+    found = "".join(capsys.readouterr())
+    assert missing in found
+    assert "sudo apt-get install" in found
 
 
 RECOVERED = """
