@@ -225,8 +225,10 @@ async def double(url: str, queue_name: str) -> int:
                 type=message.type,
                 app_id=message.app_id,
             )
+            # By the way it came: the key of a command says what it is.
+            exchange = await channel.get_exchange(message.exchange or "", ensure=False)
             for _ in range(2):
-                await channel.default_exchange.publish(copy, queue_name, timeout=5)
+                await exchange.publish(copy, message.routing_key or "", timeout=5)
             await message.ack()
             number += 1
     return number
