@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -97,6 +99,7 @@ class Runner:
         self._pace = pace
         self._admission = Admission(database.connections, pace)
         self._running: dict[UUID, ClaimedAttempt] = {}
+        self._given_back: set[UUID] = set()
         self._draining = asyncio.Event()
         self._ahead = RunAhead(budget, slots, self._draining, completion.publish)
 
@@ -182,32 +185,54 @@ class Runner:
         self.refuse()
         isolated = asyncio.create_task(self._isolation.drain(grace))
         # Those whose function waits for a thread, because other functions do not end, perhaps: another consumer begins them.
-        left = [
-            attempt for attempt in self._running.values() if attempt.activity is not None and attempt.activity.in_line
-        ]
-        for attempt in left:
-            attempt.task.cancel()
-        tasks = [attempt.task for attempt in self._running.values() if attempt not in left]
+        in_line = [one for one in self._running.values() if one.activity is not None and one.activity.in_line]
+        giving = asyncio.create_task(self._hand_over(in_line))
+        tasks = [one.task for one in self._running.values() if one not in in_line]
         if tasks:
             logger.info("draining", running=len(tasks), grace=grace)
             await asyncio.wait(tasks, timeout=grace)
-        left += [attempt for attempt in self._running.values() if attempt not in left]
-        for attempt in left:
-            attempt.task.cancel()
-        if left:
-            await asyncio.wait([attempt.task for attempt in left])
-        left += await isolated
+        await giving
+        running = list(self._running.values())
+        await self._cancel(running)
+        left = [*running, *await isolated]
+        await self._give_back(left, lambda _: True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                await self._ahead.finish()
+
+    async def _hand_over(self, attempts: list[ClaimedAttempt]) -> None:
+        """Cancel attempts that have not begun, and release their claims, while others still run."""
+        await self._cancel(attempts)
+        await self._give_back(attempts, lambda process_id: process_id in self._given_back)
+
+    async def _cancel(self, attempts: list[ClaimedAttempt]) -> None:
+        # From the end of a task to the release of its claim the heartbeat would take the claim for a lost one.
+        self._given_back.update(one.process.process_id for one in attempts)
+        for one in attempts:
+            one.task.cancel()
+        if attempts:
+            await asyncio.wait([one.task for one in attempts])
+
+    async def _give_back(self, attempts: list[ClaimedAttempt], is_over: Callable[[UUID], bool]) -> None:
+        """Release claims, without waiting for long.
+
+        Args:
+            is_over: whether what this consumer holds of a process besides is released, too: a step may have been claimed in the
+                moment in which the one before it was cancelled.
+        """
+        if not attempts:
+            return
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                await asyncio.gather(*(self._completion.release(attempt, Loss.GIVEN_BACK) for attempt in left))
-                if left:
-                    # A step may have been claimed in the moment in which the one before it was cancelled.
-                    for claim in await self._completion.retry_outages(self._list_claims):
+                await asyncio.gather(*(self._completion.release(one, Loss.GIVEN_BACK) for one in attempts))
+                for claim in await self._completion.retry_outages(self._list_claims):
+                    if is_over(claim.process.process_id):
                         await self._release(claim, Loss.GIVEN_BACK)
-                await self._ahead.finish()
         except TimeoutError:
             # The database is down. The heartbeat is about to stop, and then the reconciler finds the claims.
-            logger.warning("claims not released in time; found when this consumer is presumed dead", running=len(left))
+            logger.warning(
+                "claims not released in time; found when this consumer is presumed dead", running=len(attempts)
+            )
 
     async def compare(self, now: datetime, claims: Claims) -> None:
         """Compare the steps that run here with this consumer's claims in the database, after each heartbeat.
@@ -246,7 +271,8 @@ class Runner:
         await self._completion.release(ClaimedAttempt(self._database, claim, plan), loss, because)
 
     def _knows(self, process_id: UUID) -> bool:
-        return process_id in self._running or process_id in self._isolation.attempts
+        known = (self._running, self._isolation.attempts, self._given_back)
+        return any(process_id in one for one in known)
 
     def _run(self, attempt: ClaimedAttempt, stretch: Stretch) -> None:
         """Run a claimed step in a task of its own; it takes over the stretch, and with it the slot."""
