@@ -10,11 +10,11 @@ from graphql import parse, validate
 from strawberry.types.graphql import OperationType
 
 from orchestrator.api.graphql.limits import MAX_TOKENS, find_excess
-from orchestrator.api.graphql.schema import make_schema
+from orchestrator.api.graphql.schema import find_schema
 from tests.existing_ui import read_documents
 
 DOCUMENTS = read_documents()
-SCHEMA = make_schema(introspection=True)
+SCHEMA = find_schema(introspection=True)
 
 LARGEST = {"first": 1000, "after": 0}
 """What the field's user interface sends to export a list."""

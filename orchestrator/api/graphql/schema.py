@@ -198,8 +198,9 @@ class Schema(strawberry.Schema):
         """Log nothing: see :mod:`orchestrator.api.routes.graphql`."""
 
 
-def make_schema(*, introspection: bool) -> Schema:
-    """Return the schema.
+@functools.cache
+def find_schema(*, introspection: bool) -> Schema:
+    """Return the schema, made once and at first use: the other paths need not wait for it.
 
     Args:
         introspection: whether it answers what it is.

@@ -21,7 +21,7 @@ from orchestrator.api.bodies import JsonRoute, Router
 from orchestrator.api.callers import Caller, Role, requires
 from orchestrator.api.context import Context
 from orchestrator.api.graphql.reader import Reader
-from orchestrator.api.graphql.schema import Schema, make_schema
+from orchestrator.api.graphql.schema import find_schema
 from orchestrator.api.problems import answer_defect, describe, status_of
 from orchestrator.db.session import is_connection_error, is_lost_race, is_not_migrated
 from orchestrator.errors import (
@@ -97,7 +97,7 @@ async def query_graphql(
     """Answer a query: processes, subscriptions, products, workflows, schedules and customers, with what belongs to them."""
     reader = Reader(context, caller)
     try:
-        result = await _find_schema(request, introspection=context.settings.graphql_introspection).execute(
+        result = await find_schema(introspection=context.settings.graphql_introspection).execute(
             body.query,
             variable_values=body.variables,
             context_value=reader,
@@ -113,15 +113,6 @@ async def query_graphql(
     written = [_write_error(one) for one in errors[:MAX_ERRORS]]
     written += [_write(text, None, "invalid_query") for text in reader.problems[:MAX_ERRORS]]
     return await _answer(result.data, written)
-
-
-def _find_schema(request: Request, *, introspection: bool) -> Schema:
-    """Return the schema of the program, made once: the other paths need not wait for it."""
-    state = request.app.state
-    if not hasattr(state, "graphql"):
-        state.graphql = make_schema(introspection=introspection)
-    found: Schema = state.graphql
-    return found
 
 
 async def _answer(data: Any, errors: Iterable[dict[str, Any]]) -> Response:
