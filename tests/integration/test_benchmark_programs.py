@@ -44,6 +44,7 @@ SMALL = {
         "an async step of 20 queries",
     ),
     "recovery": (["recovery", "--processes", "20"], "after the loss of the broker's data"),
+    "pages": (["pages", "--most", "200", "--reps", "2"], "GraphQL ProcessDetail"),
     "the rules and lists": (["rules", "--users", "10", "--reps", "2"], "page from the middle on"),
 }
 
