@@ -180,5 +180,7 @@ async def replay_a_dead_letter(page: Page, network: Network, home: str) -> None:
     await expect(page.locator("main .notice")).to_contain_text("not JSON")
     await page.get_by_text("Replay", exact=True).first.click()
     await page.get_by_role("button", name="Replay").click()
+    # The answer leads to the letter again; to go elsewhere before it has come would cut it off.
+    await expect(page.get_by_text("replayed by")).to_be_visible()
     replayed = "SELECT count(*) FROM dead_letters WHERE outcome = 'replayed'"
     await asyncio.to_thread(until, lambda: network.engine.value(replayed) == 1, "the letter is replayed")
