@@ -72,14 +72,17 @@ async def test_no_start_and_no_answer_is_lost_by_fifty_broken_connections_while_
 ) -> None:
     monkeypatch.setattr(broker_connection, "SERVER_AWAY", tenacity.wait_fixed(0.01))
     parked = [await _park(bench) for _ in range(ANSWERS)]
-    is_away = False
+    is_away = is_cut = False
 
     def postgresql() -> Place | None:
         return None if is_away else place_of(database_url)
 
+    def rabbitmq() -> Place | None:
+        return None if is_cut else place_of(amqp_url)
+
     async with (
         Forwarder(postgresql) as server,
-        Forwarder(lambda: place_of(amqp_url)) as broker,
+        Forwarder(rabbitmq) as broker,
         asyncio.TaskGroup() as tasks,
     ):
         # Otherwise it would stop reading after some seconds, and the messages would come back no more.
@@ -109,8 +112,10 @@ async def test_no_start_and_no_answer_is_lost_by_fifty_broken_connections_while_
             await publish(amqp_url, Exchanges.CALLBACKS, "callback.completed", b"{}", correlation_id=token)
         for _ in range(BREAKS):
             await until(lambda: reads(True), "the coordinator has the messages again")
+            is_cut = True  # until it is seen: the coordinator comes back at once
             broker.cut()
             await until(lambda: reads(False), "the broker has noticed it")
+            is_cut = False
         assert await bench.database.pool.fetchval("SELECT count(*) FROM processes") == ANSWERS
         is_away = False
 
