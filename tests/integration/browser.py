@@ -27,7 +27,7 @@ expect.set_options(timeout=PATIENCE)
 def find_chromium() -> str:
     """Return the program of the browser."""
     found = shutil.which("chromium")
-    assert found, "there is no Chromium: 'apt-get install chromium', or scripts/services up as root"
+    assert found, "there is no Chromium: 'apt-get install chromium', or 'scripts/services for-tests' as root"
     return found
 
 
