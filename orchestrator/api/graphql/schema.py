@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import strawberry
 from graphql import GraphQLError
@@ -42,6 +42,45 @@ COMPATIBLE: Final = "5.4.0"
 """The version of the API that the field's user interface looks for: it compares the second word of the first text."""
 
 T = TypeVar("T")
+
+
+def _connect_table(
+    table: Table, read: Callable[[], Awaitable[Sequence[Row]]], asked: Asked, make: Callable[[Row], T]
+) -> Connection[T]:
+    async def select() -> Page[Row]:
+        if asked.is_empty:
+            return Page([], asked.request.window.first, 0)
+        return table.select(await read(), asked.request)
+
+    async def rows() -> list[T]:
+        return [make(row) for row in (await select()).rows]
+
+    async def info() -> PageInfo:
+        page = await select()
+        return PageInfo.of(table, page.first, len(page.rows), page.total)
+
+    return Connection(_rows=rows, _info=info)
+
+
+def _list_of(description: str, table: Table, kind: metadata.Kind, make: Callable[[Row], object]) -> Any:
+    """Return the field that lists one kind of what code has registered: all such fields have the same arguments."""
+
+    def resolve(
+        info: Info,
+        first: First = None,
+        after: After = None,
+        sort_by: SortBy = None,
+        filter_by: FilterBy = None,
+        query: Query = None,
+    ) -> Connection[Any]:
+        async def rows() -> list[Row]:
+            return list((await info.context.list_metadata(kind)).values())
+
+        asked = read_arguments(table, first, after, sort_by, filter_by, query, info.context.report)
+        return _connect_table(table, rows, asked, make)
+
+    del resolve.__annotations__["return"]  # else it would count instead of the attribute's
+    return strawberry.field(resolve, description=description)
 
 
 @strawberry.type(name="Query", description="What can be read.")
@@ -89,61 +128,18 @@ class Root:
         asked = read_arguments(schedules.COLUMNS, first, after, sort_by, filter_by, None, info.context.report)
         return connect_page(info.context, "scheduledTasks", schedules.COLUMNS, asked, ScheduledTask.of)
 
-    @strawberry.field(description="Products, by their names.")
-    def products(
-        self,
-        info: Info,
-        first: First = None,
-        after: After = None,
-        sort_by: SortBy = None,
-        filter_by: FilterBy = None,
-        query: Query = None,
-    ) -> Connection[ProductType]:
-        """Return products."""
-        asked = read_arguments(tables.PRODUCTS, first, after, sort_by, filter_by, query, info.context.report)
-        return _connect_table(tables.PRODUCTS, functools.partial(_list, info, metadata.PRODUCTS), asked, ProductType.of)
-
-    @strawberry.field(description="Blocks that products are made of, by their names.")
-    def product_blocks(
-        self,
-        info: Info,
-        first: First = None,
-        after: After = None,
-        sort_by: SortBy = None,
-        filter_by: FilterBy = None,
-        query: Query = None,
-    ) -> Connection[ProductBlock]:
-        """Return blocks."""
-        asked = read_arguments(tables.BLOCKS, first, after, sort_by, filter_by, query, info.context.report)
-        return _connect_table(tables.BLOCKS, functools.partial(_list, info, metadata.BLOCKS), asked, ProductBlock.of)
-
-    @strawberry.field(description="Values that blocks have, by their names.")
-    def resource_types(
-        self,
-        info: Info,
-        first: First = None,
-        after: After = None,
-        sort_by: SortBy = None,
-        filter_by: FilterBy = None,
-        query: Query = None,
-    ) -> Connection[ResourceType]:
-        """Return resource types."""
-        asked = read_arguments(tables.TYPES, first, after, sort_by, filter_by, query, info.context.report)
-        return _connect_table(tables.TYPES, functools.partial(_list, info, metadata.TYPES), asked, ResourceType.of)
-
-    @strawberry.field(description="Workflows and tasks, by their names.")
-    def workflows(
-        self,
-        info: Info,
-        first: First = None,
-        after: After = None,
-        sort_by: SortBy = None,
-        filter_by: FilterBy = None,
-        query: Query = None,
-    ) -> Connection[Workflow]:
-        """Return workflows and tasks."""
-        asked = read_arguments(tables.WORKFLOWS, first, after, sort_by, filter_by, query, info.context.report)
-        return _connect_table(tables.WORKFLOWS, functools.partial(_list, info, metadata.WORKFLOWS), asked, Workflow.of)
+    products: Connection[ProductType] = _list_of(
+        "Products, by their names.", tables.PRODUCTS, metadata.PRODUCTS, ProductType.of
+    )
+    product_blocks: Connection[ProductBlock] = _list_of(
+        "Blocks that products are made of, by their names.", tables.BLOCKS, metadata.BLOCKS, ProductBlock.of
+    )
+    resource_types: Connection[ResourceType] = _list_of(
+        "Values that blocks have, by their names.", tables.TYPES, metadata.TYPES, ResourceType.of
+    )
+    workflows: Connection[Workflow] = _list_of(
+        "Workflows and tasks, by their names.", tables.WORKFLOWS, metadata.WORKFLOWS, Workflow.of
+    )
 
     @strawberry.field(description="Customers that have subscriptions, by their names.")
     def customers(
@@ -167,28 +163,6 @@ class Root:
     def version(self) -> VersionType:
         """Return what answers."""
         return VersionType(application_versions=[f"api {COMPATIBLE}", f"orchestrator {__version__}"])
-
-
-def _connect_table(
-    table: Table, read: Callable[[], Awaitable[Sequence[Row]]], asked: Asked, make: Callable[[Row], T]
-) -> Connection[T]:
-    async def select() -> Page[Row]:
-        if asked.is_empty:
-            return Page([], asked.request.window.first, 0)
-        return table.select(await read(), asked.request)
-
-    async def rows() -> list[T]:
-        return [make(row) for row in (await select()).rows]
-
-    async def info() -> PageInfo:
-        page = await select()
-        return PageInfo.of(table, page.first, len(page.rows), page.total)
-
-    return Connection(_rows=rows, _info=info)
-
-
-async def _list(info: Info, kind: metadata.Kind) -> list[Row]:
-    return list((await info.context.list_metadata(kind)).values())
 
 
 class Schema(strawberry.Schema):
