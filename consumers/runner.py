@@ -22,6 +22,7 @@ from consumers.threads import StepThreads
 from orchestrator.broker.deliveries import RequeueError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import queue_name
+from orchestrator.db.processes.bases import Bases
 from orchestrator.db.processes.claims import Claim, Wanted, claim_many, list_claims, read_standing
 from orchestrator.db.processes.due import postpone
 from orchestrator.db.session import Database
@@ -55,11 +56,14 @@ def make_claims(
     Args:
         at_once, largest: statements in progress while the next gathers, and steps that are claimed in one.
     """
+    bases = Bases()
 
     async def claim(commands: list[StepCommand]) -> list[Claim | None]:
         wanted = [Wanted(one, plan_of(one.workflow).fingerprint) for one in commands]
         async with database.pool.acquire() as connection:
-            return await claim_many(connection, wanted, consumer_id=heartbeat.consumer_id, consumer=heartbeat.name)
+            return await claim_many(
+                connection, wanted, consumer_id=heartbeat.consumer_id, consumer=heartbeat.name, bases=bases
+            )
 
     return Batcher(claim, at_once=at_once, largest=largest)
 

@@ -101,7 +101,7 @@ async def republish(
         key = (process.workflow, leaf.queue)
         if key not in stands_still:
             stands_still[key] = await has_no_reader(session, process, leaf)
-        if process.plan != plan.fingerprint or process.unreadable or stands_still[key]:
+        if process.plan != plan.fingerprint or stands_still[key]:
             others.append(process.process_id)
         else:
             messages.append(describe_taken(plan, one))

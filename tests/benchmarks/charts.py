@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT, MARGIN = 640, 360, 60
+WIDTH, HEIGHT, MARGIN = 640, 380, 66
 COLOURS = ("#1f5fa8", "#b4441b", "#2c7a3f", "#6a4ea0")
 Points = Sequence[tuple[float, float]]
 
@@ -42,7 +42,16 @@ def draw(title: str, below: str, lines: Mapping[str, Points]) -> str:
         at = [(place(x), bottom - y / top * (bottom - MARGIN)) for x, y in points]
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in at)
         parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in at]
-        legend = f"{name}: 0 to {top:,.4g}"
-        parts.append(f'<text x="{MARGIN + 8 + 190 * index}" y="44" fill="{colour}">{escape(legend)}</text>')
+        parts += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"><title>{_number(value)}</title></circle>'
+            for (x, y), (_, value) in zip(at, points, strict=True)
+        ]
+        legend = f"{name}: 0 to {_number(top)}"
+        across, down = index % 2, index // 2
+        place_of_text = f'x="{MARGIN + 8 + 260 * across}" y="{42 + 15 * down}"'
+        parts.append(f'<text {place_of_text} fill="{colour}">{escape(legend)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

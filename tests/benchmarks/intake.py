@@ -17,21 +17,27 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import aio_pika
 import asyncpg
+import httpx
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
+from orchestrator.workflow import DEFAULT_QUEUE
 from tests.benchmarks.client import client_of
 from tests.benchmarks.measure import peak_memory, percentile
 from tests.benchmarks.options import count, make_parser, run_benchmark
+from tests.benchmarks.streams import api_program
 from tests.benchmarks.systems import BenchmarkError, Corner, Programs, clear, engine_system, fetch_int, own_corner
-from tests.benchmarks.workload import STEPS
+from tests.benchmarks.workload import ELSEWHERE, STEPS
 from tests.servers import Servers
 
 COMMANDS = "orchestrator.commands"
+SINGLE = 20
+"""Starts on another queue, one after the other, while nothing else is done."""
+
 PATIENCE = 600.0
 """Seconds for one answer, and for a number of processes to be reached."""
 
@@ -48,6 +54,7 @@ class Figures:
     memory: Mapping[str, float]
     silence: float
     again: int
+    beside: float
 
     def __str__(self) -> str:
         return (
@@ -56,7 +63,8 @@ class Figures:
             f" max {max(self.aborts) * 1000:.0f} ms ({len(self.aborts)}); starts {self.intake:.0f}/s;"
             f" a late start is answered after {self.late:.1f} s; peak memory "
             + ", ".join(f"{name} {size:.0f} MiB" for name, size in self.memory.items())
-            + f"; longest silence of the consumer {self.silence:.1f} s; {self.again} commands published again"
+            + f"; longest silence of the consumer {self.silence:.1f} s; {self.again} commands published again;"
+            f" a start over HTTP whose step is on another queue takes {self.beside:.1f} times what it does alone (p50)"
         )
 
 
@@ -108,13 +116,17 @@ async def sender_of(corner: Corner) -> AsyncIterator[Sender]:
 async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
     """Time running processes alone, and again while starts come in."""
     system = engine_system(options.program)
+    system = replace(system, consumer=(*system.consumer, "--queue", DEFAULT_QUEUE, "--queue", ELSEWHERE))
     await clear(corner, system)
     async with (
         Programs(system, corner) as programs,
+        api_program(corner) as (_, port),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api", timeout=PATIENCE) as http,
         client_of(programs, corner.amqp_url) as client,
         sender_of(corner) as sender,
     ):
         await client.many(20)
+        idle = [await _start_elsewhere(http) for _ in range(SINGLE)]
         alone = await _run(corner, programs, sender, options.processes)
         await sender.flood(options.aborts, "bench_sleeping")
         await _reach(corner, programs, "workflow = 'bench_sleeping'", options.aborts)
@@ -126,21 +138,31 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         late = asyncio.create_task(_late(flood, sender))
         aborts = asyncio.create_task(_abort(corner, sender))
         silence = asyncio.create_task(_watch_heartbeats(corner))
+        beside = asyncio.create_task(_start_again_and_again(http))
         try:
             during = await _finish(corner, programs, options.processes)
             await _reach(corner, programs, "workflow = 'bench_noop'", stored + options.starts)
             took = time.perf_counter() - began
             silence.cancel()
-            await asyncio.wait([silence])
+            beside.cancel()
+            await asyncio.wait([silence, beside])
             memory = {name: peak_memory(pid) for name, pid in programs.pids.items()}
             again = await _count(corner, "published_at IS NOT NULL")
             return Figures(
-                alone, during, await aborts, options.starts / took, await late, memory, silence.result(), again
+                alone,
+                during,
+                await aborts,
+                options.starts / took,
+                await late,
+                memory,
+                silence.result(),
+                again,
+                percentile(beside.result(), 0.5) / percentile(idle, 0.5),
             )
         finally:
-            for task in (late, aborts, flood, silence):
+            for task in (late, aborts, flood, silence, beside):
                 task.cancel()
-            await asyncio.gather(late, aborts, flood, silence, return_exceptions=True)
+            await asyncio.gather(late, aborts, flood, silence, beside, return_exceptions=True)
 
 
 async def _run(corner: Corner, programs: Programs, sender: Sender, count: int) -> float:
@@ -187,6 +209,29 @@ async def _abort(corner: Corner, sender: Sender) -> list[float]:
         times.append(await sender.ask("process.abort", {"process_id": str(row["process_id"]), "user": "benchmark"}))
         await asyncio.sleep(0.1)
     return times
+
+
+async def _start_elsewhere(http: httpx.AsyncClient) -> float:
+    """Start a process whose step is on a queue of its own; return after how many seconds it is completed."""
+    began = time.perf_counter()
+    answer = await http.post("/processes/bench_elsewhere", json=[])
+    answer.raise_for_status()
+    async with asyncio.timeout(PATIENCE):
+        path = f"/processes/{answer.json()['id']}"
+        while (await http.get(path)).json()["last_status"] != "completed":  # noqa: ASYNC110 - another program's doing
+            await asyncio.sleep(0.01)
+    return time.perf_counter() - began
+
+
+async def _start_again_and_again(http: httpx.AsyncClient) -> list[float]:
+    """Return how long each took, once this is cancelled."""
+    times: list[float] = []
+    try:
+        while True:
+            times.append(await _start_elsewhere(http))
+            await asyncio.sleep(0.2)
+    except asyncio.CancelledError:
+        return times or [float("nan")]
 
 
 async def _watch_heartbeats(corner: Corner) -> float:

@@ -15,11 +15,13 @@ import asyncio
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.workflow import DEFAULT_QUEUE
 from tests.benchmarks.client import client_of, ready_messages
 from tests.benchmarks.copies import copy_waiting
+from tests.benchmarks.measure import peak_memory
 from tests.benchmarks.options import count, make_parser, run_benchmark
 from tests.benchmarks.systems import BenchmarkError, Corner, Programs, clear, engine_system, fetch_int, own_corner
 from tests.servers import Servers, drop_vhost, make_vhost
@@ -42,11 +44,13 @@ class Figures:
     Args:
         seconds: from the start of the consumer until all processes are completed.
         again: processes whose command was published again and not claimed until that was recorded.
+        memory: the peak of each program, in MiB.
     """
 
     is_wiped: bool
     seconds: float
     again: int
+    memory: Mapping[str, float]
 
     def __str__(self) -> str:
         kind = "after the loss of the broker's data" if self.is_wiped else "without a loss"
@@ -70,12 +74,13 @@ async def measure(servers: Servers, corner: Corner, options: argparse.Namespace,
             vhost = corner.amqp_url.rsplit("/", 1)[1]
             await asyncio.to_thread(drop_vhost, servers, vhost)
             await asyncio.to_thread(make_vhost, servers, vhost)
-        async with Programs(system, corner, coordinators=0):
+        async with Programs(system, corner, coordinators=0) as consumer:
             await _reach(corner, COMPLETED, options.processes)
             took = time.perf_counter() - began
+            memory = {name: peak_memory(pid) for name, pid in {**coordinator.pids, **consumer.pids}.items()}
         if await fetch_int(corner.dsn, STEPS) != options.processes:
             raise BenchmarkError("steps were run twice, or not at all")
-        return Figures(is_wiped, took, await fetch_int(corner.dsn, PUBLISHED_AGAIN))
+        return Figures(is_wiped, took, await fetch_int(corner.dsn, PUBLISHED_AGAIN), memory)
 
 
 async def _reach(corner: Corner, query: str, wanted: int) -> None:

@@ -17,8 +17,8 @@ _TLS_PLEASE = (80877103).to_bytes(4)
 class CountingProxy:
     """Listens on a free port and passes everything on. ``async with`` opens and closes it.
 
-    ``counts`` holds: ``executions`` (statements carried out), ``preparations`` (statements parsed) and ``round trips``
-    (answers that the program had to wait for).
+    ``counts`` holds: ``executions`` (statements carried out), ``preparations`` (statements parsed), ``round trips``
+    (answers that the program had to wait for), and ``sent`` and ``received`` (bytes).
     """
 
     def __init__(self, database_url: str) -> None:
@@ -45,7 +45,7 @@ class CountingProxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection(self._url.hostname, self._url.port or 5432)
-        answers = asyncio.create_task(_pass_on(server_reader, writer))
+        answers = asyncio.create_task(self._pass_on(server_reader, writer))
         self._tasks.add(answers)
         try:
             # The first message has no type; the question for TLS, which we could not read, may come before it.
@@ -56,7 +56,9 @@ class CountingProxy:
             server_writer.write(start)
             while True:
                 header = await reader.readexactly(_HEADER)
-                server_writer.write(header + await reader.readexactly(int.from_bytes(header[1:]) - 4))
+                length = int.from_bytes(header[1:])
+                self.counts["sent"] += length + 1
+                server_writer.write(header + await reader.readexactly(length - 4))
                 self._count(header[:1])
                 await server_writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -75,15 +77,15 @@ class CountingProxy:
         if kind in b"QSH":
             self.counts["round trips"] += 1
 
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                self.counts["received"] += len(data)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
 
 async def _untyped(reader: asyncio.StreamReader) -> bytes:
     length = await reader.readexactly(4)
     return length + await reader.readexactly(int.from_bytes(length) - 4)
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()

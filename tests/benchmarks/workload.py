@@ -8,10 +8,15 @@ import time
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from tenacity import wait_fixed
 
 from orchestrator.registry import LazyWorkflowInstance
-from orchestrator.workflow import Step, StepList, step, workflow
+from orchestrator.retry import RetryPolicy
+from orchestrator.workflow import Step, StepList, retrystep, step, workflow
 from orchestrator.workflows.utils import task
+
+ELSEWHERE = "elsewhere"
+"""The queue of the step of ``bench_elsewhere``."""
 
 STEPS = 10
 """Of a process of the workflow ``bench``; the floor does as many."""
@@ -55,7 +60,8 @@ BALLAST_VARIABLE = "BENCH_BALLAST"
 
 @step("load")
 async def load() -> dict[str, str]:
-    return {"ballast": "x" * int(os.environ[BALLAST_VARIABLE])}
+    # Not one character again and again: that becomes a few bytes when PostgreSQL compresses it.
+    return {"ballast": os.urandom(int(os.environ[BALLAST_VARIABLE]) // 2).hex()}
 
 
 @workflow("Ten steps, after the first of which the state is large")
@@ -74,6 +80,49 @@ def bench_hundred() -> StepList:
 @step("sleep")
 async def sleep() -> None:
     await asyncio.sleep(NAP)
+
+
+NAPS = 5
+"""Steps of ``bench_napping``."""
+
+
+def _napping(number: int) -> Step:
+    @step(f"nap {number}")
+    async def nap() -> None:
+        await asyncio.sleep(0.05)
+
+    return nap
+
+
+@workflow("Steps that sleep for 50 ms")
+def bench_napping() -> StepList:
+    return StepList(_napping(number) for number in range(1, NAPS + 1))
+
+
+@retrystep("fail once", retry=RetryPolicy(wait=wait_fixed(3600)))
+async def fail_once(idempotency_key: str) -> None:
+    if idempotency_key not in _FAILED:
+        _FAILED.add(idempotency_key)
+        raise ConnectionError("the first try fails")
+    _FAILED.discard(idempotency_key)
+
+
+_FAILED: set[str] = set()
+
+
+@workflow("One step that is tried twice")
+def bench_retried() -> StepList:
+    return StepList([fail_once])
+
+
+@step("nothing elsewhere", queue=ELSEWHERE)
+async def nothing_elsewhere() -> None:
+    pass
+
+
+@workflow("One step of another queue that does nothing")
+def bench_elsewhere() -> StepList:
+    return StepList([nothing_elsewhere])
 
 
 @workflow("Ten steps that do nothing but count")
@@ -202,6 +251,9 @@ ALL = (
     "bench_long",
     "bench_heavy",
     "bench_hundred",
+    "bench_napping",
+    "bench_retried",
+    "bench_elsewhere",
     *TASKS,
 )
 

@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
+from orchestrator.db.processes.bases import merge, parts, read_parts
 from orchestrator.db.processes.claims import Claim
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.processes.rows import RowByName
@@ -27,7 +28,6 @@ from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decision import Decision, Entry
 from orchestrator.engine.events import Failure
 from orchestrator.engine.process import Process
-from orchestrator.engine.state import read_object
 from orchestrator.types import JSON, State
 
 
@@ -49,7 +49,7 @@ CASE WHEN d.status <> 'running' THEN LEAST(p.announce_at, {ANNOUNCE_SOON})
 
 
 def _strings(json_array: str) -> str:
-    return f"ARRAY(SELECT jsonb_array_elements_text({json_array}::jsonb))"
+    return f"CASE WHEN {json_array} IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text({json_array}::jsonb)) END"
 
 
 _DECISION = {
@@ -77,6 +77,7 @@ _DECISION = {
     "held_from": "int",
     "workflow": "text",
     "goes_on": "bool",
+    "base": "int",
 }
 ENTRY_COLUMNS = {
     "process_id": "uuid",
@@ -118,12 +119,11 @@ AND p.plan = COALESCE({REGISTERED}, p.plan)
 # One element per decision, and one per log row. An entry about a step that nobody has claimed does not move the process.
 _ADVANCE = f"""
 WITH d AS MATERIALIZED (
-    SELECT p.*, {_CLAIMS} AS claims FROM {unnest("p", _DECISION, 1)}
+    SELECT p.*, {_CLAIMS} AS claims, {_strings("p.removed")} AS removed_keys FROM {unnest("p", _DECISION, 1)}
 ), moved AS (
     UPDATE processes AS p
        SET position = d.position, step = d.step, entered = d.entered, status = d.status,
-           state = CASE WHEN d.removed IS NULL THEN p.state || d.delta::jsonb
-                        ELSE (p.state || d.delta::jsonb) - {_strings("d.removed")} END,
+           {merge("d.delta", "d.removed_keys", "d.sequence")},
            sequence = d.sequence, failures = d.failures, lost = d.lost, interruptions = d.interruptions,
            crashes = d.crashes, rewinds = d.rewinds, actor = d.actor, assignee = d.assignee, plan = d.plan,
            attempt = p.attempt + d.claims::int, claimed_by = CASE WHEN d.claims THEN d.claimed_by END,
@@ -136,18 +136,18 @@ WITH d AS MATERIALIZED (
      WHERE p.process_id = d.process_id AND p.sequence = d.before_sequence AND p.attempt = d.before_attempt
        AND (d.claimed_by IS NULL OR (p.claimed_by = d.claimed_by AND p.status = 'running'))
        AND (${_MARK}::text IS NULL OR current_setting('{MARK_SETTING}', true) = ${_MARK})
-    RETURNING p.process_id, d.claimed_at, p.announced, d.claims, CASE WHEN d.claims THEN p.state::text END AS state
+    RETURNING p.process_id, d.claimed_at, p.announced, d.claims, {parts("d.base", "d.claims")}
 ), logged AS (
     INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, removed, failure, note,
                                author, consumer, started_at, finished_at)
     SELECT e.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb,
-           CASE WHEN e.removed IS NOT NULL THEN {_strings("e.removed")} END, e.failure::jsonb, e.note, e.author,
+           {_strings("e.removed")}, e.failure::jsonb, e.note, e.author,
            CASE WHEN e.ran THEN ${_CONSUMER}::text END,
            CASE WHEN e.ran THEN COALESCE(moved.claimed_at, statement_timestamp()) ELSE statement_timestamp() END,
            statement_timestamp()
       FROM moved JOIN {unnest("e", ENTRY_COLUMNS, 1 + len(_DECISION))} USING (process_id)
 )
-SELECT process_id, statement_timestamp() AS at, announced, claims, state FROM moved
+SELECT process_id, statement_timestamp() AS at, announced, claims, state, base_sequence, base FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -251,10 +251,10 @@ def _receive(one: Advance, row: RowByName | None) -> Receipt | None:
     following = None
     if row["claims"] and one.claim is not None:
         # The state as the row has it: what a claim of its own would return, whatever a step has done to its argument.
-        state, unreadable = read_object(row["state"])
+        state, unreadable, base = read_parts(row, one.claim.base)
         after = one.decision.process
         process = replace(after, attempt=after.attempt + 1, state=state, unreadable=unreadable)
-        following = replace(one.claim, process=process, claimed_at=row["at"])
+        following = replace(one.claim, process=process, claimed_at=row["at"], base=base)
     return Receipt(row["at"], row["announced"], following)
 
 
@@ -290,6 +290,7 @@ def _row(one: Advance) -> tuple[object, ...]:
         before.sequence if one.held_from is None else one.held_from,
         process.workflow,
         one.goes_on,
+        None if one.claim is None or one.claim.base is None else one.claim.base.sequence,
     )
 
 

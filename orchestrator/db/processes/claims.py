@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,8 +12,9 @@ from pydantic_core import from_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.bases import Base, Bases, parts, read_parts
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
-from orchestrator.db.processes.rows import COLUMNS, build_process
+from orchestrator.db.processes.rows import COLUMNS, COLUMNS_BUT_STATE, build_process, build_process_with
 from orchestrator.db.session import Driver, DriverPool
 from orchestrator.db.status import IS_PAUSED, IS_SILENT, REGISTERED
 from orchestrator.engine.process import Process
@@ -27,13 +28,14 @@ UPDATE processes AS p
    SET attempt = p.attempt + 1, claimed_by = $1, claimed_at = now(), dispatches = 0,
        announced = GREATEST(p.announced, c.announced),
        announce_at = CASE WHEN GREATEST(p.announced, c.announced) < p.sequence THEN COALESCE(p.announce_at, {ANNOUNCE_SOON}) END
-  FROM unnest($2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[]) AS c(process_id, position, attempt, announced, plan)
+  FROM unnest($2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[],
+              $7::int[]) AS c(process_id, position, attempt, announced, plan, base)
  WHERE p.process_id = c.process_id AND p.status = 'running' AND p.position = c.position AND p.attempt = c.attempt
    AND p.claimed_by IS NULL
    AND (p.plan = c.plan OR (p.plan IS NULL AND c.plan = COALESCE({REGISTERED}, c.plan)))
    AND NOT {IS_PAUSED}
    AND EXISTS (SELECT FROM consumers WHERE consumer_id = $1)
-RETURNING {COLUMNS}, p.claimed_at, set_config('synchronous_commit', 'off', true)
+RETURNING {COLUMNS_BUT_STATE}, {parts("c.base")}, p.claimed_at, set_config('synchronous_commit', 'off', true)
 """  # noqa: S608 - built from constants
 
 _LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
@@ -70,12 +72,17 @@ _LOCK_LOST = text(
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A step that this consumer, and no other, may commit."""
+    """A step that this consumer, and no other, may commit.
+
+    Args:
+        base: the part of the process's state that need not be fetched again with the next step.
+    """
 
     process: Process
     consumer_id: UUID
     consumer: str
     claimed_at: datetime
+    base: Base | None = field(default=None, kw_only=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +138,12 @@ class Standing:
 
 
 async def claim_many(
-    connection: Driver, wanted: Sequence[Wanted], *, consumer_id: UUID, consumer: str
+    connection: Driver, wanted: Sequence[Wanted], *, consumer_id: UUID, consumer: str, bases: Bases | None = None
 ) -> list[Claim | None]:
     """Fence the steps of these commands: raise their attempts and mark who runs them, all in one statement.
+
+    Args:
+        bases: those that this consumer knows.
 
     Returns:
         For each command a claim, or ``None`` when the command is stale, the engine is paused, or the process has another
@@ -142,6 +152,8 @@ async def claim_many(
     # In one order everywhere, so that two consumers that want the same steps cannot deadlock.
     by_process = sorted(wanted, key=lambda one: one.command.process_id)
     ordered = [one.command for one in by_process]
+    bases = bases or Bases()
+    known = {one.process_id: bases.find(one.process_id) for one in ordered}
     rows = await connection.fetch(
         _CLAIM,
         consumer_id,
@@ -150,8 +162,14 @@ async def claim_many(
         [one.attempt for one in ordered],
         [one.announced for one in ordered],
         [one.plan for one in by_process],
+        [None if base is None else base.sequence for base in (known[one.process_id] for one in ordered)],
     )
-    found = {row["process_id"]: Claim(build_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows}
+    found: dict[UUID, Claim] = {}
+    for row in rows:
+        state, unreadable, base = read_parts(row, known[row["process_id"]])
+        process = build_process_with(row, state, unreadable)
+        found[process.process_id] = Claim(process, consumer_id, consumer, row["claimed_at"], base=base)
+        bases.keep(process.process_id, base)
     claims: list[Claim | None] = []
     for one in (each.command for each in wanted):
         claimed = found.get(one.process_id)

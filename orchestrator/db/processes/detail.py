@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.bases import WHOLE
 from orchestrator.db.processes.secrets import hiding, write_secret_keys
 from orchestrator.errors import NotFoundError
 
@@ -29,7 +30,7 @@ _READ = text(
                'last_modified_at', p.updated_at, 'note', p.note, 'sequence', p.sequence, 'attempt', p.attempt,
                'due_at', p.due_at,
                'failed_reason', failure.failure ->> 'message', 'traceback', failure.failure ->> 'traceback')::text AS head,
-           {hiding("p.state", "p.workflow")}::text AS state,
+           {hiding(WHOLE, "p.workflow")}::text AS state,
            (SELECT string_agg(
                 jsonb_build_object(
                     'sequence', s.sequence, 'kind', s.kind, 'name', s.name, 'status', s.status, 'attempt', s.attempt,

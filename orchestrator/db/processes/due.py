@@ -13,7 +13,7 @@ from sqlalchemy import Result, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.processes.outbox import MOST_ENTRIES
-from orchestrator.db.processes.rows import COLUMNS, build_process
+from orchestrator.db.processes.rows import COLUMNS, COLUMNS_BUT_STATE, build_process, build_process_with
 from orchestrator.engine.process import Process
 
 MAX_INTERVAL = 600.0
@@ -52,7 +52,7 @@ _TAKE_LOST = text(
                                ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
         RETURNING process_id
     )
-    SELECT {COLUMNS}, w.target, p.is_task, now() AS at, p.announced,
+    SELECT {COLUMNS_BUT_STATE}, w.target, p.is_task, now() AS at, p.announced,
            CASE WHEN p.announced < p.sequence THEN
                (SELECT jsonb_agg(jsonb_build_object(
                            'sequence', s.sequence, 'kind', s.kind, 'name', s.name, 'status', s.status, 'attempt', s.attempt,
@@ -115,7 +115,7 @@ _TAKE_NEW = text(
                                ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
         RETURNING process_id
     )
-    SELECT {COLUMNS}, w.target, p.is_task, now() AS at, 0 AS announced,
+    SELECT {COLUMNS_BUT_STATE}, w.target, p.is_task, now() AS at, 0 AS announced,
            (SELECT jsonb_agg(jsonb_build_object(
                        'sequence', s.sequence, 'kind', s.kind, 'name', s.name, 'status', s.status, 'attempt', s.attempt,
                        'author', s.author, 'position', s.position, 'at', s.finished_at) ORDER BY s.sequence)::text
@@ -226,6 +226,7 @@ class Taken:
     """A process whose command this program publishes now.
 
     Args:
+        process: without its state: hundreds are taken at once, and a command has nothing of it.
         at: the time at which it was taken.
         announced: up to which log entry its events are confirmed.
         entries: the log after that, as the events need it.
@@ -373,7 +374,7 @@ async def wake_waiting(session: AsyncSession) -> dict[str, int]:
 def _read_taken(rows: Result[Any]) -> list[Taken]:
     return [
         Taken(
-            build_process(row),
+            build_process_with(row, {}, {}),
             row["target"],
             row["is_task"],
             row["at"],

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orchestrator.db.processes.bases import WHOLE
 from orchestrator.db.session import DriverPool
 from orchestrator.engine.position import Place, Position
 from orchestrator.engine.references import SUBSCRIPTION_ID
@@ -25,7 +26,7 @@ PAGE = 500
 _FIELDS = f"""
 s.process_id, s.sequence, s.txid, s.kind, s.name, s.status, s.attempt, s.author, s.position, s.finished_at,
 p.workflow, p.is_task, w.target,
-(SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each(p.state) AS e(key, value)
+(SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each({WHOLE}) AS e(key, value)
   WHERE e.key = '{SUBSCRIPTION_ID}' OR jsonb_path_exists(e.value, '$.{SUBSCRIPTION_ID}')) AS referring
 """  # noqa: S608 - built from constants
 _PROCESSES = "JOIN processes p USING (process_id) JOIN workflows w USING (workflow_id)"

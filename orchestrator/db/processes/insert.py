@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.callbacks import change_callback
 from orchestrator.db.processes.advance import ENTRY_COLUMNS, build_log_row, unnest, wake_expression
+from orchestrator.db.processes.bases import LIMIT
 from orchestrator.db.processes.due import NOT_PUBLISHED
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.session import get_connection, get_driver, to_jsonb
@@ -63,6 +64,9 @@ _PROCESS = {
     "subscription_id": "uuid",
 }
 
+_IS_LARGE = f"octet_length(n.state) > {LIMIT}"
+_SMALL = f"CASE WHEN {_IS_LARGE} THEN '{{}}'::jsonb ELSE n.state::jsonb END"
+
 # One element per process, and one per log row.
 _INSERT = f"""
 WITH n AS (
@@ -70,11 +74,12 @@ WITH n AS (
 ), made AS (
     INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at, announce_at,
                            workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures, lost,
-                           rewinds, assignee, plan, dispatches, parent_id)
-    SELECT n.process_id, n.position, n.step, n.entered, n.status, n.state::jsonb, n.sequence, n.actor,
+                           rewinds, assignee, plan, dispatches, parent_id, base, base_sequence)
+    SELECT n.process_id, n.position, n.step, n.entered, n.status, {_SMALL}, n.sequence, n.actor,
            statement_timestamp() + n.due_in * interval '1 second', {wake_expression("n.status", "n.due_in")},
            CASE WHEN n.status <> 'running' THEN {ANNOUNCE_SOON} END, n.workflow_id, n.workflow, n.is_task, n.started_by,
-           n.request_key, n.request_digest, 0, 0, 0, 0, n.assignee, n.plan, n.dispatches, n.parent_id
+           n.request_key, n.request_digest, 0, 0, 0, 0, n.assignee, n.plan, n.dispatches, n.parent_id,
+           CASE WHEN {_IS_LARGE} THEN n.state::jsonb END, CASE WHEN {_IS_LARGE} THEN n.sequence END
       FROM n
     ON CONFLICT (request_key) DO NOTHING
     RETURNING process_id

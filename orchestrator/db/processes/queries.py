@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, literal_column, select
+from sqlalchemy import Select, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.bases import WHOLE
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.db.processes.secrets import find_secret_keys, hide
 from orchestrator.db.tables import LogRow, ProcessRow, as_text, columns_of
@@ -19,6 +20,8 @@ from orchestrator.engine.state import read_leniently, read_object
 from orchestrator.errors import NotFoundError
 from orchestrator.registry import list_secret_keys
 from orchestrator.types import State
+
+_STATE = text(f"SELECT {WHOLE}::text FROM processes AS p WHERE p.process_id = :process_id")  # noqa: S608 - built from constants
 
 
 async def read_processes(session: AsyncSession, process_ids: Sequence[UUID]) -> list[ProcessSummary]:
@@ -46,7 +49,7 @@ async def read_state(session: AsyncSession, process_id: UUID) -> State:
     Raises:
         NotFoundError.
     """
-    state = await session.scalar(select(as_text(ProcessRow.state)).where(ProcessRow.process_id == process_id))
+    state = await session.scalar(_STATE, {"process_id": process_id})
     if state is None:
         raise NotFoundError(f"there is no process {process_id}")
     return hide(read_leniently(state), await find_secret_keys(session, process_id))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.processes.bases import WHOLE
 from orchestrator.db.session import DriverPool
 from orchestrator.engine.process import Process
 from orchestrator.engine.state import read_object
 from orchestrator.errors import NotFoundError
-from orchestrator.types import ProcessStatus
+from orchestrator.types import ProcessStatus, State
 
-COLUMNS = """p.process_id, p.workflow, p.status, p.position, p.step, p.entered, p.attempt, p.sequence, p.failures, p.lost,
-          p.interruptions, p.crashes, p.rewinds, p.state::text AS state, p.started_by, p.actor, p.assignee, p.plan"""
+COLUMNS_BUT_STATE = """p.process_id, p.workflow, p.status, p.position, p.step, p.entered, p.attempt, p.sequence, p.failures,
+          p.lost, p.interruptions, p.crashes, p.rewinds, p.started_by, p.actor, p.assignee, p.plan"""
+COLUMNS = f"{COLUMNS_BUT_STATE}, {WHOLE}::text AS state"
 """SQL: the columns of ``processes AS p`` from which :func:`build_process` builds a process."""
 
 _LOAD = f"SELECT {COLUMNS} FROM processes AS p WHERE p.process_id = :process_id"  # noqa: S608 - built from constants
@@ -38,7 +41,11 @@ def build_process(row: RowByName) -> Process:
 
     Several rows are read together, and one of them must not harm the others.
     """
-    state, unreadable = read_object(row["state"])
+    return build_process_with(row, *read_object(row["state"]))
+
+
+def build_process_with(row: RowByName, state: State, unreadable: Mapping[str, str]) -> Process:
+    """Return the process in a row that has :data:`COLUMNS_BUT_STATE`."""
     return Process(
         process_id=row["process_id"],
         workflow=row["workflow"],

@@ -69,6 +69,8 @@ class ProcessRow(Base):
 
     Columns that need an explanation:
         attempt: the fencing token; every claim raises it.
+        base: the part of the state that has not changed lately, ``NULL`` if the state is small; ``base_sequence`` is the log
+            entry with which it was written. A key of ``state`` stands for the one of ``base``.
         assignee: who is to act on the process now; ``SYSTEM`` for the engine itself.
         claimed_by: the consumer that runs the present step; only it may commit it.
         due_at: when the reconciler must look again, by the database's clock; ``NULL`` for never.
@@ -147,6 +149,8 @@ class ProcessRow(Base):
     crashes: Mapped[int] = mapped_column(server_default=text("0"))
     rewinds: Mapped[int]
     state: Mapped[dict[str, Any]]
+    base: Mapped[dict[str, Any] | None]
+    base_sequence: Mapped[int | None]
     started_by: Mapped[str]
     parent_id: Mapped[UUID | None]
     actor: Mapped[str]

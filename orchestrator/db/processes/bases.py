@@ -1,0 +1,117 @@
+"""Keep what is large in a state apart from what steps change, so that a step writes and fetches its changes only.
+
+A value in a row is written as a whole, whatever part of it has changed. So a state has two columns: ``state`` is what has changed
+lately, ``base`` what has not, ``NULL`` as long as there is little of it. A key of ``state`` stands for the one of ``base``. A
+statement that leaves ``base`` as it is does not write it: PostgreSQL keeps the reference to where it is stored. A consumer
+remembers the bases that it has read, each by the log entry with which it was written, and does not fetch them again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from orchestrator.engine.state import read_object
+from orchestrator.types import State
+
+LIMIT = 4096
+"""Bytes of changes above which they become a part of the base; a quarter of the base, if that is more."""
+
+MOST_REMEMBERED = 32 * 1024 * 1024
+"""Characters of bases that a consumer remembers."""
+
+WHOLE = "(CASE WHEN p.base IS NULL THEN p.state ELSE p.base || p.state END)"
+"""SQL: the state of ``processes AS p``."""
+
+
+def parts(known: str, asked: str = "true") -> str:
+    """Return the SQL of what :func:`read_parts` needs of ``processes AS p``: the base is left out if its reader knows it.
+
+    Args:
+        known: SQL of the ``base_sequence`` that the reader knows.
+        asked: SQL of whether the state is needed.
+    """
+    return (
+        f"CASE WHEN {asked} THEN p.state::text END AS state, p.base_sequence,"
+        f" CASE WHEN {asked} AND p.base_sequence IS DISTINCT FROM {known} THEN p.base::text END AS base"
+    )
+
+
+def merge(delta: str, removed: str, sequence: str) -> str:
+    """Return the SQL that changes the state of ``processes AS p`` in an UPDATE.
+
+    Args:
+        delta, removed: SQL of a JSON object as text, and of the keys to remove as ``text[]``, which may be ``NULL``.
+        sequence: SQL of the newest log entry.
+    """
+    # The size of what a row has is known without reading it; that of a base is its size when stored, compressed.
+    most = f"GREATEST({LIMIT}, COALESCE(pg_column_size(p.base), 0) / 4)"
+    settles = (
+        f"(octet_length({delta}) > {most} OR pg_column_size(p.state) > {most}"
+        f" OR CASE WHEN p.base IS NOT NULL AND {removed} IS NOT NULL THEN p.base ?| {removed} END)"
+    )
+    changed = f"p.state || {delta}::jsonb"
+    less = f"CASE WHEN {removed} IS NULL THEN {{0}} ELSE ({{0}}) - {removed} END"
+    return (
+        f"state = CASE WHEN {settles} THEN '{{}}'::jsonb ELSE {less.format(changed)} END,"
+        f" base = CASE WHEN {settles} THEN {less.format(f'COALESCE(p.base || {changed}, {changed})')} ELSE p.base END,"
+        f" base_sequence = CASE WHEN {settles} THEN {sequence} ELSE p.base_sequence END"
+    )
+
+
+class Base(NamedTuple):
+    """The base of a process.
+
+    Args:
+        sequence: the log entry with which it was written.
+        written: as PostgreSQL writes it.
+    """
+
+    sequence: int
+    written: str
+
+
+class Bases:
+    """Bases of processes, up to a number of characters; the one that was not asked for longest goes first."""
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self._most = most
+        self._size = 0
+        self._bases: OrderedDict[UUID, Base] = OrderedDict()
+
+    def find(self, process_id: UUID) -> Base | None:
+        """Return the base of a process, if it is known."""
+        found = self._bases.get(process_id)
+        if found is not None:
+            self._bases.move_to_end(process_id)
+        return found
+
+    def keep(self, process_id: UUID, base: Base | None) -> None:
+        """Remember the base of a process in place of an earlier one."""
+        earlier = self._bases.pop(process_id, None)
+        self._size -= 0 if earlier is None else len(earlier.written)
+        if base is None:
+            return
+        self._bases[process_id] = base
+        self._size += len(base.written)
+        while self._size > self._most:
+            _, oldest = self._bases.popitem(last=False)
+            self._size -= len(oldest.written)
+
+
+def read_parts(row: Any, known: Base | None) -> tuple[State, Mapping[str, str], Base | None]:
+    """Return the state in a row with :func:`parts`, why keys of it cannot be read, and its base."""
+    state, unreadable = read_object(row["state"])
+    sequence = row["base_sequence"]
+    if sequence is None:
+        return state, unreadable, None
+    base = known if row["base"] is None else Base(sequence, row["base"])
+    assert base is not None, "only a base that is known is left out"  # noqa: S101 - a programming error, not a user's
+    settled, of_base = read_object(base.written)
+    changed = state.keys() | unreadable.keys()
+    unreadable = {**{key: why for key, why in of_base.items() if key not in changed}, **unreadable}
+    whole = {**{key: value for key, value in settled.items() if key not in changed}, **state}
+    # In the order in which PostgreSQL has the keys of the whole.
+    return dict(sorted(whole.items(), key=lambda one: (len(one[0].encode()), one[0].encode()))), unreadable, base
