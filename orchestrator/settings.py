@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     step_timeout: Seconds = 900.0
     step_threads: Annotated[int, Field(ge=1, le=2000)] = 64
     """How many plain (not async) steps of each queue a consumer runs at once."""
-    run_ahead: Annotated[int, Field(ge=0, le=10_000)] = 0
+    run_ahead: Annotated[int, Field(ge=0, le=10_000)] = 20
     """How many more steps of a process a consumer runs after the one that it got a command for; 0 is one command a step."""
     run_ahead_seconds: Seconds = 2.0
     """How long a consumer goes on with a process before it lets others come; looked at between its steps."""
