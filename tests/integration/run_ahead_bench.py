@@ -9,12 +9,15 @@ from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from tenacity import wait_fixed
 
 from consumers.runner import Runner
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.topology import step_queue
+from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.messages import Advanced, MessageType, StepCommand, decode, encode
+from orchestrator.retry import RetryPolicy
 from orchestrator.workflow import (
     Step,
     StepList,
@@ -23,6 +26,8 @@ from orchestrator.workflow import (
     conditional,
     done,
     init,
+    inputstep,
+    retrystep,
     step,
     step_group,
     workflow,
@@ -128,6 +133,27 @@ def writes() -> StepList:
     return begin >> reads_setting("first") >> reads_setting("second") >> reads_setting("third") >> done
 
 
+@retrystep("Fail for now", retry=RetryPolicy(wait=wait_fixed(600)))
+async def fail_for_now() -> None:
+    raise RuntimeError("not now")
+
+
+@workflow("Waits for a retry")
+def retries_later() -> StepList:
+    return begin >> numbered(1) >> fail_for_now >> done
+
+
+@inputstep("Ask a person")
+def ask_a_person() -> FormGenerator:
+    yield FormPage
+    return {}
+
+
+@workflow("Waits for a person")
+def asks() -> StepList:
+    return begin >> numbered(1) >> ask_a_person >> done
+
+
 mended: set[UUID] = set()
 
 
@@ -174,7 +200,7 @@ class Sent:
         ]
 
 
-WORKFLOWS = (many, by_threes, a_task, elsewhere, mixed, writes, breaks)
+WORKFLOWS = (many, by_threes, a_task, elsewhere, mixed, writes, breaks, retries_later, asks)
 
 
 async def consumer(bench: Bench, run_ahead: int, **options: Any) -> tuple[Runner, Sent]:

@@ -149,6 +149,26 @@ async def test_the_seconds_of_a_budget_are_looked_at_between_steps_whatever_thei
     assert [command.step for command in sent.commands] == ["Step 3"]
 
 
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("asks", "suspended"), ("mixed", "awaiting_callback"), ("retries_later", "waiting"), ("breaks", "failed")],
+)
+async def test_a_process_that_waits_holds_no_slot_and_no_connection(bench: Bench, name: str, status: str) -> None:
+    one, _ = await consumer(bench, 100, slots=1)
+    process_id = await bench.start(name)
+    await take(one, await bench.command(process_id))
+    await rest(one)
+    assert (await bench.row(process_id))["status"] == status
+    assert one._slots.take("default"), "the only slot is free"
+    one._slots.release("default")
+    await take(one, await bench.command(await bench.start("many")))
+    await rest(one)
+    pool = bench.database.pool
+    assert pool.get_idle_size() == pool.get_size()
+    open_ones = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+    assert await pool.fetchval(open_ones) == 0
+
+
 MOMENTS = 50
 
 
