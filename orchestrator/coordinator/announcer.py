@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -57,6 +58,8 @@ class Announcer:
         """Up to which log entry events are confirmed of processes whose consumer goes on with them: until it reads the mark,
         it sends these entries again."""
         self._writing = asyncio.Lock()
+        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        """Messages about one process are announced one after the other: that of a later step may come before the confirms."""
 
     @property
     def refused(self) -> frozenset[str]:
@@ -72,6 +75,10 @@ class Announcer:
         Returns:
             Up to which log entry the events are confirmed now.
         """
+        async with self._turns.setdefault(message.process_id, asyncio.Lock()):
+            return await self._announce(message, probe=probe)
+
+    async def _announce(self, message: Advanced, *, probe: bool) -> int:
         confirmed = max(message.announced, self._under_way.pop(message.process_id, 0))
         if message.workflow in self._refused and not probe:
             return confirmed

@@ -151,9 +151,9 @@ def test_a_second_signal_ends_a_program_whose_loop_is_blocked(
     assert program.runs
     program.signal(number)
     assert program.exit_code() == 128 + number
-    (report, *_) = [line for line in program.output().splitlines() if "event loop blocked" in line]
-    assert "the step 'Block the loop' of 'blocks'" in report
-    assert "blocking.py:" in report
+    reports = [line for line in program.output().splitlines() if "event loop blocked" in line]
+    # On a busy machine importing modules blocks it, too.
+    assert any("the step 'Block the loop' of 'blocks'" in report and "blocking.py:" in report for report in reports)
     assert "Traceback" not in program.output()
 
 

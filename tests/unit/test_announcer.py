@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -163,6 +164,28 @@ async def test_what_a_consumer_sends_again_while_it_goes_on_is_published_once() 
     assert broker.tries == 5
     assert await announcer_of(broker).announce(more) == 5
     assert broker.tries == 10
+
+
+async def test_what_is_sent_again_while_the_broker_has_not_confirmed_it_yet_is_published_once() -> None:
+    """On a busy machine the last step of a stretch ends before the events of the first ones are confirmed."""
+
+    class SlowBroker(Broker):
+        confirms = asyncio.Event()
+
+        async def publish(self, message: Outgoing) -> None:
+            await super().publish(message)
+            await self.confirms.wait()
+
+    broker = SlowBroker(99)
+    announcer = announcer_of(broker)
+    flushed = advanced(1, 2)
+    last = flushed.model_copy(update={"entries": advanced(1, 2, 3).entries, "sequence": 3, "status": "completed"})
+    announcing = [asyncio.create_task(announcer.announce(one)) for one in (flushed, last)]
+    for _ in range(9):  # both have begun
+        await asyncio.sleep(0)
+    broker.confirms.set()
+    assert await asyncio.gather(*announcing) == [2, 3]
+    assert broker.tries == 3
 
 
 async def test_of_processes_under_way_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
