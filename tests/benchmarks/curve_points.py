@@ -121,7 +121,7 @@ async def consumers(bench: Bench, number: int) -> Figures:
     system = bench.system("bench_napping")
     await clear(bench.corner, system)
     system = replace(system, consumer=(*system.consumer, "--concurrency", str(SLOTS)))
-    count = bench.processes // 5 * number
+    count = bench.processes // 2 * number
     return await _run(bench, system, NAPS, max(SLOTS, count), consumers=number)
 
 

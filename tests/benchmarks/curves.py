@@ -158,17 +158,17 @@ async def run(options: argparse.Namespace) -> None:
 
 async def _measure(bench: Bench, name: str, options: argparse.Namespace, conditions: Mapping[str, Any]) -> None:
     curve = CURVES[name]
-    found = _read(options.folder, name, conditions) if options.resume else {}
+    found = read_points(options.folder, name, conditions) if options.resume else {}
     for number in curve.full if options.full else curve.small:
         if number in found:
             continue
         began = time.perf_counter()
         found[number] = {key: round(value, 2) for key, value in (await curve.measure(bench, number)).items()}
         print(f"{name} {number} ({time.perf_counter() - began:.0f} s): {found[number]}", flush=True)
-        _write(options.folder, name, curve, dict(sorted(found.items())), conditions)
+        write_points(options.folder, name, curve, dict(sorted(found.items())), conditions)
 
 
-def _read(folder: Path, name: str, conditions: Mapping[str, Any]) -> dict[int, Figures]:
+def read_points(folder: Path, name: str, conditions: Mapping[str, Any]) -> dict[int, Figures]:
     """Return the points that an earlier run has measured under the same conditions."""
     file = folder / f"{name}.json"
     document = json.loads(file.read_text()) if file.exists() else {}
@@ -177,7 +177,9 @@ def _read(folder: Path, name: str, conditions: Mapping[str, Any]) -> dict[int, F
     return {int(number): figures for number, figures in document["figures"].items()}
 
 
-def _write(folder: Path, name: str, curve: Curve, found: Mapping[int, Figures], conditions: Mapping[str, Any]) -> None:
+def write_points(
+    folder: Path, name: str, curve: Curve, found: Mapping[int, Figures], conditions: Mapping[str, Any]
+) -> None:
     lines = {key: [(number, figures[key]) for number, figures in found.items()] for key in curve.shown}
     folder.joinpath(f"{name}.svg").write_text(draw(curve.title, curve.below, lines))
     document = {"curve": name, "conditions": conditions, "figures": found}

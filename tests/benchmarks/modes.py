@@ -7,6 +7,7 @@ import asyncio
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -32,6 +33,9 @@ from tests.benchmarks.workload import NAP, STEPS
 
 WARM_UP = 30
 """Processes run before the clock starts: connections, prepared statements, caches."""
+
+IDLE_PROCESSES, IDLE_WARM_UP = 50, 5
+"""Processes that run one at a time while what they cost is counted, and before."""
 
 SLEEPERS, SLEEPERS_WITHIN = 1000, 15.0
 
@@ -127,50 +131,64 @@ async def fairness(corner: Corner, program: str, options: argparse.Namespace) ->
 
 
 async def count_statements(corner: Corner, systems: Sequence[System], processes: int) -> int:
-    """Count SQL per step, on the wire by program, and disk syncs, by the server while one process runs at a time."""
-    print(f"{'per step':28} {'statements':>11} {'parsed':>8} {'round trips':>12} {'disk syncs':>11}")
+    """Count what a step costs while one process runs at a time, and while many do.
+
+    SQL is counted on the wire, by program, and disk syncs in the whole server: have it for yourself.
+    """
+    print(f"{'per step':36} {'statements':>11} {'parsed':>8} {'round trips':>12} {'disk syncs':>11}")
     for system in systems:
-        await clear(corner, system)
-        syncs = await _syncs_per_step(corner, system)
-        async with AsyncExitStack() as stack:
-            proxies = {
-                name: await stack.enter_async_context(CountingProxy(corner.database_url))
-                for name in ("coordinator", "consumer")
-            }
-            overrides = {name: {"ORCHESTRATOR_DATABASE_URL": proxy.url} for name, proxy in proxies.items()}
-            programs = await stack.enter_async_context(Programs(system, corner, overrides=overrides))
-            client = await stack.enter_async_context(client_of(programs, corner.amqp_url))
-            await client.many(WARM_UP)
-            for proxy in proxies.values():
-                proxy.counts.clear()
-            await client.many(processes)
-            await asyncio.sleep(1)  # what is written behind, once a process has ended
-            counts = {name: proxy.counts.copy() for name, proxy in proxies.items()}
-        steps = processes * STEPS
-        for name, count in [*counts.items(), ("both", counts["coordinator"] + counts["consumer"])]:
-            print(
-                f"{system.name + ' ' + name:28} {count['executions'] / steps:11.2f} {count['preparations'] / steps:8.2f}"
-                f" {count['round trips'] / steps:12.2f} {f'{syncs:.2f}' if name == 'both' else '':>11}"
-            )
+        for is_idle in (True, False):
+            await clear(corner, system)
+            many = IDLE_PROCESSES if is_idle else processes
+            counts, syncs = await _count(corner, system, many, is_idle=is_idle)
+            steps = many * STEPS
+            both = counts["coordinator"] + counts["consumer"]
+            for name, count in [*counts.items(), ("both", both)]:
+                title = f"{system.name} {'idle' if is_idle else 'saturated'} {name}"
+                found = [count[key] / steps for key in ("executions", "preparations", "round trips")]
+                print(
+                    f"{title:36} {found[0]:11.2f} {found[1]:8.2f} {found[2]:12.2f}"
+                    f" {f'{syncs:.2f}' if name == 'both' else '':>11}"
+                )
     print(
         "(a process's start and end are spread over its steps; the engine's background work during the run is counted in)"
     )
     return 0
 
 
-async def _syncs_per_step(corner: Corner, system: System, processes: int = 50) -> float:
+async def _count(
+    corner: Corner, system: System, processes: int, *, is_idle: bool
+) -> tuple[dict[str, Counter[str]], float]:
+    """Return for a step what each program has sent, and the disk syncs."""
     query = _SYNCS_NEW if await fetch_int(corner.dsn, "SHOW server_version_num") >= 180_000 else _SYNCS_OLD
-    async with Programs(system, corner) as programs, client_of(programs, corner.amqp_url) as client:
-        await client.many(WARM_UP)
-        await asyncio.sleep(1)
-        # Backends report what they did now and then, and when they end; so ask with all of them gone, before and after.
+    # Backends report what they did now and then, and when they end; so ask with all of them gone, before and after.
     await asyncio.sleep(1)
     before = await fetch_int(corner.dsn, query)
-    async with Programs(system, corner) as programs, client_of(programs, corner.amqp_url) as client:
-        for _ in range(processes):
-            await client.one()
+    async with AsyncExitStack() as stack:
+        proxies = {
+            name: await stack.enter_async_context(CountingProxy(corner.database_url))
+            for name in ("coordinator", "consumer")
+        }
+        overrides = {name: {"ORCHESTRATOR_DATABASE_URL": proxy.url} for name, proxy in proxies.items()}
+        programs = await stack.enter_async_context(Programs(system, corner, overrides=overrides))
+        client = await stack.enter_async_context(client_of(programs, corner.amqp_url))
+
+        async def run(count: int) -> None:
+            if is_idle:
+                for _ in range(count):
+                    await client.one()
+            else:
+                await client.many(count)
+
+        await run(IDLE_WARM_UP if is_idle else WARM_UP)
+        for proxy in proxies.values():
+            proxy.counts.clear()
+        await run(processes)
+        await asyncio.sleep(1)  # what is written behind, once a process has ended
+        counts = {name: proxy.counts.copy() for name, proxy in proxies.items()}
     await asyncio.sleep(1)
-    return (await fetch_int(corner.dsn, query) - before) / (processes * STEPS)
+    syncs = await fetch_int(corner.dsn, query) - before
+    return counts, syncs / ((IDLE_WARM_UP if is_idle else WARM_UP) + processes) / STEPS
 
 
 async def memory(corner: Corner, system: System, steps: int) -> int:

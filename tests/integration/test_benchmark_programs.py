@@ -57,8 +57,16 @@ def test_a_benchmark_runs_to_its_end(servers: Servers, arguments: list[str], tol
     assert told in done.stdout
 
 
+def test_a_curve_is_drawn_and_its_figures_written(servers: Servers, tmp_path: Path) -> None:
+    options = ("--curve", "state", "--processes", "2", "--folder", str(tmp_path))
+    done = _program("curves", *options, **_variables(servers))
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert {one.name for one in tmp_path.iterdir()} == {"state.svg", "state.json"}
+    assert "wire kB a step" in (tmp_path / "state.json").read_text()
+
+
 @pytest.mark.parametrize(
-    "name", ["throughput", "models", "rules", "suspects", "http", "plain_functions", "recovery", "intake"]
+    "name", ["throughput", "models", "rules", "suspects", "http", "plain_functions", "recovery", "intake", "curves"]
 )
 def test_a_benchmark_without_servers_says_how_to_get_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in [one for one in os.environ if one.startswith("ORCHESTRATOR_")]:
