@@ -38,7 +38,7 @@ _LARGEST = 1 << 20
 """Bytes of a call: arguments and environment."""
 
 _READ_AT_START = ("LANG", "LC_", "TZ", "PYTHON")
-_SET_WHEN_FORKED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+_SET_WHEN_FORKED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUNBUFFERED")
 _NOT_OF_THE_SERVER = ("ORCHESTRATOR_", "PYTEST_", "PYTHONPATH", "COVERAGE_")
 _SET_BY_IMPORTS: dict[str, str] = {}
 """What the engine's modules put into the environment when they are imported."""
@@ -307,6 +307,7 @@ def _become(call: Call, descriptors: list[int]) -> Call:
     sys.path[:] = [str(ORCHESTRATOR.parent), *own, *(one for one in sys.path[1:] if one not in own)]
     sys.path_importer_cache.clear()
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
+    sys.pycache_prefix = environment.get("PYTHONPYCACHEPREFIX")
     buffered = not environment.get("PYTHONUNBUFFERED")
     sys.stdin = _stream(0, "rb", sys.stdin, buffered=True)
     sys.stdout = _stream(1, "wb", sys.stdout, buffered=buffered)

@@ -49,7 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dir", type=Path, help="the servers' folder (default: .services of this checkout)")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("up", help="make both run and answer; running already is fine")
+    up = verbs.add_parser("up", help="make both run and answer; running already is fine")
+    up.add_argument(
+        "--without-sync",
+        action="store_true",
+        help="PostgreSQL, when it is started, does not wait for the disk: what a crash of the machine, not of the server,"
+        " then loses is worth nothing",
+    )
     verbs.add_parser(
         "for-tests", help="install the other programs that tests need, if this is root on Debian or Ubuntu"
     )
@@ -94,6 +100,9 @@ def _run(options: argparse.Namespace) -> int:
             packages.provide(private)
             if not exist:
                 _renew(folder)
+            for server in servers.values():
+                if isinstance(server, Postgres):
+                    server.syncs = not options.without_sync
             return _start(servers)
         return _change(options.verb, servers[options.server], exist=exist)
 

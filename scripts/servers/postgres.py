@@ -22,6 +22,9 @@ class Postgres(Private):
     main_process = r"^(\S*/)?postgres -D .*"
     every_process = r"^(\S*/)?postgres\b.*"
 
+    syncs = True
+    """Whether one that is started waits until the disk has what was committed."""
+
     def environment(self) -> dict[str, str]:
         login = f"orchestrator:{self.folder.password}@127.0.0.1:{self.folder.ports['postgres']}"
         return {"ORCHESTRATOR_DATABASE_URL": f"postgresql+asyncpg://{login}/orchestrator"}
@@ -47,6 +50,7 @@ class Postgres(Private):
             # The tests run dozens of programs at once, each with two pools and a few connections beside them.
             "max_connections": "500",
             "log_line_prefix": "%m [%p] %q%a ",
+            "fsync": "on" if self.syncs else "off",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return self.spawn([self.programs / "postgres", "-D", self.data, *options])

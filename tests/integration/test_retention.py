@@ -206,10 +206,20 @@ async def test_a_task_that_a_person_is_changing_is_left_for_the_next_clean_up_an
 
 
 async def test_batches_get_smaller_until_the_server_has_time_for_them(database: Database) -> None:
-    """A role with a statement_timeout of 50 ms, and 10 ms for each deleted row."""
+    """A statement that deletes more than four tasks is cancelled, as by the role's statement_timeout."""
     await add(database, 40)
-    await _slow_down(database, "0.01")
-    await _limit(database, "50ms")
+    await database.pool.execute(
+        """CREATE FUNCTION takes_too_long() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF (SELECT count(*) FROM gone) > 4 THEN
+               RAISE query_canceled USING MESSAGE = 'canceling statement due to statement timeout';
+             END IF;
+             RETURN NULL;
+           END $$"""
+    )
+    await database.pool.execute(
+        "CREATE TRIGGER slow AFTER DELETE ON processes REFERENCING OLD TABLE AS gone"
+        " FOR EACH STATEMENT EXECUTE FUNCTION takes_too_long()"
+    )
     assert (await clean_up(database))["deleted_tasks"] == 40
     assert await left(database) == set()
 
@@ -221,8 +231,8 @@ async def test_a_clean_up_that_cannot_go_on_fails_with_the_reason_and_what_is_le
     await database.pool.execute(
         "UPDATE processes SET note = 'slow' WHERE process_id IN (SELECT process_id FROM processes ORDER BY rested_at LIMIT 200)"
     )
-    await _slow_down(database, "CASE WHEN OLD.note IS NULL THEN 2 ELSE 0 END")
-    await _limit(database, "200ms")
+    await _slow_down(database, "CASE WHEN OLD.note IS NULL THEN 60 ELSE 0 END")
+    await _limit(database, "500ms")
 
     with pytest.raises(ProcessFailureError) as caught:
         await clean_up(database)

@@ -123,6 +123,14 @@ def test_up_gives_servers_that_can_be_used_and_a_second_up_leaves_them_alone(pai
     assert "does not run" not in pair.run("status")
 
 
+def test_only_a_server_that_is_started_for_tests_does_not_wait_for_the_disk(pair: Pair) -> None:
+    url = pair.variables()["ORCHESTRATOR_DATABASE_URL"]
+    for option, syncs in (("--without-sync",), "off"), ((), "on"):
+        pair.run("stop", "postgres")
+        pair.run("up", *option)
+        assert query(url, "SHOW fsync") == syncs
+
+
 def test_passwords_are_readable_for_their_owner_only(pair: Pair) -> None:
     """The folder of a shared machine's checkout gives nothing away."""
     for name in ("settings.json", "postgres.log", "rabbitmq.log"):
