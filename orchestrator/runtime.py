@@ -25,7 +25,7 @@ from orchestrator.diagnostics import read_waiting
 from orchestrator.forked import end_children, end_process, guard_forks
 from orchestrator.hosts import program_name
 from orchestrator.settings import Settings
-from orchestrator.stopping import Stopping, wait_or_stop
+from orchestrator.stopping import Stopping, raise_if_cancelled, wait_or_stop
 from orchestrator.threads import Threads
 from orchestrator.watchdog import LoopWatch, request_stop, watch_loop
 
@@ -94,6 +94,7 @@ async def open_servers(
             stopping = asyncio.Event()
             watching = asyncio.create_task(database.watch(stopping))
             try:
+                raise_if_cancelled()
                 yield Servers(address, topology, database, publisher, watch, started.set)
             finally:
                 stopping.set()
@@ -102,6 +103,24 @@ async def open_servers(
     finally:
         starting.cancel()
         await database.close()
+
+
+async def run_together(programs: Iterable[Coroutine[Any, Any, None]], stopping: asyncio.Event) -> None:
+    """Run programs side by side until all have ended; when one fails, end the others and raise its error.
+
+    The others are cancelled, and ``stopping`` is set as well: a cancellation may be swallowed, see :func:`raise_if_cancelled`.
+    """
+
+    async def run(program: Coroutine[Any, Any, None]) -> None:
+        try:
+            await program
+        except BaseException:
+            stopping.set()
+            raise
+
+    async with asyncio.TaskGroup() as tasks:
+        for program in programs:
+            tasks.create_task(run(program))
 
 
 async def _report_slow_start(name: str, started: asyncio.Event) -> None:

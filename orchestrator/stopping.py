@@ -29,6 +29,17 @@ async def wait_or_stop(seconds: float, stopping: asyncio.Event) -> bool:
     return True
 
 
+def raise_if_cancelled() -> None:
+    """Raise ``CancelledError`` if this task was cancelled and something on the way has swallowed it.
+
+    ``asyncio.wait_for`` of Python 3.11, which client libraries use, does so when what it waits for is done at that moment, as it
+    is when an event loop that was blocked reads an answer and a cancellation together.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def unless_stopping(work: Coroutine[Any, Any, T], stopping: asyncio.Event) -> T | None:
     """Do what the program needs to go on only; when it is stopping, cancel that and return ``None``."""
     working, stops = asyncio.create_task(work), asyncio.create_task(stopping.wait())

@@ -36,6 +36,9 @@ OVERDUE_GRACE = 5.0
 """Seconds beyond its deadline that a call may block the loop which would have cancelled it."""
 
 ADVICE = "use a plain function (def), or await; see docs/async-or-plain.md"
+OVERLOADED_ADVICE = (
+    "more consumers help, a smaller --concurrency, or a machine that is less busy; see docs/async-or-plain.md"
+)
 
 
 class LoopWatch:
@@ -133,7 +136,8 @@ class LoopWatch:
             # Without a task the loop itself waits: for its turn, which busy threads take.
             is_one = held > waited / 2 and (activity is not None or found.at is not None)
             event = "event loop blocked" if is_one else "event loop overloaded"
-            logger.warning(event, seconds=round(waited, 1), **_fields(found))
+            advice = ADVICE if is_one else OVERLOADED_ADVICE
+            logger.warning(event, seconds=round(waited, 1), **_fields(found) | {"advice": advice})
         if self.stop_requested and not self._stop_reported:
             self._stop_reported = True
             logger.warning("stopping when the event loop responds; a second signal ends the program at once")

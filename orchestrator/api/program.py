@@ -80,7 +80,9 @@ async def _serve(
         exposed.find_problem = Health(servers.database, stopping, lambda: True)
         context = ApiContext(settings, servers.database, servers.publisher, stopping, metrics)
         metrics.observe_streams(lambda: context.live.readers)
-        server = Server(guard(create_app(context), settings), settings.drain_grace)
+        # In a thread: hundreds of routes and models take seconds on a slow machine, and 'dev' runs its other programs here.
+        application = await asyncio.to_thread(create_app, context)
+        server = Server(guard(application, settings), settings.drain_grace)
         bell = Doorbell(servers.address, servers.topology, f"api.{program_name()}")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(servers.publisher.run())

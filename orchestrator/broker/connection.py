@@ -32,7 +32,7 @@ from orchestrator.hosts import hide_password, host_of, program_name, split_hosts
 from orchestrator.outage import Outage
 from orchestrator.retry import SERVER_AWAY, backoff
 from orchestrator.settings import Settings
-from orchestrator.stopping import wait_or_stop
+from orchestrator.stopping import raise_if_cancelled, wait_or_stop
 from orchestrator.text import format_message
 
 BROKER_ERRORS = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
@@ -280,6 +280,7 @@ async def supervise(name: str, once: Once, stopping: asyncio.Event) -> None:
         else:
             if not stopping.is_set():
                 outage.report()
+        raise_if_cancelled()
         if loop.time() - began > STABLE_AFTER:
             failures = 0
         failures += 1

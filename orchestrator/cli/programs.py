@@ -16,7 +16,7 @@ from orchestrator.db.engine_lock import is_paused
 from orchestrator.loading import load_in_thread
 from orchestrator.log import configure_logging
 from orchestrator.registry import import_workflows, step_queues
-from orchestrator.runtime import leave, run_program
+from orchestrator.runtime import leave, run_program, run_together
 from orchestrator.settings import Settings
 from orchestrator.stopping import unless_stopping
 from orchestrator.streams import guard_streams
@@ -134,11 +134,13 @@ def dev(
             await _run_all(settings, stopping, queues, listener)
 
     async def _run_all(settings: Settings, stopping: asyncio.Event, queues: list[str], listener: socket.socket) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(run_coordinator(settings, stopping))
+        programs = (
+            run_coordinator(settings, stopping),
             # Coordinator and consumer need the broker, and a second account of its absence would not help.
-            tasks.create_task(run_api(settings, stopping, listener, require_broker=True))
-            tasks.create_task(run_consumer(settings, stopping, queues=queues, concurrency=concurrency))
+            run_api(settings, stopping, listener, require_broker=True),
+            run_consumer(settings, stopping, queues=queues, concurrency=concurrency),
+        )
+        await run_together(programs, stopping)
 
     run(program, tracebacks=True)
 

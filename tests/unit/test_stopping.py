@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+import pytest
+
+from orchestrator.broker.connection import supervise
 from orchestrator.diagnostics import read_waiting
-from orchestrator.stopping import end_tasks
+from orchestrator.errors import ServerUnavailableError
+from orchestrator.runtime import run_together
+from orchestrator.stopping import end_tasks, raise_if_cancelled
 
 
 async def wait_for_ever() -> None:
@@ -51,3 +57,49 @@ async def test_the_place_at_which_each_task_waits_is_found() -> None:
     found = read_waiting(asyncio.get_running_loop())
     assert any("test_stopping.py" in one and one.endswith("in wait_for_ever") for one in found)
     task.cancel()
+
+
+async def swallow_one_cancellation(stopping: asyncio.Event) -> None:
+    """As a client library does when its answer and a cancellation come together."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    await stopping.wait()
+
+
+async def test_programs_that_run_together_end_when_one_fails_and_another_swallows_its_cancellation() -> None:
+    stopping = asyncio.Event()
+
+    async def fail() -> None:
+        await asyncio.sleep(0)  # the other one has begun
+        raise ServerUnavailableError("no answer within 3 s")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.timeout(60):
+            await run_together([swallow_one_cancellation(stopping), fail()], stopping)
+    assert raised.group_contains(ServerUnavailableError, match="no answer")
+
+
+async def test_a_task_that_has_swallowed_its_cancellation_does_not_go_on() -> None:
+    async def swallow() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise_if_cancelled()
+
+    task = asyncio.create_task(swallow())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    raise_if_cancelled()  # nobody has cancelled this one
+
+
+async def test_supervision_ends_although_a_cancellation_was_swallowed() -> None:
+    async def once(_: object) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(supervise("a test", once, asyncio.Event()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=60)
+    assert task.cancelled()

@@ -97,6 +97,7 @@ async def test_many_short_tasks_are_an_overload_and_nobody_is_blamed(logs: Logs)
         while not logs and time.monotonic() < deadline:
             await asyncio.gather(*(short() for _ in range(30)))
     assert logs[0]["event"] == "event loop overloaded"
+    assert "use a plain function" not in str(logs[0]["advice"])
     assert [one.blocked for one in activities if one.blocked] == []
 
 
