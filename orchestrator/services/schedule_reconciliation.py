@@ -58,6 +58,8 @@ class Reconciliation:
     patience: float = PATIENCE
     in_force: bool = False
     _was_left: bool = field(default=False, init=False)
+    _broken: dict[str, str] = field(default_factory=dict, init=False)
+    """Which schedules could not start anything when this program last looked, and why."""
 
     @property
     def written(self) -> dict[str, dict[str, Any]]:
@@ -80,7 +82,7 @@ class Reconciliation:
             in_force = await come_into_force(
                 session, self.source, fingerprint, written, author=self.author, patience=self.patience
             )
-            changed = await self._apply(session) if in_force and not self.in_force else []
+            unsure = await self._apply(session) if in_force and not self.in_force else sorted(self._broken)
         if not in_force and not self._was_left:
             logger.warning(
                 "schedules are left as they are: a newer version of the code declares others, and its programs run",
@@ -88,7 +90,7 @@ class Reconciliation:
             )
         self._was_left = not in_force
         self.in_force = in_force
-        for name in changed:
+        for name in unsure:
             await self._check_pages(database, self.schedules[name], limits)
 
     def _report_none(self, kept: int) -> None:
@@ -102,20 +104,21 @@ class Reconciliation:
         self._was_left = True
 
     async def _apply(self, session: AsyncSession) -> list[str]:
-        """Store what differs; return the names of the schedules that are new or changed."""
+        """Store what differs; return the names of the schedules that are new, changed, or were broken when one last looked."""
         now = await read_time(session)
         written = self.written
         known = await lock_schedules(session, sorted(self.schedules))
-        changed = []
+        unsure = []
         for name, definition in sorted(self.schedules.items()):
             stored = known.get(name)
             if stored is None:
                 stored = await self._insert(session, definition, written[name], now)
-            if stored is None or await _update(session, stored, definition, written[name], now):
-                changed.append(name)
+            is_changed = stored is None or await _update(session, stored, definition, written[name], now)
+            if is_changed or _may_work_again(stored):
+                unsure.append(name)
         for stored in await lock_dropped(session, self.source, list(self.schedules)):
             await _drop(session, stored)
-        return changed
+        return unsure
 
     async def _insert(
         self, session: AsyncSession, definition: ScheduleDefinition, declared: Mapping[str, Any], now: datetime
@@ -136,10 +139,14 @@ class Reconciliation:
         return (await lock_schedules(session, [definition.name]))[definition.name]
 
     async def _check_pages(self, database: Database, definition: ScheduleDefinition, limits: Limits) -> None:
-        """Report a schedule that cannot start. It is tried again when it is due: a migration may be all that is missing."""
+        """Report a schedule that cannot start; the next rounds look again, because a migration may be all that is missing."""
         request = StartRequest(definition.workflow, definition.inputs, author_of(definition.name))
         try:
             await database.author_code.run(request.workflow, lambda session: check_request(session, request, limits))
+            async with database.transaction() as session:
+                await mark_broken(session, definition.name, None)
+            if self._broken.pop(definition.name, None) is not None:
+                logger.info("schedule works again", schedule=definition.name, workflow=definition.workflow)
         except WorkflowBusyError:
             return
         except OrchestratorError as error:
@@ -148,7 +155,9 @@ class Reconciliation:
                 if isinstance(error, FormIncompleteError)
                 else format_message(error)
             )
-            logger.error("schedule is broken", schedule=definition.name, workflow=definition.workflow, reason=why)  # noqa: TRY400
+            if self._broken.get(definition.name) != why:
+                logger.error("schedule is broken", schedule=definition.name, workflow=definition.workflow, reason=why)  # noqa: TRY400
+            self._broken[definition.name] = why
             async with database.transaction() as session:
                 await mark_broken(session, definition.name, why)
         except Exception as error:
@@ -170,6 +179,13 @@ def list_reconciliations(author: str, declared: Iterable[Schedule] | None = None
         Reconciliation(source, {one.definition.name: one.definition for one in found if one.source is source}, author)
         for source in Source
     ]
+
+
+def _may_work_again(stored: StoredSchedule | None) -> bool:
+    """Return whether a broken schedule has the pages of the code, of which this program can say whether they fit."""
+    if stored is None or stored.broken is None:
+        return False
+    return stored.origin == Origin.CODE.value and "inputs" not in stored.touched
 
 
 async def _update(

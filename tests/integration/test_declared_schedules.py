@@ -359,6 +359,25 @@ async def test_a_declaration_that_does_not_fit_its_workflow_is_shown_as_broken(
     assert (await show(database, "fine")).listed.state is ScheduleState.ENABLED
 
 
+@pytest.mark.parametrize("is_another_program", [False, True])
+async def test_a_declaration_works_again_when_what_was_missing_has_come(
+    database: Database, is_another_program: bool
+) -> None:
+    await database.pool.execute("UPDATE workflows SET name = 'not_yet' WHERE name = 'greeting'")
+    first = Declarations(database, program(V1, 1000), LIMITS)
+    with capture_logs() as logs:
+        await first.run_once()
+        await first.run_once()
+    assert [one["event"] for one in logs].count("schedule is broken") == 1
+    assert describe(await read(database)).state is ScheduleState.BROKEN
+    await database.pool.execute("UPDATE workflows SET name = 'greeting' WHERE name = 'not_yet'")
+    if is_another_program:
+        await restart(database, V1)
+    else:
+        await first.run_once()
+    assert describe(await read(database)).state is ScheduleState.ENABLED
+
+
 async def test_a_declaration_that_contradicts_what_a_person_has_changed_leaves_the_schedule_as_it_is(
     database: Database,
 ) -> None:

@@ -182,6 +182,15 @@ async def test_run_now_starts_the_pages_of_the_schedule_and_is_recorded(database
     assert tuple(started) == ("bob", "greeting")
 
 
+async def test_a_schedule_that_was_run_by_hand_is_not_broken_any_more(database: Database) -> None:
+    added = await add(database)
+    await database.pool.execute("UPDATE schedules SET broken = 'its workflow is not registered'")
+    async with database.transaction() as session:
+        await run_schedule(session, added.schedule_id, "bob", LIMITS)
+        shown = await show_schedule(session, added.schedule_id)
+    assert shown.listed.stored.broken is None
+
+
 async def test_run_now_does_not_overlap_where_the_schedule_forbids_it(database: Database) -> None:
     """The scheduled one and the one by hand are two of the same."""
     added = await add(database)

@@ -84,6 +84,7 @@ async def record_start(session: AsyncSession, schedule_id: UUID, at: datetime, p
         "last_reason": reason,
         "last_process_id": process_id,
         "last_at": func.now(),
+        "broken": None,  # it has just started something
     }
     await session.execute(update(ScheduleRow).where(ScheduleRow.schedule_id == schedule_id).values(last))
 

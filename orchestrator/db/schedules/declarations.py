@@ -91,6 +91,6 @@ async def count_declared(session: AsyncSession, source: str) -> int:
     return int(await session.scalar(_COUNT, {"source": source}) or 0)
 
 
-async def mark_broken(session: AsyncSession, name: str, why: str) -> None:
-    """Record why a schedule that code declares cannot start anything."""
+async def mark_broken(session: AsyncSession, name: str, why: str | None) -> None:
+    """Record why a schedule that code declares cannot start anything, or by ``None`` that it can."""
     await session.execute(_BREAK, {"name": name, "why": why})
