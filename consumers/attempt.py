@@ -102,8 +102,12 @@ class ClaimedAttempt(Attempt):
     async def save_models(self, returned: ReturnedModels) -> object:
         return await save_models(self._open_session(), returned)
 
+    @property
+    def has_written(self) -> bool:
+        return self.session is not None and self.session.used
+
     async def flush(self) -> None:
-        if self.session is not None and self.session.used:
+        if self.session is not None:
             await self.session.flush()
             await check_changed(self.session, self.plan.workflow)
 

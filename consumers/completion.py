@@ -214,14 +214,22 @@ class Completion:
 
     async def retry_outages(self, action: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
         """Repeat while the database is down: the outcome is in memory only, and nothing else can store it."""
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_connection_error),
-            # At once first: the pool may merely have kept a connection that died.
-            wait=tenacity.wait_chain(tenacity.wait_none(), SERVER_AWAY),
-            before_sleep=lambda call: self._outage.report(None if call.outcome is None else call.outcome.exception()),
-            reraise=True,
-        )
-        outcome: T = await retrying(action, *args, **options)
+        try:
+            outcome: T = await action(*args, **options)
+        except Exception as error:
+            if not is_connection_error(error):
+                raise
+            self._outage.report(error)
+            # At once first: the pool may merely have kept a connection that died. Built only now: it costs as much as a decision.
+            retrying = tenacity.AsyncRetrying(
+                retry=tenacity.retry_if_exception(is_connection_error),
+                wait=SERVER_AWAY,
+                before_sleep=lambda call: self._outage.report(
+                    None if call.outcome is None else call.outcome.exception()
+                ),
+                reraise=True,
+            )
+            outcome = await retrying(action, *args, **options)
         self._outage.over()
         return outcome
 

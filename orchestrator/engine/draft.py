@@ -40,7 +40,9 @@ class Draft:
         self.retry_in: float | None = None
 
     def change(self, **changes: object) -> None:
-        self.process = replace(self.process, **changes)  # type: ignore[arg-type]  # dataclasses.replace takes them by name
+        """Change the process; what is as it should be already costs no copy."""
+        if any(getattr(self.process, name) is not value for name, value in changes.items()):
+            self.process = replace(self.process, **changes)  # type: ignore[arg-type]  # dataclasses.replace takes them by name
 
     def log(self, entry: Entry) -> None:
         state = {**self.process.state, **entry.delta}
@@ -108,25 +110,27 @@ class Draft:
         """Move to ``position`` and on, past markers and skipped steps, until something must run, wait or end."""
         while position < len(self.plan):
             leaf = self.plan.leaves[position]
-            self.change(position=position, step=leaf.step.name, entered=False, **UNTRIED)
+            here: dict[str, object] = {**UNTRIED, "position": position, "step": leaf.step.name}
             try:
                 self.process.require_readable()
                 end = leaf.find_refusal(self.process.state)
             except UnreadableStateError as error:
+                self.change(entered=False, **here)
                 self.fail(leaf, Failure(type(error).__name__, str(error)))
                 return
             except (Exception, SystemExit) as error:
                 # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
                 # same. A retry asks it again, because the position was not entered.
                 message = shorten(f"the condition of this step raised {format_error(error)}")
+                self.change(entered=False, **here)
                 self.fail(leaf, Failure(type(error).__name__, message, shorten(format_traceback(error))))
                 return
+            self.change(entered=end is None, **here)
             if end is not None:
                 for skipped in self.plan.leaves[position:end]:
                     self.log_step(skipped, StepStatus.SKIPPED)
                 position = end
                 continue
-            self.change(entered=True)
             if not self.enter(leaf):
                 return
             position += 1

@@ -63,8 +63,9 @@ async def store(session: AsyncSession, plan: Plan, process: Process, decision: D
 
 def describe_decision(plan: Plan, decision: Decision, at: datetime, announced: int = 0) -> Advanced:
     """Build the message about a stored decision; ``announced`` is what the rows said when it was stored."""
+    # Built without validation, as events are: every value comes from a decision, and this runs for every step.
     entries = [
-        LoggedEntry(
+        LoggedEntry.model_construct(
             sequence=entry.sequence,
             kind=entry.kind.value,
             name=entry.name,
@@ -182,7 +183,7 @@ def _read_entries(found: Unannounced) -> list[LoggedEntry]:
 def _describe(
     known: Unannounced, process: Process, at: datetime, entries: list[LoggedEntry], next_step: NextStep | None
 ) -> Advanced:
-    return Advanced(
+    return Advanced.model_construct(
         process_id=process.process_id,
         workflow=process.workflow,
         target=known.target,

@@ -96,6 +96,11 @@ class Attempt:
         """Save the models that the step returned, in the transaction that its outcome is stored in."""
         return returned.value
 
+    @property
+    def has_written(self) -> bool:
+        """Whether the step has used its session, so that there may be changes to send."""
+        return False
+
     async def flush(self) -> None:
         """Send pending changes of the step's session."""
 
@@ -181,8 +186,9 @@ async def execute(attempt: Attempt, limits: Limits, threads: Threads) -> StepSuc
         if loaded:
             check_saved(loaded, models, attempt.saved)
         # Now, within the step's time and as its failure, not when the outcome is stored.
-        async with deadline.during("while what it had written was sent"):
-            await attempt.flush()
+        if attempt.has_written:
+            async with deadline.during("while what it had written was sent"):
+                await attempt.flush()
         delta = canonical(returned, what)
         if attempt.token is not None and attempt.token.encode() in to_json(delta):
             raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")
