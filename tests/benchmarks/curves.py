@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,16 +142,17 @@ async def run(options: argparse.Namespace) -> None:
         raise BenchmarkError(str(error)) from None
     options.folder.mkdir(parents=True, exist_ok=True)
     processes = options.processes or (PROCESSES if options.full else FEW_PROCESSES)
-    conditions = {"cores": os.cpu_count(), "run ahead": options.run_ahead, "processes": processes}
+    conditions = {"full": options.full, "cores": os.cpu_count(), "run ahead": options.run_ahead, "processes": processes}
     failed = []
     async with own_corner(servers, "quorum") as corner:
         bench = Bench(servers, corner, options.program, processes, options.run_ahead)
         for name in options.curve or CURVES:
             try:
                 await _measure(bench, name, options, conditions)
-            except (BenchmarkError, TimeoutError) as error:
-                # The other curves are worth having.
-                print(f"curves: {name}: {str(error) or 'took too long'}", file=sys.stderr, flush=True)
+            except Exception as error:
+                # Whatever has ended one: the other curves are worth having, and take long.
+                print(f"curves: {name}: {error!r}", file=sys.stderr, flush=True)
+                traceback.print_exc()
                 failed.append(name)
     if failed:
         raise BenchmarkError(f"not measured to the end: {', '.join(failed)}; --resume goes on with them")
@@ -180,8 +182,9 @@ def read_points(folder: Path, name: str, conditions: Mapping[str, Any]) -> dict[
 def write_points(
     folder: Path, name: str, curve: Curve, found: Mapping[int, Figures], conditions: Mapping[str, Any]
 ) -> None:
+    title = curve.title if conditions["full"] else f"{curve.title} (a small run: no figures to quote)"
     lines = {key: [(number, figures[key]) for number, figures in found.items()] for key in curve.shown}
-    folder.joinpath(f"{name}.svg").write_text(draw(curve.title, curve.below, lines))
+    folder.joinpath(f"{name}.svg").write_text(draw(title, curve.below, lines))
     document = {"curve": name, "conditions": conditions, "figures": found}
     folder.joinpath(f"{name}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 

@@ -8,7 +8,7 @@ from typing import Any
 from tests.benchmarks.charts import draw
 from tests.benchmarks.curves import CURVES, read_points, write_points
 
-CONDITIONS: dict[str, Any] = {"cores": 2, "run ahead": None, "processes": 300}
+CONDITIONS: dict[str, Any] = {"full": False, "cores": 2, "run ahead": None, "processes": 300}
 POINTS = {1: {"steps/s": 10.0}, 10: {"steps/s": 1234.5}}
 
 
@@ -19,6 +19,7 @@ def test_points_are_kept_for_a_run_under_the_same_conditions_only(tmp_path: Path
     assert read_points(tmp_path, "length", CONDITIONS) == points
     assert read_points(tmp_path, "length", {**CONDITIONS, "processes": 20}) == {}
     assert read_points(tmp_path, "live", CONDITIONS) == {}
+    assert "no figures to quote" in (tmp_path / "length.svg").read_text()
 
 
 def test_each_line_has_its_points_and_its_largest_value() -> None:
