@@ -53,6 +53,7 @@ class Heartbeat:
         revisions: the newest migrations that its code has.
         inbox: what it has received from the step queues.
         threads: those for plain steps.
+        consumer_id: the key of the row; default a new one.
     """
 
     def __init__(
@@ -68,10 +69,18 @@ class Heartbeat:
         revisions: Sequence[str] = (),
         inbox: Inbox | None = None,
         threads: StepThreads | None = None,
+        consumer_id: UUID | None = None,
     ) -> None:
         name = program_name()
         self._facts = ConsumerFacts(
-            uuid4(), name, tuple(queues), concurrency, interval, presumed_dead_after, abilities, tuple(revisions)
+            consumer_id or uuid4(),
+            name,
+            tuple(queues),
+            concurrency,
+            interval,
+            presumed_dead_after,
+            abilities,
+            tuple(revisions),
         )
         self._database = database
         self._watch = watch

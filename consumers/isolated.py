@@ -30,7 +30,7 @@ from orchestrator.engine.decision import Entry
 from orchestrator.engine.process import Process
 from orchestrator.errors import DefinitionError, NotFoundError, ServerUnavailableError
 from orchestrator.forked import end_process, guard_forks, keep_private
-from orchestrator.hosts import program_name
+from orchestrator.hosts import session_name
 from orchestrator.log import configure_logging
 from orchestrator.outage import Outage
 from orchestrator.registry import find_abilities, plan_of
@@ -102,7 +102,7 @@ class IsolatedSteps:
         self._begin = begin
         self._database = Database.of(
             settings,
-            f"orchestrator-isolated {program_name()}",
+            session_name("isolated", begin.consumer_id),
             pool_size=begin.pool_size,
             engine_connections=ENGINE_CONNECTIONS,
         )

@@ -85,6 +85,7 @@ async def run_consumer(
             revisions=known_at_start(Path(settings.migrations)).heads,
             inbox=inbox,
             threads=threads,
+            consumer_id=servers.program_id,
         )
         servers.watch.end_program_with(partial(end_process, os.EX_SOFTWARE))
         async with database.transaction() as session:

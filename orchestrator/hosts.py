@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from uuid import UUID
 
 # As SQLAlchemy reads a URL, a password may hold anything but an @.
 _URL = re.compile(
@@ -16,9 +17,28 @@ _URL = re.compile(
 )
 
 
+_LONGEST_NAME = 63
+
+OWNER_DIGITS = 8
+"""How many digits of a consumer's id the names of its sessions have."""
+
+
 def program_name() -> str:
     """Return where this program runs, for people who look for it."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def session_name(program: str, owner: UUID | None = None) -> str:
+    """Return the name of a program's sessions in PostgreSQL: what it is, where it runs, and whose they are if that matters.
+
+    PostgreSQL cuts long names. So the beginning of a long host's name is left out: what tells hosts apart stands at its end.
+
+    Args:
+        owner: the consumer. ``host:pid`` may be another one's as well: after a container's restart, or in the host's network.
+    """
+    begin, end = f"orchestrator-{program} ", "" if owner is None else f" {owner.hex[:OWNER_DIGITS]}"
+    room = _LONGEST_NAME - len(begin) - len(end)
+    return f"{begin}{program_name()[-room:]}{end}"
 
 
 def split_hosts(url: str) -> list[str]:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -23,7 +24,7 @@ from orchestrator.broker.topology import Topology
 from orchestrator.db.session import Database
 from orchestrator.diagnostics import read_waiting
 from orchestrator.forked import end_children, end_process, guard_forks
-from orchestrator.hosts import program_name
+from orchestrator.hosts import session_name
 from orchestrator.settings import Settings
 from orchestrator.stopping import Stopping, raise_if_cancelled, wait_or_stop
 from orchestrator.threads import Threads
@@ -58,6 +59,8 @@ class Servers:
     watch: LoopWatch
     started: Callable[[], None]
     """To be called when the program has begun its work."""
+    program_id: UUID
+    """The id of the consumer, if it is one: the sessions of its steps carry it."""
 
 
 @asynccontextmanager
@@ -80,7 +83,9 @@ async def open_servers(
     # Two at least: of one, a workflow whose code hangs would take all.
     for_authors = 0 if queues else max(2, settings.database_pool_size // 2)
     size = max(2, settings.database_pool_size - for_authors, len(queues))
-    database = Database.of(settings, f"orchestrator-{name} {program_name()}", size, author_connections=for_authors)
+    program_id = uuid4()
+    own_name = session_name(name, program_id if queues else None)
+    database = Database.of(settings, own_name, size, author_connections=for_authors)
     database.share(queues)
     started = asyncio.Event()
     starting = asyncio.create_task(_report_slow_start(name, started))
@@ -95,7 +100,7 @@ async def open_servers(
             watching = asyncio.create_task(database.watch(stopping))
             try:
                 raise_if_cancelled()
-                yield Servers(address, topology, database, publisher, watch, started.set)
+                yield Servers(address, topology, database, publisher, watch, started.set, program_id)
             finally:
                 stopping.set()
                 watching.cancel()  # it may be waiting for the server

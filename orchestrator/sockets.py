@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import dataclass
 from typing import Protocol
 
 UNACKNOWLEDGED = 30.0
@@ -23,6 +24,15 @@ _RECEIVED = 52
 """Where ``struct tcp_info`` (linux/tcp.h, part of the kernel's interface) has the milliseconds since data was received."""
 
 
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """When the kernel asks a silent peer: after how many seconds, how often in seconds, and how many times in vain."""
+
+    idle: int
+    interval: int
+    count: int
+
+
 class Socket(Protocol):
     """A socket, or what an event loop gives out for one."""
 
@@ -34,6 +44,11 @@ class Socket(Protocol):
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
 
 
+def keepalive(silent_after: float) -> Keepalive:
+    """Return when to ask, so that a peer is gone that has not been heard of for about this many seconds."""
+    return Keepalive(max(1, round(silent_after / 2)), max(1, round(silent_after / 2 / PROBES)), PROBES)
+
+
 def notice_loss(connected: Socket | None, silent_after: float) -> None:
     """Let the kernel end a connection when the peer's machine has not been heard of for about this many seconds."""
     if connected is None or connected.family not in _TCP:
@@ -41,9 +56,10 @@ def notice_loss(connected: Socket | None, silent_after: float) -> None:
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if not _LINUX:
         return
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(silent_after / 2)))
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(silent_after / 2 / PROBES)))
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+    probes = keepalive(silent_after)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probes.idle)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probes.interval)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes.count)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * UNACKNOWLEDGED))
 
 

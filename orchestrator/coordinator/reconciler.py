@@ -21,6 +21,7 @@ from orchestrator.db.engine_lock import read_engine_lock
 from orchestrator.db.processes.claims import lock_lost_claims
 from orchestrator.db.processes.due import Due, find_due, look_later, mark_published
 from orchestrator.db.session import Database, get_driver, is_connection_error
+from orchestrator.db.silent_sessions import end_silent_sessions
 from orchestrator.db.status import list_overdue
 from orchestrator.errors import (
     DefinitionError,
@@ -183,6 +184,14 @@ class Reconciler:
         if self._connected_since is None:
             self._connected_since = now
         reads_for = now - self._connected_since
+        # First: what they have locked keeps their claims from being released, and the next attempts waiting.
+        for one in await end_silent_sessions(self._database.pool, reads_for):
+            logger.warning(
+                "session of a silent consumer ended in PostgreSQL, with what it had locked",
+                consumer=one.consumer,
+                server_process=one.server_process,
+                seconds=round(one.silent_for, 1),
+            )
         async with self._database.transaction() as session:
             messages = []
             found = await lock_lost_claims(

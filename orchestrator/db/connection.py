@@ -11,10 +11,11 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 import asyncpg
 
+from orchestrator.db.bounds import bound_silence
 from orchestrator.diagnostics import mark_own
 from orchestrator.errors import ServerUnavailableError
 from orchestrator.hosts import hide_password, host_of, split_hosts
@@ -23,6 +24,8 @@ from orchestrator.sockets import notice_loss
 from orchestrator.text import format_message
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
     Connection = asyncpg.Connection[asyncpg.Record]
 
 STATEMENT_TIMEOUT_MS = 30_000
@@ -62,6 +65,7 @@ class Hosts:
         self._options = list(options)
         self._timeout = timeout
         self._silent_after = silent_after
+        self._bounds = bound_silence(silent_after)
         self._first = 0
 
     @property
@@ -116,7 +120,8 @@ class Hosts:
                 try:
                     transport = connection._transport  # noqa: SLF001 - nothing public leads to the socket
                     notice_loss(transport.get_extra_info("socket"), self._silent_after)
-                    await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in session.items()))
+                    settings = {**self._bounds, **session}
+                    await connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in settings.items()))
                 except BaseException:
                     connection.terminate()
                     raise
@@ -175,6 +180,20 @@ def explain_refusal(url: str, error: Exception) -> ServerUnavailableError:
 def describe(error: Exception) -> str:
     """Return the words of an error on one line, or its class if it has none."""
     return " ".join(format_message(error).split())
+
+
+def read_url(url: URL) -> dict[str, Any]:
+    """Return the arguments of ``asyncpg.connect`` for a URL; its options are libpq's, which asyncpg reads in a URL only."""
+    options = {("sslmode" if name == "ssl" else name): value for name, value in url.query.items()}
+    return {
+        "dsn": f"postgresql:///?{urlencode(options)}" if options else None,
+        "host": url.host,
+        "port": url.port,
+        "user": url.username,
+        "password": url.password,
+        "database": url.database,
+        "target_session_attrs": options.get("target_session_attrs", "read-write"),
+    }
 
 
 def _read_plain(url: str) -> dict[str, Any]:

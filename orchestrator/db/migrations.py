@@ -24,6 +24,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from orchestrator.db.bounds import NO_LIMIT_FOR_SESSION
 from orchestrator.db.registration import link_default_workflows
 from orchestrator.db.revisions import describe_unknown, engine_migrations, read_known
 from orchestrator.db.session import is_connection_error, is_database_loss
@@ -200,6 +201,7 @@ async def _run(
     config = alembic_config(project)
 
     def run(connection: Connection) -> T:
+        connection.execute(text(f"SELECT {NO_LIMIT_FOR_SESSION}"))
         if alone:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         config.attributes["connection"] = connection

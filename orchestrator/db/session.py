@@ -6,15 +6,14 @@ The two are apart so that steps which use up their connections cannot starve cla
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlencode
 
 import asyncpg
 from sqlalchemy import func, select
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -26,7 +25,8 @@ from sqlalchemy.orm import Session
 
 from orchestrator.db import pooler
 from orchestrator.db.author_code import AuthorCode
-from orchestrator.db.connection import OWN_SESSION, SESSION, SILENT_AFTER, Hosts, explain_refusal
+from orchestrator.db.bounds import bound_authors
+from orchestrator.db.connection import OWN_SESSION, SESSION, SILENT_AFTER, Hosts, explain_refusal, read_url
 from orchestrator.db.failover import FailoverWatch
 from orchestrator.db.shared_pool import SharedPool, make_engine
 from orchestrator.db.silence import SilenceWatch
@@ -69,7 +69,7 @@ class Database:
     Args:
         url: ``postgresql+asyncpg://…``, with one host or several.
         pool_size: connections for use cases and steps.
-        author_connections: further ones for requests that call code of authors; without them these use those for use cases.
+        author_connections: further ones for requests that call code of authors; default as many as for use cases.
         engine_connections: connections for the engine's own statements.
         connect_timeout: seconds that a server may take to answer.
         application_name: what an operator sees in ``pg_stat_activity``.
@@ -91,21 +91,21 @@ class Database:
         try:
             urls = [(host_of(one), make_url(one)) for one in split_hosts(url)]
             self._engine = make_engine(urls[0][1], pool_size, self._connect_for_sessions)
-            self._author_engine = self._engine
-            if author_connections:
-                self._author_engine = make_engine(urls[0][1], author_connections, self._connect_for_sessions)
-            self._hosts = Hosts([(place, _read_url(one)) for place, one in urls], connect_timeout, silent_after)
+            for_authors = author_connections or pool_size
+            self._author_engine = make_engine(urls[0][1], for_authors, self._connect_for_authors)
+            self._hosts = Hosts([(place, read_url(one)) for place, one in urls], connect_timeout, silent_after)
         except (ArgumentError, ValueError) as error:
             raise ConfigurationError(f"ORCHESTRATOR_DATABASE_URL cannot be used: {error}") from error
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
         self.author_code = AuthorCode(
             async_sessionmaker(self._author_engine, expire_on_commit=False),
-            author_connections or pool_size,
+            for_authors,
             connect=self.connect,
             is_connection_error=is_connection_error,
         )
         self._connect_timeout = connect_timeout
         self._application_name = application_name
+        self._silent_after = silent_after
         self._engine_connections = engine_connections
         self._watch = FailoverWatch(self._hosts, application_name, connect_timeout)
         self._silence = SilenceWatch(self._hosts, application_name, silent_after)
@@ -262,7 +262,13 @@ class Database:
 
     async def _connect_for_sessions(self, *_: Any, **__: Any) -> Driver:
         # Authors' statements may take longer than the engine's own.
-        connection: Driver = await self._hosts.connect(self._application_name, SESSION)
+        return await self._connect_session(SESSION)
+
+    async def _connect_for_authors(self, *_: Any, **__: Any) -> Driver:
+        return await self._connect_session({**SESSION, **bound_authors(self._silent_after)})
+
+    async def _connect_session(self, session: Mapping[str, str]) -> Driver:
+        connection: Driver = await self._hosts.connect(self._application_name, session)
         self._watch.add(connection)
         self._silence.add(connection, is_own=False)
         return connection
@@ -277,20 +283,6 @@ class Database:
         """Replace the pool's connections when the server has become read-only: another one may have taken its place."""
         if getattr(connection.get_settings(), "default_transaction_read_only", "off") == "on":
             await self.pool.expire_connections()
-
-
-def _read_url(url: URL) -> dict[str, Any]:
-    """Return the arguments of ``asyncpg.connect`` for a URL; its options are libpq's, which asyncpg reads in a URL only."""
-    options = {("sslmode" if name == "ssl" else name): value for name, value in url.query.items()}
-    return {
-        "dsn": f"postgresql:///?{urlencode(options)}" if options else None,
-        "host": url.host,
-        "port": url.port,
-        "user": url.username,
-        "password": url.password,
-        "database": url.database,
-        "target_session_attrs": options.get("target_session_attrs", "read-write"),
-    }
 
 
 def to_jsonb(value: object) -> str:
@@ -334,6 +326,7 @@ CONNECTION_ERRORS = (
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DiskFullError,
     asyncpg.QueryCanceledError,

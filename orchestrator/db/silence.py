@@ -42,6 +42,16 @@ SELECT wanted.pid
 """
 """Those of these server processes that are not there, or have waited for their client for a while."""
 
+# The name of the sessions is this program's own. Their process ids may belong to others' sessions by now.
+_END = """
+SELECT pid, CASE WHEN wait_event_type = 'Client' AND state_change < clock_timestamp() - interval '1 second'
+                 THEN pg_terminate_backend(pid) ELSE false END AS ended
+  FROM pg_stat_activity
+ WHERE pid = ANY($1::int[]) AND datname = current_database() AND usename = current_user
+   AND application_name = current_setting('application_name')
+"""
+"""Those of these sessions that are there. What waits for its client is ended, with the transaction in which it is."""
+
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -66,6 +76,8 @@ class SilenceWatch:
         self._watched: WeakKeyDictionary[Any, _Watched] = WeakKeyDictionary()
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._left: set[int] = set()
+        self._end_left_at = 0.0
         self.is_pooled = False
         """Whether a pooler is between, whose process ids say nothing about the server's."""
 
@@ -107,6 +119,8 @@ class SilenceWatch:
                 suspects = self._find(self._watched)
                 if suspects:
                     await self._judge(suspects)
+                if self._left and asyncio.get_running_loop().time() >= self._end_left_at:
+                    await self._end_left()
             except Exception:
                 logger.exception("connections not watched once")
 
@@ -131,16 +145,33 @@ class SilenceWatch:
 
     async def _ask(self, pids: Iterable[int]) -> set[int]:
         """Return those of these server processes that are not at work."""
+        return {row["pid"] for row in await self._fetch(_AT_REST, list(pids))}
+
+    async def _end_left(self) -> None:
+        """End in the server what was thrown away here: it may have locked what the step's next attempt wants."""
+        left = self._left - {one.get_server_pid() for one in self._watched if not one.is_closed()}
+        self._end_left_at = asyncio.get_running_loop().time() + self._suspect_after
+        try:
+            found = await self._fetch(_END, list(left))
+        except _FAILURES:
+            return  # later, when the server answers
+        self._left = {row["pid"] for row in found if not row["ended"]}
+
+    async def _fetch(self, query: str, pids: list[int]) -> list[asyncpg.Record]:
+        """Ask on a connection of its own."""
         async with asyncio.timeout(self._hosts.patience):
             connection = await self._hosts.connect(self._application_name, OWN_SESSION)
             try:
-                return {row["pid"] for row in await connection.fetch(_AT_REST, list(pids))}
+                found: list[asyncpg.Record] = await connection.fetch(query, pids)
+                return found
             finally:
                 connection.terminate()
 
     def _throw_away(self, connections: Iterable[Any], why: str) -> None:
         silent = self._find(connections)  # an answer may have come meanwhile
         for connection in silent:
+            if not self.is_pooled:
+                self._left.add(connection.get_server_pid())
             connection.terminate()
         if silent:
             logger.warning(

@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util import greenlet_spawn
 
+from orchestrator.db.bounds import NO_LIMIT
 from orchestrator.db.rollback_hooks import forget_undo
 from orchestrator.db.session import PASSES_LOCKS, PROCESS_ID, Driver, get_driver
 from orchestrator.db.step_guard import NOT_REUSABLE, OPTION, SessionGuard
@@ -44,6 +45,10 @@ _ONE_TASK = (
 )
 _ILLEGAL_STATE = "isce"
 """SQLAlchemy's code for errors of a session that several tasks use at once."""
+
+
+_BEGIN = f"SELECT set_config($1, $2, true), {NO_LIMIT}"
+"""The first statement of a step's transaction. A step may wait in it for as long as it wants, for a device say."""
 
 
 class GuardedSession(Session):
@@ -217,7 +222,7 @@ class StepSession(AsyncSession):
     def _begun(self, _: Session, transaction: SessionTransaction, connection: Connection) -> None:
         if not transaction.nested:
             self.guard.connection = connection
-            connection.exec_driver_sql("SELECT set_config($1, $2, true)", (MARK_SETTING, self.guard.mark))
+            connection.exec_driver_sql(_BEGIN, (MARK_SETTING, self.guard.mark))
 
 
 def _close(connection: Connection) -> None:

@@ -40,6 +40,7 @@ class Proxy:
         self._delay = 0.0
         self._swallowed: frozenset[Direction] = frozenset()
         self._refuses = False
+        self._last: tuple[bytes, bytes] | None = None
         self._serving: set[asyncio.Task[object]] = set()
         self._server = self._background.run(asyncio.start_server(self._serve, HOST, 0))
         self.accepted = 0
@@ -73,6 +74,14 @@ class Proxy:
         A new connection to the server is not made while nothing can reach it.
         """
         self._set(0.0, directions, refuses=False)
+
+    def swallow_from(self, words: bytes, *, after: bytes = b"") -> None:
+        """Swallow everything from the first piece of data on that has these words for the server.
+
+        Args:
+            after: what must have gone to the server on the same connection, in this piece or before.
+        """
+        self._last = (words, after)
 
     def refuse(self) -> None:
         """Reset the connections that there are, and every new one."""
@@ -133,9 +142,16 @@ class Proxy:
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         writing = asyncio.create_task(self._write(pieces, writer))
         loop = asyncio.get_running_loop()
+        is_near = False
         try:
             with contextlib.suppress(OSError):
                 while data := await reader.read(65536):
+                    if direction is Direction.TO_SERVER and self._last is not None:
+                        words, after = self._last
+                        is_near = is_near or after in data
+                        if is_near and words in data:
+                            self._last = None
+                            self.swallow()
                     if direction in self._swallowed:
                         self.dropped += len(data)
                         await self._drop(reader)

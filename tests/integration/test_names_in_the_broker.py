@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from orchestrator.broker.deliveries import Deliveries
 from orchestrator.broker.topology import Queues
-from orchestrator.hosts import program_name
+from orchestrator.hosts import program_name, session_name
 from orchestrator.runtime import open_servers
 from orchestrator.settings import Settings
 from tests.integration.waiting import until
@@ -34,7 +34,7 @@ async def test_connections_and_consumers_are_named_after_the_program_and_say_whe
 
     async with open_servers(settings, "consumer", ["default"]) as opened:
         programs = await opened.database.pool.fetch("SELECT DISTINCT application_name FROM pg_stat_activity")
-        assert f"orchestrator-consumer {program_name()}"[:63] in {row["application_name"] for row in programs}
+        assert session_name("consumer", opened.program_id) in {row["application_name"] for row in programs}
 
         async def take(_: object) -> None:
             raise AssertionError("nothing is sent")

@@ -4,6 +4,8 @@ A decision – position, status, state, log rows, callback – is stored if and 
 decision was made. The statement takes many decisions about different processes at once; each is fenced on its own. It runs on
 a plain connection, in a transaction of its own, or on the connection of a session, inside that transaction.
 
+Whose network falls silent now keeps the process locked. So the statement also bounds how long the server waits for the commit.
+
 If it is asked to, it claims the next step for the same consumer as well. Unlike a claim of its own it waits for the disk: it
 is one transaction with the writes of the step that it ends.
 """
@@ -17,6 +19,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.bounds import LIMIT_FROM_HERE
 from orchestrator.db.callbacks import change_callback
 from orchestrator.db.processes.bases import merge, parts, read_parts
 from orchestrator.db.processes.claims import Claim
@@ -147,7 +150,8 @@ WITH d AS MATERIALIZED (
            statement_timestamp()
       FROM moved JOIN {unnest("e", ENTRY_COLUMNS, 1 + len(_DECISION))} USING (process_id)
 )
-SELECT process_id, statement_timestamp() AS at, announced, claims, state, base_sequence, base FROM moved
+SELECT process_id, statement_timestamp() AS at, announced, claims, state, base_sequence, base, {LIMIT_FROM_HERE}
+  FROM moved
 """  # noqa: S608 - built from constants
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.bounds import LIMIT_FROM_HERE
 from orchestrator.db.callbacks import change_callback
 from orchestrator.db.processes.advance import ENTRY_COLUMNS, build_log_row, unnest, wake_expression
 from orchestrator.db.processes.bases import LIMIT
@@ -17,6 +18,7 @@ from orchestrator.db.processes.due import NOT_PUBLISHED
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.session import get_connection, get_driver, to_jsonb
 from orchestrator.db.status import IS_PAUSED, REGISTERED
+from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decide import Decision
 
 _FACTS = f"""
@@ -67,7 +69,8 @@ _PROCESS = {
 _IS_LARGE = f"octet_length(n.state) > {LIMIT}"
 _SMALL = f"CASE WHEN {_IS_LARGE} THEN '{{}}'::jsonb ELSE n.state::jsonb END"
 
-# One element per process, and one per log row.
+# One element per process, and one per log row. A step may go on after it has started processes; whoever else starts them only
+# commits, and others may wait for that: those who start with the same key, or when no other instance runs.
 _INSERT = f"""
 WITH n AS (
     SELECT * FROM {unnest("n", _PROCESS, 1)}
@@ -94,7 +97,9 @@ WITH n AS (
     SELECT n.process_id, n.subscription_id
       FROM made JOIN n USING (process_id) JOIN subscriptions USING (subscription_id)
 )
-SELECT process_id, statement_timestamp() AS at FROM made
+SELECT process_id, statement_timestamp() AS at,
+       CASE WHEN COALESCE(current_setting('{MARK_SETTING}', true), '') = '' THEN {LIMIT_FROM_HERE} END
+  FROM made
 """  # noqa: S608 - built from constants
 
 

@@ -9,7 +9,7 @@ from orchestrator.workflows import LazyWorkflowInstance
 
 _MODULES = {
     "basic": ("three_steps", "one_step", "chain", "long_chain", "mended", "holds", "pauses_here", "steady", "task_one"),
-    "commits": ("tries_to_commit", "uses_savepoints", "breaks_a_constraint"),
+    "commits": ("tries_to_commit", "uses_savepoints", "breaks_a_constraint", "keeps_a_row"),
     "arguments": (
         "many_arguments",
         "wrong_argument",

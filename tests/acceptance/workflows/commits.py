@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.errors import CommitNotAllowedError
 from orchestrator.forms import FormGenerator, FormPage
 from orchestrator.workflow import StepList, done, init, step, workflow
-from tests.acceptance.workflows.lab import Effect, StrictEffect, effect, note
+from tests.acceptance.workflows.lab import Effect, StrictEffect, effect, note, wait_at
 
 Attempt = Callable[[AsyncSession], Awaitable[object]]
 
@@ -160,3 +160,16 @@ async def break_at_commit(session: AsyncSession, process_id: UUID) -> dict[str, 
 @workflow("The database refuses only at the commit")
 def breaks_a_constraint() -> StepList:
     return init >> break_at_commit >> done
+
+
+@step("Write a row that others want")
+async def write_a_row(session: AsyncSession, process_id: UUID) -> None:
+    session.add(StrictEffect(name=str(process_id)))
+    await session.flush()
+    note(process_id, "written")
+    await wait_at(f"row-{process_id}")
+
+
+@workflow("A step that keeps a row to itself while it waits")
+def keeps_a_row() -> StepList:
+    return init >> write_a_row >> done
