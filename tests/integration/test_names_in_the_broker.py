@@ -57,8 +57,11 @@ async def test_connections_and_consumers_are_named_after_the_program_and_say_whe
                 return expected <= await names()
 
             await until(all_listed, "the connections are listed by their names")
-            (consumer,) = await ask(f"consumers/{vhost}")
-            assert consumer["consumer_tag"] == name
+
+            async def consumer_listed() -> bool:
+                return [one["consumer_tag"] for one in await ask(f"consumers/{vhost}")] == [name]
+
+            await until(consumer_listed, "the consumer is listed by its name")
 
             for one in await ask(f"vhosts/{vhost}/connections"):
                 await asyncio.to_thread(servers.call, "DELETE", f"connections/{quote(one['name'], safe='')}")
