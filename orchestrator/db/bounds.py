@@ -1,7 +1,7 @@
 """Bounds for how long the server keeps a session whose client has fallen silent, and with it the locks that others wait for.
 
-A program that is silent can end nothing, and who waits for its locks cannot reach it. So the server is told beforehand, by
-settings of each session, which need no rights. A step is free of them: it may wait in its transaction for as long as it wants.
+A program that is silent can end nothing, and whoever waits for its locks cannot reach it. So each session bounds itself beforehand,
+by settings that need no rights. A step is free of them: it may wait in its transaction for as long as it wants.
 """
 
 from __future__ import annotations
