@@ -1,6 +1,6 @@
 """Bounds for how long the server keeps a session whose client has fallen silent, and with it the locks that others wait for.
 
-A program that is silent can end nothing, and whoever waits for its locks cannot reach it. So each session bounds itself beforehand,
+A program that is silent can end nothing, and whoever waits for its locks cannot reach it. So each session bounds itself,
 by settings that need no rights. A step is free of them: it may wait in its transaction for as long as it wants.
 """
 
