@@ -338,6 +338,6 @@ class Installation:
     async def _connect(self, **settings: str) -> asyncpg.Connection[asyncpg.Record]:
         return await asyncpg.connect(
             self.database_url.replace("+asyncpg", ""),
-            timeout=10,
+            timeout=60,
             server_settings={"application_name": "acceptance", **settings},
         )

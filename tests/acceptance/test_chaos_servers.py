@@ -68,7 +68,7 @@ def breakable(
 
 async def drop_queues(engine: Installation) -> None:
     """Leave an empty broker to the next test."""
-    connection = await aio_pika.connect(engine.amqp_url, timeout=10)
+    connection = await aio_pika.connect(engine.amqp_url, timeout=60)
     async with connection:
         channel = await connection.channel()
         for name in ("commands", "control", "results", "callbacks", "dead", "steps.default", "steps.tasks"):

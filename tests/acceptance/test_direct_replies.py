@@ -23,7 +23,7 @@ async def ask_directly(url: str, key: str, bodies: Mapping[str, object]) -> list
     async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
         await answers.put(message.body)
 
-    connection = await aio_pika.connect(url, timeout=10)
+    connection = await aio_pika.connect(url, timeout=60)
     async with connection, connection.channel() as channel:
         replies = await channel.get_queue(PSEUDO_QUEUE, ensure=False)
         await replies.consume(take, no_ack=True)

@@ -121,7 +121,7 @@ import flows
 
 async def load():
     database = Database(
-        load_settings().database_url.get_secret_value(), pool_size=1, connect_timeout=10, application_name="test"
+        load_settings().database_url.get_secret_value(), pool_size=1, connect_timeout=60, application_name="test"
     )
     async with database.transaction() as session:
         print(await flows.Node.from_subscription(session, sys.argv[1]))

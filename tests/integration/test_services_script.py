@@ -85,7 +85,7 @@ def pair(module_pair: Pair) -> Pair:
 
 def query(url: str, statement: str) -> object:
     async def fetch() -> object:
-        connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=10)
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=60)
         try:
             return await connection.fetchval(statement)
         finally:
@@ -96,14 +96,14 @@ def query(url: str, statement: str) -> object:
 
 def declare(url: str, queue: str, *, passive: bool = False) -> None:
     async def ask() -> None:
-        async with await aio_pika.connect(url, timeout=10) as connection:
+        async with await aio_pika.connect(url, timeout=60) as connection:
             channel = await connection.channel()
             await channel.declare_queue(queue, durable=True, passive=passive, arguments={"x-queue-type": "quorum"})
 
     asyncio.run(ask())
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"

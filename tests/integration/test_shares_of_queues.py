@@ -197,7 +197,7 @@ async def test_claimed_tasks_take_connections_in_turns_once_a_workflow_runs(
 @pytest.fixture
 async def shared(database_url: str) -> AsyncIterator[Database]:
     """Four connections that two queues share."""
-    own = Database(database_url, pool_size=4, connect_timeout=10, application_name="a consumer")
+    own = Database(database_url, pool_size=4, connect_timeout=60, application_name="a consumer")
     own.share(["default", "tasks"])
     yield own
     await own.close()
