@@ -1,4 +1,4 @@
-"""Bound the memory that messages take: how much of a body is read, how many are in hand, how many bytes are worked on at once.
+"""Bound the memory that messages take: how many are in hand, how many bytes are worked on at once.
 
 AMQP's prefetch counts messages, of any size, and a broker's own limit may be 128 MB or none. Decoded, a message takes ten to
 fifty times as much memory as its body.
@@ -11,12 +11,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
-
-from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
-from pamqp.body import ContentBody
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
 IN_HAND: Final = 64 * 1024 * 1024
 """Bytes of messages of one queue that a program has received and not acknowledged, at most."""
@@ -31,28 +25,6 @@ SMALL: Final = 16 * 1024
 def bound_prefetch(prefetch: int, max_bytes: int) -> int:
     """Return how many messages of a queue may be in hand so that they are at most :data:`IN_HAND` bytes, or only one."""
     return max(1, min(prefetch, IN_HAND // max_bytes))
-
-
-def bound_bodies(channel: Channel, max_bytes: int) -> None:
-    """Make a channel keep only so many bytes of each body that it reads; the message's header says how many there are.
-
-    The client library offers no other place to intervene, so this replaces a method of this one channel.
-    """
-
-    async def read(
-        frame: Basic.Deliver | Basic.Return | Basic.GetOk | Basic.GetEmpty, header: ContentHeader
-    ) -> DeliveredMessage:
-        body = bytearray()
-        left = header.body_size
-        while left > 0:
-            content = await channel._get_frame()  # noqa: SLF001 - as above
-            if not isinstance(content, ContentBody):
-                raise ValueError(f"unexpected frame {content!r} within a body")  # noqa: TRY004 - as the library does
-            left -= len(content.value)
-            body += content.value[: max_bytes - len(body)]
-        return DeliveredMessage(delivery=frame, header=header, body=bytes(body), channel=channel)
-
-    channel._read_content = read  # type: ignore[method-assign] # noqa: SLF001
 
 
 class BytesInHand:

@@ -1,9 +1,8 @@
 """Consume queues: pass each message to its handler, acknowledge it when the handler returns, dead-letter what it rejects.
 
-The client library cancels its delivery callbacks when a channel closes. A callback here therefore only starts a task of our
-own: work that has begun continues, and the broker delivers its message again. While a server that the handler needs is
-down, the message is kept and tried again. It is not requeued, because a quorum queue counts that and in the end drops valid
-messages.
+Each message is handled in a task of our own, which goes on when the channel closes; the broker then delivers the message
+again. While a server that the handler needs is down, the message is kept and tried again. It is not requeued, because a
+quorum queue counts that and in the end drops valid messages.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractConnection
@@ -21,7 +19,8 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from orchestrator.activity import doing
-from orchestrator.broker.bytes_in_hand import BytesInHand, bound_bodies
+from orchestrator.broker.arrivals import Arrival, Arrivals
+from orchestrator.broker.bytes_in_hand import BytesInHand
 from orchestrator.broker.connection import (
     BROKER_ERRORS,
     DECLARE_TIMEOUT,
@@ -226,14 +225,13 @@ class Deliveries:
         # Each queue has a channel of its own: what the broker does for one does not wait for another.
         async with asyncio.timeout(DECLARE_TIMEOUT):
             channel = await raw_channel(await connection.channel(publisher_confirms=False))
-        bound_bodies(channel, self._max_bytes)
         channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
         await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
         # For people who look at the queue; a tag belongs to its channel, so all may be equal.
         tag = self._address.name
-        receiver = self._receiver(queue, channel)
+        self._receive_from(queue, channel)
         with self._silent.noted(queue):
-            await channel.basic_consume(queue, receiver, consumer_tag=tag, timeout=DECLARE_TIMEOUT)
+            await channel.basic_consume(queue, _receive_nothing, consumer_tag=tag, timeout=DECLARE_TIMEOUT)
         return channel, tag
 
     async def _consume_all(
@@ -286,26 +284,27 @@ class Deliveries:
     def _count_of(self, queue: str) -> int:
         return self._few.get(queue, self._prefetch)
 
-    def _receiver(self, queue: str, channel: Channel) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
-        async def receive(message: DeliveredMessage) -> None:
+    def _receive_from(self, queue: str, channel: Channel) -> None:
+        loop = asyncio.get_running_loop()
+
+        def receive(arrival: Arrival) -> None:
             if self._stopping.is_set():
                 return
             self._received[queue] += 1
             self._in_progress[queue] += 1
-            task = asyncio.get_running_loop().create_task(self._handle(queue, channel, message))
+            task = loop.create_task(self._handle(queue, arrivals, arrival))
             self._tasks.add(task)
-            task.add_done_callback(lambda done: self._end(queue, done))
+            task.add_done_callback(partial(self._end, queue))
 
-        return receive
+        arrivals = Arrivals(channel, self._max_bytes, receive)
 
     def _end(self, queue: str, task: asyncio.Task[None]) -> None:
         self._in_progress[queue] -= 1
         self._tasks.discard(task)
 
-    async def _handle(self, queue: str, channel: Channel, message: DeliveredMessage) -> None:
-        delivery = read_delivery(queue, message)
-        assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one
+    async def _handle(self, queue: str, channel: Arrivals, arrival: Arrival) -> None:
         try:
+            delivery = read_delivery(queue, arrival)
             try:
                 async with self._in_hand[queue].hold(len(delivery.body)):
                     if channel.is_closed:
@@ -316,23 +315,22 @@ class Deliveries:
                 reason = str(error) if delivery.unreadable is None else f"{error} ({delivery.unreadable})"
                 letter = dead_letter(delivery, reason)
                 await self._patiently(channel, lambda d: self._dead_letter(d, letter, reason), delivery)
-            await channel.basic_ack(message.delivery_tag, wait=False)
+            channel.acknowledge(arrival.tag)
         except RequeueError:
             return
         except DeclinedError as declined:
-            await self._requeue(channel, message.delivery_tag, declined.pause)
+            await self._requeue(channel, arrival.tag, declined.pause)
         except BROKER_ERRORS as error:
             # The channel is closed: the broker delivers the message again, which every handler tolerates.
             logger.info(with_blockage("message not acknowledged"), queue=queue, error=format_message(error))
         except Exception:
             # A defect of ours in dead-lettering. Unacknowledged, the message would stay here until the program ends.
             logger.exception("message requeued", queue=queue)
-            await self._requeue(channel, message.delivery_tag, REQUEUE_AFTER)
+            await self._requeue(channel, arrival.tag, REQUEUE_AFTER)
 
-    async def _requeue(self, channel: Channel, delivery_tag: int, pause: float) -> None:
+    async def _requeue(self, channel: Arrivals, tag: int, pause: float) -> None:
         await wait_or_stop(pause, self._stopping)
-        with contextlib.suppress(*BROKER_ERRORS):
-            await channel.basic_nack(delivery_tag, requeue=True, wait=False)
+        channel.requeue(tag)
 
     async def _take(self, delivery: Delivery) -> None:
         if delivery.whole_size is None or delivery.queue in self._takes_cut:
@@ -345,7 +343,7 @@ class Deliveries:
             await self._refuse[delivery.queue](delivery, error)
         raise error
 
-    async def _patiently(self, channel: Channel, handler: Handler, delivery: Delivery) -> None:
+    async def _patiently(self, channel: Arrivals, handler: Handler, delivery: Delivery) -> None:
         """Call a handler, and again while a server that it needs is down; give up when the channel has been closed."""
         tries = 0
         while True:
@@ -370,7 +368,7 @@ class Deliveries:
             else:
                 return
 
-    async def _pass_gate(self, channel: Channel) -> None:
+    async def _pass_gate(self, channel: Arrivals) -> None:
         """Wait at the gate; give up when the channel has been closed, because the message then comes again.
 
         Raises:
@@ -395,3 +393,7 @@ class Deliveries:
         except RefusedError as error:
             # Whoever has limited the queue wants to lose letters rather than to stop. This line is what is left of it.
             logger.error("dead letter lost", queue=delivery.queue, reason=reason, error=str(error), **delivery.trace)  # noqa: TRY400
+
+
+async def _receive_nothing(_: DeliveredMessage) -> None:
+    """Stand for a consumer in the client library's books: :class:`~orchestrator.broker.arrivals.Arrivals` takes the messages."""

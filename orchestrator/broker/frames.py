@@ -1,7 +1,7 @@
-"""Encode messages for the wire: the same bytes as the client library's, in a small part of its time.
+"""Encode messages for the wire, and decode them: the same as the client library does, in a small part of its time.
 
-Three messages are published for each step, and the library builds each property and header with a chain of calls. Nearly all
-of ours have the same properties, all of them text. A test compares the two encodings.
+Three messages are published for each step, and the library handles each property and header with a chain of calls. Nearly all
+of ours have the same properties, all of them text. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -22,13 +22,25 @@ PERSISTENT: Final = 2
 
 JSON_TYPE: Final = "application/json"
 
+DELIVER: Final = b"\x00\x3c\x00\x3c"
+RETURN: Final = b"\x00\x3c\x00\x32"
+ACK: Final = b"\x00\x3c\x00\x50"
+NACK: Final = b"\x00\x3c\x00\x78"
+"""How the methods begin that are read here."""
+
 _END: Final = b"\xce"
-_HEADER, _BODY = 2, 3
+_METHOD, _HEADER, _BODY = 1, 2, 3
 _FRAME: Final = struct.Struct(">BHI")
 _CONTENT: Final = struct.Struct(">HHQH")
 _LONG: Final = struct.Struct(">I")
-_BASIC: Final = 60
+_TEXT: Final = ord("S")
+_BASIC, _ACK, _NACK = 60, 80, 120
+_SETTLE: Final = struct.Struct(">BHIHHQBB")
+_TAG: Final = struct.Struct(">QB")
+_SIZE: Final = struct.Struct(">Q")
 _CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION, _MESSAGE_ID, _TYPE = (1 << bit for bit in (15, 13, 12, 10, 7, 5))
+_OURS: Final = _CONTENT_TYPE | _HEADERS | _MODE | _MESSAGE_ID | _TYPE
+"""The properties that each message of ours has."""
 
 
 def encode_frames(message: Outgoing, message_id: str, channel: int, largest_body: int) -> bytes:
@@ -47,6 +59,83 @@ def encode_frames(message: Outgoing, message_id: str, channel: int, largest_body
         piece = body[start : start + largest_body]
         parts += (_FRAME.pack(_BODY, channel, len(piece)), piece, _END)
     return b"".join(parts)
+
+
+def settle_frame(channel: int, tag: int, *, multiple: bool = False, requeue: bool = False) -> bytes:
+    """Return the frame that acknowledges a message, or gives it back to its queue.
+
+    Args:
+        multiple: all that came before as well.
+    """
+    method = _NACK if requeue else _ACK
+    return _SETTLE.pack(_METHOD, channel, 13, _BASIC, method, tag, multiple | requeue << 1, 0xCE)
+
+
+def read_tag(content: bytes) -> tuple[int, bool]:
+    """Return the number of the message that the broker confirms, or does not, and whether all before it are meant as well."""
+    tag, bits = _TAG.unpack_from(content, 4)
+    return tag, bool(bits & 1)
+
+
+def read_deliver(content: bytes) -> tuple[int, bool, str, str]:
+    """Return tag, whether it is redelivered, exchange and routing key of a message that the broker delivers."""
+    at = 5 + content[4]
+    tag, bits = _TAG.unpack_from(content, at)
+    at += _TAG.size
+    end = at + 1 + content[at]
+    key = content[end + 1 : end + 1 + content[end]]
+    return tag, bool(bits & 1), content[at + 1 : end].decode(errors="replace"), key.decode(errors="replace")
+
+
+def read_body_size(header: bytes) -> int:
+    """Return how many bytes the body has."""
+    return int(_SIZE.unpack_from(header, 4)[0])
+
+
+def read_properties(header: bytes) -> dict[str, Any] | None:
+    """Return the properties of a message by the client library's names, if it is like those of this engine.
+
+    Returns:
+        ``None`` when the library must read it: it has other properties, or some that are not text.
+    """
+    flags = int.from_bytes(header[12:14], "big")
+    if flags & ~_CORRELATION != _OURS:
+        return None
+    found: dict[str, Any] = {}
+    try:
+        found["content_type"], at = _read_short(header, 14)
+        headers: dict[str, str] = {}
+        end = at + 4 + _LONG.unpack_from(header, at)[0]
+        at += 4
+        while at < end:
+            name, at = _read_short(header, at)
+            if header[at] != _TEXT:
+                return None
+            begin = at + 5
+            at = begin + _LONG.unpack_from(header, at + 1)[0]
+            headers[name] = header[begin:at].decode()
+        if at != end:
+            return None
+        found["headers"] = headers
+        found["delivery_mode"] = header[at]
+        at += 1
+        if flags & _CORRELATION:
+            found["correlation_id"], at = _read_short(header, at)
+        found["message_id"], at = _read_short(header, at)
+        found["message_type"], at = _read_short(header, at)
+    except (UnicodeDecodeError, IndexError, struct.error):
+        return None
+    return found if at == len(header) and "" not in found.values() else None
+
+
+def read_message_id(header: bytes) -> str | None:
+    """Return the id of a message."""
+    found = read_properties(header)
+    if found is None:
+        read = ContentHeader()
+        read.unmarshal(header)
+        return read.properties.message_id or None
+    return str(found["message_id"])
 
 
 def header_frame(channel: int, header: bytes) -> bytes:
@@ -82,7 +171,7 @@ def _encode_properties(message: Outgoing, message_id: str) -> bytes:
     if message.properties or not all(type(value) is str for value in headers.values()):
         # Another sender's message that is passed on: it may have any property, and headers of any type.
         return bytes(ContentHeader(0, len(message.body), build_properties(message, message_id)).marshal())
-    flags = _CONTENT_TYPE | _HEADERS | _MODE | _MESSAGE_ID | _TYPE
+    flags = _OURS
     parts = [b"", _short(JSON_TYPE), _table(headers), bytes((PERSISTENT,))]
     if message.correlation_id:
         flags |= _CORRELATION
@@ -99,6 +188,11 @@ def _table(headers: Mapping[str, Any]) -> bytes:
         parts += (_short(name), b"S", _LONG.pack(len(text)), text)
     table = b"".join(parts)
     return _LONG.pack(len(table)) + table
+
+
+def _read_short(data: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + data[at]
+    return data[at + 1 : end].decode(), end
 
 
 def _short(text: str) -> bytes:

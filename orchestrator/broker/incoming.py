@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiormq import spec
-from aiormq.abc import DeliveredMessage
 from pamqp.base import BasicProperties
+from pamqp.header import ContentHeader
+
+from orchestrator.broker.arrivals import Arrival
+from orchestrator.broker.frames import read_body_size, read_properties
 
 MAX_HEADER = 1000
 """Characters of a header that are kept. All headers of a message share one frame; a larger one closes the connection."""
@@ -49,27 +52,39 @@ class Delivery:
     whole_size: int | None = None
 
 
-def read_delivery(queue: str, message: DeliveredMessage) -> Delivery:
-    """Translate the client library's message."""
-    properties = message.header.properties
-    headers = properties.headers or {}
+def read_delivery(queue: str, arrival: Arrival) -> Delivery:
+    """Read a message that has come."""
+    size = read_body_size(arrival.header)
+    properties, unreadable = read_properties(arrival.header), None
+    if properties is None:
+        properties, unreadable = _read_patiently(arrival.header)
+    headers = properties.get("headers") or {}
     return Delivery(
         queue=queue,
-        body=message.body,
-        type=properties.message_type,
-        routing_key=message.routing_key or "",
-        message_id=properties.message_id,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        redelivered=bool(message.redelivered),
-        unreadable=getattr(properties, _UNREADABLE, None),
+        body=arrival.body,
+        type=properties.get("message_type"),
+        routing_key=arrival.routing_key,
+        message_id=properties.get("message_id"),
+        correlation_id=properties.get("correlation_id"),
+        reply_to=properties.get("reply_to"),
+        redelivered=arrival.redelivered,
+        unreadable=unreadable,
         trace={
             name: value[:MAX_HEADER] for name in ("workflow", "step") if isinstance(value := headers.get(name), str)
         },
-        exchange=message.exchange or "",
-        properties={name: value for name in properties.flags if (value := getattr(properties, name)) not in (None, "")},
-        whole_size=message.header.body_size if message.header.body_size > len(message.body) else None,
+        exchange=arrival.exchange,
+        properties=properties,
+        whole_size=size if size > len(arrival.body) else None,
     )
+
+
+def _read_patiently(header: bytes) -> tuple[dict[str, Any], str | None]:
+    """Return the properties as the client library reads them, and which of them it cannot read."""
+    read = ContentHeader()
+    read.unmarshal(header)
+    found = read.properties
+    values = {name: value for name in found.flags if (value := getattr(found, name)) not in (None, "")}
+    return values, getattr(found, _UNREADABLE, None)
 
 
 def tolerate_unreadable_properties() -> None:

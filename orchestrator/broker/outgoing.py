@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from secrets import token_hex
+from random import getrandbits
 from typing import Any
 from uuid import UUID
 
@@ -116,7 +116,8 @@ def _of_process(
     since: datetime | None = None,
 ) -> Outgoing:
     # A process is one trace: its id serves as the W3C trace id (both are 16 bytes), so that nothing need be stored.
-    headers = {"workflow": workflow, "traceparent": f"00-{message.process_id.hex}-{token_hex(8)}-01"}
+    span = getrandbits(64) or 1
+    headers = {"workflow": workflow, "traceparent": f"00-{message.process_id.hex}-{span:016x}-01"}
     if step is not None:
         headers["step"] = step
     if since is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from secrets import token_hex
 from weakref import WeakValueDictionary
 
@@ -65,6 +66,8 @@ class Publisher:
         self._probe: asyncio.Task[None] | None = None
         self._targets = Targets()
         self._renewal: asyncio.Task[None] | None = None
+        # No two messages have one id, whoever has published them.
+        self._series, self._count = token_hex(12), count(16**7)
         self._few = asyncio.Semaphore(ALONE_AT_ONCE)
         self._same_id: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -174,7 +177,7 @@ class Publisher:
     async def _send(self, message: Outgoing) -> None:
         given = message.properties.get("message_id")
         if given is None:
-            await self._send_as(message, token_hex(16))
+            await self._send_as(message, f"{self._series}{next(self._count):x}")
         else:
             # The client library confuses two messages in flight with one id: it takes a returned one for confirmed.
             async with self._same_id.setdefault(given, asyncio.Lock()):

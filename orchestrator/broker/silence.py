@@ -7,9 +7,10 @@ from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractConnection
-from aiormq.connection import Connection, TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.connection import Connection, TransportFactory
 from yarl import URL
 
+from orchestrator.broker.wire import Wire, keep_wire, open_wire
 from orchestrator.sockets import Socket, notice_loss, silent_for
 
 logger = structlog.get_logger(__name__)
@@ -48,20 +49,22 @@ class Transports(TransportFactory):
         self._silent_after = silent_after
         self._socket: Socket | None = None
         self._transport: asyncio.WriteTransport | None = None
+        self._wire: Wire | None = None
 
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection as the URL asks for it."""
-        kind = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, writer = await kind.create(url, **options)
+        self._wire, writer = await open_wire(url, **options)
         self._socket, self._transport = writer.get_extra_info("socket"), writer.transport
         notice_loss(self._socket, self._silent_after)
-        return reader, writer
+        return self._wire, writer
 
     def watch(self, connection: AbstractConnection) -> None:
         """Cut the connection when nothing comes from the broker, which sends something twice in each heartbeat's interval."""
         assert connection.transport is not None  # noqa: S101 - it is connected
         lower = connection.transport.connection
         assert isinstance(lower, Connection)  # noqa: S101 - the library has no other kind
+        assert self._wire is not None  # noqa: S101 - it is connected
+        keep_wire(lower, self._wire)
         if not lower.heartbeat_timeout or silent_for(self._socket) is None:
             return
         # The library does so itself, after three intervals, and cancels whoever waits, as if the program did. It also takes the

@@ -1,25 +1,29 @@
-"""Publish over one channel: what is given in one turn of the loop goes out in one write, and its confirms come together.
+"""Publish over one channel, and take the broker's confirms as they arrive, many at once.
 
-The client library publishes each message by itself: a lock, a write, a confirm that the broker sends for this one alone. Here
-the messages that have gathered share a write, and the broker then answers for many of them at once. The library's own books
-are kept – the numbers of the messages, and what waits for their confirms – so it handles the broker's answers as ever.
+The client library publishes each message by itself: a lock, a timer, a task for the write, and objects for each confirm. Here
+a message goes to the socket at once, with all others of this turn of the event loop, and one look at the window handles all
+that a frame of the broker confirms.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import dataclass
 
-from aiormq import spec
-from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelInvalidStateError
+from aiormq.exceptions import ChannelInvalidStateError, DeliveryError
+from pamqp.commands import Basic
 
-from orchestrator.broker.frames import encode_frames
+from orchestrator.broker.frames import ACK, NACK, RETURN, encode_frames, read_body_size, read_message_id, read_tag
 from orchestrator.broker.outgoing import Outgoing
+from orchestrator.broker.wire import CLASS_CHANNEL, HEADER, METHOD, wire_of
 
-LARGEST_WRITE = 256 * 1024
-"""Bytes after which what has gathered goes out in another write."""
+
+@dataclass(slots=True)
+class _Sent:
+    confirm: asyncio.Future[bool]
+    ends_at: float
+    message_id: str
 
 
 class Window:
@@ -33,10 +37,20 @@ class Window:
         self.channel = channel
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._gathered: list[tuple[Outgoing, str, asyncio.Future[Any]]] = []
-        self._waiting: set[asyncio.Future[Any]] = set()
-        self._writing: asyncio.Task[None] | None = None
+        self._wire = wire_of(channel)
+        self._number = 0
+        self._sent: dict[int, _Sent] = {}
+        self._by_id: dict[str, _Sent] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._returns = False
+        self._left = 0
+        self._wire.take(channel.number, self._take)
         channel.closing.add_done_callback(self._close)
+
+    def __len__(self) -> int:
+        """Return how many messages the broker has not confirmed."""
+        return len(self._sent)
 
     async def publish(self, message: Outgoing, message_id: str) -> bool:
         """Publish a message, and wait until the broker has confirmed it; return whether it has gone to where it should.
@@ -50,70 +64,99 @@ class Window:
             ValueError: it cannot be encoded.
             another error of the client library: the channel was closed.
         """
-        confirm: asyncio.Future[Any] = self._loop.create_future()
-        confirm.add_done_callback(_retrieve)
-        self._waiting.add(confirm)
-        self._gathered.append((message, message_id, confirm))
-        if self._writing is None:
-            self._writing = self._loop.create_task(self._write())
-        try:
-            async with asyncio.timeout(self._timeout):
-                return isinstance(await confirm, spec.Basic.Ack)
-        finally:
-            self._waiting.discard(confirm)
-            self.channel.message_id_delivery_tag.pop(message_id, None)
-
-    async def _write(self) -> None:
-        try:
-            while self._gathered and not self.channel.is_closed:
-                # Others wait for a place in the queue of the connection as well, so it is in order.
-                await self.channel.write_queue.put(ChannelFrame(self._encode(), should_close=False))
-        finally:
-            self._writing = None
-            if self.channel.is_closed:
-                self._fail_all()
-
-    def _encode(self) -> bytes:
-        """Return the frames of what has gathered, as far as one write may be long, and number these messages."""
         channel = self.channel
-        parts: list[bytes] = []
-        size = taken = 0
-        for message, message_id, confirm in self._gathered:
-            if size > LARGEST_WRITE:
-                break
-            taken += 1
-            if confirm.done():
-                continue  # nobody waits for it any more
-            try:
-                frames = encode_frames(message, message_id, channel.number, channel.max_content_size)
-            except ValueError as error:
-                confirm.set_exception(error)
+        if self._is_closed or channel.is_closed:
+            raise self._find_reason()
+        if self._wire.transport.is_closing():
+            raise ConnectionResetError("the connection to the broker is lost")
+        frames = encode_frames(message, message_id, channel.number, channel.max_content_size)
+        sent = _Sent(self._loop.create_future(), self._loop.time() + self._timeout, message_id)
+        self._number += 1
+        self._sent[self._number] = sent
+        if message.mandatory:
+            # By this it is known which message the broker returns.
+            self._by_id[message_id] = sent
+        self._wire.transport.write(frames)
+        if self._timer is None:
+            self._timer = self._loop.call_at(sent.ends_at, self._expire)
+        try:
+            return await sent.confirm
+        except asyncio.CancelledError:
+            if sent.confirm.done() and not sent.confirm.cancelled():
+                sent.confirm.exception()  # it has come at this moment, and is not to be logged as lost
+            raise
+        finally:
+            self._by_id.pop(message_id, None)
+
+    def _take(self, kind: int, content: bytes) -> bool:
+        if kind == METHOD:
+            if content.startswith(ACK):
+                self._confirm(*read_tag(content), None)
+            elif content.startswith(NACK):
+                self._confirm(*read_tag(content), DeliveryError(None, Basic.Nack()))
+            elif content.startswith(RETURN):
+                self._returns = True
+            else:
+                # The broker closes the channel. What is published from now on it does not read.
+                self._is_closed |= content.startswith(CLASS_CHANNEL)
+                return False
+            return True
+        if not self._returns:
+            return False
+        if kind == HEADER:
+            self._left = read_body_size(content)
+            self._note_return(read_message_id(content))
+        else:
+            self._left -= len(content)
+        self._returns = self._left > 0
+        return True
+
+    def _confirm(self, number: int, and_before: bool, error: DeliveryError | None) -> None:
+        if and_before:
+            numbers = []
+            for one in self._sent:
+                if one > number:
+                    break
+                numbers.append(one)
+        else:
+            numbers = [number]
+        for one in numbers:
+            sent = self._sent.pop(one, None)
+            if sent is None or sent.confirm.done():
+                continue  # nobody waits for it any more, or it was returned
+            if error is None:
+                sent.confirm.set_result(True)
+            else:
+                sent.confirm.set_exception(error)
+
+    def _note_return(self, message_id: str | None) -> None:
+        sent = None if message_id is None else self._by_id.get(message_id)
+        if sent is not None and not sent.confirm.done():
+            sent.confirm.set_result(False)
+
+    def _expire(self) -> None:
+        """End the waiting of those whose time is over; the broker's answer may still come."""
+        self._timer = None
+        now = self._loop.time()
+        for sent in self._sent.values():
+            if sent.confirm.done():
                 continue
-            channel.delivery_tag += 1
-            channel.confirmations[channel.delivery_tag] = confirm
-            if message.mandatory:
-                # By this the library knows which message the broker returns.
-                channel.message_id_delivery_tag[message_id] = channel.delivery_tag
-            parts.append(frames)
-            size += len(frames)
-        del self._gathered[:taken]
-        return b"".join(parts)
+            if sent.ends_at > now:
+                self._timer = self._loop.call_at(sent.ends_at, self._expire)
+                return
+            sent.confirm.set_exception(TimeoutError())
 
     def _close(self, _: object) -> None:
-        if self._writing is not None:
-            self._writing.cancel()  # it may wait for a place in the queue of a connection that is gone
-        self._fail_all()
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        reason = self._find_reason()
+        for sent in self._sent.values():
+            if not sent.confirm.done():
+                sent.confirm.set_exception(reason)
+        self._sent.clear()
 
-    def _fail_all(self) -> None:
-        self._gathered.clear()
+    def _find_reason(self) -> Exception:
         closing = self.channel.closing
-        reason = closing.exception() if closing.done() and not closing.cancelled() else None
-        for confirm in self._waiting:
-            if not confirm.done():
-                confirm.set_exception(reason or ChannelInvalidStateError("the channel is closed"))
-
-
-def _retrieve(confirm: asyncio.Future[Any]) -> None:
-    """Take note of an exception that came when the publisher had just given up, so that it is not logged as lost."""
-    if not confirm.cancelled():
-        confirm.exception()
+        error = closing.exception() if closing.done() and not closing.cancelled() else None
+        return error if isinstance(error, Exception) else ChannelInvalidStateError("the channel is closed")

@@ -5,25 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import aio_pika
 import pytest
 from aiormq.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity, DeliveryError
 
-from orchestrator.broker.connection import raw_channel
+from orchestrator.broker.connection import BrokerAddress, connect, raw_channel
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.window import Window
+from orchestrator.broker.wire import wire_of
 from tests.integration.waiting import until
 
 TO_MINE = Outgoing("", "mine", "some.type", b"{}", "a process", {"workflow": "w", "traceparent": "t"})
 
 
 @pytest.fixture
-async def channel(amqp_url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    async with await aio_pika.connect(amqp_url) as connection:
-        channel = await connection.channel(publisher_confirms=True)
-        await channel.declare_queue("mine", arguments={"x-max-length": 500, "x-overflow": "reject-publish"})
-        yield channel
+async def connection(amqp_url: str) -> AsyncIterator[aio_pika.abc.AbstractConnection]:
+    async with await connect(BrokerAddress(amqp_url, "test", 60), "test") as connection:
+        yield connection
+
+
+@pytest.fixture
+async def channel(connection: aio_pika.abc.AbstractConnection) -> aio_pika.abc.AbstractChannel:
+    channel = await connection.channel(publisher_confirms=True)
+    await channel.declare_queue("mine", arguments={"x-max-length": 500, "x-overflow": "reject-publish"})
+    return channel
 
 
 def numbered(number: int) -> Outgoing:
@@ -39,26 +46,14 @@ async def taken(channel: aio_pika.abc.AbstractChannel) -> list[int]:
     return found
 
 
-async def test_what_comes_at_once_goes_out_in_few_writes_and_in_order(
-    channel: aio_pika.abc.AbstractChannel, monkeypatch: pytest.MonkeyPatch
+async def test_what_comes_at_once_keeps_its_order_and_leaves_nothing_behind(
+    channel: aio_pika.abc.AbstractChannel,
 ) -> None:
-    lower = await raw_channel(channel)
-    window = Window(lower, 60)
-    writes = 0
-    put = lower.write_queue.put
-
-    async def counting(frame: object) -> None:
-        nonlocal writes
-        writes += 1
-        await put(frame)
-
-    monkeypatch.setattr(lower.write_queue, "put", counting)
+    window = Window(await raw_channel(channel), 60)
     confirmed = await asyncio.gather(*(window.publish(numbered(one), f"id-{one}") for one in range(300)))
     assert confirmed == [True] * 300
-    assert writes == 1
     assert await taken(channel) == list(range(300))
-    assert not lower.confirmations
-    assert not lower.message_id_delivery_tag
+    assert len(window) == 0
 
 
 async def test_a_message_that_is_returned_refused_or_cannot_be_encoded_fails_alone(
@@ -94,32 +89,37 @@ async def test_all_that_wait_learn_at_once_that_the_channel_is_closed_and_whoeve
         await window.publish(TO_MINE, "later")
 
 
-async def test_a_message_that_nobody_waits_for_any_more_is_not_sent_or_leaves_nothing(
+async def test_a_message_that_nobody_waits_for_any_more_leaves_nothing_and_fails_no_other(
     channel: aio_pika.abc.AbstractChannel,
 ) -> None:
-    lower = await raw_channel(channel)
-    window = Window(lower, 60)
-    before_it_is_sent = asyncio.create_task(window.publish(numbered(1), "one"))
+    window = Window(await raw_channel(channel), 60)
+    given_up = asyncio.create_task(window.publish(numbered(1), "one"))
     await asyncio.sleep(0)
-    before_it_is_sent.cancel()
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    assert given_up.cancelled()
     assert await window.publish(numbered(2), "two")
-    sent = asyncio.create_task(window.publish(numbered(3), "three"))
-    await until(lambda: lower.delivery_tag == 2, "it is sent")
-    sent.cancel()
-    await asyncio.wait([before_it_is_sent, sent])
-    assert await window.publish(numbered(4), "four")
-    assert await taken(channel) == [2, 3, 4]
-    await until(lambda: not lower.confirmations, "the broker's answers are taken")
-    assert not lower.message_id_delivery_tag
+    assert await taken(channel) == [1, 2]
+    await until(lambda: len(window) == 0, "the broker's answers are taken")
 
 
-async def test_no_confirm_in_time_is_a_timeout(
-    channel: aio_pika.abc.AbstractChannel, monkeypatch: pytest.MonkeyPatch
+async def test_no_confirm_in_time_is_a_timeout_of_this_message_alone(
+    connection: aio_pika.abc.AbstractConnection,
+    channel: aio_pika.abc.AbstractChannel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lower = await raw_channel(channel)
+    window = Window(lower, 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(wire_of(lower), "transport", SimpleNamespace(write=lambda _: None, is_closing=lambda: False))
+        with pytest.raises(TimeoutError):
+            await window.publish(TO_MINE, "lost")
+    patient = Window(await raw_channel(await connection.channel(publisher_confirms=True)), 60)
+    assert await patient.publish(TO_MINE, "not lost")
 
-    async def lose(_: object) -> None: ...
 
-    monkeypatch.setattr(lower.write_queue, "put", lose)
-    with pytest.raises(TimeoutError):
-        await Window(lower, 0.05).publish(TO_MINE, "lost")
+async def test_what_a_window_does_not_take_still_reaches_the_library(channel: aio_pika.abc.AbstractChannel) -> None:
+    window = Window(await raw_channel(channel), 60)
+    many = [asyncio.create_task(window.publish(numbered(one), f"id-{one}")) for one in range(100)]
+    assert (await channel.declare_queue("mine", passive=True)).name == "mine"
+    assert await asyncio.gather(*many) == [True] * 100
