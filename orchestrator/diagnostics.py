@@ -109,6 +109,12 @@ def locate(error: BaseException) -> str:
     return f" ({_relative(own[-1].filename)}, line {own[-1].lineno})" if own else ""
 
 
+def find_place_of_author(frame: FrameType) -> str | None:
+    """Return the file and line at which a function stands, in brackets, if it is an author's."""
+    name = frame.f_code.co_filename
+    return f"({_relative(name)}, line {frame.f_lineno})" if _is_of_author(name) else None
+
+
 def read_stack(frame: FrameType | None) -> Stack:
     """Return the functions that a thread is in, from the author's that the engine has called; never their values."""
     frames: list[FrameType] = []

@@ -11,6 +11,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from types import CoroutineType
+from typing import Any
 
 from pydantic_core import from_json, to_json
 
@@ -43,6 +45,10 @@ def canonical(returned: object, what: str) -> State:
     """
     if returned is None:
         return {}
+    if isinstance(returned, CoroutineType):
+        raise InvalidResultError(
+            f"{what} returned a call that it has not awaited: write 'await' before {_name(returned)}()"
+        )
     if not isinstance(returned, Mapping):
         raise InvalidResultError(
             f"{what} returned {type(returned).__name__}: return a dict of new state keys, or nothing"
@@ -50,12 +56,23 @@ def canonical(returned: object, what: str) -> State:
     wrong = [key for key in returned if not isinstance(key, str)]
     if wrong:
         raise InvalidResultError(f"{what} returned the key {wrong[0]!r}: state keys are strings")
+    for key, one in returned.items():
+        if isinstance(one, CoroutineType):
+            raise InvalidResultError(
+                f"{what} returned, under {key!r}, a call that it has not awaited: write 'await' before {_name(one)}()"
+            )
     try:
         value = store_and_read(dict(returned))
     except ValueError as error:
         raise InvalidResultError(f"{what} returned something that cannot be stored as JSON: {error}") from error
     assert isinstance(value, dict)  # noqa: S101 - a dict was written
     return value
+
+
+def _name(coroutine: CoroutineType[Any, Any, Any]) -> str:
+    name = coroutine.__qualname__
+    coroutine.close()  # or Python warns of it as well
+    return name
 
 
 def store_and_read(value: object, *, within: int = 0) -> JSON:

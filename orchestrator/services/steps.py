@@ -36,6 +36,7 @@ from orchestrator.settings import Limits
 from orchestrator.text import format_message, format_object, format_traceback, sanitise, shorten
 from orchestrator.threads import Threads
 from orchestrator.types import JSON, ProcessStatus, Stored
+from orchestrator.unawaited import collect_unawaited
 
 NOT_RETRIED = (CommitNotAllowedError, InvalidResultError, MissingArgumentError, UnreadableStateError)
 """Defects of the code or the state: an automatic retry would end the same way, so an operator must act."""
@@ -173,7 +174,10 @@ async def execute(attempt: Attempt, limits: Limits, threads: Threads) -> StepSuc
                 loaded = await attempt.load_models()
         arguments = leaf.arguments.fill(process.state, attempt.engine_arguments(limits), loaded)
         assert step.function is not None  # noqa: S101 - only steps with a function are dispatched
-        returned = await _call(step.function, arguments, deadline, threads)
+        with collect_unawaited() as unawaited:
+            returned = await _call(step.function, arguments, deadline, threads)
+        if unawaited:
+            raise InvalidResultError(f"{what} has not awaited {unawaited[0]}: write 'await' before the call")
         if isinstance(returned, Stored):
             raise InvalidResultError(
                 f"{what} returned {type(returned).__name__}: return a dict that has it under a key"
