@@ -63,9 +63,8 @@ async def store(session: AsyncSession, plan: Plan, process: Process, decision: D
 
 def describe_decision(plan: Plan, decision: Decision, at: datetime, announced: int = 0) -> Advanced:
     """Build the message about a stored decision; ``announced`` is what the rows said when it was stored."""
-    # Built without validation, as events are: every value comes from a decision, and this runs for every step.
     entries = [
-        LoggedEntry.model_construct(
+        LoggedEntry(
             sequence=entry.sequence,
             kind=entry.kind.value,
             name=entry.name,
@@ -183,7 +182,7 @@ def _read_entries(found: Unannounced) -> list[LoggedEntry]:
 def _describe(
     known: Unannounced, process: Process, at: datetime, entries: list[LoggedEntry], next_step: NextStep | None
 ) -> Advanced:
-    return Advanced.model_construct(
+    return Advanced(
         process_id=process.process_id,
         workflow=process.workflow,
         target=known.target,
