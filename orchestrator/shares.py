@@ -27,6 +27,10 @@ MOST_WAITING, LONG = 20, 10.0
 """Requests of one workflow that wait for a turn for longer than so many seconds. A coordinator holds a few dozen messages, and
 behind these are those of other workflows."""
 
+SLOW = 3.0
+"""Seconds that a turn takes of a workflow whose code holds up others. Where many come at once each is quick, however long most
+wait: that is no reason to refuse one."""
+
 working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
 """The step queue for which the current task works; ``None`` for the engine's own work."""
 
@@ -113,6 +117,8 @@ class FairTurns:
         self._free = limit
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[tuple[float, asyncio.Future[None]]]] = {}
+        self._began: dict[str, list[float]] = {}
+        self._took: dict[str, float] = {}
 
     @asynccontextmanager
     async def turn(self, workflow: str, patience: float | None = None) -> AsyncIterator[None]:
@@ -125,9 +131,14 @@ class FairTurns:
             WorkflowBusyError: there was none in time, or too many have waited before it and for long.
         """
         await self._begin(workflow, patience)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._began.setdefault(workflow, []).append(began)
         try:
             yield
         finally:
+            self._began[workflow].remove(began)
+            self._took[workflow] = loop.time() - began
             self._end(workflow)
 
     async def _begin(self, workflow: str, patience: float | None) -> None:
@@ -136,13 +147,13 @@ class FairTurns:
             self._take(workflow)
             return
         loop = asyncio.get_running_loop()
-        if len(waiting) >= MOST_WAITING and loop.time() - waiting[0][0] > LONG:
+        if len(waiting) >= MOST_WAITING and loop.time() - waiting[0][0] > LONG and self._is_slow(workflow):
             raise WorkflowBusyError(_explain_busy(workflow, f"{len(waiting)} others have waited for longer"))
         turn = loop.create_future()
         waiting.append((loop.time(), turn))
         try:
             async with asyncio.timeout(patience):
-                if len(waiting) > MOST_WAITING:
+                while not turn.done() and len(waiting) > MOST_WAITING:
                     await asyncio.wait({turn}, timeout=LONG)
                     self._require_place(workflow, turn)
                 await turn
@@ -154,11 +165,16 @@ class FairTurns:
             raise
 
     def _require_place(self, workflow: str, turn: asyncio.Future[None]) -> None:
-        if turn.done():
+        if turn.done() or not self._is_slow(workflow):
             return
         before = [one for _, one in self._find_waiting(workflow) if not one.cancelled()].index(turn)
         if before >= MOST_WAITING:
             raise WorkflowBusyError(_explain_busy(workflow, f"{before} others have waited for longer"))
+
+    def _is_slow(self, workflow: str) -> bool:
+        """Return whether the code of a workflow takes long: in a turn that it has now, or in the one that ended last."""
+        now = asyncio.get_running_loop().time()
+        return self._took.get(workflow, 0.0) > SLOW or any(now - one > SLOW for one in self._began.get(workflow, ()))
 
     def _give_up(self, workflow: str, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():
@@ -174,6 +190,9 @@ class FairTurns:
             self._waiting[following].popleft()[1].set_result(None)
         self._held += Counter()  # forgets those that have none
         self._waiting = {name: waiting for name, waiting in self._waiting.items() if waiting}
+        known = self._held.keys() | self._waiting.keys()
+        self._began = {name: began for name, began in self._began.items() if name in known}
+        self._took = {name: took for name, took in self._took.items() if name in known}
 
     def _find_next(self) -> str | None:
         """Return which workflow has the next turn: of those that may, the one that has the fewest and waits for longest."""

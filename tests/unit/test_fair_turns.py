@@ -120,6 +120,7 @@ async def test_those_behind_so_many_do_not_wait_for_long(monkeypatch: pytest.Mon
     """Messages in hand are few, and those of other workflows come behind them."""
     monkeypatch.setattr(shares, "MOST_WAITING", 3)
     monkeypatch.setattr(shares, "LONG", 0.01)
+    monkeypatch.setattr(shares, "SLOW", 0.001)
     requests = Requests(2)
     tasks = [requests.begin("a") for _ in range(6)]
     for late in tasks[4:]:
@@ -134,6 +135,21 @@ async def test_those_behind_so_many_do_not_wait_for_long(monkeypatch: pytest.Mon
     assert requests.held == Counter(a=1, b=1)
     await requests.end_all()
     assert all(task.exception() is None for task in tasks[:4])
+
+
+async def test_nobody_is_refused_because_many_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thousand starts on a busy machine: each is quick, but most wait for long."""
+    monkeypatch.setattr(shares, "MOST_WAITING", 3)
+    monkeypatch.setattr(shares, "LONG", 0.01)
+    monkeypatch.setattr(shares, "SLOW", 1000)
+    requests = Requests(2)
+    tasks = [requests.begin("a") for _ in range(6)]
+    await asyncio.sleep(0.05)
+    tasks.append(requests.begin("a"))
+    await requests.settle()
+    assert not any(task.done() for task in tasks)
+    await requests.end_all()
+    assert [task.exception() for task in tasks] == [None] * 7
 
 
 async def test_those_behind_so_many_wait_on_when_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
