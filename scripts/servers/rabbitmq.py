@@ -23,9 +23,13 @@ ELECT = "[ra:trigger_election({Name, node()}) || {Name, _} <- ra_directory:list_
 
 
 def count_leaderless(log: str) -> int:
-    """Return how many of the quorum queues that a node has recovered have not elected a leader, by its log since the start."""
+    """Return how many of the quorum queues that a node has recovered have not elected a leader, by its log since the start.
+
+    Those that a program has declared meanwhile do not count: each elects its first leader in term 1.
+    """
     recovered = re.findall(r"Recovering (\d+) queues of type rabbit_quorum_queue took", log)
-    elected = set(re.findall(r"(?:queue ('.+?') in vhost '.*?'|{('.+?'),.+?}): candidate -> leader", log))
+    elections = re.findall(r"(?:queue ('.+?') in vhost '.*?'|{('.+?'),.+?}): candidate -> leader in term: (\d+)", log)
+    elected = {name or short for name, short, term in elections if int(term) > 1}
     return max(0, sum(map(int, recovered)) - len(elected))
 
 
