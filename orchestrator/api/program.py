@@ -126,11 +126,15 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def bind_default(host: str, port: int) -> socket.socket:
-    """Return a listening socket on this port, or on a free one when it is in use."""
+    """Return a listening socket on this port, or on a free one when it is in use, with a warning."""
     try:
         return bind(host, port)
     except ConfigurationError:
-        return bind(host, 0)
+        listener = bind(host, 0)
+        logger.warning(
+            "the API listens on another port, because this one is in use", port=port, address=address_of(listener)
+        )
+        return listener
 
 
 def address_of(listener: socket.socket) -> str:

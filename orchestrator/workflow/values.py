@@ -154,7 +154,8 @@ class StepList(tuple[Step | Block, ...]):
             return StepList([*self, *other])
         if isinstance(other, Step | Block):
             return StepList([*self, other])
-        raise DefinitionError(f"only steps and step lists can follow '>>', not {other!r}: decorate it with @step(...)")
+        name = getattr(other, "__name__", None) or repr(other)
+        raise DefinitionError(f"only steps and step lists can follow '>>', not {name}: decorate it with @step(...)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ def test_a_generator_is_no_step(function: Any) -> None:
     [
         (lambda: StepList([wrong]), "a StepList holds steps, not None: decorate the function with @step(...)"),
         (lambda: StepList([a, untyped(nothing)]), "a StepList holds steps, not <function nothing"),
-        (lambda: a >> untyped(nothing), "only steps and step lists can follow '>>', not <function nothing"),
+        (lambda: a >> untyped(nothing), "only steps and step lists can follow '>>', not nothing: decorate it"),
         (lambda: begin >> untyped([a]), "only steps and step lists can follow '>>', not [Step("),
         (lambda: step_group("g", begin), "the step group 'g' has no steps"),
         (lambda: conditional(wrong), "conditional(...) takes a function, not None"),

@@ -6,8 +6,10 @@ import asyncio
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator import runtime
+from orchestrator.api.program import bind, bind_default
 from orchestrator.cli import programs
 
 
@@ -40,3 +42,11 @@ def test_of_all_programs_dev_alone_shows_the_tracebacks_of_failed_steps(monkeypa
     programs.consumer()
     programs.coordinator()
     assert asked == [True, False, False]
+
+
+def test_the_api_for_development_says_that_its_port_is_in_use_and_which_it_has() -> None:
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with capture_logs() as logs, bind_default("127.0.0.1", port) as listener:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    assert [(one["log_level"], one["port"], one["address"]) for one in logs] == [("warning", port, address)]
