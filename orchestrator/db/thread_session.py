@@ -8,18 +8,25 @@ loop as a whole.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
-from sqlalchemy.engine.interfaces import DBAPIConnection
+import asyncpg
+from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncSession, async_session
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
 from orchestrator.bridge import current_bridge, wait_for
+
+GOODBYE = 2.0
+"""Seconds in which the server has to answer that a connection ends, and that the statement that runs on it was cancelled."""
+
+_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,8 +56,10 @@ class BridgedPool(AsyncAdaptedQueuePool):
         super()._do_return_conn(record)
 
     def _close_connection(self, connection: DBAPIConnection, *, terminate: bool = False) -> None:
-        # asyncio.shield() needs the loop's thread.
-        self._on_loop(functools.partial(super()._close_connection, connection, terminate=terminate))
+        if terminate:
+            self._on_loop(_end, connection)
+        else:
+            self._on_loop(super()._close_connection, connection)
 
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         """Call on the loop what gives something back, and what would be lost otherwise."""
@@ -63,6 +72,33 @@ class BridgedPool(AsyncAdaptedQueuePool):
         else:
             # Python's garbage collection has found a connection that was forgotten, in a thread where nothing can be awaited.
             loop.call_soon_threadsafe(call, *arguments)
+
+
+_ending: set[asyncio.Task[None]] = set()
+
+
+def _end(connection: DBAPIConnection) -> None:
+    """End a connection that is not to be used any more, in a task of its own.
+
+    SQLAlchemy would wait for the server here. Meanwhile somebody else may give the connection's place in the pool back, and when
+    the wait is over, the next holder's connection would be taken out of it.
+    """
+    driver = cast("AdaptedConnection", connection).driver_connection
+    try:
+        task = asyncio.get_running_loop().create_task(_say_goodbye(driver))
+    except RuntimeError:
+        driver.terminate()  # no loop runs: it was forgotten, and the garbage collection has found it
+        return
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+
+
+async def _say_goodbye(driver: Any) -> None:
+    try:
+        with contextlib.suppress(*_LOST):
+            await driver.close(timeout=GOODBYE)
+    finally:
+        driver.terminate()
 
 
 def _is_here(loop: asyncio.AbstractEventLoop) -> bool:
