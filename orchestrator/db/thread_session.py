@@ -80,7 +80,7 @@ _ending: set[asyncio.Task[None]] = set()
 def _end(connection: DBAPIConnection) -> None:
     """End a connection that is not to be used any more, in a task of its own.
 
-    SQLAlchemy would wait for the server here. Meanwhile somebody else may give the connection's place in the pool back, and when
+    SQLAlchemy would wait for the server here. Meanwhile another task may give the place in the pool back, and when
     the wait is over, the next holder's connection would be taken out of it.
     """
     driver = cast("AdaptedConnection", connection).driver_connection
