@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from opcode import opmap
 from types import CoroutineType
 from typing import Any
@@ -35,6 +36,7 @@ def collect_unawaited() -> Iterator[list[str]]:
 
     A coroutine that stays in a variable is not found: using what it should have returned raises.
     """
+    _watch()
     found: list[str] = []
     token = _found.set(found)
     try:
@@ -65,6 +67,9 @@ def _watch_collections(phase: str, _: dict[str, int]) -> None:
     _collecting_garbage = phase == "start"
 
 
-if _python_warns is not None:
-    setattr(warnings, _HOOK, _report)
-    gc.callbacks.append(_watch_collections)
+@cache
+def _watch() -> None:
+    """From the first call on, have the interpreter report to this module."""
+    if _python_warns is not None:
+        setattr(warnings, _HOOK, _report)
+        gc.callbacks.append(_watch_collections)
