@@ -45,7 +45,7 @@ FORMS = {"pydantic_forms", "email_validator"}
         ("list", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 520),
         ("show 00000000", {"orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 720),
         ("status", {"sqlalchemy", "orchestrator.domain", "uvloop", *BROKER, *MIGRATING, *FORMS}, 560),
-        ("coordinator", {"consumers", *MIGRATING}, 1020),
+        ("coordinator", {"consumers", *MIGRATING}, 1040),
         ("consumer", {"orchestrator.coordinator", *MIGRATING}, 950),
     ],
 )

@@ -286,6 +286,8 @@ async def test_time_in_which_a_step_waits_for_a_connection_does_not_count_toward
     loop = asyncio.get_running_loop()
 
     class Waiting(Bare):
+        has_written = True
+
         async def flush(self) -> None:
             activity = current_activity()
             assert activity is not None
