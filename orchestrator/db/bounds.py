@@ -20,10 +20,15 @@ take together, one after the other, each of which has half a minute."""
 
 _SHORT_LIMIT = "orchestrator.silent_after"
 
+_SHORT = f"NULLIF(current_setting('{_SHORT_LIMIT}', true), '')"
+_PRESENT = f"current_setting('{IDLE_LIMIT}')::interval"
+
 LIMIT_FROM_HERE = (
-    f"(SELECT set_config('{IDLE_LIMIT}', NULLIF(current_setting('{_SHORT_LIMIT}', true), ''), true) IS NOT NULL)"
+    f"(SELECT set_config('{IDLE_LIMIT}', {_SHORT}, true) IS NOT NULL"
+    f" WHERE {_PRESENT} = '0' OR {_PRESENT} > {_SHORT}::interval)"
 )
-"""SQL: makes the limit short for the rest of the transaction, in the statement after which only the commit is left."""
+"""SQL: makes the limit short for the rest of the transaction, in the statement after which only the commit is left. One that is
+shorter already stays: a transaction that others wait for has its own."""
 
 NO_LIMIT = f"set_config('{IDLE_LIMIT}', NULL, true)"
 """SQL: gives the rest of the transaction the limit that the server's administrator has set, usually none: for steps."""

@@ -47,6 +47,8 @@ def two_steps() -> StepList:
 
 PLAN = Plan.of(two_steps)
 
+_PIECES = "SELECT pg_stat_get_xact_tuples_inserted(reltoastrelid) FROM pg_class WHERE oid = 'processes'::regclass"
+
 
 def _ballast(size: int) -> str:
     """Return a text that does not become shorter when it is compressed."""
@@ -65,10 +67,10 @@ async def _end(bench: Bench, claim: Claim, delta: State, *, goes_on: bool) -> tu
     """End a step; return the process, the claim of the next step, and how many pieces of large values were written."""
     decision = decide(PLAN, claim.process, StepSucceeded(claim.process.attempt, delta), STAMP)
     async with bench.database.pool.acquire() as connection, connection.transaction():
+        # The count goes on from that of earlier transactions of this connection until the server has reported them.
+        before = await connection.fetchval(_PIECES)
         receipt = await advance(connection, Advance(claim.process, decision, 5, claim, goes_on=goes_on))
-        written = await connection.fetchval(
-            "SELECT pg_stat_get_xact_tuples_inserted(reltoastrelid) FROM pg_class WHERE oid = 'processes'::regclass"
-        )
+        written = await connection.fetchval(_PIECES) - before
     assert receipt is not None
     return decision.process, receipt.following, written
 

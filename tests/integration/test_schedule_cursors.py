@@ -168,9 +168,11 @@ async def test_an_edit_and_a_claim_at_once_see_the_row_wholly_old_or_wholly_new(
 async def test_a_program_that_stands_still_in_a_change_does_not_keep_a_schedule_for_long(database: Database) -> None:
     """Others pass over the locked row, so the server ends the transaction."""
     added = await add(database)
+    show = "SHOW idle_in_transaction_session_timeout"
     async with database.transaction() as session:
         await pause_schedule(session, added.schedule_id, "bob")
         connection = await session.connection()
-        shown = await connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
-        assert shown.scalar_one() == "5s"
-    assert await database.pool.fetchval("SHOW idle_in_transaction_session_timeout") == "0"
+        assert (await connection.exec_driver_sql(show)).scalar_one() == "5s"
+    async with database.transaction() as session:
+        connection = await session.connection()
+        assert (await connection.exec_driver_sql(show)).scalar_one() == "10s", "of every session"
