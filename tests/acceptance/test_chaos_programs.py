@@ -7,6 +7,7 @@ import signal
 import time
 from functools import partial
 from itertools import cycle, islice
+from uuid import UUID
 
 from tests.acceptance.chaos import ALL_LINKS, PATIENT, all_done, exactly_once, flood
 from tests.acceptance.conftest import MakeInstallation
@@ -131,9 +132,9 @@ REFUSED = ("attempt overtaken", "its claim is gone", "database lost during the s
 """How a consumer finds out that it may not commit any more; the last two when the server has ended its connection meanwhile."""
 
 
-def _is_refused(consumer: Program, process_id: str) -> bool:
+def _is_refused(consumer: Program, process_id: UUID) -> bool:
     lines = consumer.output().splitlines()
-    return any(process_id in line and any(one in line for one in REFUSED) for line in lines)
+    return any(str(process_id) in line and any(one in line for one in REFUSED) for line in lines)
 
 
 def test_a_frozen_consumer_that_wakes_up_is_refused(in_both_modes: MakeInstallation) -> None:
@@ -152,7 +153,7 @@ def test_a_frozen_consumer_that_wakes_up_is_refused(in_both_modes: MakeInstallat
     for process_id in process_ids:
         engine.wait_for(process_id, "completed")
     frozen.signal(signal.SIGCONT)
-    for process_id in map(str, process_ids):
+    for process_id in process_ids:
         until(partial(_is_refused, frozen, process_id), "the consumer that was frozen finds itself overtaken")
     again = engine.finish("one_step")
     assert frozen.runs
