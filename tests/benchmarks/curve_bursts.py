@@ -133,7 +133,7 @@ async def loss(bench: Bench, number: int) -> Figures:
 async def overload(bench: Bench, number: int) -> Figures:
     """Send so many starts at once, beside processes that are under way."""
     options = argparse.Namespace(
-        program=bench.program, starts=number, processes=max(20, bench.processes // 2), aborts=5
+        program=bench.program, starts=number, processes=max(20, bench.processes * 10), aborts=5
     )
     found = await intake.measure(bench.corner, options)
     return {

@@ -231,7 +231,14 @@ def test_a_missing_database_is_reported_in_one_line(serverless: Cli, arguments: 
 
 
 def test_a_missing_broker_is_reported_in_one_line_and_leaves_nothing_behind(cli: Cli) -> None:
-    for arguments in (("start", "ask"), ("status",), ("topology", "show"), ("dev",), ("coordinator",), ("consumer",)):
+    for arguments in (
+        ("start", "ask"),
+        ("status",),
+        ("topology", "show"),
+        ("dev", "--port", "0"),
+        ("coordinator",),
+        ("consumer",),
+    ):
         done = cli(*arguments, code=1, ORCHESTRATOR_AMQP_URL=NO_BROKER)
         assert [line for line in cli.said(done) if "RabbitMQ" in line] == cli.said(done)
         assert len(cli.said(done)) == 1
