@@ -37,6 +37,7 @@ SMALL = {
         "| 3 | deadly |",
     ),
     "events": (["events", "--events", "20", "--reps", "1", "--at-once", "2"], "the client library"),
+    "stretches": (["stretches", "--processes", "2", "--idle", "2", "--reps", "1"], "idle: CPU of PostgreSQL"),
     "hops": (["hops", "--processes", "2", "--bare", "3"], "a step, sum of the medians"),
     "the API": (["http", "--requests", "10"], "GET list"),
     "retention": (["retention", "--processes", "2000", "--batch", "5", "--idle", "0.2"], "without their process: 0"),

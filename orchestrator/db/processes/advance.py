@@ -12,7 +12,7 @@ is one transaction with the writes of the step that it ends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.bounds import LIMIT_FROM_HERE
 from orchestrator.db.callbacks import change_callback
+from orchestrator.db.parameters import Statement, Table
 from orchestrator.db.processes.bases import merge, parts, read_parts
 from orchestrator.db.processes.claims import Claim
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
@@ -99,12 +100,6 @@ ENTRY_COLUMNS = {
 }
 
 
-def unnest(name: str, columns: Mapping[str, str], first: int) -> str:
-    """Return the SQL for a table of these columns, each an array in a parameter; the first one is ``$first``."""
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), first))
-    return f"unnest({arrays}) AS {name}({', '.join(columns)})"
-
-
 _CONSUMER = 1 + len(_DECISION) + len(ENTRY_COLUMNS)
 _MARK = _CONSUMER + 1
 
@@ -119,10 +114,13 @@ AND EXISTS (SELECT FROM consumers AS c
 AND p.plan = COALESCE({REGISTERED}, p.plan)
 """
 
-# One element per decision, and one per log row. An entry about a step that nobody has claimed does not move the process.
-_ADVANCE = f"""
+
+# An entry about a step that nobody has claimed does not move the process.
+def _store(table: Table) -> str:
+    """Return the statement: a row of parameters for each decision, and one for each entry of the log."""
+    return f"""
 WITH d AS MATERIALIZED (
-    SELECT p.*, {_CLAIMS} AS claims, {_strings("p.removed")} AS removed_keys FROM {unnest("p", _DECISION, 1)}
+    SELECT p.*, {_CLAIMS} AS claims, {_strings("p.removed")} AS removed_keys FROM {table("p", _DECISION, 1)}
 ), moved AS (
     UPDATE processes AS p
        SET position = d.position, step = d.step, entered = d.entered, status = d.status,
@@ -148,11 +146,14 @@ WITH d AS MATERIALIZED (
            CASE WHEN e.ran THEN ${_CONSUMER}::text END,
            CASE WHEN e.ran THEN COALESCE(moved.claimed_at, statement_timestamp()) ELSE statement_timestamp() END,
            statement_timestamp()
-      FROM moved JOIN {unnest("e", ENTRY_COLUMNS, 1 + len(_DECISION))} USING (process_id)
+      FROM moved JOIN {table("e", ENTRY_COLUMNS, 1 + len(_DECISION))} USING (process_id)
 )
 SELECT process_id, statement_timestamp() AS at, announced, claims, state, base_sequence, base, {LIMIT_FROM_HERE}
   FROM moved
 """  # noqa: S608 - built from constants
+
+
+_ADVANCE = Statement.of(_store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +202,10 @@ async def advance_many(
     """
     # In one order everywhere, so that two programs that store decisions about the same processes cannot deadlock.
     ordered = sorted(advances, key=lambda one: one.before.process_id)
-    decisions = zip(*(_row(one) for one in ordered), strict=True)
-    entries = zip(
-        *(build_log_row(one.before.process_id, entry) for one in ordered for entry in one.decision.entries), strict=True
-    )
+    decisions = [_row(one) for one in ordered]
+    entries = [build_log_row(one.before.process_id, entry) for one in ordered for entry in one.decision.entries]
     consumer = next((one.claim.consumer for one in ordered if one.claim is not None), None)
-    rows = await connection.fetch(_ADVANCE, *map(list, decisions), *map(list, entries), consumer, mark)
+    rows = await _ADVANCE.fetch(connection, decisions, entries, after=[consumer, mark])
     stored = {row["process_id"]: row for row in rows}
     return [_receive(one, stored.get(one.before.process_id)) for one in advances]
 

@@ -12,6 +12,7 @@ from pydantic_core import from_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.parameters import Statement, Table
 from orchestrator.db.processes.bases import Base, Bases, parts, read_parts
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
 from orchestrator.db.processes.rows import COLUMNS, COLUMNS_BUT_STATE, build_process, build_process_with
@@ -23,13 +24,16 @@ from orchestrator.messages import StepCommand
 # A claim need not survive a crash of the server: losing it only means that the command is published again, and a commit is
 # fenced by the claiming consumer's id as well as by the attempt. So it may skip the wait for the disk. The setting is made
 # in the RETURNING list, which runs only if something was claimed, inside the statement's own transaction.
-_CLAIM = f"""
+_WANTED = {"process_id": "uuid", "position": "int", "attempt": "int", "announced": "int", "plan": "text", "base": "int"}
+
+
+def _claim(table: Table) -> str:
+    return f"""
 UPDATE processes AS p
    SET attempt = p.attempt + 1, claimed_by = $1, claimed_at = now(), dispatches = 0,
        announced = GREATEST(p.announced, c.announced),
        announce_at = CASE WHEN GREATEST(p.announced, c.announced) < p.sequence THEN COALESCE(p.announce_at, {ANNOUNCE_SOON}) END
-  FROM unnest($2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[],
-              $7::int[]) AS c(process_id, position, attempt, announced, plan, base)
+  FROM {table("c", _WANTED, 2)}
  WHERE p.process_id = c.process_id AND p.status = 'running' AND p.position = c.position AND p.attempt = c.attempt
    AND p.claimed_by IS NULL
    AND (p.plan = c.plan OR (p.plan IS NULL AND c.plan = COALESCE({REGISTERED}, c.plan)))
@@ -37,6 +41,9 @@ UPDATE processes AS p
    AND EXISTS (SELECT FROM consumers WHERE consumer_id = $1)
 RETURNING {COLUMNS_BUT_STATE}, {parts("c.base")}, p.claimed_at, set_config('synchronous_commit', 'off', true)
 """  # noqa: S608 - built from constants
+
+
+_CLAIM = Statement.of(_claim)
 
 _LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
 _LOAD = f"{_LIST} AND p.process_id = $2 AND p.attempt = $3"
@@ -154,16 +161,11 @@ async def claim_many(
     ordered = [one.command for one in by_process]
     bases = bases or Bases()
     known = {one.process_id: bases.find(one.process_id) for one in ordered}
-    rows = await connection.fetch(
-        _CLAIM,
-        consumer_id,
-        [one.process_id for one in ordered],
-        [one.position for one in ordered],
-        [one.attempt for one in ordered],
-        [one.announced for one in ordered],
-        [one.plan for one in by_process],
-        [None if base is None else base.sequence for base in (known[one.process_id] for one in ordered)],
-    )
+    values = [
+        (one.process_id, one.position, one.attempt, one.announced, each.plan, base and base.sequence)
+        for one, each, base in ((each.command, each, known[each.command.process_id]) for each in by_process)
+    ]
+    rows = await _CLAIM.fetch(connection, values, before=[consumer_id])
     found: dict[UUID, Claim] = {}
     for row in rows:
         state, unreadable, base = read_parts(row, known[row["process_id"]])

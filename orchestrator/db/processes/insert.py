@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.bounds import LIMIT_FROM_HERE
 from orchestrator.db.callbacks import change_callback
-from orchestrator.db.processes.advance import ENTRY_COLUMNS, build_log_row, unnest, wake_expression
+from orchestrator.db.parameters import many
+from orchestrator.db.processes.advance import ENTRY_COLUMNS, build_log_row, wake_expression
 from orchestrator.db.processes.bases import LIMIT
 from orchestrator.db.processes.due import NOT_PUBLISHED
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
@@ -73,7 +74,7 @@ _SMALL = f"CASE WHEN {_IS_LARGE} THEN '{{}}'::jsonb ELSE n.state::jsonb END"
 # commits, and others may wait for that: those who start with the same key, or when no other instance runs.
 _INSERT = f"""
 WITH n AS (
-    SELECT * FROM {unnest("n", _PROCESS, 1)}
+    SELECT * FROM {many("n", _PROCESS, 1)}
 ), made AS (
     INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at, announce_at,
                            workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures, lost,
@@ -91,7 +92,7 @@ WITH n AS (
                                started_at, finished_at)
     SELECT e.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb, e.failure::jsonb,
            e.note, e.author, statement_timestamp(), statement_timestamp()
-      FROM made JOIN {unnest("e", ENTRY_COLUMNS, 1 + len(_PROCESS))} USING (process_id)
+      FROM made JOIN {many("e", ENTRY_COLUMNS, 1 + len(_PROCESS))} USING (process_id)
 ), linked AS (
     INSERT INTO processes_subscriptions (process_id, subscription_id)
     SELECT n.process_id, n.subscription_id
