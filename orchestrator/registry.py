@@ -91,6 +91,40 @@ class LazyWorkflowInstance:
         return found
 
 
+class _InstanceAtHand(LazyWorkflowInstance):
+    """A workflow that need not be imported."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        super().__init__("(at hand)", workflow.name)
+        self._workflow = workflow
+
+    def _load(self) -> Workflow:
+        return self._workflow
+
+
+@contextlib.contextmanager
+def registered(workflow: Workflow) -> Iterator[None]:
+    """Register a workflow that is at hand while the block runs, unless the code has registered it.
+
+    Raises:
+        DefinitionError: it is wrong as written, or another one is registered under its name.
+    """
+    known = _instances.get(workflow.name)
+    if known is not None:
+        if known.plan().workflow is not workflow:
+            raise DefinitionError(
+                f"another workflow is registered as {workflow.name!r}, by the module {known.package!r}: rename this one"
+            )
+        yield
+        return
+    instance = _InstanceAtHand(workflow)
+    try:
+        instance.plan()
+        yield
+    finally:
+        del _instances[workflow.name]
+
+
 def known_workflows() -> Iterator[str]:
     """Return the names of all workflows that the code has registered, sorted."""
     return iter(sorted(_instances))

@@ -53,6 +53,8 @@ _IN_FILE = re.compile(r"^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*=", re.MULTILINE)
 _NOT_SETTINGS = {"ORCHESTRATOR_API_KEY"}
 """Read by the command line alone."""
 
+_NO_BROKER = SecretStr("amqp://no-broker.invalid")
+
 _WRITABLE = ("read-write", "primary", "any")
 
 Bytes = Annotated[int, Field(gt=0, le=64 * 1024**2)]
@@ -337,8 +339,11 @@ def _show(value: object) -> str:
     return "…" if isinstance(value, SecretStr) else written
 
 
-def load_settings() -> Settings:
+def load_settings(*, needs_broker: bool = True) -> Settings:
     """Read the settings.
+
+    Args:
+        needs_broker: whether ``ORCHESTRATOR_AMQP_URL`` must be set; otherwise the URL leads nowhere.
 
     Raises:
         ConfigurationError: a variable is missing or invalid; the text names each.
@@ -346,7 +351,7 @@ def load_settings() -> Settings:
     # The errors of authors' models are printed and logged: without a link to pydantic's documentation for each field.
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
     try:
-        return Settings()
+        return Settings() if needs_broker else Settings(amqp_url=_NO_BROKER)
     except ValidationError as error:
         wrong = []
         for problem in error.errors(include_input=False, include_url=False):

@@ -100,6 +100,25 @@ PAGES = (
             ),
         },
     ),
+    Page(
+        "testing",
+        "Tests of workflows",
+        {
+            "orchestrator.testing": (
+                *(
+                    "Engine",
+                    "ProcessUnderTest",
+                    "run_form_generator",
+                    "open_database",
+                    "open_engine",
+                    "WorkflowDatabase",
+                ),
+                *("assert_complete", "assert_suspended", "assert_waiting", "assert_awaiting_callback", "assert_failed"),
+                *("assert_aborted", "assert_status", "assert_step_name", "assert_assignee"),
+                *("assert_state", "assert_state_equal", "extract_state", "extract_error", "describe"),
+            ),
+        },
+    ),
     Page("product-migrations", "Helpers for migrations of products", {_REGISTRATION: ()}),
     Page("block-migrations", "Helpers for migrations of product blocks", {_REGISTRATION: ()}),
     Page("workflow-migrations", "Helpers for migrations of workflows", {_REGISTRATION: ()}),
@@ -196,7 +215,12 @@ def _signature(name: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     arguments = re.sub(r"^(self|cls)(, |$)", "", arguments)
     arguments = re.sub(r"(?<=\S)=(?=\S)", " = ", arguments)
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    waited = "await " if isinstance(node, ast.AsyncFunctionDef) else ""
+    decorators = {ast.unparse(one) for one in node.decorator_list}
+    if decorators & {"contextmanager", "asynccontextmanager"}:
+        returns = re.sub(r"(?:Async)?Iterator\[(.*)\]$", r"\1", returns).removesuffix(" -> None")
+        waited = "async with " if "asynccontextmanager" in decorators else "with "
+    else:
+        waited = "await " if isinstance(node, ast.AsyncFunctionDef) else ""
     return f"{waited}{name}({arguments}){returns}"
 
 
