@@ -125,8 +125,8 @@ def _assert_equal(
 ) -> None:
     if actual == expected:
         return
-    texts = [pformat(dict(one)).splitlines() for one in (expected, actual)]
-    difference = "\n".join(unified_diff(*texts, "expected", "actual", lineterm=""))
+    before, after = (pformat(dict(one)).splitlines() for one in (expected, actual))
+    difference = "\n".join(unified_diff(before, after, "expected", "actual", lineterm=""))
     raise AssertionError(f"{what} is not as expected\n{difference}\n{describe(process)}")
 
 

@@ -15,6 +15,7 @@ from orchestrator.db.registration.workflows import register_workflow
 from orchestrator.db.session import Database, get_connection
 from orchestrator.db.workflows import list_workflows
 from orchestrator.registry import registered
+from orchestrator.services.products import get_product_by_name
 from orchestrator.services.registrations import describe_workflow
 from orchestrator.services.start import StartRequest, start
 from orchestrator.settings import Settings
@@ -75,6 +76,15 @@ class Engine:
                 )
             )
         await self._consumer.register()
+
+    async def product_id(self, name: str) -> UUID:
+        """Return the id of a product, which the first page of its create workflow asks for.
+
+        Raises:
+            NotFoundError: there is none of this name.
+        """
+        async with self._database.transaction() as session:
+            return (await get_product_by_name(session, name)).product_id
 
     async def run_workflow(
         self, workflow: str | Workflow, pages: Pages = (), *, user: str = USER, key: str | None = None

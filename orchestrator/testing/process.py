@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 from uuid import UUID
+
+from pydantic_core import to_jsonable_python
 
 from orchestrator.engine.log import LogEntry
 from orchestrator.types import JSON, ProcessStatus, State, StepStatus
@@ -12,13 +14,15 @@ from orchestrator.types import JSON, ProcessStatus, State, StepStatus
 USER = "tester"
 """Who does things in tests that name nobody."""
 
-Pages = State | Sequence[State]
-"""What is filled in: the pages of a form in order, or the only one."""
+Page = Mapping[str, object]
+Pages = Page | Sequence[Page]
+"""What is filled in: the pages of a form in order, or the only one. Ids, dates and the like become JSON, as on their way in."""
 
 
 def list_pages(pages: Pages) -> list[State]:
-    """Return filled pages as a list, each as a copy."""
-    return [dict(pages)] if isinstance(pages, Mapping) else [dict(one) for one in pages]
+    """Return filled pages as a list of JSON objects."""
+    listed = [pages] if isinstance(pages, Mapping) else pages
+    return [cast("State", to_jsonable_python(dict(one))) for one in listed]
 
 
 class Drives(Protocol):
