@@ -30,7 +30,8 @@ class Recorder:
         self._background = Background()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._record, name="recorder", daemon=True)
-        self._newest = time.monotonic()
+        self._empty: tuple[float, float] | None = None
+        """When the broker first and last answered that the queue is empty, since the last event and the last failure."""
 
     def bind(self) -> None:
         """Make the queue, so that it has every event from now on."""
@@ -46,14 +47,20 @@ class Recorder:
                 return
 
     def start(self) -> None:
-        """Begin to record."""
-        self.bind()
+        """Begin to record what comes into the queue."""
         self._thread.start()
 
     def drain(self) -> None:
-        """Wait until what is published has been recorded."""
-        self._newest = time.monotonic()
-        while time.monotonic() - self._newest < CALM:
+        """Wait until what is published has been recorded: the broker has answered for a while that nothing is left.
+
+        That no event comes does not say so: the queue may be without a leader, or the connection be cut.
+        """
+        self._empty = None
+        deadline = time.monotonic() + SECONDS
+        while (empty := self._empty) is None or empty[1] - empty[0] < CALM:
+            assert time.monotonic() < deadline, (
+                f"the broker has not said for {SECONDS:g} s that the queue '{QUEUE}' is empty"
+            )
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -67,6 +74,7 @@ class Recorder:
         while not self._closing.is_set():
             with contextlib.suppress(*BROKER_AWAY):
                 self._background.run(self._read(), DAY)
+            self._empty = None
             self._closing.wait(0.1)
 
     async def _read(self) -> None:
@@ -78,9 +86,11 @@ class Recorder:
             while not self._closing.is_set():
                 message = await queue.get(fail=False, timeout=5)
                 if message is None:
+                    now = time.monotonic()
+                    self._empty = (now if self._empty is None else self._empty[0], now)
                     await asyncio.sleep(0.05)
                     continue
                 body = json.loads(message.body)
                 self.events.append((UUID(body["process_id"]), body["sequence"]))
-                self._newest = time.monotonic()
+                self._empty = None
                 await message.ack()

@@ -171,6 +171,7 @@ class Faults:
                 self._recorder.drain()
                 self._world.pair.run("wipe", "rabbitmq")
                 self._recorder.bind()
+                self._world.store_declarations()
             finally:
                 for proxy in proxies:
                     proxy.pass_on()

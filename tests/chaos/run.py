@@ -29,6 +29,8 @@ def run(folder: Path, pair: Pair, seed: int, seconds: float, say: Callable[[str]
         stack.callback(recorder.close)
         load = Load(world.engine, seed)
         stack.callback(load.close)
+        recorder.bind()
+        world.store_declarations()
         world.begin()
         recorder.start()
         load.begin()
