@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -150,6 +151,9 @@ async def run_consumer(
             )
             tasks.create_task(beats)
             tasks.create_task(LongSteps(lambda: runner.attempts, settings.step_timeout).run(stopping))
+            # What is there now stays until the end: modules, workflows, models. Walking over it takes Python's garbage collector
+            # longer than a hundred steps, and it comes as often as so many processes are new.
+            gc.freeze()
             servers.started()
             logger.info("consumer started", name=heartbeat.name, queues=names, concurrency=concurrency)
             await stopping.wait()

@@ -304,6 +304,9 @@ class Runner:
             del self._running[attempt.process.process_id]
         if stretch.attempt is attempt:
             stretch.end()
+            stretch.attempt = (
+                None  # each leads to the other, and what they lead to is not left to the garbage collector
+            )
             self._slots.release(stretch.queue)
 
     async def _give_up(self, command: StepCommand, plan: Plan, queue: str) -> None:

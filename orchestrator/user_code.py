@@ -90,6 +90,15 @@ async def run(
     if activity is not None:
         activity.call = task
     try:
+        return await _await_end(task, seconds, what)
+    finally:
+        if activity is not None:
+            # The task's context leads to the activity: what each step leaves behind would wait for the garbage collector.
+            activity.call = None
+
+
+async def _await_end(task: asyncio.Task[object], seconds: float, what: str) -> object:
+    try:
         finished = await _wait(task, seconds)
     except asyncio.CancelledError:
         await _cancel(task, what)

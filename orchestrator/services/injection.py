@@ -73,47 +73,61 @@ def take_models(returned: object) -> ReturnedModels | None:
         InvalidResultError: a model is inside an object, where no reference can take its place, or in something that contains
             itself.
     """
-    references: list[tuple[dict[str, JSON], SubscriptionModel | ProductBlockModel]] = []
-    copies: dict[tuple[int, str | None], tuple[object, object]] = {}
+    taken = _Taken()
+    try:
+        value = taken.copy(returned, None)
+    except RecursionError as error:
+        if taken.references:
+            raise InvalidResultError(_NOT_JSON) from error
+        return None  # without models, whatever stores the value refuses it
+    return ReturnedModels(value, taken.references) if taken.references else None
 
-    def copy(one: object, inside: str | None) -> object:
+
+class _Taken:
+    """The models in what a step returned.
+
+    No function in a function: one that calls itself would keep what each step returned until the garbage collector comes.
+    """
+
+    def __init__(self) -> None:
+        self.references: list[tuple[dict[str, JSON], SubscriptionModel | ProductBlockModel]] = []
+        self._copies: dict[tuple[int, str | None], tuple[object, object]] = {}
+
+    def copy(self, one: object, inside: str | None) -> object:
+        """Return a copy with references in the places of models.
+
+        Args:
+            inside: the class of an object in which it was found.
+        """
+        if isinstance(one, str | bytes | int | float | None):
+            return one
         if isinstance(one, SubscriptionModel | ProductBlockModel):
             if inside is not None:
                 raise InvalidResultError(
                     f"the step returned a {inside} with a {type(one).__name__} in it, which would not be saved: return the"
                     " model in a dict or a list"
                 )
-            references.append(({}, one))
-            return references[-1][0]
-        if isinstance(one, str | bytes | int | float | None):
-            return one
-        known = copies.get((id(one), inside))
+            self.references.append(({}, one))
+            return self.references[-1][0]
+        known = self._copies.get((id(one), inside))
         if known is not None:
             return known[1]
         made = one
         if isinstance(one, Mapping):
-            made = {key: copy(each, inside) for key, each in one.items()}
+            made = {key: self.copy(each, inside) for key, each in one.items()}
         elif isinstance(one, list | tuple | set | frozenset):
-            made = [copy(each, inside) for each in one]
+            made = [self.copy(each, inside) for each in one]
         # With the original, so that its id stays taken; of an object before what it holds, which may refer to it.
-        copies[id(one), inside] = one, made
+        self._copies[id(one), inside] = one, made
         if made is not one:
             return made
         if isinstance(one, BaseModel):
             for each in one.__dict__.values():
-                copy(each, type(one).__name__)
+                self.copy(each, type(one).__name__)
         elif is_dataclass(one) and not isinstance(one, type):
             for part in fields(one):
-                copy(getattr(one, part.name, None), type(one).__name__)
+                self.copy(getattr(one, part.name, None), type(one).__name__)
         return made
-
-    try:
-        value = copy(returned, None)
-    except RecursionError as error:
-        if references:
-            raise InvalidResultError(_NOT_JSON) from error
-        return None  # without models, whatever stores the value refuses it
-    return ReturnedModels(value, references) if references else None
 
 
 async def save_models(session: AsyncSession, returned: ReturnedModels) -> object:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import statistics
 import subprocess
@@ -173,6 +174,8 @@ async def _measure(options: argparse.Namespace) -> Figures:
     found: Figures = defaultdict(list)
     async with _open(options.database) as (database, consumer):
         await consumer.run(await consumer.prepare(options.processes))
+        gc.collect()
+        gc.freeze()  # as the program does
         commands = await consumer.prepare(options.processes)
         sessions = await database.pool.fetch(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'stretches' AND datname = current_database()"
