@@ -22,6 +22,10 @@ LIMIT = 4 * 1024 * 1024
 FLUSH_TIMEOUT = 1.0
 """Seconds for what waits, when a program ends."""
 
+LINGER = 0.01
+"""Seconds after a write for which lines gather before the next one. To wake the thread for each line costs the program more than
+to make the line: whoever writes it loses its turn to the thread. A line that comes alone is written at once."""
+
 _PIECE = 64 * 1024
 _NOT_READ = "nobody reads it"
 
@@ -51,7 +55,7 @@ class Lines:
         self._waiting: list[bytes] = []
         self._size = self._lost = 0
         self._reason = ""
-        self._is_torn = self._is_idle = self._is_ending = False
+        self._is_torn = self._is_idle = self._is_ending = self._is_waited_for = False
         self._thread: threading.Thread | None = None
 
     def _become_fork(self) -> None:
@@ -76,6 +80,8 @@ class Lines:
     def flush(self, seconds: float = FLUSH_TIMEOUT) -> bool:
         """Wait until everything is written or lost; return whether it is so in time."""
         with self._changed:
+            self._is_waited_for = True
+            self._changed.notify_all()
             return self._changed.wait_for(lambda: self._thread is None or not self._size, seconds)
 
     def end_thread(self) -> None:
@@ -104,6 +110,7 @@ class Lines:
             with self._changed:
                 self._size = max(0, self._size - len(data)) if self._waiting else 0
                 self._changed.notify_all()
+                self._changed.wait_for(lambda: self._is_waited_for or self._is_ending, LINGER)
 
     def _take(self) -> bytes | None:
         with self._changed:
@@ -114,6 +121,7 @@ class Lines:
                 self._is_idle = True
                 self._changed.wait()
             self._is_idle = False
+            self._is_waited_for = False
             waiting, self._waiting = self._waiting, []
         return b"".join(waiting)
 

@@ -147,6 +147,24 @@ def test_a_fork_begins_anew_and_its_parent_writes_what_waited() -> None:
         assert file.read() == "before\nin the fork\nafter\n"
 
 
+@pytest.mark.parametrize("end", ["flush", "end_thread"])
+def test_lines_gather_after_one_that_came_alone_and_who_waits_for_them_waits_for_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(streams, "LINGER", 3600)
+    reader, writer = os.pipe()
+    lines = Lines(writer)
+    with os.fdopen(reader) as file:
+        lines.write(b"alone\n")
+        assert file.readline() == "alone\n"
+        lines.write(b"second\n")
+        lines.write(b"third\n")
+        getattr(lines, end)()
+        assert [file.readline(), file.readline()] == ["second\n", "third\n"]
+        lines.end_thread()
+    os.close(writer)
+
+
 PROGRAM = """
 import logging, os, sys
 import structlog
