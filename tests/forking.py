@@ -235,6 +235,8 @@ def _import_everything() -> None:
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not found.name.endswith("__main__"):
                 importlib.import_module(found.name)
+    # Otherwise each process does it, before its first statement.
+    importlib.import_module("sqlalchemy.orm").configure_mappers()
 
 
 class _Server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from orchestrator.db.session import Driver
 
 _NAMES = frozenset({"revision", "down_revision", "depends_on"})
+_MAY_ASSIGN = re.compile(rb"\b(?:revision|down_revision|depends_on)[\s\\]*(?::|=(?!=))")
+"""Also finds what only looks like it, in SQL say: such a file takes longer to read, and says the same."""
+_FIRST_DEFINITION = re.compile(rb"^(?:(?:async|def|class)\b|@)", re.MULTILINE)
 _OF_THE_ENGINE = re.compile(r"\d{4}")
 """What the engine's revisions are called; Alembic makes other names for a project's."""
 
@@ -166,7 +170,7 @@ def _read_edges(folder: Path) -> dict[str, tuple[str, ...] | None]:
     found: dict[str, tuple[str, ...] | None] = {}
     for file in sorted(folder.glob("*.py")):
         try:
-            values = dict(_assigned(ast.parse(file.read_bytes())))
+            values = dict(_assigned(_parse(file.read_bytes())))
             edges = [values.get(name) or () for name in ("down_revision", "depends_on")]
             found[values["revision"]] = tuple(
                 one for edge in edges for one in ([edge] if isinstance(edge, str) else edge)
@@ -174,6 +178,21 @@ def _read_edges(folder: Path) -> dict[str, tuple[str, ...] | None]:
         except (OSError, ValueError, TypeError, SyntaxError, KeyError):
             found[str(file)] = None
     return found
+
+
+def _parse(source: bytes) -> ast.Module:
+    """Parse what stands before a file's first definition, or all of it when the rest may say more about the revision.
+
+    Each program reads the migrations at its start, and the statements in them are most of their text.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    definition = _FIRST_DEFINITION.search(source)
+    if definition is not None and not _MAY_ASSIGN.search(source, definition.start()):
+        with contextlib.suppress(SyntaxError):  # what looks like a definition stands in a text
+            return ast.parse(source[: definition.start()])
+    return ast.parse(source)
 
 
 def _assigned(module: ast.Module) -> Iterator[tuple[str, Any]]:

@@ -12,11 +12,12 @@ import dataclasses
 import functools
 import inspect
 import io
+import linecache
 import math
 import operator
 import re
 import tokenize
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from hashlib import sha256
@@ -134,9 +135,11 @@ def _normalised_source(function: FunctionType) -> str:
     """Return the source of a lambda or local function without comments and layout; empty when there is no source."""
     code = function.__code__
     try:
-        lines, _ = inspect.findsource(code)
-        segments = [_cut(lines, node) for node in _find_nodes(_parse("".join(lines)), code)]
-    except (OSError, SyntaxError, ValueError, IndexError):
+        # Not by inspect.findsource: it resolves the path of every module there is, to find the one that is known here.
+        linecache.checkcache(code.co_filename)
+        lines = linecache.getlines(code.co_filename, function.__globals__)
+        segments = [_cut(lines, node) for node in _find_nodes(_list_functions("".join(lines)), code)]
+    except (SyntaxError, ValueError, IndexError):
         return ""
     return " | ".join(_normalise(one) for one in segments)
 
@@ -150,17 +153,17 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-@functools.lru_cache(maxsize=64)
-def _parse(source: str) -> ast.Module:
-    return ast.parse(source)
-
-
 _Function = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def _find_nodes(tree: ast.Module, code: CodeType) -> list[_Function]:
+@functools.lru_cache(maxsize=64)
+def _list_functions(source: str) -> tuple[_Function, ...]:
+    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, _Function))
+
+
+def _find_nodes(functions: Iterable[_Function], code: CodeType) -> list[_Function]:
     """Return the node that was compiled to ``code``: of several on its line the best fit, or all if nothing tells them apart."""
-    nodes = [node for node in ast.walk(tree) if isinstance(node, _Function) and _begins(node, code)]
+    nodes = [node for node in functions if _begins(node, code)]
     if len(nodes) < 2:  # noqa: PLR2004 - nothing to choose from
         return nodes
     places = [place for place in _places(code) if place[0] != place[1]]

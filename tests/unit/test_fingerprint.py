@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import tenacity
@@ -106,6 +110,34 @@ def test_layout_and_comments_of_a_condition_do_not_count() -> None:
     sources = [identify(short)["source"], identify(long)["source"]]  # type: ignore[index, call-overload]
 
     assert sources == ['(lambda state:state["kind"]=="port")', '(lambda state:(state["kind"]=="port"))']
+
+
+def test_a_lambda_is_named_without_a_look_at_other_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program with a thousand modules does that at its start, once for each of its conditions."""
+    looked_at: list[object] = []
+    realpath = os.path.realpath
+
+    def look(path: str, **how: bool) -> str:
+        looked_at.append(path)
+        return realpath(path, **how)
+
+    monkeypatch.setattr(os.path, "realpath", look)
+
+    named = identify(lambda state: state["kind"] == "port")
+
+    assert named["source"] == '(lambda state:state["kind"]=="port")'  # type: ignore[index, call-overload]
+    assert looked_at == []
+
+
+def test_a_lambda_in_an_archive_is_named_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "project.zip"
+    with ZipFile(archive, "w") as file:
+        file.writestr("conditions_in_an_archive.py", "is_port = lambda state: state['kind'] == 'port'\n")
+    monkeypatch.syspath_prepend(archive)
+
+    named = identify(importlib.import_module("conditions_in_an_archive").is_port)
+
+    assert named["source"] == "(lambda state:state['kind']=='port')"  # type: ignore[index, call-overload]
 
 
 class Client:

@@ -53,6 +53,32 @@ def test_a_file_that_does_not_say_it_plainly_leaves_the_question_to_alembic(proj
 
 
 @pytest.mark.parametrize(
+    "code",
+    [
+        '"""A text with\ndef upgrade\nin it."""\n\nREVISIONS\n\ndef upgrade() -> None: ...\n',
+        "def upgrade() -> None: ...\n\nREVISIONS\n",
+        "@decorated\ndef upgrade() -> None: ...\n\nREVISIONS\n\nclass Later: ...\n",
+        "# coding: latin-1\nREVISIONS\n\nasync def upgrade() -> None:\n    '\xe9'\n",
+    ],
+)
+def test_a_file_says_it_plainly_wherever_its_first_function_stands(project: Path, code: str) -> None:
+    said = "revision: str = 'third'\ndown_revision = 'second'\ndepends_on = ['0002']\n"
+    (project / "third.py").write_bytes(code.replace("REVISIONS\n", said).encode("latin-1"))
+
+    known = revisions.read_known(project)
+    assert known.heads == ("0002", "third")
+    assert known.edges["third"] == ("second", "0002")
+    assert known.covers(["0002", "third"])
+
+
+def test_what_follows_the_first_function_is_not_parsed(project: Path) -> None:
+    """Each program reads all migrations at its start; only who upgrades needs their statements."""
+    (project / "third.py").write_text("revision = 'third'\ndown_revision = 'second'\n\n\ndef upgrade(:\n")
+
+    assert revisions.read_known(project).covers(["0002", "third"])
+
+
+@pytest.mark.parametrize(
     ("applied", "unknown", "pending"),
     [
         (["0002", "second"], [], []),
