@@ -5,21 +5,14 @@ pytest loads this module in every project that has the package installed, so it 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from orchestrator.settings import Settings
     from orchestrator.testing import Engine, WorkflowDatabase
-
-try:
-    import pytest_asyncio
-except ImportError:
-    _async_fixture: Callable[..., Any] = pytest.fixture
-else:
-    _async_fixture = pytest_asyncio.fixture
 
 _HELP = "a database for tests of workflows that is there and may be emptied; 'test' must be in its name"
 
@@ -59,11 +52,22 @@ def workflow_database(workflow_settings: Settings, pytestconfig: pytest.Config) 
     opened.__exit__(None, None, None)
 
 
-@_async_fixture
-async def workflow_engine(workflow_database: WorkflowDatabase) -> AsyncIterator[Engine]:
-    """Provide an engine that runs workflows in the test's database, which holds what the migrations have left in it."""
-    from orchestrator.testing import open_engine
+try:
+    import pytest_asyncio
+except ImportError:
 
-    workflow_database.reset()
-    async with open_engine(workflow_database.settings) as engine:
-        yield engine
+    @pytest.fixture
+    def workflow_engine() -> None:
+        """Say what is missing."""
+        pytest.fail("workflow_engine: it needs pytest-asyncio: install orchestrator[testing]", pytrace=False)
+
+else:
+
+    @pytest_asyncio.fixture
+    async def workflow_engine(workflow_database: WorkflowDatabase) -> AsyncIterator[Engine]:
+        """Provide an engine that runs workflows in the test's database, which holds what the migrations have left in it."""
+        from orchestrator.testing import open_engine
+
+        workflow_database.reset()
+        async with open_engine(workflow_database.settings) as engine:
+            yield engine

@@ -34,6 +34,18 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self.processes: dict[UUID, ProcessUnderTest] = {}
 
+    def require_loop(self) -> None:
+        """Check that the test runs in the event loop of its engine, to which the connections belong.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "the fixture workflow_engine belongs to another event loop than the test: give asyncio_default_fixture_loop_scope"
+                " and asyncio_default_test_loop_scope the same value"
+            )
+
     async def find(self, process_id: UUID) -> ProcessUnderTest:
         """Return a process by its id.
 
@@ -98,11 +110,6 @@ class Driver:
 
     async def go_on(self, message: Advanced | None) -> None:
         """Publish what a use case has returned, and run steps until every process rests."""
-        if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError(
-                "the fixture workflow_engine belongs to another event loop than the test: give asyncio_default_fixture_loop_scope"
-                " and asyncio_default_test_loop_scope the same value"
-            )
         await self._consumer.take(message)
         await self._consumer.run()
         await self._refresh()

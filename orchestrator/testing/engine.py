@@ -46,6 +46,7 @@ class Engine:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Open a session on the test database, for what a test prepares and looks up; it commits at the end of the block."""
+        self._driver.require_loop()
         async with self._database.transaction() as session:
             yield session
 
@@ -59,6 +60,7 @@ class Engine:
             DefinitionError: it is wrong as written, or its name is that of another one.
             ConfigurationError: there is no such product, or one has another workflow of this kind.
         """
+        self._driver.require_loop()
         self._registrations.enter_context(registered(workflow))
         async with self._database.transaction() as session:
             if workflow.name in {one.name for one in await list_workflows(session)}:
@@ -83,7 +85,7 @@ class Engine:
         Raises:
             NotFoundError: there is none of this name.
         """
-        async with self._database.transaction() as session:
+        async with self.transaction() as session:
             return (await get_product_by_name(session, name)).product_id
 
     async def run_workflow(
@@ -100,6 +102,7 @@ class Engine:
             NotFoundError, ForbiddenError, PredicateFailedError, WorkflowNotUsableError, InvalidInputError, FormIncompleteError,
             ConflictError: the start is refused, as in production.
         """
+        self._driver.require_loop()
         if isinstance(workflow, Workflow):
             await self.register(workflow)
             workflow = workflow.name
