@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.hosts import hide_password
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.settings import Settings
+from orchestrator.testing.log_lines import readable_log
 from orchestrator.workflows.shipped import load_workflows
 
 T = TypeVar("T")
@@ -110,8 +112,10 @@ class WorkflowDatabase:
         try:
             await database.check()
             await upgrade(database.engine, Path(settings.migrations), settings.default_product_workflows)
-            async with database.transaction() as session:
-                await ProgramPlans.load().register(session, _NAME)
+            # Otherwise there is a line for each workflow.
+            with readable_log(logging.WARNING):
+                async with database.transaction() as session:
+                    await ProgramPlans.load().register(session, _NAME)
             # Kept open for the whole run: it also says that the database is in use.
             self._connection = await database.connect()
         finally:

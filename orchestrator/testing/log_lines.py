@@ -13,8 +13,8 @@ from orchestrator.log import TRACEBACK
 
 
 @contextmanager
-def readable_log() -> Iterator[None]:
-    """Have structlog print short lines while the block runs, unless the project has configured it."""
+def readable_log(level: int = logging.INFO) -> Iterator[None]:
+    """Have structlog print short lines from a level on while the block runs, unless the project has configured it."""
     if structlog.is_configured():
         yield
         return
@@ -25,7 +25,7 @@ def readable_log() -> Iterator[None]:
             _leave_out_traceback,
             ConsoleRenderer(colors=False, exception_formatter=plain_traceback),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     try:
         yield

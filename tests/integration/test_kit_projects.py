@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.db.disposable import MARK
 from tests.databases import Databases
-from tests.integration.documentation import DOCS, Shell, blocks, write_files
+from tests.integration.documentation import DOCS, REPOSITORY, Shell, blocks, write_files
 from tests.servers import Servers
 
 CONFIGURATION = """
@@ -135,6 +135,12 @@ def test_the_tests_of_the_page_pass(database_url: str, amqp_url: str, tmp_path: 
     said = shell.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis")
 
     assert "10 passed" in said
+
+
+def test_the_tests_of_the_example_pass(project: Project) -> None:
+    network = {"ORCHESTRATOR_WORKFLOWS": "examples.network", "ORCHESTRATOR_MIGRATIONS": "examples/network/migrations"}
+    here = replace(project, folder=REPOSITORY)
+    assert "5 passed" in here.test("examples/network/tests", **network)
 
 
 def test_workers_have_a_database_each(project: Project) -> None:
