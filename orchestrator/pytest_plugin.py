@@ -52,22 +52,23 @@ def workflow_database(workflow_settings: Settings, pytestconfig: pytest.Config) 
     opened.__exit__(None, None, None)
 
 
+async def _provide_engine(workflow_database: WorkflowDatabase) -> AsyncIterator[Engine]:
+    """Provide an engine that runs workflows in the test's database, which holds what the migrations have left in it."""
+    from orchestrator.testing import open_engine
+
+    workflow_database.reset()
+    async with open_engine(workflow_database.settings) as engine:
+        yield engine
+
+
+def _refuse_engine() -> None:
+    """Say what is missing."""
+    pytest.fail("workflow_engine: it needs pytest-asyncio: install orchestrator[testing]", pytrace=False)
+
+
 try:
     import pytest_asyncio
 except ImportError:
-
-    @pytest.fixture
-    def workflow_engine() -> None:
-        """Say what is missing."""
-        pytest.fail("workflow_engine: it needs pytest-asyncio: install orchestrator[testing]", pytrace=False)
-
+    workflow_engine: object = pytest.fixture(_refuse_engine, name="workflow_engine")
 else:
-
-    @pytest_asyncio.fixture
-    async def workflow_engine(workflow_database: WorkflowDatabase) -> AsyncIterator[Engine]:
-        """Provide an engine that runs workflows in the test's database, which holds what the migrations have left in it."""
-        from orchestrator.testing import open_engine
-
-        workflow_database.reset()
-        async with open_engine(workflow_database.settings) as engine:
-            yield engine
+    workflow_engine = pytest_asyncio.fixture(_provide_engine, name="workflow_engine")

@@ -19,7 +19,7 @@ from orchestrator.services.control import abort, resume, retry
 from orchestrator.settings import Limits
 from orchestrator.testing.consumer import LocalConsumer
 from orchestrator.testing.process import ProcessUnderTest
-from orchestrator.types import JSON, ProcessStatus, State
+from orchestrator.types import ProcessStatus, State
 
 _UseCase = Callable[[AsyncSession], Awaitable[Advanced]]
 
@@ -71,7 +71,7 @@ class Driver:
         """End a process; see :meth:`ProcessUnderTest.abort`."""
         await self._apply(process_id, lambda session: abort(session, process_id, user, self._limits, reason))
 
-    async def answer(self, process_id: UUID, token: str | None, outcome: str, payload: JSON) -> None:
+    async def answer(self, process_id: UUID, token: str | None, outcome: str, payload: object) -> None:
         """Answer the callback of a process; see :meth:`ProcessUnderTest.callback`."""
         known = token or self._consumer.tokens.get(process_id)
         if known is None:
@@ -96,7 +96,7 @@ class Driver:
         workflow = await find_workflow(self._database.pool, process_id)
         await self.go_on(await self._database.author_code.run(workflow or "", act))
 
-    async def answer_token(self, token: str, outcome: str, payload: JSON) -> None:
+    async def answer_token(self, token: str, outcome: str, payload: object) -> None:
         """Answer the callback that has a token."""
         body = to_json(payload)
         async with self._database.transaction() as session:

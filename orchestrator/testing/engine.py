@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Self
@@ -25,7 +25,6 @@ from orchestrator.testing.crashes import Crashes, CrashPoint, Observe, Repetitio
 from orchestrator.testing.driver import Driver
 from orchestrator.testing.log_lines import readable_log
 from orchestrator.testing.process import USER, Pages, ProcessUnderTest, list_pages
-from orchestrator.types import JSON
 from orchestrator.workflow import Workflow
 
 
@@ -119,7 +118,7 @@ class Engine:
         """
         return await self._driver.find(process_id)
 
-    async def callback(self, token: str, result: JSON = None) -> None:
+    async def callback(self, token: str, result: Mapping[str, object] | None = None) -> None:
         """Complete a callback by its token. Called in a step's own time, it is an answer that comes early.
 
         Raises:

@@ -31,7 +31,7 @@ class Drives(Protocol):
     async def resume(self, process_id: UUID, pages: Sequence[State], user: str) -> None: ...
     async def retry(self, process_id: UUID, user: str) -> None: ...
     async def abort(self, process_id: UUID, user: str, reason: str | None) -> None: ...
-    async def answer(self, process_id: UUID, token: str | None, outcome: str, payload: JSON) -> None: ...
+    async def answer(self, process_id: UUID, token: str | None, outcome: str, payload: object) -> None: ...
     async def run_when_due(self, process_id: UUID) -> None: ...
 
 
@@ -118,7 +118,7 @@ class ProcessUnderTest:
         """
         await self._engine.abort(self.process_id, user, reason)
 
-    async def callback(self, result: JSON = None, *, token: str | None = None) -> None:
+    async def callback(self, result: Mapping[str, object] | None = None, *, token: str | None = None) -> None:
         """Complete the callback that it waits for, as the external system does.
 
         Args:
@@ -130,7 +130,7 @@ class ProcessUnderTest:
         """
         await self._engine.answer(self.process_id, token, "completed", {} if result is None else result)
 
-    async def fail_callback(self, error: str, *, token: str | None = None, **details: JSON) -> None:
+    async def fail_callback(self, error: str, *, token: str | None = None, **details: object) -> None:
         """Report that the external job has failed.
 
         Raises:
@@ -138,7 +138,7 @@ class ProcessUnderTest:
         """
         await self._engine.answer(self.process_id, token, "failed", {"error": error, **details})
 
-    async def report_progress(self, progress: JSON, *, token: str | None = None) -> None:
+    async def report_progress(self, progress: Mapping[str, object], *, token: str | None = None) -> None:
         """Report how far the external job has come.
 
         Raises:

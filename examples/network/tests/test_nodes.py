@@ -94,8 +94,8 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
 
 async def order_node(engine: Engine) -> ProcessUnderTest:
     page = {"customer_id": "NREN", "node_name": "ams-1", "role": "PE", "management_address": "2001:db8::1"}
-    pages = [{"product": await engine.product_id("Node Nokia")}, page]
-    return await engine.run_workflow("create_node", pages, user="sales")
+    product = await engine.product_id("Node Nokia")
+    return await engine.run_workflow("create_node", [{"product": product}, page], user="sales")
 
 
 async def make_node(engine: Engine) -> UUID:
