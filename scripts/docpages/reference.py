@@ -105,14 +105,16 @@ PAGES = (
         "Tests of workflows",
         {
             "orchestrator.testing": (
-                *(
-                    "Engine",
-                    "ProcessUnderTest",
-                    "run_form_generator",
-                    "open_database",
-                    "open_engine",
-                    "WorkflowDatabase",
-                ),
+                *("Engine", "ProcessUnderTest", "run_form_generator"),
+                *("open_database", "open_engine", "WorkflowDatabase"),
+            ),
+        },
+    ),
+    Page(
+        "test-assertions",
+        "Assertions about processes",
+        {
+            "orchestrator.testing": (
                 *("assert_complete", "assert_suspended", "assert_waiting", "assert_awaiting_callback", "assert_failed"),
                 *("assert_aborted", "assert_status", "assert_step_name", "assert_assignee"),
                 *("assert_state", "assert_state_equal", "extract_state", "extract_error", "describe"),
