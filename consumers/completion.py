@@ -53,7 +53,7 @@ T = TypeVar("T")
 class Publishes(Protocol):
     """Whatever publishes messages: the broker's publisher, or the consumer of a child process."""
 
-    async def publish(self, message: Outgoing) -> None: ...
+    async def publish(self, message: Outgoing) -> object: ...
 
 
 class Counts(Protocol):

@@ -33,7 +33,8 @@ class Outgoing:
 
     Args:
         exchange: one of ours, or ``""`` for a reply straight into the sender's queue.
-        mandatory: whether it is an error that no queue takes the message. False for events, which need no subscriber.
+        mandatory: whether the broker says so when no queue takes the message.
+        optional: whether that is no error. Events need no reader.
         properties: further properties, by the client library's names; those of another sender's message that is passed on.
     """
 
@@ -45,6 +46,7 @@ class Outgoing:
     headers: Mapping[str, Any] = field(default_factory=dict)
     mandatory: bool = True
     properties: Mapping[str, Any] = field(default_factory=dict)
+    optional: bool = False
 
 
 def step_command(message: Advanced, following: NextStep, announced: int) -> Outgoing:
@@ -93,7 +95,7 @@ def look(process_id: UUID, workflow: str, step: str | None = None) -> Outgoing:
 def event(routing_key: str, message: ProcessEvent) -> Outgoing:
     """Build a process event or a step event."""
     kind = MessageType.STEP_EVENT if isinstance(message, StepEvent) else MessageType.PROCESS_EVENT
-    return _of_process(Exchanges.EVENTS, routing_key, kind, message, message.workflow, mandatory=False)
+    return _of_process(Exchanges.EVENTS, routing_key, kind, message, message.workflow, optional=True)
 
 
 def reply(reply_to: str, correlation_id: str | None, kind: MessageType, body: bytes) -> Outgoing:
@@ -112,7 +114,7 @@ def _of_process(
     workflow: str,
     step: str | None = None,
     *,
-    mandatory: bool = True,
+    optional: bool = False,
     since: datetime | None = None,
 ) -> Outgoing:
     # A process is one trace: its id serves as the W3C trace id (both are 16 bytes), so that nothing need be stored.
@@ -123,5 +125,5 @@ def _of_process(
     if since is not None:
         headers[SINCE] = since.isoformat()
     return Outgoing(
-        exchange, routing_key, kind.value, encode(message), str(message.process_id), headers, mandatory=mandatory
+        exchange, routing_key, kind.value, encode(message), str(message.process_id), headers, optional=optional
     )

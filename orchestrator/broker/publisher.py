@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
 from weakref import WeakValueDictionary
@@ -47,6 +48,20 @@ LARGE = 64 * 1024
 _FULL = "max-length with overflow reject-publish"
 
 
+@dataclass(slots=True)
+class Answer:
+    """What the broker has said about a message.
+
+    Args:
+        is_taken: whether a queue was bound for it, or it was not mandatory.
+        place: its number among all messages of this publisher, which the broker has looked at in this order; ``None`` when that
+            is not known, because it went over another channel than those after it.
+    """
+
+    is_taken: bool
+    place: int | None
+
+
 class Publisher:
     """One connection for publishing, opened again whenever it breaks. Run :meth:`run` beside its users.
 
@@ -70,11 +85,17 @@ class Publisher:
         self._series, self._count = token_hex(12), count(16**7)
         self._few = asyncio.Semaphore(ALONE_AT_ONCE)
         self._same_id: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._sent = 0
 
     @property
     def is_ready(self) -> bool:
         """Whether the publisher is connected."""
         return self._ready.is_set()
+
+    @property
+    def sent(self) -> int:
+        """The place of the newest message; what is sent from now on has a greater one."""
+        return self._sent
 
     async def check(self) -> None:
         """Connect and declare the topology once, so that a program which cannot publish refuses to start.
@@ -119,8 +140,8 @@ class Publisher:
         """Make :meth:`run` close the connection and return."""
         self._stopping.set()
 
-    async def publish(self, message: Outgoing) -> None:
-        """Publish and wait for the broker's confirm.
+    async def publish(self, message: Outgoing) -> Answer:
+        """Publish and wait for the broker's confirm, or its word that no queue takes an optional message.
 
         A target that has refused messages is left alone for a few seconds each time; then these are refused at once.
 
@@ -137,7 +158,7 @@ class Publisher:
             if not self._ready.is_set():
                 async with asyncio.timeout(self._timeout):
                     await self._ready.wait()
-            await self._send_or_restore(message)
+            answer = await self._send_or_restore(message)
         except UnroutableError as error:
             if message.exchange:
                 self._targets.refuse(message, str(error))
@@ -160,10 +181,11 @@ class Publisher:
         else:
             if self._targets.accept(message):
                 self._renew_soon()
+            return answer
 
-    async def _send_or_restore(self, message: Outgoing) -> None:
+    async def _send_or_restore(self, message: Outgoing) -> Answer:
         try:
-            await self._send(message)
+            return await self._send(message)
         except UnroutableError:
             # A queue or an exchange was deleted, or an author's new step queue does not exist yet.
             if not message.exchange:
@@ -172,40 +194,44 @@ class Publisher:
                 await self._restore(message)
             except ConfigurationError as error:
                 raise UnroutableError(str(error)) from error
-            await self._send(message)
+            return await self._send(message)
 
-    async def _send(self, message: Outgoing) -> None:
+    async def _send(self, message: Outgoing) -> Answer:
         given = message.properties.get("message_id")
         if given is None:
-            await self._send_as(message, f"{self._series}{next(self._count):x}")
-        else:
-            # The client library confuses two messages in flight with one id: it takes a returned one for confirmed.
-            async with self._same_id.setdefault(given, asyncio.Lock()):
-                await self._send_as(message, given)
+            return await self._send_as(message, f"{self._series}{next(self._count):x}")
+        # The client library confuses two messages in flight with one id: it takes a returned one for confirmed.
+        async with self._same_id.setdefault(given, asyncio.Lock()):
+            return await self._send_as(message, given)
 
-    async def _send_as(self, message: Outgoing, message_id: str) -> None:
+    async def _send_as(self, message: Outgoing, message_id: str) -> Answer:
         window = self._window
         if window is None:
             raise ConnectionError("not connected")
         if self._targets.is_isolated(message) or len(message.body) >= LARGE:
-            await self._send_alone(message, message_id)
-            return
+            return await self._send_alone(message, message_id)
+        # Nothing comes between this and the write: so places are in the order in which the broker looks at the messages.
+        self._sent += 1
+        place = self._sent
         try:
-            await self._send_over(window, message, message_id)
+            is_taken = await self._send_over(window, message, message_id)
         except (AMQPChannelError, ChannelInvalidStateError):
             # The broker closes the channel for one message, and does not say for which of those in flight.
             if window.channel.connection.is_closed:
                 raise
-            await self._send_alone(message, message_id)
+            return await self._send_alone(message, message_id)
+        # The broker may have looked at messages on a newer channel before it has looked at this one.
+        return Answer(is_taken, place if window is self._window else None)
 
-    async def _send_alone(self, message: Outgoing, message_id: str) -> None:
+    async def _send_alone(self, message: Outgoing, message_id: str) -> Answer:
         """Publish a message over a channel of its own, so that no other fails if the broker closes the channel for it."""
         connection = self._connection
         if connection is None:
             raise ConnectionError("not connected")
         async with self._few, one_channel(connection, confirms=True) as channel:
             try:
-                await self._send_over(Window(await raw_channel(channel), self._timeout), message, message_id)
+                window = Window(await raw_channel(channel), self._timeout)
+                return Answer(await self._send_over(window, message, message_id), None)
             except ChannelPreconditionFailed as error:
                 # The message is to blame, not its target.
                 raise RefusedError(
@@ -218,11 +244,13 @@ class Publisher:
                     f"{_describe(message)} was refused by the broker: {format_message(error)}"
                 ) from error
 
-    async def _send_over(self, window: Window, message: Outgoing, message_id: str) -> None:
-        if not await window.publish(message, message_id):
+    async def _send_over(self, window: Window, message: Outgoing, message_id: str) -> bool:
+        is_taken = await window.publish(message, message_id)
+        if not is_taken and not message.optional:
             raise UnroutableError(
                 f"{message.type} to '{message.exchange}': no queue takes the key {message.routing_key!r}"
             )
+        return is_taken
 
     async def _restore(self, message: Outgoing) -> None:
         assert self._connection is not None  # noqa: S101 - _send has just used it

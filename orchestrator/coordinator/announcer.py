@@ -1,7 +1,8 @@
 """Publish events one after the other and record what the broker has confirmed.
 
 An event is published only by who knows that the broker has confirmed the one before it. Whoever that is, the first delivery of
-every event then comes in order; two coordinators that publish the same events only repeat them.
+every event then comes in order; two coordinators that publish the same events only repeat them. What is known to reach nobody
+is left out, which is the same as publishing it (:mod:`orchestrator.coordinator.unbound`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import structlog
 
 from orchestrator.broker import outgoing
 from orchestrator.broker.publisher import Publisher
+from orchestrator.coordinator.unbound import Unbound
 from orchestrator.db.processes.outbox import Mark, mark_announced
 from orchestrator.db.session import DriverPool, is_connection_error
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced
 from orchestrator.outage import Outage
-from orchestrator.services.results import build_events
+from orchestrator.services.results import build_event, event_key
 from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
@@ -46,7 +48,7 @@ class Announcer:
     """
 
     def __init__(self, publisher: Publisher, pool: DriverPool) -> None:
-        self._publisher = publisher
+        self._unbound = Unbound(publisher)
         self._pool = pool
         self._refused: set[str] = set()
         self._trouble_at: float | None = None
@@ -73,7 +75,7 @@ class Announcer:
             probe: publish also while this workflow's events are refused, to see whether they still are.
 
         Returns:
-            Up to which log entry the events are confirmed now.
+            Up to which log entry the events are confirmed now, or left out.
         """
         async with self._turns.setdefault(message.process_id, asyncio.Lock()):
             return await self._announce(message, probe=probe)
@@ -82,14 +84,20 @@ class Announcer:
         confirmed = max(message.announced, self._under_way.pop(message.process_id, 0))
         if message.workflow in self._refused and not probe:
             return confirmed
+        course = self._unbound.begin()
         try:
-            for key, event in build_events(message):
-                if event.sequence > confirmed + 1:
+            for entry in message.entries:
+                if entry.sequence > confirmed + 1:
                     # What lies between may not be confirmed. It is in the rows, and so is this.
                     return confirmed
-                if event.sequence == confirmed + 1:
-                    await self._publisher.publish(outgoing.event(key, event))
-                    confirmed = event.sequence
+                if entry.sequence <= confirmed:
+                    continue
+                key = event_key(message, entry)
+                if not await course.leaves_out(key):
+                    if message.workflow in self._refused and not probe:
+                        break  # another process's event was refused meanwhile
+                    await course.publish(outgoing.event(key, build_event(message, entry)))
+                confirmed = entry.sequence
         except PublishError as error:
             self._refuse(message, error)
         else:

@@ -12,7 +12,7 @@ from orchestrator.engine.position import Position, arrange
 from orchestrator.engine.references import subscription_ids
 from orchestrator.errors import InvalidInputError
 from orchestrator.messages import Advanced, LoggedEntry, ProcessEvent
-from orchestrator.services.results import build_events
+from orchestrator.services.results import build_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,5 +130,4 @@ def _build_event(row: FeedRow) -> ProcessEvent:
         at=row.at,
         entries=[entry],
     )
-    ((_, event),) = build_events(message)
-    return event
+    return build_event(message, entry)

@@ -149,30 +149,28 @@ def compute_due_in(decision: Decision, redispatch_after: float) -> float | None:
     return FIRST_LOOK if decision.process.status.value == "awaiting_callback" else None
 
 
-def build_events(message: Advanced) -> list[tuple[str, ProcessEvent]]:
-    """Build the public events with their routing keys, in order: one for each entry of the log."""
-    events: list[tuple[str, ProcessEvent]] = []
-    for entry in message.entries:
-        common: dict[str, Any] = {
-            "process_id": message.process_id,
-            "workflow": message.workflow,
-            "target": message.target,
-            "is_task": message.is_task,
-            "status": entry.status,
-            "sequence": entry.sequence,
-            "at": entry.at or message.at,
-            "user": entry.author,
-            "subscription_ids": message.subscription_ids,
-        }
-        # Built without validation: every value comes from a validated message, and this runs for every step.
-        if entry.kind == "step":
-            event: ProcessEvent = StepEvent.model_construct(
-                **common, step=entry.name, position=entry.position or 0, attempt=entry.attempt
-            )
-        else:
-            event = ProcessEvent.model_construct(**common)
-        events.append((f"{entry.kind}.{message.workflow}.{entry.status}", event))
-    return events
+def event_key(message: Advanced, entry: LoggedEntry) -> str:
+    """Return the routing key of the event of a log entry."""
+    return f"{entry.kind}.{message.workflow}.{entry.status}"
+
+
+def build_event(message: Advanced, entry: LoggedEntry) -> ProcessEvent:
+    """Build the public event of a log entry."""
+    common: dict[str, Any] = {
+        "process_id": message.process_id,
+        "workflow": message.workflow,
+        "target": message.target,
+        "is_task": message.is_task,
+        "status": entry.status,
+        "sequence": entry.sequence,
+        "at": entry.at or message.at,
+        "user": entry.author,
+        "subscription_ids": message.subscription_ids,
+    }
+    # Built without validation: every value comes from a validated message, and this runs for every step.
+    if entry.kind == "step":
+        return StepEvent.model_construct(**common, step=entry.name, position=entry.position or 0, attempt=entry.attempt)
+    return ProcessEvent.model_construct(**common)
 
 
 def _read_entries(found: Unannounced) -> list[LoggedEntry]:

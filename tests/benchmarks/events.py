@@ -29,7 +29,7 @@ from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Topology
 from orchestrator.messages import Advanced, LoggedEntry
-from orchestrator.services.results import build_events
+from orchestrator.services.results import build_event, event_key
 from tests.servers import NoServersError, Servers, drop_vhost, make_vhost
 
 STEPS = 10
@@ -69,8 +69,8 @@ async def play(publish: Publish | None, messages: Iterator[Advanced], at_once: i
 
     async def follow() -> None:
         for message in messages:
-            for key, event in build_events(message):
-                built = outgoing.event(key, event)
+            for entry in message.entries:
+                built = outgoing.event(event_key(message, entry), build_event(message, entry))
                 if publish is not None:
                     await publish(built)
 

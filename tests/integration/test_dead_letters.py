@@ -14,7 +14,7 @@ import aio_pika
 import pytest
 
 from orchestrator.broker.outgoing import Outgoing
-from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.publisher import Answer, Publisher
 from orchestrator.broker.topology import Exchanges, Queues, Topology
 from orchestrator.db.session import Database
 from orchestrator.errors import ConflictError, NotFoundError, PublishError
@@ -159,7 +159,7 @@ class Dies(Publisher):
     def __init__(self, real: Publisher, *, after: bool) -> None:
         self.real, self.after = real, after
 
-    async def publish(self, message: Outgoing) -> None:
+    async def publish(self, message: Outgoing) -> Answer:
         if self.after:
             await self.real.publish(message)
         raise asyncio.CancelledError

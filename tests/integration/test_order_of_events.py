@@ -12,7 +12,7 @@ import pytest
 
 from consumers.runner import Runner
 from orchestrator.broker.outgoing import Outgoing
-from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.publisher import Answer, Publisher
 from orchestrator.broker.topology import Exchanges
 from orchestrator.coordinator import backlog
 from orchestrator.coordinator.announcer import Announcer
@@ -58,6 +58,8 @@ def others() -> StepList:
 class Broker:
     """Takes messages, or refuses them, or takes them and loses the confirm."""
 
+    sent = 0
+
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self.trouble = 0.0
@@ -68,7 +70,7 @@ class Broker:
         self.confirmed: dict[str, set[int]] = {}
         self.tries = 0
 
-    async def publish(self, message: Outgoing) -> None:
+    async def publish(self, message: Outgoing) -> Answer:
         """Stand in for ``Publisher.publish``."""
         if message.exchange == Exchanges.EVENTS:
             self._take_event(message)
@@ -76,6 +78,7 @@ class Broker:
             self.commands.append(message)
         else:
             self.results.append(message)
+        return Answer(is_taken=True, place=None)
 
     def _take_event(self, message: Outgoing) -> None:
         self.tries += 1

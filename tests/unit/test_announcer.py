@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.broker.outgoing import Outgoing
-from orchestrator.broker.publisher import Publisher
+from orchestrator.broker.publisher import Answer, Publisher
 from orchestrator.coordinator import announcer as module
 from orchestrator.coordinator.announcer import AGAIN, Announcer
 from orchestrator.db.processes.outbox import Mark
@@ -26,15 +26,18 @@ BEGINS, ENDS = "the broker does not confirm events", "the broker confirms events
 class Broker:
     """Refuses all events from a certain number on."""
 
+    sent = 0
+
     def __init__(self, room: int) -> None:
         self.room = room
         self.tries = 0
 
-    async def publish(self, _: Outgoing) -> None:
+    async def publish(self, _: Outgoing) -> Answer:
         self.tries += 1
         if self.room == 0:
             raise PublishError("refused")
         self.room -= 1
+        return Answer(is_taken=True, place=None)
 
 
 class Pool:
@@ -172,9 +175,10 @@ async def test_what_is_sent_again_while_the_broker_has_not_confirmed_it_yet_is_p
     class SlowBroker(Broker):
         confirms = asyncio.Event()
 
-        async def publish(self, message: Outgoing) -> None:
-            await super().publish(message)
+        async def publish(self, message: Outgoing) -> Answer:
+            answer = await super().publish(message)
             await self.confirms.wait()
+            return answer
 
     broker = SlowBroker(99)
     announcer = announcer_of(broker)

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.engine.events import Aborted, CallbackCompleted, Patched, StepSucceeded
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, StepEvent, decode, encode
-from orchestrator.services.results import FIRST_LOOK, build_events, compute_due_in, describe_decision
+from orchestrator.services.results import FIRST_LOOK, build_event, compute_due_in, describe_decision, event_key
 from orchestrator.workflow import done, init
 from tests.unit.walk import PROCESS_ID, Walk, external, patient, question, work
 
@@ -22,7 +22,7 @@ a, b = work("a"), work("b", queue="ims")
 def published(walk: Walk) -> list[tuple[str, dict[str, Any]]]:
     """The events of the last decision, as they arrive at whoever listens."""
     message = decode(Advanced, encode(describe_decision(walk.plan, walk.decision, AT)))
-    return [(key, json.loads(encode(event))) for key, event in build_events(message)]
+    return [(event_key(message, one), json.loads(encode(build_event(message, one)))) for one in message.entries]
 
 
 def test_the_message_about_a_decision_says_what_to_publish() -> None:
@@ -150,7 +150,8 @@ def test_step_events_keep_their_own_type() -> None:
     walk = Walk(a).start()
     walk.claim().apply(StepSucceeded(1, {}))
 
-    kinds = [type(event) for _, event in build_events(describe_decision(walk.plan, walk.decision, AT))]
+    message = describe_decision(walk.plan, walk.decision, AT)
+    kinds = [type(build_event(message, one)) for one in message.entries]
 
     assert kinds[0] is StepEvent
     assert kinds[1] is not StepEvent
