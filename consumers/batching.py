@@ -2,19 +2,26 @@
 
 On an idle system every call is sent at once and alone; the busier it is, the more calls share a round trip and a disk sync.
 There is no timer and no wait.
+
+Each step queue has statements of its own, so that a step of a queue that is seldom used waits for none of a busy one. And what
+one statement answers is passed on in parts, or whatever else comes would wait each time until all of it is done.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from orchestrator.db.session import is_connection_error
+from orchestrator.shares import working_for
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+IN_A_TURN = 5
+"""Answers of one statement that are passed on in one turn of the event loop. After each comes a millisecond of work."""
 
 
 class Batcher(Generic[T, R]):
@@ -22,7 +29,8 @@ class Batcher(Generic[T, R]):
 
     Args:
         run: sends a batch and returns a result for each item, in order.
-        at_once: how many statements may be in progress; with fewer, more items gather for each.
+        at_once: how many statements may be in progress; with fewer, more items gather for each. A step queue for which none is in
+            progress has one all the same.
         largest: how many items one statement may carry.
     """
 
@@ -30,10 +38,10 @@ class Batcher(Generic[T, R]):
         self._run = run
         self._at_once = at_once
         self._largest = largest
-        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._waiting: defaultdict[str | None, deque[tuple[T, asyncio.Future[R]]]] = defaultdict(deque)
         # Counted by the senders themselves, not when their tasks end: between a sender's last look at the waiting items and
         # its decrement nothing else can run, so no item is left without a sender.
-        self._sending = 0
+        self._sending: Counter[str | None] = Counter()
         self._senders: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: T) -> R:
@@ -43,20 +51,23 @@ class Batcher(Generic[T, R]):
             whatever sending it alone raises. A connection error is raised for every item of the batch.
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
-        if self._sending < self._at_once:
-            self._sending += 1
-            sender = asyncio.create_task(self._send())
+        queue = working_for.get()
+        self._waiting[queue].append((item, answer))
+        if not self._sending[queue] or self._sending.total() < self._at_once:
+            self._sending[queue] += 1
+            # In this context: its connection counts for this queue.
+            sender = asyncio.create_task(self._send(queue))
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
         return await answer
 
-    async def _send(self) -> None:
+    async def _send(self, queue: str | None) -> None:
+        waiting = self._waiting[queue]
         try:
-            while self._waiting:
-                await self._send_batch([self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))])
+            while waiting:
+                await self._send_batch([waiting.popleft() for _ in range(min(self._largest, len(waiting)))])
         finally:
-            self._sending -= 1
+            self._sending[queue] -= 1
 
     async def _send_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
@@ -70,7 +81,9 @@ class Batcher(Generic[T, R]):
                 # One item is at fault, and only that one must fail.
                 await self._send_alone(batch)
         else:
-            for (_, answer), result in zip(batch, results, strict=True):
+            for number, ((_, answer), result) in enumerate(zip(batch, results, strict=True)):
+                if number and number % IN_A_TURN == 0:
+                    await asyncio.sleep(0)
                 if not answer.done():
                     answer.set_result(result)
 

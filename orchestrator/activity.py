@@ -61,7 +61,7 @@ class Activity:
         connections: how many it holds. Who holds one and waits for something has its clock running: others may wait for it.
         waited: seconds for which its clock has stood still, all in all.
         in_line: whether it waits for a thread: its function has not begun.
-        call: the task in which the author's function is called.
+        call: the task in which the author's function is called; ``None`` again when that has ended.
         thread_id: the thread in which it runs, if it is a plain one.
         waits_since: since when it has waited for one, by the monotonic clock; ``None`` while it does not.
     """

@@ -93,7 +93,8 @@ async def run(
         return await _await_end(task, seconds, what)
     finally:
         if activity is not None:
-            # The task's context leads to the activity: what each step leaves behind would wait for the garbage collector.
+            # What a task does is known for as long as the task is there: were it in hand here, no call would ever be freed, nor
+            # what it has returned.
             activity.call = None
 
 

@@ -18,7 +18,7 @@ from orchestrator.api.live import Live
 from orchestrator.api.metrics import ApiMetrics
 from orchestrator.api.translations import Translations
 from orchestrator.api.turns import Turns
-from orchestrator.broker.outgoing import look
+from orchestrator.broker.outgoing import Outgoing, look, step_result
 from orchestrator.broker.publisher import Publisher
 from orchestrator.db.processes.rows import find_workflow
 from orchestrator.db.session import Database
@@ -101,21 +101,31 @@ class ApiContext:
 
         While the broker is away nothing is sent: the reconciler finds the process in the database.
         """
-        self.live.wake()
-        if not self.publisher.is_ready:
-            logger.info("the reconciler will find the process: the broker is away", process_id=str(process_id))
-            return
-        task = asyncio.create_task(self._publish(process_id, workflow))
-        self._notifying.add(task)
-        task.add_done_callback(self._notifying.discard)
+        self._send(process_id, look(process_id, workflow))
+
+    def notify_started(self, message: Advanced) -> None:
+        """Send the coordinators what follows from a start, as :meth:`notify`.
+
+        Nothing has happened to the process before, so they need not read from its rows what else is to be published.
+        """
+        self._send(message.process_id, step_result(message, None))
 
     async def drain(self) -> None:
         """Wait until the coordinators have been notified of everything that was committed."""
         await asyncio.gather(*self._notifying)
 
-    async def _publish(self, process_id: UUID, workflow: str) -> None:
+    def _send(self, process_id: UUID, message: Outgoing) -> None:
+        self.live.wake()
+        if not self.publisher.is_ready:
+            logger.info("the reconciler will find the process: the broker is away", process_id=str(process_id))
+            return
+        task = asyncio.create_task(self._publish(process_id, message))
+        self._notifying.add(task)
+        task.add_done_callback(self._notifying.discard)
+
+    async def _publish(self, process_id: UUID, message: Outgoing) -> None:
         try:
-            await self.publisher.publish(look(process_id, workflow))
+            await self.publisher.publish(message)
         except PublishError as error:
             logger.warning(
                 "the reconciler will find the process: the coordinators could not be notified",

@@ -29,6 +29,7 @@ READS_THE_ENVIRONMENT = {
 }
 
 SLEEPS = {
+    "consumers/batching.py": "gives way for one turn of the event loop; nothing depends on it",
     "orchestrator/cli/watch.py": "a person watches a process; nothing depends on when they see it",
     "orchestrator/cli/stored.py": "as above",
     "orchestrator/cli/remote.py": "as above",

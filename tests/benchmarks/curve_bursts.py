@@ -132,13 +132,13 @@ async def loss(bench: Bench, number: int) -> Figures:
 
 async def overload(bench: Bench, number: int) -> Figures:
     """Send so many starts at once, beside processes that are under way."""
-    options = argparse.Namespace(
-        program=bench.program, starts=number, processes=max(20, bench.processes * 10), aborts=5
-    )
+    options = argparse.Namespace(program=bench.program, starts=number, processes=bench.processes, aborts=5)
     found = await intake.measure(bench.corner, options)
     return {
         "starts/s": found.intake,
-        "start on another queue ÷ idle, p50": found.beside,
+        "refused": found.refused,
+        "start on another queue ÷ idle, p50": found.ratio,
+        "beside running processes alone ÷ idle, p50": found.beside_steps.p50 / found.idle.p50,
         "longest silence, s": found.silence,
         "published again": found.again,
         "steps of running processes, % of alone": 100 * found.during / found.alone,

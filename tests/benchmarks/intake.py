@@ -3,9 +3,12 @@
     eval "$(scripts/services env)"
     .venv/bin/python -m tests.benchmarks.intake
 
-One coordinator and one consumer. Processes of ten steps are started and, once all are stored, timed to their completion: first
-alone, then while thousands of starts come in. Meanwhile processes are aborted by message, one after the other, and at the end
-of the flood one more start is sent.
+One coordinator and one consumer. Processes of so many steps are started that none ends meanwhile, and their steps are counted:
+first alone, then while thousands of starts come in. Meanwhile processes are aborted by message, one after the other, and at the
+end of the flood one more start is sent.
+
+Starts over HTTP of a workflow whose step is on a queue of its own are timed one after the other: on the idle system, beside
+the running processes, and during the flood. Where their time goes is told from the rows, hop by hop.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -29,42 +32,83 @@ from orchestrator.workflow import DEFAULT_QUEUE
 from tests.benchmarks.client import client_of
 from tests.benchmarks.measure import peak_memory, percentile
 from tests.benchmarks.options import count, make_parser, run_benchmark
+from tests.benchmarks.shares import purge
+from tests.benchmarks.singles import Singles, format_ms, list_hops, start_again_and_again, start_one, summarize
 from tests.benchmarks.streams import api_program
-from tests.benchmarks.systems import BenchmarkError, Corner, Programs, clear, engine_system, fetch_int, own_corner
-from tests.benchmarks.workload import ELSEWHERE, STEPS
+from tests.benchmarks.systems import (
+    BenchmarkError,
+    Corner,
+    Programs,
+    clear,
+    engine_system,
+    execute,
+    fetch_int,
+    own_corner,
+)
+from tests.benchmarks.workload import ELSEWHERE
 from tests.servers import Servers
 
 COMMANDS = "orchestrator.commands"
 SINGLE = 20
 """Starts on another queue, one after the other, while nothing else is done."""
 
+ALONE = 10.0
+"""Seconds for which the running processes are counted alone, and single starts beside them are timed."""
+
 PATIENCE = 600.0
-"""Seconds for one answer, and for a number of processes to be reached."""
+"""Seconds for one answer, and in which a number of processes must grow."""
+
+_STEPS = """
+SELECT sum(position)::int, count(*) FILTER (WHERE status <> 'completed')::int FROM processes WHERE workflow = 'bench_long'
+"""
+_LETTERS = "SELECT count(*) FROM dead_letters"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one run has shown; rates in steps or starts a second, times in seconds."""
+    """What one run has shown; rates in steps or starts a second, times in seconds.
+
+    Args:
+        idle, beside_steps, beside: single starts on another queue, on the idle system, beside running processes, and beside these
+            and all starts.
+        seconds: until all starts were stored.
+        refused: starts that became dead letters.
+    """
 
     alone: float
     during: float
     aborts: Sequence[float]
     intake: float
+    seconds: float
+    refused: int
     late: float
     memory: Mapping[str, float]
     silence: float
     again: int
-    beside: float
+    idle: Singles
+    beside_steps: Singles
+    beside: Singles
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer a single start on another queue takes than on the idle system, by the medians."""
+        return self.beside.p50 / self.idle.p50
 
     def __str__(self) -> str:
+        rows = (("idle", self.idle), ("beside steps", self.beside_steps), ("beside steps and starts", self.beside))
         return (
             f"steps of running processes: {self.alone:.0f}/s alone, {self.during:.0f}/s during the intake"
             f" ({self.during / self.alone:.0%}); abort by message p50 {percentile(self.aborts, 0.5) * 1000:.0f} ms"
-            f" max {max(self.aborts) * 1000:.0f} ms ({len(self.aborts)}); starts {self.intake:.0f}/s;"
+            f" max {max(self.aborts) * 1000:.0f} ms ({len(self.aborts)}); starts {self.intake:.0f}/s in {self.seconds:.0f} s,"
+            f" {self.refused} refused;"
             f" a late start is answered after {self.late:.1f} s; peak memory "
             + ", ".join(f"{name} {size:.0f} MiB" for name, size in self.memory.items())
             + f"; longest silence of the consumer {self.silence:.1f} s; {self.again} commands published again;"
-            f" a start over HTTP whose step is on another queue takes {self.beside:.1f} times what it does alone (p50)"
+            f" a start over HTTP whose step is on another queue takes {self.ratio:.1f} times what it does on the idle system"
+            f" (p50), {self.beside_steps.p50 / self.idle.p50:.1f} beside the running processes alone"
+            + "".join(
+                f"\n  {name}: p50 {format_ms(one.p50)} p95 {format_ms(one.p95)}: {list_hops(one)}" for name, one in rows
+            )
         )
 
 
@@ -114,10 +158,11 @@ async def sender_of(corner: Corner) -> AsyncIterator[Sender]:
 
 
 async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
-    """Time running processes alone, and again while starts come in."""
+    """Count steps of running processes alone, and again while starts come in."""
     system = engine_system(options.program)
     system = replace(system, consumer=(*system.consumer, "--queue", DEFAULT_QUEUE, "--queue", ELSEWHERE))
     await clear(corner, system)
+    await execute(corner.dsn, "TRUNCATE dead_letters")
     async with (
         Programs(system, corner) as programs,
         api_program(corner) as (_, port),
@@ -126,71 +171,55 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         sender_of(corner) as sender,
     ):
         await client.many(20)
-        idle = [await _start_elsewhere(http) for _ in range(SINGLE)]
-        alone = await _run(corner, programs, sender, options.processes)
+        idle = [await start_one(http) for _ in range(SINGLE)]
         await sender.flood(options.aborts, "bench_sleeping")
         await _reach(corner, programs, "workflow = 'bench_sleeping'", options.aborts)
-        before = await _count(corner, "workflow = 'bench'")
-        await sender.flood(options.processes, "bench")
-        await _reach(corner, programs, "workflow = 'bench'", before + options.processes)
+        await sender.flood(options.processes, "bench_long")
+        await _reach(corner, programs, "workflow = 'bench_long'", options.processes)
+        steps = asyncio.create_task(_watch_steps(corner))
+        beside_steps = await start_again_and_again(http, ALONE)
+        steps.cancel()
+        alone = await steps
         stored, began = await _count(corner, "workflow = 'bench_noop'"), time.perf_counter()
         flood = asyncio.create_task(sender.flood(options.starts, "bench_noop"))
         late = asyncio.create_task(_late(flood, sender))
         aborts = asyncio.create_task(_abort(corner, sender))
         silence = asyncio.create_task(_watch_heartbeats(corner))
-        beside = asyncio.create_task(_start_again_and_again(http))
+        steps = asyncio.create_task(_watch_steps(corner))
+        beside = asyncio.create_task(start_again_and_again(http))
         try:
-            during = await _finish(corner, programs, options.processes)
-            await _reach(corner, programs, "workflow = 'bench_noop'", stored + options.starts)
+            await _reach(corner, programs, "workflow = 'bench_noop'", stored + options.starts, letters=True)
+            refused = await fetch_int(corner.dsn, _LETTERS)
             took = time.perf_counter() - began
             silence.cancel()
             beside.cancel()
-            await asyncio.wait([silence, beside])
+            steps.cancel()
+            await asyncio.wait([silence, beside, steps])
             memory = {name: peak_memory(pid) for name, pid in programs.pids.items()}
             again = await _count(corner, "published_at IS NOT NULL")
-            return Figures(
+            figures = Figures(
                 alone,
-                during,
+                steps.result(),
                 await aborts,
                 options.starts / took,
+                took,
+                refused,
                 await late,
                 memory,
                 silence.result(),
                 again,
-                percentile(beside.result(), 0.5) / percentile(idle, 0.5),
+                await summarize(corner, idle),
+                await summarize(corner, beside_steps),
+                await summarize(corner, beside.result()),
             )
         finally:
-            for task in (late, aborts, flood, silence, beside):
+            for task in (late, aborts, flood, silence, beside, steps):
                 task.cancel()
-            await asyncio.gather(late, aborts, flood, silence, beside, return_exceptions=True)
-
-
-async def _run(corner: Corner, programs: Programs, sender: Sender, count: int) -> float:
-    before = await _count(corner, "workflow = 'bench'")
-    await sender.flood(count, "bench")
-    await _reach(corner, programs, "workflow = 'bench'", before + count)
-    return await _finish(corner, programs, count)
-
-
-async def _finish(corner: Corner, programs: Programs, count: int) -> float:
-    """Wait until the processes of ten steps have completed; return how many of their steps were done in a second."""
-    left = await _steps_left(corner, count)
-    began = time.perf_counter()
-    total = await _count(corner, "workflow = 'bench'")
-    await _reach(corner, programs, "workflow = 'bench' AND status = 'completed'", total)
-    return left / (time.perf_counter() - began)
-
-
-async def _steps_left(corner: Corner, count: int) -> int:
-    done = await fetch_int(
-        corner.dsn,
-        "SELECT count(*) FROM process_steps s JOIN processes p USING (process_id)"
-        " WHERE p.workflow = 'bench' AND p.status <> 'completed' AND s.kind = 'step' AND s.status = 'success'",
-    )
-    unfinished = await _count(corner, "workflow = 'bench' AND status <> 'completed'")
-    if unfinished < count / 10:
-        raise BenchmarkError("the processes had completed before all were stored: take more of them")
-    return unfinished * STEPS - done
+            await asyncio.gather(late, aborts, flood, silence, beside, steps, return_exceptions=True)
+    for queue in (*system.queues, f"orchestrator.steps.{ELSEWHERE}"):
+        # What is under way is not needed any more, and the next run is not to read it.
+        await purge(corner, queue)
+    return figures
 
 
 async def _late(flood: asyncio.Task[None], sender: Sender) -> float:
@@ -211,29 +240,6 @@ async def _abort(corner: Corner, sender: Sender) -> list[float]:
     return times
 
 
-async def _start_elsewhere(http: httpx.AsyncClient) -> float:
-    """Start a process whose step is on a queue of its own; return after how many seconds it is completed."""
-    began = time.perf_counter()
-    answer = await http.post("/processes/bench_elsewhere", json=[])
-    answer.raise_for_status()
-    async with asyncio.timeout(PATIENCE):
-        path = f"/processes/{answer.json()['id']}"
-        while (await http.get(path)).json()["last_status"] != "completed":  # noqa: ASYNC110 - another program's doing
-            await asyncio.sleep(0.01)
-    return time.perf_counter() - began
-
-
-async def _start_again_and_again(http: httpx.AsyncClient) -> list[float]:
-    """Return how long each took, once this is cancelled."""
-    times: list[float] = []
-    try:
-        while True:
-            times.append(await _start_elsewhere(http))
-            await asyncio.sleep(0.2)
-    except asyncio.CancelledError:
-        return times or [float("nan")]
-
-
 async def _watch_heartbeats(corner: Corner) -> float:
     """Return for how many seconds the consumer has been silent at most, once this is cancelled."""
     longest = 0.0
@@ -249,15 +255,51 @@ async def _watch_heartbeats(corner: Corner) -> float:
         await connection.close()
 
 
+async def _watch_steps(corner: Corner) -> float:
+    """Return how many steps of the running processes were done in a second, once this is cancelled or all have completed."""
+    connection = await asyncpg.connect(corner.dsn)
+    try:
+        ((before, left),) = await connection.fetch(_STEPS)
+        if not left:
+            raise BenchmarkError("the running processes have completed before anything was counted: take more of them")
+        began = time.perf_counter()
+        steps, seconds = 0, 0.0
+        with suppress(asyncio.CancelledError):
+            while left:
+                await asyncio.sleep(0.5)
+                ((now, left),) = await connection.fetch(_STEPS)
+                steps, seconds = now - before, time.perf_counter() - began
+        if not steps:
+            raise BenchmarkError("no step of the running processes was done meanwhile: take more starts")
+        return steps / seconds
+    finally:
+        await connection.close()
+
+
 async def _count(corner: Corner, condition: str) -> int:
     return await fetch_int(corner.dsn, f"SELECT count(*) FROM processes WHERE {condition}")
 
 
-async def _reach(corner: Corner, programs: Programs, condition: str, count: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while await _count(corner, condition) < count:
-            programs.check()
-            await asyncio.sleep(0.1)
+async def _reach(corner: Corner, programs: Programs, condition: str, count: int, *, letters: bool = False) -> None:
+    """Wait for so many processes, as long as there are more of them from time to time.
+
+    Args:
+        letters: whether starts that were refused count, too.
+    """
+
+    async def reached() -> int:
+        return await _count(corner, condition) + (await fetch_int(corner.dsn, _LETTERS) if letters else 0)
+
+    before = -1
+    while (now := await reached()) < count:
+        if now == before:
+            raise BenchmarkError(f"{now} of {count} processes with {condition}, then no more for {PATIENCE:.0f} s")
+        before = now
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while await reached() == before:
+                    programs.check()
+                    await asyncio.sleep(0.1)
 
 
 async def run(servers: Servers, options: argparse.Namespace) -> None:
@@ -271,7 +313,9 @@ def parser() -> argparse.ArgumentParser:
     """Read the command line."""
     found = make_parser(__doc__)
     found.add_argument("--starts", type=count, default=4000, help="that come at once (default 4,000)")
-    found.add_argument("--processes", type=count, default=300, help="of ten steps that are under way (default 300)")
+    found.add_argument(
+        "--processes", type=count, default=300, help="of a thousand steps that are under way (default 300)"
+    )
     found.add_argument("--aborts", type=count, default=20, help="processes that are aborted meanwhile (default 20)")
     return found
 

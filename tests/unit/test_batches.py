@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from consumers.batching import Batcher
+from orchestrator.shares import working_for
 
 
 class Statement:
@@ -77,3 +78,41 @@ async def test_a_caller_that_gives_up_does_not_disturb_the_others() -> None:
         await first
     statement.may_answer.set()
     assert await second == 4
+
+
+async def test_a_call_for_a_queue_that_has_no_statement_under_way_waits_for_no_other_queue() -> None:
+    busy, other = Statement(), Statement()
+    other.may_answer.set()
+
+    async def run(numbers: list[int]) -> list[int]:
+        return await (other if numbers == [7] else busy)(numbers)
+
+    batches = Batcher(run, at_once=1, largest=2)
+
+    async def call(queue: str, number: int) -> int:
+        working_for.set(queue)
+        return await batches(number)
+
+    calls = [asyncio.create_task(call("default", number)) for number in (1, 2, 3, 4, 5)]
+    await busy.called.wait()
+    async with asyncio.timeout(5):
+        assert await asyncio.create_task(call("seldom", 7)) == 14
+    assert not any(one.done() for one in calls)
+    busy.may_answer.set()
+    assert await asyncio.gather(*calls) == [2, 4, 6, 8, 10]
+    assert busy.sent == [[1, 2], [3, 4], [5]]
+
+
+async def test_queues_together_have_no_more_statements_than_one_unless_they_have_none() -> None:
+    statement = Statement()
+    batches = Batcher(statement, at_once=2, largest=1)
+
+    async def call(queue: str, number: int) -> int:
+        working_for.set(queue)
+        return await batches(number)
+
+    calls = [asyncio.create_task(call(queue, 1)) for queue in ("default", "default", "default", "seldom", "seldom")]
+    await statement.called.wait()
+    assert len(statement.sent) == 3
+    statement.may_answer.set()
+    assert await asyncio.gather(*calls) == [2] * 5

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -225,3 +227,28 @@ def test_a_blockage_is_written_as_json() -> None:
     }
     assert str(found) == "blocked for 12 s by the step 'A' of 'w' at a.py:3 in f"
     assert str(Blockage(1.25)) == "blocked for 1.2 s"
+
+
+async def test_what_calls_have_returned_is_not_kept_however_many_there_were() -> None:
+    class Result:
+        """What an author's function has returned: perhaps megabytes."""
+
+    kept: list[weakref.ref[object]] = []
+
+    async def inner() -> Result:
+        return Result()
+
+    async def outer() -> object:
+        kept.append(weakref.ref(await user_code.run(inner, is_async=True, seconds=60, what="inner")))
+        return Result()
+
+    with watch_loop():
+        for _ in range(3):
+            with doing("the step 'A' of 'w'") as activity:
+                both = [user_code.run(outer, is_async=True, seconds=60, what="outer") for _ in range(2)]
+                kept.extend(map(weakref.ref, await asyncio.gather(*both)))
+            assert activity.call is None
+            del activity, both
+    await asyncio.sleep(0)  # the loop holds what has woken this task
+    gc.collect()
+    assert [one() for one in kept] == [None] * 12

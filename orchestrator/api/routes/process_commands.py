@@ -82,8 +82,8 @@ async def start_process(
         outcome = await context.run_author_code(workflow, lambda session: start(session, asked, context.limits))
     except OrchestratorError as error:
         return describe_for_form(error, from_browser=is_from_browser(request))
-    if outcome.created:
-        context.notify(outcome.process_id, workflow)
+    if outcome.message is not None:
+        context.notify_started(outcome.message)
     return JSONResponse(
         {"id": str(outcome.process_id), "created": outcome.created},
         HTTPStatus.CREATED,

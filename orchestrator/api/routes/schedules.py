@@ -218,7 +218,7 @@ async def run(
         lambda session: schedules.run_schedule(session, schedule_id, caller.name, context.limits, key, caller.sender),
     )
     if outcome.message is not None:
-        context.notify(outcome.process_id, outcome.message.workflow)
+        context.notify_started(outcome.message)
     return JSONResponse(
         {"id": str(outcome.process_id), "created": outcome.created},
         HTTPStatus.CREATED,

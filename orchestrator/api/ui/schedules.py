@@ -127,7 +127,7 @@ async def run(page: Starter, schedule_id: ScheduleId) -> Response:
         workflow, lambda session: schedules.run_schedule(session, schedule_id, page.user, context.limits, key, sender)
     )
     if outcome.message is not None:
-        context.notify(outcome.process_id, outcome.message.workflow)
+        context.notify_started(outcome.message)
     return page.go(f"/processes/{outcome.process_id}")
 
 

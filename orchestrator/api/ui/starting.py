@@ -103,8 +103,8 @@ async def _make_start(page: Page, workflow: str) -> Wizard:
     async def send(pages: Sequence[State], sending: Sending) -> Response:
         request = StartRequest(name, pages, page.user, sending.key, page.caller.sender if page.caller else None)
         outcome = await context.run_author_code(name, lambda session: start(session, request, context.limits))
-        if outcome.created:
-            context.notify(outcome.process_id, name)
+        if outcome.message is not None:
+            context.notify_started(outcome.message)
         return page.go(f"/processes/{outcome.process_id}")
 
     return Wizard(page, ask, send, heading, f"Workflow {name}", "Start", "/start")

@@ -1,0 +1,111 @@
+"""Single starts over HTTP of a workflow whose step is on a queue of its own, one after the other, and where their time goes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from uuid import UUID
+
+import asyncpg
+import httpx
+
+from tests.benchmarks.measure import percentile
+from tests.benchmarks.systems import BenchmarkError, Corner
+
+PATIENCE = 600.0
+"""Seconds until one must be completed."""
+
+_TIMES = """
+SELECT EXTRACT(EPOCH FROM p.started_at)::float8, EXTRACT(EPOCH FROM s.started_at)::float8,
+       EXTRACT(EPOCH FROM s.finished_at)::float8
+  FROM processes AS p JOIN process_steps AS s USING (process_id)
+ WHERE p.process_id = $1 AND s.kind = 'step' AND s.status = 'success'
+"""
+
+HOPS = ("until stored", "answer", "until claimed", "run, store", "until seen")
+"""Of a start over HTTP: before the statement that stores it, from then to the answer, and so on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """When what happened to one start over HTTP whose step is on a queue of its own, in seconds of the machine's clock."""
+
+    process_id: UUID
+    sent: float
+    answered: float
+    seen: float
+
+    @property
+    def took(self) -> float:
+        """Seconds until its sender has seen that it is completed."""
+        return self.seen - self.sent
+
+
+@dataclass(frozen=True, slots=True)
+class Singles:
+    """Some of them.
+
+    Args:
+        hops: the median of each, by name.
+    """
+
+    p50: float
+    p95: float
+    hops: Mapping[str, float]
+
+
+async def start_one(http: httpx.AsyncClient) -> Single:
+    """Start a process whose step is on a queue of its own, and wait until it is completed."""
+    sent = time.time()
+    answer = await http.post("/processes/bench_elsewhere", json=[])
+    answer.raise_for_status()
+    answered = time.time()
+    process_id = UUID(answer.json()["id"])
+    async with asyncio.timeout(PATIENCE):
+        while (await http.get(f"/processes/{process_id}")).json()["last_status"] != "completed":  # noqa: ASYNC110 - another program's doing
+            await asyncio.sleep(0.01)
+    return Single(process_id, sent, answered, time.time())
+
+
+async def start_again_and_again(http: httpx.AsyncClient, seconds: float | None = None) -> list[Single]:
+    """Start one after the other, for so many seconds or until this is cancelled; return all that were completed."""
+    found: list[Single] = []
+    with suppress(asyncio.CancelledError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            while True:
+                found.append(await start_one(http))
+                await asyncio.sleep(0.2)
+    if not found:
+        raise BenchmarkError("no single start was completed meanwhile: take more starts")
+    return found
+
+
+async def summarize(corner: Corner, singles: Sequence[Single]) -> Singles:
+    """Return what single starts took, and where: from their rows."""
+    hops: dict[str, list[float]] = {name: [] for name in HOPS}
+    connection = await asyncpg.connect(corner.dsn)
+    try:
+        for one in singles:
+            ((stored, claimed, done),) = await connection.fetch(_TIMES, one.process_id)
+            times = (one.sent, stored, one.answered, claimed, done, one.seen)
+            for name, (begin, end) in zip(HOPS, pairwise(times), strict=True):
+                hops[name].append(end - begin)
+    finally:
+        await connection.close()
+    took = [one.took for one in singles]
+    medians = {name: percentile(values, 0.5) for name, values in hops.items()}
+    return Singles(percentile(took, 0.5), percentile(took, 0.95), medians)
+
+
+def list_hops(found: Singles) -> str:
+    """Return the median of each hop, for people."""
+    return ", ".join(f"{name} {format_ms(value)}" for name, value in found.hops.items())
+
+
+def format_ms(seconds: float) -> str:
+    """Return milliseconds, for people."""
+    return f"{seconds * 1000:.0f} ms"
