@@ -78,11 +78,10 @@ class Attempt:
 
     def engine_arguments(self, _: Limits) -> dict[str, object]:
         """Return the parameters that the engine fills, by name."""
-        return {
-            "state": self.process.state,
-            "process_id": self.process.process_id,
-            "idempotency_key": self.process.idempotency_key(self.leaf.step.name),
-        }
+        arguments: dict[str, object] = {"state": self.process.state, "process_id": self.process.process_id}
+        if "idempotency_key" in self.leaf.arguments.engine:  # most steps do not ask for it
+            arguments["idempotency_key"] = self.process.idempotency_key(self.leaf.step.name)
+        return arguments
 
     async def load_models(self) -> Loaded:
         """Load the models that the step requests, and release the connection."""
