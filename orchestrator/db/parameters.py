@@ -8,54 +8,53 @@ takes longer than the statement.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    from orchestrator.db.session import Driver
+from itertools import count
 
 Table = Callable[[str, Mapping[str, str], int], str]
 """Returns the SQL of a table, given its name, its columns with their types, and the number of its first parameter."""
 
+FEW = 4
+"""Rows of further tables with which a single row has a statement of its own: log entries, of which a step has one to three. Each
+is a statement that every session prepares."""
 
-def many(name: str, columns: Mapping[str, str], first: int) -> str:
+
+def unnest(name: str, columns: Mapping[str, str], first: int) -> str:
     """Return the SQL for a table of these columns, each an array in a parameter; the first one is ``$first``."""
     arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), first))
     return f"unnest({arrays}) AS {name}({', '.join(columns)})"
 
 
-def single(name: str, columns: Mapping[str, str], first: int) -> str:
-    """Return the SQL for a table of one row, each value of which is a parameter; the first one is ``$first``."""
-    values = ", ".join(f"${number}::{kind}" for number, kind in enumerate(columns.values(), first))
-    return f"(VALUES ({values})) AS {name}({', '.join(columns)})"
+def values(rows: int) -> Table:
+    """Return what makes the SQL for a table of so many rows, each value of which is a parameter."""
+
+    def table(name: str, columns: Mapping[str, str], first: int) -> str:
+        numbers = count(first)
+        made = (", ".join(f"${next(numbers)}::{kind}" for kind in columns.values()) for _ in range(rows))
+        return f"(VALUES ({'), ('.join(made)})) AS {name}({', '.join(columns)})"
+
+    return table
 
 
-class Statement(NamedTuple):
-    """A statement in two forms, for rows of parameters, in one or several tables of them."""
+class Statement:
+    """A statement about rows in tables of parameters.
 
-    for_many: str
-    for_one: str
+    Args:
+        build: returns its SQL, given its tables. Those after the first have rows that belong to one of the first, and the last
+            of them the last parameters.
+    """
 
-    @classmethod
-    def of(cls, build: Callable[[Table], str]) -> Statement:
-        """Return the statement that ``build`` returns for each kind of table."""
-        return cls(build(many), build(single))
+    def __init__(self, build: Callable[..., str]) -> None:
+        self._build = build
+        self._forms: dict[tuple[int, ...], str] = {}
 
-    async def fetch(
-        self,
-        connection: Driver,
-        *tables: Sequence[Sequence[object]],
-        before: Sequence[object] = (),
-        after: Sequence[object] = (),
-    ) -> list[asyncpg.Record]:
-        """Execute it.
-
-        Args:
-            tables: the rows of each table; none is empty.
-            before, after: the parameters that are no rows.
-        """
-        if all(len(rows) == 1 for rows in tables):
-            return await connection.fetch(self.for_one, *before, *(value for (row,) in tables for value in row), *after)
-        columns = (column for rows in tables for column in zip(*rows, strict=True))
-        return await connection.fetch(self.for_many, *before, *columns, *after)
+    def write(self, *tables: Sequence[Sequence[object]]) -> tuple[str, list[object]]:
+        """Return the SQL for the rows of each table, none of which is empty, and the parameters of all tables."""
+        rows = tuple(map(len, tables))
+        if rows[0] == 1 and max(rows) <= FEW:
+            given = [value for table in tables for row in table for value in row]
+        else:
+            given = [column for table in tables for column in zip(*table, strict=True)]
+            rows = (0,) * len(tables)
+        if rows not in self._forms:
+            self._forms[rows] = self._build(*(values(one) if one else unnest for one in rows))
+        return self._forms[rows], given

@@ -57,7 +57,7 @@ async def test_the_statements_of_single_steps_are_planned_once(
                 assert receipt.following is not None
                 claim = receipt.following
         found = await connection.fetch(
-            "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE statement ~ 'claimed_by ='"
+            "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE statement ~ '^\\s*(UPDATE|WITH)'"
         )
     plans = {
         "claim" if row["statement"].strip().startswith("UPDATE") else "advance": (

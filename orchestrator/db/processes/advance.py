@@ -100,8 +100,7 @@ ENTRY_COLUMNS = {
 }
 
 
-_CONSUMER = 1 + len(_DECISION) + len(ENTRY_COLUMNS)
-_MARK = _CONSUMER + 1
+_CONSUMER, _MARK, _FIRST = 1, 2, 3
 
 # Whether the next step is claimed is decided once for each decision, with what a claim asks. Its consumer must also have been
 # heard of lately: one that was frozen in a step must not go on with the next. What is to be stored stands in for ``processes AS
@@ -116,11 +115,11 @@ AND p.plan = COALESCE({REGISTERED}, p.plan)
 
 
 # An entry about a step that nobody has claimed does not move the process.
-def _store(table: Table) -> str:
+def _store(decisions: Table, entries: Table) -> str:
     """Return the statement: a row of parameters for each decision, and one for each entry of the log."""
     return f"""
 WITH d AS MATERIALIZED (
-    SELECT p.*, {_CLAIMS} AS claims, {_strings("p.removed")} AS removed_keys FROM {table("p", _DECISION, 1)}
+    SELECT p.*, {_CLAIMS} AS claims, {_strings("p.removed")} AS removed_keys FROM {decisions("p", _DECISION, _FIRST)}
 ), moved AS (
     UPDATE processes AS p
        SET position = d.position, step = d.step, entered = d.entered, status = d.status,
@@ -146,14 +145,14 @@ WITH d AS MATERIALIZED (
            CASE WHEN e.ran THEN ${_CONSUMER}::text END,
            CASE WHEN e.ran THEN COALESCE(moved.claimed_at, statement_timestamp()) ELSE statement_timestamp() END,
            statement_timestamp()
-      FROM moved JOIN {table("e", ENTRY_COLUMNS, 1 + len(_DECISION))} USING (process_id)
+      FROM moved JOIN {entries("e", ENTRY_COLUMNS, _FIRST + len(_DECISION))} USING (process_id)
 )
 SELECT process_id, statement_timestamp() AS at, announced, claims, state, base_sequence, base, {LIMIT_FROM_HERE}
   FROM moved
 """  # noqa: S608 - built from constants
 
 
-_ADVANCE = Statement.of(_store)
+_ADVANCE = Statement(_store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +204,8 @@ async def advance_many(
     decisions = [_row(one) for one in ordered]
     entries = [build_log_row(one.before.process_id, entry) for one in ordered for entry in one.decision.entries]
     consumer = next((one.claim.consumer for one in ordered if one.claim is not None), None)
-    rows = await _ADVANCE.fetch(connection, decisions, entries, after=[consumer, mark])
+    query, parameters = _ADVANCE.write(decisions, entries)
+    rows = await connection.fetch(query, consumer, mark, *parameters)
     stored = {row["process_id"]: row for row in rows}
     return [_receive(one, stored.get(one.before.process_id)) for one in advances]
 

@@ -27,13 +27,13 @@ from orchestrator.messages import StepCommand
 _WANTED = {"process_id": "uuid", "position": "int", "attempt": "int", "announced": "int", "plan": "text", "base": "int"}
 
 
-def _claim(table: Table) -> str:
+def _claim(commands: Table) -> str:
     return f"""
 UPDATE processes AS p
    SET attempt = p.attempt + 1, claimed_by = $1, claimed_at = now(), dispatches = 0,
        announced = GREATEST(p.announced, c.announced),
        announce_at = CASE WHEN GREATEST(p.announced, c.announced) < p.sequence THEN COALESCE(p.announce_at, {ANNOUNCE_SOON}) END
-  FROM {table("c", _WANTED, 2)}
+  FROM {commands("c", _WANTED, 2)}
  WHERE p.process_id = c.process_id AND p.status = 'running' AND p.position = c.position AND p.attempt = c.attempt
    AND p.claimed_by IS NULL
    AND (p.plan = c.plan OR (p.plan IS NULL AND c.plan = COALESCE({REGISTERED}, c.plan)))
@@ -43,7 +43,7 @@ RETURNING {COLUMNS_BUT_STATE}, {parts("c.base")}, p.claimed_at, set_config('sync
 """  # noqa: S608 - built from constants
 
 
-_CLAIM = Statement.of(_claim)
+_CLAIM = Statement(_claim)
 
 _LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
 _LOAD = f"{_LIST} AND p.process_id = $2 AND p.attempt = $3"
@@ -165,7 +165,8 @@ async def claim_many(
         (one.process_id, one.position, one.attempt, one.announced, each.plan, base and base.sequence)
         for one, each, base in ((each.command, each, known[each.command.process_id]) for each in by_process)
     ]
-    rows = await _CLAIM.fetch(connection, values, before=[consumer_id])
+    query, parameters = _CLAIM.write(values)
+    rows = await connection.fetch(query, consumer_id, *parameters)
     found: dict[UUID, Claim] = {}
     for row in rows:
         state, unreadable, base = read_parts(row, known[row["process_id"]])

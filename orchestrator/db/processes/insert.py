@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.bounds import LIMIT_FROM_HERE
 from orchestrator.db.callbacks import change_callback
-from orchestrator.db.parameters import many
+from orchestrator.db.parameters import Statement, Table
 from orchestrator.db.processes.advance import ENTRY_COLUMNS, build_log_row, wake_expression
 from orchestrator.db.processes.bases import LIMIT
 from orchestrator.db.processes.due import NOT_PUBLISHED
@@ -70,11 +70,14 @@ _PROCESS = {
 _IS_LARGE = f"octet_length(n.state) > {LIMIT}"
 _SMALL = f"CASE WHEN {_IS_LARGE} THEN '{{}}'::jsonb ELSE n.state::jsonb END"
 
-# One element per process, and one per log row. A step may go on after it has started processes; whoever else starts them only
-# commits, and others may wait for that: those who start with the same key, or when no other instance runs.
-_INSERT = f"""
+
+# A step may go on after it has started processes; whoever else starts them only commits, and others may wait for that: those who
+# start with the same key, or when no other instance runs.
+def _insert(processes: Table, entries: Table) -> str:
+    """Return the statement: a row of parameters for each process, and one for each entry of its log."""
+    return f"""
 WITH n AS (
-    SELECT * FROM {many("n", _PROCESS, 1)}
+    SELECT * FROM {processes("n", _PROCESS, 1)}
 ), made AS (
     INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at, announce_at,
                            workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures, lost,
@@ -92,7 +95,7 @@ WITH n AS (
                                started_at, finished_at)
     SELECT e.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb, e.failure::jsonb,
            e.note, e.author, statement_timestamp(), statement_timestamp()
-      FROM made JOIN {many("e", ENTRY_COLUMNS, 1 + len(_PROCESS))} USING (process_id)
+      FROM made JOIN {entries("e", ENTRY_COLUMNS, 1 + len(_PROCESS))} USING (process_id)
 ), linked AS (
     INSERT INTO processes_subscriptions (process_id, subscription_id)
     SELECT n.process_id, n.subscription_id
@@ -102,6 +105,9 @@ SELECT process_id, statement_timestamp() AS at,
        CASE WHEN COALESCE(current_setting('{MARK_SETTING}', true), '') = '' THEN {LIMIT_FROM_HERE} END
   FROM made
 """  # noqa: S608 - built from constants
+
+
+_INSERT = Statement(_insert)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +200,13 @@ async def insert_processes(session: AsyncSession, processes: Sequence[NewProcess
     """
     if not processes:
         return {}
-    rows = zip(*map(_row, processes), strict=True)
-    entries = zip(
-        *(build_log_row(one.decision.process.process_id, entry) for one in processes for entry in one.decision.entries),
-        strict=True,
-    )
+    rows = [_row(one) for one in processes]
+    entries = [
+        build_log_row(one.decision.process.process_id, entry) for one in processes for entry in one.decision.entries
+    ]
+    query, parameters = _INSERT.write(rows, entries)
     connection = await get_connection(session)
-    found = await connection.exec_driver_sql(_INSERT, (*map(list, rows), *map(list, entries)))
+    found = await connection.exec_driver_sql(query, tuple(parameters))
     stored = {row.process_id: row.at for row in found}
     for one in processes:
         if one.decision.callback is not None and one.decision.process.process_id in stored:
