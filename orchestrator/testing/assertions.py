@@ -19,21 +19,25 @@ _FAILED = (ProcessStatus.FAILED, ProcessStatus.INCONSISTENT_DATA, ProcessStatus.
 
 def assert_complete(process: ProcessUnderTest) -> None:
     """Assert that a process has come to its end."""
+    __tracebackhide__ = True
     assert_status(process, ProcessStatus.COMPLETED)
 
 
 def assert_suspended(process: ProcessUnderTest, step: str | None = None) -> None:
     """Assert that a process waits for the input of a person, at this step if one is given."""
+    __tracebackhide__ = True
     assert_status(process, ProcessStatus.SUSPENDED, step=step)
 
 
 def assert_waiting(process: ProcessUnderTest, step: str | None = None) -> None:
     """Assert that a process waits for the next automatic try of its step."""
+    __tracebackhide__ = True
     assert_status(process, ProcessStatus.WAITING, step=step)
 
 
 def assert_awaiting_callback(process: ProcessUnderTest, step: str | None = None) -> None:
     """Assert that a process waits for the answer of an external system."""
+    __tracebackhide__ = True
     assert_status(process, ProcessStatus.AWAITING_CALLBACK, step=step)
 
 
@@ -44,6 +48,7 @@ def assert_failed(process: ProcessUnderTest, step: str | None = None, error: str
         step: at which step.
         error: a part of ``type: message`` of its error.
     """
+    __tracebackhide__ = True
     assert_status(process, *_FAILED, step=step)
     if error is not None and error not in (process.error or ""):
         raise AssertionError(f"expected an error with {error!r}\n{describe(process)}")
@@ -51,11 +56,13 @@ def assert_failed(process: ProcessUnderTest, step: str | None = None, error: str
 
 def assert_aborted(process: ProcessUnderTest) -> None:
     """Assert that a process was ended by a person."""
+    __tracebackhide__ = True
     assert_status(process, ProcessStatus.ABORTED)
 
 
 def assert_status(process: ProcessUnderTest, *statuses: ProcessStatus, step: str | None = None) -> None:
     """Assert that a process has one of these statuses, at this step if one is given."""
+    __tracebackhide__ = True
     if process.status not in statuses or step not in {None, process.step}:
         place = "" if step is None else f" at {step!r}"
         raise AssertionError(f"expected {' or '.join(one.value for one in statuses)}{place}\n{describe(process)}")
@@ -63,6 +70,7 @@ def assert_status(process: ProcessUnderTest, *statuses: ProcessStatus, step: str
 
 def assert_step_name(process: ProcessUnderTest, expected: str) -> None:
     """Assert that the newest log entry about a step is about this one."""
+    __tracebackhide__ = True
     steps = process.steps
     actual = steps[-1][0] if steps else None
     if actual != expected:
@@ -73,12 +81,14 @@ def assert_step_name(process: ProcessUnderTest, expected: str) -> None:
 
 def assert_assignee(process: ProcessUnderTest, expected: str) -> None:
     """Assert who is to act on a process."""
+    __tracebackhide__ = True
     if process.assignee != expected:
         raise AssertionError(f"expected the assignee {expected!r}, not {process.assignee!r}\n{describe(process)}")
 
 
 def assert_state(process: ProcessUnderTest, expected: Mapping[str, JSON]) -> None:
     """Assert that the state has these keys with these values, whatever else it has."""
+    __tracebackhide__ = True
     actual = {key: process.state[key] for key in expected if key in process.state}
     _assert_equal(actual, dict(expected), "the state", process)
 
@@ -87,6 +97,7 @@ def assert_state_equal(
     process: ProcessUnderTest, expected: Mapping[str, JSON], excluded_keys: Collection[str] = ()
 ) -> None:
     """Assert that the state is this one, but for some keys."""
+    __tracebackhide__ = True
     actual, wanted = (
         {key: value for key, value in one.items() if key not in excluded_keys} for one in (process.state, expected)
     )
@@ -123,6 +134,7 @@ def describe(process: ProcessUnderTest) -> str:
 def _assert_equal(
     actual: Mapping[str, JSON], expected: Mapping[str, JSON], what: str, process: ProcessUnderTest
 ) -> None:
+    __tracebackhide__ = True
     if actual == expected:
         return
     before, after = (pformat(dict(one)).splitlines() for one in (expected, actual))

@@ -104,7 +104,13 @@ class WorkflowDatabase:
                     f"the database {self._name!r} is in use: another test run of this project is under way"
                 )
             await drop_database(server, self._name)
-        await create_database(server, self._name)
+        try:
+            await create_database(server, self._name)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise ConfigurationError(
+                f"the database {self._name!r} cannot be created: {error}. Let the user of ORCHESTRATOR_DATABASE_URL create"
+                " databases (ALTER ROLE … CREATEDB), or name one for tests that exists: pytest --workflow-database NAME"
+            ) from error
 
     async def _fill(self) -> None:
         settings = self.settings
