@@ -136,6 +136,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     """Answers at few paths, on few connections, none of them for long."""
 
     daemon_threads = True
+    request_queue_size = 128  # of the library's 5 a sixth has its first packet dropped, and tries again after a second
 
     def __init__(
         self, address: tuple[str, int], registry: CollectorRegistry, find_problem: Callable[[], str | None]

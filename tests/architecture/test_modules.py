@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import PurePath
 
 from tests.architecture.repository import files, modules, text, tree
@@ -55,6 +56,11 @@ def test_modules_that_are_there_for_ports_only_hold_nothing_of_their_own() -> No
         assert own == [], name
 
 
+@cache
+def used_by(name: str) -> set[str]:
+    return set(calls(name))
+
+
 def calls(name: str) -> Iterator[str]:
     """The dotted names of all attributes that a module uses."""
     for node in ast.walk(tree(name)):
@@ -66,7 +72,7 @@ def calls(name: str) -> Iterator[str]:
 
 
 def using(names: set[str]) -> set[str]:
-    return {name for name in modules("orchestrator", "consumers", "migrations") if names & set(calls(name))}
+    return {name for name in modules("orchestrator", "consumers", "migrations") if names & used_by(name)}
 
 
 def test_settings_are_read_in_one_place() -> None:

@@ -207,7 +207,7 @@ def test_what_must_always_hold_holds_after_every_event_of_every_history() -> Non
     """B3, B4, B7 and all that :class:`Watched` checks."""
     seen: Counter[tuple[str, str]] = Counter()
 
-    @settings(max_examples=300)
+    @settings(max_examples=320)
     @given(plans(), states, histories)
     def run(plan: Plan, state: dict[str, Any], history: list[Happening]) -> None:
         seen.update(live(plan, state, history).seen)

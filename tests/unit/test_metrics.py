@@ -10,6 +10,7 @@ from urllib.error import HTTPError
 from uuid import uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry
 from servers.system import choose_ports
 
 from consumers.metrics import Metrics
@@ -146,7 +147,8 @@ def test_a_program_is_ready_when_all_in_its_process_are() -> None:
 
 
 def test_connections_that_send_nothing_take_few_threads_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.2)
+    patience = metrics_server._Handler.timeout
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.02)
     address = find_address()
     host, port = address.split(":")
     with serve_metrics(Metrics().registry, address), ExitStack() as silent:
@@ -154,7 +156,15 @@ def test_connections_that_send_nothing_take_few_threads_and_end(monkeypatch: pyt
         opened = [silent.enter_context(socket.create_connection((host, int(port)))) for _ in range(100)]
         assert [one.recv(1) for one in opened] == [b""] * 100, "all were closed, without an answer"
         assert threading.active_count() <= before + metrics_server.MOST_CONNECTIONS
+        monkeypatch.setattr(metrics_server._Handler, "timeout", patience)
         assert "orchestrator_steps_running" in read(address)
+
+
+def test_many_connections_at_once_are_taken_although_none_is_answered_yet() -> None:
+    """With a shorter queue the packets of the sixth are dropped, and it waits for seconds."""
+    with metrics_server._Server(("127.0.0.1", 0), CollectorRegistry(), lambda: None) as server, ExitStack() as waiting:
+        for _ in range(64):
+            waiting.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=30))
 
 
 def test_programs_in_one_process_share_an_address() -> None:
