@@ -193,7 +193,11 @@ def parser() -> argparse.ArgumentParser:
     """Read the command line."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--curve", choices=tuple(CURVES), action="append", help="default all")
-    found.add_argument("--full", action="store_true", help="the sizes of the documentation; about half an hour")
+    found.add_argument(
+        "--full",
+        action="store_true",
+        help="the sizes of the documentation; about half an hour, ten minutes of it the overload",
+    )
     found.add_argument("--resume", action="store_true", help="keep the points that an interrupted run has measured")
     found.add_argument(
         "--processes", type=int, help=f"in runs that do not count them (default {FEW_PROCESSES}, --full {PROCESSES})"
