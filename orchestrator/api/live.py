@@ -101,18 +101,19 @@ class Live:
             if self._position is None:
                 self._position = await read_now(self._database.pool)
         self._sinks.add(sink)
-        self._wanted.set()
+        self._want(True)
         try:
             yield self._position
         finally:
             self._sinks.discard(sink)
             if not self._sinks:
-                self._wanted.clear()
+                self._want(False)
                 self._position = None
 
     async def run(self, bell: Doorbell, stopping: asyncio.Event) -> None:
         """Give the sinks what happens until ``stopping`` is set."""
         self._bell = bell
+        bell.want(bool(self._sinks))
         async with asyncio.TaskGroup() as tasks:
             parts = [
                 tasks.create_task(bell.run()),
@@ -125,6 +126,14 @@ class Live:
             bell.stop()
             for one in parts[1:]:
                 one.cancel()
+
+    def _want(self, wanted: bool) -> None:
+        if wanted:
+            self._wanted.set()
+        else:
+            self._wanted.clear()
+        if self._bell is not None:
+            self._bell.want(wanted)
 
     async def _follow(self, bell: Doorbell, stopping: asyncio.Event, outage: Outage) -> None:
         while not stopping.is_set():

@@ -3,6 +3,8 @@
 What the message says is not read. The queue keeps the newest one (``max-length`` 1, ``drop-head``), and the next is delivered
 once the reader has asked again: however much happens, a slow program is sent no more than it takes, and nobody else waits. A
 message is lost with the connection; whoever listens therefore also looks from time to time.
+
+It is bound only while a reader wants to be woken, because coordinators publish what a queue is bound for.
 """
 
 from __future__ import annotations
@@ -30,9 +32,15 @@ from orchestrator.broker.topology import Exchanges, Topology, listener_queue
 
 logger = structlog.get_logger(__name__)
 
+LINGER = 30.0
+"""Seconds for which the queue stays bound after nobody wants it any more: who turns pages comes back at once."""
+
 
 class Doorbell:
-    """Rings when events were published. Run :meth:`run` until :meth:`stop`, and :meth:`wait` in a loop beside it."""
+    """Rings when events were published, while :meth:`want` says so.
+
+    Run :meth:`run` until :meth:`stop`, and :meth:`wait` in a loop beside it.
+    """
 
     def __init__(self, address: BrokerAddress, topology: Topology, program: str) -> None:
         self._address = address
@@ -40,9 +48,15 @@ class Doorbell:
         self._program = program
         self._rung = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._wanted, self._unwanted = asyncio.Event(), asyncio.Event()
         self._unanswered: tuple[Channel, int] | None = None
         self.is_connected = False
-        """Whether the queue is bound, so that nothing is missed."""
+        """Whether there is a queue, which is bound while it is wanted."""
+
+    def want(self, wanted: bool) -> None:
+        """Ring for events from now on, or no more. It rings once when the queue is bound."""
+        (self._wanted if wanted else self._unwanted).set()
+        (self._unwanted if wanted else self._wanted).clear()
 
     def ring(self) -> None:
         """Wake the reader."""
@@ -69,7 +83,7 @@ class Doorbell:
 
     async def _once(self, connected: Callable[[], None]) -> None:
         connection = await connect(self._address, "events")
-        waiting: list[asyncio.Task[object]] = []
+        waiting: list[asyncio.Task[None] | asyncio.Task[bool]] = []
         try:
             await restore(connection, self._topology)
             async with asyncio.timeout(DECLARE_TIMEOUT):
@@ -82,7 +96,6 @@ class Doorbell:
                     auto_delete=True,
                     arguments={"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "drop-head"},
                 )
-                await channel.queue_bind(name, Exchanges.EVENTS.value, "#")
                 cancelled = asyncio.Event()
                 channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
                 await channel.basic_consume(
@@ -90,18 +103,35 @@ class Doorbell:
                 )
             self.is_connected = True
             connected()
-            # What happened while there was no queue.
-            self.ring()
             logger.info("listening to events", queue=name)
-            waiting = [asyncio.create_task(cancelled.wait()), asyncio.create_task(self._stopping.wait())]
+            waiting = [
+                asyncio.create_task(cancelled.wait()),
+                asyncio.create_task(self._stopping.wait()),
+                asyncio.create_task(self._bind_while_wanted(channel, name)),
+            ]
             await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.is_connected = False
             self._unanswered = None
             for one in waiting:
                 one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
             if not connection.is_closed:
                 await close(connection)
+
+    async def _bind_while_wanted(self, channel: Channel, queue: str) -> None:
+        """Run until the channel is closed."""
+        while True:
+            await self._wanted.wait()
+            await channel.queue_bind(queue, Exchanges.EVENTS.value, "#")
+            # What happened while it was not bound.
+            self.ring()
+            while not self._unwanted.is_set():
+                await self._unwanted.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER):
+                        await self._wanted.wait()
+            await channel.queue_unbind(queue, Exchanges.EVENTS.value, "#")
 
     async def _receive(self, channel: Channel, message: DeliveredMessage) -> None:
         assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from orchestrator.broker import doorbell as module
 from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.doorbell import Doorbell
 from orchestrator.broker.outgoing import Outgoing
@@ -17,14 +18,15 @@ from tests.integration.waiting import until
 from tests.servers import Servers
 
 TOPOLOGY = Topology.of("quorum")
-EVENT = Outgoing(Exchanges.EVENTS, "process.w.running", "process.event", b"{}", mandatory=False)
+EVENT = Outgoing(Exchanges.EVENTS, "process.w.running", "process.event", b"{}", optional=True)
 
 
 @pytest.fixture
 async def bell(amqp_url: str) -> AsyncIterator[Doorbell]:
     made = Doorbell(BrokerAddress(amqp_url, "test", 30), TOPOLOGY, "api-1")
+    made.want(True)
     running = asyncio.create_task(made.run())
-    await until(lambda: made.is_connected, "the queue is bound")
+    await until(lambda: made.is_connected, "there is a queue")
     yield made
     made.stop()
     await running
@@ -78,3 +80,26 @@ async def test_it_rings_and_listens_again_after_a_lost_connection(
     assert await rings(bell, 30), "events may have been lost"
     await publisher.publish(EVENT)
     assert await rings(bell, 30)
+
+
+async def test_its_queue_is_bound_while_it_is_wanted_and_a_little_longer(
+    bell: Doorbell, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_taken() -> bool:
+        return (await publisher.publish(EVENT)).is_taken
+
+    await until(is_taken, "the queue is bound")
+    bell.want(False)
+    assert await is_taken()
+    bell.want(True)
+    monkeypatch.setattr(module, "LINGER", 0.05)
+    bell.want(False)
+
+    async def is_returned() -> bool:
+        return not await is_taken()
+
+    await until(is_returned, "the queue is bound no longer")
+    await bell.wait(0)
+    bell.want(True)
+    assert await rings(bell, 30), "what happened meanwhile is to be looked for"
+    assert await is_taken()
