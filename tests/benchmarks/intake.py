@@ -120,13 +120,17 @@ class Sender:
         self._replies = replies
         self._waiting: dict[str, asyncio.Future[AbstractIncomingMessage]] = {}
 
-    async def ask(self, key: str, body: object) -> float:
-        """Send a command; return after how many seconds the reply has come."""
+    async def ask(self, key: str, body: object, patience: float | None = PATIENCE) -> float:
+        """Send a command; return after how many seconds the reply has come.
+
+        Args:
+            patience: seconds; ``None`` where somebody else ends the waiting.
+        """
         number = uuid4().hex
         answered = self._waiting[number] = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
         await self._publish(key, body, correlation_id=number, reply_to=self._replies)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             await answered
         return time.perf_counter() - began
 
@@ -138,7 +142,7 @@ class Sender:
     async def take(self, message: AbstractIncomingMessage) -> None:
         """Handle a reply."""
         waiting = self._waiting.pop(message.correlation_id or "", None)
-        if waiting is not None:
+        if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
     async def _publish(self, key: str, body: object, **properties: str) -> None:
@@ -197,6 +201,8 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
             await asyncio.wait([silence, beside, steps])
             memory = {name: peak_memory(pid) for name, pid in programs.pids.items()}
             again = await _count(corner, "published_at IS NOT NULL")
+            async with asyncio.timeout(PATIENCE):
+                answered = await late
             figures = Figures(
                 alone,
                 steps.result(),
@@ -204,7 +210,7 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
                 options.starts / took,
                 took,
                 refused,
-                await late,
+                answered,
                 memory,
                 silence.result(),
                 again,
@@ -224,7 +230,8 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
 
 async def _late(flood: asyncio.Task[None], sender: Sender) -> float:
     await flood
-    return await sender.ask("workflow.start", {"workflow": "bench_noop", "user": "benchmark"})
+    # Behind all others: how long that takes is what is measured.
+    return await sender.ask("workflow.start", {"workflow": "bench_noop", "user": "benchmark"}, None)
 
 
 async def _abort(corner: Corner, sender: Sender) -> list[float]:
