@@ -140,7 +140,7 @@ def test_the_tests_of_the_page_pass(database_url: str, amqp_url: str, tmp_path: 
 def test_the_tests_of_the_example_pass(project: Project) -> None:
     network = {"ORCHESTRATOR_WORKFLOWS": "examples.network", "ORCHESTRATOR_MIGRATIONS": "examples/network/migrations"}
     here = replace(project, folder=REPOSITORY, environment=project.environment | network)
-    assert "5 passed" in here.test("examples/network/tests")
+    assert "5 passed" in here.test("examples/network/test_nodes.py")
 
 
 def test_workers_have_a_database_each(project: Project) -> None:
