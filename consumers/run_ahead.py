@@ -19,8 +19,12 @@ from orchestrator.services.results import combine
 from orchestrator.shares import Shares
 from orchestrator.workflow import TASK_QUEUE, Workflow
 
-FLUSH_AFTER = 0.05
-"""Seconds for which the events of a step may wait for those of the steps after it."""
+FLUSH_AFTER, LONGEST_FLUSH_AFTER = 0.05, 1.0
+"""Seconds for which the events of a step may wait for those of the steps after it: on an idle consumer, and on a busy one."""
+
+FLUSHES = 100
+"""Messages a second about processes that go on from which on a consumer counts as busy. Each costs what a result costs, and some
+hundred processes side by side would send one for each step, because each step waits its turn for longer than it takes."""
 
 AGAIN = 1.0
 """Seconds until what the broker has not taken is sent again."""
@@ -93,6 +97,10 @@ class RunAhead:
         """Return whether steps wait for a slot that are not background work."""
         return self._slots.is_waited_for(but_not=TASK_QUEUE)
 
+    def find_flush_after(self) -> float:
+        """Return the seconds after which events are sent of a process whose steps go on."""
+        return max(FLUSH_AFTER, min(LONGEST_FLUSH_AFTER, self._slots.taken / FLUSHES))
+
     def send(self, message: Advanced, queue: str, failed: Callable[[], object]) -> None:
         """Send what has happened in a process, which is not at rest."""
 
@@ -157,7 +165,7 @@ class Stretch:
         self._steps += 1
         self._held = combine(self._held, message)
         if self._timer is None:
-            self._timer = self._loop.call_later(FLUSH_AFTER, self._flush)
+            self._timer = self._loop.call_later(self._program.find_flush_after(), self._flush)
 
     def take(self, message: Advanced) -> Advanced:
         """Return a message about the last step, and what was kept."""

@@ -54,6 +54,11 @@ class Shares:
         self._held: Counter[str | None] = Counter()
         self._waiting: dict[str | None, deque[asyncio.Future[None]]] = {}
 
+    @property
+    def taken(self) -> int:
+        """How many units are in use, of all queues."""
+        return self._held.total()
+
     def take(self, queue: str | None) -> bool:
         """Take a unit for a queue if it may have one now; return whether it may."""
         if not self.count_available(queue):

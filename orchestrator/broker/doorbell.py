@@ -24,6 +24,7 @@ from orchestrator.broker.connection import (
     BrokerAddress,
     close,
     connect,
+    raise_close_reason,
     raw_channel,
     restore,
     supervise,
@@ -83,7 +84,8 @@ class Doorbell:
 
     async def _once(self, connected: Callable[[], None]) -> None:
         connection = await connect(self._address, "events")
-        waiting: list[asyncio.Task[None] | asyncio.Task[bool]] = []
+        waiting: list[asyncio.Task[bool]] = []
+        binding: asyncio.Task[None] | None = None
         try:
             await restore(connection, self._topology)
             async with asyncio.timeout(DECLARE_TIMEOUT):
@@ -104,18 +106,21 @@ class Doorbell:
             self.is_connected = True
             connected()
             logger.info("listening to events", queue=name)
-            waiting = [
-                asyncio.create_task(cancelled.wait()),
-                asyncio.create_task(self._stopping.wait()),
-                asyncio.create_task(self._bind_while_wanted(channel, name)),
-            ]
-            await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            waiting = [asyncio.create_task(cancelled.wait()), asyncio.create_task(self._stopping.wait())]
+            binding = asyncio.create_task(self._bind_while_wanted(channel, name))
+            await asyncio.wait([channel.closing, binding, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping.is_set():
+                raise_close_reason(channel)
+            if binding.done():
+                await binding  # says why it has ended
         finally:
             self.is_connected = False
             self._unanswered = None
             for one in waiting:
                 one.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            if binding is not None:
+                binding.cancel()
+                await asyncio.gather(binding, return_exceptions=True)
             if not connection.is_closed:
                 await close(connection)
 
@@ -123,7 +128,7 @@ class Doorbell:
         """Run until the channel is closed."""
         while True:
             await self._wanted.wait()
-            await channel.queue_bind(queue, Exchanges.EVENTS.value, "#")
+            await channel.queue_bind(queue, Exchanges.EVENTS.value, "#", timeout=DECLARE_TIMEOUT)
             # What happened while it was not bound.
             self.ring()
             while not self._unwanted.is_set():
@@ -131,7 +136,8 @@ class Doorbell:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LINGER):
                         await self._wanted.wait()
-            await channel.queue_unbind(queue, Exchanges.EVENTS.value, "#")
+            async with asyncio.timeout(DECLARE_TIMEOUT):
+                await channel.queue_unbind(queue, Exchanges.EVENTS.value, "#")
 
     async def _receive(self, channel: Channel, message: DeliveredMessage) -> None:
         assert message.delivery_tag is not None  # noqa: S101 - the broker always gives one

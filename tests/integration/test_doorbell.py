@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import quote, urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.broker import doorbell as module
 from orchestrator.broker.connection import BrokerAddress
@@ -45,6 +46,12 @@ async def rings(bell: Doorbell, seconds: float) -> bool:
     began = loop.time()
     await bell.wait(seconds)
     return loop.time() - began < seconds
+
+
+async def hear_all(bell: Doorbell) -> None:
+    """Hear also what comes when the queue's only place is free again."""
+    while await rings(bell, 1):
+        pass
 
 
 async def test_an_event_rings_and_many_ring_until_they_have_been_heard(bell: Doorbell, publisher: Publisher) -> None:
@@ -99,7 +106,27 @@ async def test_its_queue_is_bound_while_it_is_wanted_and_a_little_longer(
         return not await is_taken()
 
     await until(is_returned, "the queue is bound no longer")
-    await bell.wait(0)
+    await hear_all(bell)
     bell.want(True)
     assert await rings(bell, 30), "what happened meanwhile is to be looked for"
     assert await is_taken()
+
+
+async def test_a_binding_that_is_refused_is_logged_with_the_reason_and_made_when_it_can_be(
+    bell: Doorbell, publisher: Publisher, servers: Servers, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER", 0.05)
+    bell.want(False)
+
+    async def is_returned() -> bool:
+        return not (await publisher.publish(EVENT)).is_taken
+
+    await until(is_returned, "the queue is bound no longer")
+    await hear_all(bell)
+    vhost = quote(urlsplit(amqp_url).path[1:], safe="")
+    await asyncio.to_thread(servers.call, "DELETE", f"exchanges/{vhost}/{Exchanges.EVENTS.value}")
+    with capture_logs() as lines:
+        bell.want(True)
+        assert await rings(bell, 30)
+    assert any("no exchange" in str(line.get("error")) for line in lines), lines
+    assert (await publisher.publish(EVENT)).is_taken

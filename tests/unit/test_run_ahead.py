@@ -142,6 +142,16 @@ async def test_nothing_goes_on_while_the_program_stops_or_long_while_others_wait
     stretch.take(message(99))
 
 
+@pytest.mark.parametrize(("side_by_side", "seconds"), [(0, 0.05), (5, 0.05), (30, 0.3), (1000, 1.0)])
+async def test_events_wait_for_longer_the_more_steps_run_side_by_side_but_never_for_long(
+    side_by_side: int, seconds: float
+) -> None:
+    program = Program(slots=2000)
+    for _ in range(side_by_side):
+        assert program.slots.take("default")
+    assert program.ahead.find_flush_after() == pytest.approx(seconds)
+
+
 async def test_a_stretch_ends_when_too_much_has_gathered() -> None:
     stretch = Program(1000).ahead.begin(make(), "default")
     stretch.hold(message(*range(4, 4 + MOST_HELD)))
