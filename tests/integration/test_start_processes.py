@@ -16,6 +16,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.broker.outgoing import Outgoing
+from orchestrator.broker.publisher import Answer
 from orchestrator.db.lists.processes import page_processes
 from orchestrator.db.lists.request import read_request
 from orchestrator.db.processes.detail import read_detail
@@ -276,12 +277,12 @@ async def test_what_the_broker_does_not_take_is_published_when_it_does(
     await start_children(bench, "child", numbers(*range(100, 300)))
     reconciler, publish, taken = bench.reconciler(), bench.publisher.publish, 0
 
-    async def publish_some(message: Outgoing) -> None:
+    async def publish_some(message: Outgoing) -> Answer:
         nonlocal taken
         taken += 1
         if taken > 60:
             raise PublishError("the broker is blocked")
-        await publish(message)
+        return await publish(message)
 
     monkeypatch.setattr(bench.publisher, "publish", publish_some)
     with pytest.raises(PublishError):
