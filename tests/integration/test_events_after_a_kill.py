@@ -30,7 +30,7 @@ async def publish_or_die(self, message):
         if len(seen) > after:
             # What this message is about is committed; it was not sent.
             os.kill(os.getpid(), signal.SIGKILL)
-    await publish(self, message)
+    return await publish(self, message)
 
 Publisher.publish = publish_or_die
 
