@@ -23,8 +23,8 @@ FLUSH_AFTER, LONGEST_FLUSH_AFTER = 0.05, 1.0
 """Seconds for which the events of a step may wait for those of the steps after it: on an idle consumer, and on a busy one."""
 
 FLUSHES = 100
-"""Messages a second about processes that go on from which on a consumer counts as busy. Each costs what a result costs, and some
-hundred processes side by side would send one for each step, because each step waits its turn for longer than it takes."""
+"""Messages a second about processes that go on, as many as all stretches side by side may send. Each costs what a result costs,
+and hundreds would send one for each step, because each step waits its turn for longer than it takes."""
 
 AGAIN = 1.0
 """Seconds until what the broker has not taken is sent again."""

@@ -304,9 +304,8 @@ class Runner:
             del self._running[attempt.process.process_id]
         if stretch.attempt is attempt:
             stretch.end()
-            stretch.attempt = (
-                None  # each leads to the other, and what they lead to is not left to the garbage collector
-            )
+            # Each leads to the other: what they lead to would be left to the garbage collector.
+            stretch.attempt = None
             self._slots.release(stretch.queue)
 
     async def _give_up(self, command: StepCommand, plan: Plan, queue: str) -> None:
