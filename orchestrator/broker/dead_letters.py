@@ -136,6 +136,26 @@ def original(letter: DeadLetter, letter_id: UUID) -> Outgoing:
     return replace(message, properties={"message_id": str(letter_id), **message.properties})
 
 
+def again(delivery: Delivery) -> Outgoing | None:
+    """Build the same message for the end of the queue from which it comes; ``None`` if that would make another one of it.
+
+    The broker refuses a user id that is not the publisher's, and would count an expiration anew. A message without an id gets
+    one, so that its handler recognises the second of two copies.
+    """
+    sent = delivery.properties
+    if delivery.unreadable is not None or "user_id" in sent or "expiration" in sent:
+        return None
+    return Outgoing(
+        delivery.exchange,
+        delivery.routing_key,
+        delivery.type or "",
+        delivery.body,
+        delivery.correlation_id,
+        _encodable(sent.get("headers") or {}),
+        properties={"message_id": str(uuid4()), **{name: sent[name] for name in _KEPT if name in sent}},
+    )
+
+
 def find_replayed(delivery: Delivery) -> UUID | None:
     """Return the id of the dead letter whose message this is, sent again; ``None`` for a message that its sender has sent."""
     headers = delivery.properties.get("headers") or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from uuid import UUID
@@ -10,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.contextvars import bind_contextvars
 
+from orchestrator.broker.dead_letters import again
 from orchestrator.broker.deliveries import DeclinedError
 from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.publisher import Publisher
@@ -27,7 +29,9 @@ from orchestrator.errors import (
     NotFoundError,
     OrchestratorError,
     PlanMismatchError,
+    RefusedError,
     RequestError,
+    WorkflowBusyError,
 )
 from orchestrator.messages import (
     AbortProcess,
@@ -47,6 +51,7 @@ from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.reconcile import apply_early_answer, look
 from orchestrator.services.start import StartRequest, start
 from orchestrator.settings import Limits
+from orchestrator.stopping import wait_or_stop
 from orchestrator.text import sanitise
 
 logger = structlog.get_logger(__name__)
@@ -59,6 +64,10 @@ PAUSES = (0.1, 0.2, 0.4, 0.8)
 """Seconds for which a command is kept that another coordinator may be able to carry out, each time it comes to this one. If it
 comes once more no other takes it, and the sender should not wait for a refusal much longer."""
 
+BUSY_PAUSE = 0.5
+"""Seconds after which a command whose workflow is busy goes to the end of its queue: by then others may have a turn, and the
+queue is not read at full speed where nothing else is in it."""
+
 MAX_REMEMBERED = 1000
 """Commands that this coordinator remembers to have left to others."""
 
@@ -68,6 +77,7 @@ class Handlers:
 
     Args:
         max_reply: bytes of a reply.
+        stopping: set when the program stops, which ends pauses.
     """
 
     def __init__(
@@ -78,8 +88,11 @@ class Handlers:
         limits: Limits,
         plans: ProgramPlans,
         max_reply: int = MAX_REPLY,
+        stopping: asyncio.Event | None = None,
     ) -> None:
+        self._stopping = asyncio.Event() if stopping is None else stopping
         self._database = database
+        self._publisher = publisher
         self._replies = Replies(publisher, max_reply)
         self._dispatcher = dispatcher
         self._limits = limits
@@ -129,7 +142,8 @@ class Handlers:
             kind, answer, message = await execute(delivery)
         except OrchestratorError as error:
             self._leave_to_others(delivery, error)
-            await self.refuse(delivery, error)
+            if not (isinstance(error, WorkflowBusyError) and await self._put_back(delivery)):
+                await self.refuse(delivery, error)
             return
         if message is not None:
             # Committed: from here on nothing may make this command be executed again.
@@ -183,6 +197,22 @@ class Handlers:
             del self._declined[next(iter(self._declined))]
         logger.info("command left to another coordinator", command=delivery.routing_key, reason=sanitise(str(error)))
         raise DeclinedError(PAUSES[times])
+
+    async def _put_back(self, delivery: Delivery) -> bool:
+        """Send a command again to the end of its queue, behind those of other workflows; return whether that is done.
+
+        Returned to the queue by the broker it would stand before all others, and after some times it would be given up.
+        """
+        message = again(delivery)
+        if message is None:
+            return False
+        await wait_or_stop(BUSY_PAUSE, self._stopping)
+        try:
+            await self._publisher.publish(message)
+        except RefusedError:
+            return False  # the queue is full
+        logger.info("command put back: its workflow is busy", command=delivery.routing_key)
+        return True
 
     async def _look(self, message: Look) -> None:
         found = await self._reconcile(look, message.process_id)

@@ -82,7 +82,7 @@ async def _coordinate(
         backlog = Backlog(database, announcer, interval=settings.reconcile_interval)
         pace = Pace()
         handlers = Handlers(
-            database, publisher, dispatcher, settings.limits, plans, max_reply=settings.max_message_bytes
+            database, publisher, dispatcher, settings.limits, plans, settings.max_message_bytes, stopping
         )
 
         async def measure(queue: str) -> QueueDepth | None:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from orchestrator.errors import ConnectionLostError, WorkflowBusyError
-from orchestrator.shares import FairTurns
+from orchestrator.fair_turns import FairTurns
 from orchestrator.text import format_message
 
 logger = structlog.get_logger(__name__)

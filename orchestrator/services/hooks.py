@@ -25,6 +25,7 @@ from orchestrator.errors import (
     ModelError,
     PredicateFailedError,
 )
+from orchestrator.fair_turns import calling_author
 from orchestrator.forms import fill_form
 from orchestrator.services.injection import refer_to_models, take_models
 from orchestrator.settings import Limits
@@ -59,7 +60,7 @@ async def authorize(callback: AuthCallback | None, attempted: Attempted, session
         with doing(f"the authorization callback of {place}"):
             async with lend(session, what) as lent:
                 function = given(callback, {**known, "session": face(lent, callback)})
-                answer = await call_hook(function, what, is_async=is_async(callback), is_outage=is_database_loss)
+                answer = await _call(function, what, is_async=is_async(callback))
             allowed = bool(answer)
     except DefinitionError as error:
         raise ForbiddenError(
@@ -82,7 +83,7 @@ async def check_predicate(session: AsyncSession, workflow: Workflow, user: str) 
         with doing(f"the run predicate of the workflow {workflow.name!r}"):
             async with lend(session, what) as lent:
                 function = given(predicate, {"user": user, "workflow": workflow.name, "session": face(lent, predicate)})
-                answer = await call_hook(function, what, is_async=is_async(predicate), is_outage=is_database_loss)
+                answer = await _call(function, what, is_async=is_async(predicate))
     except DefinitionError as error:
         raise PredicateFailedError(
             f"it could not be decided whether the workflow {workflow.name!r} may run now: {error}"
@@ -123,7 +124,12 @@ async def run_form(form: Callable[..., Any], arguments: Mapping[str, Any], pages
 
 async def _fill(form: Callable[..., Any], arguments: Mapping[str, Any], pages: Sequence[State], what: str) -> object:
     filling = functools.partial(fill_form, form, arguments, pages, what)
-    return await call_hook(filling, what, is_async=True, is_outage=is_database_loss)
+    return await _call(filling, what, is_async=True)
+
+
+async def _call(function: Callable[[], object], what: str, *, is_async: bool) -> object:
+    with calling_author():
+        return await call_hook(function, what, is_async=is_async, is_outage=is_database_loss)
 
 
 def check_pages(pages: Sequence[State]) -> None:
