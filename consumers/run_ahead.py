@@ -22,6 +22,10 @@ from orchestrator.workflow import TASK_QUEUE, Workflow
 FLUSH_AFTER, LONGEST_FLUSH_AFTER = 0.05, 1.0
 """Seconds for which the events of a step may wait for those of the steps after it: on an idle consumer, and on a busy one."""
 
+UNREAD_FLUSH_AFTER = 2.0
+"""The same where no queue was bound for such events when the stretch began. Who binds one since gets them later, but in order;
+and before a coordinator would read them from the rows."""
+
 FLUSHES = 100
 """Messages a second about processes that go on, as many as all stretches side by side may send. Each costs what a result costs,
 and hundreds would send one for each step, because each step waits its turn for longer than it takes."""
@@ -81,12 +85,16 @@ class RunAhead:
         self._publish = publish
         self._sending: set[asyncio.Task[None]] = set()
 
-    def begin(self, workflow: Workflow, queue: str) -> Stretch:
-        """Return a stretch for the slot of a queue that the present task has taken; its steps run in copies of this context."""
+    def begin(self, workflow: Workflow, queue: str, *, unread: bool = False) -> Stretch:
+        """Return a stretch for the slot of a queue that the present task has taken; its steps run in copies of this context.
+
+        Args:
+            unread: whether no queue was bound a moment ago for the events of its steps.
+        """
         own = self._budget.steps if workflow.run_ahead is None else workflow.run_ahead
         is_background = workflow.is_task or queue == TASK_QUEUE
         steps = 0 if is_background or not self._budget.steps else own
-        return Stretch(self, queue, Budget(steps, self._budget.seconds), copy_context())
+        return Stretch(self, queue, Budget(steps, self._budget.seconds), copy_context(), unread=unread)
 
     @property
     def has_ended(self) -> bool:
@@ -129,11 +137,14 @@ class Stretch:
 
     attempt: object
 
-    def __init__(self, program: RunAhead, queue: str, budget: Budget, context: Context) -> None:
+    def __init__(
+        self, program: RunAhead, queue: str, budget: Budget, context: Context, *, unread: bool = False
+    ) -> None:
         self.queue = queue
         self.context = context
         self._program = program
         self._budget = budget
+        self._unread = unread
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._steps = 0
@@ -165,7 +176,8 @@ class Stretch:
         self._steps += 1
         self._held = combine(self._held, message)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._program.find_flush_after(), self._flush)
+            after = UNREAD_FLUSH_AFTER if self._unread else self._program.find_flush_after()
+            self._timer = self._loop.call_later(after, self._flush)
 
     def take(self, message: Advanced) -> Advanced:
         """Return a message about the last step, and what was kept."""

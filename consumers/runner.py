@@ -140,7 +140,8 @@ class Runner:
                     raise RequeueError
                 claim = await self._claims(command)
             if claim is not None:
-                self._run(ClaimedAttempt(self._database, claim, plan), self._ahead.begin(plan.workflow, queue))
+                stretch = self._ahead.begin(plan.workflow, queue, unread=command.unread)
+                self._run(ClaimedAttempt(self._database, claim, plan), stretch)
                 is_running = True
         finally:
             if not is_running:

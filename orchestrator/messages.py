@@ -92,6 +92,7 @@ class StepCommand(Internal):
         declined_by: the consumers that have passed the command on because they cannot run the step, the newest last; one
             stands here as often as it has seen the command.
         plan: the fingerprint of the plan that the process had when this was sent; what its row says, decides.
+        unread: whether no queue was bound a moment ago for the events of the workflow's steps, so that they may wait.
     """
 
     process_id: UUID
@@ -103,6 +104,7 @@ class StepCommand(Internal):
     lost: Count = 0
     declined_by: tuple[UUID, ...] = Field(default=(), max_length=MAX_DECLINES)
     plan: str | None = None
+    unread: bool = False
 
 
 class NextStep(Message):

@@ -49,7 +49,7 @@ class Outgoing:
     optional: bool = False
 
 
-def step_command(message: Advanced, following: NextStep, announced: int) -> Outgoing:
+def step_command(message: Advanced, following: NextStep, announced: int, *, unread: bool = False) -> Outgoing:
     """Build the command that runs the next step of the process in ``message``; ``announced`` goes to the claim.
 
     Its header ``since`` says since when it waits for a consumer, by the database's clock. A queue is in order: so it shows which
@@ -64,6 +64,7 @@ def step_command(message: Advanced, following: NextStep, announced: int) -> Outg
         announced=announced,
         lost=following.lost,
         plan=message.plan,
+        unread=unread,
     )
     return _of_process(
         Exchanges.STEPS,

@@ -8,7 +8,7 @@ is left out, which is the same as publishing it (:mod:`orchestrator.coordinator.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -45,10 +45,13 @@ class Announcer:
 
     While the broker refuses an event of a workflow, that workflow's events are left in the rows. Only probes are published,
     by :class:`~orchestrator.coordinator.backlog.Backlog`, until the broker confirms one.
+
+    Args:
+        is_busy: whether there is so much to do that a few milliseconds for one process do not matter.
     """
 
-    def __init__(self, publisher: Publisher, pool: DriverPool) -> None:
-        self._unbound = Unbound(publisher)
+    def __init__(self, publisher: Publisher, pool: DriverPool, is_busy: Callable[[], bool] = lambda: False) -> None:
+        self._unbound = Unbound(publisher, is_busy)
         self._pool = pool
         self._refused: set[str] = set()
         self._trouble_at: float | None = None
@@ -67,6 +70,10 @@ class Announcer:
     def refused(self) -> frozenset[str]:
         """The workflows whose events the broker refuses, or does not confirm."""
         return frozenset(self._refused)
+
+    def may_wait(self, workflow: str) -> bool:
+        """Return whether the events of a workflow's steps may come later: no queue was bound for them a moment ago."""
+        return self._unbound.was_returned(f"step.{workflow}.success")
 
     async def announce(self, message: Advanced, *, probe: bool = False) -> int:
         """Publish the events in a message, as far as the broker confirms them.

@@ -85,7 +85,8 @@ class Dispatcher:
     async def _publish_command(self, message: Advanced, following: NextStep, announced: int) -> bool:
         """Publish the command; return whether its queue has taken it."""
         try:
-            await self._publisher.publish(outgoing.step_command(message, following, announced))
+            may_wait = self._announcer.may_wait(message.workflow)
+            await self._publisher.publish(outgoing.step_command(message, following, announced, unread=may_wait))
         except (UnroutableError, RefusedError):
             # The publisher says which target refuses, and how much; this may be thousands of processes.
             logger.debug("command refused", process_id=str(message.process_id), queue=following.queue)

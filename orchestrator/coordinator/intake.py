@@ -61,6 +61,11 @@ class Intake:
         self._handled = 0
         self._ended: deque[float] = deque()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether more starts are in hand than may begin at once."""
+        return self._in_hand > MANY
+
     @contextmanager
     def running_work(self) -> Iterator[None]:
         """Note that running work goes on."""

@@ -77,7 +77,7 @@ async def _coordinate(
         database, publisher = servers.database, servers.publisher
         async with database.transaction() as session:
             await plans.register(session, f"coordinator {program_name()}")
-        announcer = Announcer(publisher, database.pool)
+        announcer = Announcer(publisher, database.pool, lambda: intake.is_full)
         dispatcher = Dispatcher(publisher, announcer)
         backlog = Backlog(database, announcer, interval=settings.reconcile_interval)
         pace = Pace()

@@ -12,6 +12,7 @@ that binds a queue in between therefore gets all events from some one on, in ord
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,13 @@ from orchestrator.broker.publisher import Publisher
 REMEMBERED: Final = 10_000
 """Routing keys of which it is known that no queue was bound; an event of one that is forgotten is published."""
 
+REST: Final = 0.01
+"""Seconds from one message of a key for which no queue was bound to the next, while the program is busy: more processes then
+share an answer. A start waits for two of them, so for about as long as its transaction takes."""
+
+RECENTLY: Final = 10.0
+"""Seconds for which an answer says something about what happens next, where nothing but time depends on it."""
+
 
 @dataclass(slots=True)
 class _Known:
@@ -28,20 +36,47 @@ class _Known:
 
     returned: int
     """The place of the newest message that was returned."""
+    asked_at: float
+    """When the newest message was sent, by the event loop's clock."""
     under_way: asyncio.Future[None] | None = None
     """Ends when the message is answered whose answer others wait for."""
+    resting: asyncio.Future[None] | None = None
+    """Ends when the next message may be sent."""
+
+    def begin_rest(self, seconds: float) -> asyncio.Future[None]:
+        """Return what ends after the rest, the same for all who wait for it."""
+        if self.resting is None or self.resting.done():
+            loop = asyncio.get_running_loop()
+            self.resting = loop.create_future()
+            loop.call_later(seconds, self.resting.set_result, None)
+        return self.resting
 
 
 class Unbound:
-    """Routing keys for which no queue was bound, each as of the place of a message of this publisher."""
+    """Routing keys for which no queue was bound, each as of the place of a message of this publisher.
 
-    def __init__(self, publisher: Publisher) -> None:
+    Args:
+        is_busy: whether there is so much to do that a few milliseconds for one process do not matter.
+    """
+
+    def __init__(self, publisher: Publisher, is_busy: Callable[[], bool]) -> None:
         self._publisher = publisher
         self._known: dict[str, _Known] = {}
+        self._is_busy = is_busy
+        self._clock = asyncio.get_running_loop().time
 
     def begin(self) -> Course:
         """Begin with events of one process whose log entries are committed, and all before which are settled."""
-        return Course(self._publisher, self._known)
+        return Course(self._publisher, self._known, self._find_rest)
+
+    def was_returned(self, key: str) -> bool:
+        """Return whether the newest answer for a key was that no queue is bound, and is not old. One may be bound by now."""
+        known = self._known.get(key)
+        return known is not None and self._clock() - known.asked_at < RECENTLY
+
+    def _find_rest(self, known: _Known) -> float:
+        """Return the seconds until the next message of a key should be sent, so that many processes share its answer."""
+        return known.asked_at + REST - self._clock() if self._is_busy() else 0.0
 
 
 class Course:
@@ -49,11 +84,13 @@ class Course:
 
     Args:
         known: is kept up to date here, for all courses.
+        find_rest: returns the seconds until a key's next message should be sent.
     """
 
-    def __init__(self, publisher: Publisher, known: dict[str, _Known]) -> None:
+    def __init__(self, publisher: Publisher, known: dict[str, _Known], find_rest: Callable[[_Known], float]) -> None:
         self._publisher = publisher
         self._known = known
+        self._find_rest = find_rest
         self._floor = publisher.sent + 1
         """The first place that is certainly behind the commit of the entries, and not before the event that was settled last."""
         self._settled_as: str | None = None
@@ -63,7 +100,8 @@ class Course:
         """Settle the next event by leaving it out, if that is the same as publishing it; return whether it is.
 
         If not, it must be published, at once. While another message of a key is under way for which no queue was bound, its
-        answer is waited for, so that of many processes one publishes for all.
+        answer is waited for, so that of many processes one publishes for all. While the program is busy, such a message
+        is not sent soon after the one before it: more processes then share its answer.
         """
         if key == self._settled_as:
             return True  # by the same message
@@ -72,9 +110,12 @@ class Course:
                 self._floor = known.returned + 1
                 self._settled_as = key
                 return True
-            if known.under_way is None:
+            if known.under_way is not None:
+                await asyncio.shield(known.under_way)
+            elif (rest := self._find_rest(known)) > 0:
+                await asyncio.shield(known.begin_rest(rest))
+            else:
                 break
-            await asyncio.shield(known.under_way)
         return False
 
     async def publish(self, message: Outgoing) -> None:
@@ -85,6 +126,9 @@ class Course:
         """
         key = message.routing_key
         known, done = self._known.get(key), None
+        asked_at = asyncio.get_running_loop().time()
+        if known is not None:
+            known.asked_at = asked_at
         if known is not None and known.under_way is None:
             known.under_way = done = asyncio.get_running_loop().create_future()
         self._settled_as = None
@@ -98,7 +142,7 @@ class Course:
                 # A queue is bound, or it is not known when there was none: nobody waits for another's answer.
                 self._known.pop(key, None)
             else:
-                self._note_return(key, place)
+                self._note_return(key, place, asked_at)
             if known is not None and done is not None:
                 known.under_way = None
                 done.set_result(None)
@@ -106,10 +150,10 @@ class Course:
         if not is_taken:
             self._settled_as = key
 
-    def _note_return(self, key: str, place: int) -> None:
+    def _note_return(self, key: str, place: int, asked_at: float) -> None:
         known = self._known.get(key)
         if known is None:
-            self._known[key] = _Known(place)
+            self._known[key] = _Known(place, asked_at)
             if len(self._known) > REMEMBERED:
                 del self._known[next(iter(self._known))]
         else:

@@ -22,10 +22,11 @@ from structlog.testing import capture_logs
 from orchestrator.broker.connection import BrokerAddress
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Publisher
-from orchestrator.broker.topology import Exchanges, Topology
+from orchestrator.broker.topology import Exchanges, Topology, step_queue
 from orchestrator.coordinator.announcer import Announcer
+from orchestrator.coordinator.dispatcher import Dispatcher
 from orchestrator.db.session import DriverPool
-from orchestrator.messages import Advanced, LoggedEntry
+from orchestrator.messages import Advanced, LoggedEntry, NextStep, StepCommand, decode
 from tests.integration.waiting import until
 from tests.servers import Servers
 
@@ -346,3 +347,28 @@ async def test_an_event_that_nobody_takes_is_no_trouble_and_a_missing_exchange_i
     process = Process()
     assert await announcer_of(publisher).announce(process.commit(99)) == len(process.log)
     await channel.get_exchange(Exchanges.EVENTS, ensure=True)
+
+
+async def test_a_command_says_whether_a_queue_was_bound_for_the_events_of_its_workflows_steps(
+    publisher: Publisher, connection: aio_pika.abc.AbstractConnection
+) -> None:
+    announcer = announcer_of(publisher)
+    dispatcher = Dispatcher(publisher, announcer)
+    channel = await connection.channel()
+    commands = await channel.get_queue(step_queue("default"))
+
+    async def dispatch() -> StepCommand:
+        message = Process().commit(1)
+        following = NextStep(position=1, attempt=1, queue="default", step="s", lost=0)
+        assert await dispatcher.publish(message.model_copy(update={"next": following, "status": "running"}))
+        command = await commands.get(no_ack=True, timeout=30)
+        assert command is not None
+        return decode(StepCommand, command.body)
+
+    assert not (await dispatch()).unread, "nothing is known yet"
+    await announcer.announce(Process().commit(STEPS + 3))
+    assert (await dispatch()).unread
+    reader = await channel.declare_queue(exclusive=True)
+    await reader.bind(Exchanges.EVENTS, "step.#")
+    await announcer.announce(Process().commit(STEPS + 3))
+    assert not (await dispatch()).unread

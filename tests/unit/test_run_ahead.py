@@ -215,6 +215,28 @@ async def test_what_has_gathered_is_sent_after_a_while_and_again_until_the_broke
     assert all(one.next is None for one in program.sent)
 
 
+async def test_events_that_no_queue_was_bound_for_wait_for_longer_than_others_and_are_sent_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("consumers.run_ahead.FLUSH_AFTER", 0.0)
+    monkeypatch.setattr("consumers.run_ahead.UNREAD_FLUSH_AFTER", 3600.0)
+    program = Program()
+    unread = program.ahead.begin(make(), "default", unread=True)
+    unread.hold(message(4))
+    read = program.ahead.begin(make(), "default")
+    read.hold(message(5))
+    await gathered(program, 1)
+    assert [one.sequence for one in program.sent] == [5]
+    unread.end()
+    monkeypatch.setattr("consumers.run_ahead.UNREAD_FLUSH_AFTER", 0.0)
+    unread.hold(message(4))
+    await gathered(program, 2)
+    assert [one.sequence for one in program.sent] == [5, 4]
+    for one in (read, unread):
+        one.end()
+    await program.ahead.finish()
+
+
 async def test_nothing_is_sent_when_the_last_step_has_no_outcome() -> None:
     """Its claim is gone. Who has it has published the events from the rows."""
     program = Program()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,88 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.broker.outgoing import Outgoing
-from orchestrator.broker.publisher import Answer, Publisher
+from orchestrator.broker.publisher import Publisher
 from orchestrator.coordinator import unbound as module
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.coordinator.unbound import Course, Unbound
 from orchestrator.db.session import DriverPool
-from orchestrator.errors import PublishError
-from orchestrator.messages import Advanced, LoggedEntry, ProcessEvent, decode
+from orchestrator.messages import Advanced, LoggedEntry
+from tests.unit.event_wire import Sent, Wire, settle
 
 STATUSES = ("running", "waiting", "completed")
 KEYS = [f"process.w.{status}" for status in STATUSES]
-
-
-async def settle() -> None:
-    """Let everything run that can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-@dataclass(eq=False)
-class Sent:
-    message: Outgoing
-    place: int
-    channel: int
-    answer: asyncio.Future[Answer]
-    is_taken: bool = False
-
-    @property
-    def key(self) -> str:
-        return self.message.routing_key
-
-    @property
-    def sequence(self) -> int:
-        return decode(ProcessEvent, self.message.body).sequence
-
-    @property
-    def process_id(self) -> str:
-        return str(self.message.correlation_id)
-
-
-class Wire:
-    """What a publisher has sent: the broker looks at messages in the order of their channel, and answers when it likes."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.channel = 0
-        self.waiting: dict[int, deque[Sent]] = {}
-        self.looked_at: list[Sent] = []
-        self.alone: set[str] = set()
-        """Keys whose messages have a channel of their own."""
-        self._channels = 0
-
-    async def publish(self, message: Outgoing) -> Answer:
-        """Stand in for ``Publisher.publish``."""
-        if message.routing_key in self.alone:
-            self._channels -= 1
-            return await self._send(message, 0, self._channels)
-        self.sent += 1
-        return await self._send(message, self.sent, self.channel)
-
-    async def _send(self, message: Outgoing, place: int, channel: int) -> Answer:
-        sent = Sent(message, place, channel, asyncio.get_running_loop().create_future())
-        self.waiting.setdefault(channel, deque()).append(sent)
-        return await sent.answer
-
-    def look(self, channel: int) -> Sent:
-        """Take the oldest message of a channel in hand."""
-        sent = self.waiting[channel].popleft()
-        if not self.waiting[channel]:
-            del self.waiting[channel]
-        self.looked_at.append(sent)
-        return sent
-
-    def answer(self, sent: Sent) -> None:
-        """Say what has become of a message."""
-        self.looked_at.remove(sent)
-        place = sent.place if sent.channel == self.channel else None
-        sent.answer.set_result(Answer(sent.is_taken, place))
-
-    def fail(self, sent: Sent) -> None:
-        """Refuse a message, or lose the answer."""
-        self.looked_at.remove(sent)
-        sent.answer.set_exception(PublishError("refused, or no confirm"))
 
 
 def message_of(process_id: UUID, statuses: list[str], first: int = 1, announced: int | None = None) -> Advanced:
@@ -143,7 +70,9 @@ class World:
     def __init__(self, data: st.DataObject, coordinators: int) -> None:
         self.data = data
         self.wires = [Wire() for _ in range(coordinators)]
-        self.announcers = [Announcer(cast("Publisher", one), cast("DriverPool", None)) for one in self.wires]
+        self.announcers = [
+            Announcer(cast("Publisher", one), cast("DriverPool", None), lambda: True) for one in self.wires
+        ]
         self.logs: dict[str, list[str]] = {}
         self.confirmed: dict[str, int] = {}
         self.readers: list[Reader] = []
@@ -259,8 +188,13 @@ class World:
                     assert set(seen) >= {one for one in wanted if one > since}, "nothing is lost"
 
 
+@pytest.mark.parametrize("rest", [0.0, 1e-5])
 @pytest.mark.parametrize("coordinators", [1, 2])
-def test_a_reader_gets_a_gapless_tail_of_what_it_has_bound_whenever_it_has_bound_it(coordinators: int) -> None:
+def test_a_reader_gets_a_gapless_tail_of_what_it_has_bound_whenever_it_has_bound_it(
+    coordinators: int, rest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REST", rest)
+
     @given(st.data())
     def walk(data: st.DataObject) -> None:
         async def run() -> None:
@@ -281,9 +215,9 @@ def test_a_reader_gets_a_gapless_tail_of_what_it_has_bound_whenever_it_has_bound
 class Table:
     """Courses over one wire, whose broker does as it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_busy: bool = False) -> None:
         self.wire = Wire()
-        self.unbound = Unbound(cast("Publisher", self.wire))
+        self.unbound = Unbound(cast("Publisher", self.wire), lambda: is_busy)
 
     async def settle(self, course: Course, key: str) -> asyncio.Task[str]:
         """Let a course settle an event as far as it can now; the task says how."""
@@ -398,3 +332,41 @@ async def test_only_so_many_keys_are_remembered(monkeypatch: pytest.MonkeyPatch)
     for key in ("a", "b"):
         await table.publish(table.unbound.begin(), key)
     assert not await table.left_out(before, "a")
+
+
+async def test_while_the_program_is_busy_a_key_that_was_returned_rests_until_many_share_its_next_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "REST", 0.05)
+    table = Table(is_busy=True)
+    await table.publish(table.unbound.begin(), "a")
+    table.wire.news.clear()
+    courses = [table.unbound.begin() for _ in range(5)]
+    tasks = [await table.settle(one, "a") for one in courses]
+    async with asyncio.timeout(30):
+        await table.wire.news.wait()
+    await table.reply()
+    assert sorted(await asyncio.gather(*tasks)) == [*4 * ["left out"], "published"]
+    assert table.wire.sent == 2
+
+
+@pytest.mark.parametrize(("is_busy", "answer"), [(False, "returned"), (True, "taken")])
+async def test_no_event_rests_when_there_is_little_to_do_or_a_queue_is_bound_for_it(
+    is_busy: bool, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REST", 3600)
+    table = Table(is_busy=is_busy)
+    for _ in range(3):
+        await table.publish(table.unbound.begin(), "a", answer)
+
+
+async def test_it_is_known_for_a_while_that_no_queue_was_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table()
+    assert not table.unbound.was_returned("a")
+    await table.publish(table.unbound.begin(), "a")
+    assert table.unbound.was_returned("a")
+    with monkeypatch.context() as later:
+        later.setattr(module, "RECENTLY", 0.0)
+        assert not table.unbound.was_returned("a")
+    await table.publish(table.unbound.begin(), "a", "taken")
+    assert not table.unbound.was_returned("a")
