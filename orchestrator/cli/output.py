@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from pydantic_core import to_jsonable_python
 from rich.cells import cell_len
@@ -55,7 +55,7 @@ class Output:
         self._stdout = _tolerant(sys.stdout)
         self._stderr = _tolerant(sys.stderr)
         width = None if self._stdout.isatty() or "COLUMNS" in os.environ else WIDTH_WITHOUT_TERMINAL
-        self.console = Console(file=self._stdout, width=width, highlight=False, markup=False, emoji=False)
+        self.console = _Console(file=self._stdout, width=width, highlight=False, markup=False, emoji=False)
 
     @property
     def is_live(self) -> bool:
@@ -169,6 +169,18 @@ class Output:
     def discard(self) -> None:
         """Write nothing more, not even at the interpreter's exit: the reader has closed the pipe."""
         _discard(self._stdout)
+
+
+class _Console(Console):
+    """A console that leaves a closed pipe to its caller.
+
+    Rich's own way is to redirect ``sys.stdout`` and to exit. While a command runs, that is stderr: its errors would be lost, and
+    what is left in the buffer would fail at the interpreter's exit, with code 120.
+    """
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise the error."""
+        raise BrokenPipeError
 
 
 def _discard(stream: TextIO) -> None:

@@ -150,7 +150,8 @@ def write_revision(project: Path, message: str, *, upgrades: str = "", downgrade
             depends_on="engine@head",
             upgrades=upgrades,
             downgrades=downgrades,
-            imports=imports,
+            # What a person writes into an empty one nearly always begins with types of columns.
+            imports=imports if upgrades or imports else "import sqlalchemy as sa\n",
         )
     if written is None:
         raise ConfigurationError(f"no revision could be written into {project}")

@@ -108,7 +108,9 @@ async def select_processes(
     allowed = [status.value for status in TRANSITIONS[_EVENTS[action]]]
     wrong = [status for status in wanted.statuses if status not in allowed]
     if wrong:
-        raise InvalidInputError(f"a process that is {wrong[0]} cannot be the target of {action.value!r}: use {allowed}")
+        raise InvalidInputError(
+            f"a process that is {wrong[0]} cannot be the target of {action.value!r}: use {', '.join(allowed)}"
+        )
     async with database.transaction() as session:
         if action is BulkAction.RETRY and await is_paused(session):
             raise EnginePausedError(

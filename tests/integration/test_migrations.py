@@ -156,6 +156,14 @@ async def test_a_revision_is_written_for_the_tables_that_there_are_now(database:
     assert len((await upgrade(database.engine, project)).heads) == 1
 
 
+async def test_an_empty_revision_has_at_hand_what_a_table_is_written_with(database: Database, tmp_path: Path) -> None:
+    path = write_revision(tmp_path / "migrations", "racks")
+    table = "op.create_table('racks', sa.Column('number', sa.Integer(), primary_key=True))"
+    path.write_text(path.read_text().replace("pass", table, 1))
+    await upgrade(database.engine, path.parent)
+    assert await database.pool.fetch("SELECT number FROM racks") == []
+
+
 async def test_the_plain_alembic_command_links_default_workflows_too(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -34,6 +35,23 @@ from tests.unit.log_entries import entry
 def test_control_characters_of_others_never_reach_a_terminal(hidden: str) -> None:
     assert hidden not in clean(f"a{hidden}b")
     assert hidden not in clean(f"a{hidden}b", lines=True)
+
+
+def test_a_command_whose_reader_has_gone_ends_with_1_and_keeps_its_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def body(context: CliContext) -> None:
+        context.output.line("one line")
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        with pytest.raises(typer.Exit) as ended:
+            execute(body, as_json=False, needs_settings=False)
+        os.write(2, b"still heard")
+    assert ended.value.exit_code == 1
+    assert "still heard" in capfd.readouterr().err
 
 
 def test_json_shows_control_characters_as_escapes_that_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
