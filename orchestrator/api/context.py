@@ -25,6 +25,7 @@ from orchestrator.db.session import Database
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced
 from orchestrator.services.customers import Customers
+from orchestrator.services.starter import Starter
 from orchestrator.settings import Limits, Settings
 
 logger = structlog.get_logger(__name__)
@@ -55,10 +56,12 @@ class ApiContext:
     turns: Turns = field(init=False)
     customers: Customers = field(init=False)
     translations: Translations = field(init=False)
+    starter: Starter = field(init=False)
     _notifying: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "live", Live(self.database))
+        object.__setattr__(self, "starter", Starter(self.database, self.limits, patience=PATIENCE))
         object.__setattr__(self, "turns", Turns(self.settings.requests_per_user))
         object.__setattr__(self, "customers", Customers.of(self.settings.customers))
         object.__setattr__(self, "translations", Translations.of(self.settings.translations))

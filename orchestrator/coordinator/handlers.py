@@ -49,7 +49,8 @@ from orchestrator.services.callbacks import COMPLETED, FAILED, receive, report_p
 from orchestrator.services.control import abort, resume
 from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.reconcile import apply_early_answer, look
-from orchestrator.services.start import StartRequest, start
+from orchestrator.services.start import StartRequest
+from orchestrator.services.starter import Starter
 from orchestrator.settings import Limits
 from orchestrator.stopping import wait_or_stop
 from orchestrator.text import sanitise
@@ -93,6 +94,7 @@ class Handlers:
         self._stopping = asyncio.Event() if stopping is None else stopping
         self._database = database
         self._publisher = publisher
+        self._starter = Starter(database, limits)
         self._replies = Replies(publisher, max_reply)
         self._dispatcher = dispatcher
         self._limits = limits
@@ -236,9 +238,7 @@ class Handlers:
         user = find_author(command, sender)
         bind_contextvars(workflow=command.workflow, user=user, sender=sender)
         request = StartRequest(command.workflow, command.inputs, user, _find_key(command, delivery), sender)
-        outcome = await self._database.author_code.run(
-            command.workflow, lambda session: start(session, request, self._limits)
-        )
+        outcome = await self._starter.start(request)
         logger.info("workflow started" if outcome.created else "start repeated", process_id=str(outcome.process_id))
         answer = StartReply(process_id=outcome.process_id, created=outcome.created)
         message = outcome.message

@@ -260,9 +260,8 @@ async def keep_plan(session: AsyncSession, plan: Plan, facts: starts.StartFacts,
 
 
 def make_process(prepared: PreparedStart, limits: Limits, note: str | None = None) -> starts.NewProcess:
-    """Return the process of a prepared start, as it is to be stored."""
+    """Return the process of a prepared start, as it is to be stored; its workflow's row is that of the facts."""
     request, plan, facts = prepared.request, prepared.plan, prepared.facts
-    assert facts.workflow_id is not None  # noqa: S101 - _find_plan has checked it
     process = Process(uuid4(), request.workflow, ProcessStatus.CREATED, 0, None, 0, 0, {}, request.user, request.user)
     notes = "; ".join(filter(None, [note, _name_sender(request), _note(plan, facts)]))
     decision = decide(plan, process, Started(prepared.state, notes or None), make_stamp())

@@ -17,7 +17,8 @@ from orchestrator.db.workflows import list_workflows
 from orchestrator.registry import registered
 from orchestrator.services.products import get_product_by_name
 from orchestrator.services.registrations import describe_workflow
-from orchestrator.services.start import StartRequest, start
+from orchestrator.services.start import StartRequest
+from orchestrator.services.starter import Starter
 from orchestrator.settings import Settings
 from orchestrator.testing.assertions import describe
 from orchestrator.testing.consumer import LocalConsumer
@@ -39,6 +40,7 @@ class Engine:
         self._limits = settings.limits
         self._crashes = Crashes()
         self._consumer = LocalConsumer(database, settings, self._crashes)
+        self._starter = Starter(database, self._limits)
         self._driver = Driver(database, self._consumer, self._limits)
         self._registrations = ExitStack()
 
@@ -106,7 +108,7 @@ class Engine:
             await self.register(workflow)
             workflow = workflow.name
         request = StartRequest(workflow, list_pages(pages), user, key)
-        outcome = await self._database.author_code.run(workflow, lambda session: start(session, request, self._limits))
+        outcome = await self._starter.start(request)
         await self._driver.go_on(outcome.message)
         return await self.find_process(outcome.process_id)
 

@@ -17,7 +17,7 @@ from orchestrator.api.problems import Responses, describe_for_form, is_from_brow
 from orchestrator.errors import OrchestratorError
 from orchestrator.messages import Key, Name
 from orchestrator.services import control
-from orchestrator.services.start import StartRequest, start
+from orchestrator.services.start import StartRequest
 from orchestrator.text import MAX_REASON
 from orchestrator.types import State
 
@@ -79,7 +79,7 @@ async def start_process(
     """Start a workflow. Without all pages of its form, the answer is 510 with the next one."""
     try:
         asked = StartRequest(workflow, pages, caller.name, key, caller.sender)
-        outcome = await context.run_author_code(workflow, lambda session: start(session, asked, context.limits))
+        outcome = await context.starter.start(asked)
     except OrchestratorError as error:
         return describe_for_form(error, from_browser=is_from_browser(request))
     if outcome.message is not None:

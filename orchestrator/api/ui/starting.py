@@ -19,7 +19,7 @@ from orchestrator.errors import FormIncompleteError
 from orchestrator.messages import Name
 from orchestrator.registry import known_workflows, plan_of
 from orchestrator.services import control
-from orchestrator.services.start import StartRequest, prepare_start, start
+from orchestrator.services.start import StartRequest, prepare_start
 from orchestrator.targets import Target
 from orchestrator.types import State
 
@@ -102,7 +102,7 @@ async def _make_start(page: Page, workflow: str) -> Wizard:
 
     async def send(pages: Sequence[State], sending: Sending) -> Response:
         request = StartRequest(name, pages, page.user, sending.key, page.caller.sender if page.caller else None)
-        outcome = await context.run_author_code(name, lambda session: start(session, request, context.limits))
+        outcome = await context.starter.start(request)
         if outcome.message is not None:
             context.notify_started(outcome.message)
         return page.go(f"/processes/{outcome.process_id}")

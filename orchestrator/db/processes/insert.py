@@ -1,4 +1,4 @@
-"""Store new processes: one statement reads what a start needs to know, one inserts."""
+"""Store new processes: one statement reads what a start needs to know, one inserts; where nothing is unusual, one does both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.db.processes.advance import ENTRY_COLUMNS, build_log_row, wake
 from orchestrator.db.processes.bases import LIMIT
 from orchestrator.db.processes.due import NOT_PUBLISHED
 from orchestrator.db.processes.outbox import ANNOUNCE_SOON
-from orchestrator.db.session import get_connection, get_driver, to_jsonb
+from orchestrator.db.session import Driver, DriverPool, get_connection, get_driver, to_jsonb
 from orchestrator.db.status import IS_PAUSED, REGISTERED
 from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decide import Decision
@@ -44,7 +44,7 @@ _START_FACTS_OF_SENDER = text(
 
 _FIND_KEYS = text("SELECT request_key FROM processes WHERE request_key = ANY(:keys)")
 
-_PROCESS = {
+_GIVEN = {
     "process_id": "uuid",
     "position": "int",
     "step": "text",
@@ -57,7 +57,6 @@ _PROCESS = {
     "assignee": "text",
     "plan": "text",
     "due_in": "float8",
-    "workflow_id": "uuid",
     "workflow": "text",
     "is_task": "bool",
     "request_key": "text",
@@ -66,18 +65,18 @@ _PROCESS = {
     "parent_id": "uuid",
     "subscription_id": "uuid",
 }
+_PROCESS = _GIVEN | {"workflow_id": "uuid"}
+_UNCHECKED = _GIVEN | {"older_key": "text"}
 
 _IS_LARGE = f"octet_length(n.state) > {LIMIT}"
 _SMALL = f"CASE WHEN {_IS_LARGE} THEN '{{}}'::jsonb ELSE n.state::jsonb END"
 
 
-# A step may go on after it has started processes; whoever else starts them only commits, and others may wait for that: those who
-# start with the same key, or when no other instance runs.
-def _insert(processes: Table, entries: Table) -> str:
-    """Return the statement: a row of parameters for each process, and one for each entry of its log."""
+def _store(new: str, entries: str) -> str:
+    """Return the beginning of a statement: what stores processes, given the SQL for them and for the entries of their logs."""
     return f"""
 WITH n AS (
-    SELECT * FROM {processes("n", _PROCESS, 1)}
+    {new}
 ), made AS (
     INSERT INTO processes (process_id, position, step, entered, status, state, sequence, actor, due_at, wake_at, announce_at,
                            workflow_id, workflow, is_task, started_by, request_key, request_digest, attempt, failures, lost,
@@ -95,19 +94,44 @@ WITH n AS (
                                started_at, finished_at)
     SELECT e.process_id, e.sequence, e.kind, e.name, e.position, e.attempt, e.status, e.delta::jsonb, e.failure::jsonb,
            e.note, e.author, statement_timestamp(), statement_timestamp()
-      FROM made JOIN {entries("e", ENTRY_COLUMNS, 1 + len(_PROCESS))} USING (process_id)
+      FROM made JOIN {entries} USING (process_id)
 ), linked AS (
     INSERT INTO processes_subscriptions (process_id, subscription_id)
     SELECT n.process_id, n.subscription_id
       FROM made JOIN n USING (process_id) JOIN subscriptions USING (subscription_id)
 )
-SELECT process_id, statement_timestamp() AS at,
-       CASE WHEN COALESCE(current_setting('{MARK_SETTING}', true), '') = '' THEN {LIMIT_FROM_HERE} END
-  FROM made
+SELECT process_id, statement_timestamp() AS at
 """  # noqa: S608 - built from constants
 
 
+# A step may go on after it has started processes; whoever else starts them only commits, and others may wait for that: those who
+# start with the same key, or when no other instance runs.
+def _insert(processes: Table, entries: Table) -> str:
+    """Return the statement: a row of parameters for each process, and one for each entry of its log."""
+    new = f"SELECT * FROM {processes('n', _PROCESS, 1)}"  # noqa: S608 - built from constants
+    return f"""
+{_store(new, entries("e", ENTRY_COLUMNS, 1 + len(_PROCESS)))},
+       CASE WHEN COALESCE(current_setting('{MARK_SETTING}', true), '') = '' THEN {LIMIT_FROM_HERE} END
+  FROM made
+"""
+
+
+# It asks for the simplest case: the workflow registered, with the very plan that the program has; the engine not paused; the key
+# unused. What else may be, and what follows from it, is read with the facts.
+def _insert_if_usual(processes: Table, entries: Table) -> str:
+    """Return the same statement, which finds the workflow's row itself and stores nothing when something is unusual."""
+    new = f"""
+    SELECT p.*, w.workflow_id
+      FROM {processes("p", _UNCHECKED, 1)} JOIN workflows AS w ON w.name = p.workflow AND w.deleted_at IS NULL
+     WHERE NOT {IS_PAUSED} AND p.plan = {REGISTERED}
+       AND NOT EXISTS (SELECT FROM processes AS o WHERE o.request_key = p.older_key AND o.request_digest = p.request_digest
+                                                    AND o.started_by = p.started_by)
+    """  # noqa: S608 - built from constants
+    return f"{_store(new, entries('e', ENTRY_COLUMNS, 1 + len(_UNCHECKED)))} FROM made"
+
+
 _INSERT = Statement(_insert)
+_INSERT_IF_USUAL = Statement(_insert_if_usual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +140,7 @@ class NewProcess:
 
     Args:
         decision: about its start.
+        workflow_id: of the workflow's row; ``None`` for :func:`insert_if_usual`, which finds it.
         request_key: no two processes have the same.
         due_in: seconds until the reconciler must look at it; ``None`` for never.
         is_published_next: whether its first command is published right after the commit, and not by the reconciler.
@@ -124,7 +149,7 @@ class NewProcess:
     """
 
     decision: Decision
-    workflow_id: UUID
+    workflow_id: UUID | None
     is_task: bool
     request_key: str | None
     request_digest: bytes | None
@@ -200,7 +225,7 @@ async def insert_processes(session: AsyncSession, processes: Sequence[NewProcess
     """
     if not processes:
         return {}
-    rows = [_row(one) for one in processes]
+    rows = [(*_row(one), one.workflow_id) for one in processes]
     entries = [
         build_log_row(one.decision.process.process_id, entry) for one in processes for entry in one.decision.entries
     ]
@@ -212,6 +237,25 @@ async def insert_processes(session: AsyncSession, processes: Sequence[NewProcess
         if one.decision.callback is not None and one.decision.process.process_id in stored:
             await change_callback(await get_driver(session), one.decision.process.process_id, one.decision.callback)
     return stored
+
+
+async def insert_if_usual(connection: Driver | DriverPool, new: NewProcess, older: OlderKey | None) -> datetime | None:
+    """Store a new process if there is nothing that needs a closer look, in one round trip and a transaction of its own.
+
+    Args:
+        new: one that opens no callback.
+        older: the key of the request as older versions may have stored it; its digest and user are those of the process.
+
+    Returns:
+        The database's time. ``None`` when nothing is stored: the workflow is not registered, or with another plan; the engine is
+        paused; or the key has been used.
+    """
+    query, parameters = _INSERT_IF_USUAL.write(
+        [(*_row(new), older and older.text)],
+        [build_log_row(new.decision.process.process_id, entry) for entry in new.decision.entries],
+    )
+    row = await connection.fetchrow(query, *parameters)
+    return None if row is None else row["at"]
 
 
 async def find_request_keys(session: AsyncSession, keys: Sequence[str]) -> list[str]:
@@ -235,7 +279,6 @@ def _row(new: NewProcess) -> tuple[object, ...]:
         process.assignee,
         process.plan,
         new.due_in,
-        new.workflow_id,
         process.workflow,
         new.is_task,
         new.request_key,
