@@ -23,7 +23,7 @@ from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.start import StartOutcome, StartRequest, start
 from orchestrator.services.starter import AT_ONCE, Starter
 from orchestrator.types import State
-from orchestrator.workflow import StepList, begin, callback_step, conditional, done, init, step, workflow
+from orchestrator.workflow import Step, StepList, begin, callback_step, conditional, done, init, step, workflow
 from tests.integration.engine_bench import LIMITS, Bench, bench_of, delivery
 from tests.integration.test_broker import letters
 from tests.integration.waiting import until
@@ -62,7 +62,7 @@ def wrong() -> bool:
     raise ValueError("asked too early")
 
 
-def _named(number: int) -> Any:
+def _named(number: int) -> Step:
     return step(f"Left out {number}")(_nothing)
 
 
