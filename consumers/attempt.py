@@ -58,7 +58,10 @@ class ClaimedAttempt(Attempt):
 
     def annotate(self, outcome: StepSucceeded | StepFailed) -> StepSucceeded | StepFailed:
         """Return an outcome with this attempt's note added to its own."""
-        return replace(outcome, note="; ".join(note for note in (outcome.note, self.note) if note is not None) or None)
+        note = self.note
+        if note is None:
+            return outcome
+        return replace(outcome, note=note if outcome.note is None else f"{outcome.note}; {note}")
 
     @property
     def needs_connection(self) -> bool:

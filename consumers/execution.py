@@ -30,8 +30,9 @@ async def run_attempt(
         The claim of the next step, if this consumer goes on with it.
     """
     process = attempt.process
-    structlog.contextvars.bind_contextvars(**log_fields(process))
-    with doing(f"the step {process.step!r} of {process.workflow!r}", **log_fields(process)) as activity:
+    fields = log_fields(process)
+    structlog.contextvars.bind_contextvars(**fields)
+    with doing(f"the step {process.step!r} of {process.workflow!r}", **fields) as activity:
         attempt.activity = activity
         activity.ends_program = activity.pauses = True
         # At debug: it costs a line for each step, and a step that hangs is reported by LongSteps.

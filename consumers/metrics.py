@@ -22,6 +22,8 @@ class Metrics:
             ["workflow", "step", "status"],
             registry=self.registry,
         )
+        self._of: dict[tuple[str, str, str], Counter] = {}
+        """Those of the attempts that have ended: to find one by its labels takes as long as to decide about a step."""
         self._warnings = Counter(
             "orchestrator_state_warnings",
             "Steps after which the state was above ORCHESTRATOR_STATE_SOFT_LIMIT.",
@@ -60,7 +62,10 @@ class Metrics:
 
     def count_attempt(self, workflow: str, step: str, status: str, *, warned: bool, blocked: bool) -> None:
         """Count an attempt that ended in ``status``, the warning about its state, and whether it blocked the event loop."""
-        self._attempts.labels(workflow, step, status).inc()
+        ended = self._of.get((workflow, step, status))
+        if ended is None:
+            ended = self._of[workflow, step, status] = self._attempts.labels(workflow, step, status)
+        ended.inc()
         if warned:
             self._warnings.labels(workflow, step).inc()
         if blocked:

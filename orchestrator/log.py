@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -67,6 +68,8 @@ def hide_in_log(secret: str) -> None:
 
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Remove values under secret names, whatever a caller passes: the last line of defence."""
+    if _SECRETS.isdisjoint(event):
+        return event
     for name in _SECRETS & event.keys():
         event[name] = _REDACTED
     return event
@@ -173,7 +176,7 @@ def configure_logging(
     ]
     renderer: structlog.types.Processor
     if fmt == "json":
-        renderer = structlog.processors.JSONRenderer()
+        renderer = _make_json_renderer()
     else:
         # Not the default formatter: it shows the local variables of every frame, passwords and tokens among them.
         renderer = structlog.dev.ConsoleRenderer(
@@ -208,6 +211,19 @@ def configure_logging(
         | dict.fromkeys(_CRITICAL_ONLY, logging.CRITICAL)
         | numbers
     )
+
+
+def _make_json_renderer() -> structlog.types.Processor:
+    """Return what writes a line as JSON, with one encoder for all lines: structlog's makes one for each."""
+    encoders: dict[object, json.JSONEncoder] = {}
+
+    def write(event: EventDict, *, default: Callable[[Any], Any]) -> str:
+        encoder = encoders.get(default)
+        if encoder is None:
+            encoder = encoders[default] = json.JSONEncoder(default=default)
+        return encoder.encode(event)
+
+    return structlog.processors.JSONRenderer(serializer=write)
 
 
 def _number_of(level: Level) -> int:

@@ -13,6 +13,9 @@ from orchestrator.text import count_more, cut, format_object, shorten
 MAX_VALUE: Final = 4_000
 """Characters of a value in a log line. A traceback has the limit of a stored one."""
 
+_SHORT: Final = (int, float, type(None))
+"""Of these a line has many. Asked for first: whether something is a mapping takes longer."""
+
 _MAX_ITEMS, _MAX_ITEM, _MAX_DEPTH = 50, 200, 3
 """Items of a list or dict, characters of each, and levels of them."""
 
@@ -22,6 +25,8 @@ def cut_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = shorten(value) if name == "exception" else cut(value, MAX_VALUE)
+        elif isinstance(value, _SHORT):
+            continue
         elif isinstance(value, Mapping | list | tuple | set | frozenset):
             few = _few(value, _MAX_DEPTH)
             shown = format_object(few)

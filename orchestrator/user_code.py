@@ -249,12 +249,32 @@ async def _wait(task: asyncio.Future[object], seconds: float) -> bool:
     before = find_lost_time()
     while True:
         expect_end(seconds)
-        finished, _ = await asyncio.wait({task}, timeout=seconds)
+        await _wait_once(task, seconds)
+        if task.done():
+            return True
         # The deadline of a function that could not run has not passed.
         seconds = find_lost_time() - before
-        if finished or seconds <= 0:
-            return bool(finished)
+        if seconds <= 0:
+            return False
         before += seconds
+
+
+async def _wait_once(task: asyncio.Future[object], seconds: float) -> None:
+    """Wait until a task has ended or the time has passed; ``asyncio.wait`` is for many, and each step waits for one."""
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    task.add_done_callback(wake)
+    timer = loop.call_later(max(seconds, 0), wake)
+    try:
+        await woken
+    finally:
+        timer.cancel()
+        task.remove_done_callback(wake)
 
 
 async def _cancel(task: asyncio.Future[object], what: str) -> None:

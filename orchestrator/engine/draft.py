@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from orchestrator.engine.decision import (
     CallbackChange,
     CloseCallback,
@@ -16,7 +14,7 @@ from orchestrator.engine.decision import (
 )
 from orchestrator.engine.events import Failure, Stamp
 from orchestrator.engine.plan import Leaf, Plan
-from orchestrator.engine.process import SYSTEM, Process
+from orchestrator.engine.process import SYSTEM, Process, with_changes
 from orchestrator.errors import UnreadableStateError
 from orchestrator.text import format_error, format_traceback, shorten
 from orchestrator.types import ProcessStatus, State, StepStatus
@@ -42,7 +40,7 @@ class Draft:
     def change(self, **changes: object) -> None:
         """Change the process; what is as it should be already costs no copy."""
         if any(getattr(self.process, name) is not value for name, value in changes.items()):
-            self.process = replace(self.process, **changes)  # type: ignore[arg-type]  # dataclasses.replace takes them by name
+            self.process = with_changes(self.process, **changes)
 
     def log(self, entry: Entry) -> None:
         state = {**self.process.state, **entry.delta}

@@ -49,7 +49,7 @@ def canonical(returned: object, what: str) -> State:
         raise InvalidResultError(
             f"{what} returned a call that it has not awaited: write 'await' before {_name(returned)}()"
         )
-    if not isinstance(returned, Mapping):
+    if type(returned) is not dict and not isinstance(returned, Mapping):
         raise InvalidResultError(
             f"{what} returned {type(returned).__name__}: return a dict of new state keys, or nothing"
         )
@@ -125,7 +125,10 @@ def check_size(state: State, *, soft: int, hard: int) -> str | None:
     Raises:
         InvalidResultError: it is above the hard limit.
     """
-    size = len(to_json({key: value for key, value in state.items() if key != OLD_SUBSCRIPTIONS}))
+    counted = state
+    if OLD_SUBSCRIPTIONS in state:
+        counted = {key: value for key, value in state.items() if key != OLD_SUBSCRIPTIONS}
+    size = len(to_json(counted))
     if size > hard:
         raise InvalidResultError(
             f"the state would have {size} bytes, more than the limit of {hard} (ORCHESTRATOR_STATE_HARD_LIMIT): keep data where"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
+from types import NoneType
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -22,6 +23,9 @@ from orchestrator.user_code import run_in_thread, unwrap
 
 Loaded = dict[str, Stored | list[Stored]]
 """Models by the names of the parameters that request them."""
+
+_PLAIN = (str, bytes, int, float, NoneType)
+_LISTS = (list, tuple, set, frozenset)
 
 _NOT_JSON = "the step returned something that cannot be stored as JSON: it contains itself or is too deep"
 
@@ -99,9 +103,10 @@ class _Taken:
         Args:
             inside: the class of an object in which it was found.
         """
-        if isinstance(one, str | bytes | int | float | None):
+        if isinstance(one, _PLAIN):
             return one
-        if isinstance(one, SubscriptionModel | ProductBlockModel):
+        # Whether something is a model takes as long as all the rest, and most of what steps return are dicts.
+        if type(one) is not dict and isinstance(one, SubscriptionModel | ProductBlockModel):
             if inside is not None:
                 raise InvalidResultError(
                     f"the step returned a {inside} with a {type(one).__name__} in it, which would not be saved: return the"
@@ -113,9 +118,9 @@ class _Taken:
         if known is not None:
             return known[1]
         made = one
-        if isinstance(one, Mapping):
+        if type(one) is dict or isinstance(one, Mapping):
             made = {key: self.copy(each, inside) for key, each in one.items()}
-        elif isinstance(one, list | tuple | set | frozenset):
+        elif isinstance(one, _LISTS):
             made = [self.copy(each, inside) for each in one]
         # With the original, so that its id stays taken; of an object before what it holds, which may refer to it.
         self._copies[id(one), inside] = one, made

@@ -31,7 +31,7 @@ from orchestrator.db.status import IS_PAUSED, REGISTERED
 from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decision import Decision, Entry
 from orchestrator.engine.events import Failure
-from orchestrator.engine.process import Process
+from orchestrator.engine.process import Process, with_changes
 from orchestrator.types import JSON, State
 
 
@@ -256,7 +256,7 @@ def _receive(one: Advance, row: RowByName | None) -> Receipt | None:
         # The state as the row has it: what a claim of its own would return, whatever a step has done to its argument.
         state, unreadable, base = read_parts(row, one.claim.base)
         after = one.decision.process
-        process = replace(after, attempt=after.attempt + 1, state=state, unreadable=unreadable)
+        process = with_changes(after, attempt=after.attempt + 1, state=state, unreadable=unreadable)
         following = replace(one.claim, process=process, claimed_at=row["at"], base=base)
     return Receipt(row["at"], row["announced"], following)
 
