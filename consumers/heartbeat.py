@@ -40,6 +40,14 @@ T = TypeVar("T")
 STOP_TIMEOUT = 5.0
 """Seconds that the removal of the row may take; without it the consumer is presumed dead in the end."""
 
+SOONER = 8
+"""After a beat that has failed the next one comes so many times sooner than otherwise. The limit is a few intervals: one
+that was waited for in vain and another whole one would use it up, and others would take the steps of a living consumer."""
+
+_WITHOUT_FLUSH = "SET synchronous_commit = off"
+"""A beat that a crash of the server loses is written again by the next one. So none waits for the disk behind the commits of
+steps, which may take longest on a busy machine."""
+
 OnBeat = Callable[[datetime, Claims], Awaitable[None]]
 
 
@@ -223,11 +231,17 @@ class _BeatingThread:
     async def _beat_until_stopped(self) -> None:
         beating = Outage("heartbeat failed", "heartbeats are recorded again")
         try:
-            while not await wait_or_stop(self._facts.heartbeat_interval, self._stopping):
+            pause = interval = self._facts.heartbeat_interval
+            while not await wait_or_stop(pause, self._stopping):
+                began = self._loop.time()
                 found = await self._use_connection(self._beat, beating)
-                if found is not None:
-                    self._found = found
-                    self._post(self._news.set)
+                if found is None:
+                    pause = interval / SOONER
+                    continue
+                # A beat that takes long is no reason for the next one to be late.
+                pause = max(interval / SOONER, began + interval - self._loop.time())
+                self._found = found
+                self._post(self._news.set)
             if self._removes:
                 remove = partial(remove_consumer, consumer_id=self._facts.consumer_id)
                 await self._use_connection(remove, Outage("consumer row not removed", None))
@@ -237,10 +251,13 @@ class _BeatingThread:
 
     async def _use_connection(self, action: Callable[[Driver], Awaitable[T]], outage: Outage) -> T | None:
         try:
-            if self._connection is None or self._connection.is_closed():
+            is_new = self._connection is None or self._connection.is_closed()
+            if self._connection is None or is_new:
                 self._connection = await self._database.connect()
             # Half of the limit: a connection that hangs must leave time for another one.
             async with asyncio.timeout(self._facts.presumed_dead_after / 2):
+                if is_new:
+                    await self._connection.execute(_WITHOUT_FLUSH)
                 done = await action(self._connection)
         except CONNECTION_ERRORS as error:
             outage.report(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,9 +14,9 @@ from structlog.testing import capture_logs
 
 from consumers import heartbeat as heartbeats
 from consumers.heartbeat import Heartbeat
-from orchestrator.db.consumers import remove_silent_consumers
+from orchestrator.db.consumers import record_heartbeat, remove_silent_consumers
 from orchestrator.db.processes.claims import lock_lost_claims
-from orchestrator.db.session import Database
+from orchestrator.db.session import Database, Driver
 from orchestrator.db.status import list_consumers
 from orchestrator.registry import Abilities
 from orchestrator.watchdog import LoopWatch
@@ -141,6 +142,71 @@ async def test_a_consumer_that_beats_late_says_so(
     with capture_logs() as log:
         await heartbeat.register()
     assert [one["event"] for one in log] == ([] if said is None else [said])
+
+
+async def test_after_a_beat_that_has_failed_the_next_one_comes_soon(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time for which it was waited is gone; a whole interval more would use up what is left of the limit."""
+    heartbeat = make_heartbeat(database, presumed_dead_after=10)
+    await heartbeat.register()
+    connect, pauses, tries = database.connect, list[float](), 0
+
+    async def fail_twice() -> Driver:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise TimeoutError("no answer within 3 s")
+        return await connect()
+
+    async def note(seconds: float, stopping: asyncio.Event) -> bool:
+        pauses.append(seconds)
+        if len(pauses) > 3:
+            await stopping.wait()
+        return stopping.is_set()
+
+    monkeypatch.setattr(database, "connect", fail_twice)
+    monkeypatch.setattr(heartbeats, "wait_or_stop", note)
+    beaten = asyncio.Event()
+
+    async def on_beat(*_: object) -> None:
+        beaten.set()
+
+    beating = asyncio.create_task(heartbeat.run(on_beat))
+    async with asyncio.timeout(LONG):
+        await beaten.wait()
+        await heartbeat.stop()
+        await beating
+    assert pauses[:3] == [2, 0.25, 0.25]
+
+
+async def test_a_beat_does_not_wait_for_the_disk(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat = make_heartbeat(database, presumed_dead_after=10)
+    await heartbeat.register()
+    found = list[str]()
+
+    async def beat(connection: Driver, *facts: Any) -> object:
+        found.append(await connection.fetchval("SHOW synchronous_commit"))
+        return await record_heartbeat(connection, *facts)
+
+    async def at_once(_: float, stopping: asyncio.Event) -> bool:
+        if found:
+            await stopping.wait()
+        return stopping.is_set()
+
+    monkeypatch.setattr(heartbeats, "record_heartbeat", beat)
+    monkeypatch.setattr(heartbeats, "wait_or_stop", at_once)
+    beaten = asyncio.Event()
+
+    async def on_beat(*_: object) -> None:
+        beaten.set()
+
+    beating = asyncio.create_task(heartbeat.run(on_beat))
+    async with asyncio.timeout(LONG):
+        await beaten.wait()
+        await heartbeat.stop()
+        await beating
+    assert found == ["off"]
 
 
 async def test_a_consumer_writes_its_limits_into_its_row(database: Database) -> None:
