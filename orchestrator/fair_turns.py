@@ -15,8 +15,8 @@ MOST_WAITING, LONG = 20, 10.0
 behind these are those of other workflows."""
 
 SLOW = 3.0
-"""Seconds that the code of authors takes in a turn of a workflow which holds up others. What the engine, the database or a busy
-machine take does not count: then all wait, and the next one has its turn as soon as any other has."""
+"""Seconds that the code of authors takes in a turn of a workflow which holds up others. What the engine and the
+database take around it does not count: then all wait, and the next one has its turn as soon as any other has."""
 
 
 class _Turn:
@@ -90,10 +90,10 @@ class FairTurns:
         try:
             yield
         finally:
-            _present.reset(before)
             self._turns[workflow].remove(turn)
             self._took[workflow] = turn.spent
             self._end(workflow)
+            _present.reset(before)
 
     async def _begin(self, workflow: str, patience: float | None) -> None:
         waiting = self._find_waiting(workflow)

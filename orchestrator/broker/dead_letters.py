@@ -121,7 +121,7 @@ def copy(letter: DeadLetter) -> Outgoing:
 def is_replayable(letter: DeadLetter) -> bool:
     """Return whether it is known from where a letter came: one of the engine's queues, published to it in a way that there is."""
     if letter.exchange:
-        return letter.exchange in set(Exchanges) - {Exchanges.DEAD}
+        return _is_ours(letter.exchange)
     is_queue = letter.queue in set(Queues) - {Queues.LETTERS, Queues.DEAD} or letter.queue.startswith(step_queue(""))
     return is_queue and letter.routing_key == letter.queue
 
@@ -139,11 +139,14 @@ def original(letter: DeadLetter, letter_id: UUID) -> Outgoing:
 def again(delivery: Delivery) -> Outgoing | None:
     """Build the same message for the end of the queue from which it comes; ``None`` if that would make another one of it.
 
-    The broker refuses a user id that is not the publisher's, and would count an expiration anew. A message without an id gets
-    one, so that its handler recognises the second of two copies.
+    The broker refuses a user id that is not the publisher's, and would count an expiration anew. An exchange that is not the
+    engine's may have other queues, and its headers may leave no room in a frame.
     """
     sent = delivery.properties
-    if delivery.unreadable is not None or "user_id" in sent or "expiration" in sent:
+    if delivery.unreadable is not None or "user_id" in sent or "expiration" in sent or not _is_ours(delivery.exchange):
+        return None
+    headers, shortened = _fit(_encodable(sent.get("headers") or {}))
+    if shortened:
         return None
     return Outgoing(
         delivery.exchange,
@@ -151,8 +154,8 @@ def again(delivery: Delivery) -> Outgoing | None:
         delivery.type or "",
         delivery.body,
         delivery.correlation_id,
-        _encodable(sent.get("headers") or {}),
-        properties={"message_id": str(uuid4()), **{name: sent[name] for name in _KEPT if name in sent}},
+        headers,
+        properties={name: sent[name] for name in _KEPT if name in sent},
     )
 
 
@@ -163,6 +166,11 @@ def find_replayed(delivery: Delivery) -> UUID | None:
         return UUID(headers[REPLAY_OF])
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
+
+
+def _is_ours(exchange: str) -> bool:
+    """Return whether messages may be sent again to an exchange: it is the engine's, and not that of dead letters."""
+    return exchange in set(Exchanges) - {Exchanges.DEAD}
 
 
 def _rebuild(letter: DeadLetter, headers: Mapping[str, Any]) -> Outgoing:

@@ -72,7 +72,7 @@ class DeclinedError(Exception):
 Subscriptions = list[tuple[Channel, str]]
 """Each queue's channel, and the tag of the consumer on it."""
 
-Handler = Callable[[Delivery], Awaitable[None]]
+Handler = Callable[[Delivery], Awaitable[object]]
 Refuse = Callable[[Delivery, MessageError], Awaitable[None]]
 
 

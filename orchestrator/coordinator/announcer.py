@@ -72,7 +72,7 @@ class Announcer:
         return frozenset(self._refused)
 
     def may_wait(self, workflow: str) -> bool:
-        """Return whether the events of a workflow's steps may come later: no queue was bound for them a moment ago."""
+        """Return whether the events of a workflow's steps may come later: no queue was bound a moment ago for successes."""
         return self._unbound.was_returned(f"step.{workflow}.success")
 
     async def announce(self, message: Advanced, *, probe: bool = False) -> int:

@@ -31,6 +31,7 @@ from orchestrator.errors import (
     PlanMismatchError,
     RefusedError,
     RequestError,
+    UnroutableError,
     WorkflowBusyError,
 )
 from orchestrator.messages import (
@@ -124,8 +125,11 @@ class Handlers:
         else:
             raise MessageError(f"the results queue takes no messages of type {delivery.type!r}")
 
-    async def take_command(self, delivery: Delivery) -> None:
+    async def take_command(self, delivery: Delivery) -> bool:
         """Handle a command from another service. The sender gets the outcome if it has set ``reply_to``.
+
+        Returns:
+            Whether that was the end of it; if not, it waits at the end of its queue.
 
         Raises:
             DeclinedError: another coordinator may have the code that this one lacks.
@@ -144,13 +148,15 @@ class Handlers:
             kind, answer, message = await execute(delivery)
         except OrchestratorError as error:
             self._leave_to_others(delivery, error)
-            if not (isinstance(error, WorkflowBusyError) and await self._put_back(delivery)):
-                await self.refuse(delivery, error)
-            return
+            if isinstance(error, WorkflowBusyError) and await self._put_back(delivery):
+                return False
+            await self.refuse(delivery, error)
+            return True
         if message is not None:
             # Committed: from here on nothing may make this command be executed again.
             await self._dispatcher.try_publish(message)
         await self._replies.send(delivery, kind, answer)
+        return True
 
     async def take_callback(self, delivery: Delivery) -> None:
         """Handle a completion message from an external system."""
@@ -203,16 +209,17 @@ class Handlers:
     async def _put_back(self, delivery: Delivery) -> bool:
         """Send a command again to the end of its queue, behind those of other workflows; return whether that is done.
 
-        Returned to the queue by the broker it would stand before all others, and after some times it would be given up.
+        Returned to the queue by the broker it would stand before all others, and after some times it would be given up. A command
+        without a key stays: if the broker's confirm is lost there are two, and nobody could tell that they are one.
         """
         message = again(delivery)
-        if message is None:
+        if message is None or not _has_key(delivery):
             return False
         await wait_or_stop(BUSY_PAUSE, self._stopping)
         try:
             await self._publisher.publish(message)
-        except RefusedError:
-            return False  # the queue is full
+        except (RefusedError, UnroutableError):
+            return False  # the queue is full, or gone
         logger.info("command put back: its workflow is busy", command=delivery.routing_key)
         return True
 
@@ -291,6 +298,13 @@ class Handlers:
         replied = await self._replies.send(delivery, MessageType.REFUSED, refusal)
         if not replied or not isinstance(error, RequestError) or isinstance(error, NotFoundError):
             raise MessageError(f"{refusal.error}: {refusal.detail}") from error
+
+
+def _has_key(delivery: Delivery) -> bool:
+    """Return whether a second copy of a start or a resume would be recognised."""
+    is_start = delivery.routing_key == MessageType.START
+    command = decode(StartWorkflow, delivery.body) if is_start else decode(ResumeProcess, delivery.body)
+    return _find_key(command, delivery) is not None
 
 
 def _find_key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delivery) -> str | None:

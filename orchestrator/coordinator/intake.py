@@ -57,14 +57,15 @@ class Intake:
         self._pace = Pace(few=FEW, many=MANY, rest=REST)
         self._loop = asyncio.get_running_loop()
         self._in_hand = 0
+        self._waiting = 0
         self._is_behind = False
         self._handled = 0
         self._ended: deque[float] = deque()
 
     @property
     def is_full(self) -> bool:
-        """Whether more starts are in hand than may begin at once."""
-        return self._in_hand > MANY
+        """Whether starts in hand wait because others have just begun."""
+        return self._waiting > 0
 
     @contextmanager
     def running_work(self) -> Iterator[None]:
@@ -77,15 +78,26 @@ class Intake:
             self._note()
 
     @asynccontextmanager
-    async def start(self) -> AsyncIterator[None]:
-        """Wait until a start may begin."""
+    async def start(self) -> AsyncIterator[Callable[[], None]]:
+        """Wait until a start may begin; to be called with it is what notes that it has not ended, but waits in its queue."""
+        has_begun, has_ended = False, True
+
+        def wait_on() -> None:
+            nonlocal has_ended
+            has_ended = False
+
         self._in_hand += 1
+        self._waiting += 1
         try:
             async with self._pace.background_turn(longest=LONGEST):
-                yield
+                has_begun = True
+                self._waiting -= 1
+                yield wait_on
         finally:
             self._in_hand -= 1
-            self._ended.append(self._loop.time())
+            self._waiting -= not has_begun
+            if has_ended:
+                self._ended.append(self._loop.time())
             self._forget()
 
     async def run(self, stopping: asyncio.Event) -> None:

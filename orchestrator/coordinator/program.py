@@ -96,8 +96,9 @@ async def _coordinate(
         async def take_command(delivery: Delivery) -> None:
             await unhandled.admit(delivery)
             if delivery.routing_key == MessageType.START:
-                async with intake.start():
-                    await handlers.take_command(delivery)
+                async with intake.start() as waits_on:
+                    if not await handlers.take_command(delivery):
+                        waits_on()
                 return
             with intake.running_work():
                 await (queries.take if queries.knows(delivery) else handlers.take_command)(delivery)

@@ -26,8 +26,9 @@ REST: Final = 0.01
 """Seconds from one message of a key for which no queue was bound to the next, while the program is busy: more processes then
 share an answer. A start waits for two of them, so for about as long as its transaction takes."""
 
-RECENTLY: Final = 10.0
-"""Seconds for which an answer says something about what happens next, where nothing but time depends on it."""
+RECENTLY: Final = 1.0
+"""Seconds for which an answer says something about what happens next, where nothing but time depends on it. Under load a key is
+answered more often; and who binds a queue should not get events late for long."""
 
 
 @dataclass(slots=True)

@@ -27,6 +27,9 @@ T = TypeVar("T")
 WITNESS_TIMEOUT: Final = 5.0
 """Seconds that the server may take to answer on the connection that has seen the second try."""
 
+ANSWER_HOLDS: Final = 1.0
+"""Seconds for which a server that has accepted a connection counts as there: dozens of requests may find no turn in a second."""
+
 
 class AuthorCode:
     """Runs the requests of one program that call code of authors.
@@ -50,6 +53,7 @@ class AuthorCode:
         self._turns = FairTurns(connections)
         self._connect = connect
         self._is_connection_error = is_connection_error
+        self._answered_at: float | None = None
 
     async def run(
         self, workflow: str, act: Callable[[AsyncSession], Awaitable[T]], *, patience: float | None = None
@@ -89,10 +93,16 @@ class AuthorCode:
             try:
                 await stack.enter_async_context(self._turns.turn(workflow, patience))
             except WorkflowBusyError:
-                # Those that have the turns may wait for a server that is away. Then this says so, and nothing is refused.
-                (await self._connect()).terminate()
+                await self._require_server()
                 raise
             yield
+
+    async def _require_server(self) -> None:
+        """Raise a connection error if the server is away: those that have the turns may wait for it, and none is refused."""
+        loop = asyncio.get_running_loop()
+        if self._answered_at is None or loop.time() - self._answered_at > ANSWER_HOLDS:
+            (await self._connect()).terminate()
+            self._answered_at = loop.time()
 
     async def _try(self, act: Callable[[AsyncSession], Awaitable[T]]) -> T:
         is_lost = False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from orchestrator.authorization import Action
 from orchestrator.db.processes.insert import StartFacts, insert_if_usual
 from orchestrator.db.session import ENGINE_CONNECTIONS, Database
 from orchestrator.engine.plan import Plan
-from orchestrator.errors import DefinitionError, NotFoundError
+from orchestrator.errors import DefinitionError, NotFoundError, WorkflowBusyError
 from orchestrator.registry import plan_of
 from orchestrator.services.results import describe_decision
 from orchestrator.services.start import PreparedStart, StartOutcome, StartRequest, make_process, start
@@ -59,15 +61,33 @@ class Starter:
         if new.decision.callback is not None:
             return None
         key = request.stored_key
-        async with self._places:
+        async with self._place(request.workflow):
             at = await insert_if_usual(self._database.pool, new, key.older if key else None)
         if at is None:
             return None
         return StartOutcome(new.decision.process.process_id, describe_decision(plan, new.decision, at))
 
+    @asynccontextmanager
+    async def _place(self, workflow: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise WorkflowBusyError(
+                f"{workflow!r} was not started: {AT_ONCE} starts wait for others that have their keys, and there was no place for"
+                f" this one within {self._patience:g} s; send it again later"
+            ) from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
 
 def _find_plain(request: StartRequest) -> Plan | None:
-    """Return the plan of the workflow if no code of authors is asked about this start, and no page has to be checked."""
+    """Return the plan of the workflow if no code of authors is asked about this start, and no page has to be checked.
+
+    A condition of the first step is code of authors, too: it is asked only when the rules are met.
+    """
     if any(request.inputs):
         return None
     try:
@@ -75,4 +95,6 @@ def _find_plain(request: StartRequest) -> Plan | None:
     except (NotFoundError, DefinitionError):
         return None
     hooks = (plan.workflow.initial_input_form, plan.workflow.run_predicate, plan.authorizer(Action.START))
-    return plan if all(hook is None for hook in hooks) else None
+    # A start goes past the marker to the first step, whatever that is.
+    asks = any(leaf.guards for leaf in plan.leaves[:2])
+    return plan if all(hook is None for hook in hooks) and not asks else None

@@ -54,8 +54,10 @@ def test_a_flood_of_starts_whose_form_hangs_does_not_keep_out_others(installatio
     coordinator = engine.coordinator().ready()
     engine.consumer().ready()
     engine.client.listen()
-    for _ in range(FLOOD):
-        engine.client.send("orchestrator.commands", "workflow.start", {"workflow": "asks_for_long", "inputs": [{}]})
+    for number in range(FLOOD):
+        request = {"workflow": "asks_for_long", "inputs": [{}]}
+        message_id = None if number % 10 == 9 else f"flood-{number}"
+        engine.client.send("orchestrator.commands", "workflow.start", request, message_id=message_id)
     engine.finish("two_pages", {"node": "ams-1"}, {"port": 7})
     # Three run at once, for up to 30 s: it has not waited for many of them.
     assert len(engine.journal("form", "waits")) <= 9
@@ -64,8 +66,9 @@ def test_a_flood_of_starts_whose_form_hangs_does_not_keep_out_others(installatio
     ended = "SELECT count(*) FROM processes WHERE workflow = 'asks_for_long' AND status = 'completed'"
     # A form that has waited for 30 s is refused, whoever has sent it.
     until(lambda: engine.value(ended) + len(engine.client.dead_letters()) == FLOOD, "each is started or refused")
-    reasons = [letter.headers["x-reason"] for letter in engine.client.dead_letters()]
-    assert not [reason for reason in reasons if "WorkflowBusyError" in reason]
+    # Without a key nobody could tell that two copies are one start.
+    busy = [one for one in engine.client.dead_letters() if "WorkflowBusyError" in str(one.headers["x-reason"])]
+    assert all(letter.message_id is None for letter in busy)
 
 
 @pytest.mark.parametrize(("workflow", "what"), [("loses_its_connection", "loses"), ("hides_its_loss", "hides")])

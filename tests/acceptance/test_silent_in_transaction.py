@@ -8,6 +8,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import pytest
+
 from tests.acceptance.conftest import MakeInstallation
 from tests.acceptance.installation import Installation
 from tests.acceptance.proxy import proxied
@@ -17,7 +19,7 @@ PRESUMED_DEAD_AFTER = 6
 MARGIN = 4.0
 """Seconds for the next round of a coordinator, and what comes after it."""
 SETTINGS = {"ORCHESTRATOR_CONNECT_TIMEOUT": "3", "ORCHESTRATOR_PRESUMED_DEAD_AFTER": str(PRESUMED_DEAD_AFTER)}
-COMMIT = b"COMMIT;"
+COMMIT, INSERT = b"COMMIT;", b"INSERT INTO processes ("
 DATABASE = "ORCHESTRATOR_DATABASE_URL"
 
 
@@ -93,15 +95,23 @@ def test_a_consumer_that_loses_one_connection_before_a_commit_repeats_the_step_i
         engine.kill_all()
 
 
+@pytest.mark.parametrize(
+    ("workflow", "pages", "lost", "after"),
+    [
+        ("two_pages", ({"node": "ams-1"}, {"port": 7}), COMMIT, INSERT),
+        ("one_step", (), INSERT, b""),
+    ],
+    ids=["with a form", "in one statement"],
+)
 def test_a_start_whose_coordinator_falls_silent_before_its_commit_is_done_by_another(
-    installations: MakeInstallation,
+    installations: MakeInstallation, workflow: str, pages: tuple[dict[str, object], ...], lost: bytes, after: bytes
 ) -> None:
     engine = installations(**SETTINGS)
     with proxied(engine.database_url) as (proxy, url), ThreadPoolExecutor(1) as threads:
         engine.coordinator(**{DATABASE: url}).ready()
         engine.client.listen()
-        proxy.swallow_from(COMMIT, after=b"INSERT INTO processes (")
-        starting = threads.submit(engine.start, "one_step", key="once")
+        proxy.swallow_from(lost, after=after)
+        starting = threads.submit(engine.start, workflow, *pages, key="once")
         until(lambda: proxy.dropped, "the commit is lost")
         engine.coordinator().ready()
         engine.consumer().ready()

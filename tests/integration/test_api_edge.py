@@ -76,7 +76,7 @@ async def test_a_defect_has_the_headers_as_well(database: Database, monkeypatch:
     def breaks(*_: object) -> None:
         raise RuntimeError("CANARY")
 
-    monkeypatch.setattr("orchestrator.api.routes.process_commands.start", breaks)
+    monkeypatch.setattr("orchestrator.services.starter.Starter.start", breaks)
     async with open_api(database, cors_origins=UI) as api:
         with capture_logs():  # or structlog spends minutes on a coloured traceback
             answer = await api.post(START, json=PAGES, headers={"origin": UI})

@@ -144,7 +144,7 @@ async def test_a_defect_of_the_engine_leaves_no_trace_in_the_answer(
     def breaks(*_: object) -> None:
         raise RuntimeError("CANARY")
 
-    monkeypatch.setattr("orchestrator.api.routes.process_commands.start", breaks)
+    monkeypatch.setattr("orchestrator.services.starter.Starter.start", breaks)
     with capture_logs() as log:  # without the values of all variables, which the default format shows
         answer = await api.post(START, json=PAGES)
     assert [one["log_level"] for one in log if one["event"] == "a request has failed"] == ["error"]

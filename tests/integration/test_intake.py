@@ -196,6 +196,39 @@ async def test_few_starts_begin_while_running_work_is_behind_and_a_slow_form_hol
     assert (await made.backlog()).per_second == 4
 
 
+async def test_a_start_that_goes_back_to_its_queue_does_not_count_as_ended(database: Database) -> None:
+    made = Intake(database, _no_depth)
+    async with made.start() as wait_on:
+        wait_on()
+    assert (await made.backlog()).per_second == 0
+    async with made.start():
+        assert not made.is_full
+    assert (await made.backlog()).per_second == 0.1
+
+
+async def test_an_intake_is_full_while_starts_wait_for_others_that_have_just_begun(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LONGEST", 60)
+    made, gate, begun = Intake(database, _no_depth), asyncio.Event(), 0
+
+    async def start() -> None:
+        nonlocal begun
+        async with made.start():
+            begun += 1
+            await gate.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(intake.MANY):
+            tasks.create_task(start())
+        await until(lambda: begun == intake.MANY, "as many have begun as may at once")
+        assert not made.is_full
+        tasks.create_task(start())
+        await until(lambda: made.is_full, "one more waits")
+        gate.set()
+    assert not made.is_full
+
+
 async def test_running_work_is_behind_when_more_waits_than_is_done_between_two_looks(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
