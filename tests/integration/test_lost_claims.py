@@ -125,6 +125,20 @@ def make_heartbeat(database: Database, presumed_dead_after: float) -> Heartbeat:
     return Heartbeat(database, ["default"], 5, Abilities(), watch, interval=2, presumed_dead_after=presumed_dead_after)
 
 
+async def beat_once(heartbeat: Heartbeat) -> None:
+    """Run a heartbeat until it has beaten, and stop it."""
+    beaten = asyncio.Event()
+
+    async def on_beat(*_: object) -> None:
+        beaten.set()
+
+    beating = asyncio.create_task(heartbeat.run(on_beat))
+    async with asyncio.timeout(LONG):
+        await beaten.wait()
+        await heartbeat.stop()
+        await beating
+
+
 @pytest.mark.parametrize(
     ("gap", "said"),
     [(6, None), (7, "heartbeat was late"), (11, "heartbeat was late: others may have given our steps away")],
@@ -167,16 +181,7 @@ async def test_after_a_beat_that_has_failed_the_next_one_comes_soon(
 
     monkeypatch.setattr(database, "connect", fail_twice)
     monkeypatch.setattr(heartbeats, "wait_or_stop", note)
-    beaten = asyncio.Event()
-
-    async def on_beat(*_: object) -> None:
-        beaten.set()
-
-    beating = asyncio.create_task(heartbeat.run(on_beat))
-    async with asyncio.timeout(LONG):
-        await beaten.wait()
-        await heartbeat.stop()
-        await beating
+    await beat_once(heartbeat)
     assert pauses[:3] == [2, 0.25, 0.25]
 
 
@@ -196,16 +201,7 @@ async def test_a_beat_does_not_wait_for_the_disk(database: Database, monkeypatch
 
     monkeypatch.setattr(heartbeats, "record_heartbeat", beat)
     monkeypatch.setattr(heartbeats, "wait_or_stop", at_once)
-    beaten = asyncio.Event()
-
-    async def on_beat(*_: object) -> None:
-        beaten.set()
-
-    beating = asyncio.create_task(heartbeat.run(on_beat))
-    async with asyncio.timeout(LONG):
-        await beaten.wait()
-        await heartbeat.stop()
-        await beating
+    await beat_once(heartbeat)
     assert found == ["off"]
 
 

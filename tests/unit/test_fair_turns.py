@@ -10,11 +10,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import fair_turns
 from orchestrator.errors import WorkflowBusyError
-from orchestrator.fair_turns import FairTurns, calling_author
+from orchestrator.fair_turns import LONG, MOST_WAITING, SLOW, FairTurns, calling_author
 
 WORKFLOWS = ("a", "b", "c", "d", "e")
+
+
+class Clock:
+    """The time of the event loop, which passes only here."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; what waits for it goes on when the loop runs."""
+        self.now += seconds
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop.time())
+    monkeypatch.setattr(loop, "time", lambda: clock.now)
+    return clock
 
 
 class Requests:
@@ -123,17 +141,17 @@ async def test_who_gets_no_turn_in_time_is_refused_and_takes_none_later() -> Non
     await requests.end_all()
 
 
-async def test_those_behind_so_many_do_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_those_behind_so_many_do_not_wait_for_long(clock: Clock) -> None:
     """Messages in hand are few, and those of other workflows come behind them."""
-    monkeypatch.setattr(fair_turns, "MOST_WAITING", 3)
-    monkeypatch.setattr(fair_turns, "LONG", 0.01)
-    monkeypatch.setattr(fair_turns, "SLOW", 0.001)
     requests = Requests(2)
-    tasks = [requests.begin("a") for _ in range(6)]
-    for late in tasks[4:]:
-        with pytest.raises(WorkflowBusyError, match=r"of 'a' takes long .* 3 others have waited for longer"):
+    tasks = [requests.begin("a") for _ in range(MOST_WAITING + 3)]
+    await requests.settle()
+    clock.advance(LONG + 1)
+    await requests.settle()
+    assert [task.done() for task in tasks] == [False] * (MOST_WAITING + 1) + [True] * 2
+    for late in tasks[-2:]:
+        with pytest.raises(WorkflowBusyError, match=r"of 'a' takes long .* 20 others have waited for longer"):
             await late
-    assert not any(task.done() for task in tasks[:4])
     at_once = requests.begin("a")
     await requests.settle()
     assert isinstance(at_once.exception(), WorkflowBusyError)
@@ -141,51 +159,44 @@ async def test_those_behind_so_many_do_not_wait_for_long(monkeypatch: pytest.Mon
     await requests.settle()
     assert requests.held == Counter(a=1, b=1)
     await requests.end_all()
-    assert all(task.exception() is None for task in tasks[:4])
+    assert all(task.exception() is None for task in tasks[:-2])
 
 
-async def test_nobody_is_refused_because_many_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two thousand starts on a busy machine: each is quick, but most wait for long."""
-    monkeypatch.setattr(fair_turns, "MOST_WAITING", 3)
-    monkeypatch.setattr(fair_turns, "LONG", 0.01)
-    monkeypatch.setattr(fair_turns, "SLOW", 1000)
-    requests = Requests(2)
-    tasks = [requests.begin("a") for _ in range(6)]
-    await asyncio.sleep(0.05)
-    tasks.append(requests.begin("a"))
-    await requests.settle()
-    assert not any(task.done() for task in tasks)
-    await requests.end_all()
-    assert [task.exception() for task in tasks] == [None] * 7
-
-
-async def test_nobody_is_refused_because_a_turn_takes_long_that_calls_no_code_of_authors(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("is_author", "takes"),
+    [
+        pytest.param(True, SLOW - 1, id="each is quick, but many come at once"),
+        pytest.param(False, LONG + 1, id="each is slow, but because of the machine or the database"),
+    ],
+)
+async def test_nobody_is_refused_for_waiting_long_while_the_code_of_authors_is_quick(
+    clock: Clock, is_author: bool, takes: float
 ) -> None:
-    """A machine or a database that is overloaded: the same turns would be as long with any workflow."""
-    monkeypatch.setattr(fair_turns, "MOST_WAITING", 3)
-    monkeypatch.setattr(fair_turns, "LONG", 0.01)
-    monkeypatch.setattr(fair_turns, "SLOW", 0.0)
-    requests = Requests(2, is_author=False)
-    tasks = [requests.begin("a") for _ in range(6)]
-    await asyncio.sleep(0.05)
+    """Nobody would have been served sooner if the others had been of another workflow."""
+    requests = Requests(2, is_author=is_author)
+    turns = int(LONG / takes) + 2
+    tasks = [requests.begin("a") for _ in range(turns + MOST_WAITING + 3)]
+    for _, ended, _ in requests.tasks[:turns]:
+        await requests.settle()
+        clock.advance(takes)
+        ended.set()
     tasks.append(requests.begin("a"))
     await requests.settle()
-    assert not any(task.done() for task in tasks)
+    assert [task.done() for task in tasks] == [True] * turns + [False] * (MOST_WAITING + 4)
     await requests.end_all()
-    assert [task.exception() for task in tasks] == [None] * 7
+    assert [task.exception() for task in tasks] == [None] * len(tasks)
 
 
-async def test_those_behind_so_many_wait_on_when_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_turns, "MOST_WAITING", 3)
-    monkeypatch.setattr(fair_turns, "LONG", 0.05)
+async def test_those_behind_so_many_wait_on_when_the_others_go_on(clock: Clock) -> None:
+    """What counts is how many are before it now, not how many there were when it came."""
     requests = Requests(1)
-    tasks = [requests.begin("a") for _ in range(6)]
+    tasks = [requests.begin("a") for _ in range(MOST_WAITING + 4)]
     await requests.settle()
     for _, ended, _ in requests.tasks[:3]:
         ended.set()
-    await asyncio.wait(tasks[:3])
-    done, _ = await asyncio.wait(tasks[3:], timeout=0.2)
-    assert not done
+        await requests.settle()
+    clock.advance(LONG + 1)
+    await requests.settle()
+    assert [task.done() for task in tasks] == [True] * 3 + [False] * (MOST_WAITING + 1)
     await requests.end_all()
-    assert all(task.exception() is None for task in tasks)
+    assert [task.exception() for task in tasks] == [None] * len(tasks)
