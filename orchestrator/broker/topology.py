@@ -97,11 +97,14 @@ class Queue:
         return arguments
 
 
+_SEND_AGAIN = "coordinator, API, command line"
+"""Who sends a message of others again: a command whose workflow is busy, and what was kept as a dead letter."""
+
 EXCHANGES = (
-    Exchange(Exchanges.COMMANDS, "topic", "other services"),
+    Exchange(Exchanges.COMMANDS, "topic", f"other services, {_SEND_AGAIN}"),
     Exchange(Exchanges.STEPS, "direct", "coordinator, consumers"),
-    Exchange(Exchanges.RESULTS, "direct", "consumers, command line"),
-    Exchange(Exchanges.CALLBACKS, "topic", "external systems"),
+    Exchange(Exchanges.RESULTS, "direct", "consumers, API, command line"),
+    Exchange(Exchanges.CALLBACKS, "topic", f"external systems, {_SEND_AGAIN}"),
     Exchange(Exchanges.EVENTS, "topic", "coordinator"),
     Exchange(Exchanges.DEAD, "fanout", "broker, coordinator, consumers"),
 )
