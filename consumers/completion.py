@@ -257,12 +257,13 @@ class Completion:
             error = f"{entry.failure.type}: {entry.failure.message}"
             fields = {TRACEBACK: entry.failure.traceback}
             logger.warning("step failed", process_status=decision.process.status.value, error=error, **fields)
-        message = describe_decision(attempt.plan, decision, receipt.at, receipt.announced)
-        if attempt.stretch is not None:
-            if receipt.following is not None:
-                attempt.stretch.hold(message)
-                return receipt.following
-            message = attempt.stretch.take(message)
+        if attempt.stretch is None:
+            message = describe_decision(attempt.plan, decision, receipt.at, receipt.announced)
+        elif receipt.following is not None:
+            attempt.stretch.hold(attempt.plan, decision, receipt)
+            return receipt.following
+        else:
+            message = attempt.stretch.take(attempt.plan, decision, receipt)
         await self.publish(step_result(message, process.step, working_for.get()))
         return None
 

@@ -12,10 +12,13 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 
 from orchestrator.broker.outgoing import Outgoing, step_result
+from orchestrator.db.processes.advance import Receipt
 from orchestrator.engine.decision import Decision
 from orchestrator.engine.events import Event, StepSucceeded
+from orchestrator.engine.plan import Plan
+from orchestrator.engine.process import Process
 from orchestrator.messages import Advanced
-from orchestrator.services.results import combine
+from orchestrator.services.results import EntryFields, describe_decision, describe_entries, read_fields
 from orchestrator.shares import Shares
 from orchestrator.workflow import TASK_QUEUE, Workflow
 
@@ -110,10 +113,10 @@ class RunAhead:
         return max(FLUSH_AFTER, min(LONGEST_FLUSH_AFTER, self._slots.taken / FLUSHES))
 
     def send(self, message: Advanced, queue: str, failed: Callable[[], object]) -> None:
-        """Send what has happened in a process, which is not at rest."""
+        """Send what has happened in a process that goes on here."""
 
         async def send() -> None:
-            if not await self._publish(step_result(message.model_copy(update={"next": None}), None, queue)):
+            if not await self._publish(step_result(message, None, queue)):
                 failed()
 
         task = asyncio.create_task(send(), context=Context())
@@ -148,7 +151,8 @@ class Stretch:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._steps = 0
-        self._held: Advanced | None = None
+        self._held: list[EntryFields] = []
+        self._newest: tuple[Plan, Process, Receipt] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def may_go_on(self, event: Event, decision: Decision) -> bool:
@@ -160,7 +164,7 @@ class Stretch:
             and following.queue == self.queue
             and not following.lost
             and not self._program.has_ended
-            and (self._held is None or len(self._held.entries) + len(decision.entries) <= MOST_HELD)
+            and (not self._held or len(self._held) + len(decision.entries) <= MOST_HELD)
             and self._budget.allows(
                 self._steps, self._loop.time() - self._began, is_waited_for=self._program.is_waited_for()
             )
@@ -169,35 +173,47 @@ class Stretch:
     @property
     def held_from(self) -> int | None:
         """The log entry after which all entries are in hand; ``None`` when there are none."""
-        return None if self._held is None else self._held.entries[0].sequence - 1
+        return self._held[0]["sequence"] - 1 if self._held else None
 
-    def hold(self, message: Advanced) -> None:
+    def hold(self, plan: Plan, decision: Decision, receipt: Receipt) -> None:
         """Keep what has happened to be sent later: the next step runs here."""
         self._steps += 1
-        self._held = combine(self._held, message)
+        self._forget_confirmed(receipt)
+        self._held += read_fields(decision, receipt.at)
+        # With the state that the next step has: the one before it would be kept in memory for nothing else.
+        process = decision.process if receipt.following is None else receipt.following.process
+        self._newest = plan, process, receipt
         if self._timer is None:
             after = UNREAD_FLUSH_AFTER if self._unread else self._program.find_flush_after()
             self._timer = self._loop.call_later(after, self._flush)
 
-    def take(self, message: Advanced) -> Advanced:
+    def take(self, plan: Plan, decision: Decision, receipt: Receipt) -> Advanced:
         """Return a message about the last step, and what was kept."""
-        whole = combine(self._held, message)
+        self._forget_confirmed(receipt)
+        whole = describe_decision(plan, decision, receipt.at, receipt.announced, self._held)
         self.end()
         return whole
 
     def end(self) -> None:
         """Send nothing more. If the last step has no outcome, whoever has taken its claim has read the events from the rows."""
-        self._held = None
+        self._held, self._newest = [], None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _forget_confirmed(self, receipt: Receipt) -> None:
+        """Leave out the entries whose events the rows know to be confirmed; the entries are in order."""
+        if self._held and self._held[0]["sequence"] <= receipt.announced:
+            self._held = [one for one in self._held if one["sequence"] > receipt.announced]
+
     def _flush(self) -> None:
         # It stays in hand: whether its events were confirmed is known when the rows say so, with the next outcome.
         self._timer = None
-        if self._held is not None:
-            self._program.send(self._held, self.queue, self._flush_again)
+        if self._newest is not None:
+            plan, process, receipt = self._newest
+            message = describe_entries(plan, process, receipt.at, receipt.announced, self._held)
+            self._program.send(message, self.queue, self._flush_again)
 
     def _flush_again(self) -> None:
-        if self._held is not None and self._timer is None:
+        if self._held and self._timer is None:
             self._timer = self._loop.call_later(AGAIN, self._flush)

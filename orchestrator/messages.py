@@ -118,7 +118,7 @@ class NextStep(Message):
 
 
 class LoggedEntry(Message):
-    """A log entry for other systems: without state or error text. ``at`` is given when it is not the message's."""
+    """A log entry for other systems: without state or error text. ``at`` is given when it may not be the message's."""
 
     sequence: int
     kind: Literal["step", "process"]

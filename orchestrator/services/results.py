@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from secrets import token_urlsafe
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -61,37 +62,64 @@ async def store(session: AsyncSession, plan: Plan, process: Process, decision: D
     return await describe_unannounced(session, plan, decision.process, at, _next_step(decision.dispatch))
 
 
-def describe_decision(plan: Plan, decision: Decision, at: datetime, announced: int = 0) -> Advanced:
-    """Build the message about a stored decision; ``announced`` is what the rows said when it was stored."""
-    entries = [
-        LoggedEntry(
-            sequence=entry.sequence,
-            kind=entry.kind.value,
-            name=entry.name,
-            status=entry.status.value,
-            attempt=entry.attempt,
-            author=entry.author,
-            position=entry.position,
-        )
+class EntryFields(TypedDict):
+    """The fields of a :class:`LoggedEntry`: most are never in a message of their own, and so not validated one by one."""
+
+    sequence: int
+    kind: str
+    name: str
+    status: str
+    attempt: int
+    author: str
+    position: int | None
+    at: datetime | None
+
+
+def read_fields(decision: Decision, at: datetime | None = None) -> list[EntryFields]:
+    """Return what messages say about the log entries of a decision.
+
+    Args:
+        at: when they were stored, for a message about a later decision.
+    """
+    return [
+        {
+            "sequence": entry.sequence,
+            "kind": entry.kind.value,
+            "name": entry.name,
+            "status": entry.status.value,
+            "attempt": entry.attempt,
+            "author": entry.author,
+            "position": entry.position,
+            "at": at,
+        }
         for entry in decision.entries
     ]
-    known = Unannounced(announced, plan.workflow.target.value, plan.workflow.is_task)
-    return _describe(known, decision.process, at, entries, _next_step(decision.dispatch))
 
 
-def combine(earlier: Advanced | None, later: Advanced) -> Advanced:
-    """Return the later message about a process, with the entries of an earlier one that was not sent, or may not have arrived.
+def describe_decision(
+    plan: Plan, decision: Decision, at: datetime, announced: int = 0, earlier: Sequence[EntryFields] = ()
+) -> Advanced:
+    """Build the message about a stored decision.
 
-    Entries whose events the rows know to be confirmed are left out.
+    Args:
+        announced: what the rows said when it was stored.
+        earlier: the entries of decisions before it about which no message was sent, or may not have arrived.
     """
-    if earlier is None:
-        return later
-    entries = [
-        entry if entry.at is not None else entry.model_copy(update={"at": earlier.at})
-        for entry in earlier.entries
-        if entry.sequence > later.announced
-    ]
-    return later.model_copy(update={"entries": [*entries, *later.entries]})
+    entries = [*earlier, *read_fields(decision)]
+    return describe_entries(plan, decision.process, at, announced, entries, _next_step(decision.dispatch))
+
+
+def describe_entries(
+    plan: Plan,
+    process: Process,
+    at: datetime,
+    announced: int,
+    entries: Sequence[EntryFields],
+    next_step: NextStep | None = None,
+) -> Advanced:
+    """Build the message about entries of the log of a process, as it was stored ``at`` a time."""
+    known = Unannounced(announced, plan.workflow.target.value, plan.workflow.is_task)
+    return _describe(known, process, at, entries, next_step)
 
 
 async def describe_unannounced(
@@ -178,22 +206,29 @@ def _read_entries(found: Unannounced) -> list[LoggedEntry]:
 
 
 def _describe(
-    known: Unannounced, process: Process, at: datetime, entries: list[LoggedEntry], next_step: NextStep | None
+    known: Unannounced,
+    process: Process,
+    at: datetime,
+    entries: Sequence[LoggedEntry | EntryFields],
+    next_step: NextStep | None,
 ) -> Advanced:
-    return Advanced(
-        process_id=process.process_id,
-        workflow=process.workflow,
-        target=known.target,
-        is_task=known.is_task,
-        status=process.status.value,
-        sequence=process.sequence,
-        user=process.actor,
-        subscription_ids=subscription_ids(process.state)[:MAX_NAMED],
-        at=at,
-        announced=known.announced,
-        entries=entries,
-        next=next_step,
-        plan=process.plan,
+    # In one call: to validate each entry apart takes three times as long.
+    return Advanced.model_validate(
+        {
+            "process_id": process.process_id,
+            "workflow": process.workflow,
+            "target": known.target,
+            "is_task": known.is_task,
+            "status": process.status.value,
+            "sequence": process.sequence,
+            "user": process.actor,
+            "subscription_ids": subscription_ids(process.state)[:MAX_NAMED],
+            "at": at,
+            "announced": known.announced,
+            "entries": entries,
+            "next": next_step,
+            "plan": process.plan,
+        }
     )
 
 

@@ -39,11 +39,11 @@ if kind == "next step":
     from consumers.run_ahead import Stretch
     hold, held = Stretch.hold, []
 
-    def hold_or_die(self, message):
-        held.append(message)
+    def hold_or_die(self, *stored):
+        held.append(stored)
         if len(held) > after:
             os.kill(os.getpid(), signal.SIGKILL)
-        hold(self, message)
+        hold(self, *stored)
 
     Stretch.hold = hold_or_die
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -12,18 +13,22 @@ import pytest
 
 from consumers.run_ahead import AGAIN, MOST_HELD, Budget, RunAhead
 from orchestrator.broker.outgoing import Outgoing
-from orchestrator.engine.decision import Decision, Dispatch
+from orchestrator.db.processes.advance import Receipt
+from orchestrator.engine.decision import Decision, Dispatch, Entry, EntryKind
 from orchestrator.engine.events import Event, Failure, StepFailed, StepSucceeded
+from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.errors import DefinitionError
-from orchestrator.messages import Advanced, LoggedEntry, decode
-from orchestrator.services.results import combine
+from orchestrator.messages import Advanced, decode, encode
+from orchestrator.services.results import describe_decision
 from orchestrator.shares import Shares
-from orchestrator.types import ProcessStatus
+from orchestrator.types import ProcessStatus, StepStatus
 from orchestrator.workflow import Workflow, begin, step, workflow
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-PROCESS = Process(uuid4(), "some", ProcessStatus.RUNNING, 0, "s", 1, 3, {}, "me", "me")
+SUBSCRIPTION = uuid4()
+STATE = {"subscription_id": str(SUBSCRIPTION)}
+PROCESS = Process(uuid4(), "some", ProcessStatus.RUNNING, 0, "s", 1, 3, STATE, "me", "me")
 
 
 @step("Only")
@@ -35,6 +40,9 @@ def make(*, is_task: bool = False, run_ahead: Any = None) -> Workflow:
         return begin >> only
 
     return workflow(is_task=is_task, run_ahead=run_ahead)(some)
+
+
+PLAN = Plan.of(make())
 
 
 @pytest.mark.parametrize(
@@ -132,14 +140,14 @@ async def test_nothing_goes_on_while_the_program_stops_or_long_while_others_wait
     allowed = 0
     while stretch.may_go_on(SUCCESS, after()):
         allowed += 1
-        stretch.hold(message(3 + allowed))
+        stretch.hold(*stored(3 + allowed))
     assert allowed == 4
     program.slots.release("default")
     await waiting
     assert stretch.may_go_on(SUCCESS, after())
     program.draining.set()
     assert not stretch.may_go_on(SUCCESS, after())
-    stretch.take(message(99))
+    stretch.take(*stored(99))
 
 
 @pytest.mark.parametrize(("side_by_side", "seconds"), [(0, 0.05), (5, 0.05), (30, 0.3), (1000, 1.0)])
@@ -154,39 +162,78 @@ async def test_events_wait_for_longer_the_more_steps_run_side_by_side_but_never_
 
 async def test_a_stretch_ends_when_too_much_has_gathered() -> None:
     stretch = Program(1000).ahead.begin(make(), "default")
-    stretch.hold(message(*range(4, 4 + MOST_HELD)))
+    stretch.hold(*stored(*range(4, 4 + MOST_HELD)))
     assert stretch.may_go_on(SUCCESS, after())
-    stretch.hold(message(4 + MOST_HELD))
+    stretch.hold(*stored(4 + MOST_HELD))
     assert not stretch.may_go_on(SUCCESS, after())
-    stretch.take(message(999))
+    stretch.take(*stored(999))
 
 
-def message(*sequences: int, announced: int = 3, at: datetime = AT) -> Advanced:
-    entries = [
-        LoggedEntry(sequence=one, kind="step", name=f"s{one}", status="success", attempt=1, author="me", position=0)
+def stored(*sequences: int, announced: int = 3, at: datetime = AT) -> tuple[Plan, Decision, Receipt]:
+    """A decision with entries of these numbers, and what the rows said when it was stored."""
+    entries = tuple(
+        Entry(
+            one, EntryKind.STEP, f"s{one}", StepStatus.SUCCESS, 1, "me", position=0, delta={"much": "that is left out"}
+        )
         for one in sequences
-    ]
-    return Advanced(
-        process_id=PROCESS.process_id,
-        workflow="some",
-        target="SYSTEM",
-        is_task=False,
-        status="running",
-        sequence=sequences[-1],
-        user="me",
-        at=at,
-        announced=announced,
-        entries=entries,
     )
+    process = replace(PROCESS, sequence=sequences[-1])
+    return PLAN, Decision(process, entries, Dispatch(1, 1, "default", "next")), Receipt(at, announced)
 
 
-def test_a_message_about_several_steps_keeps_their_times_and_leaves_out_what_is_confirmed() -> None:
-    later = AT + timedelta(seconds=1)
-    both = combine(message(4, 5), message(6, at=later))
-    assert [(one.sequence, one.at) for one in both.entries] == [(4, AT), (5, AT), (6, None)]
-    assert (both.at, both.sequence) == (later, 6)
-    three = combine(both, message(7, announced=5))
-    assert [(one.sequence, one.at) for one in three.entries] == [(6, later), (7, None)]
+def times(message: Advanced) -> list[tuple[int, datetime]]:
+    """The entries of a message and when they were stored."""
+    return [(one.sequence, one.at or message.at) for one in message.entries]
+
+
+async def test_a_message_about_several_steps_keeps_their_times_and_leaves_out_what_is_confirmed() -> None:
+    stretch = Program().ahead.begin(make(), "default")
+    first, second, third = (AT + timedelta(seconds=number) for number in range(3))
+    stretch.hold(*stored(4, 5, at=first))
+    stretch.hold(*stored(6, at=second))
+    assert stretch.held_from == 3
+    stretch.hold(*stored(7, announced=5, at=second))
+    assert stretch.held_from == 5
+    whole = stretch.take(*stored(8, announced=6, at=third))
+    assert times(whole) == [(7, second), (8, third)]
+    assert [one.at for one in whole.entries] == [second, None], "the time of the message is not repeated"
+    assert (whole.at, whole.sequence, whole.announced) == (third, 8, 6)
+    assert (whole.next and whole.next.step, whole.subscription_ids) == ("next", [SUBSCRIPTION])
+
+
+async def test_the_message_of_a_last_step_alone_says_the_same_as_without_a_stretch() -> None:
+    plan, decision, receipt = stored(4, 5)
+    whole = Program().ahead.begin(make(), "default").take(plan, decision, receipt)
+    assert whole == describe_decision(plan, decision, receipt.at, receipt.announced)
+    assert whole.entries[0].name == "s4"
+
+
+async def test_what_was_held_survives_the_wire_with_all_its_fields() -> None:
+    """It is built without a message of its own for each step."""
+    stretch = Program().ahead.begin(make(), "default")
+    stretch.hold(*stored(4))
+    stretch.hold(*stored(5, at=AT + timedelta(seconds=1)))
+    whole = stretch.take(*stored(6, at=AT + timedelta(seconds=2)))
+    assert decode(Advanced, encode(whole)) == whole
+    fields = {"kind": "step", "name": "s5", "status": "success", "attempt": 1, "author": "me", "position": 0}
+    assert whole.entries[1].model_dump() == {"sequence": 5, "at": AT + timedelta(seconds=1), **fields}
+
+
+async def test_what_is_sent_meanwhile_is_about_the_state_that_the_next_step_has() -> None:
+    """The state before it is not kept in memory for a message that is seldom sent."""
+    program = Program()
+    stretch = program.ahead.begin(make(), "default")
+    plan, decision, receipt = stored(4)
+    other = uuid4()
+    following: Any = SimpleNamespace(
+        process=replace(decision.process, attempt=2, state={"subscription_id": str(other)})
+    )
+    stretch.hold(plan, decision, replace(receipt, following=following))
+    await gathered(program, 1)
+    (sent,) = program.sent
+    assert (sent.sequence, sent.at, sent.subscription_ids, sent.next) == (4, AT, [other], None)
+    stretch.end()
+    await program.ahead.finish()
 
 
 async def gathered(program: Program, messages: int) -> None:
@@ -203,13 +250,13 @@ async def test_what_has_gathered_is_sent_after_a_while_and_again_until_the_broke
     program = Program()
     stretch = program.ahead.begin(make(), "default")
     program.takes = False
-    stretch.hold(message(4))
+    stretch.hold(*stored(4))
     await gathered(program, 3)
     program.takes = True
     await program.ahead.finish()
-    stretch.hold(message(5))
+    stretch.hold(*stored(5))
     assert stretch.held_from == 3
-    whole = stretch.take(message(6))
+    whole = stretch.take(*stored(6))
     assert [one.sequence for one in whole.entries] == [4, 5, 6]
     assert stretch.held_from is None
     assert all(one.next is None for one in program.sent)
@@ -222,14 +269,14 @@ async def test_events_that_no_queue_was_bound_for_wait_for_longer_than_others_an
     monkeypatch.setattr("consumers.run_ahead.UNREAD_FLUSH_AFTER", 3600.0)
     program = Program()
     unread = program.ahead.begin(make(), "default", unread=True)
-    unread.hold(message(4))
+    unread.hold(*stored(4))
     read = program.ahead.begin(make(), "default")
-    read.hold(message(5))
+    read.hold(*stored(5))
     await gathered(program, 1)
     assert [one.sequence for one in program.sent] == [5]
     unread.end()
     monkeypatch.setattr("consumers.run_ahead.UNREAD_FLUSH_AFTER", 0.0)
-    unread.hold(message(4))
+    unread.hold(*stored(4))
     await gathered(program, 2)
     assert [one.sequence for one in program.sent] == [5, 4]
     for one in (read, unread):
@@ -241,7 +288,7 @@ async def test_nothing_is_sent_when_the_last_step_has_no_outcome() -> None:
     """Its claim is gone. Who has it has published the events from the rows."""
     program = Program()
     stretch = program.ahead.begin(make(), "default")
-    stretch.hold(message(4))
+    stretch.hold(*stored(4))
     stretch.end()
     assert stretch.held_from is None
     await program.ahead.finish()
