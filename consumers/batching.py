@@ -5,13 +5,17 @@ There is no timer and no wait.
 
 Each step queue has statements of its own, so that a step of a queue that is seldom used waits for none of a busy one. And what
 one statement answers is passed on in parts, or whatever else comes would wait each time until all of it is done.
+
+Work that leads to more calls begins only while there is room for these. Hundreds of processes side by side take turns, and each
+waits for all others after every step; whatever else comes waits for them, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from orchestrator.db.session import is_connection_error
@@ -43,6 +47,8 @@ class Batcher(Generic[T, R]):
         # its decrement nothing else can run, so no item is left without a sender.
         self._sending: Counter[str | None] = Counter()
         self._senders: set[asyncio.Task[None]] = set()
+        self._beginning: Counter[str | None] = Counter()
+        self._held_up: defaultdict[str | None, deque[asyncio.Future[None]]] = defaultdict(deque)
 
     async def __call__(self, item: T) -> R:
         """Send ``item`` with whatever else is waiting, and return its result.
@@ -61,11 +67,54 @@ class Batcher(Generic[T, R]):
             sender.add_done_callback(self._senders.discard)
         return await answer
 
+    @asynccontextmanager
+    async def room(self, queue: str | None) -> AsyncIterator[None]:
+        """Begin what leads to a call, behind those that wait here, once there is room for it.
+
+        There is while fewer of its queue are beginning, or wait to be sent, than one statement may carry.
+        """
+        if self._held_up[queue] or self._count_room(queue) <= 0:
+            turn = asyncio.get_running_loop().create_future()
+            self._held_up[queue].append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():
+                    self._has_begun(queue)
+                raise
+        else:
+            self._beginning[queue] += 1
+        try:
+            yield
+        finally:
+            self._has_begun(queue)
+
+    def is_held_up(self, queue: str | None) -> bool:
+        """Return whether something of a queue waits for room."""
+        return any(not turn.done() for turn in self._held_up[queue])
+
+    def _count_room(self, queue: str | None) -> int:
+        return self._largest - self._beginning[queue] - len(self._waiting[queue])
+
+    def _has_begun(self, queue: str | None) -> None:
+        self._beginning[queue] -= 1
+        self._let_begin(queue)
+
+    def _let_begin(self, queue: str | None) -> None:
+        held_up = self._held_up[queue]
+        while held_up and self._count_room(queue) > 0:
+            turn = held_up.popleft()
+            if not turn.done():
+                self._beginning[queue] += 1
+                turn.set_result(None)
+
     async def _send(self, queue: str | None) -> None:
         waiting = self._waiting[queue]
         try:
             while waiting:
-                await self._send_batch([waiting.popleft() for _ in range(min(self._largest, len(waiting)))])
+                batch = [waiting.popleft() for _ in range(min(self._largest, len(waiting)))]
+                self._let_begin(queue)
+                await self._send_batch(batch)
         finally:
             self._sending[queue] -= 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import ParamSpec, Protocol, TypeVar
 from uuid import UUID
@@ -92,6 +93,14 @@ class Completion:
         # Hundreds of suspects may be lost together. In statements of their own they hold up no other outcome.
         self._losses = Batcher(self._advance_many, at_once=1, largest=FEW_SUSPECTS)
         self._outage = Outage("the database is away; outcome kept", "outcomes are stored again")
+
+    def room(self, queue: str) -> AbstractAsyncContextManager[None]:
+        """Return what waits, before a step of a queue is claimed, while its outcomes come faster than they are stored."""
+        return self._advances.room(queue)
+
+    def is_held_up(self, queue: str) -> bool:
+        """Return whether steps of a queue wait until they may be claimed."""
+        return self._advances.is_held_up(queue)
 
     async def store(self, attempt: ClaimedAttempt, event: Event) -> Claim | None:
         """Store the outcome of an attempt, and with it what a step that succeeded has written through its session.

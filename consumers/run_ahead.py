@@ -52,21 +52,23 @@ class Budget:
     steps: int
     seconds: float
 
-    def allows(self, steps: int, seconds: float, *, is_waited_for: bool) -> bool:
+    def allows(self, steps: int, seconds: float, limit: Budget | None = None) -> bool:
         """Return whether one more step may follow.
 
         Args:
             steps: how many have run ahead.
             seconds: how long all of them have taken.
-            is_waited_for: whether other steps wait for a slot; then only a short stretch is allowed.
+            limit: what applies besides, because others wait.
         """
-        if is_waited_for:
-            return steps < min(self.steps, SHORT.steps) and seconds < min(self.seconds, SHORT.seconds)
-        return steps < self.steps and seconds < self.seconds
+        return steps < self.steps and seconds < self.seconds and (limit is None or limit.allows(steps, seconds))
 
 
 SHORT = Budget(4, 0.2)
-"""While other steps wait for a slot."""
+"""While other steps wait for a slot, which a step may hold for long."""
+
+MEDIUM = Budget(9, 1.0)
+"""While others wait because this consumer is busy: as many steps are done in a second, whichever process they belong to, and a
+stretch that ends early costs one command and one result more."""
 
 
 class RunAhead:
@@ -77,15 +79,22 @@ class RunAhead:
         slots: in which steps run.
         draining: set when no step may be claimed any more.
         publish: sends a result; returns whether the broker has taken it.
+        is_held_up: returns whether commands of a queue wait because this consumer is busy.
     """
 
     def __init__(
-        self, budget: Budget, slots: Shares, draining: asyncio.Event, publish: Callable[[Outgoing], Awaitable[bool]]
+        self,
+        budget: Budget,
+        slots: Shares,
+        draining: asyncio.Event,
+        publish: Callable[[Outgoing], Awaitable[bool]],
+        is_held_up: Callable[[str], bool],
     ) -> None:
         self._budget = budget
         self._slots = slots
         self._draining = draining
         self._publish = publish
+        self._is_held_up = is_held_up
         self._sending: set[asyncio.Task[None]] = set()
 
     def begin(self, workflow: Workflow, queue: str, *, unread: bool = False) -> Stretch:
@@ -104,9 +113,11 @@ class RunAhead:
         """Whether the program is about to stop, so that no step may begin."""
         return self._draining.is_set()
 
-    def is_waited_for(self) -> bool:
-        """Return whether steps wait for a slot that are not background work."""
-        return self._slots.is_waited_for(but_not=TASK_QUEUE)
+    def find_limit(self, queue: str) -> Budget | None:
+        """Return what limits a stretch in a queue because others wait; background work waits for no stretch."""
+        if self._slots.is_waited_for(but_not=TASK_QUEUE):
+            return SHORT
+        return MEDIUM if self._is_held_up(queue) else None
 
     def find_flush_after(self) -> float:
         """Return the seconds after which events are sent of a process whose steps go on."""
@@ -165,9 +176,7 @@ class Stretch:
             and not following.lost
             and not self._program.has_ended
             and (not self._held or len(self._held) + len(decision.entries) <= MOST_HELD)
-            and self._budget.allows(
-                self._steps, self._loop.time() - self._began, is_waited_for=self._program.is_waited_for()
-            )
+            and self._budget.allows(self._steps, self._loop.time() - self._began, self._program.find_limit(self.queue))
         )
 
     @property

@@ -105,7 +105,7 @@ class Runner:
         self._running: dict[UUID, ClaimedAttempt] = {}
         self._given_back: set[UUID] = set()
         self._draining = asyncio.Event()
-        self._ahead = RunAhead(budget, slots, self._draining, completion.publish)
+        self._ahead = RunAhead(budget, slots, self._draining, completion.publish, completion.is_held_up)
 
     async def take(self, delivery: Delivery) -> None:
         """Handle a step command: return, and so acknowledge it, once the step is claimed or the command is stale or handed back.
@@ -132,6 +132,12 @@ class Runner:
             await self._take(command, plan, queue)
 
     async def _take(self, command: StepCommand, plan: Plan, queue: str) -> None:
+        async with self._completion.room(queue):
+            is_running = await self._claim_and_run(command, plan, queue)
+        if not is_running:
+            await self._give_up(command, plan, queue)
+
+    async def _claim_and_run(self, command: StepCommand, plan: Plan, queue: str) -> bool:
         await self._slots.acquire(queue)
         is_running = False
         try:
@@ -146,8 +152,7 @@ class Runner:
         finally:
             if not is_running:
                 self._slots.release(queue)
-        if not is_running:
-            await self._give_up(command, plan, queue)
+        return is_running
 
     async def _take_suspect(self, command: StepCommand, plan: Plan, queue: str) -> None:
         """Take a step whose consumer has died with it. It takes no slot, so suspects never hold up other steps."""

@@ -6,6 +6,8 @@ import asyncio
 
 import asyncpg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumers.batching import Batcher
 from orchestrator.shares import working_for
@@ -116,3 +118,98 @@ async def test_queues_together_have_no_more_statements_than_one_unless_they_have
     assert len(statement.sent) == 3
     statement.may_answer.set()
     assert await asyncio.gather(*calls) == [2] * 5
+
+
+TURNS = 1000
+"""Turns of the event loop, after which everything has ended that can end."""
+
+
+class Work:
+    """What leads to a call, unless its number is odd, and waits for room before."""
+
+    def __init__(self, batches: Batcher[int, int]) -> None:
+        self._batches = batches
+        self.begun: list[int] = []
+
+    async def __call__(self, number: int, queue: str | None = None) -> None:
+        working_for.set(queue)
+        async with self._batches.room(queue):
+            self.begun.append(number)
+            await asyncio.sleep(0)
+        if number % 2 == 0:
+            await self._batches(number)
+
+
+async def test_work_waits_while_a_whole_statement_of_calls_does_and_goes_on_in_order_as_they_are_sent() -> None:
+    statement = Statement()
+    batches = Batcher(statement, at_once=1, largest=2)
+    calls = [asyncio.create_task(batches(number)) for number in (1, 2, 3, 4, 5)]
+    await statement.called.wait()
+    work = Work(batches)
+    waiting = [asyncio.create_task(work(number)) for number in (2, 4, 6)]
+    async with asyncio.timeout(5):
+        await asyncio.create_task(work(1, "seldom"))
+    assert work.begun == [1]
+    assert batches.is_held_up(None)
+    assert not batches.is_held_up("seldom")
+    statement.may_answer.set()
+    await asyncio.gather(*calls, *waiting)
+    assert work.begun == [1, 2, 4, 6]
+    assert not batches.is_held_up(None)
+
+
+async def test_work_that_is_cancelled_when_it_may_begin_leaves_its_turn_to_the_next() -> None:
+    cancelled: list[asyncio.Task[None]] = []
+    called, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def run(numbers: list[int]) -> list[int]:
+        called.set()
+        if cancelled:
+            # In the turn of the event loop in which the first of those that wait was let begin.
+            cancelled[0].cancel()
+        await may_answer.wait()
+        return numbers
+
+    batches = Batcher(run, at_once=1, largest=1)
+    calls = [asyncio.create_task(batches(number)) for number in (1, 2)]
+    await called.wait()
+    work = Work(batches)
+    cancelled.append(asyncio.create_task(work(3)))
+    other = asyncio.create_task(work(5))
+    await asyncio.sleep(0)
+    may_answer.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*calls, other)
+    assert work.begun == [5]
+
+
+@given(
+    numbers=st.lists(st.integers(14, 40), max_size=40),
+    cancelled=st.sets(st.integers(0, 39)),
+    turns=st.integers(0, 12),
+    largest=st.integers(1, 4),
+)
+def test_all_work_begins_however_many_of_it_lead_to_no_call_or_are_cancelled(
+    numbers: list[int], cancelled: set[int], turns: int, largest: int
+) -> None:
+    async def run() -> None:
+        statement = Statement()
+        batches = Batcher(statement, at_once=1, largest=largest)
+        calls = [asyncio.create_task(batches(number)) for number in range(20, 20 + 3 * largest)]
+        await statement.called.wait()
+        work = Work(batches)
+        tasks = [asyncio.create_task(work(number)) for number in numbers]
+        await asyncio.sleep(0)
+        statement.may_answer.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for number in cancelled.intersection(range(len(tasks))):
+            tasks[number].cancel()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        assert all(one.done() for one in tasks)
+        await asyncio.gather(*calls, *tasks, return_exceptions=True)
+        assert all(one.cancelled() or one.exception() is None for one in tasks)
+        assert not batches.is_held_up(None)
+
+    asyncio.run(run())

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from consumers.run_ahead import AGAIN, MOST_HELD, Budget, RunAhead
+from consumers.run_ahead import AGAIN, MEDIUM, MOST_HELD, SHORT, Budget, RunAhead, Stretch
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.db.processes.advance import Receipt
 from orchestrator.engine.decision import Decision, Dispatch, Entry, EntryKind
@@ -46,26 +46,30 @@ PLAN = Plan.of(make())
 
 
 @pytest.mark.parametrize(
-    ("steps", "seconds", "is_waited_for", "allowed"),
+    ("steps", "seconds", "limit", "allowed"),
     [
-        (0, 0.0, False, True),
-        (9, 1.9, False, True),
-        (10, 0.0, False, False),
-        (1, 2.0, False, False),
-        (3, 0.1, True, True),
-        (4, 0.1, True, False),
-        (1, 0.2, True, False),
+        (0, 0.0, None, True),
+        (9, 1.9, None, True),
+        (10, 0.0, None, False),
+        (1, 2.0, None, False),
+        (3, 0.1, SHORT, True),
+        (4, 0.1, SHORT, False),
+        (1, 0.2, SHORT, False),
+        (8, 0.9, MEDIUM, True),
+        (9, 0.9, MEDIUM, False),
+        (8, 1.0, MEDIUM, False),
     ],
 )
-def test_a_budget_has_steps_and_seconds_and_is_short_while_others_wait(
-    steps: int, seconds: float, is_waited_for: bool, allowed: bool
+def test_a_budget_has_steps_and_seconds_and_is_smaller_while_others_wait(
+    steps: int, seconds: float, limit: Budget | None, allowed: bool
 ) -> None:
-    assert Budget(10, 2.0).allows(steps, seconds, is_waited_for=is_waited_for) is allowed
+    assert Budget(10, 2.0).allows(steps, seconds, limit) is allowed
 
 
-def test_a_budget_that_is_smaller_than_the_short_one_stays_so() -> None:
-    assert not Budget(2, 2.0).allows(2, 0.0, is_waited_for=True)
-    assert not Budget(0, 2.0).allows(0, 0.0, is_waited_for=False)
+@pytest.mark.parametrize("limit", [SHORT, MEDIUM])
+def test_a_budget_that_is_smaller_than_the_limit_stays_so(limit: Budget) -> None:
+    assert not Budget(2, 2.0).allows(2, 0.0, limit)
+    assert not Budget(0, 2.0).allows(0, 0.0)
 
 
 class Program:
@@ -77,7 +81,8 @@ class Program:
         self.sent: list[Advanced] = []
         self.takes = True
         self.news = asyncio.Event()
-        self.ahead = RunAhead(Budget(budget, 60), self.slots, self.draining, self.publish)
+        self.held_up: set[str] = set()
+        self.ahead = RunAhead(Budget(budget, 60), self.slots, self.draining, self.publish, self.held_up.__contains__)
 
     async def publish(self, message: Outgoing) -> bool:
         self.sent.append(decode(Advanced, message.body))
@@ -129,6 +134,24 @@ async def test_a_workflow_has_its_own_budget_unless_none_runs_ahead_and_tasks_ha
 def test_a_budget_of_a_workflow_is_a_number_of_steps(wrong: object) -> None:
     with pytest.raises(DefinitionError, match=r"the run_ahead of the workflow 'some' is a number of steps"):
         make(run_ahead=wrong)
+
+
+def go_on(stretch: Stretch) -> int:
+    """Return how many steps may follow."""
+    allowed = 0
+    while stretch.may_go_on(SUCCESS, after()):
+        allowed += 1
+        stretch.hold(*stored(3 + allowed))
+    stretch.end()
+    return allowed
+
+
+async def test_a_stretch_is_shorter_while_commands_of_its_queue_wait_for_the_consumer() -> None:
+    program = Program(20)
+    program.held_up.add("another")
+    assert go_on(program.ahead.begin(make(), "default")) == 20
+    program.held_up.add("default")
+    assert go_on(program.ahead.begin(make(), "default")) == MEDIUM.steps
 
 
 async def test_nothing_goes_on_while_the_program_stops_or_long_while_others_wait() -> None:
