@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from orchestrator.types import JSON, State
 
@@ -35,6 +36,15 @@ class LogEntry:
     consumer: str | None
     started_at: datetime
     finished_at: datetime
+
+
+class EntryName(NamedTuple):
+    """What of an entry says which try of its step it is."""
+
+    sequence: int
+    kind: str
+    name: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,7 @@ def state_after(entries: Sequence[LogEntry], sequence: int) -> State:
     return state
 
 
-def count_tries(entries: Sequence[LogEntry]) -> dict[int, int]:
+def count_tries(entries: Sequence[LogEntry | EntryName]) -> dict[int, int]:
     """Return which try of its step each entry is: sequence → 1, 2, …; entries about which nothing ran are left out.
 
     Each claim has a new attempt number, so the first entry with a new number stands for a new try. A lost attempt is logged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ import pytest
 from orchestrator.authorization import Role
 from orchestrator.db.session import Database
 from tests.integration.ui_client import Browser, make_key, open_ui, text_of
+from tests.integration.ui_data import add_process
 from tests.integration.ui_forms import fill, see
 from tests.integration.ui_rows import World, make_world, require_inert
 
@@ -111,6 +113,26 @@ async def test_a_subscription_shows_its_blocks_neighbours_workflows_and_processe
     history = text_of(await browser.get(f"/ui/subscriptions/{world.node}/history"))
     assert "Version 2" in history
     assert (await browser.get(f"/ui/subscriptions/{world.node}/history?before=x")).status_code == 422
+
+
+async def test_a_process_shows_which_try_of_its_step_each_entry_is(
+    browser: Browser, database: Database, world: World
+) -> None:
+    """Each claim has a new number over the whole process: the second step's first try is not a second one."""
+    process_id = await add_process(database, entries=0)
+    await database.pool.execute(
+        "INSERT INTO process_steps (process_id, sequence, kind, name, position, attempt, status, delta, author, started_at,"
+        " finished_at) SELECT $1, n, 'step', CASE n WHEN 1 THEN 'Choose' ELSE 'Greet' END, 0, n, 'failed', '{}', 'ana',"
+        " now(), now() FROM generate_series(1, 4) n",
+        process_id,
+    )
+    await database.pool.execute("UPDATE processes SET attempt = 4, sequence = 4 WHERE process_id = $1", process_id)
+    log = "1 Choose failed .* 2 Greet failed .* 3 Greet try 2 failed .* 4 Greet try 3 failed"
+    page = text_of(await browser.get(f"/ui/processes/{process_id}"))
+    news = text_of(await browser.fragment(f"/ui/processes/{process_id}/news?after=3"))
+    assert re.search(log, page)
+    assert "4 Greet try 3 failed" in news
+    assert "try 4" not in page + news
 
 
 async def test_a_subscription_is_set_in_sync_with_a_reason(browser: Browser, database: Database, world: World) -> None:

@@ -18,6 +18,7 @@ from orchestrator.api.routes.events import open_stream
 from orchestrator.api.ui.page import Page, PageRouter, find_sessions, visit
 from orchestrator.authorization import Role
 from orchestrator.db.processes.detail import ProcessDetail, read_detail
+from orchestrator.db.processes.queries import read_tries
 from orchestrator.engine import events
 from orchestrator.engine.position import MAX_TEXT
 from orchestrator.engine.transitions import TRANSITIONS
@@ -54,12 +55,14 @@ class Shown:
 
     Args:
         entries: of the log, oldest first; only newer ones than the page has.
+        tries: which try of its step each entry is, by its number.
         to_come: the next steps; ``more`` is how many there are beyond them.
         actions: what may be done in its status.
     """
 
     head: dict[str, Any]
     entries: list[dict[str, Any]]
+    tries: dict[int, int]
     to_come: list[dict[str, Any]]
     more: int
     subscriptions: list[dict[str, Any]]
@@ -131,6 +134,7 @@ async def follow(
 async def _read(page: Page, process_id: UUID, after: int) -> Shown:
     async with page.context.transaction() as session:
         detail = await read_detail(session, process_id, after)
+        tries = await read_tries(session, process_id)
     explanation: Explanation | None = None
     if not ProcessStatus(detail.status).is_final:
         try:
@@ -138,16 +142,17 @@ async def _read(page: Page, process_id: UUID, after: int) -> Shown:
                 explanation = await explain_process(connection, process_id)
         except OrchestratorError as error:
             logger.info("a process cannot be explained", process_id=str(process_id), error=str(error))
-    return await asyncio.to_thread(_make, detail, explanation)
+    return await asyncio.to_thread(_make, detail, tries, explanation)
 
 
-def _make(detail: ProcessDetail, explanation: Explanation | None) -> Shown:
+def _make(detail: ProcessDetail, tries: dict[int, int], explanation: Explanation | None) -> Shown:
     status = ProcessStatus(detail.status)
     to_come = list_steps_to_come(detail)
     entries: list[dict[str, Any]] = from_json(f"[{detail.steps}]")
     return Shown(
         head=from_json(detail.head),
         entries=entries,
+        tries=tries,
         to_come=to_come[:TO_COME],
         more=max(0, len(to_come) - TO_COME),
         subscriptions=from_json(detail.subscriptions),

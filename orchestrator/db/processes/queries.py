@@ -14,7 +14,7 @@ from orchestrator.db.processes.bases import WHOLE
 from orchestrator.db.processes.newest import ProcessSummary
 from orchestrator.db.processes.secrets import find_secret_keys, hide
 from orchestrator.db.tables import LogRow, ProcessRow, as_text, columns_of
-from orchestrator.engine.log import LogEntry
+from orchestrator.engine.log import EntryName, LogEntry, count_tries
 from orchestrator.engine.rewind import PastEntry
 from orchestrator.engine.state import read_leniently, read_object
 from orchestrator.errors import NotFoundError
@@ -60,6 +60,13 @@ async def read_log(session: AsyncSession, process_id: UUID, *, after: int = 0) -
     secret = await find_secret_keys(session, process_id)
     query = _entries().where(LogRow.process_id == process_id, LogRow.sequence > after).order_by(LogRow.sequence)
     return [_entry(row, secret) for _, *row in await session.execute(query)]
+
+
+async def read_tries(session: AsyncSession, process_id: UUID) -> dict[int, int]:
+    """Return which try of its step each entry of a process's log is, by its number; nothing else of the log is read."""
+    names = select(LogRow.sequence, LogRow.kind, LogRow.name, LogRow.attempt)
+    query = names.where(LogRow.process_id == process_id).order_by(LogRow.sequence)
+    return count_tries([EntryName(*row) for row in await session.execute(query)])
 
 
 async def read_past(session: AsyncSession, process_id: UUID) -> list[PastEntry]:
