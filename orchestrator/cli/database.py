@@ -22,8 +22,9 @@ from orchestrator.cli.output import clean
 from orchestrator.db import migrations
 from orchestrator.db.registration.autogenerate import Linked, diff_workflows, refuse_second_workflows
 from orchestrator.db.registration.catalogue import read_catalogue, read_links
-from orchestrator.db.revisions import list_applied
+from orchestrator.db.revisions import known_at_start, list_applied
 from orchestrator.db.session import Database, get_driver
+from orchestrator.db.status import list_consumers
 from orchestrator.db.workflows import list_workflows
 from orchestrator.errors import ConfigurationError
 from orchestrator.registry import known_workflows, products_of, ships_with_engine
@@ -38,7 +39,8 @@ Message = Annotated[
 def upgrade(as_json: AsJson = False) -> None:
     """Apply all migrations, the engine's and your own, that are not applied yet. Repeating it is harmless.
 
-    Afterwards every product has the workflows of DEFAULT_PRODUCT_WORKFLOWS.
+    Afterwards every product has the workflows of DEFAULT_PRODUCT_WORKFLOWS. Names the consumers that run and are too old to run
+    beside this version.
     """
 
     async def body(context: CliContext) -> None:
@@ -47,6 +49,9 @@ def upgrade(as_json: AsJson = False) -> None:
             done = await migrations.upgrade(database.engine, context.project, defaults)
             async with database.transaction() as session:
                 known = {one.name for one in await list_workflows(session)}
+                consumers = await list_consumers(await get_driver(session))
+        files = known_at_start(context.project)
+        old = [one.name for one in consumers if one.alive and files.must_stop(one.revisions)]
         unknown = [name for name in defaults if name not in known]
         for revision, what in done.applied:
             summary = clean(what).replace("``", "'")
@@ -59,8 +64,22 @@ def upgrade(as_json: AsJson = False) -> None:
                     "dim",
                 )
             )
+        if old:
+            text = (
+                f"consumers of an older version still run: {clean(', '.join(old))}. They cannot read what this version writes."
+                " Stop them before you start programs of this version: beside these their steps lack values of large states,"
+                " or take defaults in place of them"
+            )
+            context.output.prose((text, "red"))
         applied = [{"revision": revision, "description": what} for revision, what in done.applied]
-        context.output.document({"applied": applied, "heads": done.heads, "unregistered_default_workflows": unknown})
+        context.output.document(
+            {
+                "applied": applied,
+                "heads": done.heads,
+                "unregistered_default_workflows": unknown,
+                "consumers_to_stop": old,
+            }
+        )
 
     execute(body, as_json=as_json)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.settings import load_settings
@@ -25,6 +25,10 @@ _MAY_ASSIGN = re.compile(rb"\b(?:revision|down_revision|depends_on)[\s\\]*(?::|=
 _FIRST_DEFINITION = re.compile(rb"^(?:(?:async|def|class)\b|@)", re.MULTILINE)
 _OF_THE_ENGINE = re.compile(r"\d{4}")
 """What the engine's revisions are called; Alembic makes other names for a project's."""
+
+STOP_FIRST: Final = frozenset({"0032"})
+"""Revisions of the engine after which new programs write what older ones cannot read, or read wrongly. Consumers without 0032 do
+not find what new ones move to the base of a large state: their steps lack values, or take defaults in place of these."""
 
 _IS_MIGRATED = "SELECT to_regclass('alembic_version') IS NOT NULL"
 _APPLIED = "SELECT version_num FROM alembic_version ORDER BY version_num"
@@ -73,6 +77,13 @@ class Known:
             # It has the engine's migrations only.
             lacking = {one for one in lacking if _OF_THE_ENGINE.fullmatch(one)}
         return sorted(lacking.intersection(in_force)) or sorted(lacking)[-1:]
+
+    def must_stop(self, heads: Iterable[str]) -> list[str]:
+        """Return the revisions because of which a program, of whose code these are the heads, must not run beside this one."""
+        theirs = [one for one in heads if _OF_THE_ENGINE.fullmatch(one)]
+        if any(one not in self.edges for one in theirs):
+            return []  # it is newer than this program
+        return sorted(STOP_FIRST & (self.edges.keys() - self.reach(theirs)))
 
     def covers(self, applied: Iterable[str]) -> bool:
         """Return whether all of these, and no others, are surely in force; otherwise Alembic has to be asked."""

@@ -126,6 +126,24 @@ async def test_a_consumer_with_older_code_than_the_database_says_so_in_its_error
         new("start", "look_at", "-i", page, "--wait")
 
 
+async def test_an_upgrade_names_the_consumers_that_must_stop_before_new_ones_start(
+    old: Cli, running: Program, database: Database
+) -> None:
+    """They do not find what new ones move to the base of a large state: their steps would take defaults in its place."""
+    assert old.json("db", "upgrade")["consumers_to_stop"] == []
+    assert "older version" not in old("db", "upgrade").stdout
+    name = await database.pool.fetchval("SELECT name FROM consumers")
+    await database.pool.execute(
+        "INSERT INTO consumers (consumer_id, name, queues, concurrency, heartbeat_interval, presumed_dead_after, responsive_at,"
+        " seen_at, revisions) SELECT gen_random_uuid(), 'old:' || n, '{default}', 1, 1, 3600, now(),"
+        " now() - n * interval '1 hour', '{0031}' FROM generate_series(0, 2) n"
+    )
+    assert old.json("db", "upgrade")["consumers_to_stop"] == ["old:0"]
+    said = old("db", "upgrade", COLUMNS="1000").stdout
+    assert "consumers of an older version still run: old:0. They cannot read what this version writes." in said
+    assert name not in said
+
+
 async def test_an_older_checkout_writes_and_applies_no_migrations_and_warns_at_its_start(
     old: Cli, tmp_path: Path, database: Database
 ) -> None:

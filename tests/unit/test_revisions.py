@@ -142,3 +142,20 @@ def test_a_program_knows_what_its_files_said_at_its_start(project: Path) -> None
 )
 def test_what_another_program_lacks(project: Path, heads: list[str], applied: list[str], lacking: list[str]) -> None:
     assert revisions.read_known(project).find_lacking(heads, applied) == lacking
+
+
+@pytest.mark.parametrize(
+    ("heads", "expected"),
+    [
+        (["0002", "second"], []),
+        (["0002", "unknown"], []),  # the project's own revisions play no part
+        (["0001", "second"], ["0002"]),
+        (["0003"], []),  # it is newer than this program
+        ([], ["0002"]),  # it is too old to report any
+    ],
+)
+def test_which_programs_must_not_run_beside_this_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch, heads: list[str], expected: list[str]
+) -> None:
+    monkeypatch.setattr(revisions, "STOP_FIRST", {"0002", "9999"})
+    assert revisions.read_known(project).must_stop(heads) == expected
