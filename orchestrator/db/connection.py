@@ -41,6 +41,10 @@ which a database whose default is stricter would answer with serialization failu
 OWN_SESSION = {**SESSION, "statement_timeout": str(STATEMENT_TIMEOUT_MS)}
 """Of connections for the engine's own statements."""
 
+POOL_SESSION = {**OWN_SESSION, "random_page_cost": "0.1"}
+"""Of the small pool's, which look up rows by their keys. By PostgreSQL's own costs a table of a few pages is better read as a
+whole, and a plan from that time is kept when the table grows, until its statistics are renewed: a minute later, or more."""
+
 _PLAIN_URL = re.compile(
     r"postgresql\+asyncpg://((?P<user>[^:/?#@]+)(:(?P<password>[^:/?#@]*))?@)?"
     r"(?P<host>[A-Za-z0-9.-]+)(:(?P<port>[0-9]+))?/(?P<database>[A-Za-z0-9_.-]+)"

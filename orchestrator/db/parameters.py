@@ -2,7 +2,10 @@
 
 For a single row PostgreSQL soon keeps one plan, and executes it without looking up anything in arrays. Of arrays it estimates the
 length anew with each execution, finds short ones cheaper than its general plan assumes, and so plans each statement anew, which
-takes longer than the statement.
+takes longer than the statement. So the length of one array of each table is hidden from it.
+
+Its general plan is made for tables as they are at that time, and kept when they grow, until their statistics are renewed. For ten
+rows it would read a small table as a whole; for one it goes by the key.
 """
 
 from __future__ import annotations
@@ -20,8 +23,17 @@ is a statement that every session prepares."""
 
 def unnest(name: str, columns: Mapping[str, str], first: int) -> str:
     """Return the SQL for a table of these columns, each an array in a parameter; the first one is ``$first``."""
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), first))
+    hidden, *others = (f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), first))
+    # A subquery is not computed before the statement is planned. All arrays are as long as this one, of which the planner then
+    # assumes ten elements each time.
+    arrays = ", ".join((f"(SELECT {hidden})", *others))
     return f"unnest({arrays}) AS {name}({', '.join(columns)})"
+
+
+def unnest_by_key(name: str, columns: Mapping[str, str], first: int) -> str:
+    """Return the same, for rows each of which is looked up by a key."""
+    # No limit, but of one that it does not know the planner assumes a tenth of the rows: one.
+    return f"(SELECT * FROM {unnest(name, columns, first)} LIMIT (SELECT NULL::bigint)) AS {name}"  # noqa: S608 - of constants
 
 
 def values(rows: int) -> Table:
@@ -56,5 +68,8 @@ class Statement:
             given = [column for table in tables for column in zip(*table, strict=True)]
             rows = (0,) * len(tables)
         if rows not in self._forms:
-            self._forms[rows] = self._build(*(values(one) if one else unnest for one in rows))
+            arrays = (unnest_by_key if number == 0 else unnest for number in range(len(rows)))
+            self._forms[rows] = self._build(
+                *(values(one) if one else array for one, array in zip(rows, arrays, strict=True))
+            )
         return self._forms[rows], given

@@ -15,18 +15,21 @@ import asyncpg
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
-from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
-    AsyncEngine,
-    AsyncSession,
-    async_sessionmaker,
-)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from orchestrator.db import pooler
 from orchestrator.db.author_code import AuthorCode
 from orchestrator.db.bounds import bound_authors
-from orchestrator.db.connection import OWN_SESSION, SESSION, SILENT_AFTER, Hosts, explain_refusal, read_url
+from orchestrator.db.connection import (
+    OWN_SESSION,
+    POOL_SESSION,
+    SESSION,
+    SILENT_AFTER,
+    Hosts,
+    explain_refusal,
+    read_url,
+)
 from orchestrator.db.failover import FailoverWatch
 from orchestrator.db.shared_pool import SharedPool, make_engine
 from orchestrator.db.silence import SilenceWatch
@@ -274,7 +277,7 @@ class Database:
         return connection
 
     async def _connect_for_pool(self, *_: Any, **__: Any) -> Any:
-        connection = await self.connect()
+        connection = await self._hosts.connect(self._application_name, POOL_SESSION)
         self._watch.add(connection)
         self._silence.add(connection, is_own=True)
         return connection

@@ -277,7 +277,7 @@ async def test_no_statement_of_a_clean_up_reads_a_whole_table(database: Database
     await add(database, 6000, is_task=False, days=50)
     await add(database, 300, days=50)
     subscription = await _add_subscription(database)
-    processes = [row[0] for row in await database.pool.fetch("SELECT process_id FROM processes")]
+    processes = [row[0] for row in await database.pool.fetch("SELECT process_id FROM processes ORDER BY is_task")]
     await _link(database, subscription, *processes)
     await _change(database, subscription, *processes[:5900])
     large = [

@@ -9,6 +9,11 @@ from orchestrator.db.parameters import FEW, Statement, Table
 PROCESS = {"id": "int", "name": "text"}
 ENTRY = {"id": "int"}
 
+SEVERAL = (
+    "(SELECT * FROM unnest((SELECT $2::int[]), $3::text[]) AS p(id, name) LIMIT (SELECT NULL::bigint)) AS p,"
+    " unnest((SELECT $4::int[])) AS e(id)"
+)
+
 
 def _build(processes: Table, entries: Table) -> str:
     return f"{processes('p', PROCESS, 2)}, {entries('e', ENTRY, 2 + len(PROCESS))}"
@@ -34,14 +39,14 @@ def _build(processes: Table, entries: Table) -> str:
         pytest.param(
             [(1, "a"), (2, None)],
             [(1,), (2,)],
-            "unnest($2::int[], $3::text[]) AS p(id, name), unnest($4::int[]) AS e(id)",
+            SEVERAL,
             [(1, 2), ("a", None), (1, 2)],
             id="several",
         ),
         pytest.param(
             [(1, "a")],
             [(1,)] * (FEW + 1),
-            "unnest($2::int[], $3::text[]) AS p(id, name), unnest($4::int[]) AS e(id)",
+            SEVERAL,
             [(1,), ("a",), (1,) * (FEW + 1)],
             id="many that belong to one",
         ),

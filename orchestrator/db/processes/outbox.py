@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.db.parameters import unnest_by_key
 from orchestrator.db.session import DriverPool
 
 ANNOUNCE_SOON = "statement_timestamp() + interval '5 seconds'"
@@ -24,17 +25,18 @@ MOST_ENTRIES = 200
 
 # Marks only rise, so they may be written late and in any order. The rows are locked in one order everywhere, or two
 # coordinators that mark the same processes could deadlock. wake_at is set for rows that older programs have written.
-_MARK = """
+_MARKS = unnest_by_key("w", {"process_id": "uuid", "announced": "int", "again": "float8"}, 1)
+_MARK = f"""
 UPDATE processes AS p
    SET announced = GREATEST(p.announced, m.announced),
        announce_at = CASE WHEN GREATEST(p.announced, m.announced) < p.sequence
                           THEN LEAST(p.announce_at, statement_timestamp() + m.again * interval '1 second') END,
        wake_at = CASE WHEN p.status <> 'running' THEN p.due_at END
   FROM (SELECT p.process_id, w.announced, w.again
-          FROM processes p JOIN unnest($1::uuid[], $2::int[], $3::float8[]) AS w(process_id, announced, again) USING (process_id)
+          FROM processes p JOIN {_MARKS} USING (process_id)
          ORDER BY p.process_id FOR NO KEY UPDATE OF p) AS m
  WHERE p.process_id = m.process_id
-"""
+"""  # noqa: S608 - built from constants
 
 # One workflow after the other, so that the backlog of one does not delay the others': its queue may be the only full one.
 # The first part is a loose scan of the index: it costs as much as there are workflows, not processes. An array at the end, not a
