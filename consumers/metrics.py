@@ -57,8 +57,8 @@ class Metrics:
         Args:
             blocked: whether it has blocked the event loop, which its note says.
         """
-        warned = entry.status is StepStatus.SUCCESS and entry.note is not None and not blocked
-        self.count_attempt(process.workflow, entry.name, entry.status.value, warned=warned, blocked=blocked)
+        warned = entry.note is not None and entry.status is StepStatus.SUCCESS and not blocked
+        self.count_attempt(process.workflow, entry.name, entry.status, warned=warned, blocked=blocked)
 
     def count_attempt(self, workflow: str, step: str, status: str, *, warned: bool, blocked: bool) -> None:
         """Count an attempt that ended in ``status``, the warning about its state, and whether it blocked the event loop."""

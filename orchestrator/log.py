@@ -6,8 +6,10 @@ import contextlib
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol, cast
 from uuid import UUID
 
@@ -156,24 +158,7 @@ def configure_logging(
     """
     number = _number_of(level)
     numbers = {name: _number_of(one) for name, one in (levels or {}).items()}
-    shows_tracebacks = tracebacks or number <= logging.DEBUG
-
-    def place_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        text = event.pop(TRACEBACK, None)
-        if shows_tracebacks and text:
-            event.setdefault("exception", text)
-        return event
-
-    shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _redact,
-        structlog.processors.format_exc_info,
-        place_traceback,
-        _hide,
-        cut_values,
-    ]
+    complete = _make_completion(shows_tracebacks=tracebacks or number <= logging.DEBUG)
     renderer: structlog.types.Processor
     if fmt == "json":
         renderer = _make_json_renderer()
@@ -184,14 +169,14 @@ def configure_logging(
         )
     if isinstance(sys.stderr, GuardedStream):
         about_losses = structlog.wrap_logger(
-            structlog.ReturnLogger(), [*shared, renderer], structlog.make_filtering_bound_logger(logging.WARNING)
+            structlog.ReturnLogger(), [complete, renderer], structlog.make_filtering_bound_logger(logging.WARNING)
         )
         sys.stderr.lines.format_loss = lambda count, reason: str(
             about_losses.warning("log lines were lost", lines=count, reason=reason)
         )
     write = _find_sink()
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[complete, renderer],
         wrapper_class=_filter(number, numbers),
         logger_factory=lambda *names: _LineLogger(write, *names[:1]),
         cache_logger_on_first_use=True,
@@ -200,7 +185,7 @@ def configure_logging(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-            foreign_pre_chain=[_add_fields, *shared],
+            foreign_pre_chain=[_add_fields, complete],
         )
     )
     root = logging.getLogger()
@@ -211,6 +196,44 @@ def configure_logging(
         | dict.fromkeys(_CRITICAL_ONLY, logging.CRITICAL)
         | numbers
     )
+
+
+def _make_completion(*, shows_tracebacks: bool) -> structlog.types.Processor:
+    """Return what adds to a line what every line has, and removes and cuts what none may have.
+
+    One processor, because there is a line for each step, and most lines need few of its parts.
+    """
+    find_time = _make_clock()
+
+    def complete(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        event = structlog.contextvars.merge_contextvars(logger, method, event)
+        event = structlog.processors.add_log_level(logger, method, event)
+        event["timestamp"] = find_time()
+        event = _redact(logger, method, event)
+        if "exc_info" in event:
+            event = structlog.processors.format_exc_info(logger, method, event)
+        text = event.pop(TRACEBACK, None)
+        if shows_tracebacks and text:
+            event.setdefault("exception", text)
+        return cut_values(logger, method, _hide(logger, method, event))
+
+    return complete
+
+
+def _make_clock() -> Callable[[], str]:
+    """Return what writes the time as ``datetime.isoformat`` does, in UTC; only the part below a second is new each time."""
+    latest = -1, ""
+
+    def find_time() -> str:
+        nonlocal latest
+        second, fraction = divmod(time.time_ns() // 1000, 1_000_000)
+        known, written = latest  # together: lines come from several threads
+        if known != second:
+            written = datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
+            latest = second, written
+        return f"{written}.{fraction:06d}Z" if fraction else f"{written}Z"
+
+    return find_time
 
 
 def _make_json_renderer() -> structlog.types.Processor:

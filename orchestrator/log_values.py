@@ -24,7 +24,8 @@ def cut_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Cut the values of a log line, as a processor of structlog; tracebacks must have been formatted before."""
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = shorten(value) if name == "exception" else cut(value, MAX_VALUE)
+            if len(value) > MAX_VALUE:
+                event[name] = shorten(value) if name == "exception" else cut(value, MAX_VALUE)
         elif isinstance(value, _SHORT):
             continue
         elif isinstance(value, Mapping | list | tuple | set | frozenset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 
 from orchestrator.workflow import TASK_QUEUE
@@ -99,6 +99,19 @@ class Shares:
                 return
 
 
+class _OtherTurn(AbstractAsyncContextManager[None]):
+    """A turn of work that is not background work. No generator: each step has one, and a generator costs three times as much."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    async def __aenter__(self) -> None:
+        self._pace.note_other_work()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pace.note_other_work()
+
+
 class Pace:
     """Makes background work come in few turns at once while other work is going on, with rests between them.
 
@@ -120,24 +133,20 @@ class Pace:
         self._waiting: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque())
         """Those whose work has begun, and the others."""
         self._is_lifted = False
+        self._other_turn = _OtherTurn(self)
 
-    @asynccontextmanager
-    async def turn(self, queue: str | None, *, at_once: bool = False, has_begun: bool = False) -> AsyncIterator[None]:
+    def turn(
+        self, queue: str | None, *, at_once: bool = False, has_begun: bool = False
+    ) -> AbstractAsyncContextManager[None]:
         """Wait for a turn of work for a queue, and end it with the block. Only work for ``tasks`` waits.
 
         Args:
             at_once: begin without waiting, and let others wait: for work that holds something that a turn may wait for.
             has_begun: go before those that only want to begin: what is claimed comes to its end before more is claimed.
         """
-        if queue != TASK_QUEUE:
-            self.note_other_work()
-            try:
-                yield
-            finally:
-                self.note_other_work()
-            return
-        async with self.background_turn(at_once=at_once, has_begun=has_begun):
-            yield
+        if queue == TASK_QUEUE:
+            return self.background_turn(at_once=at_once, has_begun=has_begun)
+        return self._other_turn
 
     @asynccontextmanager
     async def background_turn(

@@ -157,7 +157,7 @@ class Draft:
             assert leaf.step.callback is not None  # noqa: S101 - an ACTION leaf always has terms
             waiting = self.plan.leaves[leaf.position + 1]
             timeout = leaf.step.callback.timeout
-            self.callback = OpenCallback(waiting.position, waiting.step.name, self.stamp.token, timeout)
+            self.callback = OpenCallback(waiting.position, waiting.step.name, self.stamp.make_token(), timeout)
         self.change(status=ProcessStatus.RUNNING)
         self.command(leaf)
 

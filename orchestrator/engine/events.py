@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
@@ -16,11 +16,11 @@ class Stamp:
 
     Args:
         now: when this happens; informational, never compared.
-        token: a fresh unguessable callback token, used if the decision opens a callback.
+        make_token: returns a fresh unguessable callback token; called if the decision opens a callback, which few do.
     """
 
     now: datetime
-    token: str
+    make_token: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)

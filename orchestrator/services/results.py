@@ -35,9 +35,12 @@ MAX_NAMED = 1_000
 
 
 def make_stamp() -> Stamp:
-    """Return the time and the random token for one decision."""
-    # 32 bytes: nobody guesses a callback token.
-    return Stamp(datetime.now(UTC), token_urlsafe(32))
+    """Return the time and the source of random tokens for one decision."""
+    return Stamp(datetime.now(UTC), _make_token)
+
+
+def _make_token() -> str:
+    return token_urlsafe(32)  # so many bytes nobody guesses
 
 
 def decide_or_fail(plan: Plan, process: Process, event: Event, move: PlanChanged | None = None) -> Decision:

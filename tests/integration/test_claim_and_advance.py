@@ -54,7 +54,7 @@ def with_callback() -> StepList:
     return begin >> callback_step("wait", action, judge, timeout=60)
 
 
-STAMP = Stamp(datetime.now(UTC), "the-token")
+STAMP = Stamp(datetime.now(UTC), lambda: "the-token")
 
 
 class Bench:

@@ -43,13 +43,13 @@ def judged() -> Walk:
 def test_arriving_at_the_action_opens_a_callback_for_the_waiting_step() -> None:
     walk = Walk(a, external("job", timeout=60)).start().succeed()
 
-    assert walk.decision.callback == OpenCallback(2, "job", STAMP.token, timedelta(seconds=60))
+    assert walk.decision.callback == OpenCallback(2, "job", STAMP.make_token(), timedelta(seconds=60))
     assert walk.decision.dispatch is not None
     assert walk.decision.dispatch.step == "job: start"
 
 
 def test_a_callback_without_timeout_waits_for_ever() -> None:
-    assert Walk(external("job")).start().decision.callback == OpenCallback(1, "job", STAMP.token, None)
+    assert Walk(external("job")).start().decision.callback == OpenCallback(1, "job", STAMP.make_token(), None)
 
 
 def test_the_success_of_the_action_parks_the_callback() -> None:
@@ -124,7 +124,7 @@ def test_a_retry_goes_back_to_the_action_of_a_callback_step(failed_at: str) -> N
     else:
         walk.fail()
 
-    walk.apply(Retried("bob"), replace(STAMP, token="another"))
+    walk.apply(Retried("bob"), replace(STAMP, make_token=lambda: "another"))
 
     assert (walk.process.step, walk.process.position, walk.process.rewinds) == ("job: start", 0, 1)
     assert walk.decision.callback == OpenCallback(1, "job", "another", None)
@@ -135,7 +135,7 @@ def test_a_retry_goes_back_to_the_action_of_a_callback_step(failed_at: str) -> N
 def test_a_retry_of_the_failed_action_is_no_rewind_but_has_a_new_token() -> None:
     walk = Walk(external("job")).start().fail()
 
-    walk.apply(Retried("bob"), replace(STAMP, token="another"))
+    walk.apply(Retried("bob"), replace(STAMP, make_token=lambda: "another"))
 
     assert walk.process.rewinds == 0
     assert walk.decision.callback == OpenCallback(1, "job", "another", None)
@@ -159,7 +159,7 @@ def test_an_action_that_is_tried_again_by_itself_keeps_its_token() -> None:
     walk.claim().apply(StepFailed(1, FAILURE, 3.0))
     assert walk.decision.callback is None
 
-    walk.apply(RetryDue(), replace(STAMP, token="another"))
+    walk.apply(RetryDue(), replace(STAMP, make_token=lambda: "another"))
 
     assert walk.decision.callback is None
 
@@ -168,7 +168,10 @@ def test_an_action_that_is_tried_again_by_itself_keeps_its_token() -> None:
 def test_an_action_whose_consumer_died_keeps_its_token(*, given_back: bool) -> None:
     walk = Walk(external("job")).start().claim()
 
-    walk.apply(AttemptLost(1, "c1", Loss.GIVEN_BACK if given_back else Loss.SILENT), replace(STAMP, token="another"))
+    walk.apply(
+        AttemptLost(1, "c1", Loss.GIVEN_BACK if given_back else Loss.SILENT),
+        replace(STAMP, make_token=lambda: "another"),
+    )
 
     assert walk.decision.callback is None
 
@@ -220,7 +223,7 @@ def test_skipping_to_the_next_callback_step_opens_its_callback() -> None:
 
     walk.apply(StepSkipped("bob", "done by hand"))
 
-    assert walk.decision.callback == OpenCallback(4, "other", STAMP.token, None)
+    assert walk.decision.callback == OpenCallback(4, "other", STAMP.make_token(), None)
 
 
 @pytest.mark.parametrize("make", [lambda: Walk(external("job")).start(), parked])
@@ -238,7 +241,7 @@ def test_every_job_of_several_has_its_own_callback() -> None:
     walk = Walk(external("job"), external("other")).start().succeed()
     walk.apply(CallbackCompleted(1, 1))
     walk.succeed()
-    assert walk.decision.callback == OpenCallback(4, "other", STAMP.token, None)
+    assert walk.decision.callback == OpenCallback(4, "other", STAMP.make_token(), None)
     walk.succeed()
     walk.apply(CallbackCompleted(4, 2))
     walk.succeed()

@@ -154,7 +154,7 @@ class Watched(Walk):
         match decision.callback:
             case OpenCallback():
                 self.callback, self.parked = decision.callback, False
-                assert self.callback.token == STAMP.token
+                assert self.callback.token == STAMP.make_token()
             case ParkCallback():
                 assert self.callback is not None
                 assert not self.parked

@@ -18,7 +18,7 @@ from orchestrator.workflow import Block, Step, StepList, Workflow, callback_step
 
 PROCESS_ID = UUID("6f1e0a52-93d4-4f2c-8e5e-0d8f7a3b1c9d")
 NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
-STAMP = Stamp(NOW, "the-token")
+STAMP = Stamp(NOW, lambda: "the-token")
 FAILURE = Failure("ValueError", "the node does not answer")
 
 
