@@ -29,6 +29,7 @@ from uuid import UUID
 
 import uvloop
 
+from consumers import program
 from consumers.completion import Completion
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Heartbeat
@@ -176,6 +177,7 @@ async def _measure(options: argparse.Namespace) -> Figures:
         await consumer.run(await consumer.prepare(options.processes))
         gc.collect()
         gc.freeze()  # as the program does
+        gc.set_threshold(getattr(program, "MOST_YOUNG", gc.get_threshold()[0]))  # older versions have none
         commands = await consumer.prepare(options.processes)
         sessions = await database.pool.fetch(
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'stretches' AND datname = current_database()"
