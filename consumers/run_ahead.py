@@ -145,11 +145,8 @@ class Stretch:
 
     Attributes:
         queue: the step queue of all of them.
-        attempt: the one that runs now, and so holds the slot.
         context: as it was before the first step, so that no step finds what another has left.
     """
-
-    attempt: object
 
     def __init__(
         self, program: RunAhead, queue: str, budget: Budget, context: Context, *, unread: bool = False

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from consumers.attempt import ClaimedAttempt
 from consumers.batching import Batcher
 from consumers.completion import Completion
+from consumers.contexts import in_context
 from consumers.execution import run_attempt
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Claims, Heartbeat
@@ -285,34 +287,40 @@ class Runner:
         return any(process_id in one for one in known)
 
     def _run(self, attempt: ClaimedAttempt, stretch: Stretch) -> None:
-        """Run a claimed step in a task of its own; it takes over the stretch, and with it the slot."""
-        attempt.stretch, stretch.attempt = stretch, attempt
-        attempt.task = asyncio.create_task(self._run_and_go_on(attempt, stretch), context=stretch.context.copy())
+        """Run a claimed step, and those that follow it in the stretch, in a task of their own, which takes over the slot."""
+        task = asyncio.create_task(self._run_stretch(attempt, stretch), context=stretch.context)
+        self._begin(attempt, stretch, task)
+        task.add_done_callback(partial(self._end, attempt.process.process_id, stretch))
+
+    def _begin(self, attempt: ClaimedAttempt, stretch: Stretch, task: asyncio.Task[None]) -> None:
+        attempt.stretch, attempt.task = stretch, task
         self._running[attempt.process.process_id] = attempt
-        attempt.task.add_done_callback(lambda task: self._forget(attempt, stretch, task))
 
-    async def _run_and_go_on(self, attempt: ClaimedAttempt, stretch: Stretch) -> None:
-        claim = await run_attempt(attempt, self._admission, self._completion, self._limits, self._threads)
-        if claim is None:
-            return
-        following = ClaimedAttempt(self._database, claim, attempt.plan)
-        if self._draining.is_set():
-            following.stretch = stretch
-            await self._completion.release(following, Loss.GIVEN_BACK)
-        else:
-            self._run(following, stretch)
+    async def _run_stretch(self, attempt: ClaimedAttempt, stretch: Stretch) -> None:
+        task = attempt.task
+        while True:
+            # One task for all of them, but a context for each: none finds what another has left.
+            context = stretch.context.copy()
+            step = run_attempt(attempt, self._admission, self._completion, self._limits, self._threads)
+            claim = await in_context(step, context)
+            if claim is None:
+                return
+            attempt = ClaimedAttempt(self._database, claim, attempt.plan)
+            if self._draining.is_set():
+                attempt.stretch = stretch
+                await in_context(self._completion.release(attempt, Loss.GIVEN_BACK), context)
+                return
+            self._begin(attempt, stretch, task)
 
-    def _forget(self, attempt: ClaimedAttempt, stretch: Stretch, task: asyncio.Task[None]) -> None:
+    def _end(self, process_id: UUID, stretch: Stretch, task: asyncio.Task[None]) -> None:
         # Nothing awaits the task. Its claim is released after the next heartbeats, by compare().
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("an attempt has ended without an outcome", exc_info=error)
-        if self._running.get(attempt.process.process_id) is attempt:
-            del self._running[attempt.process.process_id]
-        if stretch.attempt is attempt:
-            stretch.end()
-            # Each leads to the other: what they lead to would be left to the garbage collector.
-            stretch.attempt = None
-            self._slots.release(stretch.queue)
+        running = self._running.get(process_id)
+        if running is not None and running.task is task:
+            del self._running[process_id]
+        stretch.end()
+        self._slots.release(stretch.queue)
 
     async def _give_up(self, command: StepCommand, plan: Plan, queue: str) -> None:
         """Drop a command that was not claimed because it is stale; pass it on if the process has another plan.

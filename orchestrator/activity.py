@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -100,26 +100,44 @@ class _Stalls:
 
 
 _current: contextvars.ContextVar[Activity | None] = contextvars.ContextVar("activity", default=None)
-_by_task: WeakKeyDictionary[asyncio.Future[Any], Activity] = WeakKeyDictionary()
 
 
-@contextmanager
-def doing(what: str, **fields: object) -> Iterator[Activity]:
+class _Task(asyncio.Task[Any]):
+    """A task that knows what it does."""
+
+    __slots__ = ("activity",)
+    activity: Activity | None
+
+
+_by_other_task: WeakKeyDictionary[asyncio.Future[Any], Activity] = WeakKeyDictionary()
+"""Of tasks that :func:`make_task` has not made: that of the whole program above all."""
+
+
+class _Doing:
+    """Says in a block what the present task does; not a generator, because each step has one."""
+
+    __slots__ = ("_activity", "_before", "_task", "_token")
+
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
+
+    def __enter__(self) -> Activity:
+        task = asyncio.current_task()
+        assert task is not None, "only a task does something"  # noqa: S101 - a programming error, not a user's
+        self._task = task
+        self._before = find_activity(task)
+        self._token = _current.set(self._activity)
+        _set_activity(task, self._activity)
+        return self._activity
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+        _set_activity(self._task, self._before)
+
+
+def doing(what: str, **fields: object) -> AbstractContextManager[Activity]:
     """Say what the present task, and each task that it creates in the body, does."""
-    activity = Activity(what, fields)
-    task = asyncio.current_task()
-    assert task is not None, "only a task does something"  # noqa: S101 - a programming error, not a user's
-    before = _by_task.get(task)
-    token = _current.set(activity)
-    _by_task[task] = activity
-    try:
-        yield activity
-    finally:
-        _current.reset(token)
-        if before is None:
-            _by_task.pop(task, None)
-        else:
-            _by_task[task] = before
+    return _Doing(Activity(what, fields))
 
 
 def expect_end(seconds: float) -> None:
@@ -156,16 +174,25 @@ def current_activity() -> Activity | None:
 
 def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, /, **options: Any) -> asyncio.Task[Any]:
     """Make a task that does what its maker does: a task factory. A task's context cannot be read before Python 3.12."""
-    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
-    activity = _current.get()
-    if activity is not None:
-        _by_task[task] = activity
+    task = _Task(coroutine, loop=loop, **options)
+    task.activity = _current.get()
     return task
 
 
 def find_activity(task: asyncio.Task[Any] | None) -> Activity | None:
     """Return what a task does, if it was said."""
-    return None if task is None else _by_task.get(task)
+    if isinstance(task, _Task):
+        return task.activity
+    return None if task is None else _by_other_task.get(task)
+
+
+def _set_activity(task: asyncio.Task[Any], activity: Activity | None) -> None:
+    if isinstance(task, _Task):
+        task.activity = activity
+    elif activity is None:
+        _by_other_task.pop(task, None)
+    else:
+        _by_other_task[task] = activity
 
 
 def format_seconds(span: float) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import cache
 from opcode import opmap
@@ -30,19 +30,27 @@ _POP_TOP = opmap["POP_TOP"]
 _collecting_garbage = False
 
 
-@contextmanager
-def collect_unawaited() -> Iterator[list[str]]:
+def collect_unawaited() -> AbstractContextManager[list[str]]:
     """Collect, as texts, the calls in this context whose coroutines authors' code throws away at once.
 
     A coroutine that stays in a variable is not found: using what it should have returned raises.
     """
-    _watch()
-    found: list[str] = []
-    token = _found.set(found)
-    try:
-        yield found
-    finally:
-        _found.reset(token)
+    return _Collecting()
+
+
+class _Collecting:
+    """Collects in a block; not a generator, because each step has one."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> list[str]:
+        _watch()
+        found: list[str] = []
+        self._token = _found.set(found)
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        _found.reset(self._token)
 
 
 def _report(coroutine: CoroutineType[Any, Any, Any]) -> None:

@@ -90,24 +90,20 @@ async def run(
     if activity is not None:
         activity.call = task
     try:
-        return await _await_end(task, seconds, what)
+        try:
+            is_over = await _wait(task, seconds)
+        except asyncio.CancelledError:
+            await _cancel(task, what)
+            raise
+        if not is_over:
+            await _cancel(task, what)
+            return OVERDUE
+        return CANCELLED if task.cancelled() else task.result()
     finally:
         if activity is not None:
             # What a task does is known for as long as the task is there: were it in hand here, no call would ever be freed, nor
             # what it has returned.
             activity.call = None
-
-
-async def _await_end(task: asyncio.Task[object], seconds: float, what: str) -> object:
-    try:
-        finished = await _wait(task, seconds)
-    except asyncio.CancelledError:
-        await _cancel(task, what)
-        raise
-    if not finished:
-        await _cancel(task, what)
-        return OVERDUE
-    return CANCELLED if task.cancelled() else task.result()
 
 
 async def run_in_thread(function: Callable[[], object], what: str, threads: Threads = HOOK_THREADS) -> object:
@@ -263,17 +259,27 @@ async def _wait_once(task: asyncio.Future[object], seconds: float) -> None:
     """Wait until a task has ended or the time has passed; ``asyncio.wait`` is for many, and each step waits for one."""
     loop = asyncio.get_running_loop()
     woken: asyncio.Future[None] = loop.create_future()
+    ends_at = loop.time() + max(seconds, 0)
+    timer: asyncio.TimerHandle | None = None
 
     def wake(_: object = None) -> None:
         if not woken.done():
             woken.set_result(None)
 
+    def set_timer() -> None:
+        nonlocal timer
+        if not task.done():
+            timer = loop.call_at(ends_at, wake)
+
     task.add_done_callback(wake)
-    timer = loop.call_later(max(seconds, 0), wake)
+    # Many functions never wait. A timer costs more than all the rest here, and is not set for those: they have ended by then.
+    setting = loop.call_soon(set_timer)
     try:
         await woken
     finally:
-        timer.cancel()
+        setting.cancel()
+        if timer is not None:
+            timer.cancel()
         task.remove_done_callback(wake)
 
 

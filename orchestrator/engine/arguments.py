@@ -26,15 +26,23 @@ CALLBACK_PARAMETERS = frozenset({"callback_token", "callback_exchange"})
 """Further ones, for the action of a callback step; the third has the name that the author chose for the route."""
 
 
+_KEPT = (str, int, float, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter that is filled from the state."""
+    """One parameter that is filled from the state.
+
+    Args:
+        kept: what is of exactly this type is passed as it is: it needs neither a copy nor pydantic.
+    """
 
     name: str
     adapter: TypeAdapter[Any] | None
     annotation: str
     required: bool
     default: Any
+    kept: type | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Arguments:
         stored: those that are loaded from the database by a reference in the state.
         parameters: the others.
         is_plain: whether the function runs in a thread, and gets a synchronous session.
+        is_async: whether calling the function gives something to await.
     """
 
     what: str
@@ -54,6 +63,7 @@ class Arguments:
     parameters: tuple[Parameter, ...]
     stored: tuple[StoredParameter, ...] = ()
     is_plain: bool = False
+    is_async: bool = False
 
     @classmethod
     def of(cls, function: Callable[..., Any] | None, what: str, callback: CallbackTerms | None = None) -> Arguments:
@@ -86,7 +96,7 @@ class Arguments:
                 f"{what} asks for 'session', and is a plain function for some types and 'async def' for others: make all of"
                 " them one or the other"
             )
-        return cls(what, frozenset(engine), tuple(parameters), tuple(stored), is_plain(function))
+        return cls(what, frozenset(engine), tuple(parameters), tuple(stored), is_plain(function), is_async(function))
 
     def references(self, state: State) -> dict[str, UUID | list[UUID]]:
         """Return what must be loaded from the database for one call, by the parameters' names.
@@ -137,12 +147,14 @@ class Arguments:
         Raises:
             MissingArgumentError: the state lacks a value, or holds one of the wrong type.
         """
-        filled: dict[str, Any] = {name: engine[name] for name in self.engine if name in engine}
-        if "state" in self.engine:
-            filled["state"] = deepcopy(state)
-        missing = [name for name in self.engine if name not in filled]
-        if missing:
-            raise MissingArgumentError(f"{self.what} requests {missing[0]!r}, which is not available in this context")
+        filled: dict[str, Any] = {}
+        for name in self.engine:
+            if name == "state":
+                filled[name] = deepcopy(state)
+            elif name in engine:
+                filled[name] = engine[name]
+            else:
+                raise MissingArgumentError(f"{self.what} requests {name!r}, which is not available in this context")
         for stored in self.stored:
             filled[stored.name] = loaded[stored.name] if loaded and stored.name in loaded else stored.default
         for parameter in self.parameters:
@@ -159,6 +171,8 @@ class Arguments:
         return filled
 
     def _convert(self, parameter: Parameter, value: object) -> object:
+        if parameter.kept is not None and type(value) is parameter.kept:
+            return value
         if parameter.adapter is None:
             return deepcopy(value)
         try:
@@ -228,7 +242,8 @@ def _parameter(function: Callable[..., Any], parameter: inspect.Parameter, what:
     # A missing key reads as None where the author allows None, as in other engines of this kind.
     bare = typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
     optional = typing.get_origin(bare) in (typing.Union, UnionType) and NoneType in typing.get_args(bare)
-    return Parameter(parameter.name, adapter, _name(annotation), required and not optional, default)
+    kept = annotation if annotation in _KEPT else None
+    return Parameter(parameter.name, adapter, _name(annotation), required and not optional, default, kept)
 
 
 def _resolve(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> Any:

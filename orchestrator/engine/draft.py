@@ -14,7 +14,7 @@ from orchestrator.engine.decision import (
 )
 from orchestrator.engine.events import Failure, Stamp
 from orchestrator.engine.plan import Leaf, Plan
-from orchestrator.engine.process import SYSTEM, Process, with_changes
+from orchestrator.engine.process import SYSTEM, OpenProcess, Process, open_copy
 from orchestrator.errors import UnreadableStateError
 from orchestrator.text import format_error, format_traceback, shorten
 from orchestrator.types import ProcessStatus, State, StepStatus
@@ -39,15 +39,22 @@ class Draft:
 
     def change(self, **changes: object) -> None:
         """Change the process; what is as it should be already costs no copy."""
-        if any(getattr(self.process, name) is not value for name, value in changes.items()):
-            self.process = with_changes(self.process, **changes)
+        process = self.process
+        for name, value in changes.items():
+            if getattr(process, name) is not value:
+                if not isinstance(process, OpenProcess):
+                    self.process = process = open_copy(process)
+                setattr(process, name, value)
 
     def log(self, entry: Entry) -> None:
-        state = {**self.process.state, **entry.delta}
+        before = self.process
+        state = {**before.state, **entry.delta}
         for key in entry.removed:
             state.pop(key, None)
-        gone = {*entry.delta, *entry.removed}
-        unreadable = {key: why for key, why in self.process.unreadable.items() if key not in gone}
+        unreadable = before.unreadable
+        if unreadable:
+            gone = {*entry.delta, *entry.removed}
+            unreadable = {key: why for key, why in unreadable.items() if key not in gone}
         self.change(sequence=entry.sequence, state=state, unreadable=unreadable)
         self.entries.append(entry)
 
@@ -108,22 +115,22 @@ class Draft:
         """Move to ``position`` and on, past markers and skipped steps, until something must run, wait or end."""
         while position < len(self.plan):
             leaf = self.plan.leaves[position]
-            here: dict[str, object] = {**UNTRIED, "position": position, "step": leaf.step.name}
+            self.change(position=position, step=leaf.step.name, **UNTRIED)
             try:
                 self.process.require_readable()
                 end = leaf.find_refusal(self.process.state)
             except UnreadableStateError as error:
-                self.change(entered=False, **here)
+                self.change(entered=False)
                 self.fail(leaf, Failure(type(error).__name__, str(error)))
                 return
             except (Exception, SystemExit) as error:
                 # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
                 # same. A retry asks it again, because the position was not entered.
                 message = shorten(f"the condition of this step raised {format_error(error)}")
-                self.change(entered=False, **here)
+                self.change(entered=False)
                 self.fail(leaf, Failure(type(error).__name__, message, shorten(format_traceback(error))))
                 return
-            self.change(entered=end is None, **here)
+            self.change(entered=end is None)
             if end is not None:
                 for skipped in self.plan.leaves[position:end]:
                     self.log_step(skipped, StepStatus.SKIPPED)
@@ -187,8 +194,12 @@ class Draft:
         elif self.process.status is not ProcessStatus.SUSPENDED:
             self.change(assignee=SYSTEM)
         # Each change of status is an entry of its own, so that every entry is exactly one event for the outside.
-        last = next((e for e in reversed(self.entries) if e.kind is EntryKind.PROCESS), None)
-        shown = last.status if last is not None else self.before.status
+        shown: StepStatus | ProcessStatus = self.before.status
+        for entry in self.entries:
+            if entry.kind is EntryKind.PROCESS:
+                shown = entry.status
         if self.process.status != shown:
             self.log_process(self.process.status.value.replace("_", " "))
+        if isinstance(self.process, OpenProcess):
+            self.process.close()
         return Decision(self.process, tuple(self.entries), self.dispatch, self.callback, self.retry_in)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from operator import attrgetter
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid5
 
 from orchestrator.errors import UnreadableStateError
@@ -80,22 +80,57 @@ class Process:
             )
 
 
-_NAMES = tuple(one.name for one in fields(Process))
-_PLACES = {name: getattr(Process, name).__set__ for name in _NAMES}
-_read = attrgetter(*_NAMES)
+class OpenProcess(Process):
+    """A process that is not finished yet: its fields can be set until it is closed.
+
+    A frozen dataclass sets each of its fields by a call, and a decision changes a process several times. One open copy for all
+    of that takes a sixth of the time.
+    """
+
+    __slots__ = ()
+    # Both, or the interpreter looks for each of them at each assignment.
+    __setattr__, __delattr__ = object.__setattr__, object.__delattr__
+
+    def close(self) -> None:
+        """Make it a process like every other."""
+        self.__class__ = Process  # type: ignore[assignment]
+
+
+def open_copy(process: Process) -> OpenProcess:
+    """Return a copy whose fields can be set."""
+    copy: Any = object.__new__(OpenProcess)
+    # Written out: a loop over the names takes four times as long.
+    copy.process_id = process.process_id
+    copy.workflow = process.workflow
+    copy.status = process.status
+    copy.position = process.position
+    copy.step = process.step
+    copy.attempt = process.attempt
+    copy.sequence = process.sequence
+    copy.state = process.state
+    copy.started_by = process.started_by
+    copy.actor = process.actor
+    copy.entered = process.entered
+    copy.failures = process.failures
+    copy.lost = process.lost
+    copy.interruptions = process.interruptions
+    copy.crashes = process.crashes
+    copy.rewinds = process.rewinds
+    copy.assignee = process.assignee
+    copy.unreadable = process.unreadable
+    copy.plan = process.plan
+    made: OpenProcess = copy
+    return made
 
 
 def with_changes(process: Process, **changes: object) -> Process:
-    """Return a process with other values in these fields, as ``dataclasses.replace`` does, in half of the time.
-
-    Each step makes several.
+    """Return a process with other values in these fields, as ``dataclasses.replace`` does, in a fraction of the time.
 
     Raises:
-        KeyError: there is no such field.
+        AttributeError: there is no such field.
     """
-    changed = object.__new__(Process)
-    for put, value in zip(_PLACES.values(), _read(process), strict=True):
-        put(changed, value)
+    changed = open_copy(process)
     for name, value in changes.items():
-        _PLACES[name](changed, value)
+        setattr(changed, name, value)
+    changed.close()
     return changed

@@ -17,6 +17,7 @@ from orchestrator.domain.model import describe
 from orchestrator.domain.rows import build_block_row
 from orchestrator.domain.saving import Save, prepare_save
 from orchestrator.engine.arguments import Arguments, is_async
+from orchestrator.engine.state import is_flat
 from orchestrator.errors import InvalidResultError, ModelError
 from orchestrator.types import JSON, State, Stored
 from orchestrator.user_code import run_in_thread, unwrap
@@ -77,6 +78,8 @@ def take_models(returned: object) -> ReturnedModels | None:
         InvalidResultError: a model is inside an object, where no reference can take its place, or in something that contains
             itself.
     """
+    if returned is None or is_flat(returned):
+        return None
     taken = _Taken()
     try:
         value = taken.copy(returned, None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from pydantic_core import to_json
 
 from orchestrator import user_code
 from orchestrator.activity import find_lost_time
-from orchestrator.engine.arguments import call, is_async
+from orchestrator.engine.arguments import call
 from orchestrator.engine.events import Failure, StepFailed, StepSucceeded
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
@@ -171,10 +171,10 @@ async def execute(attempt: Attempt, limits: Limits, threads: Threads) -> StepSuc
         if leaf.arguments.stored:
             async with deadline.during("while its models were loaded"):
                 loaded = await attempt.load_models()
-        arguments = leaf.arguments.fill(process.state, attempt.engine_arguments(limits), loaded)
-        assert step.function is not None  # noqa: S101 - only steps with a function are dispatched
+        given = attempt.engine_arguments(limits) if leaf.arguments.engine else {}  # most steps ask for none of them
+        arguments = leaf.arguments.fill(process.state, given, loaded)
         with collect_unawaited() as unawaited:
-            returned = await _call(step.function, arguments, deadline, threads)
+            returned = await _call(leaf, arguments, deadline, threads)
         if unawaited:
             raise InvalidResultError(f"{what} has not awaited {unawaited[0]}: write 'await' before the call")
         if isinstance(returned, Stored):
@@ -204,7 +204,7 @@ async def execute(attempt: Attempt, limits: Limits, threads: Threads) -> StepSuc
     return StepSucceeded(process.attempt, delta, warning)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Deadline:
     """The moment at which an attempt must end. Loading and saving its models counts towards the step's timeout.
 
@@ -262,12 +262,11 @@ class _Deadline:
             raise self.error(where) from error
 
 
-async def _call(
-    function: Callable[..., Any], arguments: Mapping[str, Any], deadline: _Deadline, threads: Threads
-) -> object:
+async def _call(leaf: Leaf, arguments: Mapping[str, Any], deadline: _Deadline, threads: Threads) -> object:
+    assert leaf.step.function is not None  # noqa: S101 - only steps with a function are dispatched
     outcome = await user_code.run(
-        functools.partial(call, function, arguments),
-        is_async=is_async(function),
+        functools.partial(call, leaf.step.function, arguments),
+        is_async=leaf.arguments.is_async,
         seconds=deadline.left,
         what=deadline.what,
         threads=threads,

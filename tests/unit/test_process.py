@@ -26,5 +26,5 @@ def test_each_field_of_a_process_can_be_changed_and_the_others_stay(name: str) -
 
 
 def test_a_field_that_a_process_does_not_have_cannot_be_changed() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(AttributeError):
         with_changes(_process(), colour="red")

@@ -22,6 +22,7 @@ from orchestrator.engine.state import (
     MAX_NESTING,
     canonical,
     check_size,
+    is_flat,
     measure_nesting,
     read_leniently,
     read_object,
@@ -89,6 +90,52 @@ json_documents = st.dictionaries(
     ),
     max_size=4,
 )
+
+
+flat_values = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["", "a", "\0", "\x7f", "ß", "\ud800", Speed.FAST, 2**63, -(2**63), 2**63 - 1])
+)
+
+
+@given(st.dictionaries(st.text(max_size=3), flat_values, max_size=4))
+def test_a_flat_dict_is_what_is_read_after_it_was_written(document: dict[str, Any]) -> None:
+    if is_flat(document):
+        assert repr(store_and_read(document)) == repr(document)
+        assert canonical(document, "it") is not document
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, {"a": 1, "b": "text", "c": None, "d": True}, {"a": 2**63 - 1, "b": 1 - 2**63}],
+)
+def test_short_texts_and_numbers_are_flat(value: object) -> None:
+    assert is_flat(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, [], MappingProxyType({}), {1: 1}, {"ß": 1}, {"\0": 1}),
+        *(
+            {"a": "ß"},
+            {"a": "\0"},
+            {"a": 2**63},
+            {"a": -(2**63)},
+            {"a": 1.0},
+            {"a": []},
+            {"a": {}},
+            {"a": Speed.FAST},
+            {"a": ID},
+        ),
+    ],
+)
+def test_everything_else_is_written_and_read(value: object) -> None:
+    assert not is_flat(value)
 
 
 @given(json_documents)
