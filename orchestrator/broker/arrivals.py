@@ -16,9 +16,9 @@ from orchestrator.broker.frames import DELIVER, read_body_size, read_deliver, se
 from orchestrator.broker.wire import BODY, HEADER, METHOD, wire_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
-    """A message as it has come.
+    """A message as it has come. It is not changed.
 
     Args:
         tag: by which the broker knows it on this channel.

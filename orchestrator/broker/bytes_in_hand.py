@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
 IN_HAND: Final = 64 * 1024 * 1024
@@ -39,12 +39,12 @@ class BytesInHand:
         self._held = 0
         self._waiting: deque[tuple[int, asyncio.Event]] = deque()
 
-    @asynccontextmanager
-    async def hold(self, size: int) -> AsyncIterator[None]:
+    def hold(self, size: int) -> AbstractAsyncContextManager[None]:
         """Hold the bytes of a message while it is handled."""
-        if size <= SMALL:
-            yield
-            return
+        return nullcontext() if size <= SMALL else self._hold(size)
+
+    @asynccontextmanager
+    async def _hold(self, size: int) -> AsyncIterator[None]:
         turn = asyncio.Event()
         entry = (size, turn)
         self._waiting.append(entry)

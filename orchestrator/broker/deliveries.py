@@ -286,6 +286,7 @@ class Deliveries:
 
     def _receive_from(self, queue: str, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
+        end = partial(self._end, queue)
 
         def receive(arrival: Arrival) -> None:
             if self._stopping.is_set():
@@ -294,7 +295,7 @@ class Deliveries:
             self._in_progress[queue] += 1
             task = loop.create_task(self._handle(queue, arrivals, arrival))
             self._tasks.add(task)
-            task.add_done_callback(partial(self._end, queue))
+            task.add_done_callback(end)
 
         arrivals = Arrivals(channel, self._max_bytes, receive)
 
@@ -310,7 +311,7 @@ class Deliveries:
                     if channel.is_closed:
                         return  # it has not begun, and comes again
                     with doing(f"a message of {queue}", **delivery.trace):
-                        await self._patiently(channel, self._take, delivery)
+                        await self._patiently(channel, self._find_handler(delivery), delivery)
             except MessageError as error:
                 reason = str(error) if delivery.unreadable is None else f"{error} ({delivery.unreadable})"
                 letter = dead_letter(delivery, reason)
@@ -332,10 +333,12 @@ class Deliveries:
         await wait_or_stop(pause, self._stopping)
         channel.requeue(tag)
 
-    async def _take(self, delivery: Delivery) -> None:
+    def _find_handler(self, delivery: Delivery) -> Handler:
         if delivery.whole_size is None or delivery.queue in self._takes_cut:
-            await self._handlers[delivery.queue](delivery)
-            return
+            return self._handlers[delivery.queue]
+        return self._refuse_size
+
+    async def _refuse_size(self, delivery: Delivery) -> None:
         error = MessageError(
             f"the message has {delivery.whole_size} bytes; at most {self._max_bytes} are read (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
         )
@@ -347,7 +350,8 @@ class Deliveries:
         """Call a handler, and again while a server that it needs is down; give up when the channel has been closed."""
         tries = 0
         while True:
-            await self._pass_gate(channel)
+            if self._gate is not None and not self._gate.is_open:
+                await self._pass_gate(self._gate, channel)
             try:
                 await handler(delivery)
             except (MessageError, RequeueError, DeclinedError):
@@ -368,17 +372,15 @@ class Deliveries:
             else:
                 return
 
-    async def _pass_gate(self, channel: Arrivals) -> None:
+    async def _pass_gate(self, gate: Gate, channel: Arrivals) -> None:
         """Wait at the gate; give up when the channel has been closed, because the message then comes again.
 
         Raises:
             RequeueError: it has been closed, or the program stops.
         """
-        if self._gate is None or self._gate.is_open:
-            return
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await self._gate.wait(channel.closing, stopping)
+            await gate.wait(channel.closing, stopping)
         finally:
             stopping.cancel()
         if self._stopping.is_set() or channel.is_closed:

@@ -29,6 +29,7 @@ NACK: Final = b"\x00\x3c\x00\x78"
 """How the methods begin that are read here."""
 
 _END: Final = b"\xce"
+_MODE_OF_OURS: Final = bytes((PERSISTENT,))
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _FRAME: Final = struct.Struct(">BHI")
 _CONTENT: Final = struct.Struct(">HHQH")
@@ -41,6 +42,23 @@ _SIZE: Final = struct.Struct(">Q")
 _CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION, _MESSAGE_ID, _TYPE = (1 << bit for bit in (15, 13, 12, 10, 7, 5))
 _OURS: Final = _CONTENT_TYPE | _HEADERS | _MODE | _MESSAGE_ID | _TYPE
 """The properties that each message of ours has."""
+_READ: Final = (
+    (1 << 15, "content_type"),
+    (1 << 14, "content_encoding"),
+    (_HEADERS, "headers"),
+    (_MODE, "delivery_mode"),
+    (1 << 11, "priority"),
+    (_CORRELATION, "correlation_id"),
+    (1 << 9, "reply_to"),
+    (1 << 8, "expiration"),
+    (_MESSAGE_ID, "message_id"),
+    (_TYPE, "message_type"),
+    (1 << 4, "user_id"),
+    (1 << 3, "app_id"),
+)
+"""The properties that are read here, in the order of AMQP, by the client library's names."""
+_FEW_VALUES: Final = frozenset({"workflow", "step"})
+"""Headers with few different values, whose encodings are remembered."""
 
 
 def encode_frames(message: Outgoing, message_id: str, channel: int, largest_body: int) -> bytes:
@@ -93,49 +111,56 @@ def read_body_size(header: bytes) -> int:
 
 
 def read_properties(header: bytes) -> dict[str, Any] | None:
-    """Return the properties of a message by the client library's names, if it is like those of this engine.
+    """Return the properties of a message by the client library's names, those without a value left out.
 
     Returns:
-        ``None`` when the library must read it: it has other properties, or some that are not text.
+        ``None`` when the library must read it: it has a time, headers that are not text, or is not as AMQP has it.
     """
-    flags = int.from_bytes(header[12:14], "big")
-    if flags & ~_CORRELATION != _OURS:
+    names = _find_names(int.from_bytes(header[12:14], "big"))
+    if names is None:
         return None
     found: dict[str, Any] = {}
+    at = 14
     try:
-        found["content_type"], at = _read_short(header, 14)
-        headers: dict[str, str] = {}
-        end = at + 4 + _LONG.unpack_from(header, at)[0]
-        at += 4
-        while at < end:
-            name, at = _read_short(header, at)
-            if header[at] != _TEXT:
-                return None
-            begin = at + 5
-            at = begin + _LONG.unpack_from(header, at + 1)[0]
-            headers[name] = header[begin:at].decode()
-        if at != end:
-            return None
-        found["headers"] = headers
-        found["delivery_mode"] = header[at]
-        at += 1
-        if flags & _CORRELATION:
-            found["correlation_id"], at = _read_short(header, at)
-        found["message_id"], at = _read_short(header, at)
-        found["message_type"], at = _read_short(header, at)
+        for name in names:
+            if name == "headers":
+                end = at + 4 + _LONG.unpack_from(header, at)[0]
+                headers = _read_headers(header, at + 4, end)
+                if headers is None:
+                    return None
+                found[name] = headers
+                at = end
+            elif name in {"delivery_mode", "priority"}:
+                found[name] = header[at]
+                at += 1
+            else:
+                end = at + 1 + header[at]
+                if end > at + 1:
+                    found[name] = header[at + 1 : end].decode()
+                at = end
     except (UnicodeDecodeError, IndexError, struct.error):
         return None
-    return found if at == len(header) and "" not in found.values() else None
+    return found if at == len(header) else None
 
 
 def read_message_id(header: bytes) -> str | None:
     """Return the id of a message."""
-    found = read_properties(header)
-    if found is None:
-        read = ContentHeader()
-        read.unmarshal(header)
-        return read.properties.message_id or None
-    return str(found["message_id"])
+    flags = int.from_bytes(header[12:14], "big")
+    if flags & ~_CORRELATION == _OURS:
+        # One that the broker returns, and so nearly always one of ours: no need to read what comes before.
+        try:
+            at = 15 + header[14]
+            at += 5 + int(_LONG.unpack_from(header, at)[0])
+            if flags & _CORRELATION:
+                at += 1 + header[at]
+            found = header[at + 1 : at + 1 + header[at]].decode()
+        except (UnicodeDecodeError, IndexError, struct.error):
+            found = ""
+        if found:
+            return found
+    read = ContentHeader()
+    read.unmarshal(header)
+    return read.properties.message_id or None
 
 
 def header_frame(channel: int, header: bytes) -> bytes:
@@ -172,27 +197,55 @@ def _encode_properties(message: Outgoing, message_id: str) -> bytes:
         # Another sender's message that is passed on: it may have any property, and headers of any type.
         return bytes(ContentHeader(0, len(message.body), build_properties(message, message_id)).marshal())
     flags = _OURS
-    parts = [b"", _short(JSON_TYPE), _table(headers), bytes((PERSISTENT,))]
+    parts = [b"", _keep_short(JSON_TYPE), _table(headers), _MODE_OF_OURS]
     if message.correlation_id:
         flags |= _CORRELATION
         parts.append(_short(message.correlation_id))
-    parts += (_short(message_id), _short(message.type))
+    parts += (_short(message_id), _keep_short(message.type))
     parts[0] = _CONTENT.pack(_BASIC, 0, len(message.body), flags)
     return b"".join(parts)
 
 
 def _table(headers: Mapping[str, Any]) -> bytes:
-    parts = [b""]
-    for name, value in sorted(headers.items()):
-        text = value.encode()
-        parts += (_short(name), b"S", _LONG.pack(len(text)), text)
-    table = b"".join(parts)
+    table = b"".join(
+        [(_keep_entry if name in _FEW_VALUES else _entry)(name, headers[name]) for name in sorted(headers)]
+    )
     return _LONG.pack(len(table)) + table
 
 
-def _read_short(data: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + data[at]
-    return data[at + 1 : end].decode(), end
+def _entry(name: str, value: str) -> bytes:
+    text = value.encode()
+    return b"".join((_keep_short(name), b"S", _LONG.pack(len(text)), text))
+
+
+@lru_cache(maxsize=1000)
+def _keep_entry(name: str, value: str) -> bytes:
+    return _entry(name, value)
+
+
+def _read_headers(header: bytes, at: int, end: int) -> dict[str, str] | None:
+    headers: dict[str, str] = {}
+    while at < end:
+        begin = at + 1 + header[at]
+        name = header[at + 1 : begin].decode()
+        if header[begin] != _TEXT:
+            return None
+        at = begin + 5 + _LONG.unpack_from(header, begin + 1)[0]
+        headers[name] = header[begin + 5 : at].decode()
+    return headers if at == end else None
+
+
+@lru_cache(maxsize=1000)
+def _find_names(flags: int) -> tuple[str, ...] | None:
+    """Return the properties that a message has, in their order; ``None`` when it has one that is not read here."""
+    if flags & ~sum(flag for flag, _ in _READ):
+        return None
+    return tuple(name for flag, name in _READ if flags & flag)
+
+
+@lru_cache(maxsize=1000)
+def _keep_short(text: str) -> bytes:
+    return _short(text)
 
 
 def _short(text: str) -> bytes:

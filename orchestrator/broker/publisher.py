@@ -158,7 +158,14 @@ class Publisher:
             if not self._ready.is_set():
                 async with asyncio.timeout(self._timeout):
                     await self._ready.wait()
-            answer = await self._send_or_restore(message)
+            window = self._window
+            try:
+                if window is None or self._targets or message.properties or len(message.body) >= LARGE:
+                    answer = await self._send(message)
+                else:
+                    answer = await self._send_over(window, message, self._make_id())
+            except UnroutableError as error:
+                answer = await self._restore_and_send(message, error)
         except UnroutableError as error:
             if message.exchange:
                 self._targets.refuse(message, str(error))
@@ -183,23 +190,23 @@ class Publisher:
                 self._renew_soon()
             return answer
 
-    async def _send_or_restore(self, message: Outgoing) -> Answer:
+    async def _restore_and_send(self, message: Outgoing, refusal: UnroutableError) -> Answer:
+        # A queue or an exchange was deleted, or an author's new step queue does not exist yet.
+        if not message.exchange:
+            raise refusal
         try:
-            return await self._send(message)
-        except UnroutableError:
-            # A queue or an exchange was deleted, or an author's new step queue does not exist yet.
-            if not message.exchange:
-                raise
-            try:
-                await self._restore(message)
-            except ConfigurationError as error:
-                raise UnroutableError(str(error)) from error
-            return await self._send(message)
+            await self._restore(message)
+        except ConfigurationError as error:
+            raise UnroutableError(str(error)) from error
+        return await self._send(message)
+
+    def _make_id(self) -> str:
+        return f"{self._series}{next(self._count):x}"
 
     async def _send(self, message: Outgoing) -> Answer:
         given = message.properties.get("message_id")
         if given is None:
-            return await self._send_as(message, f"{self._series}{next(self._count):x}")
+            return await self._send_as(message, self._make_id())
         # The client library confuses two messages in flight with one id: it takes a returned one for confirmed.
         async with self._same_id.setdefault(given, asyncio.Lock()):
             return await self._send_as(message, given)
@@ -210,16 +217,20 @@ class Publisher:
             raise ConnectionError("not connected")
         if self._targets.is_isolated(message) or len(message.body) >= LARGE:
             return await self._send_alone(message, message_id)
+        return await self._send_over(window, message, message_id)
+
+    async def _send_over(self, window: Window, message: Outgoing, message_id: str) -> Answer:
         # Nothing comes between this and the write: so places are in the order in which the broker looks at the messages.
         self._sent += 1
         place = self._sent
         try:
-            is_taken = await self._send_over(window, message, message_id)
+            is_taken = await window.publish(message, message_id)
         except (AMQPChannelError, ChannelInvalidStateError):
             # The broker closes the channel for one message, and does not say for which of those in flight.
             if window.channel.connection.is_closed:
                 raise
             return await self._send_alone(message, message_id)
+        _require_taken(message, is_taken)
         # The broker may have looked at messages on a newer channel before it has looked at this one.
         return Answer(is_taken, place if window is self._window else None)
 
@@ -231,7 +242,7 @@ class Publisher:
         async with self._few, one_channel(connection, confirms=True) as channel:
             try:
                 window = Window(await raw_channel(channel), self._timeout)
-                return Answer(await self._send_over(window, message, message_id), None)
+                is_taken = await window.publish(message, message_id)
             except ChannelPreconditionFailed as error:
                 # The message is to blame, not its target.
                 raise RefusedError(
@@ -243,14 +254,8 @@ class Publisher:
                 raise UnroutableError(
                     f"{_describe(message)} was refused by the broker: {format_message(error)}"
                 ) from error
-
-    async def _send_over(self, window: Window, message: Outgoing, message_id: str) -> bool:
-        is_taken = await window.publish(message, message_id)
-        if not is_taken and not message.optional:
-            raise UnroutableError(
-                f"{message.type} to '{message.exchange}': no queue takes the key {message.routing_key!r}"
-            )
-        return is_taken
+            _require_taken(message, is_taken)
+            return Answer(is_taken, None)
 
     async def _restore(self, message: Outgoing) -> None:
         assert self._connection is not None  # noqa: S101 - _send has just used it
@@ -337,6 +342,11 @@ class Publisher:
     async def _open_window(self, connection: AbstractConnection) -> Window:
         async with asyncio.timeout(DECLARE_TIMEOUT):
             return Window(await raw_channel(await connection.channel(publisher_confirms=True)), self._timeout)
+
+
+def _require_taken(message: Outgoing, is_taken: bool) -> None:
+    if not is_taken and not message.optional:
+        raise UnroutableError(f"{message.type} to '{message.exchange}': no queue takes the key {message.routing_key!r}")
 
 
 def _describe(message: Outgoing) -> str:

@@ -47,8 +47,14 @@ class Targets:
         self._refusing: dict[Target, _Refusing] = {}
         self._clock = clock
 
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self._refusing)
+
     def find_refusal(self, message: Outgoing) -> str | None:
         """Return why a message need not be tried now; ``None`` when it may be."""
+        if not self._refusing:
+            return None
         found = self._refusing.get(_target_of(message))
         if found is None or found.until <= self._clock():
             return None

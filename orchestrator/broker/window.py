@@ -52,17 +52,18 @@ class Window:
         """Return how many messages the broker has not confirmed."""
         return len(self._sent)
 
-    async def publish(self, message: Outgoing, message_id: str) -> bool:
-        """Publish a message, and wait until the broker has confirmed it; return whether it has gone to where it should.
+    def publish(self, message: Outgoing, message_id: str) -> asyncio.Future[bool]:
+        """Publish a message; return what is done when the broker has confirmed it: whether it has gone to where it should.
+
+        It fails with a ``TimeoutError`` when no confirm comes in time, a ``DeliveryError`` when a queue has refused it, and
+        another error of the client library when the channel was closed.
 
         Args:
             message_id: two messages with one id must not be published at the same time.
 
         Raises:
-            TimeoutError: no confirm in time.
-            DeliveryError: a queue has refused it.
             ValueError: it cannot be encoded.
-            another error of the client library: the channel was closed.
+            an error of the client library: the channel was closed.
         """
         channel = self.channel
         if self._is_closed or channel.is_closed:
@@ -79,14 +80,7 @@ class Window:
         self._wire.transport.write(frames)
         if self._timer is None:
             self._timer = self._loop.call_at(sent.ends_at, self._expire)
-        try:
-            return await sent.confirm
-        except asyncio.CancelledError:
-            if sent.confirm.done() and not sent.confirm.cancelled():
-                sent.confirm.exception()  # it has come at this moment, and is not to be logged as lost
-            raise
-        finally:
-            self._by_id.pop(message_id, None)
+        return sent.confirm
 
     def _take(self, kind: int, content: bytes) -> bool:
         if kind == METHOD:
@@ -122,15 +116,19 @@ class Window:
             numbers = [number]
         for one in numbers:
             sent = self._sent.pop(one, None)
-            if sent is None or sent.confirm.done():
+            if sent is None:
+                continue
+            if self._by_id.get(sent.message_id) is sent:
+                del self._by_id[sent.message_id]
+            if sent.confirm.done():
                 continue  # nobody waits for it any more, or it was returned
             if error is None:
                 sent.confirm.set_result(True)
             else:
-                sent.confirm.set_exception(error)
+                _fail(sent, error)
 
     def _note_return(self, message_id: str | None) -> None:
-        sent = None if message_id is None else self._by_id.get(message_id)
+        sent = None if message_id is None else self._by_id.pop(message_id, None)
         if sent is not None and not sent.confirm.done():
             sent.confirm.set_result(False)
 
@@ -144,7 +142,7 @@ class Window:
             if sent.ends_at > now:
                 self._timer = self._loop.call_at(sent.ends_at, self._expire)
                 return
-            sent.confirm.set_exception(TimeoutError())
+            _fail(sent, TimeoutError())
 
     def _close(self, _: object) -> None:
         self._is_closed = True
@@ -153,10 +151,16 @@ class Window:
         reason = self._find_reason()
         for sent in self._sent.values():
             if not sent.confirm.done():
-                sent.confirm.set_exception(reason)
+                _fail(sent, reason)
         self._sent.clear()
+        self._by_id.clear()
 
     def _find_reason(self) -> Exception:
         closing = self.channel.closing
         error = closing.exception() if closing.done() and not closing.cancelled() else None
         return error if isinstance(error, Exception) else ChannelInvalidStateError("the channel is closed")
+
+
+def _fail(sent: _Sent, error: Exception) -> None:
+    sent.confirm.set_exception(error)
+    sent.confirm.exception()  # who waits may be cancelled at this moment, and then it is not to be logged as lost

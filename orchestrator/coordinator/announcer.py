@@ -8,9 +8,9 @@ is left out, which is the same as publishing it (:mod:`orchestrator.coordinator.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection
 from uuid import UUID
-from weakref import WeakValueDictionary
 
 import structlog
 
@@ -22,7 +22,7 @@ from orchestrator.db.session import DriverPool, is_connection_error
 from orchestrator.errors import PublishError
 from orchestrator.messages import Advanced
 from orchestrator.outage import Outage
-from orchestrator.services.results import build_event, event_key
+from orchestrator.services.results import event_key
 from orchestrator.stopping import wait_or_stop
 
 logger = structlog.get_logger(__name__)
@@ -63,8 +63,9 @@ class Announcer:
         """Up to which log entry events are confirmed of processes whose consumer goes on with them: until it reads the mark,
         it sends these entries again."""
         self._writing = asyncio.Lock()
-        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
-        """Messages about one process are announced one after the other: that of a later step may come before the confirms."""
+        self._turns: dict[UUID, deque[asyncio.Future[None]]] = {}
+        """Messages about one process are announced one after the other: that of a later step may come before the confirms. Here
+        stand the processes one of whose messages is announced, and those that wait for it."""
 
     @property
     def refused(self) -> frozenset[str]:
@@ -84,8 +85,35 @@ class Announcer:
         Returns:
             Up to which log entry the events are confirmed now, or left out.
         """
-        async with self._turns.setdefault(message.process_id, asyncio.Lock()):
+        process_id = message.process_id
+        waiting = self._turns.get(process_id)
+        if waiting is None:
+            self._turns[process_id] = deque()
+        else:
+            await self._wait_for_turn(process_id, waiting)
+        try:
             return await self._announce(message, probe=probe)
+        finally:
+            self._end_turn(process_id)
+
+    async def _wait_for_turn(self, process_id: UUID, waiting: deque[asyncio.Future[None]]) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._end_turn(process_id)
+            raise
+
+    def _end_turn(self, process_id: UUID) -> None:
+        waiting = self._turns[process_id]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        del self._turns[process_id]
 
     async def _announce(self, message: Advanced, *, probe: bool) -> int:
         confirmed = max(message.announced, self._under_way.pop(message.process_id, 0))
@@ -103,7 +131,7 @@ class Announcer:
                 if not await course.leaves_out(key):
                     if message.workflow in self._refused and not probe:
                         break  # another process's event was refused meanwhile
-                    await course.publish(outgoing.event(key, build_event(message, entry)))
+                    await course.publish(outgoing.event(key, message, entry))
                 confirmed = entry.sequence
         except PublishError as error:
             self._refuse(message, error)

@@ -101,6 +101,11 @@ class Handlers:
         self._limits = limits
         self._plans = plans
         self._declined: dict[bytes, int] = {}
+        self._commands: dict[str, Callable[[Delivery], Awaitable[Outcome]]] = {
+            MessageType.START.value: self._start,
+            MessageType.RESUME.value: self._resume,
+            MessageType.ABORT.value: self._abort,
+        }
 
     async def take_result(self, delivery: Delivery) -> None:
         """Handle a step's result, or a request to look at a process.
@@ -135,16 +140,13 @@ class Handlers:
             DeclinedError: another coordinator may have the code that this one lacks.
             MessageError: the command is to be dead-lettered.
         """
-        commands: dict[str, Callable[[Delivery], Awaitable[Outcome]]] = {
-            MessageType.START.value: self._start,
-            MessageType.RESUME.value: self._resume,
-            MessageType.ABORT.value: self._abort,
-        }
-        execute = commands.get(delivery.routing_key)
+        execute = self._commands.get(delivery.routing_key)
         try:
             check_reply_to(delivery)
             if execute is None:
-                raise MessageError(f"there is no command {delivery.routing_key!r}; there are {', '.join(commands)}")
+                raise MessageError(
+                    f"there is no command {delivery.routing_key!r}; there are {', '.join(self._commands)}"
+                )
             kind, answer, message = await execute(delivery)
         except OrchestratorError as error:
             self._leave_to_others(delivery, error)

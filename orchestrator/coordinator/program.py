@@ -42,7 +42,7 @@ from orchestrator.settings import Settings
 from orchestrator.shares import Pace
 from orchestrator.stopping import end_tasks
 from orchestrator.user_code import HOOK_THREADS
-from orchestrator.workflow import DEFAULT_QUEUE, TASK_QUEUE
+from orchestrator.workflow import TASK_QUEUE
 from orchestrator.workflows.shipped import load_workflows
 
 logger = structlog.get_logger(__name__)
@@ -109,8 +109,11 @@ async def _coordinate(
 
         async def take_result(delivery: Delivery) -> None:
             with intake.running_work():
-                async with pace.turn(DEFAULT_QUEUE):
+                pace.note_other_work()
+                try:
                     await handlers.take_result(delivery)
+                finally:
+                    pace.note_other_work()
 
         async def take_tasks_result(delivery: Delivery) -> None:
             async with pace.turn(TASK_QUEUE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from uuid import UUID, uuid4
 
@@ -73,6 +74,8 @@ class StartRequest:
 
     def digest(self) -> bytes:
         """Return what tells a repeated request from a different one under the same key."""
+        if not self.inputs:
+            return _digest_without_pages(self.workflow)
         return sha256(to_json(sort_keys([self.workflow, *self.inputs]))).digest()
 
 
@@ -284,6 +287,11 @@ def _answer_repeated(request: StartRequest, facts: starts.StartFacts) -> StartOu
             f"the idempotency key {request.key!r} was already used for another request (process {facts.process_id})"
         )
     return StartOutcome(facts.process_id, None)
+
+
+@lru_cache(maxsize=1000)
+def _digest_without_pages(workflow: str) -> bytes:
+    return sha256(to_json([workflow])).digest()
 
 
 def _find_fingerprint(workflow: str) -> str | None:

@@ -34,7 +34,7 @@ from orchestrator.broker.topology import Exchanges, Topology
 from orchestrator.coordinator.announcer import Announcer
 from orchestrator.db.session import DriverPool
 from orchestrator.messages import Advanced, LoggedEntry
-from orchestrator.services.results import build_event, event_key
+from orchestrator.services.results import event_key
 from tests.servers import NoServersError, Servers, drop_vhost, make_vhost
 
 STEPS = 10
@@ -85,7 +85,7 @@ def one_by_one(publish: Publish | None) -> Way:
 
     async def way(message: Advanced) -> None:
         for entry in message.entries:
-            built = outgoing.event(event_key(message, entry), build_event(message, entry))
+            built = outgoing.event(event_key(message, entry), message, entry)
             if publish is not None:
                 await publish(replace(built, mandatory=False))
 

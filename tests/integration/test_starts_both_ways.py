@@ -247,6 +247,29 @@ async def test_a_start_by_one_statement_is_the_start_that_the_rules_describe(
     assert short == full
 
 
+async def test_starts_of_one_kind_have_their_own_ids_keys_and_times_whichever_came_first(bench: Bench) -> None:
+    """All by one starter, which remembers what they have in common."""
+    starter = Starter(bench.database, LIMITS)
+    requests = [SENT, replace(SENT, key=None), replace(SENT, key="order-2"), replace(SENT, user="bob", key="order-3")]
+    outcomes = [await starter.start(one) for one in requests]
+    rows = {
+        row["process_id"]: row
+        for row in await bench.database.pool.fetch(
+            "SELECT p.*, s.finished_at FROM processes AS p JOIN process_steps AS s USING (process_id) WHERE s.sequence = 1"
+        )
+    }
+    assert len(rows) == 4
+    for request, outcome in zip(requests, outcomes, strict=True):
+        row, key, message = rows[outcome.process_id], request.stored_key, outcome.message
+        assert message is not None
+        assert (message.process_id, message.at) == (outcome.process_id, row["finished_at"])
+        assert row["request_key"] == (None if key is None else key.text)
+        assert row["request_digest"] == (None if key is None else request.digest())
+        assert row["started_by"] == message.user == request.user
+    repeated = [await starter.start(one) for one in requests if one.key is not None]
+    assert [one.process_id for one in repeated] == [outcomes[0].process_id, *(one.process_id for one in outcomes[2:])]
+
+
 async def test_of_many_starts_with_one_key_at_once_one_starts_the_process_whichever_way_they_go(bench: Bench) -> None:
     starter, database = Starter(bench.database, LIMITS), bench.database
     both: list[Way] = [starter.start, lambda one: with_all_rules(database, one)]

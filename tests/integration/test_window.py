@@ -37,6 +37,10 @@ def numbered(number: int) -> Outgoing:
     return replace(TO_MINE, body=str(number).encode())
 
 
+async def publish(window: Window, message: Outgoing, message_id: str) -> bool:
+    return await window.publish(message, message_id)
+
+
 async def taken(channel: aio_pika.abc.AbstractChannel) -> list[int]:
     queue = await channel.get_queue("mine")
     found = []
@@ -64,7 +68,7 @@ async def test_a_message_that_is_returned_refused_or_cannot_be_encoded_fails_alo
     nowhere = replace(TO_MINE, routing_key="there is none")
     too_long = replace(TO_MINE, routing_key="k" * 300)
     answers = await asyncio.gather(
-        *(window.publish(one, f"id-{number}") for number, one in enumerate([nowhere, *some, too_long])),
+        *(publish(window, one, f"id-{number}") for number, one in enumerate([nowhere, *some, too_long])),
         return_exceptions=True,
     )
     assert answers[:-1] == [False] + [True] * 490
@@ -93,7 +97,7 @@ async def test_a_message_that_nobody_waits_for_any_more_leaves_nothing_and_fails
     channel: aio_pika.abc.AbstractChannel,
 ) -> None:
     window = Window(await raw_channel(channel), 60)
-    given_up = asyncio.create_task(window.publish(numbered(1), "one"))
+    given_up = asyncio.create_task(publish(window, numbered(1), "one"))
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.wait([given_up])
@@ -120,6 +124,6 @@ async def test_no_confirm_in_time_is_a_timeout_of_this_message_alone(
 
 async def test_what_a_window_does_not_take_still_reaches_the_library(channel: aio_pika.abc.AbstractChannel) -> None:
     window = Window(await raw_channel(channel), 60)
-    many = [asyncio.create_task(window.publish(numbered(one), f"id-{one}")) for one in range(100)]
+    many = [window.publish(numbered(one), f"id-{one}") for one in range(100)]
     assert (await channel.declare_queue("mine", passive=True)).name == "mine"
     assert await asyncio.gather(*many) == [True] * 100

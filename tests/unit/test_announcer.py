@@ -200,3 +200,39 @@ async def test_of_processes_under_way_only_so_many_are_remembered(monkeypatch: p
     for one in (first, second, first):
         await announcer.announce(one)
     assert broker.tries == 3
+
+
+async def test_messages_about_one_process_take_turns_in_their_order_and_one_that_is_cancelled_passes_its_turn_on() -> (
+    None
+):
+    class Slow(Broker):
+        answers: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+
+        async def publish(self, message: Outgoing) -> Answer:
+            answer = asyncio.get_running_loop().create_future()
+            self.answers.put_nowait(answer)
+            await answer
+            return await super().publish(message)
+
+    broker = Slow(99)
+    announcer = announcer_of(broker)
+    first = advanced(1)
+    later = [first.model_copy(update={"entries": advanced(n).entries, "announced": n - 1}) for n in (2, 3, 4)]
+    tasks = []
+    for one in [first, *later]:
+        tasks.append(asyncio.create_task(announcer.announce(one)))
+        await asyncio.sleep(0)
+    answer = broker.answers.get_nowait()
+    assert broker.answers.empty(), "the others wait"
+    tasks[1].cancel()
+    await asyncio.wait([tasks[1]])
+    answer.set_result(None)
+    assert await tasks[0] == 1
+    tasks[2].cancel()  # it has its turn, and may have begun
+    await asyncio.wait([tasks[2]])
+    async with asyncio.timeout(10):
+        while (answer := await broker.answers.get()).cancelled():
+            pass
+    answer.set_result(None)
+    assert await tasks[3] == 4
+    assert await announcer.announce(first) == 4, "nobody holds a turn"

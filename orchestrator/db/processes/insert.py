@@ -140,7 +140,7 @@ class NewProcess:
 
     Args:
         decision: about its start.
-        workflow_id: of the workflow's row; ``None`` for :func:`insert_if_usual`, which finds it.
+        workflow_id: of the workflow's row; ``None`` for :meth:`Template.insert_if_usual`, which finds it.
         request_key: no two processes have the same.
         due_in: seconds until the reconciler must look at it; ``None`` for never.
         is_published_next: whether its first command is published right after the commit, and not by the reconciler.
@@ -239,23 +239,41 @@ async def insert_processes(session: AsyncSession, processes: Sequence[NewProcess
     return stored
 
 
-async def insert_if_usual(connection: Driver | DriverPool, new: NewProcess, older: OlderKey | None) -> datetime | None:
-    """Store a new process if there is nothing that needs a closer look, in one round trip and a transaction of its own.
+class Template:
+    """New processes that have everything in common but their ids and keys.
 
     Args:
-        new: one that opens no callback.
-        older: the key of the request as older versions may have stored it; its digest and user are those of the process.
-
-    Returns:
-        The database's time. ``None`` when nothing is stored: the workflow is not registered, or with another plan; the engine is
-        paused; or the key has been used.
+        new: one of them. It opens no callback.
     """
-    query, parameters = _INSERT_IF_USUAL.write(
-        [(*_row(new), older and older.text)],
-        [build_log_row(new.decision.process.process_id, entry) for entry in new.decision.entries],
-    )
-    row = await connection.fetchrow(query, *parameters)
-    return None if row is None else row["at"]
+
+    def __init__(self, new: NewProcess) -> None:
+        process_id = new.decision.process.process_id
+        self._row = dict(zip(_UNCHECKED, (*_row(new), None), strict=True))
+        self._entries = [build_log_row(process_id, entry)[1:] for entry in new.decision.entries]
+
+    async def insert_if_usual(
+        self, connection: Driver | DriverPool, process_id: UUID, key: RequestKey | None, digest: bytes | None
+    ) -> datetime | None:
+        """Store such a process if there is nothing that needs a closer look, in one round trip and a transaction of its own.
+
+        Args:
+            key: of the request; one that older versions may have stored has its digest, and the user who starts the process.
+            digest: of the request, if it has a key.
+
+        Returns:
+            The database's time. ``None`` when nothing is stored: the workflow is not registered, or with another plan; the
+            engine is paused; or the key has been used.
+        """
+        own: dict[str, object] = {
+            "process_id": process_id,
+            "request_key": None if key is None else key.text,
+            "request_digest": digest,
+            "older_key": None if key is None or key.older is None else key.older.text,
+        }
+        entries = [(process_id, *entry) for entry in self._entries]
+        query, parameters = _INSERT_IF_USUAL.write([tuple((self._row | own).values())], entries)
+        row = await connection.fetchrow(query, *parameters)
+        return None if row is None else row["at"]
 
 
 async def find_request_keys(session: AsyncSession, keys: Sequence[str]) -> list[str]:
