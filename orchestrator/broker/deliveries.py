@@ -339,9 +339,8 @@ class Deliveries:
         return self._refuse_size
 
     async def _refuse_size(self, delivery: Delivery) -> None:
-        error = MessageError(
-            f"the message has {delivery.whole_size} bytes; at most {self._max_bytes} are read (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
-        )
+        most = f"at most {self._max_bytes} are read (ORCHESTRATOR_MAX_MESSAGE_BYTES)"
+        error = MessageError(f"the message has {delivery.whole_size} bytes; {most}")
         if delivery.queue in self._refuse:
             await self._refuse[delivery.queue](delivery, error)
         raise error
