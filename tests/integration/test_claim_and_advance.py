@@ -13,6 +13,7 @@ from orchestrator.db.callbacks import hash_token, read_token
 from orchestrator.db.processes.advance import Advance, advance, advance_many, is_committed
 from orchestrator.db.processes.claims import Claim, Wanted, claim_many, list_claims, load_following_claim
 from orchestrator.db.processes.insert import NewProcess, insert_process
+from orchestrator.db.processes.outbox import Mark, mark_announced
 from orchestrator.db.processes.rows import load_process
 from orchestrator.db.session import Database
 from orchestrator.engine.decide import Decision, decide
@@ -237,6 +238,21 @@ async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Be
     assert len(statements) == 2
     assert "set_config('synchronous_commit', 'off', true)" in statements[0]
     assert "synchronous_commit" not in statements[1]
+
+
+@pytest.mark.parametrize(("again", "waits"), [(None, "off"), (5.0, "on")])
+async def test_a_mark_waits_for_the_disk_if_events_are_left(bench: Bench, again: float | None, waits: str) -> None:
+    """Otherwise a crash of the server that loses it repeats events, which readers must expect."""
+    process = await bench.start(PLAN)
+    async with bench.database.pool.acquire() as connection:
+        async with connection.transaction():
+            await mark_announced(connection, {process.process_id: Mark(1, again)})
+            assert await connection.fetchval("SHOW synchronous_commit") == waits
+        assert await connection.fetchval("SHOW synchronous_commit") == "on"
+        row = await connection.fetchrow("SELECT announced, announce_at IS NULL AS rests FROM processes")
+    assert row is not None
+    assert row["announced"] == 1
+    assert row["rests"] == (again is None)
 
 
 async def test_a_claim_in_the_statement_that_ends_a_step_costs_nothing_more_and_waits_for_the_disk(

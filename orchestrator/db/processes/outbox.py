@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.parameters import unnest_by_key
-from orchestrator.db.session import DriverPool
+from orchestrator.db.session import Driver, DriverPool
 
 ANNOUNCE_SOON = "statement_timestamp() + interval '5 seconds'"
 """SQL: when to read a process's events from the rows, unless they are marked as confirmed before."""
@@ -37,6 +37,10 @@ UPDATE processes AS p
          ORDER BY p.process_id FOR NO KEY UPDATE OF p) AS m
  WHERE p.process_id = m.process_id
 """  # noqa: S608 - built from constants
+
+# A mark that a crash of the server loses only repeats events: it need not wait for the disk. But one that says when the rest must
+# be tried again is the only one to say so: the message with these events is acknowledged once it is stored.
+_MARK_WITHOUT_WAIT = f"{_MARK} RETURNING set_config('synchronous_commit', 'off', true)"
 
 # One workflow after the other, so that the backlog of one does not delay the others': its queue may be the only full one.
 # The first part is a loose scan of the index: it costs as much as there are workflows, not processes. An array at the end, not a
@@ -115,10 +119,11 @@ class Unannounced:
     entries: Sequence[Mapping[str, Any]] = ()
 
 
-async def mark_announced(pool: DriverPool, marks: Mapping[UUID, Mark]) -> None:
-    """Record what the broker has confirmed, and when to try the rest again."""
+async def mark_announced(pool: Driver | DriverPool, marks: Mapping[UUID, Mark]) -> None:
+    """Record what the broker has confirmed, and when to try the rest again; without a wait for the disk if nothing is left."""
     values = marks.values()
-    await pool.execute(_MARK, list(marks), [one.announced for one in values], [one.again for one in values])
+    query = _MARK_WITHOUT_WAIT if all(one.again is None for one in values) else _MARK
+    await pool.execute(query, list(marks), [one.announced for one in values], [one.again for one in values])
 
 
 async def list_workflows_behind(pool: DriverPool) -> set[str]:
