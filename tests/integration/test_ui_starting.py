@@ -119,6 +119,7 @@ async def test_an_input_is_given_and_one_for_an_older_entry_refused(browser: Bro
     assert await database.pool.fetchval("SELECT status FROM processes WHERE process_id = $1", process_id) == "running"
     answer = await browser.get(path)
     assert (answer.status_code, "waits for no input" in text_of(answer)) == (409, True)
+    assert f'href="/ui/processes/{process_id}"' in answer.text, "from there it is one step to what there is to do"
 
 
 async def test_only_who_may_start_sees_the_forms_and_only_a_form_of_the_session_is_taken(

@@ -220,7 +220,9 @@ async def show_error(request: Request, error: Exception) -> Response:
     if page.is_fragment:
         answer = await page.render("_words.html", status, words=text)
     else:
-        answer = await page.render("error.html", status, status=HTTPStatus(status), words=text)
+        # A conflict is looked at there; a process that was not found has no page.
+        process_id = request.path_params.get("process_id") if status == HTTPStatus.CONFLICT else None
+        answer = await page.render("error.html", status, status=HTTPStatus(status), words=text, process_id=process_id)
     answer.headers.update(headers)
     return answer
 
