@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from orchestrator.engine.events import Failure
 from orchestrator.engine.process import Process
+from orchestrator.engine.values import value
 from orchestrator.types import ProcessStatus, State, StepStatus
 
 
@@ -18,7 +19,7 @@ class EntryKind(StrEnum):
     PROCESS = "process"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Entry:
     """One row of the log; never changed once written.
 
@@ -45,7 +46,7 @@ class Entry:
     ran: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Dispatch:
     """Publish a command: run the step at ``position`` if the process's attempt is still ``attempt``.
 
@@ -92,7 +93,7 @@ class CloseCallback:
 CallbackChange = OpenCallback | ParkCallback | MoveCallback | CloseCallback
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Decision:
     """The next process and what must be done: all of it, or none.
 

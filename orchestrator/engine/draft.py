@@ -115,7 +115,8 @@ class Draft:
         """Move to ``position`` and on, past markers and skipped steps, until something must run, wait or end."""
         while position < len(self.plan):
             leaf = self.plan.leaves[position]
-            self.change(position=position, step=leaf.step.name, **UNTRIED)
+            self.change(position=position, step=leaf.step.name)
+            self.forget_tries()
             try:
                 self.process.require_readable()
                 end = leaf.find_refusal(self.process.state)
@@ -139,7 +140,14 @@ class Draft:
             if not self.enter(leaf):
                 return
             position += 1
-        self.change(position=len(self.plan), step=None, status=ProcessStatus.COMPLETED, **UNTRIED)
+        self.change(position=len(self.plan), step=None, status=ProcessStatus.COMPLETED)
+        self.forget_tries()
+
+    def forget_tries(self) -> None:
+        """Begin to count the tries of a step."""
+        process = self.process
+        if process.failures or process.lost or process.interruptions or process.crashes:
+            self.change(**UNTRIED)
 
     def enter(self, leaf: Leaf) -> bool:
         """Begin the step at ``leaf``, whose conditions agree; whether it is a marker, and so over already."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
+from orchestrator.engine.values import value
 from orchestrator.types import JSON, ProcessStatus, State
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Stamp:
     """Time and chance, brought in from outside so that the core has neither.
 
@@ -50,7 +51,7 @@ class Started:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class StepSucceeded:
     """The function of the present step returned ``delta``."""
 

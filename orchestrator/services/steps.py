@@ -10,7 +10,6 @@ import functools
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -70,11 +69,15 @@ class Attempt:
         self.process = process
         self.plan = plan
         self.token = token
+        self._leaf: Leaf | None = None
 
-    @cached_property
+    @property
     def leaf(self) -> Leaf:
         """The step to run; raises WorkflowChangedError when the code no longer has it."""
-        return self.plan.locate(self.process)
+        found = self._leaf
+        if found is None:
+            found = self._leaf = self.plan.locate(self.process)
+        return found
 
     def engine_arguments(self, _: Limits) -> dict[str, object]:
         """Return the parameters that the engine fills, by name."""

@@ -13,7 +13,7 @@ is one transaction with the writes of the step that it ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decision import Decision, Entry
 from orchestrator.engine.events import Failure
 from orchestrator.engine.process import Process, with_changes
+from orchestrator.engine.values import value
 from orchestrator.types import JSON, State
 
 
@@ -155,7 +156,7 @@ SELECT process_id, statement_timestamp() AS at, announced, claims, state, base_s
 _ADVANCE = Statement(_store)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Advance:
     """A decision to store.
 
@@ -175,7 +176,7 @@ class Advance:
     held_from: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Receipt:
     """That a decision is stored: the database's time, and up to which log entry the events were announced by then.
 

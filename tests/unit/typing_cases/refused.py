@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.engine.decision import Dispatch
 from orchestrator.workflow import (
     Step,
     StepList,
@@ -116,3 +117,5 @@ def wrong_target() -> StepList:
 Schedule("nightly", "example", cron="0 3 * * *", overlap="perhaps")  # error
 Schedule("nightly", "example", every=60)  # error
 Schedule("nightly", "example", cron="0 3 * * *", inputs={"node": "ams-1"})  # error
+
+Dispatch(1, 1, "default", "a").lost = 1  # error
