@@ -22,12 +22,14 @@ def test_a_program_ends_by_itself_when_no_further_thread_would_be_replaced() -> 
 
     async def program(stopping: asyncio.Event) -> None:
         with ending_with(threads, stopping):
-            for _ in range(2):
+            for number in (1, 2):
                 still_running.append(not stopping.is_set())
-                outcome = await user_code.run(
-                    lambda: released.wait(60), is_async=False, seconds=0.01, what="the form of 'w'", threads=threads
-                )
-                assert outcome is OVERDUE
+                # A thread that has not begun in time is not left behind: on a busy machine once more.
+                while threads.left_behind < number:
+                    outcome = await user_code.run(
+                        lambda: released.wait(60), is_async=False, seconds=0.01, what="the form of 'w'", threads=threads
+                    )
+                    assert outcome is OVERDUE
             async with asyncio.timeout(60):
                 await stopping.wait()
 
