@@ -23,6 +23,7 @@ from orchestrator.engine.process import Process
 from orchestrator.messages import StepCommand
 from orchestrator.types import ProcessStatus, State
 from orchestrator.workflow import StepList, begin, callback_step, done, init, step, workflow
+from tests.integration.waiting import until
 
 
 @step("first")
@@ -327,6 +328,40 @@ async def test_many_steps_share_a_statement_and_are_fenced_one_by_one(bench: Ben
     async with bench.database.transaction() as session:
         states = [(await load_process(session, one.process_id)).state for one in processes]
     assert states == [{"n": 0, "done": 0}, {"n": 1, "done": 1}, {"n": 2}, {"n": 3, "done": 3}, {"n": 4, "done": 4}]
+
+
+async def _wait_for_a_lock(bench: Bench) -> None:
+    """Wait until a session of this database waits for another one's lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    await until(lambda: bench.database.pool.fetchval(waiting), "a statement waits for a row")
+
+
+async def test_steps_that_share_a_statement_are_claimed_and_stored_after_others_have_marked_their_rows(
+    bench: Bench,
+) -> None:
+    """The statement waits for a row, and finds in it what is new. Marks do not move a process."""
+    processes = [await bench.start(PLAN, {"n": n}) for n in range(3)]
+    async with bench.database.pool.acquire() as other, bench.database.pool.acquire() as connection:
+        async with other.transaction():
+            await mark_announced(other, {one.process_id: Mark(1) for one in processes})
+            claiming = asyncio.create_task(
+                claim_many(
+                    connection, [command_for(one) for one in processes], consumer_id=bench.consumer, consumer="test"
+                )
+            )
+            await _wait_for_a_lock(bench)
+        held = [one for one in await claiming if one is not None]
+        assert [one.process.state["n"] for one in held] == [0, 1, 2]
+        advances = [
+            Advance(one.process, decide(PLAN, one.process, StepSucceeded(1, {}), STAMP), 5, one) for one in held
+        ]
+        async with other.transaction():
+            await mark_announced(other, {one.process_id: Mark(2) for one in processes})
+            await other.execute("UPDATE processes SET claimed_by = NULL WHERE process_id = $1", processes[1].process_id)
+            storing = asyncio.create_task(advance_many(connection, advances))
+            await _wait_for_a_lock(bench)
+        receipts = await storing
+    assert [None if one is None else one.announced for one in receipts] == [2, None, 2]
 
 
 async def test_times_are_those_of_the_end_of_a_step_not_of_its_transaction(bench: Bench) -> None:
