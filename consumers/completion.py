@@ -261,7 +261,7 @@ class Completion:
         if entry.kind is EntryKind.PROCESS:
             logger.info("claim released", reason=entry.note)
         elif entry.failure is None:
-            logger.info("step finished", status=entry.status.value, process_status=decision.process.status.value)
+            logger.info("step finished", status=entry.status, process_status=decision.process.status)
         else:
             error = f"{entry.failure.type}: {entry.failure.message}"
             fields = {TRACEBACK: entry.failure.traceback}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 import structlog
 
 from orchestrator.log import TRACEBACK, configure_logging, hide_in_log
+from orchestrator.types import StepStatus
 
 Read = Callable[[], str]
 Lines = Callable[[], list[dict[str, Any]]]
@@ -149,3 +151,31 @@ def test_in_the_console_format_the_fields_are_there_as_well(stderr: Read) -> Non
     assert "reserved" in written
     assert "process_id=4711" in written
     assert "_record" not in written
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "written"),
+    [
+        (1_793_750_399_999_999_999, "2026-11-03T23:59:59.999999Z"),
+        (1_793_750_400_000_000_000, "2026-11-04T00:00:00Z"),
+        (1_793_750_400_000_007_999, "2026-11-04T00:00:00.000007Z"),
+    ],
+)
+def test_the_time_of_a_line_is_that_of_the_clock_in_utc_whatever_the_line_before_had(
+    stderr: Read, monkeypatch: pytest.MonkeyPatch, nanoseconds: int, written: str
+) -> None:
+    configure_logging("json", "info")
+    for now in (1_793_750_399_000_000_000, nanoseconds):
+        monkeypatch.setattr("orchestrator.log.time", SimpleNamespace(time_ns=lambda now=now: now))
+        structlog.get_logger("engine").info("said")
+    assert [json.loads(one)["timestamp"] for one in stderr().splitlines()] == ["2026-11-03T23:59:59Z", written]
+
+
+def test_a_value_that_is_a_member_of_an_enumeration_of_texts_is_written_as_its_text(stderr: Read) -> None:
+    configure_logging("json", "info")
+    structlog.get_logger("engine").info("step finished", status=StepStatus.SUCCESS)
+    configure_logging("console", "info")
+    structlog.get_logger("engine").info("step finished", status=StepStatus.SUCCESS)
+    in_json, in_console = stderr().splitlines()
+    assert '"status": "success"' in in_json
+    assert "status=success" in in_console

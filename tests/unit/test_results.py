@@ -11,7 +11,14 @@ import pytest
 
 from orchestrator.engine.events import Aborted, CallbackCompleted, Patched, StepSucceeded
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, StepEvent, decode, encode
-from orchestrator.services.results import FIRST_LOOK, build_event, compute_due_in, describe_decision, event_key
+from orchestrator.services.results import (
+    FIRST_LOOK,
+    build_event,
+    compute_due_in,
+    describe_decision,
+    event_key,
+    make_stamp,
+)
 from orchestrator.workflow import done, init
 from tests.unit.walk import PROCESS_ID, Walk, external, patient, question, work
 
@@ -186,3 +193,9 @@ def test_an_event_names_the_first_thousand_subscriptions_of_a_state() -> None:
     named = published(walk)[0][1]["subscription_ids"]
 
     assert named == [str(UUID(int=number)) for number in range(1000)]
+
+
+def test_each_token_is_fresh_and_of_so_many_characters_that_nobody_guesses_it() -> None:
+    tokens = {make_stamp().make_token() for _ in range(100)}
+    assert len(tokens) == 100
+    assert all(len(one) >= 43 for one in tokens)
