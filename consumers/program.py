@@ -157,6 +157,7 @@ async def run_consumer(
             tasks.create_task(LongSteps(lambda: runner.attempts, settings.step_timeout).run(stopping))
             # What is there now stays until the end: modules, workflows, models. Walking over it takes Python's garbage collector
             # longer than a hundred steps, and it comes as often as so many processes are new.
+            gc.collect()
             gc.freeze()
             gc.set_threshold(MOST_YOUNG)
             servers.started()

@@ -191,6 +191,7 @@ async def _coordinate(
                 running.append(Expiry(database, metrics, settings.task_log_retention_days).run(stopping))
             rounds = [tasks.create_task(one) for one in running]
             # What is there now stays until the end, and need not be walked over with what is new.
+            gc.collect()
             gc.freeze()
             gc.set_threshold(MOST_YOUNG)
             servers.started()

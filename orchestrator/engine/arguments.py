@@ -27,6 +27,7 @@ CALLBACK_PARAMETERS = frozenset({"callback_token", "callback_exchange"})
 
 
 _KEPT = (str, int, float, bool)
+"""Types whose values cannot be changed, and which pydantic returns as they are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,10 @@ def canonical(returned: object, what: str) -> State:
 
 
 def is_flat(value: object) -> TypeGuard[State]:
-    """Return whether a value is, at a glance, a dict that the database gives back as it is: of short texts and numbers.
+    """Return whether a value is, at a glance, a dict that the database gives back as it is.
 
-    Most steps return one, or nothing; to write it as JSON and read it again takes ten times as long as this.
+    It is of plain texts (ASCII) and whole numbers. Most steps return one, or nothing; to write it as JSON and read it again takes
+    ten times as long as this.
     """
     if type(value) is not dict:
         return False

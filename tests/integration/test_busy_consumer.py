@@ -12,7 +12,7 @@ from orchestrator.db.processes.advance import advance_many
 from orchestrator.db.session import Database
 from tests.integration import run_ahead_bench
 from tests.integration.engine_bench import Bench, bench_of
-from tests.integration.run_ahead_bench import WORKFLOWS, ran
+from tests.integration.run_ahead_bench import WORKFLOWS, ran, take
 from tests.integration.waiting import until
 
 PROCESSES = 300
@@ -39,7 +39,7 @@ async def test_commands_wait_while_a_statement_of_outcomes_does_and_all_are_take
     monkeypatch.setattr("consumers.completion.advance_many", store_later)
     runner = await bench.runner(run_ahead=20, slots=1000)
     commands = [await bench.command(await bench.start("many")) for _ in range(PROCESSES)]
-    taking = [asyncio.create_task(runner.take(command)) for command in commands]
+    taking = [asyncio.create_task(take(runner, command)) for command in commands]
 
     async def count(condition: str) -> int:
         return int(await bench.database.pool.fetchval(f"SELECT count(*) FROM processes WHERE {condition}"))

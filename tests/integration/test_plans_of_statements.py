@@ -107,5 +107,7 @@ async def test_a_plan_that_is_made_while_the_table_is_small_goes_by_the_key(data
         nothing = ", ".join("NULL" for _ in statement["parameter_types"])
         lines = [row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE {statement['name']}({nothing})")]
     (scan,) = (number for number, line in enumerate(lines) if " on processes " in line and "Update" not in line)
-    assert "Index Scan using pk_processes" in lines[scan]
-    assert "Index Cond: (process_id = d.process_id)" in lines[scan + 1]
+    # An index scan has its condition in the next line; a bitmap scan, which PostgreSQL finds as cheap at times, in the last.
+    shown = "\n".join(lines[scan : scan + 5])
+    assert "pk_processes" in shown
+    assert "Index Cond: (process_id = d.process_id)" in shown

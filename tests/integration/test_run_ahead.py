@@ -215,6 +215,23 @@ async def test_each_step_is_the_one_that_is_compared_with_the_claims(bench: Benc
     assert ran == ["Step 1", "Step 2", "Step 3"]
 
 
+async def test_a_consumer_that_ends_cancels_the_step_that_runs_and_releases_its_claim_once(bench: Bench) -> None:
+    """The steps of a stretch have one task: those before have their outcomes, and none begins after."""
+    one, _ = await consumer(bench, 100, slots=1)
+    gates["Step 3"] = asyncio.Event()
+    process_id = await bench.start("many")
+    await take(one, await bench.command(process_id))
+    await until(lambda: "Step 3" in ran, "the third step runs")
+    await one.drain(0)
+    row = await bench.row(process_id)
+    assert (one.running, row["step"], row["claimed_by"]) == (0, "Step 3", None)
+    assert ran == ["Step 1", "Step 2", "Step 3"]
+    lines = [
+        note for (note,) in await bench.database.pool.fetch("SELECT note FROM process_steps WHERE note IS NOT NULL")
+    ]
+    assert len(lines) == 1, lines
+
+
 async def test_numbers_log_lines_and_context_are_those_of_each_step(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import sys
 
 import pytest
 
 from consumers.contexts import in_context
+from orchestrator.diagnostics import read_waiting
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
 
@@ -114,3 +117,32 @@ async def test_a_coroutine_that_is_given_up_is_closed_in_its_context() -> None:
     running.send(None)
     running.close()
     assert ended == ["of the coroutine"]
+
+
+async def test_an_error_that_the_coroutine_has_handled_is_not_the_cause_of_a_later_one() -> None:
+    waited_for: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waited_for.set_exception(ConnectionError("lost"))
+
+    async def handle_and_fail() -> None:
+        with contextlib.suppress(ConnectionError):
+            await waited_for
+        assert sys.exc_info()[1] is None
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong") as raised:
+        await in_context(handle_and_fail(), contextvars.copy_context())
+    assert raised.value.__context__ is None
+
+
+async def test_the_place_is_found_at_which_it_waits() -> None:
+    async def wait_for_ever() -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        await in_context(wait_for_ever(), contextvars.copy_context())
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0)
+    found = read_waiting(asyncio.get_running_loop())
+    assert any("in_context" not in one and one.endswith("wait_for_ever") for one in found)
+    task.cancel()
