@@ -1,7 +1,7 @@
 """Send the calls that have gathered while a statement was in progress in one statement.
 
 On an idle system every call is sent at once and alone; the busier it is, the more calls share a round trip and a disk sync.
-There is no timer and no wait.
+There is no timer, and no call waits for others to come.
 
 Each step queue has statements of its own, so that a step of a queue that is seldom used waits for none of a busy one. And what
 one statement answers is passed on in parts, or whatever else comes would wait each time until all of it is done.
