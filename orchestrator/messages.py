@@ -240,6 +240,27 @@ class StepEvent(ProcessEvent):
     attempt: int
 
 
+def read_event(message: Advanced, entry: LoggedEntry) -> dict[str, Any]:
+    """Return the fields of the event of a log entry in ``message``: of a :class:`StepEvent`, or of a :class:`ProcessEvent`.
+
+    They need no validation, since every value comes from a message that was checked.
+    """
+    fields: dict[str, Any] = {
+        "process_id": message.process_id,
+        "workflow": message.workflow,
+        "target": message.target,
+        "is_task": message.is_task,
+        "status": entry.status,
+        "sequence": entry.sequence,
+        "at": entry.at or message.at,
+        "user": entry.author,
+        "subscription_ids": message.subscription_ids,
+    }
+    if entry.kind == "step":
+        fields |= {"step": entry.name, "position": entry.position or 0, "attempt": entry.attempt}
+    return fields
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A message that could not be used.

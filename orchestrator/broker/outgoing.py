@@ -21,6 +21,7 @@ from orchestrator.messages import (
     NextStep,
     StepCommand,
     encode,
+    read_event,
 )
 
 SINCE = "since"
@@ -115,25 +116,10 @@ def look(process_id: UUID, workflow: str, step: str | None = None) -> Outgoing:
 
 def event(routing_key: str, message: Advanced, entry: LoggedEntry) -> Outgoing:
     """Build the process event or the step event of a log entry in ``message``."""
-    # What the event that services.results.build_event returns would be encoded as, in a quarter of the time.
-    body: dict[str, object] = {
-        "process_id": message.process_id,
-        "workflow": message.workflow,
-        "target": message.target,
-        "is_task": message.is_task,
-        "status": entry.status,
-        "sequence": entry.sequence,
-        "at": entry.at or message.at,
-        "user": entry.author,
-        "subscription_ids": message.subscription_ids,
-    }
-    kind = _PROCESS_EVENT
-    if entry.kind == "step":
-        kind = _STEP_EVENT
-        body |= {"step": entry.name, "position": entry.position or 0, "attempt": entry.attempt}
-    return _of_process(
-        Exchanges.EVENTS, routing_key, kind, to_json(body), message.process_id, message.workflow, optional=True
-    )
+    kind = _STEP_EVENT if entry.kind == "step" else _PROCESS_EVENT
+    # The fields alone are encoded in a quarter of the time that their model takes.
+    body = to_json(read_event(message, entry))
+    return _of_process(Exchanges.EVENTS, routing_key, kind, body, message.process_id, message.workflow, optional=True)
 
 
 def reply(reply_to: str, correlation_id: str | None, kind: MessageType, body: bytes) -> Outgoing:

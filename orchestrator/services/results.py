@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from secrets import token_urlsafe
-from typing import Any, TypedDict
+from typing import TypedDict
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +23,7 @@ from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.engine.references import subscription_ids
 from orchestrator.errors import NotFoundError, WorkflowChangedError
-from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent
+from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent, read_event
 from orchestrator.settings import Limits
 
 FIRST_LOOK = 2.0
@@ -187,21 +187,8 @@ def event_key(message: Advanced, entry: LoggedEntry) -> str:
 
 def build_event(message: Advanced, entry: LoggedEntry) -> ProcessEvent:
     """Build the public event of a log entry."""
-    common: dict[str, Any] = {
-        "process_id": message.process_id,
-        "workflow": message.workflow,
-        "target": message.target,
-        "is_task": message.is_task,
-        "status": entry.status,
-        "sequence": entry.sequence,
-        "at": entry.at or message.at,
-        "user": entry.author,
-        "subscription_ids": message.subscription_ids,
-    }
-    # Built without validation: every value comes from a validated message, and this runs for every step.
-    if entry.kind == "step":
-        return StepEvent.model_construct(**common, step=entry.name, position=entry.position or 0, attempt=entry.attempt)
-    return ProcessEvent.model_construct(**common)
+    kind = StepEvent if entry.kind == "step" else ProcessEvent
+    return kind.model_construct(**read_event(message, entry))
 
 
 def _read_entries(found: Unannounced) -> list[LoggedEntry]:
