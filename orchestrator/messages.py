@@ -312,7 +312,7 @@ def decode(model: type[M], body: bytes) -> M:
             raise MessageError(f"unknown message version: this engine knows version {VERSION}") from None
         if problems.first[0]["type"] == "json_invalid":
             raise MessageError(f"the body is not JSON: {problems.first[0]['msg']}") from None
-        raise MessageError(f"the body is not a {model.__name__}: {problems.describe('body')}") from None
+        raise MessageError(f"the body is not a valid {model.__name__}: {problems.describe('body')}") from None
 
 
 def _find_problems(model: type[Message], body: bytes, error: ValidationError) -> Problems:

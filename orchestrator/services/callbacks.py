@@ -41,7 +41,7 @@ from orchestrator.registry import plan_of
 from orchestrator.services.plans import find_move
 from orchestrator.services.results import decide_or_fail, store
 from orchestrator.settings import Limits
-from orchestrator.text import sanitise, shorten
+from orchestrator.text import cut, sanitise, shorten
 from orchestrator.types import JSON, ProcessStatus, State
 
 logger = structlog.get_logger(__name__)
@@ -232,9 +232,12 @@ def _read_reason(payload: JSON) -> str | None:
 
 
 def _failure(payload: JSON) -> Failure:
-    reason = _read_reason(payload) or "the external system gave no reason"
-    message = shorten(f"the external system reports failure: {reason}")
-    return Failure("CallbackFailedError", message, details=payload)
+    reason = _read_reason(payload)
+    if reason is None:
+        # Its sender has its own words for why, or none. It is no dead letter: the process would wait for an answer that came.
+        said = cut(to_json(payload).decode())
+        reason = f"it sent {said}, without a text under {_REASON!r}, which would stand here"
+    return Failure("CallbackFailedError", shorten(f"the external system reports failure: {reason}"), details=payload)
 
 
 async def _lock(session: AsyncSession, token: str | bytes, named: UUID | None) -> tuple[StoredCallback, Process]:

@@ -112,8 +112,8 @@ class _Taken:
         if type(one) is not dict and isinstance(one, SubscriptionModel | ProductBlockModel):
             if inside is not None:
                 raise InvalidResultError(
-                    f"the step returned a {inside} with a {type(one).__name__} in it, which would not be saved: return the"
-                    " model in a dict or a list"
+                    f"the step returned an object of {inside} with a model in it, {type(one).__name__}, which would not be saved:"
+                    " return the model in a dict or a list"
                 )
             self.references.append(({}, one))
             return self.references[-1][0]

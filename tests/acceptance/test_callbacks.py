@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import pytest
+
 from tests.acceptance.client import CALLBACKS
 from tests.acceptance.installation import Installation
 from tests.acceptance.waiting import throughout, until
@@ -159,6 +161,30 @@ def test_the_external_system_can_report_failure(engine: Installation) -> None:
     assert "no such port" in entry.failure["message"]
     assert entry.failure["details"] == {"error": "no such port", "code": 17}
     assert engine.journal(process_id, "check") == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ({"reason": "no such port", "code": 17}, '{"reason":"no such port","code":17}'),
+        ({"error": {"code": 17}}, '{"error":{"code":17}}'),
+        ({}, "{}"),
+    ],
+    ids=["under another name", "no text", "nothing"],
+)
+def test_a_failure_without_a_text_under_error_shows_what_was_sent(
+    engine: Installation, sent: dict[str, object], shown: str
+) -> None:
+    """B36: the answer was given, so the process fails; people read what there is of a reason, and where it belongs."""
+    process_id, token = parked(engine)
+    engine.answer(token, sent, kind="failed")
+    engine.wait_for(process_id, "failed")
+    failure = engine.log(process_id, "Await the order")[-1].failure
+    assert failure is not None
+    assert failure["message"] == (
+        f"the external system reports failure: it sent {shown}, without a text under 'error', which would stand here"
+    )
+    assert failure["details"] == sent
 
 
 def test_the_reason_of_an_external_system_is_shown_however_deep_the_rest_of_its_answer_is(engine: Installation) -> None:

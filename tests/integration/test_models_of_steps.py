@@ -245,12 +245,12 @@ class Page(BaseModel):
 async def test_a_model_inside_an_object_is_refused_rather_than_copied_into_the_state(bench: Bench) -> None:
     node = await bench.node()
     for returned in ({"box": Boxed(node)}, [Page(node=[node])], {"box": Boxed({"deep": Page(node=node)})}):
-        with pytest.raises(InvalidResultError, match=re.escape("with a Node in it, which would not be saved")):
+        with pytest.raises(InvalidResultError, match=re.escape("with a model in it, Node, which would not be saved")):
             take_models(returned)
     assert take_models({"box": Boxed(1), "page": Page(node=None), "type": Boxed}) is None
     assert take_models({"box": Boxed(1), "node": [node]}) is not None
     block: NodeBlock = node.node
-    with pytest.raises(InvalidResultError, match="a Boxed with a NodeBlock in it"):
+    with pytest.raises(InvalidResultError, match="an object of Boxed with a model in it, NodeBlock"):
         take_models({"box": Boxed(block)})
 
 
