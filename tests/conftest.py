@@ -16,6 +16,7 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 
 from orchestrator.db.migrations import upgrade
 from orchestrator.db.session import Database
+from tests.collector import collector_as_before
 from tests.databases import Databases
 from tests.servers import NoServersError, Servers, drop_vhost, make_vhost
 
@@ -80,6 +81,13 @@ def as_wide_as_a_file() -> None:
     """Remove the width of the terminal in which the tests run, on which depends what programs print."""
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def own_collector() -> Iterator[None]:
+    """Undo what programs and commands that run in the tests' own process set in Python's garbage collector."""
+    with collector_as_before():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, auto
 
 from orchestrator.engine.values import value
@@ -13,14 +12,12 @@ from orchestrator.types import JSON, ProcessStatus, State
 
 @value(frozen=True, slots=True)
 class Stamp:
-    """Time and chance, brought in from outside so that the core has neither.
+    """Chance, brought in from outside so that the core has none.
 
     Args:
-        now: when this happens; informational, never compared.
         make_token: returns a fresh unguessable callback token; called if the decision opens a callback, which few do.
     """
 
-    now: datetime
     make_token: Callable[[], str]
 
 

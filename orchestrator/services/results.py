@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from secrets import token_urlsafe
 from typing import TypedDict
 from uuid import UUID
@@ -35,8 +35,8 @@ MAX_NAMED = 1_000
 
 
 def make_stamp() -> Stamp:
-    """Return the time and the source of random tokens for one decision."""
-    return Stamp(datetime.now(UTC), _make_token)
+    """Return the source of random tokens for one decision."""
+    return Stamp(_make_token)
 
 
 def _make_token() -> str:

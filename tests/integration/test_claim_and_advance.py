@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -56,7 +55,7 @@ def with_callback() -> StepList:
     return begin >> callback_step("wait", action, judge, timeout=60)
 
 
-STAMP = Stamp(datetime.now(UTC), lambda: "the-token")
+STAMP = Stamp(lambda: "the-token")
 
 
 class Bench:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,8 +16,7 @@ from orchestrator.types import ProcessStatus
 from orchestrator.workflow import Block, Step, StepList, Workflow, callback_step, inputstep, retrystep, step
 
 PROCESS_ID = UUID("6f1e0a52-93d4-4f2c-8e5e-0d8f7a3b1c9d")
-NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
-STAMP = Stamp(NOW, lambda: "the-token")
+STAMP = Stamp(lambda: "the-token")
 FAILURE = Failure("ValueError", "the node does not answer")
 
 
