@@ -9,16 +9,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.engine.schedule import MISSED_LIMIT, MOST_MADE_UP, Missed, Overlap, ScheduleDefinition
+from orchestrator.engine.schedule import LONGEST_JITTER, MISSED_LIMIT, MOST_MADE_UP, Missed, Overlap, ScheduleDefinition
 from orchestrator.engine.trigger_input import build_trigger, write_fields
 from orchestrator.engine.triggers import Trigger
 from orchestrator.engine.zones import find_zone
 from orchestrator.messages import Name
 from orchestrator.services.schedules import ScheduleChanges
 from orchestrator.text import MAX_NOTE, MAX_REASON
-
-LONGEST_JITTER: Final = 366 * 86_400.0
-"""Seconds."""
 
 Kind = Literal["cron", "interval", "date"]
 

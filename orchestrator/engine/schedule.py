@@ -19,6 +19,9 @@ MISSED_LIMIT: Final = 10
 MOST_MADE_UP: Final = 1000
 """How many it may say."""
 
+LONGEST_JITTER: Final = 366 * 86_400.0
+"""Seconds of jitter that people may ask for. A start is earlier than the next slot in any case."""
+
 
 class Origin(StrEnum):
     """Who owns a schedule: the code that declares it, or people."""

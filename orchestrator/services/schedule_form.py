@@ -68,27 +68,30 @@ class IntervalUnit(Choice):
     DAYS = "days"
     HOURS = "hours"
     MINUTES = "minutes"
+    SECONDS = "seconds"
 
 
 _Start = Annotated[Timestamp | None, Field(title="Start", description="Not before it; without it from now on.")]
 _End = Annotated[Timestamp | None, Field(title="End", description="Not after it; without it for ever.")]
 
 
-class _TimePage(FormPage):
-    """Asks when the task runs."""
+class TimePage(FormPage):
+    """Asks when a schedule is due."""
 
     def trigger_kwargs(self) -> dict[str, object]:
         """Return the fields of the trigger as the API names them."""
         raise NotImplementedError
 
 
-class _BoundedPage(_TimePage):
+class _BoundedPage(TimePage):
     def _bounds(self) -> dict[str, object]:
         bounds = {name: getattr(self, name) for name in ("start_date", "end_date")}
         return {name: _write_time(name, at) for name, at in bounds.items() if at is not None}
 
 
-class _CronPage(_BoundedPage):
+class CronPage(_BoundedPage):
+    """Asks for a cron expression and its zone."""
+
     model_config = ConfigDict(title="Time")
 
     cron: str = Field(
@@ -120,7 +123,7 @@ class _IntervalPage(_BoundedPage):
         return {self.unit.value: self.every, **self._bounds()}
 
 
-class _DatePage(_TimePage):
+class _DatePage(TimePage):
     model_config = ConfigDict(title="Time")
 
     run_date: Timestamp = Field(title="Time", description="When the task runs, once.")
@@ -130,11 +133,13 @@ class _DatePage(_TimePage):
         return {"run_date": _write_time("run_date", self.run_date)}
 
 
-_TIME_PAGES: Final[Mapping[TriggerKind, type[_TimePage]]] = {
-    TriggerKind.CRON: _CronPage,
+TIME_PAGES: Final[Mapping[TriggerKind, type[TimePage]]] = {
+    TriggerKind.CRON: CronPage,
     TriggerKind.INTERVAL: _IntervalPage,
     TriggerKind.DATE: _DatePage,
 }
+"""The page that asks for the time, for each kind of trigger."""
+
 _PLACES: Final = {"interval": "every", **dict.fromkeys(UNITS, "every")}
 """The fields of pages for those of triggers, where they have other names."""
 
@@ -189,13 +194,13 @@ class _Form:
         named = cast("Any", pages.fill(_make_kind_page(task)))
         if await find_by_name(session, named.name) is not None:
             raise _invalid("name", "there is a schedule of this name already")
-        timed = pages.fill(_TIME_PAGES[named.kind])
-        assert isinstance(timed, _TimePage)  # noqa: S101 - it is what was filled
+        timed = pages.fill(TIME_PAGES[named.kind])
+        assert isinstance(timed, TimePage)  # noqa: S101 - it is what was filled
         kwargs = timed.trigger_kwargs()
-        zone = timed.zone if isinstance(timed, _CronPage) else "UTC"
-        trigger = self._build(named.kind, kwargs, zone)
+        zone = timed.zone if isinstance(timed, CronPage) else "UTC"
+        trigger = make_trigger(named.kind, kwargs, zone, self._now)
         self.is_last = True
-        last = cast("Any", pages.fill(self._make_last_page(trigger, zone)))
+        last = cast("Any", pages.fill(make_last_page(LastPage, trigger, zone, self._now)))
         missed, overlap = Missed(last.missed.value), Overlap(last.overlap.value)
         # Policies may contradict each other.
         ScheduleDefinition(named.name, task.name, trigger, missed=missed, overlap=overlap)
@@ -220,39 +225,44 @@ class _Form:
             raise InvalidInputError("there is no task to schedule: a migration registers tasks, as it does workflows")
         return {str(one.workflow_id): one for one in found}
 
-    def _build(self, kind: TriggerKind, kwargs: Mapping[str, object], zone: str) -> Trigger:
-        """Return the trigger.
 
-        Raises:
-            InvalidInputError: it is none, or has no slots any more; the error names the field of the page.
-        """
-        try:
-            trigger = build_trigger(kind.value, kwargs, zone=find_zone(zone), now=self._now)
-            check_coming(trigger, self._now)
-        except InvalidInputError as error:
-            field = str(error.errors[0]["loc"][0]) if error.errors else ""  # type: ignore[index]
-            raise _invalid(_PLACES.get(field, field), str(error)) from error
-        return trigger
+def make_trigger(kind: TriggerKind, kwargs: Mapping[str, object], zone: str, now: datetime) -> Trigger:
+    """Return the trigger that the page for the time asks for.
 
-    def _make_last_page(self, trigger: Trigger, zone: str) -> type[FormPage]:
-        slots = preview_slots(trigger, find_zone(zone), self._now, SHOWN)
-        columns = {
-            zone: [f"{one.local:%a %Y-%m-%d %H:%M:%S %z}" for one in slots],
-            "UTC": [f"{one.at:%Y-%m-%d %H:%M:%S}" for one in slots],
-            "Remark": ["; ".join(one.remarks) for one in slots],
+    Raises:
+        InvalidInputError: it is none, or has no slots any more; the error names the field of the page.
+    """
+    try:
+        trigger = build_trigger(kind.value, kwargs, zone=find_zone(zone), now=now)
+        check_coming(trigger, now)
+    except InvalidInputError as error:
+        field = str(error.errors[0]["loc"][0]) if error.errors else ""  # type: ignore[index]
+        raise _invalid(_PLACES.get(field, field), str(error)) from error
+    return trigger
+
+
+def make_last_page(page: type[FormPage], trigger: Trigger, zone: str, now: datetime) -> type[FormPage]:
+    """Return a page with the next runs above its fields."""
+    slots = preview_slots(trigger, find_zone(zone), now, SHOWN)
+    columns = {
+        zone: [f"{one.local:%a %Y-%m-%d %H:%M:%S %z}" for one in slots],
+        "UTC": [f"{one.at:%Y-%m-%d %H:%M:%S}" for one in slots],
+        "Remark": ["; ".join(one.remarks) for one in slots],
+    }
+    table = migration_summary(
+        {
+            "headers": list(columns),
+            "labels": [str(number) for number in range(1, len(slots) + 1)],
+            "columns": [list(column) for column in columns.values()],
         }
-        table = migration_summary(
-            {
-                "headers": list(columns),
-                "labels": [str(number) for number in range(1, len(slots) + 1)],
-                "columns": [list(column) for column in columns.values()],
-            }
-        )
-        shown = (cast("Any", table), Field(None, title="The next runs"))
-        return create_model("LastPage", __base__=_LastPage, next_runs=shown)
+    )
+    shown = (cast("Any", table), Field(None, title="The next runs"))
+    return create_model("LastPage", __base__=page, next_runs=shown)
 
 
-class _LastPage(SubmitFormPage):
+class LastPage(SubmitFormPage):
+    """Shows the next runs, and asks what becomes of those that cannot run as planned."""
+
     model_config = ConfigDict(title="The next runs")
 
     overlap: OverlapChoice = Field(OverlapChoice.SKIP, title="If the run before is still going on")

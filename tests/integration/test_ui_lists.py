@@ -45,6 +45,7 @@ def list_paths(world: World) -> list[str]:
         "/schedules",
         "/schedules/new",
         f"/schedules/{world.schedule}",
+        f"/schedules/{world.schedule}/change",
         "/dead-letters",
         f"/dead-letters/{world.letter}",
         "/start",
@@ -62,7 +63,9 @@ async def test_a_visitor_sees_what_the_role_allows(database: Database, world: Wo
     async with open_ui(database, **KEYS) as browser:
         await browser.sign_in(await make_key(database, Role.READ))
         for path in list_paths(world):
-            is_open = not path.startswith(("/dead-letters", "/start", "/schedules/new"))
+            is_open = not path.startswith(("/dead-letters", "/start", "/schedules/new")) and not path.endswith(
+                "/change"
+            )
             assert (await browser.get(f"/ui{path}")).status_code == (200 if is_open else 403), path
         start = await browser.get("/ui")
         assert "/ui/dead-letters" not in start.text
@@ -195,6 +198,56 @@ async def test_a_schedule_is_made_page_by_page(browser: Browser, database: Datab
     made = await fill(browser, page, path)
     assert made.status_code == 303, text_of(made)
     assert "every 3h" in text_of(await browser.get(made.headers["location"]))
+
+
+async def test_a_schedule_is_changed_page_by_page(browser: Browser, database: Database, world: World) -> None:
+    shown = f"/ui/schedules/{world.schedule}"
+    path = f"{shown}/change"
+    assert path in (await browser.get(shown)).text
+    before = await database.pool.fetchrow("SELECT * FROM schedules WHERE schedule_id = $1", world.schedule)
+    page = await browser.get(path)
+    for expected in ({"f.kind": ["cron"]}, {"f.cron": ["30 2 * * *"], "f.zone": ["Europe/Amsterdam"]}, {}):
+        assert expected.items() <= see(page).sent.items()
+        page = await fill(browser, page, path)
+    assert (page.status_code, page.headers["location"]) == (303, shown)
+    after = await database.pool.fetchrow("SELECT * FROM schedules WHERE schedule_id = $1", world.schedule)
+    assert after == before, "who changes nothing changes nothing"
+
+    page = await fill(browser, await browser.get(path), path, kind="interval")
+    wrong = await fill(browser, page, path, every="0")
+    assert (wrong.status_code, see(wrong).sent["f.every"]) == (422, ["0"])
+    page = await fill(browser, wrong, path, every="90", unit="seconds")
+    assert "The next runs" in text_of(page)
+    refused = await fill(browser, page, path, missed="all")
+    assert (refused.status_code, "use overlap 'allow'" in text_of(refused)) == (422, True)
+    done = await fill(browser, refused, path, overlap="allow", missed_limit="7", jitter="20", note="since the move")
+    assert done.status_code == 303, text_of(done)
+    text = text_of(await browser.get(shown))
+    for words in (
+        "every 90s",
+        "allow",
+        "the newest 7 at most",
+        "since the move",
+        "edited by anonymous",
+        "spread over 20 s",
+    ):
+        assert words in text
+
+    start = await database.pool.fetchval(
+        "UPDATE schedules SET trigger = jsonb_set(trigger, '{start}', '\"2026-11-25T01:02:03.456789+00:00\"')"
+        " WHERE schedule_id = $1 RETURNING trigger->>'start'",
+        world.schedule,
+    )
+    page = await fill(browser, await browser.get(path), path)
+    page = await fill(browser, page, path, every="2", unit="minutes")
+    assert (await fill(browser, page, path)).status_code == 303
+    kept = await database.pool.fetchval(
+        "SELECT trigger->>'start' FROM schedules WHERE schedule_id = $1", world.schedule
+    )
+    assert kept == start, "the slots of an interval are counted from where they were"
+    assert (await browser.post(f"{shown}/delete", {"sure": "yes"})).status_code == 303
+    assert (await browser.get(path)).status_code == 404
+    assert path not in (await browser.get(shown)).text
 
 
 async def test_a_dead_letter_is_read_and_discarded_once_it_is_sure(

@@ -37,12 +37,16 @@ Token = Annotated[str, Path(max_length=200, description="The token that the job 
 
 
 async def _read(request: Request) -> bytes:
-    """Return the body, whatever its type is called: devices and scripts send JSON under many names.
+    """Return the body, whatever its type is called: devices and scripts send JSON under many names."""
+    return check_answer(await request.body())
+
+
+def check_answer(body: bytes) -> bytes:
+    """Return an answer that a state could hold.
 
     Raises:
-        HTTPException: 400, no state could hold it. By message, where nobody could answer the sender, it fails the step.
+        HTTPException: 400, none could. By message, where nobody could answer the sender, it fails the step.
     """
-    body = await request.body()
     if (nesting := measure_nesting(body) + 1) > MAX_NESTING:
         raise HTTPException(HTTPStatus.BAD_REQUEST, f"the body cannot be stored: {describe_nesting(nesting)}")
     return body
@@ -54,13 +58,13 @@ Body = Annotated[bytes, Depends(_read)]
 @router.post("", operation_id="complete_callback", responses=_RESPONSES, openapi_extra=_BODY)
 async def complete(context: Context, process_id: ProcessId, token: Token, body: Body) -> dict[str, str]:
     """Complete the callback: the body becomes the result that the validate step checks."""
-    return await _answer(context, process_id, token, COMPLETED, body)
+    return await answer(context, process_id, token, COMPLETED, body)
 
 
 @router.post("/failed", operation_id="fail_callback", responses=_RESPONSES, openapi_extra=_BODY)
 async def fail(context: Context, process_id: ProcessId, token: Token, body: Body) -> dict[str, str]:
     """Report that the job has failed: the process fails with the text under ``error``."""
-    return await _answer(context, process_id, token, FAILED, body)
+    return await answer(context, process_id, token, FAILED, body)
 
 
 @router.post("/progress", operation_id="report_callback_progress", responses=_RESPONSES, openapi_extra=_BODY)
@@ -71,7 +75,8 @@ async def progress(context: Context, process_id: ProcessId, token: Token, body: 
     return {"status": "accepted"}
 
 
-async def _answer(context: ApiContext, process_id: UUID, token: str, outcome: str, body: bytes) -> dict[str, str]:
+async def answer(context: ApiContext, process_id: UUID, token: str, outcome: str, body: bytes) -> dict[str, str]:
+    """Take an answer, and say what has become of it; see :func:`orchestrator.services.callbacks.receive`."""
     async with context.transaction() as session:
         message = await receive(session, token, outcome, body, context.limits, process_id=process_id)
     if message is not None:

@@ -1,4 +1,4 @@
-"""What operators do to one process: retry, abort, skip, rewind, correct its state, note something."""
+"""What operators do to one process: retry, abort, skip, rewind, correct its state, answer its callback, note something."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from orchestrator.api.bodies import read_json
+from orchestrator.api.routes.callbacks import answer, check_answer
 from orchestrator.api.ui.page import Page, PageRouter, visit
 from orchestrator.authorization import Role
 from orchestrator.errors import InvalidInputError
 from orchestrator.services import control, notes
+from orchestrator.services.callbacks import COMPLETED, FAILED
 
 router = PageRouter()
 
@@ -74,6 +76,17 @@ async def patch(page: Operator, process_id: UUID) -> Response:
             session, process_id, page.user, reason, changes, removed, page.context.limits, seen=seen
         ),
     )
+    return _show(page, process_id)
+
+
+@router.post("/processes/{process_id}/callback")
+async def answer_callback(page: Operator, process_id: UUID) -> Response:
+    """Answer a callback in place of the external system; as everywhere its token is the permission."""
+    form = await page.form()
+    token, outcome, written = (_read_text(form, name) for name in ("token", "outcome", "answer"))
+    if outcome not in {COMPLETED, FAILED}:
+        raise InvalidInputError(f"choose whether the job was {COMPLETED} or has {FAILED}")
+    await answer(page.context, process_id, token, outcome, check_answer((written or "{}").encode()))
     return _show(page, process_id)
 
 

@@ -1,4 +1,4 @@
-"""Schedules: what starts by itself, when next, and what became of it; pause, run, remove one, and make one."""
+"""Schedules: what starts by itself, when next, and what became of it; make, change, pause, run and remove one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
-from orchestrator.api.schedule_bodies import ScheduleCreation
+from orchestrator.api.schedule_bodies import ScheduleChange, ScheduleCreation
 from orchestrator.api.ui import listing
 from orchestrator.api.ui.listing import First, Text
 from orchestrator.api.ui.page import Page, PageRouter, visit
@@ -21,8 +21,9 @@ from orchestrator.db.lists.page import Page as ListPage
 from orchestrator.db.lists.request import ListRequest
 from orchestrator.db.lists.schedules import page_schedules
 from orchestrator.db.session import read_time
-from orchestrator.errors import FormIncompleteError, InvalidInputError
+from orchestrator.errors import FormIncompleteError, InvalidInputError, NotFoundError
 from orchestrator.services import schedules
+from orchestrator.services.schedule_change_form import fill_schedule_change
 from orchestrator.services.schedule_form import fill_schedule_form
 from orchestrator.services.schedule_reading import (
     ListedSchedule,
@@ -85,6 +86,18 @@ async def show(page: Reader, schedule_id: ScheduleId) -> Response:
     return await page.render(
         "schedule.html", found=found, one=found.listed.stored, trigger_of=describe_trigger, key=uuid4()
     )
+
+
+@router.get("/schedules/{schedule_id}/change")
+async def open_change(page: Operator, schedule_id: ScheduleId) -> Response:
+    """Show the first page of the form by which a schedule is changed."""
+    return await (await _make_change_wizard(page, schedule_id)).open()
+
+
+@router.post("/schedules/{schedule_id}/change")
+async def take_change(page: Operator, schedule_id: ScheduleId) -> Response:
+    """Take a page of that form; change the schedule after the last one."""
+    return await (await _make_change_wizard(page, schedule_id)).take()
 
 
 @router.post("/schedules/{schedule_id}/pause")
@@ -171,3 +184,29 @@ def _make_wizard(page: Page) -> Wizard:
 
     explanation = "A task, its own pages, and when it runs. Nothing is stored before the last page."
     return Wizard(page, ask, send, "New schedule", explanation, "Make the schedule", "/schedules")
+
+
+async def _make_change_wizard(page: Page, schedule_id: UUID) -> Wizard:
+    async with page.context.transaction() as session:
+        stored = (await show_schedule(session, schedule_id, coming=0, recent=0)).listed.stored
+    if stored.deleted_at is not None:
+        raise NotFoundError(f"the schedule {stored.name!r} was removed by {stored.deleted_by!r}")
+
+    async def ask(pages: Sequence[State]) -> FormIncompleteError | None:
+        try:
+            fill_schedule_change(stored, pages, datetime.now(UTC))
+        except FormIncompleteError as error:
+            return error
+        return None
+
+    async def send(pages: Sequence[State], _: Sending) -> Response:
+        body = ScheduleChange.model_validate(fill_schedule_change(stored, pages, datetime.now(UTC)))
+
+        async def edit(session: AsyncSession) -> None:
+            changes = body.list_changes(stored.trigger, await read_time(session))
+            await schedules.edit_schedule(session, schedule_id, changes, page.user, page.context.limits)
+
+        return await _change(page, schedule_id, edit)
+
+    explanation = f"When {stored.workflow} runs. Its name, its workflow and the pages of its form stay as they are."
+    return Wizard(page, ask, send, f"Change {stored.name}", explanation, "Change it", f"/schedules/{schedule_id}")
