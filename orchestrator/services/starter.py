@@ -1,28 +1,30 @@
-"""Start processes for an entry point: each in a transaction of its own, by the shorter of two ways."""
+"""Start processes for an entry point by the shorter of two ways, which starts of one moment go together."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
 
 from orchestrator.authorization import Action
-from orchestrator.db.processes.insert import StartFacts, Template
-from orchestrator.db.session import ENGINE_CONNECTIONS, Database
+from orchestrator.db.processes.insert import PlainStart, StartFacts, Template, insert_if_usual
+from orchestrator.db.session import Database, is_connection_error
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import DefinitionError, NotFoundError, WorkflowBusyError
+from orchestrator.gathering import Gathering, NotSentError
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
 from orchestrator.services.results import describe_decision
 from orchestrator.services.start import PreparedStart, StartOutcome, StartRequest, make_process, start
 from orchestrator.settings import Limits
 
-AT_ONCE: Final = ENGINE_CONNECTIONS // 2
-"""Connections of the small pool that starts may have at once. One that waits for another with the same key keeps its own, and
-the rest of the program must not wait for that."""
+AT_ONCE: Final = 2
+"""Statements of plain starts that are on their way at once. Each has a connection of the small pool, and keeps it while a
+transaction has locked the whole table: the rest of the program must not wait for that."""
 
+LARGEST: Final = 50
+"""Starts in one statement: as many as a coordinator holds."""
 
 REMEMBERED: Final = 1000
 """Kinds of plain starts that are remembered: each workflow with each user and sender."""
@@ -56,7 +58,7 @@ class Starter:
         self._database = database
         self._limits = limits
         self._patience = patience
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._storing = Gathering(self._store, is_for_all=is_connection_error, at_once=AT_ONCE, largest=LARGEST)
         self._plain: dict[tuple[str, str, str | None], _Plain] = {}
 
     async def start(self, request: StartRequest) -> StartOutcome:
@@ -107,27 +109,19 @@ class Starter:
         """Start a process unless something is unusual: then nothing is stored, and the rules say what follows."""
         process_id, key = uuid4(), request.stored_key
         digest = None if key is None else request.digest()
-        await self._take_place(request.workflow)
         try:
-            at = await plain.template.insert_if_usual(self._database.pool, process_id, key, digest)
-        finally:
-            self._places.release()
+            at = await self._storing.call(plain.template.make(process_id, key, digest), patience=self._patience)
+        except NotSentError:
+            raise WorkflowBusyError(
+                f"{request.workflow!r} was not started: the starts before it are not stored after {self._patience:g} s, because a"
+                " transaction has locked a table or the server is slow; send it again later"
+            ) from None
         if at is None:
             return None
         return StartOutcome(process_id, plain.message.model_copy(update={"process_id": process_id, "at": at}))
 
-    async def _take_place(self, workflow: str) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._places.acquire()
-        except TimeoutError:
-            raise WorkflowBusyError(
-                f"{workflow!r} was not started: {AT_ONCE} starts wait for others that have their keys, and there was no place for"
-                f" this one within {self._patience:g} s; send it again later"
-            ) from None
+    async def _store(self, starts: list[PlainStart]) -> list[datetime | None]:
+        return await insert_if_usual(self._database.pool, starts)
 
 
 def _asks_authors(plan: Plan) -> bool:

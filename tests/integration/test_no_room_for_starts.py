@@ -74,7 +74,7 @@ async def test_a_start_over_http_for_which_there_is_no_room_is_refused_in_time_a
     document = refused.json()
     assert document["reasons"] == [{"key": "workflow.busy"}]
     assert document["detail"].startswith("'works' was not started: ")
-    assert document["detail"].endswith("there was no place for this one within 0.01 s; send it again later")
+    assert document["detail"].endswith("or the server is slow; send it again later")
 
 
 @pytest.mark.parametrize("exchange", [Exchanges.COMMANDS, FOREIGN])

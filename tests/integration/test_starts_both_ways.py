@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Answer
-from orchestrator.db.session import ENGINE_CONNECTIONS, Database
+from orchestrator.db.session import Database
 from orchestrator.errors import ConflictError, OrchestratorError, PublishError
 from orchestrator.forms import AsyncFormGenerator, FormPage
 from orchestrator.messages import Advanced
@@ -26,7 +26,6 @@ from orchestrator.types import State
 from orchestrator.workflow import Step, StepList, begin, callback_step, conditional, done, init, step, workflow
 from tests.integration.engine_bench import LIMITS, Bench, bench_of, delivery
 from tests.integration.test_broker import letters
-from tests.integration.waiting import until
 
 Way = Callable[[StartRequest], Awaitable[StartOutcome]]
 
@@ -193,9 +192,28 @@ SELECT (to_jsonb(p) - ARRAY[{_TIMES}])::text AS process,
        EXTRACT(EPOCH FROM p.announce_at - p.started_at)::int AS announced,
        ARRAY(SELECT (to_jsonb(s) - ARRAY[{_TIMES}])::text FROM process_steps AS s WHERE s.process_id = p.process_id
               ORDER BY s.sequence) AS entries
-  FROM processes AS p ORDER BY p.started_at
+  FROM processes AS p WHERE p.started_by <> 'mate' ORDER BY p.started_at
 """
 _WIPE = "DELETE FROM process_steps; DELETE FROM processes"
+
+
+MATE = StartRequest("works", (), "mate")
+"""Starts that come at the same moment."""
+
+
+def share(starter: Starter) -> Way:
+    """Return the way by a statement that others share."""
+
+    async def way(request: StartRequest) -> StartOutcome:
+        # The first ones are on their way before any other: nothing answers before the event loop looks at its sockets.
+        mates = [asyncio.create_task(starter.start(MATE)) for _ in range(AT_ONCE + 1)]
+        own = asyncio.create_task(starter.start(request))
+        mates += [asyncio.create_task(starter.start(MATE)) for _ in range(2)]
+        await asyncio.wait([own, *mates])
+        assert all(isinstance(one.exception(), OrchestratorError | None) for one in mates)
+        return await own
+
+    return way
 
 
 async def observe(bench: Bench, case: Case, way: Way) -> list[object]:
@@ -218,9 +236,10 @@ async def observe(bench: Bench, case: Case, way: Way) -> list[object]:
     return found
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
 @pytest.mark.parametrize("name", CASES)
 async def test_a_start_by_one_statement_is_the_start_that_the_rules_describe(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, *, shared: bool
 ) -> None:
     case, database = CASES[name], bench.database
     called: list[str] = []
@@ -231,8 +250,17 @@ async def test_a_start_by_one_statement_is_the_start_that_the_rules_describe(
         return await run(workflow, act, **options)
 
     monkeypatch.setattr(database.author_code, "run", note)
-    short = await observe(bench, case, Starter(database, LIMITS).start)
-    assert called == ([] if case.at_once else [case.request.workflow])
+    starter = Starter(database, LIMITS)
+    short = await observe(bench, case, share(starter) if shared else starter.start)
+    if shared and case.at_once:
+        statements = """
+            SELECT count(DISTINCT xmin::text) FROM processes
+             WHERE started_by = 'mate' OR started_at = (SELECT max(started_at) FROM processes WHERE started_by <> 'mate')
+        """
+        assert await database.pool.fetchval(statements) == AT_ONCE + 1
+    assert [one for one in called if one != MATE.workflow or not shared] == (
+        [] if case.at_once or (shared and case.request.workflow == MATE.workflow) else [case.request.workflow]
+    )
     await database.pool.execute(_WIPE)
     await database.pool.execute(
         "UPDATE engine_settings SET global_lock = false; UPDATE workflows SET deleted_at = NULL"
@@ -286,28 +314,6 @@ async def test_of_two_different_requests_with_one_key_at_once_one_is_refused(ben
     requests = [KEYED, replace(KEYED, inputs=[{}])]
     outcomes = await asyncio.gather(*map(starter.start, requests), return_exceptions=True)
     assert sorted(type(one).__name__ for one in outcomes) == [ConflictError.__name__, StartOutcome.__name__]
-
-
-async def test_starts_that_wait_for_one_with_their_key_leave_connections_to_the_rest_of_the_program(
-    bench: Bench,
-) -> None:
-    database, starter = bench.database, Starter(bench.database, LIMITS)
-    watching = await database.connect()
-    async with database.transaction() as session:
-        first = await start(session, KEYED, LIMITS)
-        waiting = [asyncio.create_task(starter.start(KEYED)) for _ in range(ENGINE_CONNECTIONS + 1)]
-        blocked = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-
-        async def all_wait() -> bool:
-            return bool(await watching.fetchval(blocked) == AT_ONCE)
-
-        await until(all_wait, "as many wait as may")
-        assert await database.answers(60), "the small pool has connections"
-        assert (await starter.start(StartRequest("asks", [{"number": 1}]))).created, "starts that have a form go on"
-    await watching.close()
-    assert {(await one).process_id for one in waiting} == {first.process_id}
 
 
 async def test_a_start_whose_coordinator_dies_before_it_publishes_is_published_when_the_command_comes_again(

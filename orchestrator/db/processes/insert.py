@@ -1,12 +1,18 @@
-"""Store new processes: one statement reads what a start needs to know, one inserts; where nothing is unusual, one does both."""
+"""Store new processes: one statement reads what a start needs to know, one inserts; where nothing is unusual, one does both.
+
+That one may be about several starts. It waits for a moment only for a key that another transaction has used which has not
+ended: none of the others waits for long, and two programs that store the same keys do not wait for each other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +27,9 @@ from orchestrator.db.session import Driver, DriverPool, get_connection, get_driv
 from orchestrator.db.status import IS_PAUSED, REGISTERED
 from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decide import Decision
+
+WAITS_AT_MOST: Final = "50ms"
+"""For how long a start if nothing is unusual waits for another transaction: the commit of another start takes a few of these."""
 
 _FACTS = f"""
 SELECT (SELECT workflow_id FROM workflows WHERE name = :workflow AND deleted_at IS NULL) AS workflow_id,
@@ -117,15 +126,18 @@ def _insert(processes: Table, entries: Table) -> str:
 
 
 # It asks for the simplest case: the workflow registered, with the very plan that the program has; the engine not paused; the key
-# unused. What else may be, and what follows from it, is read with the facts.
+# unused. What else may be, and what follows from it, is read with the facts. The limit is set before the first row is inserted,
+# because the row depends on it; and all programs insert in the order of the keys.
 def _insert_if_usual(processes: Table, entries: Table) -> str:
     """Return the same statement, which finds the workflow's row itself and stores nothing when something is unusual."""
     new = f"""
     SELECT p.*, w.workflow_id
       FROM {processes("p", _UNCHECKED, 1)} JOIN workflows AS w ON w.name = p.workflow AND w.deleted_at IS NULL
-     WHERE NOT {IS_PAUSED} AND p.plan = {REGISTERED}
+     WHERE (SELECT set_config('lock_timeout', '{WAITS_AT_MOST}', true)) IS NOT NULL
+       AND NOT {IS_PAUSED} AND p.plan = {REGISTERED}
        AND NOT EXISTS (SELECT FROM processes AS o WHERE o.request_key = p.older_key AND o.request_digest = p.request_digest
                                                     AND o.started_by = p.started_by)
+     ORDER BY p.request_key
     """  # noqa: S608 - built from constants
     return f"{_store(new, entries('e', ENTRY_COLUMNS, 1 + len(_UNCHECKED)))} FROM made"
 
@@ -140,7 +152,7 @@ class NewProcess:
 
     Args:
         decision: about its start.
-        workflow_id: of the workflow's row; ``None`` for :meth:`Template.insert_if_usual`, which finds it.
+        workflow_id: of the workflow's row; ``None`` for :class:`Template`: the statement finds it.
         request_key: no two processes have the same.
         due_in: seconds until the reconciler must look at it; ``None`` for never.
         is_published_next: whether its first command is published right after the commit, and not by the reconciler.
@@ -239,6 +251,23 @@ async def insert_processes(session: AsyncSession, processes: Sequence[NewProcess
     return stored
 
 
+@dataclass(frozen=True, slots=True)
+class PlainStart:
+    """A process to store if nothing is unusual.
+
+    Args:
+        row, entries: what the statement takes.
+        key: of the request.
+        older_key: under which older versions may have stored it.
+    """
+
+    process_id: UUID
+    row: tuple[object, ...]
+    entries: list[tuple[object, ...]]
+    key: str | None
+    older_key: str | None
+
+
 class Template:
     """New processes that have everything in common but their ids and keys.
 
@@ -251,29 +280,50 @@ class Template:
         self._row = dict(zip(_UNCHECKED, (*_row(new), None), strict=True))
         self._entries = [build_log_row(process_id, entry)[1:] for entry in new.decision.entries]
 
-    async def insert_if_usual(
-        self, connection: Driver | DriverPool, process_id: UUID, key: RequestKey | None, digest: bytes | None
-    ) -> datetime | None:
-        """Store such a process if there is nothing that needs a closer look, in one round trip and a transaction of its own.
+    def make(self, process_id: UUID, key: RequestKey | None, digest: bytes | None) -> PlainStart:
+        """Return such a process.
 
         Args:
             key: of the request; one that older versions may have stored has its digest, and the user who starts the process.
             digest: of the request, if it has a key.
-
-        Returns:
-            The database's time. ``None`` when nothing is stored: the workflow is not registered, or with another plan; the
-            engine is paused; or the key has been used.
         """
-        own: dict[str, object] = {
+        own = None if key is None else key.text
+        older = None if key is None or key.older is None else key.older.text
+        differs: dict[str, object] = {
             "process_id": process_id,
-            "request_key": None if key is None else key.text,
+            "request_key": own,
             "request_digest": digest,
-            "older_key": None if key is None or key.older is None else key.older.text,
+            "older_key": older,
         }
-        entries = [(process_id, *entry) for entry in self._entries]
-        query, parameters = _INSERT_IF_USUAL.write([tuple((self._row | own).values())], entries)
-        row = await connection.fetchrow(query, *parameters)
-        return None if row is None else row["at"]
+        row = tuple((self._row | differs).values())
+        return PlainStart(process_id, row, [(process_id, *entry) for entry in self._entries], own, older)
+
+
+async def insert_if_usual(connection: Driver | DriverPool, starts: Sequence[PlainStart]) -> list[datetime | None]:
+    """Store the processes about which there is nothing that needs a closer look, in one round trip and a transaction of its own.
+
+    Returns:
+        The database's time for each. ``None`` when it is not stored: the workflow is not registered, or with another plan; the
+        engine is paused; the key has been used, also by another one of these; or, of a single one, a transaction that has not
+        ended holds the key.
+
+    Raises:
+        asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError: such a transaction holds the key of one of several; none is
+            stored.
+    """
+    keys = {one.key for one in starts if one.key is not None}
+    # Whether one of these has used it the statement does not see.
+    sent = [one for one in starts if one.older_key not in keys]
+    query, parameters = _INSERT_IF_USUAL.write(
+        [one.row for one in sent], [entry for one in sent for entry in one.entries]
+    )
+    try:
+        stored = {row["process_id"]: row["at"] for row in await connection.fetch(query, *parameters)}
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+        if len(starts) > 1:
+            raise
+        stored = {}
+    return [stored.get(one.process_id) for one in starts]
 
 
 async def find_request_keys(session: AsyncSession, keys: Sequence[str]) -> list[str]:
