@@ -7,6 +7,7 @@ stored here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast
@@ -18,6 +19,7 @@ from orchestrator.db.schedules.rows import StoredSchedule
 from orchestrator.engine.cron import FIELDS
 from orchestrator.engine.schedule import LONGEST_JITTER, MOST_MADE_UP
 from orchestrator.engine.trigger_input import UNITS, read_time, write_fields
+from orchestrator.errors import InvalidInputError
 from orchestrator.forms import FormPage, Pages
 from orchestrator.services.hooks import check_pages
 from orchestrator.services.schedule_form import (
@@ -124,6 +126,9 @@ def _write_fields(kind: TriggerKind, kwargs: Mapping[str, object], zone: str) ->
 
 
 def _read_times(kwargs: Mapping[str, object]) -> dict[str, tuple[int, str]]:
-    """Return the times of a stored trigger in seconds since 1970, each as it was written, too."""
-    written = {name: str(kwargs[name]) for name in _TIMES if name in kwargs}
-    return {name: (int(read_time(name, text).timestamp()), text) for name, text in written.items()}
+    """Return the times of a stored trigger in seconds since 1970, each as it was written, too; none that cannot be read."""
+    found = {}
+    for name in _TIMES:
+        with suppress(InvalidInputError):
+            found[name] = (int(read_time(name, kwargs.get(name)).timestamp()), str(kwargs.get(name)))
+    return found
