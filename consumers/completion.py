@@ -93,6 +93,8 @@ class Completion:
         # Hundreds of suspects may be lost together. In statements of their own they hold up no other outcome.
         self._losses = Batcher(self._advance_many, at_once=1, largest=FEW_SUSPECTS)
         self._outage = Outage("the database is away; outcome kept", "outcomes are stored again")
+        # Bound once. What is not bound is bound anew for each line, and there is one for each step.
+        self._logger = logger.bind()
 
     def room(self, queue: str) -> AbstractAsyncContextManager[None]:
         """Return what waits, before a step of a queue is claimed, while its outcomes come faster than they are stored."""
@@ -259,13 +261,13 @@ class Completion:
         if entry.ran:
             self._metrics.count(process, entry, blocked=attempt.note is not None)
         if entry.kind is EntryKind.PROCESS:
-            logger.info("claim released", reason=entry.note)
+            self._logger.info("claim released", reason=entry.note)
         elif entry.failure is None:
-            logger.info("step finished", status=entry.status, process_status=decision.process.status)
+            self._logger.info("step finished", status=entry.status, process_status=decision.process.status)
         else:
             error = f"{entry.failure.type}: {entry.failure.message}"
             fields = {TRACEBACK: entry.failure.traceback}
-            logger.warning("step failed", process_status=decision.process.status.value, error=error, **fields)
+            self._logger.warning("step failed", process_status=decision.process.status.value, error=error, **fields)
         if attempt.stretch is None:
             message = describe_decision(attempt.plan, decision, receipt.at, receipt.announced)
         elif receipt.following is not None:

@@ -29,6 +29,10 @@ class in_context(Generator[Any, Any, T]):  # noqa: N801 - it is awaited as a cal
         """Return what the interpreter drives."""
         return self
 
+    def __next__(self) -> Any:
+        """Begin, or go on: what the interpreter drives most often, and the base class does by one more call."""
+        return self._context.run(self.cr_await.send, None)
+
     def send(self, value: Any) -> Any:
         """Go on with the coroutine; its result is that of the ``StopIteration``."""
         return self._context.run(self.cr_await.send, value)

@@ -68,24 +68,13 @@ def hide_in_log(secret: str) -> None:
     _hidden.set((*_hidden.get(), secret))
 
 
-def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Remove values under secret names, whatever a caller passes: the last line of defence."""
-    if _SECRETS.isdisjoint(event):
-        return event
-    for name in _SECRETS & event.keys():
-        event[name] = _REDACTED
-    return event
-
-
-def _hide(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _hide(secret: str, event: EventDict) -> None:
     """Remove what :func:`hide_in_log` was given, from authors' lines above all."""
-    for secret in _hidden.get():
-        for name, value in event.items():
-            if isinstance(value, str):
-                event[name] = value.replace(secret, _REDACTED)
-            elif not isinstance(value, int | float | None) and secret in repr(value):
-                event[name] = _REDACTED
-    return event
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = value.replace(secret, _REDACTED)
+        elif not isinstance(value, int | float | None) and secret in repr(value):
+            event[name] = _REDACTED
 
 
 def _add_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -209,13 +198,17 @@ def _make_completion(*, shows_tracebacks: bool) -> structlog.types.Processor:
         event = structlog.contextvars.merge_contextvars(logger, method, event)
         event = structlog.processors.add_log_level(logger, method, event)
         event["timestamp"] = find_time()
-        event = _redact(logger, method, event)
+        # Values under secret names, whatever a caller passes: the last line of defence.
+        if not _SECRETS.isdisjoint(event):
+            event |= dict.fromkeys(_SECRETS & event.keys(), _REDACTED)
         if "exc_info" in event:
             event = structlog.processors.format_exc_info(logger, method, event)
         text = event.pop(TRACEBACK, None)
         if shows_tracebacks and text:
             event.setdefault("exception", text)
-        return cut_values(logger, method, _hide(logger, method, event))
+        for secret in _hidden.get():
+            _hide(secret, event)
+        return cut_values(logger, method, event)
 
     return complete
 

@@ -243,43 +243,39 @@ def _with_cause(error: Exception, cause: BaseException) -> Exception:
 async def _wait(task: asyncio.Future[object], seconds: float) -> bool:
     """Wait until a task has ended; return whether it has in time."""
     before = find_lost_time()
-    while True:
-        expect_end(seconds)
-        await _wait_once(task, seconds)
+    ends_at = asyncio.get_running_loop().time() + max(seconds, 0)
+    expect_end(seconds)
+    # Many functions never wait, and have ended after this turn of the event loop. All the rest here is not for those.
+    await asyncio.sleep(0)
+    while not task.done():
+        await _wait_once(task, ends_at)
         if task.done():
-            return True
+            break
         # The deadline of a function that could not run has not passed.
         seconds = find_lost_time() - before
         if seconds <= 0:
             return False
         before += seconds
+        expect_end(seconds)
+        ends_at = asyncio.get_running_loop().time() + seconds
+    return True
 
 
-async def _wait_once(task: asyncio.Future[object], seconds: float) -> None:
-    """Wait until a task has ended or the time has passed; ``asyncio.wait`` is for many, and each step waits for one."""
+async def _wait_once(task: asyncio.Future[object], ends_at: float) -> None:
+    """Wait until a task has ended or a moment has come; ``asyncio.wait`` is for many, and each step waits for one."""
     loop = asyncio.get_running_loop()
     woken: asyncio.Future[None] = loop.create_future()
-    ends_at = loop.time() + max(seconds, 0)
-    timer: asyncio.TimerHandle | None = None
 
     def wake(_: object = None) -> None:
         if not woken.done():
             woken.set_result(None)
 
-    def set_timer() -> None:
-        nonlocal timer
-        if not task.done():
-            timer = loop.call_at(ends_at, wake)
-
     task.add_done_callback(wake)
-    # Many functions never wait. A timer costs more than all the rest here, and is not set for those: they have ended by then.
-    setting = loop.call_soon(set_timer)
+    timer = loop.call_at(ends_at, wake)
     try:
         await woken
     finally:
-        setting.cancel()
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
         task.remove_done_callback(wake)
 
 

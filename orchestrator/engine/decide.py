@@ -24,7 +24,7 @@ from orchestrator.engine.events import Event, Loss, Stamp
 from orchestrator.engine.losses import judge
 from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.plan_change import check_kind, describe_change
-from orchestrator.engine.process import SYSTEM, Process
+from orchestrator.engine.process import SYSTEM, Process, open_copy
 from orchestrator.engine.transitions import require_allowed
 from orchestrator.errors import (
     FencedError,
@@ -165,7 +165,7 @@ def _attempt_lost(draft: Draft, event: events.AttemptLost) -> None:
     # A claim compares the command's position with the process's, so both follow a step that the code has moved.
     draft.change(position=leaf.position)
     verdict = judge(draft.process, event)
-    draft.process = verdict.process
+    draft.process = open_copy(verdict.process)
     if verdict.failure is not None:
         draft.fail(leaf, verdict.failure, ran=True)
         return

@@ -14,7 +14,7 @@ from orchestrator.engine.decision import (
 )
 from orchestrator.engine.events import Failure, Stamp
 from orchestrator.engine.plan import Leaf, Plan
-from orchestrator.engine.process import SYSTEM, OpenProcess, Process, open_copy
+from orchestrator.engine.process import SYSTEM, Process, open_copy
 from orchestrator.errors import UnreadableStateError
 from orchestrator.text import format_error, format_traceback, shorten
 from orchestrator.types import ProcessStatus, State, StepStatus
@@ -31,20 +31,17 @@ class Draft:
     """A decision in the making. It lives for one call of :func:`decide` and never leaves it."""
 
     def __init__(self, plan: Plan, process: Process, stamp: Stamp) -> None:
-        self.plan, self.before, self.process, self.stamp = plan, process, process, stamp
+        self.plan, self.before, self.process, self.stamp = plan, process, open_copy(process), stamp
         self.entries: list[Entry] = []
         self.dispatch: Dispatch | None = None
         self.callback: CallbackChange | None = None
         self.retry_in: float | None = None
 
     def change(self, **changes: object) -> None:
-        """Change the process; what is as it should be already costs no copy."""
+        """Change the process."""
         process = self.process
         for name, value in changes.items():
-            if getattr(process, name) is not value:
-                if not isinstance(process, OpenProcess):
-                    self.process = process = open_copy(process)
-                setattr(process, name, value)
+            setattr(process, name, value)
 
     def log(self, entry: Entry) -> None:
         before = self.process
@@ -173,7 +170,8 @@ class Draft:
             waiting = self.plan.leaves[leaf.position + 1]
             timeout = leaf.step.callback.timeout
             self.callback = OpenCallback(waiting.position, waiting.step.name, self.stamp.make_token(), timeout)
-        self.change(status=ProcessStatus.RUNNING)
+        if self.process.status is not ProcessStatus.RUNNING:
+            self.change(status=ProcessStatus.RUNNING)
         self.command(leaf)
 
     def command(self, leaf: Leaf) -> None:
@@ -199,7 +197,7 @@ class Draft:
     def decision(self) -> Decision:
         if self.process.status is ProcessStatus.INCONSISTENT_DATA:
             self.change(assignee=NOC)
-        elif self.process.status is not ProcessStatus.SUSPENDED:
+        elif self.process.status is not ProcessStatus.SUSPENDED and self.process.assignee != SYSTEM:
             self.change(assignee=SYSTEM)
         # Each change of status is an entry of its own, so that every entry is exactly one event for the outside.
         shown: StepStatus | ProcessStatus = self.before.status
@@ -208,6 +206,5 @@ class Draft:
                 shown = entry.status
         if self.process.status != shown:
             self.log_process(self.process.status.value.replace("_", " "))
-        if isinstance(self.process, OpenProcess):
-            self.process.close()
+        self.process.close()
         return Decision(self.process, tuple(self.entries), self.dispatch, self.callback, self.retry_in)

@@ -13,7 +13,6 @@ is one transaction with the writes of the step that it ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -258,7 +257,7 @@ def _receive(one: Advance, row: RowByName | None) -> Receipt | None:
         state, unreadable, base = read_parts(row, one.claim.base)
         after = one.decision.process
         process = with_changes(after, attempt=after.attempt + 1, state=state, unreadable=unreadable)
-        following = replace(one.claim, process=process, claimed_at=row["at"], base=base)
+        following = Claim(process, one.claim.consumer_id, one.claim.consumer, row["at"], base=base)
     return Receipt(row["at"], row["announced"], following)
 
 
@@ -274,7 +273,7 @@ def _row(one: Advance) -> tuple[object, ...]:
         process.position,
         process.step,
         process.entered,
-        process.status.value,
+        process.status,
         to_jsonb(delta) if delta else "{}",
         to_jsonb(sorted(removed)) if removed else None,
         process.sequence,
@@ -303,11 +302,11 @@ def build_log_row(process_id: UUID, entry: Entry) -> tuple[object, ...]:
     return (
         process_id,
         entry.sequence,
-        entry.kind.value,
+        entry.kind,
         entry.name,
         entry.position,
         entry.attempt,
-        entry.status.value,
+        entry.status,
         to_jsonb(entry.delta) if entry.delta else "{}",
         to_jsonb(list(entry.removed)) if entry.removed else None,
         None if entry.failure is None else to_jsonb(serialize_failure(entry.failure)),

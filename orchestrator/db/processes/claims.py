@@ -19,6 +19,7 @@ from orchestrator.db.processes.rows import COLUMNS, COLUMNS_BUT_STATE, build_pro
 from orchestrator.db.session import Driver, DriverPool
 from orchestrator.db.status import IS_PAUSED, IS_SILENT, REGISTERED
 from orchestrator.engine.process import Process
+from orchestrator.engine.values import value
 from orchestrator.messages import StepCommand
 
 # A claim need not survive a crash of the server: losing it only means that the command is published again, and a commit is
@@ -77,7 +78,7 @@ _LOCK_LOST = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Claim:
     """A step that this consumer, and no other, may commit.
 
@@ -92,7 +93,7 @@ class Claim:
     base: Base | None = field(default=None, kw_only=True, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class LostClaim(Claim):
     """A claim whose consumer is presumed dead, and what was seen of the consumer.
 
