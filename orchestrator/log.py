@@ -200,7 +200,7 @@ def _make_completion(*, shows_tracebacks: bool) -> structlog.types.Processor:
         event["timestamp"] = find_time()
         # Values under secret names, whatever a caller passes: the last line of defence.
         if not _SECRETS.isdisjoint(event):
-            event |= dict.fromkeys(_SECRETS & event.keys(), _REDACTED)
+            event.update(dict.fromkeys(_SECRETS & event.keys(), _REDACTED))
         if "exc_info" in event:
             event = structlog.processors.format_exc_info(logger, method, event)
         text = event.pop(TRACEBACK, None)
