@@ -17,7 +17,7 @@ from orchestrator.broker.connection import QueueDepth
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Exchanges, Queues, Topology
 from orchestrator.coordinator import intake
-from orchestrator.coordinator.intake import BEHIND, PREFETCH, Intake
+from orchestrator.coordinator.intake import BEHIND, PREFETCH, TOGETHER, Intake
 from orchestrator.coordinator.program import run_coordinator
 from orchestrator.db.session import Database
 from orchestrator.forms import FormPage
@@ -196,6 +196,39 @@ async def test_few_starts_begin_while_running_work_is_behind_and_a_slow_form_hol
     assert (await made.backlog()).per_second == 4
 
 
+async def test_starts_that_wait_for_the_same_turn_begin_with_it_but_no_more_than_share_a_statement(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MANY", 1)
+    monkeypatch.setattr(intake, "LONGEST", 60)
+    made, begun = Intake(database, _no_depth), list[int]()
+    gates = [asyncio.Event() for _ in range(2 * TOGETHER + 3)]
+
+    async def start(number: int) -> None:
+        async with made.start():
+            begun.append(number)
+            await gates[number].wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        starts = [tasks.create_task(start(number)) for number in range(len(gates))]
+        await until(lambda: begun == [0], "the first has begun, alone")
+        assert made.is_full
+        starts[1].cancel()  # the others were to begin with it
+        starts[3].cancel()
+        gates[0].set()
+        await until(lambda: len(begun) == 1 + TOGETHER, "as many as share a statement have begun")
+        waited, *joined = begun[1:]
+        for number in joined:
+            gates[number].set()
+        assert made.is_full
+        gates[waited].set()
+        await until(lambda: len(begun) == 1 + 2 * TOGETHER, "so have the others, in the next turn")
+        for gate in gates:
+            gate.set()
+    assert sorted(begun) == [number for number in range(len(gates)) if number not in (1, 3)]
+    assert not made.is_full
+
+
 async def test_a_start_that_goes_back_to_its_queue_does_not_count_as_ended(database: Database) -> None:
     made = Intake(database, _no_depth)
     async with made.start() as wait_on:
@@ -219,9 +252,9 @@ async def test_an_intake_is_full_while_starts_wait_for_others_that_have_just_beg
             await gate.wait()
 
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(intake.MANY):
+        for number in range(1, intake.MANY + 1):
             tasks.create_task(start())
-        await until(lambda: begun == intake.MANY, "as many have begun as may at once")
+            await until(lambda: begun == number, "as many have begun as may at once")  # noqa: B023 - awaited here
         assert not made.is_full
         tasks.create_task(start())
         await until(lambda: made.is_full, "one more waits")
