@@ -4,7 +4,7 @@ On an idle system every call is sent at once and alone; the busier it is, the mo
 There is no timer, and no call waits for others to come.
 
 Each step queue has statements of its own, so that a step of a queue that is seldom used waits for none of a busy one. And what
-one statement answers is passed on in parts, or whatever else comes would wait each time until all of it is done.
+statements answer is passed on in parts, one after the other, or whatever else comes would wait each time until all of it is done.
 
 Work that leads to more calls begins only while there is room for these. Hundreds of processes side by side take turns, and each
 waits for all others after every step; whatever else comes waits for them, too.
@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
+from consumers.precedence import Precedence
 from orchestrator.db.session import is_connection_error
 from orchestrator.shares import working_for
 
@@ -25,7 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 IN_A_TURN = 5
-"""Answers of one statement that are passed on in one turn of the event loop. After each comes a millisecond of work."""
+"""Answers to a busy queue that are passed on in one turn of the event loop. After each comes up to a millisecond of work."""
 
 
 class Batcher(Generic[T, R]):
@@ -36,10 +37,19 @@ class Batcher(Generic[T, R]):
         at_once: how many statements may be in progress; with fewer, more items gather for each. A step queue for which none is in
             progress has one all the same.
         largest: how many items one statement may carry.
+        precedence: which queue goes before others, in all batchers of a program.
     """
 
-    def __init__(self, run: Callable[[list[T]], Awaitable[list[R]]], *, at_once: int, largest: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[list[T]], Awaitable[list[R]]],
+        *,
+        at_once: int,
+        largest: int,
+        precedence: Precedence | None = None,
+    ) -> None:
         self._run = run
+        self._precedence = Precedence() if precedence is None else precedence
         self._at_once = at_once
         self._largest = largest
         self._waiting: defaultdict[str | None, deque[tuple[T, asyncio.Future[R]]]] = defaultdict(deque)
@@ -65,7 +75,11 @@ class Batcher(Generic[T, R]):
             sender = asyncio.create_task(self._send(queue))
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
-        return await answer
+        self._precedence.begin(queue)
+        try:
+            return await answer
+        finally:
+            self._precedence.end(queue)
 
     @asynccontextmanager
     async def room(self, queue: str | None) -> AsyncIterator[None]:
@@ -112,13 +126,15 @@ class Batcher(Generic[T, R]):
         waiting = self._waiting[queue]
         try:
             while waiting:
-                batch = [waiting.popleft() for _ in range(min(self._largest, len(waiting)))]
-                self._let_begin(queue)
-                await self._send_batch(batch)
+                async with self._precedence.turn(queue):
+                    batch = [waiting.popleft() for _ in range(min(self._largest, len(waiting)))]
+                    self._let_begin(queue)
+                if batch:  # others may have sent all of it meanwhile
+                    await self._send_batch(queue, batch)
         finally:
             self._sending[queue] -= 1
 
-    async def _send_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+    async def _send_batch(self, queue: str | None, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._run([item for item, _ in batch])
         except Exception as error:
@@ -130,11 +146,12 @@ class Batcher(Generic[T, R]):
                 # One item is at fault, and only that one must fail.
                 await self._send_alone(batch)
         else:
-            for number, ((_, answer), result) in enumerate(zip(batch, results, strict=True)):
-                if number and number % IN_A_TURN == 0:
-                    await asyncio.sleep(0)
-                if not answer.done():
-                    answer.set_result(result)
+            answers = [(answer, result) for (_, answer), result in zip(batch, results, strict=True)]
+            for begin in range(0, len(answers), IN_A_TURN):
+                async with self._precedence.turn(queue):
+                    for answer, result in answers[begin : begin + IN_A_TURN]:
+                        if not answer.done():
+                            answer.set_result(result)
 
     async def _send_alone(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         for item, answer in batch:

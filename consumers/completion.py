@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from consumers.attempt import ClaimedAttempt
 from consumers.batching import Batcher
+from consumers.precedence import Precedence
 from orchestrator.broker import outgoing
 from orchestrator.broker.outgoing import Outgoing, step_result
 from orchestrator.db.processes.advance import Advance, Receipt, advance_many, is_committed
@@ -88,8 +89,10 @@ class Completion:
         self._pace = pace
         self._redispatch_after = redispatch_after
         self._max_lost = max_lost_attempts
+        self.precedence = Precedence()
+        """In which answers are passed on, to outcomes as to claims."""
         # Commits wait for the disk, so a few are in progress while the next gather.
-        self._advances = Batcher(self._advance_many, at_once=3, largest=50)
+        self._advances = Batcher(self._advance_many, at_once=3, largest=50, precedence=self.precedence)
         # Hundreds of suspects may be lost together. In statements of their own they hold up no other outcome.
         self._losses = Batcher(self._advance_many, at_once=1, largest=FEW_SUSPECTS)
         self._outage = Outage("the database is away; outcome kept", "outcomes are stored again")

@@ -108,7 +108,7 @@ async def run_consumer(
             redispatch_after=settings.redispatch_after,
             max_lost_attempts=settings.max_lost_attempts,
         )
-        claims = make_claims(database, heartbeat)
+        claims = make_claims(database, heartbeat, precedence=completion.precedence)
         isolation = Isolation(
             database,
             completion,

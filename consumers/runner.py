@@ -19,6 +19,7 @@ from consumers.execution import run_attempt
 from consumers.hand_back import HandBack
 from consumers.heartbeat import Claims, Heartbeat
 from consumers.isolation import Isolation
+from consumers.precedence import Precedence
 from consumers.run_ahead import Budget, RunAhead, Stretch
 from consumers.threads import StepThreads
 from orchestrator.broker.deliveries import RequeueError
@@ -51,12 +52,18 @@ SUSPECT_PAUSE = 10.0
 
 
 def make_claims(
-    database: Database, heartbeat: Heartbeat, *, at_once: int = 2, largest: int = 50
+    database: Database,
+    heartbeat: Heartbeat,
+    *,
+    at_once: int = 2,
+    largest: int = 50,
+    precedence: Precedence | None = None,
 ) -> Batcher[StepCommand, Claim | None]:
     """Return what claims the step of a command for this consumer; ``None`` when it is stale or the process has another plan.
 
     Args:
         at_once, largest: statements in progress while the next gathers, and steps that are claimed in one.
+        precedence: which queue goes before others.
     """
     bases = Bases()
 
@@ -67,7 +74,7 @@ def make_claims(
                 connection, wanted, consumer_id=heartbeat.consumer_id, consumer=heartbeat.name, bases=bases
             )
 
-    return Batcher(claim, at_once=at_once, largest=largest)
+    return Batcher(claim, at_once=at_once, largest=largest, precedence=precedence)
 
 
 class Runner:
