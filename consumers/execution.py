@@ -45,9 +45,10 @@ async def _execute_and_store(
 ) -> Claim | None:
     try:
         # What the step takes of the connections and threads is its queue's; tasks that it starts take it from there, too.
-        working_for.set(attempt.leaf.queue)
+        queue = attempt.leaf.queue
+        working_for.set(queue)
         if attempt.needs_connection:
-            await admission.wait(attempt.leaf.queue)
+            await admission.wait(queue)
         await attempt.read_token()
         if attempt.token is not None:
             hide_in_log(attempt.token)

@@ -87,9 +87,9 @@ def read_fields(decision: Decision, at: datetime | None = None) -> list[EntryFie
     return [
         {
             "sequence": entry.sequence,
-            "kind": entry.kind.value,
+            "kind": entry.kind,
             "name": entry.name,
-            "status": entry.status.value,
+            "status": entry.status,
             "attempt": entry.attempt,
             "author": entry.author,
             "position": entry.position,

@@ -325,6 +325,36 @@ async def test_a_cancellation_from_outside_goes_through_after_the_step_was_cance
     assert cancelled.is_set()
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_cancellation_from_outside_may_come_while_the_step_begins(*, waits: bool) -> None:
+    ended: list[str] = []
+
+    async def author() -> None:
+        running.cancel()
+        try:
+            if waits:
+                await asyncio.Event().wait()
+            ended.append("by itself")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    running = asyncio.create_task(attempt(author))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended == ["cancelled" if waits else "by itself"]
+
+
+async def test_a_step_that_never_waits_ends_in_the_turn_of_the_event_loop_in_which_it_begins() -> None:
+    turns: list[str] = []
+
+    async def author() -> None:
+        asyncio.get_running_loop().call_soon(turns.append, "another turn")
+
+    assert isinstance(await attempt(author), StepSucceeded)
+    assert turns == []
+
+
 async def test_an_outage_of_our_own_servers_goes_through() -> None:
     """It is not the step's fault, so it is not the step's failure."""
 
