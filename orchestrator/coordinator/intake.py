@@ -42,6 +42,10 @@ about running work are handled between two looks it is that many, or it would ru
 LOOK_EVERY = 0.25
 """Seconds between two looks how many there are."""
 
+RECENTLY = 0.1
+"""Seconds for which starts still wait when running work is not behind any more: short processes end sooner than half a second,
+and then nothing is left to do."""
+
 LATELY = 10.0
 """Seconds over which the rate is counted."""
 
@@ -58,7 +62,7 @@ class Intake:
     def __init__(self, database: Database, measure: Measure) -> None:
         self._database = database
         self._measure = measure
-        self._pace = Pace(few=FEW, many=MANY, rest=REST)
+        self._pace = Pace(few=FEW, many=MANY, rest=REST, recently=RECENTLY)
         self._loop = asyncio.get_running_loop()
         self._in_hand = 0
         self._waiting = 0
