@@ -8,7 +8,8 @@ first alone, then while thousands of starts come in. Meanwhile processes are abo
 end of the flood one more start is sent.
 
 Starts over HTTP of a workflow whose step is on a queue of its own are timed one after the other: on the idle system, beside
-the running processes, and during the flood. Where their time goes is told from the rows, hop by hop.
+the running processes, and during the flood. Where their time goes is told from the rows, hop by hop; it ends
+with the event that such a process is completed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tests.benchmarks.client import client_of
 from tests.benchmarks.measure import peak_memory, percentile
 from tests.benchmarks.options import count, make_parser, run_benchmark
 from tests.benchmarks.shares import purge
-from tests.benchmarks.singles import Singles, format_ms, list_hops, start_again_and_again, start_one, summarize
+from tests.benchmarks.singles import Singles, ends_of, format_ms, list_hops, start_again_and_again, start_one, summarize
 from tests.benchmarks.streams import api_program
 from tests.benchmarks.systems import (
     BenchmarkError,
@@ -173,15 +174,16 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api", timeout=PATIENCE) as http,
         client_of(programs, corner.amqp_url) as client,
         sender_of(corner) as sender,
+        ends_of(corner) as ends,
     ):
         await client.many(20)
-        idle = [await start_one(http) for _ in range(SINGLE)]
+        idle = [await start_one(http, ends) for _ in range(SINGLE)]
         await sender.flood(options.aborts, "bench_sleeping")
         await _reach(corner, programs, "workflow = 'bench_sleeping'", options.aborts)
         await sender.flood(options.processes, "bench_long")
         await _reach(corner, programs, "workflow = 'bench_long'", options.processes)
         steps = asyncio.create_task(_watch_steps(corner))
-        beside_steps = await start_again_and_again(http, ALONE)
+        beside_steps = await start_again_and_again(http, ends, ALONE)
         steps.cancel()
         alone = await steps
         stored, began = await _count(corner, "workflow = 'bench_noop'"), time.perf_counter()
@@ -190,7 +192,7 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         aborts = asyncio.create_task(_abort(corner, sender))
         silence = asyncio.create_task(_watch_heartbeats(corner))
         steps = asyncio.create_task(_watch_steps(corner))
-        beside = asyncio.create_task(start_again_and_again(http))
+        beside = asyncio.create_task(start_again_and_again(http, ends))
         try:
             await _reach(corner, programs, "workflow = 'bench_noop'", stored + options.starts, letters=True)
             refused = await fetch_int(corner.dsn, _LETTERS)

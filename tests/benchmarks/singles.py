@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from uuid import UUID
 
+import aio_pika
 import asyncpg
 import httpx
+from aio_pika.abc import AbstractIncomingMessage
 
+from orchestrator.broker.topology import Exchanges
 from tests.benchmarks.measure import percentile
 from tests.benchmarks.systems import BenchmarkError, Corner
 
@@ -41,7 +45,7 @@ class Single:
 
     @property
     def took(self) -> float:
-        """Seconds until its sender has seen that it is completed."""
+        """Seconds until its sender has the event that it is completed."""
         return self.seen - self.sent
 
 
@@ -58,26 +62,53 @@ class Singles:
     hops: Mapping[str, float]
 
 
-async def start_one(http: httpx.AsyncClient) -> Single:
+class Ends:
+    """When events have come that such a process is completed. To ask again and again would be coarse, and work for the API."""
+
+    def __init__(self) -> None:
+        self._seen: defaultdict[str, asyncio.Future[float]] = defaultdict(asyncio.get_running_loop().create_future)
+
+    async def take(self, message: AbstractIncomingMessage) -> None:
+        """Note an event."""
+        seen = self._seen[str(message.correlation_id)]
+        if not seen.done():
+            seen.set_result(time.time())
+
+    async def wait(self, process_id: UUID) -> float:
+        """Return when the event of a process has come, which may be before the answer to its start."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._seen[str(process_id)]
+
+
+@asynccontextmanager
+async def ends_of(corner: Corner) -> AsyncIterator[Ends]:
+    """Provide what takes events, over a connection of its own."""
+    async with await aio_pika.connect(corner.amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        await queue.bind(Exchanges.EVENTS.value, "process.bench_elsewhere.completed")
+        ends = Ends()
+        await queue.consume(ends.take, no_ack=True)
+        yield ends
+
+
+async def start_one(http: httpx.AsyncClient, ends: Ends) -> Single:
     """Start a process whose step is on a queue of its own, and wait until it is completed."""
     sent = time.time()
     answer = await http.post("/processes/bench_elsewhere", json=[])
     answer.raise_for_status()
     answered = time.time()
     process_id = UUID(answer.json()["id"])
-    async with asyncio.timeout(PATIENCE):
-        while (await http.get(f"/processes/{process_id}")).json()["last_status"] != "completed":  # noqa: ASYNC110 - another program's doing
-            await asyncio.sleep(0.01)
-    return Single(process_id, sent, answered, time.time())
+    return Single(process_id, sent, answered, await ends.wait(process_id))
 
 
-async def start_again_and_again(http: httpx.AsyncClient, seconds: float | None = None) -> list[Single]:
+async def start_again_and_again(http: httpx.AsyncClient, ends: Ends, seconds: float | None = None) -> list[Single]:
     """Start one after the other, for so many seconds or until this is cancelled; return all that were completed."""
     found: list[Single] = []
     with suppress(asyncio.CancelledError, TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
-                found.append(await start_one(http))
+                found.append(await start_one(http, ends))
                 await asyncio.sleep(0.2)
     if not found:
         raise BenchmarkError("no single start was completed meanwhile: take more starts")
