@@ -16,10 +16,12 @@ import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Generic, TypeVar
 
 from consumers.precedence import Precedence
 from orchestrator.db.session import is_connection_error
+from orchestrator.line import Line
 from orchestrator.shares import working_for
 
 T = TypeVar("T")
@@ -58,7 +60,7 @@ class Batcher(Generic[T, R]):
         self._sending: Counter[str | None] = Counter()
         self._senders: set[asyncio.Task[None]] = set()
         self._beginning: Counter[str | None] = Counter()
-        self._held_up: defaultdict[str | None, deque[asyncio.Future[None]]] = defaultdict(deque)
+        self._held_up: defaultdict[str | None, Line] = defaultdict(Line)
 
     async def __call__(self, item: T) -> R:
         """Send ``item`` with whatever else is waiting, and return its result.
@@ -88,14 +90,7 @@ class Batcher(Generic[T, R]):
         There is while fewer of its queue are beginning, or wait to be sent, than one statement may carry.
         """
         if self._held_up[queue] or self._count_room(queue) <= 0:
-            turn = asyncio.get_running_loop().create_future()
-            self._held_up[queue].append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if not turn.cancelled():
-                    self._has_begun(queue)
-                raise
+            await self._held_up[queue].wait(partial(self._has_begun, queue))
         else:
             self._beginning[queue] += 1
         try:
@@ -105,7 +100,7 @@ class Batcher(Generic[T, R]):
 
     def is_held_up(self, queue: str | None) -> bool:
         """Return whether something of a queue waits for room."""
-        return any(not turn.done() for turn in self._held_up[queue])
+        return bool(self._held_up[queue])
 
     def _count_room(self, queue: str | None) -> int:
         return self._largest - self._beginning[queue] - len(self._waiting[queue])
@@ -117,10 +112,8 @@ class Batcher(Generic[T, R]):
     def _let_begin(self, queue: str | None) -> None:
         held_up = self._held_up[queue]
         while held_up and self._count_room(queue) > 0:
-            turn = held_up.popleft()
-            if not turn.done():
-                self._beginning[queue] += 1
-                turn.set_result(None)
+            self._beginning[queue] += 1
+            held_up.let_go_on()
 
     async def _send(self, queue: str | None) -> None:
         waiting = self._waiting[queue]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 
+from orchestrator.line import Line
 from orchestrator.workflow import TASK_QUEUE
 
 FEW, MANY = 1, 25
@@ -43,7 +45,7 @@ class Shares:
         self._reserved = dict.fromkeys(names, share)
         self._free = limit
         self._held: Counter[str | None] = Counter()
-        self._waiting: dict[str | None, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str | None, Line] = {}
 
     @property
     def taken(self) -> int:
@@ -65,7 +67,7 @@ class Shares:
 
     def is_waited_for(self, *, but_not: str) -> bool:
         """Return whether one of the queues waits for a unit; one of them is not asked."""
-        return any(any(not turn.done() for turn in turns) for name, turns in self._waiting.items() if name != but_not)
+        return any(waiting for name, waiting in self._waiting.items() if name != but_not)
 
     async def wait(self, queue: str | None) -> None:
         """Wait until a queue may have a unit, behind those that already wait for one, and take none."""
@@ -74,17 +76,9 @@ class Shares:
 
     async def acquire(self, queue: str | None) -> None:
         """Wait for a unit, behind those that already wait for the same queue."""
-        waiting = self._waiting.setdefault(queue, deque())
-        if not waiting and self.take(queue):
-            return
-        turn = asyncio.get_running_loop().create_future()
-        waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self.release(queue)
-            raise
+        waiting = self._waiting.setdefault(queue, Line())
+        if waiting or not self.take(queue):
+            await waiting.wait(partial(self.release, queue))
 
     def release(self, queue: str | None) -> None:
         """Give a unit back."""
@@ -93,9 +87,8 @@ class Shares:
         # One unit may serve one waiter, whose queue need not be the one that gives it back.
         for name in sorted(self._waiting, key=self._held.__getitem__):
             waiting = self._waiting[name]
-            _forget_cancelled(waiting)
             if waiting and self.take(name):
-                waiting.popleft().set_result(None)
+                waiting.let_go_on()
                 return
 
 
@@ -130,7 +123,7 @@ class Pace:
         self._loop = asyncio.get_running_loop()
         self._busy_until = self._rests_until = float("-inf")
         self._turns = 0
-        self._waiting: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque())
+        self._waiting = (Line(), Line())
         """Those whose work has begun, and the others."""
         self._is_lifted = False
         self._other_turn = _OtherTurn(self)
@@ -197,14 +190,7 @@ class Pace:
         if not any(self._waiting) and self._may_begin():
             self._turns += 1
             return
-        turn = self._loop.create_future()
-        self._waiting[not has_begun].append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._leave()
-            raise
+        await self._waiting[not has_begun].wait(self._leave)
 
     def _end(self, took: float) -> None:
         if self._is_busy and self._rest:
@@ -222,11 +208,9 @@ class Pace:
 
     def _let_begin(self) -> None:
         for waiting in self._waiting:
-            _forget_cancelled(waiting)
             while waiting and self._may_begin():
                 self._turns += 1
-                waiting.popleft().set_result(None)
-                _forget_cancelled(waiting)
+                waiting.let_go_on()
 
     def _may_begin(self) -> bool:
         return self._is_lifted or self._turns < (self._few if self._is_busy else self._many)
@@ -273,8 +257,3 @@ class Admission:
     def _has_begun(self) -> None:
         self._beginning -= 1
         self._begun.set()
-
-
-def _forget_cancelled(waiting: deque[asyncio.Future[None]]) -> None:
-    while waiting and waiting[0].cancelled():
-        waiting.popleft()

@@ -8,8 +8,8 @@ is left out, which is the same as publishing it (:mod:`orchestrator.coordinator.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -20,6 +20,7 @@ from orchestrator.coordinator.unbound import Unbound
 from orchestrator.db.processes.outbox import Mark, mark_announced
 from orchestrator.db.session import DriverPool, is_connection_error
 from orchestrator.errors import PublishError
+from orchestrator.line import Line
 from orchestrator.messages import Advanced
 from orchestrator.outage import Outage
 from orchestrator.services.results import event_key
@@ -63,7 +64,7 @@ class Announcer:
         """Up to which log entry events are confirmed of processes whose consumer goes on with them: until it reads the mark,
         it sends these entries again."""
         self._writing = asyncio.Lock()
-        self._turns: dict[UUID, deque[asyncio.Future[None]]] = {}
+        self._turns: dict[UUID, Line] = {}
         """Messages about one process are announced one after the other: that of a later step may come before the confirms. Here
         stand the processes one of whose messages is announced, and those that wait for it."""
 
@@ -88,32 +89,20 @@ class Announcer:
         process_id = message.process_id
         waiting = self._turns.get(process_id)
         if waiting is None:
-            self._turns[process_id] = deque()
+            self._turns[process_id] = Line()
         else:
-            await self._wait_for_turn(process_id, waiting)
+            await waiting.wait(partial(self._end_turn, process_id))
         try:
             return await self._announce(message, probe=probe)
         finally:
             self._end_turn(process_id)
 
-    async def _wait_for_turn(self, process_id: UUID, waiting: deque[asyncio.Future[None]]) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._end_turn(process_id)
-            raise
-
     def _end_turn(self, process_id: UUID) -> None:
         waiting = self._turns[process_id]
-        while waiting:
-            turn = waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        del self._turns[process_id]
+        if waiting:
+            waiting.let_go_on()
+        else:
+            del self._turns[process_id]
 
     async def _announce(self, message: Advanced, *, probe: bool) -> int:
         confirmed = max(message.announced, self._under_way.pop(message.process_id, 0))
