@@ -46,6 +46,8 @@ class Precedence:
         """When something of each queue began last. What takes long waits for something else, such as a lock."""
         self._has_changed = asyncio.Event()
         self._line = asyncio.Lock()
+        self._in_line: Counter[str | None] = Counter()
+        """Parts of each queue that stand in the line: they are done after those before them, which cannot wait for them."""
         self._settled_at = float("-inf")
         """When busy queues will have had as much time as they have waited."""
 
@@ -68,11 +70,15 @@ class Precedence:
         if self._at_work[queue] <= self._few:
             yield
             return
-        async with self._line:
-            await self._let_others_go_before()
-            yield
-            # What follows from it is done in the next turn of the event loop, before the next part.
-            await asyncio.sleep(0)
+        self._in_line[queue] += 1
+        try:
+            async with self._line:
+                await self._let_others_go_before()
+                yield
+                # What follows from it is done in the next turn of the event loop, before the next part.
+                await asyncio.sleep(0)
+        finally:
+            self._in_line[queue] -= 1
 
     async def _let_others_go_before(self) -> None:
         loop = asyncio.get_running_loop()
@@ -94,6 +100,9 @@ class Precedence:
     def _goes_one_before(self) -> bool:
         since = asyncio.get_running_loop().time() - self._longest
         return any(
-            0 < count <= self._few and queue != TASK_QUEUE and self._began_at[queue] >= since
+            0 < count <= self._few
+            and queue != TASK_QUEUE
+            and not self._in_line[queue]
+            and self._began_at[queue] >= since
             for queue, count in self._at_work.items()
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -87,7 +88,8 @@ class Gathering(Generic[T, R]):
         if not calls:
             self._free += 1
             return
-        task = asyncio.create_task(self._send_together(calls))
+        # Not in the context of the one that happens to have ended: they are about others.
+        task = asyncio.create_task(self._send_together(calls), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -142,14 +142,26 @@ class Pace:
         return self._other_turn
 
     @asynccontextmanager
-    async def background_turn(
-        self, *, at_once: bool = False, has_begun: bool = False, longest: float | None = None
-    ) -> AsyncIterator[None]:
+    async def background_turn(self, *, at_once: bool = False, has_begun: bool = False) -> AsyncIterator[None]:
         """Wait for a turn of background work, and end it with the block.
 
         Args:
             at_once, has_begun: as :meth:`turn`.
-            longest: seconds after which the turn ends although the block has not: it then waits for others.
+        """
+        end = await self.begin_turn(at_once=at_once, has_begun=has_begun)
+        try:
+            yield
+        finally:
+            end()
+
+    async def begin_turn(
+        self, *, at_once: bool = False, has_begun: bool = False, longest: float | None = None
+    ) -> Callable[[], None]:
+        """Wait for a turn of background work, and return what ends it.
+
+        Args:
+            at_once, has_begun: as :meth:`turn`.
+            longest: seconds after which the turn ends by itself.
         """
         if at_once:
             self._turns += 1
@@ -163,14 +175,11 @@ class Pace:
             if not has_ended:
                 has_ended = True
                 self._end(self._loop.time() - began)
-
-        timer = None if longest is None else self._loop.call_later(longest, end)
-        try:
-            yield
-        finally:
             if timer is not None:
                 timer.cancel()
-            end()
+
+        timer = None if longest is None else self._loop.call_later(longest, end)
+        return end
 
     async def take_turn(self, seconds: float) -> None:
         """Wait for a turn of background work that has begun; the turn ends by itself after so many seconds."""

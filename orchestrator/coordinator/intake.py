@@ -26,11 +26,10 @@ FEW, MANY = 1, 8
 """Turns of starts at once while running work is behind, and otherwise."""
 
 TOGETHER = 8
-"""Starts in a turn, if as many wait: they share a statement."""
+"""Starts in a turn, if as many wait: they share statements."""
 
-REST = 3.0
-"""How much longer than a turn none follows it while running work is behind: it has three quarters of the time at least. Twice as
-long left it half of its pace, beside 124 starts a second."""
+REST = 1.5
+"""How much longer than a turn none follows it while running work is behind: it has three fifths of the time at least."""
 
 LONGEST = 0.25
 """Seconds for which a turn lasts at most. A form may wait for another system, and holds up no other."""
@@ -52,6 +51,53 @@ LATELY = 10.0
 Measure = Callable[[str], Awaitable[QueueDepth | None]]
 
 
+class _Turn:
+    """A turn of several starts, which ends with the last of them."""
+
+    def __init__(self) -> None:
+        self._joining: list[asyncio.Future[bool]] = []
+        self._going = 0
+        self._end: Callable[[], None] | None = None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another start may join the one that waits for the turn."""
+        return len(self._joining) < TOGETHER - 1
+
+    async def join(self) -> bool:
+        """Wait until the turn begins; return whether it has, or the one that waits for it was cancelled."""
+        begins: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._joining.append(begins)
+        try:
+            return await begins
+        except asyncio.CancelledError:
+            if not begins.cancelled() and begins.result():
+                self.leave()
+            raise
+
+    def begin(self, end: Callable[[], None]) -> None:
+        """Let all begin; the last one that leaves calls ``end``."""
+        self._end = end
+        self._going = 1 + self._let_go(begin=True)
+
+    def call_off(self) -> None:
+        """Let all wait for another turn that have not begun."""
+        self._let_go(begin=False)
+
+    def leave(self) -> None:
+        """Note that one of them has ended."""
+        self._going -= 1
+        if not self._going and self._end is not None:
+            self._end()
+
+    def _let_go(self, *, begin: bool) -> int:
+        """Answer those that joined; return how many there are."""
+        waiting = [one for one in self._joining if not one.done()]
+        for one in waiting:
+            one.set_result(begin)
+        return len(waiting)
+
+
 class Intake:
     """Lets starts begin, in turns.
 
@@ -67,8 +113,8 @@ class Intake:
         self._in_hand = 0
         self._waiting = 0
         self._is_behind = False
-        self._joining: list[asyncio.Future[bool]] | None = None
-        """Those that begin together with one that waits for a turn, while one does."""
+        self._open: _Turn | None = None
+        """The turn that one of the starts waits for, and others may join."""
         self._handled = 0
         self._ended: deque[float] = deque()
 
@@ -99,10 +145,13 @@ class Intake:
         self._in_hand += 1
         self._waiting += 1
         try:
-            async with self._turn():
-                has_begun = True
-                self._waiting -= 1
+            turn = await self._begin()
+            has_begun = True
+            self._waiting -= 1
+            try:
                 yield wait_on
+            finally:
+                turn.leave()
         finally:
             self._in_hand -= 1
             self._waiting -= not has_begun
@@ -132,30 +181,19 @@ class Intake:
             seconds=round((depth.ready + self._in_hand) / rate / max(1, depth.consumers), 1) if rate else None,
         )
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, or join one that another start waits for: it lasts as long as that one."""
-        while self._joining is not None and len(self._joining) < TOGETHER - 1:
-            begins = self._loop.create_future()
-            self._joining.append(begins)
-            if await begins:
-                yield
-                return
-        joining = self._joining = list[asyncio.Future[bool]]()
+    async def _begin(self) -> _Turn:
+        """Wait for a turn, or join one that another start waits for."""
+        while (turn := self._open) is not None and turn.has_room:
+            if await turn.join():
+                return turn
+        turn = self._open = _Turn()
         try:
-            async with self._pace.background_turn(longest=LONGEST):
-                self._let_go(joining, begin=True)
-                yield
+            turn.begin(await self._pace.begin_turn(longest=LONGEST))
         finally:
-            # It may have been cancelled while it waited: then one of the others waits for a turn.
-            self._let_go(joining, begin=False)
-
-    def _let_go(self, joining: list[asyncio.Future[bool]], *, begin: bool) -> None:
-        if self._joining is joining:
-            self._joining = None
-        for begins in joining:
-            if not begins.done():
-                begins.set_result(begin)
+            if self._open is turn:
+                self._open = None
+            turn.call_off()
+        return turn
 
     def _note(self) -> None:
         if self._is_behind:

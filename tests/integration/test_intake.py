@@ -196,7 +196,7 @@ async def test_few_starts_begin_while_running_work_is_behind_and_a_slow_form_hol
     assert (await made.backlog()).per_second == 4
 
 
-async def test_starts_that_wait_for_the_same_turn_begin_with_it_but_no_more_than_share_a_statement(
+async def test_starts_that_wait_for_the_same_turn_begin_and_end_it_together_but_no_more_than_share_a_statement(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "MANY", 1)
@@ -218,10 +218,12 @@ async def test_starts_that_wait_for_the_same_turn_begin_with_it_but_no_more_than
         gates[0].set()
         await until(lambda: len(begun) == 1 + TOGETHER, "as many as share a statement have begun")
         waited, *joined = begun[1:]
-        for number in joined:
+        for number in (waited, *joined[1:]):
             gates[number].set()
-        assert made.is_full
-        gates[waited].set()
+        await asyncio.wait([starts[number] for number in (waited, *joined[1:])])
+        await asyncio.sleep(0)
+        assert len(begun) == 1 + TOGETHER, "a turn ends with the last of its starts"
+        gates[joined[0]].set()
         await until(lambda: len(begun) == 1 + 2 * TOGETHER, "so have the others, in the next turn")
         for gate in gates:
             gate.set()

@@ -10,6 +10,7 @@ import selectors
 from collections.abc import Coroutine
 from typing import TypeVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -164,6 +165,28 @@ def test_a_busy_queue_waits_for_one_with_little_at_work_and_for_no_other() -> No
 
 def test_what_takes_long_goes_before_nothing_any_more() -> None:
     assert measure_wait({"default": FEW + 1, "seldom": 1}, "default", since=2 * LONGEST) == 0
+
+
+@pytest.mark.parametrize("line", [("default", "default"), ("default", "other", "default", "other")])
+def test_nothing_waits_for_what_stands_behind_it_in_the_line(line: tuple[str, ...]) -> None:
+    async def main() -> None:
+        precedence = Precedence()
+        for queue in line:
+            for _ in range(FEW):
+                precedence.begin(queue)
+
+        async def pass_on(queue: str) -> None:
+            async with precedence.turn(queue):
+                # Meanwhile the others come into the line. Then a queue has little at work, which waits there for its next part.
+                await asyncio.sleep(0)
+                for _ in range(FEW):
+                    precedence.end(queue)
+
+        began = now()
+        await asyncio.gather(*(pass_on(queue) for queue in line))
+        assert now() == began
+
+    run(main())
 
 
 async def test_a_step_goes_on_from_its_claim_to_its_outcome_while_answers_of_a_busy_queue_wait() -> None:
