@@ -129,7 +129,8 @@ class InvalidInputError(RequestError):
 class FormIncompleteError(InvalidInputError):
     """The form has another page; ``form`` is its JSON schema, ``meta`` what the page says about itself to user interfaces.
 
-    ``sequence``, for a process that waits for input, is its newest log entry: the one that the form belongs to.
+    ``sequence``, for a process that waits for input, is its newest log entry: the one that the form belongs to. For a form that
+    changes something it is the edition of it.
     """
 
     key = "form.incomplete"

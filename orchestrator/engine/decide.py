@@ -100,13 +100,15 @@ def decide(
         case events.CallbackCompleted():
             leaf = _waiting_leaf(plan, process, event.position)
             assert leaf.step.callback is not None  # noqa: S101 - an AWAIT leaf always has terms
-            draft.log_step(leaf, StepStatus.SUCCESS, delta={leaf.step.callback.result_key: event.payload})
+            draft.log_step(
+                leaf, StepStatus.SUCCESS, delta={leaf.step.callback.result_key: event.payload}, note=event.note
+            )
             draft.callback = CloseCallback("used")
             draft.arrive(leaf.position + 1)
         case events.CallbackFailed():
             leaf = _waiting_leaf(plan, process, event.position)
             draft.callback = CloseCallback("failed")
-            draft.fail(leaf, event.failure)
+            draft.fail(leaf, event.failure, note=event.note)
         case events.Submitted():
             leaf = plan.locate(process)
             if leaf.step.kind is not StepKind.INPUT:

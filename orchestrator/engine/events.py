@@ -112,18 +112,20 @@ class RetryDue:
 
 @dataclass(frozen=True, slots=True)
 class CallbackCompleted:
-    """The external system answered with a result."""
+    """The external system answered with a result; ``note`` is what the log says besides."""
 
     position: int
     payload: JSON
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackFailed:
-    """The external system answered that it failed, or did not answer in time."""
+    """The external system answered that it failed, or did not answer in time; ``note`` is what the log says besides."""
 
     position: int
     failure: Failure
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from orchestrator.engine.state import (
 )
 from orchestrator.errors import (
     CallbackRefusedError,
+    ConflictError,
     DefinitionError,
     InvalidInputError,
     InvalidResultError,
@@ -74,12 +75,14 @@ async def receive(
     limits: Limits,
     *,
     process_id: UUID | None = None,
+    note: str | None = None,
 ) -> Advanced | None:
     """Accept an external system's answer. One that is nested too deeply for the state fails its step.
 
     Args:
         token: or its SHA-256, which is all that a dead letter keeps of it.
         process_id: the process that the sender names; with the token of another one the callback is unknown.
+        note: what the log is to say about the answer. Nothing keeps it for later: such an answer is applied now, or refused.
 
     Returns:
         The message to publish, or ``None`` when the answer came before the action's commit: then it is kept, and applied
@@ -89,6 +92,8 @@ async def receive(
         CallbackRefusedError: the token is unknown, or its callback is closed.
         MessageError: the body is not a JSON object.
         InvalidInputError: the payload cannot enter a state.
+        ConflictError: there is a note, and the process does not wait yet.
+        NotFoundError, DefinitionError, PlanMismatchError: there is a note, and this program cannot apply the answer.
     """
     outcome, payload = _read_answer(outcome, body)
     callback, process = await _lock(session, token, process_id)
@@ -97,12 +102,20 @@ async def receive(
         raise CallbackRefusedError("used", _REFUSALS["used"])
     if callback.deadline is not None and callback.deadline <= await read_time(session):
         raise CallbackRefusedError("expired", _REFUSALS["expired"])
+    is_parked = process.status is ProcessStatus.AWAITING_CALLBACK and callback.status == "parked"
+    if note is not None and not is_parked:
+        raise ConflictError(
+            "the process does not wait for its callback yet: answer it once its page says that it waits"
+        )
     await callbacks.store_answer(session, callback, outcome, payload)
-    if process.status is not ProcessStatus.AWAITING_CALLBACK or callback.status != "parked":
+    if not is_parked:
         return None
+    answered = replace(callback, outcome=outcome, payload=payload)
     try:
-        return await apply_answer(session, process, replace(callback, outcome=outcome, payload=payload), limits)
+        return await apply_answer(session, process, answered, limits, note)
     except (NotFoundError, DefinitionError, PlanMismatchError) as error:
+        if note is not None:
+            raise
         # A rolling deploy: another coordinator has the code and finds the answer, because the process is due.
         logger.warning("answer kept for another coordinator", error=str(error))
         await make_due(session, process.process_id)
@@ -130,8 +143,13 @@ async def report_progress(
     await notify(session, Notice(Change.PROCESSES, process.process_id))
 
 
-async def apply_answer(session: AsyncSession, process: Process, callback: StoredCallback, limits: Limits) -> Advanced:
+async def apply_answer(
+    session: AsyncSession, process: Process, callback: StoredCallback, limits: Limits, note: str | None = None
+) -> Advanced:
     """Let a parked process continue with the answer in its callback; both are locked.
+
+    Args:
+        note: what the log is to say about it.
 
     Raises:
         PlanMismatchError: the process has another plan, and this program may not move it.
@@ -139,13 +157,13 @@ async def apply_answer(session: AsyncSession, process: Process, callback: Stored
     plan = plan_of(process.workflow)
     move = await find_move(session, plan, process)
     try:
-        decision = decide_or_fail(plan, process, _event(callback), move)
+        decision = decide_or_fail(plan, process, _event(callback, note), move)
         if callback.outcome == COMPLETED:
             check_size(decision.process.state, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except InvalidResultError as error:
         # The token is used: the sender cannot send another answer, and a process that kept waiting would wait for ever.
         failure = Failure(type(error).__name__, f"the callback's answer cannot be taken: {error}")
-        decision = decide_or_fail(plan, process, CallbackFailed(callback.position, failure), move)
+        decision = decide_or_fail(plan, process, CallbackFailed(callback.position, failure, note), move)
     return await store(session, plan, process, decision, limits)
 
 
@@ -206,7 +224,7 @@ def _read_payload(body: bytes, what: str) -> State:
         raise InvalidInputError(str(error)) from error
 
 
-def _event(callback: StoredCallback) -> Event:
+def _event(callback: StoredCallback, note: str | None) -> Event:
     """Return the event that an answer stands for.
 
     Raises:
@@ -222,8 +240,8 @@ def _event(callback: StoredCallback) -> Event:
     except ValueError as error:
         raise InvalidResultError(str(error)) from error
     if callback.outcome == COMPLETED:
-        return CallbackCompleted(callback.position, payload)
-    return CallbackFailed(callback.position, _failure(payload))
+        return CallbackCompleted(callback.position, payload, note)
+    return CallbackFailed(callback.position, _failure(payload), note)
 
 
 def _read_reason(payload: JSON) -> str | None:

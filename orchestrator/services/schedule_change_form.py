@@ -19,6 +19,7 @@ from orchestrator.db.schedules.rows import StoredSchedule
 from orchestrator.engine.cron import FIELDS
 from orchestrator.engine.schedule import LONGEST_JITTER, MOST_MADE_UP
 from orchestrator.engine.trigger_input import UNITS, read_time, write_fields
+from orchestrator.engine.triggers import IntervalTrigger
 from orchestrator.errors import InvalidInputError
 from orchestrator.forms import FormPage, Pages
 from orchestrator.services.hooks import check_pages
@@ -49,6 +50,7 @@ class _KindPage(FormPage):
 
 
 class _ChangePage(LastPage):
+    missed: MissedChoice = Field(MissedChoice.ONCE, title="After an outage")
     missed_limit: int = Field(1, ge=1, le=MOST_MADE_UP, title="Most times that are made up for after an outage")
     jitter: float = Field(
         0, ge=0, le=LONGEST_JITTER, title="Spread, in seconds", description="A run is late by so much at most."
@@ -83,7 +85,10 @@ def fill_schedule_change(stored: StoredSchedule, pages: Sequence[State], now: da
         if getattr(timed, name, None) == at:
             wanted[name] = written
     zone = timed.zone if isinstance(timed, CronPage) else "UTC"
-    trigger = make_trigger(chosen, wanted, zone, now)
+    trigger = make_trigger(chosen, wanted, zone, now, stored.trigger)
+    if isinstance(trigger, IntervalTrigger):
+        # A request without a start leaves the one that is stored. Here it was taken away: from now on, as the page says.
+        wanted.setdefault("start_date", trigger.start.isoformat())
     last = _prefill(
         _ChangePage,
         {

@@ -19,7 +19,7 @@ from orchestrator.db.hook_session import face
 from orchestrator.db.schedules.rows import find_by_name
 from orchestrator.db.workflows import RegisteredTask, list_tasks
 from orchestrator.engine.cron import FIELDS, check_expression
-from orchestrator.engine.schedule import MISSED_LIMIT, Missed, Overlap, ScheduleDefinition
+from orchestrator.engine.schedule import MISSED_LIMIT, Missed, Overlap, ScheduleDefinition, write_trigger
 from orchestrator.engine.schedule_check import check_coming
 from orchestrator.engine.slot_preview import preview_slots
 from orchestrator.engine.trigger_input import UNITS, build_trigger
@@ -58,7 +58,7 @@ class MissedChoice(Choice):
 
     ONCE = Missed.ONCE.value, "it runs once afterwards"
     SKIP = Missed.SKIP.value, "nothing: the next time counts"
-    ALL = Missed.ALL.value, f"each is made up for, the newest {MISSED_LIMIT} at most"
+    ALL = Missed.ALL.value, "each is made up for"
 
 
 class IntervalUnit(Choice):
@@ -226,15 +226,25 @@ class _Form:
         return {str(one.workflow_id): one for one in found}
 
 
-def make_trigger(kind: TriggerKind, kwargs: Mapping[str, object], zone: str, now: datetime) -> Trigger:
+def make_trigger(
+    kind: TriggerKind,
+    kwargs: Mapping[str, object],
+    zone: str,
+    now: datetime,
+    present: Mapping[str, object] | None = None,
+) -> Trigger:
     """Return the trigger that the page for the time asks for.
+
+    Args:
+        present: the stored trigger of a schedule. What stays as it is needs no slot to come.
 
     Raises:
         InvalidInputError: it is none, or has no slots any more; the error names the field of the page.
     """
     try:
         trigger = build_trigger(kind.value, kwargs, zone=find_zone(zone), now=now)
-        check_coming(trigger, now)
+        if write_trigger(trigger) != present:
+            check_coming(trigger, now)
     except InvalidInputError as error:
         field = str(error.errors[0]["loc"][0]) if error.errors else ""  # type: ignore[index]
         raise _invalid(_PLACES.get(field, field), str(error)) from error
@@ -266,7 +276,11 @@ class LastPage(SubmitFormPage):
     model_config = ConfigDict(title="The next runs")
 
     overlap: OverlapChoice = Field(OverlapChoice.SKIP, title="If the run before is still going on")
-    missed: MissedChoice = Field(MissedChoice.ONCE, title="After an outage")
+    missed: MissedChoice = Field(
+        MissedChoice.ONCE,
+        title="After an outage",
+        description=f"If each time is made up for: the newest {MISSED_LIMIT} at most.",
+    )
 
 
 def _make_task_page(tasks: Mapping[str, RegisteredTask]) -> type[FormPage]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
@@ -108,13 +108,27 @@ async def add_schedule(
     return _require(await read_schedule(session, schedule_id))
 
 
+def count_edition(stored: StoredSchedule) -> int:
+    """Return a number that is another one after every change of a schedule, and the same after its runs."""
+    return (stored.changed_at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+
+
 async def edit_schedule(
-    session: AsyncSession, schedule_id: UUID, changes: ScheduleChanges, user: str, limits: Limits
+    session: AsyncSession,
+    schedule_id: UUID,
+    changes: ScheduleChanges,
+    user: str,
+    limits: Limits,
+    *,
+    seen: int | None = None,
 ) -> StoredSchedule:
     """Change some fields of a schedule. With another trigger the next slot is after this moment; otherwise it stays.
 
+    Args:
+        seen: the edition of which the user has asked for the changes, of :func:`count_edition`; ``None`` for whichever it is.
+
     Raises:
-        as :func:`add_schedule`; also NotFoundError: there is no such schedule.
+        as :func:`add_schedule`; also NotFoundError: there is no such schedule. ConflictError: it is another edition now.
     """
     written = _write_changes(changes)
     if "inputs" in changes:
@@ -122,6 +136,11 @@ async def edit_schedule(
         known = _require(await read_schedule(session, schedule_id))
         await check_request(session, StartRequest(known.workflow, written["inputs"], user), limits)
     stored = await _lock(session, schedule_id)
+    if seen is not None and seen != count_edition(stored):
+        raise ConflictError(
+            f"the schedule {stored.name!r} was changed by {stored.changed_by!r} after this form had been opened: open the form"
+            " again, it begins with what the schedule is now"
+        )
     now = await read_time(session)
     values = {name: value for name, value in written.items() if getattr(stored, name) != value}
     definition = read_definition(stored.name, columns_of(stored) | values)

@@ -81,6 +81,7 @@ async def test_an_operator_who_has_the_token_answers_for_the_external_system(
     done = await browser.post(f"{path}/callback", {"token": token, **sent})
     assert (done.status_code, done.headers["location"]) == (303, path)
     assert (await bench.row(process_id))["status"] == status
+    assert "answered by anonymous on the page" in text_of(await browser.get(path)), "who has answered"
     assert "Answer the callback…" not in text_of(await browser.get(path))
     again = await browser.post(f"{path}/callback", {"token": token, **sent})
     assert (again.status_code, "already answered" in text_of(again)) == (409, True)
@@ -103,6 +104,30 @@ async def test_an_answer_that_cannot_be_taken_changes_nothing(bench: Bench, brow
         assert (refused.status_code, words in text_of(refused)) == (code, True), (sent, text_of(refused))
         assert sent["token"] not in refused.text
     assert {(await bench.row(one))["status"] for one in (process_id, other)} == {"awaiting_callback"}
+
+
+async def test_an_answer_before_the_process_waits_is_refused_as_nothing_would_keep_who_gave_it(
+    bench: Bench, browser: Browser
+) -> None:
+    process_id = await bench.start("limited")
+    token = await bench.database.pool.fetchval("SELECT token FROM callbacks WHERE process_id = $1", process_id)
+    sent = {"token": str(token), "outcome": "completed"}
+    refused = await browser.post(f"/ui/processes/{process_id}/callback", sent)
+    assert (refused.status_code, "does not wait for its callback yet" in text_of(refused)) == (409, True)
+    await bench.run_step(process_id, await bench.runner(), "awaiting_callback")
+    done = await browser.post(f"/ui/processes/{process_id}/callback", sent)
+    assert done.status_code == 303
+
+
+async def test_who_answers_is_named_as_he_has_signed_in(bench: Bench, database: Database) -> None:
+    process_id, token = await park(bench, "limited")
+    path = f"/ui/processes/{process_id}"
+    async with open_ui(database, auth="api-keys") as browser:
+        await browser.sign_in(await make_key(database, Role.OPERATE))
+        sent = {"token": token, "outcome": "failed", "answer": '{"error": "no such port"}'}
+        assert (await browser.post(f"{path}/callback", sent)).status_code == 303
+        name = await database.pool.fetchval("SELECT name FROM api_keys")
+        assert f"answered by {name} on the page" in text_of(await browser.get(path))
 
 
 async def test_who_may_not_operate_cannot_answer(bench: Bench, database: Database) -> None:

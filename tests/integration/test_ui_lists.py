@@ -250,6 +250,44 @@ async def test_a_schedule_is_changed_page_by_page(browser: Browser, database: Da
     assert path not in (await browser.get(shown)).text
 
 
+async def test_what_was_changed_while_the_form_was_filled_in_is_not_undone(
+    browser: Browser, database: Database, world: World
+) -> None:
+    shown = f"/ui/schedules/{world.schedule}"
+    path = f"{shown}/change"
+    mine = await browser.get(path)
+    theirs = await fill(browser, await browser.get(path), path)
+    theirs = await fill(browser, theirs, path, cron="15 4 * * *")
+    assert (await fill(browser, theirs, path)).status_code == 303
+    before = await database.pool.fetchrow("SELECT * FROM schedules WHERE schedule_id = $1", world.schedule)
+    page = await fill(browser, mine, path)
+    page = await fill(browser, page, path, cron="30 2 * * *")
+    refused = await fill(browser, page, path, note="mine")
+    assert (refused.status_code, "open the form again" in text_of(refused)) == (409, True)
+    assert before == await database.pool.fetchrow("SELECT * FROM schedules WHERE schedule_id = $1", world.schedule)
+    page = await fill(browser, await browser.get(path), path)
+    page = await fill(browser, page, path)
+    assert (await fill(browser, page, path, note="mine")).status_code == 303
+    text = text_of(await browser.get(shown))
+    assert ("15 4 * * *" in text, "mine" in text) == (True, True)
+
+
+async def test_the_note_of_a_schedule_that_is_over_is_changed(
+    browser: Browser, database: Database, world: World
+) -> None:
+    path = f"/ui/schedules/{world.schedule}/change"
+    await database.pool.execute(
+        "UPDATE schedules SET trigger = jsonb_set(trigger, '{end}', '\"2026-01-01T00:00:00+00:00\"')"
+        " WHERE schedule_id = $1",
+        world.schedule,
+    )
+    page = await fill(browser, await browser.get(path), path)
+    page = await fill(browser, page, path)
+    assert page.status_code == 200, text_of(page)
+    assert (await fill(browser, page, path, note="the site is gone")).status_code == 303
+    assert "the site is gone" in text_of(await browser.get(f"/ui/schedules/{world.schedule}"))
+
+
 async def test_a_dead_letter_is_read_and_discarded_once_it_is_sure(
     browser: Browser, database: Database, world: World
 ) -> None:

@@ -77,6 +77,15 @@ def test_the_result_key_is_the_authors() -> None:
     assert walk.process.state == {"answer": [1, 2]}
 
 
+@pytest.mark.parametrize("event", [CallbackCompleted(1, {}, "by ana"), CallbackFailed(1, FAILURE, "by ana")])
+def test_the_entry_of_an_answer_says_what_is_noted_about_it(event: Event) -> None:
+    walk = parked()
+
+    walk.apply(event)
+
+    assert walk.decision.entries[0].note == "by ana"
+
+
 def test_a_failing_answer_fails_the_step_and_closes_the_callback() -> None:
     walk = parked()
 

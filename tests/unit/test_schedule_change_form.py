@@ -61,17 +61,43 @@ def test_another_kind_begins_with_what_a_new_schedule_begins_with() -> None:
     assert body["trigger_kwargs"] == {"minute": "0", "hour": "3", "day": "*", "month": "*", "day_of_week": "*"}
 
 
-def test_a_start_that_is_taken_away_is_gone_but_for_an_interval_which_is_counted_from_it() -> None:
+def test_a_start_that_is_taken_away_is_gone_and_an_interval_is_counted_from_now_as_its_preview_is() -> None:
     start, later_start = NOW - timedelta(days=1), NOW + timedelta(days=1)
     for trigger, expected in (
         (CronTrigger("30 2 * * *", ZoneInfo("UTC"), later_start), None),
-        (IntervalTrigger(timedelta(hours=6), start), start),
+        (IntervalTrigger(timedelta(hours=6), start), NOW),
     ):
         one = stored(trigger)
         body = fill_schedule_change(one, [{}, {"start_date": None}, {}], NOW)
+        with pytest.raises(FormIncompleteError) as last:
+            fill_schedule_change(one, [{}, {"start_date": None}], NOW)
         changed = ScheduleChange.model_validate(body).list_changes(one.trigger, NOW)["trigger"]
         assert isinstance(changed, CronTrigger | IntervalTrigger)
         assert changed.start == expected
+        first = changed.next_slot(NOW)
+        assert first is not None
+        assert f"{first:%Y-%m-%d %H:%M:%S}" in to_json(last.value.form).decode()
+
+
+def test_a_schedule_without_a_time_to_come_can_get_another_note_but_not_another_time_that_is_over() -> None:
+    ended = NOW - timedelta(days=1)
+    for trigger, over in (
+        (DateTrigger(ended), {"run_date": int(ended.timestamp()) + 60}),
+        (CronTrigger("30 2 * * *", ZoneInfo("UTC"), None, ended), {"cron": "31 2 * * *"}),
+        (IntervalTrigger(timedelta(hours=6), ended - timedelta(days=1), ended), {"every": 7}),
+    ):
+        one = stored(trigger)
+        body = fill_schedule_change(one, [{}, {}, {"note": "done"}], NOW)
+        assert ScheduleChange.model_validate(body).list_changes(one.trigger, NOW)["trigger"] == trigger
+        assert body["note"] == "done"
+        with pytest.raises(InvalidInputError):
+            fill_schedule_change(one, [{}, over, {}], NOW)
+
+
+def test_the_page_that_asks_how_many_times_are_made_up_for_names_no_other_limit() -> None:
+    with pytest.raises(FormIncompleteError) as last:
+        fill_schedule_change(stored(IntervalTrigger(timedelta(hours=6), NOW), missed_limit=7), [{}, {}], NOW)
+    assert "newest 10" not in to_json(last.value.form).decode()
 
 
 def test_a_trigger_that_cannot_be_read_is_replaced_by_the_form() -> None:

@@ -75,10 +75,12 @@ async def progress(context: Context, process_id: ProcessId, token: Token, body: 
     return {"status": "accepted"}
 
 
-async def answer(context: ApiContext, process_id: UUID, token: str, outcome: str, body: bytes) -> dict[str, str]:
+async def answer(
+    context: ApiContext, process_id: UUID, token: str, outcome: str, body: bytes, note: str | None = None
+) -> dict[str, str]:
     """Take an answer, and say what has become of it; see :func:`orchestrator.services.callbacks.receive`."""
     async with context.transaction() as session:
-        message = await receive(session, token, outcome, body, context.limits, process_id=process_id)
+        message = await receive(session, token, outcome, body, context.limits, process_id=process_id, note=note)
     if message is not None:
         context.notify(message.process_id, message.workflow)
     return {"status": "accepted" if message is not None else "kept until the step has started waiting"}

@@ -86,7 +86,9 @@ async def answer_callback(page: Operator, process_id: UUID) -> Response:
     token, outcome, written = (_read_text(form, name) for name in ("token", "outcome", "answer"))
     if outcome not in {COMPLETED, FAILED}:
         raise InvalidInputError(f"choose whether the job was {COMPLETED} or has {FAILED}")
-    await answer(page.context, process_id, token, outcome, check_answer((written or "{}").encode()))
+    # The token only says for which job: who has answered in its place, the log says.
+    note = f"answered by {page.user} on the page"
+    await answer(page.context, process_id, token, outcome, check_answer((written or "{}").encode()), note)
     return _show(page, process_id)
 
 

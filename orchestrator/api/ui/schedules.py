@@ -196,15 +196,17 @@ async def _make_change_wizard(page: Page, schedule_id: UUID) -> Wizard:
         try:
             fill_schedule_change(stored, pages, datetime.now(UTC))
         except FormIncompleteError as error:
+            error.sequence = schedules.count_edition(stored)
             return error
         return None
 
-    async def send(pages: Sequence[State], _: Sending) -> Response:
+    async def send(pages: Sequence[State], sending: Sending) -> Response:
         body = ScheduleChange.model_validate(fill_schedule_change(stored, pages, datetime.now(UTC)))
 
         async def edit(session: AsyncSession) -> None:
             changes = body.list_changes(stored.trigger, await read_time(session))
-            await schedules.edit_schedule(session, schedule_id, changes, page.user, page.context.limits)
+            limits, seen = page.context.limits, sending.seen
+            await schedules.edit_schedule(session, schedule_id, changes, page.user, limits, seen=seen)
 
         return await _change(page, schedule_id, edit)
 

@@ -29,7 +29,7 @@ from orchestrator.types import State
 
 PAGES, AHEAD, KEY, SEEN, BACK = "_pages", "_ahead", "_key", "_seen", "_back"
 """What the form has beside its fields: the pages before it, those after it that were filled in before the way back, what makes
-repeating it harmless, the entry of the log that it belongs to, and the button that leads back."""
+repeating it harmless, the entry of the log or the edition that it belongs to, and the button that leads back."""
 
 MAX_KEY: Final = 100
 
@@ -43,7 +43,7 @@ NOTHING: Final = Form("", "", ())
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What a complete form is sent with."""
+    """What a complete form is sent with; ``seen`` is what the form was about when it was opened."""
 
     key: str
     seen: int | None
