@@ -108,9 +108,12 @@ def one_round(pool: Pool) -> Store:
 def batched(pool: Pool) -> Store:
     """Do it in one statement for all that have gathered while others were under way."""
     waiting: list[tuple[tuple[int, int, str, str], asyncio.Future[None]]] = []
-    under_way: set[asyncio.Task[None]] = set()
+    senders: set[asyncio.Task[None]] = set()
+    # Counted by the senders themselves: a task ends a turn of the event loop after its last look whether anything waits.
+    under_way = 0
 
     async def send() -> None:
+        nonlocal under_way
         while waiting:
             batch = waiting[:LARGEST]
             del waiting[:LARGEST]
@@ -118,14 +121,17 @@ def batched(pool: Pool) -> Store:
                 await connection.execute(_MANY, *map(list, zip(*(row for row, _ in batch), strict=True)))
             for _, stored in batch:
                 stored.set_result(None)
+        under_way -= 1
 
     async def store(*row: Any) -> None:
+        nonlocal under_way
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append((row, stored))
-        if len(under_way) < STATEMENTS:
+        if under_way < STATEMENTS:
+            under_way += 1
             task = asyncio.create_task(send())
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
+            senders.add(task)
+            task.add_done_callback(senders.discard)
         await stored
 
     return store
