@@ -51,7 +51,8 @@ class Starter:
     the rules: they stand in :func:`orchestrator.services.start.start` alone.
 
     Args:
-        patience: seconds for which a request waits for a turn to call code of authors; default until there is one.
+        patience: seconds for which a request waits for a turn to call code of authors, or to be sent with others; default until
+            it is its turn.
     """
 
     def __init__(self, database: Database, limits: Limits, *, patience: float | None = None) -> None:
