@@ -131,18 +131,25 @@ async def loss(bench: Bench, number: int) -> Figures:
 
 
 async def overload(bench: Bench, number: int) -> Figures:
-    """Send so many starts at once, beside processes that are under way."""
-    options = argparse.Namespace(program=bench.program, starts=number, processes=bench.processes, aborts=5)
+    """Send so many starts at once, beside processes that are under way, and to an idle system."""
+    options = argparse.Namespace(
+        program=bench.program, starts=number, processes=bench.processes, aborts=5, flood=intake.FLOOD
+    )
     found = await intake.measure(bench.corner, options)
+    assert found.running is not None
+    options.processes = 0
+    alone = await intake.measure(bench.corner, options)
     return {
         "starts/s": found.intake,
         "refused": found.refused,
         "start on another queue ÷ idle, p50": found.ratio,
-        "beside running processes alone ÷ idle, p50": found.beside_steps.p50 / found.idle.p50,
+        "beside running processes alone ÷ idle, p50": found.running.beside.p50 / found.idle.p50,
         "longest silence, s": found.silence,
         "published again": found.again,
-        "steps of running processes, % of alone": 100 * found.during / found.alone,
+        "steps of running processes, % of alone": 100 * found.running.during / found.running.alone,
         **{f"MiB, {name}": size for name, size in found.memory.items()},
+        "starts/s, beside nothing else": alone.intake,
+        "start on another queue beside starts alone ÷ idle, p50": alone.ratio,
     }
 
 

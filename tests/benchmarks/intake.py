@@ -5,11 +5,11 @@
 
 One coordinator and one consumer. Processes of so many steps are started that none ends meanwhile, and their steps are counted:
 first alone, then while thousands of starts come in. Meanwhile processes are aborted by message, one after the other, and at the
-end of the flood one more start is sent.
+end of the flood one more start is sent. With ``--processes 0`` there are only the starts.
 
-Starts over HTTP of a workflow whose step is on a queue of its own are timed one after the other: on the idle system, beside
-the running processes, and during the flood. Where their time goes is told from the rows, hop by hop; it ends
-with the event that such a process is completed.
+Starts over HTTP of a workflow whose step is on a queue of its own are timed one after the other, always with the same pauses: on
+the idle system, beside the running processes, and during the flood. Where their time goes is told from the rows, hop by hop; it
+ends with the event that such a process is completed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ import asyncpg
 import httpx
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
+from orchestrator.messages import MessageType
 from orchestrator.workflow import DEFAULT_QUEUE
 from tests.benchmarks.client import client_of
+from tests.benchmarks.flood import COMMANDS, flood_of
 from tests.benchmarks.measure import peak_memory, percentile
-from tests.benchmarks.options import count, make_parser, run_benchmark
+from tests.benchmarks.options import count, count_or_none, make_parser, run_benchmark
 from tests.benchmarks.shares import purge
-from tests.benchmarks.singles import Singles, ends_of, format_ms, list_hops, start_again_and_again, start_one, summarize
+from tests.benchmarks.singles import Singles, ends_of, format_ms, list_hops, start_again_and_again, summarize
 from tests.benchmarks.streams import api_program
 from tests.benchmarks.systems import (
     BenchmarkError,
@@ -46,15 +48,20 @@ from tests.benchmarks.systems import (
     fetch_int,
     own_corner,
 )
-from tests.benchmarks.workload import ELSEWHERE
+from tests.benchmarks.workload import ALL, ELSEWHERE
 from tests.servers import Servers
 
-COMMANDS = "orchestrator.commands"
-SINGLE = 20
-"""Starts on another queue, one after the other, while nothing else is done."""
+IDLE = 6.0
+"""Seconds for which starts on another queue are timed while nothing else is done."""
 
 ALONE = 10.0
 """Seconds for which the running processes are counted alone, and single starts beside them are timed."""
+
+FLOOD = "bench_noop"
+"""The workflow that is started thousands of times."""
+
+TO_ABORT = "bench_retried"
+"""The workflow whose processes are aborted: they wait for an hour, and none ends before its turn."""
 
 PATIENCE = 600.0
 """Seconds for one answer, and in which a number of processes must grow."""
@@ -63,6 +70,16 @@ _STEPS = """
 SELECT sum(position)::int, count(*) FILTER (WHERE status <> 'completed')::int FROM processes WHERE workflow = 'bench_long'
 """
 _LETTERS = "SELECT count(*) FROM dead_letters"
+_STORED = "SELECT count(*) FROM processes WHERE workflow = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What was seen of processes that were running: steps a second alone and during the flood, and single starts beside them."""
+
+    alone: float
+    during: float
+    beside: Singles
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +87,12 @@ class Figures:
     """What one run has shown; rates in steps or starts a second, times in seconds.
 
     Args:
-        idle, beside_steps, beside: single starts on another queue, on the idle system, beside running processes, and beside these
-            and all starts.
+        idle, beside: single starts on another queue, on the idle system, and beside all starts and whatever else is running.
+        running: of the running processes, if there are any.
         seconds: until all starts were stored.
         refused: starts that became dead letters.
     """
 
-    alone: float
-    during: float
     aborts: Sequence[float]
     intake: float
     seconds: float
@@ -87,8 +102,8 @@ class Figures:
     silence: float
     again: int
     idle: Singles
-    beside_steps: Singles
     beside: Singles
+    running: Running | None
 
     @property
     def ratio(self) -> float:
@@ -96,17 +111,24 @@ class Figures:
         return self.beside.p50 / self.idle.p50
 
     def __str__(self) -> str:
-        rows = (("idle", self.idle), ("beside steps", self.beside_steps), ("beside steps and starts", self.beside))
+        rows = [("idle", self.idle), ("beside starts", self.beside)]
+        pace = alone = ""
+        if (running := self.running) is not None:
+            rows.insert(1, ("beside running processes", running.beside))
+            pace = (
+                f"steps of running processes: {running.alone:.0f}/s alone, {running.during:.0f}/s during the intake"
+                f" ({running.during / running.alone:.0%}); "
+            )
+            alone = f", {running.beside.p50 / self.idle.p50:.1f} beside the running processes alone"
         return (
-            f"steps of running processes: {self.alone:.0f}/s alone, {self.during:.0f}/s during the intake"
-            f" ({self.during / self.alone:.0%}); abort by message p50 {percentile(self.aborts, 0.5) * 1000:.0f} ms"
+            f"{pace}abort by message p50 {percentile(self.aborts, 0.5) * 1000:.0f} ms"
             f" max {max(self.aborts) * 1000:.0f} ms ({len(self.aborts)}); starts {self.intake:.0f}/s in {self.seconds:.0f} s,"
             f" {self.refused} refused;"
             f" a late start is answered after {self.late:.1f} s; peak memory "
             + ", ".join(f"{name} {size:.0f} MiB" for name, size in self.memory.items())
             + f"; longest silence of the consumer {self.silence:.1f} s; {self.again} commands published again;"
             f" a start over HTTP whose step is on another queue takes {self.ratio:.1f} times what it does on the idle system"
-            f" (p50), {self.beside_steps.p50 / self.idle.p50:.1f} beside the running processes alone"
+            f" (p50){alone}"
             + "".join(
                 f"\n  {name}: p50 {format_ms(one.p50)} p95 {format_ms(one.p95)}: {list_hops(one)}" for name, one in rows
             )
@@ -130,25 +152,20 @@ class Sender:
         number = uuid4().hex
         answered = self._waiting[number] = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
-        await self._publish(key, body, correlation_id=number, reply_to=self._replies)
+        exchange = await self._channel.get_exchange(COMMANDS, ensure=False)
+        message = aio_pika.Message(json.dumps(body).encode(), correlation_id=number, reply_to=self._replies)
+        await exchange.publish(message, key)
         async with asyncio.timeout(patience):
-            await answered
+            reply = await answered
+        if reply.type == MessageType.REFUSED:
+            raise BenchmarkError(f"{key} was refused: {reply.body.decode()}")
         return time.perf_counter() - began
-
-    async def flood(self, count: int, workflow: str) -> None:
-        """Start processes at once, and wait for none."""
-        body = {"workflow": workflow, "user": "benchmark"}
-        await asyncio.gather(*(self._publish("workflow.start", body, message_id=uuid4().hex) for _ in range(count)))
 
     async def take(self, message: AbstractIncomingMessage) -> None:
         """Handle a reply."""
         waiting = self._waiting.pop(message.correlation_id or "", None)
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
-
-    async def _publish(self, key: str, body: object, **properties: str) -> None:
-        exchange = await self._channel.get_exchange(COMMANDS, ensure=False)
-        await exchange.publish(aio_pika.Message(json.dumps(body).encode(), **properties), key)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -173,41 +190,41 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         api_program(corner) as (_, port),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api", timeout=PATIENCE) as http,
         client_of(programs, corner.amqp_url) as client,
+        flood_of(corner.amqp_url) as flood,
         sender_of(corner) as sender,
         ends_of(corner) as ends,
     ):
         await client.many(20)
-        idle = [await start_one(http, ends) for _ in range(SINGLE)]
-        await sender.flood(options.aborts, "bench_sleeping")
-        await _reach(corner, programs, "workflow = 'bench_sleeping'", options.aborts)
-        await sender.flood(options.processes, "bench_long")
-        await _reach(corner, programs, "workflow = 'bench_long'", options.processes)
-        steps = asyncio.create_task(_watch_steps(corner))
-        beside_steps = await start_again_and_again(http, ends, ALONE)
-        steps.cancel()
-        alone = await steps
-        stored, began = await _count(corner, "workflow = 'bench_noop'"), time.perf_counter()
-        flood = asyncio.create_task(sender.flood(options.starts, "bench_noop"))
-        late = asyncio.create_task(_late(flood, sender))
+        idle = await start_again_and_again(http, ends, IDLE)
+        await flood.send(options.aborts, TO_ABORT)
+        await _reach(corner, programs, TO_ABORT, options.aborts)
+        if options.processes:
+            await flood.send(options.processes, "bench_long")
+            await _reach(corner, programs, "bench_long", options.processes)
+            counting = asyncio.create_task(_watch_steps(corner))
+            beside_steps = await start_again_and_again(http, ends, ALONE)
+            counting.cancel()
+            alone = await counting
+        stored, began = await _count(corner, options.flood), time.perf_counter()
+        sending = asyncio.create_task(flood.send(options.starts, options.flood))
+        late = asyncio.create_task(_late(sending, sender))
         aborts = asyncio.create_task(_abort(corner, sender))
         silence = asyncio.create_task(_watch_heartbeats(corner))
-        steps = asyncio.create_task(_watch_steps(corner))
         beside = asyncio.create_task(start_again_and_again(http, ends))
+        steps = asyncio.create_task(_watch_steps(corner)) if options.processes else None
+        watching = [silence, beside] if steps is None else [silence, beside, steps]
         try:
-            await _reach(corner, programs, "workflow = 'bench_noop'", stored + options.starts, letters=True)
+            await _reach(corner, programs, options.flood, stored + options.starts, letters=True)
             refused = await fetch_int(corner.dsn, _LETTERS)
             took = time.perf_counter() - began
-            silence.cancel()
-            beside.cancel()
-            steps.cancel()
-            await asyncio.wait([silence, beside, steps])
+            for task in watching:
+                task.cancel()
+            await asyncio.wait(watching)
             memory = {name: peak_memory(pid) for name, pid in programs.pids.items()}
-            again = await _count(corner, "published_at IS NOT NULL")
+            again = await fetch_int(corner.dsn, "SELECT count(*) FROM processes WHERE published_at IS NOT NULL")
             async with asyncio.timeout(PATIENCE):
                 answered = await late
-            figures = Figures(
-                alone,
-                steps.result(),
+            return Figures(
                 await aborts,
                 options.starts / took,
                 took,
@@ -217,21 +234,21 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
                 silence.result(),
                 again,
                 await summarize(corner, idle),
-                await summarize(corner, beside_steps),
                 await summarize(corner, beside.result()),
+                None if steps is None else Running(alone, steps.result(), await summarize(corner, beside_steps)),
             )
         finally:
-            for task in (late, aborts, flood, silence, beside, steps):
+            tasks = [late, aborts, sending, *watching]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(late, aborts, flood, silence, beside, steps, return_exceptions=True)
-    for queue in (*system.queues, f"orchestrator.steps.{ELSEWHERE}"):
-        # What is under way is not needed any more, and the next run is not to read it.
-        await purge(corner, queue)
-    return figures
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for queue in (*system.queues, f"orchestrator.steps.{ELSEWHERE}"):
+                # What is under way is not needed any more, and the next run is not to read it.
+                await purge(corner, queue)
 
 
-async def _late(flood: asyncio.Task[None], sender: Sender) -> float:
-    await flood
+async def _late(sending: asyncio.Task[None], sender: Sender) -> float:
+    await sending
     # Behind all others: how long that takes is what is measured.
     return await sender.ask("workflow.start", {"workflow": "bench_noop", "user": "benchmark"}, None)
 
@@ -239,7 +256,7 @@ async def _late(flood: asyncio.Task[None], sender: Sender) -> float:
 async def _abort(corner: Corner, sender: Sender) -> list[float]:
     connection = await asyncpg.connect(corner.dsn)
     try:
-        rows = await connection.fetch("SELECT process_id FROM processes WHERE workflow = 'bench_sleeping'")
+        rows = await connection.fetch("SELECT process_id FROM processes WHERE workflow = $1", TO_ABORT)
     finally:
         await connection.close()
     times = []
@@ -285,30 +302,41 @@ async def _watch_steps(corner: Corner) -> float:
         await connection.close()
 
 
-async def _count(corner: Corner, condition: str) -> int:
-    return await fetch_int(corner.dsn, f"SELECT count(*) FROM processes WHERE {condition}")
+async def _count(corner: Corner, workflow: str) -> int:
+    connection = await asyncpg.connect(corner.dsn)
+    try:
+        return int(await connection.fetchval(_STORED, workflow))
+    finally:
+        await connection.close()
 
 
-async def _reach(corner: Corner, programs: Programs, condition: str, count: int, *, letters: bool = False) -> None:
-    """Wait for so many processes, as long as there are more of them from time to time.
+async def _reach(corner: Corner, programs: Programs, workflow: str, count: int, *, letters: bool = False) -> None:
+    """Wait for so many processes of a workflow, as long as there are more of them from time to time.
 
     Args:
         letters: whether starts that were refused count, too.
     """
+    # One connection for all looks: a new one costs the server as much as some starts.
+    connection = await asyncpg.connect(corner.dsn)
+    try:
 
-    async def reached() -> int:
-        return await _count(corner, condition) + (await fetch_int(corner.dsn, _LETTERS) if letters else 0)
+        async def reached() -> int:
+            return int(await connection.fetchval(_STORED, workflow)) + (
+                await connection.fetchval(_LETTERS) if letters else 0
+            )
 
-    before = -1
-    while (now := await reached()) < count:
-        if now == before:
-            raise BenchmarkError(f"{now} of {count} processes with {condition}, then no more for {PATIENCE:.0f} s")
-        before = now
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                while await reached() == before:
-                    programs.check()
-                    await asyncio.sleep(0.1)
+        before = -1
+        while (now := await reached()) < count:
+            if now == before:
+                raise BenchmarkError(f"{now} of {count} processes of {workflow}, then no more for {PATIENCE:.0f} s")
+            before = now
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    while await reached() == before:
+                        programs.check()
+                        await asyncio.sleep(0.2)
+    finally:
+        await connection.close()
 
 
 async def run(servers: Servers, options: argparse.Namespace) -> None:
@@ -323,8 +351,12 @@ def parser() -> argparse.ArgumentParser:
     found = make_parser(__doc__)
     found.add_argument("--starts", type=count, default=4000, help="that come at once (default 4,000)")
     found.add_argument(
-        "--processes", type=count, default=300, help="of a thousand steps that are under way (default 300)"
+        "--processes",
+        type=count_or_none,
+        default=300,
+        help="of a thousand steps that are under way (default 300); 0 for starts alone",
     )
+    found.add_argument("--flood", choices=ALL, default=FLOOD, help=f"the workflow that is started (default {FLOOD})")
     found.add_argument("--aborts", type=count, default=20, help="processes that are aborted meanwhile (default 20)")
     return found
 

@@ -23,6 +23,11 @@ def count(text: str) -> int:
     return found
 
 
+def count_or_none(text: str) -> int:
+    """Return the number of something that may be left out."""
+    return 0 if text == "0" else count(text)
+
+
 def make_parser(story: str | None) -> argparse.ArgumentParser:
     """Return a parser of the options that all have.
 
