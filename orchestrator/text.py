@@ -111,7 +111,7 @@ def format_problem(problem: Mapping[str, Any]) -> str:
 def format_span(seconds: float) -> str:
     """Return a duration as people write it."""
     if seconds < 10:  # noqa: PLR2004 - below ten seconds the milliseconds matter
-        return f"{seconds:.3f} s"
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -10,22 +10,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from pydantic import ConfigDict, Field, create_model
-from pydantic_forms.validators import LongText
+from pydantic_forms.validators import LongText, Timestamp
 
 from orchestrator.db.schedules.rows import StoredSchedule
 from orchestrator.engine.cron import FIELDS
 from orchestrator.engine.schedule import LONGEST_JITTER, MOST_MADE_UP
 from orchestrator.engine.trigger_input import UNITS, read_time, write_fields
-from orchestrator.engine.triggers import IntervalTrigger
 from orchestrator.errors import InvalidInputError
 from orchestrator.forms import FormPage, Pages
 from orchestrator.services.hooks import check_pages
 from orchestrator.services.schedule_form import (
     TIME_PAGES,
     CronPage,
+    IntervalPage,
     LastPage,
     MissedChoice,
     OverlapChoice,
@@ -47,6 +47,13 @@ class _KindPage(FormPage):
     model_config = ConfigDict(title="Schedule")
 
     kind: TriggerKind = Field(TriggerKind.CRON, title="It runs")
+
+
+class _IntervalPage(IntervalPage):
+    start_date: Annotated[
+        Timestamp | None,
+        Field(title="Start", description="Its times are counted from there; left empty, from where they were."),
+    ] = None
 
 
 class _ChangePage(LastPage):
@@ -73,7 +80,7 @@ def fill_schedule_change(stored: StoredSchedule, pages: Sequence[State], now: da
     kind, kwargs, zone = write_fields(stored.trigger)
     present = {"kind": TriggerKind(kind)} if kind in set(TriggerKind) else {}
     chosen: TriggerKind = cast("Any", sent.fill(_prefill(_KindPage, present))).kind
-    page = TIME_PAGES[chosen]
+    page = _IntervalPage if chosen.value == kind == "interval" else TIME_PAGES[chosen]
     times = _read_times(kwargs)
     if chosen.value == kind:
         page = _prefill(page, {**_write_fields(chosen, kwargs, zone), **{name: at for name, (at, _) in times.items()}})
@@ -85,10 +92,10 @@ def fill_schedule_change(stored: StoredSchedule, pages: Sequence[State], now: da
         if getattr(timed, name, None) == at:
             wanted[name] = written
     zone = timed.zone if isinstance(timed, CronPage) else "UTC"
+    if chosen.value == kind == "interval":
+        # As with the API: where its slots are counted from stays, unless it is given.
+        wanted.setdefault("start_date", kwargs.get("start_date"))
     trigger = make_trigger(chosen, wanted, zone, now, stored.trigger)
-    if isinstance(trigger, IntervalTrigger):
-        # A request without a start leaves the one that is stored. Here it was taken away: from now on, as the page says.
-        wanted.setdefault("start_date", trigger.start.isoformat())
     last = _prefill(
         _ChangePage,
         {

@@ -110,7 +110,9 @@ class CronPage(_BoundedPage):
         return {**dict(zip(FIELDS, written.split(), strict=True)), **self._bounds()}
 
 
-class _IntervalPage(_BoundedPage):
+class IntervalPage(_BoundedPage):
+    """Asks for an interval."""
+
     model_config = ConfigDict(title="Time")
 
     every: int = Field(1, ge=1, title="Every", description="Elapsed time: the wall time moves when the clock changes.")
@@ -135,7 +137,7 @@ class _DatePage(TimePage):
 
 TIME_PAGES: Final[Mapping[TriggerKind, type[TimePage]]] = {
     TriggerKind.CRON: CronPage,
-    TriggerKind.INTERVAL: _IntervalPage,
+    TriggerKind.INTERVAL: IntervalPage,
     TriggerKind.DATE: _DatePage,
 }
 """The page that asks for the time, for each kind of trigger."""

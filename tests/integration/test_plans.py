@@ -24,6 +24,7 @@ from orchestrator.services.plans import ProgramPlans
 from orchestrator.services.reconcile import look, release_lost_claim
 from orchestrator.workflow import StepList, Workflow, callback_step, retrystep, step
 from tests.integration.engine_bench import LIMITS, Bench, bench_of, delivery
+from tests.integration.ui_client import open_ui, text_of
 from tests.integration.waiting import until
 
 
@@ -215,6 +216,25 @@ async def test_an_answer_to_a_program_with_an_older_plan_is_kept_for_one_that_ha
     async with bench.database.transaction() as session:
         await look(session, process_id, LIMITS)
     assert (await bench.row(process_id))["step"] == "Check"
+
+
+async def test_an_answer_on_the_page_of_a_program_with_an_older_plan_is_refused_and_its_token_can_be_used_again(
+    versions: Versions, database: Database
+) -> None:
+    process_id, token = await park(versions)
+    await versions.deploy(version(job, new, last))
+    await versions.deploy(version(first, job, last), register=False)
+    path, sent = f"/ui/processes/{process_id}/callback", {"token": token, "outcome": "completed"}
+    async with open_ui(database) as browser:
+        refused = await browser.post(path, sent)
+        assert (refused.status_code, "the registered one is plan 2" in text_of(refused)) == (409, True)
+        row = await versions.bench.row(process_id)
+        assert (row["status"], row["due_at"] is None or row["due_at"] > row["updated_at"]) == ("awaiting_callback", True)
+        assert await database.pool.fetchval("SELECT outcome FROM callbacks") is None, "nothing is kept of it"
+        await versions.deploy(version(job, new, last))
+        assert (await browser.post(path, sent)).status_code == 303
+        assert "answered by anonymous on the page" in text_of(await browser.get(f"/ui/processes/{process_id}"))
+    assert (await versions.bench.row(process_id))["step"] == "Check"
 
 
 async def test_a_deadline_passes_whatever_the_plan_is(versions: Versions) -> None:

@@ -267,6 +267,9 @@ async def test_what_was_changed_while_the_form_was_filled_in_is_not_undone(
     assert before == await database.pool.fetchrow("SELECT * FROM schedules WHERE schedule_id = $1", world.schedule)
     page = await fill(browser, await browser.get(path), path)
     page = await fill(browser, page, path)
+    lost = await browser.post(path, {name: one for name, (one, *_) in see(page).sent.items() if name != "_seen"})
+    assert (lost.status_code, "open it again" in text_of(lost)) == (422, True), "nobody knows what it began with"
+    assert before == await database.pool.fetchrow("SELECT * FROM schedules WHERE schedule_id = $1", world.schedule)
     assert (await fill(browser, page, path, note="mine")).status_code == 303
     text = text_of(await browser.get(shown))
     assert ("15 4 * * *" in text, "mine" in text) == (True, True)

@@ -183,7 +183,16 @@ def test_a_database_without_our_tables_is_reported_as_such() -> None:
 
 
 @pytest.mark.parametrize(
-    ("span", "told"), [(0.0123, "0.012 s"), (12.4, "12 s"), (61, "1 min 01 s"), (3720, "1 h 02 min")]
+    ("span", "told"),
+    [
+        (0, "0 s"),
+        (0.0123, "0.012 s"),
+        (5, "5 s"),
+        (5.5, "5.5 s"),
+        (12.4, "12 s"),
+        (61, "1 min 01 s"),
+        (3720, "1 h 02 min"),
+    ],
 )
 def test_durations_are_shown_as_people_say_them(span: float, told: str) -> None:
     assert format_span(span) == told

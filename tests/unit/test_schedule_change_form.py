@@ -61,22 +61,31 @@ def test_another_kind_begins_with_what_a_new_schedule_begins_with() -> None:
     assert body["trigger_kwargs"] == {"minute": "0", "hour": "3", "day": "*", "month": "*", "day_of_week": "*"}
 
 
-def test_a_start_that_is_taken_away_is_gone_and_an_interval_is_counted_from_now_as_its_preview_is() -> None:
-    start, later_start = NOW - timedelta(days=1), NOW + timedelta(days=1)
-    for trigger, expected in (
-        (CronTrigger("30 2 * * *", ZoneInfo("UTC"), later_start), None),
-        (IntervalTrigger(timedelta(hours=6), start), NOW),
+def test_a_start_that_is_taken_away_is_gone_but_an_interval_is_counted_from_where_it_was_as_with_the_api() -> None:
+    start, later_start = NOW - timedelta(hours=25), NOW + timedelta(days=1)
+    for trigger, expected, fields in (
+        (CronTrigger("30 2 * * *", ZoneInfo("UTC"), later_start), None, {"minute": "30", "hour": "2"}),
+        (IntervalTrigger(timedelta(hours=6), start), start, {"hours": 6}),
     ):
         one = stored(trigger)
         body = fill_schedule_change(one, [{}, {"start_date": None}, {}], NOW)
         with pytest.raises(FormIncompleteError) as last:
             fill_schedule_change(one, [{}, {"start_date": None}], NOW)
         changed = ScheduleChange.model_validate(body).list_changes(one.trigger, NOW)["trigger"]
+        assert changed == ScheduleChange(trigger_kwargs=fields).list_changes(one.trigger, NOW)["trigger"]
         assert isinstance(changed, CronTrigger | IntervalTrigger)
         assert changed.start == expected
         first = changed.next_slot(NOW)
         assert first is not None
         assert f"{first:%Y-%m-%d %H:%M:%S}" in to_json(last.value.form).decode()
+
+
+def test_the_page_says_what_becomes_of_an_interval_whose_start_is_left_empty() -> None:
+    one = stored(IntervalTrigger(timedelta(hours=6), NOW))
+    for kind, words in (("interval", "left empty, from where they were"), ("cron", "without it from now on")):
+        with pytest.raises(FormIncompleteError) as asked:
+            fill_schedule_change(one, [{"kind": kind}], NOW)
+        assert words in to_json(asked.value.form).decode()
 
 
 def test_a_schedule_without_a_time_to_come_can_get_another_note_but_not_another_time_that_is_over() -> None:

@@ -201,6 +201,8 @@ async def _make_change_wizard(page: Page, schedule_id: UUID) -> Wizard:
         return None
 
     async def send(pages: Sequence[State], sending: Sending) -> Response:
+        if sending.seen is None:
+            raise InvalidInputError("the form has lost which edition of the schedule it began with: open it again")
         body = ScheduleChange.model_validate(fill_schedule_change(stored, pages, datetime.now(UTC)))
 
         async def edit(session: AsyncSession) -> None:
