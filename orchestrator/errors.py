@@ -274,7 +274,7 @@ class PredicateFailedError(ConflictError):
 
 
 class WorkflowBusyError(ConflictError):
-    """Forms, predicates or callbacks of the workflow take long in other requests: there was no turn for this one."""
+    """There was no turn: code of authors takes long in other requests, or a transaction that has not ended has the key."""
 
     key = "workflow.busy"
 

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     NotFoundError,
     PlanMismatchError,
     PredicateFailedError,
+    WorkflowBusyError,
 )
 from orchestrator.messages import Advanced
 from orchestrator.registry import plan_of
@@ -111,8 +112,14 @@ class PreparedStart:
     is_alone: bool = False
 
 
-async def start(session: AsyncSession, request: StartRequest, limits: Limits) -> StartOutcome:
+async def start(
+    session: AsyncSession, request: StartRequest, limits: Limits, *, patience: float | None = None
+) -> StartOutcome:
     """Start a process.
+
+    Args:
+        patience: seconds for which to wait for another transaction that has started a process with the same key and has not
+            ended: a step that starts processes has until it is over. Default until then.
 
     Raises:
         NotFoundError: the workflow is not registered, in code or in the database; the text says which. Or there is no
@@ -125,6 +132,7 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         EnginePausedError: the engine is paused.
         ConflictError: the key was used for a different request.
         PlanMismatchError: this program's plan of the workflow is not the registered one, and no program has registered it.
+        WorkflowBusyError: the patience is over.
     """
     try:
         prepared = await prepare_start(session, request, limits)
@@ -137,7 +145,9 @@ async def start(session: AsyncSession, request: StartRequest, limits: Limits) ->
         if facts.process_id is None:
             raise
         return _answer_repeated(request, facts)
-    return prepared if isinstance(prepared, StartOutcome) else await store_start(session, prepared, limits)
+    if isinstance(prepared, StartOutcome):
+        return prepared
+    return await store_start(session, prepared, limits, patience=patience)
 
 
 async def prepare_start(session: AsyncSession, request: StartRequest, limits: Limits) -> PreparedStart | StartOutcome:
@@ -233,20 +243,35 @@ async def recheck_start(session: AsyncSession, prepared: PreparedStart) -> Prepa
 
 
 async def store_start(
-    session: AsyncSession, prepared: PreparedStart, limits: Limits, *, note: str | None = None
+    session: AsyncSession,
+    prepared: PreparedStart,
+    limits: Limits,
+    *,
+    note: str | None = None,
+    patience: float | None = None,
 ) -> StartOutcome:
     """Store the process of a prepared start. Runs no code of authors.
 
     Args:
         note: what its log is to say about the start.
+        patience: as for :func:`start`.
 
     Raises:
         ConflictError: the key was used for a different request.
+        WorkflowBusyError: as :func:`start`.
     """
     request, plan = prepared.request, prepared.plan
     await keep_plan(session, plan, prepared.facts, request.user)
     new = make_process(prepared, limits, note)
-    at = await starts.insert_process(session, new)
+    try:
+        # Without a key there is nobody to wait for.
+        at = await starts.insert_process(session, new, patience=None if request.key is None else patience)
+    except starts.LockWaitError as error:
+        raise WorkflowBusyError(
+            f"{request.workflow!r} was not started: the idempotency key {request.key!r} has been used by a transaction that has"
+            " not ended, such as a running step that starts processes; send it again later, then it is known what has become"
+            " of that start"
+        ) from error
     if at is None:
         # Another request has just used the key: the database decided which was first.
         return _answer_repeated(request, await starts.read_start_facts(session, request.workflow, request.stored_key))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -30,6 +32,10 @@ REMEMBERED: Final = 1000
 """Kinds of plain starts that are remembered: each workflow with each user and sender."""
 
 
+LEAST: Final = 0.1
+"""Seconds of patience that are always left: another start with the same key ends within some milliseconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Plain:
     """What all plain starts of a workflow by one user and sender have in common.
@@ -51,8 +57,8 @@ class Starter:
     the rules: they stand in :func:`orchestrator.services.start.start` alone.
 
     Args:
-        patience: seconds for which a request waits for a turn to call code of authors, or to be sent with others; default until
-            it is its turn.
+        patience: seconds for which a request waits: to be sent with others or for a turn to call code of authors, and for a
+            transaction that has used its key. Default until it is its turn.
     """
 
     def __init__(self, database: Database, limits: Limits, *, patience: float | None = None) -> None:
@@ -69,13 +75,22 @@ class Starter:
             what :func:`orchestrator.services.start.start` raises.
             WorkflowBusyError, ConnectionLostError: as :meth:`orchestrator.db.author_code.AuthorCode.run`.
         """
+        left = self._count_down()
         plain = self._find_plain(request)
         outcome = None if plain is None else await self._start_plain(request, plain)
         if outcome is not None:
             return outcome
         return await self._database.author_code.run(
-            request.workflow, lambda session: start(session, request, self._limits), patience=self._patience
+            request.workflow, lambda session: start(session, request, self._limits, patience=left()), patience=left()
         )
+
+    def _count_down(self) -> Callable[[], float | None]:
+        """Return a function that returns how much of the patience is left: all that a request waits for is one wait."""
+        if (patience := self._patience) is None:
+            return lambda: None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        return lambda: max(end - loop.time(), LEAST)
 
     def _find_plain(self, request: StartRequest) -> _Plain | None:
         """Return what is known of a start if no code of authors is asked about it, and no page has to be checked."""

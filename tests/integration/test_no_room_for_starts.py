@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aio_pika
 import httpx
@@ -16,7 +17,7 @@ from orchestrator.broker.incoming import Delivery
 from orchestrator.broker.topology import Exchanges, Queues
 from orchestrator.db.session import Database
 from orchestrator.services.plans import ProgramPlans
-from orchestrator.services.start import StartOutcome, StartRequest
+from orchestrator.services.start import StartOutcome, StartRequest, start
 from orchestrator.services.starter import AT_ONCE, Starter
 from orchestrator.workflow import StepList, done, init, workflow
 from tests.integration.api_client import lend_app, make_context
@@ -34,9 +35,14 @@ def works() -> StepList:
     return init >> done
 
 
+@workflow("Asks", run_predicate=lambda: True)
+def asks() -> StepList:
+    return init >> done
+
+
 @pytest.fixture
 async def bench(database: Database, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    async with bench_of(database, amqp_url, monkeypatch, __name__, works) as made:
+    async with bench_of(database, amqp_url, monkeypatch, __name__, works, asks) as made:
         async with database.transaction() as session:
             await ProgramPlans.load().register(session, "the test")
         yield made
@@ -75,6 +81,49 @@ async def test_a_start_over_http_for_which_there_is_no_room_is_refused_in_time_a
     assert document["reasons"] == [{"key": "workflow.busy"}]
     assert document["detail"].startswith("'works' was not started: ")
     assert document["detail"].endswith("or the server is slow; send it again later")
+
+
+@pytest.mark.parametrize("name", ["works", "asks"], ids=["without code of authors", "with code of authors"])
+async def test_a_start_over_http_whose_key_a_running_step_has_used_is_refused_in_time_and_says_what_to_do(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(api_context, "PATIENCE", 0.2)
+    context = make_context(bench.database)
+    request = StartRequest(name, (), "ANONYMOUS", "order-1")
+    with lend_app(context) as app:
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api.example")
+        async with client:
+            async with bench.database.transaction() as session:
+                await start(session, request, LIMITS)
+                refused = await client.post(f"/api/processes/{name}", headers={"Idempotency-Key": "order-1"})
+            again = await client.post(f"/api/processes/{name}", headers={"Idempotency-Key": "order-1"})
+    assert (refused.status_code, again.status_code) == (503, 201)
+    document = refused.json()
+    assert document["reasons"] == [{"key": "workflow.busy"}]
+    assert "the idempotency key 'order-1' has been used by a transaction that has not ended" in document["detail"]
+    assert "send it again later" in document["detail"]
+    assert await bench.database.pool.fetchval(STARTED) == 1
+
+
+async def test_what_a_start_has_waited_on_the_short_way_it_does_not_wait_on_the_long_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starter, request = Starter(bench.database, LIMITS, patience=60), StartRequest("works", key="order-1")
+    left = list[float | None]()
+    run = bench.database.author_code.run
+
+    async def watch(workflow: str, act: Any, *, patience: float | None = None) -> StartOutcome:
+        left.append(patience)
+        return await run(workflow, act, patience=patience)
+
+    monkeypatch.setattr(bench.database.author_code, "run", watch)
+    async with bench.database.transaction() as session:
+        await start(session, request, LIMITS)
+        waiting = asyncio.create_task(starter.start(request))
+        await until(lambda: bool(left), "the short way has given up")
+    assert not (await waiting).created
+    assert left[0] is not None
+    assert left[0] < 60 - 0.04, "for the key it has waited 50 ms"
 
 
 @pytest.mark.parametrize("exchange", [Exchanges.COMMANDS, FOREIGN])

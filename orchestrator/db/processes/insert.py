@@ -14,6 +14,7 @@ from uuid import UUID
 
 import asyncpg
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.bounds import LIMIT_FROM_HERE
@@ -51,6 +52,7 @@ _START_FACTS_OF_SENDER = text(
     """  # noqa: S608 - as above
 )
 
+_SET_PATIENCE = text("SELECT set_config('lock_timeout', :patience, true)")
 _FIND_KEYS = text("SELECT request_key FROM processes WHERE request_key = ANY(:keys)")
 
 _GIVEN = {
@@ -146,6 +148,10 @@ _INSERT = Statement(_insert)
 _INSERT_IF_USUAL = Statement(_insert_if_usual)
 
 
+class LockWaitError(Exception):
+    """A statement has waited for another transaction for as long as it may; what was done in this one is lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewProcess:
     """A process to store.
@@ -220,13 +226,28 @@ async def read_start_facts(
     )
 
 
-async def insert_process(session: AsyncSession, new: NewProcess) -> datetime | None:
+async def insert_process(session: AsyncSession, new: NewProcess, *, patience: float | None = None) -> datetime | None:
     """Store a new process with its first log rows, in one statement.
+
+    Args:
+        patience: seconds for which the rest of the transaction waits for others, such as one that has used the same
+            ``request_key`` and has not ended; default until it has.
 
     Returns:
         The database's time, or ``None`` when another process has the same ``request_key``; then nothing is stored.
+
+    Raises:
+        LockWaitError: the other one has not ended by then.
     """
-    return (await insert_processes(session, [new])).get(new.decision.process.process_id)
+    if patience is not None:
+        await session.execute(_SET_PATIENCE, {"patience": f"{patience * 1000:.0f}ms"})
+    try:
+        stored = await insert_processes(session, [new])
+    except DBAPIError as error:
+        if patience is None or getattr(error.orig, "sqlstate", None) != asyncpg.LockNotAvailableError.sqlstate:
+            raise
+        raise LockWaitError(f"another transaction has not ended after {patience:g} s") from error
+    return stored.get(new.decision.process.process_id)
 
 
 async def insert_processes(session: AsyncSession, processes: Sequence[NewProcess]) -> dict[UUID, datetime]:
