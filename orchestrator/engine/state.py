@@ -125,7 +125,11 @@ def read_back(text: bytes, *, within: int = 0) -> JSON:
         nesting = measure_nesting(text) + within
         if nesting > MAX_NESTING:
             raise ValueError(describe_nesting(nesting))
-    value: JSON = from_json(text, allow_inf_nan=False)
+    try:
+        value: JSON = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        from_json(text)  # raises, unless that is the reason
+        raise ValueError("a number is infinite or NaN, which JSON does not have") from None
     if b"\\u0000" in text and _has_null_character(value):
         raise ValueError("a string has a null character, which the database cannot hold")
     # PostgreSQL's numbers have no negative zero.

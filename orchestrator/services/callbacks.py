@@ -20,7 +20,6 @@ from orchestrator.engine.events import CallbackCompleted, CallbackFailed, Event,
 from orchestrator.engine.process import Process
 from orchestrator.engine.state import (
     MAX_NESTING,
-    canonical,
     check_size,
     describe_nesting,
     measure_nesting,
@@ -191,7 +190,9 @@ def _bound_failure(payload: State, size: int) -> State:
     if size <= MAX_DETAILS or len(to_json(said)) <= MAX_DETAILS:
         return said
     about = f"the rest of the answer, which has {size} bytes: {MAX_DETAILS} are the limit"
-    return {**({} if reason is None else {_REASON: said[_REASON]}), "left_out": about}
+    # Whatever it is: a reason need not be a text.
+    is_kept = _REASON in said and len(to_json(said[_REASON])) < MAX_DETAILS
+    return {**({_REASON: said[_REASON]} if is_kept else {}), "left_out": about}
 
 
 def _keep_reason(body: bytes, problem: str) -> State:
@@ -219,9 +220,11 @@ def _read_payload(body: bytes, what: str) -> State:
     if not isinstance(value, dict):
         raise MessageError("the body must be a JSON object")
     try:
-        return canonical(value, what)
-    except InvalidResultError as error:
-        raise InvalidInputError(str(error)) from error
+        found = store_and_read(value)
+    except ValueError as error:
+        raise InvalidInputError(f"{what} cannot be stored as JSON: {error}") from error
+    assert isinstance(found, dict)  # noqa: S101 - a dict was written
+    return found
 
 
 def _event(callback: StoredCallback, note: str | None) -> Event:

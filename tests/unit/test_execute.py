@@ -108,8 +108,14 @@ async def test_the_delta_shares_nothing_with_what_the_step_keeps() -> None:
         ({"a"}, "the step 's' returned set: return a dict of new state keys, or nothing"),
         (Port(name="p"), "the step 's' returned Port: return a dict of new state keys, or nothing"),
         ({1: "a"}, "the step 's' returned the key 1: state keys are strings"),
-        ({"a": float("nan")}, "the step 's' returned something that cannot be stored as JSON"),
-        ({"a": [float("-inf")]}, "the step 's' returned something that cannot be stored as JSON"),
+        (
+            {"a": float("nan")},
+            "the step 's' returned something that cannot be stored as JSON: a number is infinite or NaN",
+        ),
+        (
+            {"a": [float("-inf")]},
+            "the step 's' returned something that cannot be stored as JSON: a number is infinite or NaN",
+        ),
         ({"a": object()}, "the step 's' returned something that cannot be stored as JSON"),
         ({"a": "\ud800"}, "the step 's' returned something that cannot be stored as JSON"),
         (

@@ -100,6 +100,16 @@ def test_what_a_failed_job_says_is_kept_up_to_a_limit_and_its_reason_always() ->
         "error": "no",
         "left_out": f"the rest of the answer, which has 1000030 bytes: {MAX_DETAILS} are the limit",
     }
+    structured = _bound_failure({"error": {"code": 17}, "dump": "x" * 1_000_000}, 1_000_030)
+    assert (structured["error"], list(structured)) == ({"code": 17}, ["error", "left_out"])
+    assert list(_bound_failure({"error": ["x" * 1_000_000]}, 1_000_030)) == ["left_out"]
+
+
+async def test_a_report_that_cannot_be_stored_is_refused_by_its_name_and_with_the_reason() -> None:
+    """It is data that came, and not what a function has returned."""
+    for body, reason in ((b'{"at": 1e999}', "a number is infinite or NaN"), (b'{"by": "\\u0000"}', "a null character")):
+        with pytest.raises(InvalidInputError, match=f"^the progress report cannot be stored as JSON: .*{reason}"):
+            await report_progress(cast("AsyncSession", None), "token", body)
 
 
 async def test_a_progress_report_that_is_too_long_is_refused() -> None:
