@@ -1,4 +1,4 @@
-"""What travels over RabbitMQ: versioned models and their codec. Messages carry identity, never a process's state.
+"""The messages on RabbitMQ: versioned models and their codec. They carry ids, never a process's state.
 
 The shapes that other services use (start, resume, abort, callbacks, events) are public; the step command and the step
 result are the engine's own, and carry a version so that old and new programs can run side by side.
@@ -87,11 +87,11 @@ class StepCommand(Internal):
     """Run the step at ``position`` if the process's attempt is still ``attempt``.
 
     Args:
-        announced: up to which log entry the broker has confirmed the process's events; the claim writes it down for free.
+        announced: up to which log entry the broker has confirmed the process's events; the claim stores it at no extra cost.
         lost: how many attempts of this step in a row were lost with their consumers.
-        declined_by: the consumers that have passed the command on because they cannot run the step, the newest last; one
-            stands here as often as it has seen the command.
-        plan: the fingerprint of the plan that the process had when this was sent; what its row says, decides.
+        declined_by: the consumers that have passed the command on because they cannot run the step, the newest last, each
+            as often as it has seen the command.
+        plan: the fingerprint of the process's plan when this was sent; the row decides.
         unread: whether no queue was bound a moment ago for the events of the workflow's steps, so that they may wait.
     """
 
@@ -118,7 +118,7 @@ class NextStep(Message):
 
 
 class LoggedEntry(Message):
-    """A log entry for other systems: without state or error text. ``at`` is given when it may not be the message's."""
+    """A log entry for other systems: without state or error text. ``at`` is set when it may differ from the message's."""
 
     sequence: int
     kind: Literal["step", "process"]
@@ -155,7 +155,7 @@ class Advanced(Internal):
 
 
 class Look(Internal):
-    """A process was changed in the database by another program: look at its rows and do what is due."""
+    """Read the rows of a process, which another program has changed, and do what is due."""
 
     process_id: UUID
 
@@ -174,7 +174,7 @@ class ResumeProcess(Message):
     """Give a suspended process its input; without pages, retry a failed or waiting one.
 
     Args:
-        seen: the newest log entry that the sender knows of; when there are newer ones, nothing is done.
+        seen: the newest log entry that the sender knows; when there are newer ones, the command is refused.
     """
 
     version: Literal[1] = 1
@@ -263,17 +263,18 @@ def read_event(message: Advanced, entry: LoggedEntry) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that could not be used.
+    """A message that could not be processed.
 
     Args:
         letter_id: given by the program that has dead-lettered it; ``None`` when the broker has.
-        died_at: ``None`` when nobody knows.
-        queue: in which it was; ``exchange`` and ``routing_key`` are those to which it was published.
+        died_at: when it was dead-lettered; ``None`` when that is unknown.
+        queue: where it was; ``exchange`` and ``routing_key`` are those to which it was published.
         properties: what the sender has set, headers included, as JSON; never the token of a callback.
         packed_headers: the headers as AMQP has them, for a replay.
         token_hash: the SHA-256 of a callback's token.
-        digest: of all this; by it a letter that is delivered twice is recognised.
-        unhandled: whether the broker has given the message up because it came back too often, so that no program has handled it.
+        digest: of all this; it identifies a letter that is delivered twice.
+        unhandled: whether the broker dead-lettered the message because it was returned too often, without any program
+            having handled it.
     """
 
     letter_id: UUID | None

@@ -1,1 +1,1 @@
-"""The pure core: plans, events and the function that decides. No I/O, clock or chance in here."""
+"""The pure core: plans, events and the function that decides. It has no I/O, clock or randomness."""

@@ -35,7 +35,7 @@ class Parameter:
     """One parameter that is filled from the state.
 
     Args:
-        kept: what is of exactly this type is passed as it is: it needs neither a copy nor pydantic.
+        kept: values of exactly this type are passed unchanged, with neither a copy nor pydantic.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Arguments:
         return cls(what, frozenset(engine), tuple(parameters), tuple(stored), is_plain(function), is_async(function))
 
     def references(self, state: State) -> dict[str, UUID | list[UUID]]:
-        """Return what must be loaded from the database for one call, by the parameters' names.
+        """Return the references that must be loaded from the database for one call, by parameter name.
 
         Raises:
             MissingArgumentError: the state holds no reference where there must be one.
@@ -250,7 +250,7 @@ def _parameter(function: Callable[..., Any], parameter: inspect.Parameter, what:
 def _resolve(function: Callable[..., Any], parameter: inspect.Parameter, what: str) -> Any:
     """Return the parameter's annotation as a type.
 
-    Each is resolved alone: names imported for type checkers only may stand elsewhere.
+    Each is resolved alone, because other annotations may use names that are imported for type checkers only.
     """
     inner = function
     while isinstance(inner, functools.partial):

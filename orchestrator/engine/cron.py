@@ -1,7 +1,6 @@
-"""Cron expressions: what may be written, and at which instants one is due in a time zone.
+"""Cron expressions: their syntax, and the instants at which they are due in a time zone.
 
-The library matches wall times without a zone; where each of them lies in UTC is decided here, so that one rule holds for clock
-changes:
+The library matches wall times without a zone. This module maps them to UTC, with one rule for clock changes:
 
 * An expression whose minute and hour both do not begin with ``*`` names *times of day*. It is due when the clock on the wall
   first reaches or passes such a time: when a time comes twice, at the first; when the clock leaves times out, at the change,

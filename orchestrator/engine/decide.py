@@ -1,8 +1,8 @@
 """Decide what an event does to a process: return the next process and what must be done.
 
-Everything that affects where a process stands lives here and in the draft. It has no I/O, clock or chance, and never
-changes its arguments. The caller stores the decision in one transaction, guarded by the process's attempt and position, and
-only then acts on it.
+Everything that affects the progress of a process is here and in the draft. The function has no I/O, clock or randomness, and
+never changes its arguments. The caller stores the decision in one transaction, guarded by the process's attempt and
+position, and only then acts on it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ NO_CONSUMER = "no consumer"
 """The name of the log entries about a step that no living consumer can run."""
 
 _OF_ANY_PLAN = (events.Aborted, events.Patched, events.PlanChanged, events.CodeChanged)
-"""Events that do not ask the plan what is next, and leave the process with the plan that it has, or move it."""
+"""Events that do not depend on the plan: they keep the process's plan, or change it."""
 
 
 def decide(
@@ -62,7 +62,7 @@ def decide(
     """Decide what an event does to a process.
 
     Args:
-        move: how the process is first moved to this plan, if it has another.
+        move: the change of plan to make first, if the process has another plan than this one.
 
     Raises:
         IllegalTransitionError: the event does not fit the process's status or position; nothing changes.
@@ -196,7 +196,7 @@ def _retry(draft: Draft, event: events.Retried) -> None:
 
 
 def _change_plan(draft: Draft, event: events.PlanChanged, *, leaves: bool = False) -> None:
-    """Move the process to the plan; one that leaves its step at once may also leave one that the plan does not have."""
+    """Move the process to the plan. Only a process that ``leaves`` its step at once may be at a step that the plan lacks."""
     try:
         leaf = draft.plan.locate(draft.process)
     except WorkflowChangedError:

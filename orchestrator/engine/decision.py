@@ -1,4 +1,4 @@
-"""What a decision says: the next process, the log's new rows and what must be done. Plain values."""
+"""Decisions as plain values: the next process, the new log entries, and what must be done."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EntryKind(StrEnum):
 class Entry:
     """One row of the log; never changed once written.
 
-    The state after any entry is the fold of all entries up to it: ``delta`` merged over, ``removed`` taken away.
+    The state after any entry is the fold of all entries up to it: ``delta`` merged in, ``removed`` taken out.
 
     Args:
         name: the step's name, or for a process entry what happened to it.
@@ -63,7 +63,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class OpenCallback:
-    """Make a callback token ready before the action runs; any earlier one of this process is superseded."""
+    """Store a new callback token before the action runs; it supersedes any earlier one of this process."""
 
     position: int
     step: str
@@ -73,19 +73,19 @@ class OpenCallback:
 
 @dataclass(frozen=True, slots=True)
 class ParkCallback:
-    """The action has committed: delete the token's plaintext, set the deadline, look for an early answer."""
+    """Delete the token's plaintext, set the deadline and use an early answer, because the action has committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveCallback:
-    """The step that waits for the answer stands at another position of the plan now."""
+    """Store that the step that waits for the answer is now at another position of the plan."""
 
     position: int
 
 
 @dataclass(frozen=True, slots=True)
 class CloseCallback:
-    """The token is no longer valid; ``outcome`` says why: used, failed or superseded."""
+    """Invalidate the token; ``outcome`` says why: used, failed or superseded."""
 
     outcome: str
 
@@ -95,7 +95,7 @@ CallbackChange = OpenCallback | ParkCallback | MoveCallback | CloseCallback
 
 @value(frozen=True, slots=True)
 class Decision:
-    """The next process and what must be done: all of it, or none.
+    """The next process and what must be done. It is stored as a whole or not at all.
 
     Args:
         entries: log rows to append, in order.

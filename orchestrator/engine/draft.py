@@ -1,4 +1,4 @@
-"""A decision in the making: the next process, its log entries and what must be done, as they are found one by one."""
+"""Build a decision step by step: the next process, its log entries and what must be done."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOC = "NOC"
 
 
 class Draft:
-    """A decision in the making. It lives for one call of :func:`decide` and never leaves it."""
+    """A decision under construction. It lives for one call of :func:`orchestrator.engine.decide.decide`."""
 
     def __init__(self, plan: Plan, process: Process, stamp: Stamp) -> None:
         self.plan, self.before, self.process, self.stamp = plan, process, open_copy(process), stamp
@@ -122,8 +122,8 @@ class Draft:
                 self.fail(leaf, Failure(type(error).__name__, str(error)))
                 return
             except (Exception, SystemExit) as error:
-                # The predicate is the author's code and may raise anything; the steps before it have succeeded all the
-                # same. A retry asks it again, because the position was not entered.
+                # The predicate is user code and may raise anything; the steps before it have succeeded all the same. A
+                # retry evaluates it again, because the position was not entered.
                 message = shorten(f"the condition of this step raised {format_error(error)}")
                 self.change(entered=False)
                 self.fail(leaf, Failure(type(error).__name__, message, shorten(format_traceback(error))))
@@ -141,13 +141,13 @@ class Draft:
         self.forget_tries()
 
     def forget_tries(self) -> None:
-        """Begin to count the tries of a step."""
+        """Reset the counters of failed and lost tries, because a new step begins."""
         process = self.process
         if process.failures or process.lost or process.interruptions or process.crashes:
             self.change(**UNTRIED)
 
     def enter(self, leaf: Leaf) -> bool:
-        """Begin the step at ``leaf``, whose conditions agree; whether it is a marker, and so over already."""
+        """Begin the step at ``leaf``, whose conditions hold; return whether it is a marker, and so complete already."""
         match leaf.step.kind:
             case StepKind.START | StepKind.DONE:
                 self.log_step(leaf, StepStatus.COMPLETE if leaf.step.kind is StepKind.DONE else StepStatus.SUCCESS)
@@ -164,7 +164,7 @@ class Draft:
         return False
 
     def run(self, leaf: Leaf) -> None:
-        """Have the step at ``leaf`` executed."""
+        """Request the execution of the step at ``leaf``."""
         if leaf.step.kind is StepKind.ACTION:
             assert leaf.step.callback is not None  # noqa: S101 - an ACTION leaf always has terms
             waiting = self.plan.leaves[leaf.position + 1]
@@ -178,7 +178,7 @@ class Draft:
         self.dispatch = Dispatch(leaf.position, self.process.attempt, leaf.queue, leaf.step.name, self.process.lost)
 
     def resume(self, actor: str, name: str) -> None:
-        """Run the present step again, with its conditions decided and its callback token unchanged."""
+        """Run the present step again, without evaluating its conditions anew and with the same callback token."""
         leaf = self.plan.locate(self.process)
         self.change(status=ProcessStatus.RUNNING, actor=actor, position=leaf.position)
         self.log_process(name)

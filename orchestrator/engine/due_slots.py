@@ -1,7 +1,7 @@
-"""Which slots of a schedule start now, which are missed, and when it is due next: a function of its definition and the time.
+"""Decide which slots of a schedule start now, which are missed, and when it is due next: pure, given definition and time.
 
-A schedule has a cursor: slots up to it are settled, whatever became of them. Everything here looks at the slots after it, and
-takes a bounded time however many there are.
+A schedule has a cursor: slots up to it are settled, whether they started or not. Everything here concerns the slots after it,
+and takes bounded time however many there are.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class MissedSlots:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to become of the slots that are due.
+    """What happens to the slots that are due.
 
     Args:
         missed: those that do not start; all are earlier than those that do.
@@ -80,8 +80,8 @@ class Verdict:
 def find_standing(schedule_id: UUID, trigger: Trigger, jitter: timedelta, after: datetime) -> Standing:
     """Return the first slot after an instant, and when it is due.
 
-    A schedule that is made, enabled, or gets another trigger stands after that moment, so that nothing is made up for. Every
-    other change leaves its cursor where it is: ``after`` is what it has settled.
+    The cursor of a schedule that is created, enabled, or gets another trigger is set to that moment, so that no earlier slot
+    starts. Every other change leaves the cursor: ``after`` is what it has settled.
     """
     slots = list(trigger.slots(after, count=2))
     if not slots:

@@ -12,7 +12,7 @@ from orchestrator.types import JSON, ProcessStatus, State
 
 @value(frozen=True, slots=True)
 class Stamp:
-    """Chance, brought in from outside so that the core has none.
+    """The source of randomness for a decision, passed in so that the core has none.
 
     Args:
         make_token: returns a fresh unguessable callback token; called if the decision opens a callback, which few do.
@@ -30,7 +30,7 @@ class Failure:
         message: the text for the operator.
         traceback: where it happened; empty for failures that have none.
         details: what the author attached.
-        status: the process status it leads to when nothing tries again by itself.
+        status: the process's status if there is no automatic retry.
     """
 
     type: str
@@ -68,7 +68,7 @@ class StepFailed:
 
 
 class Loss(Enum):
-    """How an attempt ended without an outcome, as far as it was seen."""
+    """How an attempt ended without an outcome, as far as it was observed."""
 
     GIVEN_BACK = auto()
     """Its consumer stopped in good order."""
@@ -87,7 +87,7 @@ class AttemptLost:
     """The attempt ended without an outcome.
 
     Args:
-        because: what was seen; a predicate that follows the consumer's name.
+        because: what was observed, as a predicate that follows the consumer's name.
         limit: how many child processes in a row may die while they run this step alone before it is failed.
     """
 
@@ -100,7 +100,7 @@ class AttemptLost:
 
 @dataclass(frozen=True, slots=True)
 class NotRun:
-    """The present step waits although consumers read its queue: none of them can run it, for the reasons in ``note``."""
+    """No consumer that reads the present step's queue can run it, for the reasons in ``note``."""
 
     note: str
 
@@ -175,8 +175,8 @@ class Rewound:
 
     Args:
         step: the step that begins anew; of a callback step its first part.
-        sequence: the log entry after which the state is taken again.
-        delta, removed: what makes the present state that one.
+        sequence: the log entry whose state is restored.
+        delta, removed: the changes that turn the present state into that one.
     """
 
     user: str
@@ -192,7 +192,7 @@ class PlanChanged:
     """A program that has the registered plan moves the process to it.
 
     Args:
-        before: the steps of the plan that the process has; ``None`` when nobody has kept them.
+        before: the steps of the process's present plan; ``None`` when they are unknown.
         number: of the registered plan.
     """
 
@@ -202,7 +202,7 @@ class PlanChanged:
 
 @dataclass(frozen=True, slots=True)
 class CodeChanged:
-    """The process's place cannot be found in the workflow as it is now."""
+    """The present workflow has no step at which the process could go on."""
 
     failure: Failure
 

@@ -1,4 +1,4 @@
-"""Name what a workflow is made of by values that are the same in every program with the same code.
+"""Identify the parts of a workflow by values that are the same in every program with the same code.
 
 Functions have no value of their own, so they are named: a function of a module by its qualified name; a lambda or a local
 function by its source as well, because all of them have the same name, and by the simple values that it closes over. The
@@ -49,7 +49,7 @@ def compute_fingerprint(steps: Sequence[Mapping[str, JSON]]) -> str:
 
 
 def identify(value: object, depth: int = 0) -> JSON:
-    """Return what names a value in all programs that have the same code; never raises.
+    """Return an identifier of a value that is the same in all programs with the same code; never raises.
 
     Objects of unknown classes are named by their class: what they hold may differ from one start of a program to the next.
     """
@@ -92,7 +92,7 @@ def qualified_name(value: object) -> str:
 
 
 def _shorten(name: str, found: list[JSON] | dict[str, JSON]) -> JSON:
-    """Return a collection by a hash if it is large: outlines are stored, and shown to people."""
+    """Replace a large collection by its hash, because outlines are stored and shown to people."""
     if len(found) <= MAX_ITEMS:
         return found
     return f"{name} of {len(found)}: {sha256(to_json(sort_keys(found))).hexdigest()[:LENGTH]}"

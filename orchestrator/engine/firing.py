@@ -1,4 +1,4 @@
-"""What a schedule does now: start a slot, leave it out, let it wait, or nothing. One slot at a time: each is a commit."""
+"""Decide what a schedule does now: start a slot, skip it, let it wait, or nothing. One slot at a time: each is a commit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cursor:
 
 
 class Action(StrEnum):
-    """What becomes of a slot now."""
+    """What happens to a slot now."""
 
     START = "start"
     START_QUEUED = "start the queued slot"
@@ -46,11 +46,11 @@ class Firing:
 
     @property
     def starts(self) -> bool:
-        """Whether a process is to be started."""
+        """Whether a process starts."""
         return self.action in {Action.START, Action.START_QUEUED}
 
     def settle(self, cursor: Cursor) -> Cursor:
-        """Return the cursor once all this is done."""
+        """Return the cursor after this action."""
         if self.action is Action.START_QUEUED:
             return Cursor(cursor.settled)
         settled = cursor.settled if self.missed is None else self.missed.last
@@ -77,7 +77,7 @@ def decide_firing(
 
 
 def carry_over(trigger: Trigger, settled: datetime, wall: datetime | None) -> datetime:
-    """Return how far slots are settled by this program's rules of the time zone, when those of another program were others.
+    """Return the cursor by this program's time zone rules, when another program with different rules has stored it.
 
     Args:
         wall: what the clock on the wall showed at ``settled`` by the other rules. Whatever it showed until then is settled.

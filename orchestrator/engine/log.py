@@ -39,7 +39,7 @@ class LogEntry:
 
 
 class EntryName(NamedTuple):
-    """What of an entry says which try of its step it is."""
+    """The fields of an entry from which the try of its step is computed."""
 
     sequence: int
     kind: str
@@ -49,7 +49,7 @@ class EntryName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """What a step has met again and again, by itself: one error.
+    """A run of automatic tries of a step that failed with the same error.
 
     Args:
         first, last: the same for an entry that stands alone.
@@ -61,7 +61,7 @@ class Repeats:
 
 
 def is_repeated(before: LogEntry, after: LogEntry) -> bool:
-    """Return whether an entry says what a former one has said: its step has failed again, with the same error."""
+    """Return whether an entry repeats an earlier one: its step has failed again with the same error."""
     if before.failure is None or after.failure is None or before.kind != after.kind or before.name != after.name:
         return False
     unchanged = ("type", "message", "details")
@@ -76,7 +76,7 @@ def is_between_tries(entry: LogEntry) -> bool:
 
 
 def fold_repeats(entries: Sequence[LogEntry]) -> list[Repeats]:
-    """Return the entries, with tries that repeat each other as one, without what lies between them."""
+    """Return the entries with repeated tries folded into one, without the entries between these."""
     found: list[Repeats] = []
     failed: int | None = None
     """Where in it the failure stands that the next one may repeat."""

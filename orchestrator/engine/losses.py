@@ -1,4 +1,4 @@
-"""Judge an attempt that ended without an outcome: what counts against its step, and when the step is tried again."""
+"""Decide what an attempt that ended without an outcome means: what counts against its step, and when the next try is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Verdict:
 
     Args:
         process: the process with its counters.
-        note: what was seen, for the log.
+        note: what was observed, for the log.
         failure: why the step is not run again; ``None`` when it is.
         pause: seconds until it is run again; ``None`` for at once.
     """

@@ -1,4 +1,4 @@
-"""A workflow laid out flat: position → leaf step, with the conditions that are asked on arriving there."""
+"""Flatten a workflow into a plan: for each position a leaf step, with the conditions that are evaluated on arrival."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Outline = tuple[dict[str, JSON], ...]
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A condition asked on arriving at a position; when it is false all steps before ``end`` are skipped."""
+    """A condition evaluated on arrival at a position; when it is false all steps before ``end`` are skipped."""
 
     predicate: Predicate
     end: int
@@ -31,7 +31,7 @@ class Leaf:
     """One step of a plan.
 
     Args:
-        guards: asked on arriving, outermost first.
+        guards: evaluated on arrival, outermost first.
         restart: where a retry begins: this position, or that of the action for the parts of a callback step.
         group: the name of the step group it belongs to.
         resume_auth, retry_auth: who may fill it in, and who may retry it: its own callback, else that of the nearest block.
@@ -48,7 +48,7 @@ class Leaf:
     retry_auth: AuthCallback | None = None
 
     def find_refusal(self, state: State) -> int | None:
-        """Ask the conditions; return the end of the first guard that refuses, or ``None`` when all agree."""
+        """Evaluate the conditions; return the end of the first guard that is false, or ``None`` when all hold."""
         return next((guard.end for guard in self.guards if not _ask(guard.predicate, state)), None)
 
 
@@ -64,11 +64,11 @@ class _Around:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A workflow laid out flat. Positions count from 0.
+    """A flattened workflow. Positions count from 0.
 
     Args:
-        outline: what :attr:`fingerprint` is made of.
-        fingerprint: equal in all programs that decide alike what is next, see :func:`outline_of`.
+        outline: what :attr:`fingerprint` is computed from.
+        fingerprint: equal in all programs that decide in the same way what is next, see :func:`outline_of`.
     """
 
     workflow: Workflow
@@ -83,7 +83,7 @@ class Plan:
 
     @classmethod
     def of(cls, workflow: Workflow) -> Plan:
-        """Lay a workflow out.
+        """Flatten a workflow.
 
         Raises:
             DefinitionError: a step's parameters cannot be filled.
@@ -97,7 +97,7 @@ class Plan:
     def locate(self, process: Process) -> Leaf:
         """Return the leaf at which a process stands.
 
-        The step's name decides: when the code has changed and the name stands elsewhere, that is the place.
+        The step's name decides: when the code has moved the step to another position, that position is the place.
 
         Raises:
             WorkflowChangedError: no step has that name any more. The engine never runs or skips another step instead.
@@ -137,7 +137,7 @@ class Plan:
 
 
 def outline_of(leaves: tuple[Leaf, ...]) -> Outline:
-    """Return all that decides what is next: two programs with equal outlines may run one process by turns.
+    """Return everything that decides what is next: two programs with equal outlines may work on one process by turns.
 
     The bodies of steps, forms and named conditions do not count, nor who may do something, titles and descriptions: changing
     them changes what happens in a step, not which step comes next, where and when.
@@ -173,7 +173,7 @@ def _describe(leaf: Leaf, leaves: tuple[Leaf, ...]) -> dict[str, JSON]:
 
 
 def _lay_out(workflow: Workflow, steps: StepList, start: int, outer: tuple[Guard, ...], around: _Around) -> list[Leaf]:
-    """Flatten ``steps`` from position ``start``; ``outer`` are the guards of enclosing blocks, asked at their first leaf."""
+    """Flatten ``steps`` from position ``start``; ``outer`` are the guards of enclosing blocks, evaluated at their first leaf."""
     found: list[Leaf] = []
     for item in steps:
         position = start + len(found)

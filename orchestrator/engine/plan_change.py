@@ -1,4 +1,4 @@
-"""Say what a change of its plan means for a process, by where the process stands."""
+"""Describe what a change of plan means for a process at a given step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def list_effects(before: Outline | None, after: Outline, step: str) -> Iterator[
     """Yield each step that comes again or never runs in a process that is moved from one plan to another.
 
     Args:
-        before, after, step: as in :func:`describe_change`; nothing is known about a plan that nobody has kept.
+        before, after, step: as in :func:`describe_change`; nothing is yielded when the former plan is unknown.
     """
     if before is None:
         return
@@ -49,11 +49,11 @@ def list_effects(before: Outline | None, after: Outline, step: str) -> Iterator[
 
 
 def describe_change(before: Outline | None, after: Outline, step: str) -> str:
-    """Return a text that names every step that is new, gone, moved across the place of the process, or different from there on.
+    """Return a text that names each step that is new, gone, moved past the process's position, or different after it.
 
     Args:
-        before: the plan that the process had; ``None`` when nobody has kept it.
-        step: the step at which the process stands, which ``after`` has. Those before it have had their turn.
+        before: the process's former plan; ``None`` when it is unknown.
+        step: the process's present step, which ``after`` has. The steps before it are over.
     """
     if before is None:
         return "the steps of the plan that it had are not known"
@@ -71,7 +71,7 @@ def check_kind(before: Outline | None, after: Outline, step: str, status: Proces
     """Check that a process can go on at its step in another plan.
 
     Raises:
-        WorkflowChangedError: under this name stands a step of another kind.
+        WorkflowChangedError: the step of this name is of another kind.
     """
     kinds = _KINDS.get(status)
     if kinds is None:
@@ -88,7 +88,7 @@ def check_kind(before: Outline | None, after: Outline, step: str, status: Proces
 
 
 class _Steps:
-    """The steps of a plan and where they lie, seen from one of them."""
+    """The steps of a plan and their places relative to one of them."""
 
     def __init__(self, outline: Outline, place: str) -> None:
         self.names = [str(one["name"]) for one in outline]

@@ -1,8 +1,8 @@
-"""How far a reader has come in the log of all processes: a set of transactions, the ids of event streams.
+"""The position of a reader in the log of all processes: a set of transactions, which is the id in event streams.
 
-A number that rises with each entry would not do: transactions commit in another order than they take their numbers, and an entry
-that appears below what a reader has seen would never be read. A position is what PostgreSQL calls a snapshot: the transactions
-below a limit, without those that were still open. What commits later is not in it, whatever its number.
+A rising number for each entry would not suffice: transactions commit in another order than they take their numbers, and a
+reader would miss an entry that appears below the highest number it has seen. A position is what PostgreSQL calls a snapshot:
+the transactions below a limit, without those that were still open. What commits later is not in it, whatever its number.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Read what ``str()`` has written.
+        """Parse the output of ``str()``.
 
         Raises:
-            ValueError: it has not.
+            ValueError: the text is something else.
         """
         if len(text) > MAX_TEXT or _TEXT.fullmatch(text) is None:
             raise ValueError("not a position")
@@ -56,7 +56,7 @@ class Position:
         return txid < self.below and txid not in self.open
 
     def advance(self, upto: int, target: Position) -> Position:
-        """Return the position of who has also read the transactions up to ``upto`` that are in ``target``, a later position."""
+        """Return the position after also reading the transactions up to ``upto`` that are in ``target``, a later position."""
         below = max(self.below, min(upto + 1, target.below))
         left = {one for one in self.open if one > upto or not target.covers(one)}
         return Position(below, tuple(sorted(left | {one for one in target.open if one <= upto})))
@@ -64,7 +64,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an entry stands: in the log of its process, and by which transaction it was stored."""
+    """The sequence of an entry in the log of its process, and the transaction that stored it."""
 
     process_id: UUID
     sequence: int
@@ -75,7 +75,7 @@ T = TypeVar("T")
 
 
 def arrange(found: Sequence[tuple[Place, T]]) -> list[tuple[T, int]]:
-    """Put entries in an order that is that of each process's log, and otherwise that of their transactions.
+    """Sort entries by transaction, but keep the order of each process's log.
 
     A transaction may take its number, wait for a process's lock and then store a later entry than the one with a higher number
     that held the lock.

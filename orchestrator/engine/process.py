@@ -1,4 +1,4 @@
-"""A process as the core sees it: one run of a workflow, as a value."""
+"""One run of a workflow as an immutable value, as the core sees it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Process:
 
     Args:
         position: the leaf step of the plan that is next, or under way; the plan's length when the process is completed.
-        step: the name of that step, so that the place is found again after the code has changed; ``None`` at the end.
-        entered: whether the conditions of this position have been decided.
+        step: the name of that step, so that it is found again after the code has changed; ``None`` at the end.
+        entered: whether the conditions of this position have been evaluated.
         attempt: raised by one each time a step is claimed; never falls. The fencing token.
         sequence: of the newest log entry; counts from 1 without gaps.
         failures: failed tries of the present step since an operator last retried it.
@@ -33,7 +33,7 @@ class Process:
         unreadable: keys of the state whose values cannot be read, each with the reason; they are not in ``state``.
         started_by: who started the process.
         actor: who started, resumed or retried it last: the author of the steps that run now.
-        assignee: who is to act on it now; ``SYSTEM`` for the engine itself.
+        assignee: who must act on it now; ``SYSTEM`` for the engine itself.
         plan: the fingerprint of the plan that decides what is next; ``None`` for one that an engine before 0.1.0 has stored.
     """
 
@@ -60,14 +60,14 @@ class Process:
     def idempotency_key(self, step: str) -> str:
         """Return a UUID that names this step of this process to external systems: the same on every attempt.
 
-        Only a process that goes back to a step which is over asks for new external work, and gets new keys: by a retry of a
-        callback step, or because an operator rewinds it.
+        Only a process that goes back requests new external work, and gets new keys: by a retry of a callback step, or because
+        an operator rewinds it.
         """
         key = uuid5(self.process_id, step)
         return str(uuid5(key, str(self.rewinds)) if self.rewinds else key)
 
     def require_readable(self) -> None:
-        """Check that the whole state could be read: nothing is decided or run with a part of it.
+        """Check that the whole state could be read, because nothing may be decided or run with a part of it.
 
         Raises:
             UnreadableStateError: a key cannot be read.
@@ -92,7 +92,7 @@ class OpenProcess(Process):
     __setattr__, __delattr__ = object.__setattr__, object.__delattr__
 
     def close(self) -> None:
-        """Make it a process like every other."""
+        """Make it immutable, like every other process."""
         self.__class__ = Process  # type: ignore[assignment]
 
 

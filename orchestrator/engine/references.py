@@ -1,7 +1,7 @@
 """References to what is stored outside the state: subscriptions and their blocks.
 
-The state holds ids, never copies, because a copy is stale as soon as it is made. A step that asks for a model by its type
-gets it loaded fresh; this module computes, without a database, which models a parameter means.
+The state holds ids, never copies, because a copy is stale as soon as it is made. A step with a
+parameter of a model's type gets the model loaded fresh; this module computes, without a database, which models that are.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class StoredParameter:
 def stored_parameter(
     name: str, annotation: object, what: str, *, required: bool, default: object
 ) -> StoredParameter | None:
-    """Read an annotation; ``None`` when it means nothing that is stored.
+    """Return the stored parameter that an annotation describes; ``None`` when it describes none.
 
     Raises:
         DefinitionError: it mixes stored classes and others.

@@ -1,4 +1,4 @@
-"""Find out what a rewind to an earlier step means: the place, and the state with which the step begins anew."""
+"""Compute a rewind to an earlier step: its position, and the state with which the step begins again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FINISHED = frozenset({StepStatus.SUCCESS, StepStatus.SKIPPED, StepStatus.COMPLE
 
 @dataclass(frozen=True, slots=True)
 class PastEntry:
-    """What a log entry says about the course of a process.
+    """The part of a log entry that a rewind needs.
 
     Args:
         unreadable: keys of the delta whose values cannot be read, each with the reason; they are not in ``delta``.
@@ -44,8 +44,8 @@ def plan_rewind(
 
     Raises:
         InvalidInputError: the workflow has no step of this name.
-        ConflictError: the process has not come to the step, or a condition has left it out; the state of then cannot be read;
-            the process waits for the input of this step already.
+        ConflictError: the process has not reached the step, or a condition skipped it; the state there cannot be read; the
+            process already waits for the input of this step.
     """
     if step not in plan.positions:
         names = ", ".join(repr(leaf.step.name) for leaf in plan.leaves)
@@ -68,7 +68,7 @@ def plan_rewind(
 
 
 def _require_passed(plan: Plan, process: Process, target: Leaf, newest: Mapping[str, PastEntry]) -> None:
-    """Check that the process has come to this step."""
+    """Check that the process has reached this step."""
     try:
         has_passed = target.position <= plan.locate(process).position
     except WorkflowChangedError:
@@ -81,7 +81,7 @@ def _require_passed(plan: Plan, process: Process, target: Leaf, newest: Mapping[
 
 
 def _require_entered(plan: Plan, target: Leaf, newest: Mapping[str, PastEntry]) -> None:
-    """Check that the conditions around a step have once agreed: they are asked at the first step of the block only."""
+    """Check that the conditions around a step once held: they are evaluated only at the first step of their block."""
     around = [leaf for leaf in _list_around(plan, target) if _was_left_out(newest.get(leaf.step.name))]
     if around and _was_left_out(newest.get(target.step.name)):
         raise ConflictError(
@@ -91,7 +91,7 @@ def _require_entered(plan: Plan, target: Leaf, newest: Mapping[str, PastEntry]) 
 
 
 def _list_around(plan: Plan, target: Leaf) -> Iterator[Leaf]:
-    """Yield the earlier steps at which the conditions of blocks around this one are asked, the outermost first."""
+    """Yield the earlier steps at which the conditions of blocks around this one are evaluated, the outermost first."""
     for leaf in plan.leaves[: target.position]:
         if any(guard.end > target.position for guard in leaf.guards):
             yield leaf

@@ -31,7 +31,7 @@ class Origin(StrEnum):
 
 
 class Missed(StrEnum):
-    """What becomes of slots at which no coordinator ran."""
+    """What happens to slots at which no coordinator ran."""
 
     SKIP = "skip"
     ONCE = "once"
@@ -41,7 +41,7 @@ class Missed(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What becomes of a slot while the process of an earlier one is still running."""
+    """What happens to a slot while the process of an earlier one is still running."""
 
     ALLOW = "allow"
     SKIP = "skip"
@@ -50,7 +50,7 @@ class Overlap(StrEnum):
 
 
 class SlotResult(StrEnum):
-    """What became of a slot."""
+    """What happened to a slot."""
 
     STARTED = "started"
     SKIPPED = "skipped"
@@ -67,14 +67,14 @@ class SlotResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleDefinition:
-    """A schedule as its author wants it.
+    """The definition of a schedule.
 
     Args:
         name: unique.
         inputs: the pages of the workflow's form, in order.
         missed_limit: for :attr:`Missed.ALL`.
-        jitter: the longest time by which a start is late; how late, follows from the schedule and the slot. It is always
-            earlier than the next slot, however long this is.
+        jitter: the longest delay of a start. The actual delay follows from the schedule and the slot, and a start always
+            comes before the next slot, however long the jitter is.
 
     Raises:
         InvalidInputError: a limit is out of range, or two policies contradict each other; the text names the field.

@@ -1,4 +1,4 @@
-"""Check what a schedule is to be before it is stored, beyond what its parts check themselves."""
+"""Check a schedule before it is stored, beyond what its parts check themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_NAME: Final = 200
 
 
 def check_name(name: str) -> str:
-    """Return a name that people and programs can write.
+    """Return the name if people and programs can write it.
 
     Raises:
         InvalidInputError: it is none.

@@ -1,4 +1,4 @@
-"""Show the coming slots of a trigger as a clock on the wall shows them, with what clock changes do to them."""
+"""Show the coming slots of a trigger in wall time, with the effects of clock changes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SlotPreview:
 
     Args:
         at: the instant, in UTC.
-        local: the same one, in the zone that was asked for.
-        remarks: what clock changes do to it, or have dropped before it.
+        local: the same instant in the requested zone.
+        remarks: effects of clock changes on it, and slots that they dropped before it.
     """
 
     at: datetime

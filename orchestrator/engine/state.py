@@ -1,8 +1,8 @@
 """What may be stored as JSON – in a process's state, its log, callbacks and subscriptions – and how that is read again.
 
-PostgreSQL keeps more than can be read here: it nests thousands of levels, and its numbers have 131,072 digits. So whatever is
-stored has gone through :func:`read_back`, and what comes from a row through :func:`read_object`, because rows may be older than
-this rule, or changed by hand.
+PostgreSQL stores more than Python can read: it nests thousands of levels, and its numbers have up to 131,072 digits. So every
+value goes through :func:`read_back` before it is stored, and through :func:`read_object` when it is read, because rows may be
+older than this rule, or changed by hand.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def canonical(returned: object, what: str) -> State:
 
 
 def is_flat(value: object) -> TypeGuard[State]:
-    """Return whether a value is, at a glance, a dict that the database gives back as it is.
+    """Return whether a value is, by a quick check, a dict that the database returns unchanged.
 
-    It is of plain texts (ASCII) and whole numbers. Most steps return one, or nothing; to write it as JSON and read it again takes
-    ten times as long as this.
+    Such a dict has only ASCII strings and integers. Most steps return one, or nothing, and to write it as JSON and read it again
+    takes ten times as long as this check.
     """
     if type(value) is not dict:
         return False
@@ -186,7 +186,7 @@ def measure_nesting(text: bytes) -> int:
 
 
 def describe_nesting(nesting: int) -> str:
-    """Say that a value has too many levels."""
+    """Return the text that a value has too many levels."""
     return f"it is nested {nesting} levels deep, and {MAX_NESTING} are the limit"
 
 
@@ -206,7 +206,7 @@ def read_value(text: str) -> JSON:
 
 
 def read_object(text: str) -> tuple[State, Mapping[str, str]]:
-    """Return what can be read of the JSON object in a column of a row, and why each of the other keys cannot be read.
+    """Return the readable part of the JSON object in a column, and for each other key why it cannot be read.
 
     Something that is not an object counts as one that cannot be read, under an empty key.
     """

@@ -90,7 +90,7 @@ def require_possible(process: Process, event: type) -> None:
 
 
 def refusal(event: type, status: ProcessStatus) -> str:
-    """Return why an event is refused in a status, and what can be done instead."""
+    """Return the error text for an event in a status: why it is refused, and what to do instead."""
     text = f"a process that is {status.value} cannot be {_VERBS.get(event, 'changed like this')}"
     if status.is_final:
         return f"{text}: it is final"

@@ -1,4 +1,4 @@
-"""Make triggers of what the HTTP API and people write, ``trigger`` and ``trigger_kwargs``, and write triggers so."""
+"""Convert triggers from and to the form in which the HTTP API and people write them: ``trigger`` and ``trigger_kwargs``."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def build_trigger(kind: str, fields: Mapping[str, object], *, zone: ZoneInfo, no
 
 
 def write_fields(written: Mapping[str, object]) -> tuple[str, dict[str, object], str]:
-    """Return kind, fields and zone of a stored trigger, as :func:`build_trigger` takes them; also of one that is broken."""
+    """Return kind, fields and zone of a stored trigger, even of a broken one, as :func:`build_trigger` takes them."""
     kind = str(written.get("kind"))
     bounds = {name: written.get(name.removesuffix("_date")) for name in _BOUNDS}
     found: dict[str, object] = {name: value for name, value in bounds.items() if value is not None}
@@ -114,7 +114,7 @@ def _read_field(name: str, value: object) -> str:
 
 
 def read_time(name: str, value: object) -> datetime:
-    """Return a written time in UTC.
+    """Parse a time and return it in UTC.
 
     Raises:
         InvalidInputError: it is none, or has no offset; the text names the field.

@@ -11,7 +11,7 @@ _UNITS = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=
 
 
 def write_words(trigger: Trigger) -> str:
-    """Return when a trigger is due."""
+    """Return a text that says when a trigger is due."""
     if isinstance(trigger, CronTrigger):
         parts = [f"cron {trigger.expression}", trigger.zone.key, *_bounds(trigger.start, trigger.end)]
     elif isinstance(trigger, IntervalTrigger):

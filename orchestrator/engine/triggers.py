@@ -1,7 +1,6 @@
 """When a schedule is due: by a cron expression, at an interval, or once.
 
-A *slot* is an instant at which it is due. Slots follow from the trigger alone: the same ones whenever, wherever and however often
-they are asked for.
+A *slot* is an instant at which it is due. Slots follow from the trigger alone: every program computes the same ones at any time.
 """
 
 from __future__ import annotations

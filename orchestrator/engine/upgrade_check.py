@@ -1,4 +1,4 @@
-"""Find out what the code of this program would do to a process that other code has started. Pure."""
+"""Find what the code of this program would do to a process that other code has started. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_REASON = 300
 
 
 class Trouble(StrEnum):
-    """What goes wrong, or is worth knowing."""
+    """The kind of a finding: an error, or something worth knowing."""
 
     WORKFLOW_GONE = "workflow_gone"
     WORKFLOW_BROKEN = "workflow_broken"
@@ -43,7 +43,7 @@ NOTICES = frozenset({Trouble.NEW_BUT_MISSED, Trouble.DROPPED, Trouble.LATER_ARGU
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What this code would do to processes that stand at a step.
+    """What this code would do to processes at a step.
 
     Args:
         step: where they stand; ``None`` when they have no step.
@@ -59,7 +59,7 @@ class Finding:
 
     @property
     def breaks(self) -> bool:
-        """Return whether it must be dealt with before the code is deployed."""
+        """Return whether it must be resolved before the code is deployed."""
         return self.trouble not in NOTICES
 
 
@@ -67,7 +67,7 @@ def check_process(plan: Plan, process: Process, before: Outline | None) -> Itera
     """Yield what a plan would do to a process.
 
     Args:
-        before: the steps of the plan that the process has, if another one; ``None`` when nobody has kept it.
+        before: the steps of the process's plan, if it is another one; ``None`` when they are unknown.
     """
 
     def found(trouble: Trouble, what: str, todo: str) -> Finding:

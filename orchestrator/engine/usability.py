@@ -1,8 +1,8 @@
-"""May this workflow run on this subscription? Facts and rules in, reasons out: pure, and the same at every entry point.
+"""Decide whether a workflow may run on a subscription, from facts and rules: pure, and the same at every entry point.
 
 A subscription that is out of sync is being changed by a process, or was left half changed. Its neighbours – subscriptions that
-use a block of it, or whose blocks it uses – must hold still as well. Only tasks, which look rather than change, workflows
-that reconcile, and what the project has listed as harmless run all the same.
+use a block of it, or whose blocks it uses – must not change either. Only tasks, which read rather than change, workflows that
+reconcile, and those that the project has listed as harmless run all the same.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Usability:
     """Whether a workflow may run on a subscription.
 
     Args:
-        reasons: all that speaks against it; empty when it may run.
+        reasons: every reason against it; empty when it may run.
         dangerous: it may run, but another process may be changing the same things, and only the project's list allows it.
     """
 

@@ -1,4 +1,4 @@
-"""Values of which each step makes several: frozen for the type checker, and as quick to make as what is not frozen.
+"""Make dataclasses that are frozen for the type checker only, because each step creates several of them.
 
 A frozen dataclass sets each of its fields by a call that goes around its own guard, which takes three times as long.
 """
@@ -14,7 +14,7 @@ else:
     from dataclasses import dataclass
 
     def value(*, frozen: bool, slots: bool) -> Callable[[type], type]:
-        """Make a dataclass with the hash of a frozen one; that nobody changes it is for the type checker to see."""
+        """Make a dataclass with the hash of a frozen one; only the type checker prevents changes of its fields."""
         return dataclass(slots=slots, unsafe_hash=frozen)
 
 

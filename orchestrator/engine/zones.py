@@ -1,4 +1,4 @@
-"""Time zones by their IANA names, and where a wall time lies in UTC.
+"""Find time zones by their IANA names, and convert wall times to UTC.
 
 The tables are installation data, as code is: the system's, or those of the ``tzdata`` package where the system has none.
 """
@@ -40,7 +40,7 @@ def find_zone(name: str) -> ZoneInfo:
 
 @cache
 def find_rules() -> str:
-    """Return which version of the zones' tables this program has: of each folder that has some, or of the package."""
+    """Return the versions of the time zone tables: of each folder that has some, or of the package."""
     folders = [Path(one) for one in zoneinfo.TZPATH if Path(one).is_dir()]
     return " ".join(_read_version(one) for one in folders) or f"tzdata {version('tzdata')}"
 

@@ -1,7 +1,7 @@
 """The language in which workflows are written: steps, and lists of them, as frozen values.
 
-Nothing here runs anything. A decorated function becomes a :class:`Step`; ``>>`` strings steps into a :class:`StepList`;
-``@workflow`` gives the list a name. The engine lays the list out flat (``orchestrator.engine.plan``) and walks it::
+Nothing here runs anything. A decorated function becomes a :class:`Step`; ``>>`` joins steps into a :class:`StepList`;
+``@workflow`` gives the list a name. The engine flattens the list (``orchestrator.engine.plan``) and runs its steps in order::
 
     @step("Reserve a VLAN")
     async def reserve_vlan(session: AsyncSession, node: str) -> dict[str, int]:

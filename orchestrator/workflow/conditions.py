@@ -1,4 +1,4 @@
-"""Conditions around steps: decided over the state, or by a step of their own where they need more than that."""
+"""Conditions around steps: evaluated on the state, or by a step of their own when they need more than that."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Conditional = TypeVar("Conditional", Step, Block, Step | Block, StepList)
 def conditional(predicate: Callable[..., bool | Awaitable[bool]]) -> Callable[[Conditional], Conditional]:
     """Make steps depend on a predicate: when it is false they are logged as skipped and never run.
 
-    A step's condition is decided once, in the commit that arrives at the step; a retry does not ask again. In a list each
-    step asks for itself; a ``step_group`` or ``callback_step`` asks once for all of it.
+    A step's condition is evaluated once, in the commit that arrives at the step, and not again on a retry. In a list it is
+    evaluated for each step; for a ``step_group`` or ``callback_step`` once for all of it.
 
-    A predicate that needs more than the state – a model, ``session``, several values by their names, or to await something –
-    gets its parameters as a step does. It is a step of its own, named after the first that depends on it, and decides once for
-    all of them; then a list of steps is returned.
+    A predicate that needs more than the state (a model, ``session``, several values by their names, or to await something)
+    gets its parameters as a step does. It becomes a step of its own, named after the first step that depends on it, and is
+    evaluated once for all of them; then a list of steps is returned.
 
     Args:
-        predicate: over the state, or without parameters; quick and without side effects. Or one that needs more.
+        predicate: takes the state, or nothing, and is quick and without side effects; or one that needs more, as above.
     """
     if not callable(predicate):
         raise DefinitionError(f"conditional(...) takes a function, not {predicate!r}")
@@ -53,7 +53,7 @@ def _guard(wrapped: Conditional, predicate: Predicate) -> Conditional:
 
 
 def _decide_first(wrapped: Step | Block | StepList, predicate: Callable[..., Any]) -> Step | Block | StepList:
-    """Put a step that decides, and keeps its decision in the state, before the steps that ask for that."""
+    """Put a step that evaluates a predicate and stores the result in the state before the steps that depend on it."""
     steps = wrapped if isinstance(wrapped, StepList) else StepList([wrapped])
     if not steps:
         return steps

@@ -1,4 +1,4 @@
-"""The decorators that turn functions into steps, and the blocks and lists that steps are strung into."""
+"""The decorators that turn functions into steps, and the functions that combine steps into blocks."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def retrystep(
     queue: str | None = None,
     retry_auth_callback: AuthCallback | None = None,
 ) -> Callable[[StepFunction], Step]:
-    """Turn a function into a step that is retried automatically: when it raises, the process is WAITING until then.
+    """Turn a function into a step that is retried automatically: when it raises, the process is WAITING until the next try.
 
     Args:
-        retry: how far apart and how often; default exponential with jitter and no limit.
+        retry: the delays between tries and their limit; default exponential with jitter and no limit.
         name, timeout, queue, retry_auth_callback: as for :func:`step`.
     """
 
@@ -106,12 +106,12 @@ def inputstep(
 ) -> Callable[[FormFunction], Step]:
     """Turn a form into a step that suspends the process until the form is filled in.
 
-    The function only makes the form – it may be called any number of times and must have no side effects. What the form
+    The function only builds the form. It may be called any number of times and must have no side effects. What the form
     returns is merged over the state.
 
     Args:
         name: as for :func:`step`.
-        assignee: who is asked, shown to people: a member of ``Assignee``, or another text of at most 200 characters.
+        assignee: who is to fill it in, shown to people: a member of ``Assignee``, or another text of at most 200 characters.
         resume_auth_callback: who may fill it in; default the group's, then the workflow's.
         retry_auth_callback: as for :func:`step`.
     """
@@ -143,7 +143,7 @@ def step_group(
     resume_auth_callback: AuthCallback | None = None,
     retry_auth_callback: AuthCallback | None = None,
 ) -> Block:
-    """Give several steps one name. Each keeps its own commit and log row; a condition around the group is asked once.
+    """Give several steps one name. Each keeps its own commit and log row; a condition around the group is evaluated once.
 
     Args:
         resume_auth_callback, retry_auth_callback: for the steps in it that have none of their own.
@@ -176,8 +176,8 @@ def callback_step(
     Args:
         name: of the waiting part, as it appears in the log. If one of the other parts has this name, the waiting part is
             called ``"<name> - Await callback"``.
-        action_step: starts the job. It may ask for ``callback_token``, ``callback_exchange`` and ``callback_route`` and
-            hands them to the external system.
+        action_step: starts the job. It may have parameters ``callback_token``, ``callback_exchange`` and ``callback_route``,
+            and passes them to the external system.
         validate_step: validates the answer, which it finds in the state under ``result_key``; raising fails the process, and
             a retry then starts again at the action with a new token.
         result_key: the state key for the answer.
@@ -221,12 +221,12 @@ def workflow(
         target, is_task: what it is for, and whether it is a task.
         authorize_callback: who may start it and, unless the next two say otherwise, resume and retry it; by default everyone.
         resume_auth_callback, retry_auth_callback: for all steps that have none of their own.
-        run_predicate: asked before a start: ``True``, or ``False`` or a text with the reason.
-        retention: of a task: for how long it is kept once it has ended, or ``KEEP_FOREVER``; default
+        run_predicate: called before a start; returns ``True``, or ``False`` or a text with the reason to refuse it.
+        retention: of a task: how long it is kept once it has ended, or ``KEEP_FOREVER``; default
             ``TASK_LOG_RETENTION_DAYS``.
-        run_ahead: how many more of its steps a consumer runs after one before it lets others come; default
-            ``ORCHESTRATOR_RUN_AHEAD``, and where that is 0 no step runs ahead. 0 for none. Tasks never run ahead.
-        secret_keys: keys of the state whose values steps get and nobody is shown, such as a password.
+        run_ahead: how many further steps a consumer runs without a command for each; 0 for none; default
+            ``ORCHESTRATOR_RUN_AHEAD``, and where that is 0 no step runs ahead. Tasks never run ahead.
+        secret_keys: keys of the state whose values only steps and forms get, such as a password; people see ``(hidden)``.
 
     Raises:
         DefinitionError: the function does not return steps, two steps have one name, or the form is no function.
@@ -276,7 +276,7 @@ def workflow(
 
 
 def check_description(description: object, decorator: str) -> None:
-    """Make sure that a decorator was written with its parentheses.
+    """Check that a decorator was written with its parentheses.
 
     Raises:
         DefinitionError: it got a function.
@@ -286,7 +286,7 @@ def check_description(description: object, decorator: str) -> None:
 
 
 def check_form(form: object, name: str) -> None:
-    """Make sure that a workflow's form is a function, if it has one.
+    """Check that a workflow's form, if it has one, is a function.
 
     Raises:
         DefinitionError: it is something else, for example a page.

@@ -16,7 +16,7 @@ def again(steps: Repeated, what: str) -> Repeated:
 
     Args:
         steps: a step, a group, a callback step, or a list of them; they use the same keys of the state as the first time.
-        what: stands in brackets behind each name. As with all names, processes under way depend on it.
+        what: appended to each name in parentheses. As with all names, running processes depend on it.
 
     Raises:
         DefinitionError: nothing is given to tell them apart, a name becomes too long, or ``init`` or ``done`` is among the steps.

@@ -1,4 +1,4 @@
-"""What a workflow is made of, as frozen values: steps, blocks of steps, lists of them, and the workflow itself."""
+"""Steps, blocks of steps, lists of both, and workflows, as frozen values."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class CallbackTerms:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One small, atomic, retryable unit of work. Made by the decorators below, not by hand."""
+    """One small, atomic, retryable unit of work. Made by the decorators in :mod:`orchestrator.workflow.language`, not by hand."""
 
     name: str
     kind: StepKind
@@ -120,7 +120,7 @@ class BlockKind(StrEnum):
 class Block:
     """Several steps under one name: a ``step_group``, or the three parts of a ``callback_step``.
 
-    A condition around a block is decided once, when the block is entered.
+    A condition around a block is evaluated once, when the process arrives at the block.
     """
 
     name: str
@@ -167,10 +167,10 @@ class Workflow:
         is_task: tasks run on the ``tasks`` queue, and may run on a subscription that is out of sync.
         authorize_callback: who may start it, and – unless the others say – resume and retry it.
         resume_auth_callback, retry_auth_callback: for all steps that have none of their own.
-        run_predicate: asked before a start; anything but ``True`` refuses it.
-        retention: of a task: for how long finished ones are kept; ``None`` for as long as the setting says.
+        run_predicate: called before a start; anything but ``True`` refuses it.
+        retention: of a task: how long finished ones are kept; ``None`` for as long as the setting says.
         run_ahead: how many steps may follow one without a command; ``None`` for as many as the setting says.
-        secret_keys: keys of the state whose values nobody is shown.
+        secret_keys: keys of the state whose values are hidden from people and other programs.
     """
 
     name: str
@@ -189,7 +189,7 @@ class Workflow:
 
     @property
     def is_described(self) -> bool:
-        """Whether its author describes it; otherwise its name stands in, and what people write in the database stays."""
+        """Whether the code describes it; otherwise its name is the description, unless the database has another one."""
         return self.description != self.name
 
     @property

@@ -4,10 +4,11 @@ A decision – position, status, state, log rows, callback – is stored if and 
 decision was made. The statement takes many decisions about different processes at once; each is fenced on its own. It runs on
 a plain connection, in a transaction of its own, or on the connection of a session, inside that transaction.
 
-Whose network falls silent now keeps the process locked. So the statement also bounds how long the server waits for the commit.
+A program whose network falls silent now would keep the process locked. So the statement also bounds how long the server waits
+for the commit.
 
-If it is asked to, it claims the next step for the same consumer as well. Unlike a claim of its own it waits for the disk: it
-is one transaction with the writes of the step that it ends.
+On request it also claims the next step for the same consumer. Unlike a separate claim it waits for the disk, because it is one
+transaction with the writes of the step that it completes.
 """
 
 from __future__ import annotations
@@ -160,11 +161,11 @@ class Advance:
     """A decision to store.
 
     Args:
-        before: the process as it was when the decision was made; if it has moved since, nothing is stored.
-        due_in: seconds until the reconciler must look again; ``None`` for never.
+        before: the process when the decision was made; if it has moved since, nothing is stored.
+        due_in: seconds until the reconciler must check it again; ``None`` for never.
         claim: the claim of the consumer that stores the decision; if it was lost, nothing is stored.
-        goes_on: whether this consumer claims the next step, if it may.
-        held_from: the log entry after which the consumer has in hand what it will send; default the newest one before.
+        goes_on: whether this consumer claims the next step, if that is allowed.
+        held_from: the consumer holds all log entries after this one and will send them; default the newest one before.
     """
 
     before: Process
@@ -177,10 +178,10 @@ class Advance:
 
 @value(frozen=True, slots=True)
 class Receipt:
-    """That a decision is stored: the database's time, and up to which log entry the events were announced by then.
+    """Confirms that a decision is stored: the database's time, and up to which log entry the events were announced then.
 
     Args:
-        following: the claim of the next step, if it was asked for and granted.
+        following: the claim of the next step, if it was requested and granted.
     """
 
     at: datetime
@@ -226,7 +227,7 @@ async def advance(connection: Driver, one: Advance, *, mark: str | None = None) 
 
 
 async def is_committed(connection: Driver, process_id: UUID, attempt: int) -> bool:
-    """Return whether an attempt's outcome is in the log: for when the answer to the commit was lost."""
+    """Return whether an attempt's outcome is in the log, when the answer to the commit was lost."""
     found: bool = await connection.fetchval(
         "SELECT EXISTS (SELECT FROM process_steps WHERE process_id = $1 AND attempt = $2 AND consumer IS NOT NULL)",
         process_id,

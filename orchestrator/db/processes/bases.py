@@ -1,9 +1,9 @@
-"""Keep what is large in a state apart from what steps change, so that a step writes and fetches its changes only.
+"""Store the large part of a state apart from what steps change, so that a step writes and fetches only its changes.
 
-A value in a row is written as a whole, whatever part of it has changed. So a state has two columns: ``state`` is what has changed
-lately, ``base`` what has not, ``NULL`` as long as there is little of it. A key of ``state`` stands for the one of ``base``. A
-statement that leaves ``base`` as it is does not write it: PostgreSQL keeps the reference to where it is stored. A consumer
-remembers the bases that it has read, each by the log entry with which it was written, and does not fetch them again.
+PostgreSQL writes a column's value as a whole, whatever part of it has changed. So a state has two columns: ``state`` has what
+has changed lately, ``base`` the rest, or ``NULL`` while it is small. A key in ``state`` overrides the same key in ``base``. A
+statement that does not change ``base`` does not write it: PostgreSQL keeps the reference to its storage. A consumer remembers
+the bases that it has read, each by the log entry with which it was written, and does not fetch them again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WHOLE = "(CASE WHEN p.base IS NULL THEN p.state ELSE p.base || p.state END)"
 
 
 def parts(known: str, asked: str = "true") -> str:
-    """Return the SQL of what :func:`read_parts` needs of ``processes AS p``: the base is left out if its reader knows it.
+    """Return the SQL of the columns of ``processes AS p`` that :func:`read_parts` needs, without a base that its reader knows.
 
     Args:
         known: SQL of the ``base_sequence`` that the reader knows.
@@ -74,7 +74,7 @@ class Base(NamedTuple):
 
 
 class Bases:
-    """Bases of processes, up to a number of characters; the one that was not asked for longest goes first."""
+    """A cache of bases, limited by characters; the least recently used one is dropped first."""
 
     def __init__(self, most: int = MOST_REMEMBERED) -> None:
         self._most = most

@@ -83,7 +83,7 @@ class Claim:
     """A step that this consumer, and no other, may commit.
 
     Args:
-        base: the part of the process's state that need not be fetched again with the next step.
+        base: the part of the process's state that the next step need not fetch again.
     """
 
     process: Process
@@ -95,11 +95,11 @@ class Claim:
 
 @value(frozen=True, slots=True)
 class LostClaim(Claim):
-    """A claim whose consumer is presumed dead, and what was seen of the consumer.
+    """A claim whose consumer is presumed dead, and what was observed of the consumer.
 
     Args:
         silent_for: seconds since its last heartbeat; ``None`` when it has no row.
-        unresponsive_for: seconds for which its event loop had not responded at that heartbeat; ``None`` when it is not known.
+        unresponsive_for: seconds for which its event loop had not responded at that heartbeat; ``None`` when unknown.
         blocked_by: what blocked the loop then: ``by``, ``at``, ``process_id`` and so on.
     """
 
@@ -109,7 +109,7 @@ class LostClaim(Claim):
 
     @property
     def seen(self) -> str:
-        """What was seen of the consumer, as a predicate."""
+        """What was observed of the consumer, as a predicate."""
         if self.silent_for is None:
             return "has no row in the table consumers"
         silent = f"sent no heartbeat for {self.silent_for:.0f} s"
@@ -132,7 +132,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a process stands that is running, and claimed by no one.
+    """The position of a running process that no consumer has claimed.
 
     Args:
         plan: the fingerprint of its plan; ``None`` in a row that an older engine has stored.
@@ -151,7 +151,7 @@ async def claim_many(
     """Fence the steps of these commands: raise their attempts and mark who runs them, all in one statement.
 
     Args:
-        bases: those that this consumer knows.
+        bases: the bases that this consumer knows.
 
     Returns:
         For each command a claim, or ``None`` when the command is stale, the engine is paused, or the process has another
@@ -188,7 +188,7 @@ async def claim_many(
 
 
 async def list_claims(connection: Driver, consumer_id: UUID, consumer: str) -> list[Claim]:
-    """Return everything that a consumer has claimed, as the database sees it."""
+    """Return all claims of a consumer, as the database sees them."""
     rows = await connection.fetch(_LIST, consumer_id)
     return [Claim(build_process(row), consumer_id, consumer, row["claimed_at"]) for row in rows]
 
@@ -196,7 +196,7 @@ async def list_claims(connection: Driver, consumer_id: UUID, consumer: str) -> l
 async def load_claim(
     connection: Driver, consumer_id: UUID, consumer: str, process_id: UUID, attempt: int
 ) -> Claim | None:
-    """Return what a consumer has claimed as this attempt of a process; ``None`` when it no longer holds it."""
+    """Return a consumer's claim of this attempt of a process; ``None`` when it no longer holds it."""
     row = await connection.fetchrow(_LOAD, consumer_id, process_id, attempt)
     return None if row is None else Claim(build_process(row), consumer_id, consumer, row["claimed_at"])
 
@@ -215,7 +215,7 @@ async def list_claim_times(connection: Driver, consumer_id: UUID) -> dict[UUID, 
 
 
 async def read_standing(pool: DriverPool, process_id: UUID) -> Standing | None:
-    """Return where a process stands whose step could not be claimed; ``None`` when no consumer is to run it now."""
+    """Return the position of a process whose step could not be claimed; ``None`` when no consumer may run it now."""
     row = await pool.fetchrow(_READ_STANDING, process_id)
     return None if row is None else Standing(**row)
 
@@ -225,12 +225,12 @@ async def lock_lost_claims(
 ) -> list[LostClaim]:
     """Lock and return claims whose consumer is presumed dead, or has no row at all.
 
-    All claims of one consumer stand together.
+    The claims of one consumer are adjacent.
 
     Args:
-        reads_for: for how many seconds the caller has been able to read heartbeats.
-        presumed_dead_after: the age of a claim whose consumer has no row; one that has a row says itself how long it may be
-            silent.
+        reads_for: how many seconds the caller has been able to read heartbeats.
+        presumed_dead_after: seconds after which a claim is lost whose consumer has no row; a row says how long its consumer
+            may be silent.
         but_not: processes whose claims are left out.
     """
     values = {

@@ -34,14 +34,14 @@ class StepCount:
 
 @dataclass(frozen=True, slots=True)
 class StatusCounts:
-    """How many processes have which status; tasks apart from the others. Statuses that none has are left out."""
+    """The number of processes, and of tasks, in each status; statuses without any are left out."""
 
     process_counts: Mapping[str, int]
     task_counts: Mapping[str, int]
 
 
 async def count_statuses(session: AsyncSession) -> StatusCounts:
-    """Return how many processes and tasks have which status."""
+    """Return the number of processes and tasks in each status."""
     rows = (await session.execute(_COUNT)).all()
     return StatusCounts(
         {status: count for is_task, status, count in rows if not is_task},
@@ -50,6 +50,6 @@ async def count_statuses(session: AsyncSession) -> StatusCounts:
 
 
 async def count_steps(session: AsyncSession, workflow: str) -> list[StepCount]:
-    """Return how many unfinished processes of a workflow stand at which step, by the steps' names."""
+    """Return the number of unfinished processes of a workflow at each step, by the steps' names."""
     rows = await session.execute(_COUNT_STEPS, {"statuses": _UNFINISHED, "workflow": workflow})
     return [StepCount(step, status, count) for step, status, count in rows]

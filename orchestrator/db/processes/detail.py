@@ -1,4 +1,4 @@
-"""Read one process with everything that belongs to it, as JSON that PostgreSQL has written.
+"""Read one process with everything that belongs to it, as JSON that PostgreSQL writes.
 
 States and logs may have many megabytes. They are never turned into Python's objects here, so the event loop stays free, and a
 value that Python cannot read does no harm.
@@ -7,7 +7,7 @@ value that Python cannot read does no harm.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
@@ -68,7 +68,7 @@ class ProcessDetail:
     """A process with its log; the last five are JSON texts.
 
     Args:
-        has_entry: whether the newest entry about a step is about the one at which the process stands.
+        has_entry: whether the newest entry about a step is about the present one.
         steps: the entries of the log, separated by commas.
         callback: what it waits for; never the token.
     """
@@ -77,7 +77,7 @@ class ProcessDetail:
     status: str
     step: str | None
     position: int
-    claimed_at: Any
+    claimed_at: datetime | None
     has_entry: bool
     head: str
     state: str
@@ -90,7 +90,7 @@ async def read_detail(session: AsyncSession, process_id: UUID, after: int = -1) 
     """Return one process with its log.
 
     Args:
-        after: the number of the newest entry that the reader has already; only newer ones are read.
+        after: the number of the newest entry that the caller has already; only newer ones are read.
 
     Raises:
         NotFoundError.

@@ -193,7 +193,7 @@ _SCHEDULE = text(
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A process, when it is due, whether a consumer runs its step, and how often its command was published again."""
+    """When a process is due, whether a consumer runs its step, and how often its command was published again."""
 
     process: Process
     due_at: datetime | None
@@ -203,12 +203,12 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A process that the reconciler must look at.
+    """A process that the reconciler must handle.
 
     Args:
         since: when its command was last published, or it last moved.
         is_dropped: whether the command of its step is known to be in no queue.
-        is_new: whether nothing of it was published so far, because a step has started it.
+        is_new: whether nothing about it has been published, because a step has started it.
     """
 
     process_id: UUID
@@ -226,7 +226,7 @@ class Taken:
     """A process whose command this program publishes now.
 
     Args:
-        process: without its state: hundreds are taken at once, and a command has nothing of it.
+        process: without its state, which a command does not need: hundreds are taken at once.
         at: the time at which it was taken.
         announced: up to which log entry its events are confirmed.
         entries: the log after that, as the events need it.
@@ -241,7 +241,7 @@ class Taken:
 
 
 async def lock_scheduled(session: AsyncSession, process_id: UUID) -> Scheduled | None:
-    """Lock and return a process with what it waits for; ``None`` when there is none."""
+    """Lock and return a process with its schedule; ``None`` when there is no such process."""
     row = (await session.execute(_LOCK_SCHEDULED, {"process_id": process_id})).mappings().one_or_none()
     if row is None:
         return None
@@ -255,15 +255,15 @@ async def find_due(
 
     Args:
         plans: the fingerprints of the program's plans.
-        current: the workflows whose registered plan it has: it may move all their processes.
-        at_rest, running: how many at most.
+        current: the workflows whose registered plan the program has: it may move all their processes.
+        at_rest, running: the most of each to return.
     """
     values = {"at_rest": at_rest, "running": running, "plans": list(plans), "current": list(current)}
     return [Due(*row) for row in await session.execute(_FIND, values)]
 
 
 async def take_lost(session: AsyncSession, ids: Sequence[UUID], lease: float) -> list[Taken]:
-    """Take those of these running processes that are still due, and return them: their commands must be published again.
+    """Take and return those of these running processes that are still due, whose commands must be published again.
 
     For ``lease`` seconds no other coordinator takes them.
     """
@@ -291,7 +291,7 @@ async def mark_dispatched(
 
 
 async def give_back(session: AsyncSession, ids: Sequence[UUID], seconds: float) -> None:
-    """Make taken processes due again after so many seconds, as if they had not been taken: nothing was published."""
+    """Make taken processes due again after so many seconds, because nothing was published for them."""
     await session.execute(_GIVE_BACK, {"ids": list(ids), "seconds": seconds})
 
 
@@ -304,7 +304,7 @@ async def bring_forward(
     first: float,
     lease: float,
 ) -> None:
-    """Make those postponed processes due whose commands were published before a time and are held by no consumer.
+    """Make postponed processes due whose commands were published before a time and are held by no consumer.
 
     Args:
         steps: their workflows and steps.
@@ -325,22 +325,22 @@ async def bring_forward(
 
 
 async def take_new(session: AsyncSession, ids: Sequence[UUID], lease: float) -> list[Taken]:
-    """Take those of these processes of which nothing was published yet; for ``lease`` seconds no other coordinator takes them."""
+    """Take those of these processes that nothing was published for yet; for ``lease`` seconds no other coordinator takes them."""
     return _read_taken(await session.execute(_TAKE_NEW, {"ids": list(ids), "lease": lease}))
 
 
 async def mark_published(session: AsyncSession, ids: Sequence[UUID], at: datetime, first: float) -> None:
-    """Record that the first commands of these processes are in their queues; those that were claimed meanwhile say so themselves.
+    """Record that the first commands of these processes are in their queues, unless they were claimed meanwhile.
 
     Args:
         at: when they were taken.
-        first: seconds until it is time to see whether they were lost.
+        first: seconds until the reconciler checks whether they were lost.
     """
     await session.execute(_MARK_PUBLISHED, {"ids": list(ids), "at": at, "first": first})
 
 
 async def postpone(session: AsyncSession, ids: Sequence[UUID], seconds: float) -> None:
-    """Postpone these running processes: their commands wait in a queue."""
+    """Postpone these running processes, because their commands wait in a queue."""
     if ids:
         await session.execute(_POSTPONE, {"ids": list(ids), "seconds": seconds})
 
@@ -351,22 +351,22 @@ async def look_later(session: AsyncSession, process_id: UUID, seconds: float) ->
 
 
 async def make_due(session: AsyncSession, process_id: UUID) -> None:
-    """Let the next coordinator that looks for work find this process."""
+    """Make a process due at once."""
     await session.execute(_MAKE_DUE, {"process_id": process_id})
 
 
 async def make_running_due(session: AsyncSession) -> None:
-    """Make every process due whose step is not claimed, as if its command had not been published yet."""
+    """Make every running process due whose step is not claimed, as if its command had not been published yet."""
     await session.execute(_MAKE_RUNNING_DUE)
 
 
 async def schedule(session: AsyncSession, process_id: UUID, due_at: datetime | None) -> None:
-    """Set when a process is due that waits for a callback."""
+    """Set when a process that waits for a callback is due."""
     await session.execute(_SCHEDULE, {"process_id": process_id, "due_at": due_at})
 
 
 async def wake_waiting(session: AsyncSession) -> dict[str, int]:
-    """Make all processes due that wait for a later automatic try; return how many of each workflow."""
+    """Make all processes due that wait for an automatic retry; return how many of each workflow."""
     rows = await session.execute(_WAKE_WAITING)
     return {row.workflow: row.number for row in rows}
 

@@ -1,4 +1,4 @@
-"""Read the log of all processes in the order in which its entries became visible: what event streams are made of.
+"""Read the log of all processes in the order in which its entries became visible, for event streams.
 
 A page is read by one statement, with the snapshot that says which transactions it has seen. It costs what was committed since the
 last one, however long another transaction stays open.
@@ -76,7 +76,7 @@ class FeedRow:
     """A log entry with what its event needs of the process.
 
     Args:
-        referring: what in the process's state refers to subscriptions.
+        referring: the part of the process's state that refers to subscriptions.
     """
 
     place: Place
@@ -95,11 +95,11 @@ class FeedRow:
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """Log entries that were not in the position from which was read, in no particular order.
+    """Log entries that the reader's position did not cover, in no particular order.
 
     Args:
-        snapshot: what the statement has seen.
-        upto: when there is more, the transaction with which the page ends.
+        snapshot: the transactions that the statement has seen.
+        upto: the transaction with which the page ends, if there is more.
     """
 
     rows: Sequence[FeedRow]
@@ -117,8 +117,8 @@ async def read_feed(
 ) -> FeedPage:
     """Return the next entries that are not in ``since``.
 
-    A page that ends before the end also has the entries that come before one of its own in the log of a process, but after it in
-    the order of transactions; they will come again.
+    A page that is not the last may also have entries that precede one of its own in the log of a process but follow it in the
+    order of transactions; the next pages have them again.
     """
     statement = _READ[process_id is not None, workflow is not None]
     records = await pool.fetch(statement, since.below, since.open, PAGE, process_id, workflow)

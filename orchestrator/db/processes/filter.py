@@ -1,4 +1,4 @@
-"""Which processes an operator means: conditions for the list, and for what is done to many at once."""
+"""Select processes by an operator's conditions, for the list and for bulk commands."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ID_DIGITS = 32
 
 @dataclass(frozen=True, slots=True)
 class ProcessFilter:
-    """Which processes; all conditions that are given must hold.
+    """Conditions on processes; all that are given must hold.
 
     Args:
-        step: the step at which it stands.
+        step: the present step.
         since, until: when it changed last.
         subscription: the hexadecimal digits, without hyphens, with which the id of a subscription begins that it has touched.
         customer: the ``customer_id`` of such a subscription.
-        assignee: who is to act on it.
+        assignee: who must act on it.
     """
 
     statuses: Sequence[str] = ()
@@ -42,7 +42,7 @@ class ProcessFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every process fits."""
+        """Whether every process matches."""
         return self == ProcessFilter()
 
     def where(self) -> tuple[str, list[object]]:

@@ -1,4 +1,4 @@
-"""Record which commands about a process were carried out, so that one that is delivered twice takes effect once."""
+"""Record which commands about a process were carried out, so that a repeated one takes effect once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Command:
 
     Args:
         key: repeated commands with the same key count once; ``None`` makes each one count.
-        wants: the kind of command and its arguments; by these a repeated command differs from another one under the same key.
+        wants: the kind of command and its arguments, which tell a repeated command from another one with the same key.
     """
 
     process_id: UUID
@@ -30,7 +30,7 @@ class Command:
     wants: Sequence[JSON]
 
     def digest(self) -> bytes:
-        """Return what the database keeps of ``wants``."""
+        """Return the digest of ``wants``, which the database stores."""
         return sha256(to_json(sort_keys(list(self.wants)))).digest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -39,24 +40,24 @@ _ENTRIES = text(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process stands.
+    """The status and present step of a process.
 
     Args:
-        has_entry: whether the newest entry about a step is about the one at which the process stands.
-        traceback: of its newest failure, while that has not been retried.
+        has_entry: whether the newest entry about a step is about the present one.
+        traceback: of its newest failure, until it is retried.
     """
 
     workflow: str
     status: str
     step: str | None
     position: int
-    claimed_at: Any
+    claimed_at: datetime | None
     has_entry: bool
     traceback: str | None
 
 
 async def read_places(session: AsyncSession, process_ids: Sequence[UUID]) -> dict[UUID, Place]:
-    """Return where these processes stand, in one statement."""
+    """Return the status and present step of these processes, in one statement."""
     rows = (await session.execute(_READ, {"ids": list(process_ids)})).mappings()
     return {row["process_id"]: Place(**{name: row[name] for name in Place.__slots__}) for row in rows}
 
