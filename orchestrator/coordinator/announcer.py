@@ -1,8 +1,8 @@
 """Publish events one after the other and record what the broker has confirmed.
 
-An event is published only by who knows that the broker has confirmed the one before it. Whoever that is, the first delivery of
-every event then comes in order; two coordinators that publish the same events only repeat them. What is known to reach nobody
-is left out, which is the same as publishing it (:mod:`orchestrator.coordinator.unbound`).
+A program publishes an event only when it knows that the broker has confirmed the one before it. So the first delivery of every
+event is in order, whichever program publishes it; two coordinators that publish the same events only repeat them. An event that
+no queue would get is left out, which is equivalent to publishing it (:mod:`orchestrator.coordinator.unbound`).
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ CALM = 10.0
 class Announcer:
     """Publishes the events of processes. Run :meth:`run` beside its users.
 
-    While the broker refuses an event of a workflow, that workflow's events are left in the rows. Only probes are published,
-    by :class:`~orchestrator.coordinator.backlog.Backlog`, until the broker confirms one.
+    While the broker refuses an event of a workflow, that workflow's events stay in the rows. Only probes are published, by
+    :class:`~orchestrator.coordinator.backlog.Backlog`, until the broker confirms one.
 
     Args:
-        is_busy: whether there is so much to do that a few milliseconds for one process do not matter.
+        is_busy: returns whether the program is so busy that a few milliseconds for one process do not matter.
     """
 
     def __init__(self, publisher: Publisher, pool: DriverPool, is_busy: Callable[[], bool] = lambda: False) -> None:
@@ -74,17 +74,17 @@ class Announcer:
         return frozenset(self._refused)
 
     def may_wait(self, workflow: str) -> bool:
-        """Return whether the events of a workflow's steps may come later: no queue was bound a moment ago for successes."""
+        """Return whether events of a workflow's steps may come later, as no queue was bound for successes a moment ago."""
         return self._unbound.was_returned(f"step.{workflow}.success")
 
     async def announce(self, message: Advanced, *, probe: bool = False) -> int:
-        """Publish the events in a message, as far as the broker confirms them.
+        """Publish the events in a message in order, until the broker does not confirm one.
 
         Args:
             probe: publish also while this workflow's events are refused, to see whether they still are.
 
         Returns:
-            Up to which log entry the events are confirmed now, or left out.
+            The newest log entry up to which the events are confirmed or left out.
         """
         process_id = message.process_id
         waiting = self._turns.get(process_id)
@@ -134,9 +134,9 @@ class Announcer:
         return confirmed
 
     async def record(self, message: Advanced, confirmed: int, *, is_claimed_next: bool) -> None:
-        """Record what was confirmed: with others' marks if that is all, before this returns if events are left.
+        """Record what was confirmed: before returning if events are left, otherwise later together with other marks.
 
-        Nothing is recorded when events before those of the message were missing: then the rows know that already.
+        Nothing is recorded when events before those of the message were missing, because the rows know that already.
 
         Args:
             is_claimed_next: whether a step command carries the mark to its claim.
@@ -199,11 +199,11 @@ class Announcer:
             await self.try_write_marks()
 
     def keep_refused(self, behind: Collection[str]) -> None:
-        """Forget that the events of workflows were refused of which nothing is left to be published."""
+        """Keep only these workflows as refused: the others have no events left to publish."""
         self._keep_refused(self._refused & set(behind))
 
     def report_end(self) -> None:
-        """Log that the broker confirms events again, if it has for a while."""
+        """Log that the broker confirms events again, once it has done so for a while."""
         if self._trouble_at is None or self._refused:
             return
         if asyncio.get_running_loop().time() - self._trouble_at > CALM:

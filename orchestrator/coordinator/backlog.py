@@ -1,6 +1,7 @@
 """Publish the events that the broker has not confirmed, from the rows, until it does.
 
-The backlog is marks in the database, of which a round takes a few. So a queue that stays full costs neither memory nor time.
+The backlog consists of marks in the database, of which a round takes a few. So a queue that stays full costs neither memory nor
+time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SHORTEST, LONGEST = 0.1, 10.0
 
 
 class Backlog:
-    """Publishes what is left in the rows, every ``interval`` seconds. Any number may run side by side."""
+    """Publishes the events left in the rows, every ``interval`` seconds. Any number of backlogs may run side by side."""
 
     def __init__(self, database: Database, announcer: Announcer, *, interval: float) -> None:
         self._database = database
@@ -81,7 +82,7 @@ class Backlog:
     async def _announce_all(self, taken: Sequence[Behind], gate: asyncio.Semaphore) -> bool:
         """Publish the events of these processes of one workflow, the first one's first; return whether any was confirmed.
 
-        If the broker refuses one, the others are left alone: it would refuse theirs as well.
+        If the broker refuses one, the others are not tried: it would refuse theirs as well.
         """
         probe, *others = taken
         progress = await self._announce(probe, gate, probe=True)

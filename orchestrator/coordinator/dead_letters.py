@@ -1,7 +1,7 @@
 """Move dead letters from their queue into the table, where they can be listed, replayed and discarded.
 
 A copy without any token goes to the queue ``orchestrator.dead``, for people who look at RabbitMQ's management UI. A letter that
-cannot be stored stays in its queue. It must never be dead-lettered itself: that would go round for ever.
+cannot be stored stays in its queue. It must never be dead-lettered itself, which would repeat for ever.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LetterKeeper:
     """The handler of the queue of dead letters.
 
     Args:
-        put_back: called when a letter was stored that this program puts back by itself. People need no copy of it.
+        put_back: called when a stored letter is one that coordinators put back themselves; people need no copy of it.
     """
 
     def __init__(self, database: Database, publisher: Publisher, put_back: Callable[[], None] | None = None) -> None:
@@ -58,7 +58,7 @@ class LetterKeeper:
         self._has_room = True
 
     async def take(self, delivery: Delivery) -> None:
-        """Store a letter. While the database is away it is kept and tried again, as every message.
+        """Store a letter. While the database is unreachable it is kept and tried again, like every message.
 
         Raises:
             DeclinedError: it stays in the queue for now.

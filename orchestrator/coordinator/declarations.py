@@ -20,7 +20,7 @@ INTERVAL = 5.0
 
 
 class Declarations:
-    """Reconciles at the start, and again when the programs with newer declarations are gone."""
+    """Reconciles the declared schedules at the start, and again when the programs with newer declarations are gone."""
 
     def __init__(self, database: Database, reconciliations: list[Reconciliation], limits: Limits) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Publish what a stored decision requires: its events in order, then the next step's command."""
+"""Publish the messages of a stored decision: its events in order, then the next step's command."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ REMEMBERED = 20_000
 
 
 class Dispatcher:
-    """Publishes all step commands, and before each the events that it follows.
+    """Publishes step commands, and before each the events that precede it.
 
-    The command carries up to which log entry the events are confirmed, and its claim writes that down. Events that the broker
-    does not confirm do not hold the command up: they are marked in the rows, and the backlog publishes them.
+    The command says up to which log entry the events are confirmed, and its claim stores that. Events that the broker does not
+    confirm do not delay the command: they are marked in the rows, and the backlog publishes them.
     """
 
     def __init__(self, publisher: Publisher, announcer: Announcer) -> None:
@@ -39,18 +39,18 @@ class Dispatcher:
     async def publish(self, message: Advanced, *, is_repeated: bool = False) -> bool:
         """Publish events and the next command, and wait for the broker's confirms.
 
-        A command that the broker does not take is no error, because it concerns this process only: it is due in its row.
+        A command that the broker refuses is no error, because it concerns this process only: its row makes it due.
 
         Args:
-            is_repeated: the command was published before, and may have to be again. So what is confirmed is recorded, or its
-                events would be repeated with each command.
+            is_repeated: whether the command was published before and may be again. Then confirmed events are recorded, so that
+                they are not repeated with each command.
 
         Returns:
             Whether a queue has taken the command.
 
         Raises:
             PublishError: no answer from the broker; the reconciler publishes the command again.
-            a connection error: events were not confirmed, and the database is away, so that this is not recorded.
+            a connection error: events were not confirmed, and the database is unreachable, so that this is not recorded.
         """
         confirmed = await self._announcer.announce(message)
         is_taken = False
@@ -62,7 +62,7 @@ class Dispatcher:
         return is_taken
 
     def record_confirmed(self, waiting: Iterable[UUID]) -> None:
-        """Record which events are confirmed of processes whose commands wait long for the claim that would record it."""
+        """Record the confirmed events of processes whose commands wait long for the claim that would record them."""
         for process_id in waiting:
             confirmed = self._confirmed.pop(process_id, None)
             if confirmed is not None:
@@ -74,7 +74,7 @@ class Dispatcher:
             del self._confirmed[next(iter(self._confirmed))]
 
     async def try_publish(self, message: Advanced) -> None:
-        """Publish after a commit, when the caller must not fail: the reconciler publishes what is not confirmed now."""
+        """Publish after a commit, without failing: the reconciler publishes what is not confirmed now."""
         try:
             await self.publish(message)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Look now and then for how long finished tasks have been past their time, so that monitoring sees when no clean-up runs."""
+"""Measure periodically how long finished tasks have been expired, so that monitoring shows when no clean-up runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Expiry:
     """Keeps the metric about expired tasks.
 
     Args:
-        days: for how long finished tasks are kept that do not say it themselves.
+        days: how long finished tasks are kept whose workflows do not say it themselves.
     """
 
     def __init__(self, database: Database, metrics: Metrics, days: int) -> None:
@@ -32,7 +32,7 @@ class Expiry:
         self._days = days
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look until ``stopping`` is set."""
+        """Measure until ``stopping`` is set."""
         while not stopping.is_set():
             try:
                 await self.look()
@@ -44,7 +44,7 @@ class Expiry:
             await wait_or_stop(INTERVAL, stopping)
 
     async def look(self) -> None:
-        """Look once."""
+        """Measure once."""
         async with self._database.pool.acquire() as connection:
             found = find_rules(await list_stored_workflows(connection), self._days)
             expired = await list_expired(connection, found.rules)

@@ -110,8 +110,8 @@ class Handlers:
     async def take_result(self, delivery: Delivery) -> None:
         """Handle a step's result, or a request to look at a process.
 
-        A result needs no database, unless the process is to move to another plan before its next step. What follows a result by
-        a plan that this program does not know is published as it stands.
+        A result needs no database, unless the process must move to another plan before its next step. The next command of a
+        result with a plan that this program does not know is published unchanged.
         """
         if delivery.type == MessageType.STEP_RESULT:
             message = decode(Advanced, delivery.body)
@@ -134,7 +134,7 @@ class Handlers:
         """Handle a command from another service. The sender gets the outcome if it has set ``reply_to``.
 
         Returns:
-            Whether that was the end of it; if not, it waits at the end of its queue.
+            Whether it was handled; if not, it was put back to the end of its queue.
 
         Raises:
             DeclinedError: another coordinator may have the code that this one lacks.
@@ -190,10 +190,10 @@ class Handlers:
             await self._dispatcher.try_publish(message)
 
     def _leave_to_others(self, delivery: Delivery, error: OrchestratorError) -> None:
-        """Let another coordinator try a command if only the code of this one is the obstacle, as in a rolling deploy.
+        """Let another coordinator try a command that only this one's code cannot handle, as in a rolling deploy.
 
         Raises:
-            DeclinedError: it goes back to the queue, as often as there are :data:`PAUSES`.
+            DeclinedError: it goes back to the queue, at most as often as there are :data:`PAUSES`.
         """
         if not error.lacks_code and not isinstance(error, PlanMismatchError):
             return
@@ -209,10 +209,10 @@ class Handlers:
         raise DeclinedError(PAUSES[times])
 
     async def _put_back(self, delivery: Delivery) -> bool:
-        """Send a command again to the end of its queue, behind those of other workflows; return whether that is done.
+        """Publish a command again at the end of its queue, behind those of other workflows; return whether that was done.
 
-        Returned to the queue by the broker it would stand before all others, and after some times it would be given up. A command
-        without a key stays: if the broker's confirm is lost there are two, and nobody could tell that they are one.
+        If the broker requeued it, it would be first in the queue, and after some times it would be dead-lettered. A command
+        without a key is not published again: if the broker's confirm is lost there are two, which nobody could identify as one.
         """
         message = again(delivery)
         if message is None or not _has_key(delivery):
@@ -303,14 +303,14 @@ class Handlers:
 
 
 def _has_key(delivery: Delivery) -> bool:
-    """Return whether a second copy of a start or a resume would be recognised."""
+    """Return whether a second copy of a start or a resume would be recognized."""
     is_start = delivery.routing_key == MessageType.START
     command = decode(StartWorkflow, delivery.body) if is_start else decode(ResumeProcess, delivery.body)
     return _find_key(command, delivery) is not None
 
 
 def _find_key(command: StartWorkflow | ResumeProcess | AbortProcess, delivery: Delivery) -> str | None:
-    """Return the key by which a command that is sent or delivered again is recognised."""
+    """Return the key by which a command that is sent or delivered again is recognized."""
     key = command.idempotency_key or delivery.message_id
     if key is None and delivery.unreadable is not None:
         raise MessageError("whether this command was sent before cannot be known: put an idempotency_key into its body")

@@ -1,7 +1,7 @@
-"""Admit starts after running work: at the rate at which they can be done, while the others wait in their queue.
+"""Admit starts behind running work: at the rate at which they can be handled, while the others wait in their queue.
 
-A start costs a coordinator and PostgreSQL about as much as the results of several steps. Thousands at once would take all there
-is, and every process under way would stand still until the last of them is stored.
+A start costs a coordinator and PostgreSQL about as much as the results of several steps. Thousands at once would take
+all capacity, and every running process would stand still until the last of them is stored.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ class _Turn:
         self._going = 1 + self._let_go(begin=True)
 
     def call_off(self) -> None:
-        """Let all wait for another turn that have not begun."""
+        """Let those that have not begun wait for another turn."""
         self._let_go(begin=False)
 
     def leave(self) -> None:
-        """Note that one of them has ended."""
+        """Record that one of them has ended."""
         self._going -= 1
         if not self._going and self._end is not None:
             self._end()
@@ -120,12 +120,12 @@ class Intake:
 
     @property
     def is_full(self) -> bool:
-        """Whether starts in hand wait because others have just begun."""
+        """Whether the starts that this program holds wait because others have just begun."""
         return self._waiting > 0
 
     @contextmanager
     def running_work(self) -> Iterator[None]:
-        """Note that running work goes on."""
+        """Record that running work goes on."""
         self._note()
         try:
             yield
@@ -135,7 +135,7 @@ class Intake:
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[Callable[[], None]]:
-        """Wait until a start may begin; to be called with it is what notes that it has not ended, but waits in its queue."""
+        """Wait until a start may begin; yield a function that records that it did not end, but waits in its queue."""
         has_begun, has_ended = False, True
 
         def wait_on() -> None:
@@ -160,7 +160,7 @@ class Intake:
             self._forget()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look whether running work is behind, as long as there are starts, until ``stopping`` is set."""
+        """Check whether running work is behind, as long as there are starts, until ``stopping`` is set."""
         while not await wait_or_stop(LOOK_EVERY, stopping):
             many, self._handled = max(BEHIND, self._handled), 0
             if self._in_hand:

@@ -1,4 +1,4 @@
-"""Count what schedules do, and say when clean-ups are late, for Prometheus and other readers of its text format."""
+"""Count the slots of schedules and measure late clean-ups, for Prometheus and other readers of its text format."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Metrics:
         )
 
     def count_slots(self, result: str, slots: int) -> None:
-        """Count slots of which something became."""
+        """Count slots that were settled, by result."""
         self._slots.labels(result).inc(slots)
 
     def end_round(self, overdue: int | None) -> None:
-        """Note that a round is over, and how many schedules are overdue, if that was asked."""
+        """Record the end of a round, and the number of overdue schedules if it was read."""
         self._round.set_to_current_time()
         if overdue is not None:
             self._overdue.set(overdue)
 
     def report_expired(self, seconds: float) -> None:
-        """Note for how long the oldest finished task has been past its time."""
+        """Record how long the oldest finished task has been expired."""
         self._expired.set(seconds)

@@ -1,7 +1,7 @@
 """Find out which commands have left a step queue, and so which of them were lost.
 
-A queue is in order: when a consumer has received a command, those that were published before it are no longer in the queue.
-What of them is neither claimed nor held by a consumer was lost.
+A queue is in order: when a consumer has received a command, those that were published before it have left the queue. Those of
+them that are neither claimed nor held by a consumer were lost.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ REMEMBERED = 100
 
 
 class Progress:
-    """Knows of each step queue before which time everything was published that has left it.
+    """Computes for each step queue a time such that all commands published before it have left the queue.
 
-    A consumer may have received a command after it has last reported. So what is observed at one time counts from the moment at
-    which all consumers of the queue have reported at a later one.
+    A consumer may have received a command after its last report. So an observation counts only once all consumers of the queue
+    have reported at a later time.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class Progress:
     def observe(
         self, ready: Mapping[str, int], reports: Collection[Report], now: datetime, unpublished: timedelta
     ) -> None:
-        """Take in what the broker and the consumers say.
+        """Record an observation of the broker and the consumers' reports.
 
         Args:
             ready: queue → messages that wait in it.
-            reports: of the consumers, read after ``ready`` was asked for.
-            unpublished: how long it may take until a command is published: it may not have reached an empty queue.
+            reports: of the consumers, read after ``ready``.
+            unpublished: how long publishing a command may take, after which it must have reached the queue.
         """
         for queue, waiting in ready.items():
             observed = self._observed.setdefault(queue, deque(maxlen=REMEMBERED))
@@ -55,5 +55,5 @@ class Progress:
                 self._left_before[queue] = max(before, self._left_before.get(queue, before))
 
     def left_before(self, queue: str) -> datetime | None:
-        """Return before which time a command was published that has left the queue for certain; ``None`` if nothing is known."""
+        """Return the time such that all commands published before it have left the queue; ``None`` if unknown."""
         return self._left_before.get(queue)

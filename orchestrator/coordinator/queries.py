@@ -1,4 +1,4 @@
-"""Answer services that speak AMQP only: a process, a subscription, the workflows, how many starts wait. Nothing is changed."""
+"""Answer read-only queries by message: a process, a subscription, the workflows, how many starts wait."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Queries:
 
     Args:
         backlog: counts the starts that wait.
-        max_bytes: of an answer. Larger parts are left out, and the answer says which: a message that the broker does not take
-            closes the channel.
+        max_bytes: of an answer. Larger parts are left out, and the answer says which, because the broker closes the channel
+            of a message that is too large.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Queries:
         return MessageType.BACKLOG, encode(await self._backlog())
 
     def _fit(self, versions: Iterable[Message]) -> bytes:
-        """Return the body of the first version that is small enough.
+        """Return the body of the first version that fits.
 
         Raises:
             InvalidInputError: none is.
@@ -140,7 +140,7 @@ class Queries:
 
 
 def _fields(model: type[Message], found: object) -> dict[str, Any]:
-    """Return the values of a row that the message has a field for."""
+    """Return the values of a row for which the message has fields."""
     return {name: getattr(found, name) for name in model.model_fields if hasattr(found, name)}
 
 

@@ -1,7 +1,7 @@
 """Recover from PostgreSQL what was lost in a dead consumer, a dead coordinator or a wiped broker.
 
-The rows say what must happen; messages only make it happen soon. So all of this may be done twice, by two coordinators at
-once, or late.
+The rows say what must happen; messages only make it happen sooner. So everything here may be done late, twice, or by two
+coordinators at once.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ OVERDUE_AFTER = 30.0
 
 
 class Reconciler:
-    """Handles what is due every ``interval`` seconds. Any number may run side by side.
+    """Handles what is due, every ``interval`` seconds. Any number of reconcilers may run side by side.
 
     Args:
-        presumed_dead_after: age in seconds after which a claim is released whose consumer has no row. The others say in
-            their rows how long they may be silent.
+        presumed_dead_after: age in seconds at which a claim is released whose consumer has no row. The rows of the others
+            say how long these may be silent.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Reconciler:
             await wait_or_stop(self._interval * spread if rest is None else rest, stopping)
 
     async def run_once(self) -> float | None:
-        """Run one round; if there is more to do, return after how many seconds."""
+        """Run one round; if there is more to do, return the seconds until the next."""
         async with self._database.transaction() as session:
             await self._plans.refresh(session)
             lock = await read_engine_lock(await get_driver(session))
@@ -161,7 +161,7 @@ class Reconciler:
         return 0.01 if len(running) >= RUNNING_BATCH or len(at_rest) >= BATCH else rest
 
     async def _report_overdue(self) -> None:
-        """Log which processes no coordinator takes, although this one has left them to others for a while."""
+        """Log the processes that this coordinator has left to others for a while, and none has taken."""
         now = asyncio.get_running_loop().time()
         if now - self._reported_at < OVERDUE_AFTER:
             return
@@ -177,7 +177,7 @@ class Reconciler:
                 )
 
     async def _release_lost_claims(self) -> float | None:
-        """Release a few; return after how many seconds the next are to follow, if there may be more."""
+        """Release a few lost claims; return the seconds until the next if there may be more."""
         # After an outage of the database every consumer has been silent, dead or not. Their time counts from the moment at
         # which this coordinator can read heartbeats again.
         now = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""Reply to the senders of commands and queries: with what they may have, in messages that every broker takes."""
+"""Reply to the senders of commands and queries, in messages that every broker accepts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LARGE = 8 * 1024
 
 
 def build_refusal(error: OrchestratorError) -> Refused:
-    """Build the reply to a message that was refused."""
+    """Build the reply to a refused message."""
     return Refused(
         error=type(error).__name__,
         detail=sanitise(str(error)),
@@ -43,7 +43,7 @@ def check_reply_to(delivery: Delivery) -> None:
     """Check that a reply would go to a queue of its sender.
 
     Raises:
-        MessageError: it would go to a queue of the engine, which reads replies as messages of another kind.
+        MessageError: it would go to a queue of the engine.
     """
     if delivery.reply_to is not None and is_of_engine(delivery.reply_to):
         raise MessageError("reply_to names a queue of the engine: name a queue of your own")
@@ -53,7 +53,7 @@ class Replies:
     """Sends replies.
 
     Args:
-        max_bytes: of a reply. A larger one is replaced by a small refusal, and so is one that the broker does not take.
+        max_bytes: of a reply. A larger one is replaced by a small refusal, and so is one that the broker refuses.
     """
 
     def __init__(self, publisher: Publisher, max_bytes: int) -> None:
@@ -61,7 +61,7 @@ class Replies:
         self._max_bytes = max_bytes
 
     async def send(self, delivery: Delivery, kind: MessageType, answer: Message | bytes) -> bool:
-        """Reply to a message if its sender has named a queue, and return whether the broker has taken the reply."""
+        """Reply to a message if its sender has named a queue, and return whether the broker has accepted the reply."""
         if not delivery.reply_to or is_of_engine(delivery.reply_to):
             return False
         body = answer if isinstance(answer, bytes) else encode(answer)
@@ -88,7 +88,7 @@ class Replies:
 
 
 def _shrink(answer: Message | bytes, size: int) -> Refused:
-    """Return a refusal that says what can be said instead of a reply that is too large."""
+    """Return a small refusal in place of a reply that is too large."""
     what = f"the reply has {size:,} bytes, which is more than a message may have"
     if not isinstance(answer, Refused):
         return Refused(error="InvalidInputError", detail=what, reasons=[])

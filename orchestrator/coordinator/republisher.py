@@ -1,4 +1,4 @@
-"""Publish commands again that were lost, and no others: what waits in a queue or in a consumer is not lost."""
+"""Publish lost commands again, and no others: a command that waits in a queue or in a consumer is not lost."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class _Verdict(Enum):
 
 
 class Republisher:
-    """Publishes the commands again that were lost.
+    """Publishes lost commands again.
 
     Args:
-        look: decides about one process for which more is due than its command; the message about it, or ``None``.
+        look: handles a process for which more is due than its command; returns the message to publish, or ``None``.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class Republisher:
         await self._depths.close()
 
     async def run_once(self, running: Sequence[Due]) -> None:
-        """Handle running processes that are due, and those that were postponed and whose commands have turned out to be lost.
+        """Handle running processes that are due, and postponed ones whose commands turned out to be lost.
 
         Raises:
-            PublishError: the broker is away.
+            PublishError: the broker is unreachable.
         """
         queues = {one.process_id: self._find_queue(one) for one in running}
         for one in running:
@@ -140,7 +140,7 @@ class Republisher:
         return _Verdict.LOST if is_unknown and (now - one.since).total_seconds() >= PATIENCE else _Verdict.WAITS
 
     async def _bring_forward(self, reports: Sequence[Report]) -> None:
-        """Make processes due that were postponed because of a backlog in which their commands are not any more."""
+        """Make postponed processes due whose commands are no longer in the backlog for which they were postponed."""
         held = {process_id for report in reports for process_id in report.received.held}
         for queue in self._backlogs:
             before = self._progress.left_before(queue)
@@ -181,7 +181,7 @@ class Republisher:
 
 
 async def for_each(items: Iterable[T], action: Callable[[T], Awaitable[None]], at_once: int = 5) -> None:
-    """Handle all items, a few at once; when one raises, begin no more, and raise its error."""
+    """Handle all items, a few at once; after an error begin no more, and raise it."""
     few = asyncio.Semaphore(at_once)
     errors: list[Exception] = []
 

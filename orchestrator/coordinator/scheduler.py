@@ -1,6 +1,6 @@
-"""Start what schedules are due for. Any number may run side by side, without a leader: the row's lock decides who starts a slot.
+"""Start the due slots of schedules. Any number of schedulers may run, without a leader: a row lock decides who starts a slot.
 
-The time is the database's. Nothing is remembered between two rounds but which schedules are in progress or left to others.
+The time is the database's. Between two rounds a scheduler remembers only which schedules are in progress or left to others.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ NO_CODE: Final = "no running coordinator has working code of its workflow: it st
 
 
 class Scheduler:
-    """Looks every ``interval`` seconds which schedules are due, and sooner when it knows of one that will be.
+    """Handles due schedules every ``interval`` seconds, and sooner when it knows of one that will be due.
 
     Args:
         workflows: those that this program can start.
-        clock: gives the time instead of the database, for tests.
+        clock: returns the time instead of the database, for tests.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Scheduler:
             await asyncio.wait(unfinished)
 
     async def run_once(self) -> float:
-        """Run one round; return the seconds until the next. What takes longer than a round goes on beside the next ones."""
+        """Run one round; return the seconds until the next. Work that takes longer continues beside the next rounds."""
         if not self._has_checked_rules:
             await self._check_rules()
             self._has_checked_rules = True
@@ -142,7 +142,7 @@ class Scheduler:
         return min(coming, default=self._interval * spread)
 
     async def _handle(self, schedule_id: UUID, workflow: str) -> None:
-        """Start what is due of one schedule; whatever goes wrong concerns this one only."""
+        """Start the due slots of one schedule; errors concern only this one."""
         try:
             for _ in range(SLOTS):
                 fired = await self._fire(schedule_id, workflow)
@@ -206,7 +206,7 @@ class Scheduler:
             self._report(failure, "schedule not postponed", schedule_id=str(schedule_id))
 
     async def _report_unknown(self) -> None:
-        """Mark the schedules that no coordinator takes, although this one has left them to others for a while."""
+        """Mark the schedules that this coordinator has left to others for a while, and none has taken."""
         moment = asyncio.get_running_loop().time()
         if moment - self._reported_at < UNKNOWN_AFTER:
             return
@@ -217,7 +217,7 @@ class Scheduler:
             logger.error("no coordinator takes a schedule that is due", schedule=name, workflow=workflow)
 
     async def _count_overdue(self) -> int | None:
-        """Return how many schedules are overdue, if it is time to ask."""
+        """Return how many schedules are overdue, if it is time to count them; otherwise ``None``."""
         moment = asyncio.get_running_loop().time()
         if moment - self._counted_at < COUNT_AFTER:
             return None
@@ -225,7 +225,7 @@ class Scheduler:
         return await count_overdue_schedules(self._database.pool)
 
     async def _check_rules(self) -> None:
-        """Look through the schedules whose next slot was found by other rules of their time zone: it may be earlier now."""
+        """Compute anew the next slots that were computed by other rules of their time zone: they may be earlier now."""
         after: UUID | None = None
         while True:
             async with self._database.transaction() as session:

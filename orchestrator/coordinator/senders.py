@@ -1,4 +1,4 @@
-"""Know who has sent a command, as far as the broker knows it."""
+"""Find who has sent a command, as far as the broker knows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.messages import AbortProcess, ResumeProcess, StartWorkflow
 
 
 async def find_sender(database: Database, delivery: Delivery) -> str | None:
-    """Return the broker's user who has sent a message, if its property ``user_id`` says so: the broker refuses a wrong one.
+    """Return the broker user in the property ``user_id`` of a message, which the broker verifies; ``None`` without it.
 
     A replay cannot keep the property, so its dead letter is looked up.
     """
@@ -22,5 +22,5 @@ async def find_sender(database: Database, delivery: Delivery) -> str | None:
 
 
 def find_author(command: StartWorkflow | ResumeProcess | AbortProcess, sender: str | None) -> str:
-    """Return who stands in the audit trail: whom the sender names, else the sender."""
+    """Return the user for the audit trail: the one that the sender names, else the sender."""
     return command.user if sender is None or "user" in command.model_fields_set else sender[:MAX_USER]

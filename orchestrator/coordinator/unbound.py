@@ -1,12 +1,12 @@
-"""Leave out events for which no queue is bound, where the broker has said so about a moment at which they could have gone out.
+"""Leave out events for which no queue was bound at a moment when they could have been published.
 
-The broker returns a message that no queue takes. So it has looked for queues with this routing key after the message was sent,
-and found none. An event of the same key whose log entry was committed before that message was sent could have been published in
-its place: nobody would have got it. To leave it out is the same as to publish it at that moment. An answer about an earlier
-moment says nothing: a reader may have bound a queue since, before the entry was committed.
+The broker returns a message that no queue takes. So it looked for queues with this routing key after the message was sent, and
+found none. An event with the same key whose log entry was committed before that message was sent could have been published in
+its place, and no queue would have received it. To leave it out is equivalent to publishing it at that moment. An answer about
+an earlier moment says nothing: a reader may have bound a queue since, before the entry was committed.
 
-For each process these moments, and those at which events were really published, follow one another as the events do. A reader
-that binds a queue in between therefore gets all events from some one on, in order, whichever keys it has bound.
+For each process these moments, and those at which events were really published, are in the order of the events. A reader that
+binds a queue in between therefore gets all events from some event on, in order, whichever keys it has bound.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ answered more often; and who binds a queue should not get events late for long."
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a routing key about which the broker's newest answer was that no queue is bound."""
+    """The knowledge about a routing key for which the broker's newest answer was that no queue is bound."""
 
     returned: int
     """The place of the newest message that was returned."""
@@ -46,7 +46,7 @@ class _Known:
     """Ends when the next message may be sent."""
 
     def begin_rest(self, seconds: float) -> asyncio.Future[None]:
-        """Return what ends after the rest, the same for all who wait for it."""
+        """Return a future that ends after the rest, the same for all waiters."""
         if self.resting is None or self.resting.done():
             loop = asyncio.get_running_loop()
             self.resting = loop.create_future()
@@ -55,10 +55,10 @@ class _Known:
 
 
 class Unbound:
-    """Routing keys for which no queue was bound, each as of the place of a message of this publisher.
+    """Routing keys for which no queue was bound, each at the place of a message of this publisher.
 
     Args:
-        is_busy: whether there is so much to do that a few milliseconds for one process do not matter.
+        is_busy: returns whether the program is so busy that a few milliseconds for one process do not matter.
     """
 
     def __init__(self, publisher: Publisher, is_busy: Callable[[], bool]) -> None:
@@ -68,24 +68,24 @@ class Unbound:
         self._clock = asyncio.get_running_loop().time
 
     def begin(self) -> Course:
-        """Begin with events of one process whose log entries are committed, and all before which are settled."""
+        """Return the course of a process whose next events are committed and whose earlier ones are all settled."""
         return Course(self._publisher, self._known, self._find_rest)
 
     def was_returned(self, key: str) -> bool:
-        """Return whether the newest answer for a key was that no queue is bound, and is not old. One may be bound by now."""
+        """Return whether the newest answer for a key was recent and said that no queue is bound. One may be bound by now."""
         known = self._known.get(key)
         return known is not None and self._clock() - known.asked_at < RECENTLY
 
     def _find_rest(self, known: _Known) -> float:
-        """Return the seconds until the next message of a key should be sent, so that many processes share its answer."""
+        """Return the seconds until a key's next message should be sent, so that many processes share its answer."""
         return known.asked_at + REST - self._clock() if self._is_busy() else 0.0
 
 
 class Course:
-    """The events of one process, which are settled one after the other: each is left out, or published.
+    """The events of one process, which are settled in order: each is left out or published.
 
     Args:
-        known: is kept up to date here, for all courses.
+        known: shared by all courses, which update it.
         find_rest: returns the seconds until a key's next message should be sent.
     """
 
@@ -99,7 +99,7 @@ class Course:
         """The key of the event that was settled last, if its message, or one in its place, was returned."""
 
     async def leaves_out(self, key: str) -> bool:
-        """Settle the next event by leaving it out, if that is the same as publishing it; return whether it is.
+        """Settle the next event by leaving it out, if that is equivalent to publishing it; return whether it is.
 
         If not, it must be published, at once. While another message of a key is under way for which no queue was bound, its
         answer is waited for, so that of many processes one publishes for all. While the program is busy, such a message

@@ -1,9 +1,9 @@
-"""Put back what the broker has given up although no coordinator has handled it.
+"""Put back messages that the broker dead-lettered although no coordinator had handled them.
 
-A command or answer that cannot be stored, because PostgreSQL is away, comes back with each broken connection to the broker, and
-the broker gives it up after :data:`~orchestrator.broker.topology.DELIVERY_LIMIT` times. That says nothing about the message. So
-its letter is sent again as soon as the database answers. A message that brings down each program which handles it must still
-come to an end: how often one was begun counts, in the letter's row, and not how often it was delivered.
+A command or answer that cannot be stored, because PostgreSQL is unreachable, comes back with each broken connection to the
+broker, which dead-letters it after :data:`~orchestrator.broker.topology.DELIVERY_LIMIT` times. That says nothing about the
+message. So it is sent again as soon as the database answers. A message that kills each program that handles it must not go on
+for ever. Therefore the letter's row counts how often the message was begun, and not how often it was delivered.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ AUTHOR = "SYSTEM"
 
 
 class UnhandledLetters:
-    """Sends the messages of such letters again. Any number of coordinators may do so side by side.
+    """Sends such messages again. Any number of coordinators may do so side by side.
 
     Args:
-        interval: seconds between two looks for letters that another coordinator has left, or the broker has refused.
+        interval: seconds between two searches for letters that another coordinator left, or the broker refused.
     """
 
     def __init__(self, database: Database, publisher: Publisher, limits: Limits, *, interval: float) -> None:
@@ -59,10 +59,10 @@ class UnhandledLetters:
         """To be set when such a letter has been stored."""
 
     async def admit(self, delivery: Delivery) -> None:
-        """Record that a message that was put back is begun.
+        """Record that the handling of a message that was put back begins.
 
         Raises:
-            MessageError: too many programs have begun it before, and none has lived to its end.
+            MessageError: too many programs have begun it and died before its end.
         """
         letter_id = find_replayed(delivery)
         if letter_id is not None and not await self._begin(letter_id):
@@ -87,7 +87,7 @@ class UnhandledLetters:
         """Put back some letters; return how many there were.
 
         Raises:
-            PublishError: the broker does not take them now.
+            PublishError: the broker does not accept them now.
         """
         async with self._database.transaction() as session:
             found = await list_unhandled(session, BATCH)
@@ -141,7 +141,7 @@ class UnhandledLetters:
         return True
 
     async def _begin(self, letter_id: UUID) -> bool:
-        """Record that this program begins a message; return whether it may. It has not brought down who lives."""
+        """Record that this program begins a message; return whether it may. A living program was not killed by it."""
         if letter_id in self._begun:
             return True
         async with self._database.transaction() as session:

@@ -1,7 +1,7 @@
-"""Store new processes: one statement reads what a start needs to know, one inserts; where nothing is unusual, one does both.
+"""Store new processes: one statement reads what a start needs, one inserts; in the usual case one statement does both.
 
-That one may be about several starts. It waits for a moment only for a key that another transaction has used which has not
-ended: none of the others waits for long, and two programs that store the same keys do not wait for each other.
+That statement may store several starts. If another open transaction has used one of their keys, it waits only for a moment: none
+of the other starts waits for long, and two programs that store the same keys do not wait for each other.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _SMALL = f"CASE WHEN {_IS_LARGE} THEN '{{}}'::jsonb ELSE n.state::jsonb END"
 
 
 def _store(new: str, entries: str) -> str:
-    """Return the beginning of a statement: what stores processes, given the SQL for them and for the entries of their logs."""
+    """Return the part of a statement that stores processes, given the SQL for them and for the entries of their logs."""
     return f"""
 WITH n AS (
     {new}
@@ -131,7 +131,7 @@ def _insert(processes: Table, entries: Table) -> str:
 # unused. What else may be, and what follows from it, is read with the facts. The limit is set before the first row is inserted,
 # because the row depends on it; and all programs insert in the order of the keys.
 def _insert_if_usual(processes: Table, entries: Table) -> str:
-    """Return the same statement, which finds the workflow's row itself and stores nothing when something is unusual."""
+    """Return the statement that finds the workflow's row itself and stores nothing in an unusual case."""
     new = f"""
     SELECT p.*, w.workflow_id
       FROM {processes("p", _UNCHECKED, 1)} JOIN workflows AS w ON w.name = p.workflow AND w.deleted_at IS NULL
@@ -149,7 +149,7 @@ _INSERT_IF_USUAL = Statement(_insert_if_usual)
 
 
 class LockWaitError(Exception):
-    """A statement has waited for another transaction for as long as it may; what was done in this one is lost."""
+    """A statement has waited for another transaction for as long as it may; this transaction is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +160,10 @@ class NewProcess:
         decision: about its start.
         workflow_id: of the workflow's row; ``None`` for :class:`Template`: the statement finds it.
         request_key: no two processes have the same.
-        due_in: seconds until the reconciler must look at it; ``None`` for never.
+        due_in: seconds until the reconciler must handle it; ``None`` for never.
         is_published_next: whether its first command is published right after the commit, and not by the reconciler.
-        parent_id: the process one of whose steps starts it.
-        subscription_id: what it is about; that it touches this subscription is recorded.
+        parent_id: the process whose step starts it.
+        subscription_id: the subscription it is about, which is recorded as touched by it.
     """
 
     decision: Decision
@@ -179,11 +179,11 @@ class NewProcess:
 
 @dataclass(frozen=True, slots=True)
 class StartFacts:
-    """What the database knows before a start: the workflow's row, whether the engine is paused, and which process has the key.
+    """The facts for a start: the workflow's row, whether the engine is paused, and which process has the key.
 
     Args:
         registered: the fingerprint of the workflow's registered plan.
-        knows_plan: whether any program has registered the plan of the one that asks.
+        knows_plan: whether any program has registered the caller's plan.
     """
 
     workflow_id: UUID | None
@@ -196,7 +196,7 @@ class StartFacts:
 
 @dataclass(frozen=True, slots=True)
 class OlderKey:
-    """The key of a request as versions have stored it that did not know senders, and what it has to be about."""
+    """The key of a request as older versions without senders stored it, and the request that it must belong to."""
 
     text: str
     digest: bytes
@@ -205,7 +205,7 @@ class OlderKey:
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """The key of a request as it is stored; ``older`` as it may have been stored before."""
+    """The key of a request as it is stored; ``older`` as an older version may have stored it."""
 
     text: str
     older: OlderKey | None = None
@@ -214,7 +214,7 @@ class RequestKey:
 async def read_start_facts(
     session: AsyncSession, workflow: str, key: RequestKey | None, plan: str | None = None
 ) -> StartFacts:
-    """Return all that a start needs to know, in one round trip; ``plan`` is the fingerprint that the program has."""
+    """Return the facts for a start in one round trip; ``plan`` is the fingerprint of the program's plan."""
     known = {"workflow": workflow, "key": None if key is None else key.text, "plan": plan}
     if key is None or key.older is None:
         row = (await session.execute(_START_FACTS, known)).one()
@@ -230,8 +230,8 @@ async def insert_process(session: AsyncSession, new: NewProcess, *, patience: fl
     """Store a new process with its first log rows, in one statement.
 
     Args:
-        patience: seconds for which the rest of the transaction waits for others, such as one that has used the same
-            ``request_key`` and has not ended; default until it has.
+        patience: seconds for which the rest of the transaction waits for others, such as an open one that has used the
+            same ``request_key``; by default without a limit.
 
     Returns:
         The database's time, or ``None`` when another process has the same ``request_key``; then nothing is stored.
@@ -274,12 +274,12 @@ async def insert_processes(session: AsyncSession, processes: Sequence[NewProcess
 
 @dataclass(frozen=True, slots=True)
 class PlainStart:
-    """A process to store if nothing is unusual.
+    """A process to store in the usual case.
 
     Args:
-        row, entries: what the statement takes.
+        row, entries: parameters of the statement.
         key: of the request.
-        older_key: under which older versions may have stored it.
+        older_key: the key under which older versions may have stored it.
     """
 
     process_id: UUID
@@ -290,7 +290,7 @@ class PlainStart:
 
 
 class Template:
-    """New processes that have everything in common but their ids and keys.
+    """Makes new processes that differ only in their ids and keys.
 
     Args:
         new: one of them. It opens no callback.
@@ -321,7 +321,7 @@ class Template:
 
 
 async def insert_if_usual(connection: Driver | DriverPool, starts: Sequence[PlainStart]) -> list[datetime | None]:
-    """Store the processes about which there is nothing that needs a closer look, in one round trip and a transaction of its own.
+    """Store those of the processes that are the usual case, in one round trip and a transaction of its own.
 
     Returns:
         The database's time for each. ``None`` when it is not stored: the workflow is not registered, or with another plan; the
@@ -348,7 +348,7 @@ async def insert_if_usual(connection: Driver | DriverPool, starts: Sequence[Plai
 
 
 async def find_request_keys(session: AsyncSession, keys: Sequence[str]) -> list[str]:
-    """Return those of these keys with which processes were started."""
+    """Return those of these keys under which processes were started."""
     found = await session.scalars(_FIND_KEYS, {"keys": list(keys)})
     return list(found)
 

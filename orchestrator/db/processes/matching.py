@@ -13,7 +13,7 @@ from orchestrator.db.session import get_driver
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A process that fits, and how it stood when it was found."""
+    """A process that matches, and its status when it was found."""
 
     process_id: UUID
     workflow: str
@@ -22,7 +22,7 @@ class Match:
 
 
 async def find_matching(session: AsyncSession, wanted: ProcessFilter, limit: int) -> tuple[int, list[Match]]:
-    """Return how many processes fit, and the first ``limit`` of them, the oldest first."""
+    """Return how many processes match, and the first ``limit`` of them, the oldest first."""
     condition, values = wanted.where()
     connection = await get_driver(session)
     count = await connection.fetchval(f"SELECT count(*) FROM processes WHERE {condition}", *values)  # noqa: S608

@@ -1,6 +1,6 @@
 """List the newest processes, with statements of asyncpg alone: see :mod:`orchestrator.db.connection`.
 
-They are found by their index, however many there are; :func:`list_processes` says where that does not hold.
+An index finds them, however many there are; :func:`list_processes` names the exceptions.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class ProcessSummary:
 
     Args:
         claimed: whether a consumer runs its step at this moment.
-        due_at: when the engine looks at it again, or tries a waiting step again.
-        assignee: who is to act on it; ``SYSTEM`` for the engine.
-        note: what an operator has noted on it; ``noted_by`` and ``noted_at`` say who has changed that last, and when.
-        parent_id: the process one of whose steps has started it; that may have been deleted.
+        due_at: when the engine checks it again, or retries a waiting step.
+        assignee: who must act on it; ``SYSTEM`` for the engine.
+        note: an operator's note; ``noted_by`` and ``noted_at`` say who changed it last, and when.
+        parent_id: the process whose step started it, which may have been deleted.
     """
 
     process_id: UUID
@@ -51,7 +51,7 @@ class ProcessSummary:
 
 @dataclass(frozen=True, slots=True)
 class TouchedSubscription:
-    """A subscription that a process has made or locked."""
+    """A subscription that a process has created or locked."""
 
     subscription_id: UUID
     description: str
@@ -63,7 +63,7 @@ class ListedProcess:
     """A process in a list.
 
     Args:
-        subscriptions: those that it has touched, the first one first; some of them if they are very many.
+        subscriptions: those that it has touched, the first one first; if they are very many, only some.
     """
 
     process: ProcessSummary
@@ -94,10 +94,10 @@ _IS_KNOWN = "SELECT EXISTS (SELECT FROM workflows WHERE name = $1)"
 async def list_processes(
     connection: Driver, wanted: ProcessFilter, *, limit: int, skip: int = 0
 ) -> list[ListedProcess]:
-    """Return the newest processes that match, newest first: the index on ``started_at`` is read until ``limit`` are found.
+    """Return the newest matching processes, newest first, by reading the index on ``started_at`` until ``limit`` are found.
 
-    Rare statuses are found by their index. When few are tasks, or few have a rare pair of both, more of it is read (0.1 ms for
-    each thousand processes at most).
+    Rare statuses are found by an index of their own. When few processes are tasks, or tasks in a rare status, more of the index
+    is read (at most 0.1 ms for each thousand processes).
 
     Raises:
         NotFoundError: the database knows no workflow of that name, not even a removed one.

@@ -1,4 +1,4 @@
-"""Change what operators may change beside the course of a process: its note, and whether it is kept."""
+"""Change or delete a process outside its course: its note, and whether it is kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DELETE = text(
 
 @dataclass(frozen=True, slots=True)
 class Deletable:
-    """What decides whether a process may be deleted.
+    """The facts that decide whether a process may be deleted.
 
     Args:
         is_announced: whether the broker has confirmed all its events.
@@ -53,7 +53,7 @@ async def store_note(session: AsyncSession, process_id: UUID, note: str | None, 
 
 
 async def lock_for_deletion(session: AsyncSession, process_id: UUID) -> Deletable | None:
-    """Lock a process against everything, and return what decides whether it may be deleted; ``None`` when there is none."""
+    """Lock a process, and return the facts that decide whether it may be deleted; ``None`` when there is no such process."""
     row = (await session.execute(_LOCK, {"process_id": process_id})).one_or_none()
     return None if row is None else Deletable(*row)
 

@@ -1,7 +1,7 @@
-"""Record up to which log entry the broker has confirmed the events of a process, and find what it has not.
+"""Record up to which log entry the broker has confirmed the events of a process, and find unconfirmed ones.
 
-The log is the outbox. ``announced`` only rises, and only over events that are confirmed: whoever knows it may publish the next
-one, and no lock is needed to keep them in order. ``announce_at`` is set while they must be read from the rows.
+The log is the outbox. ``announced`` only rises, and only past confirmed events: a program that knows it may publish the next
+event, and no lock is needed to keep them in order. ``announce_at`` is set while events must be read from the rows.
 """
 
 from __future__ import annotations
@@ -89,21 +89,21 @@ class Mark:
     """Up to which log entry a process's events are confirmed.
 
     Args:
-        again: seconds after which the rest must be read from the rows, if there is one; ``None`` when others see to it.
+        again: seconds after which the rest must be read from the rows; ``None`` if there is none, or another program has it.
     """
 
     announced: int
     again: float | None = None
 
     def merge(self, other: Mark) -> Mark:
-        """Return what both together say."""
+        """Return the union of two marks."""
         again = min((one for one in (self.again, other.again) if one is not None), default=None)
         return Mark(max(self.announced, other.announced), again)
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A process whose events a coordinator has taken on itself to publish."""
+    """A process whose events a coordinator has taken over to publish."""
 
     process_id: UUID
     workflow: str
@@ -111,7 +111,7 @@ class Behind:
 
 @dataclass(frozen=True, slots=True)
 class Unannounced:
-    """What events need beside the process, and the log entries after ``announced``, in order and without a gap."""
+    """The data for a process's events: the log entries after ``announced``, in order and without a gap."""
 
     announced: int
     target: str
@@ -135,8 +135,8 @@ async def take_behind(pool: DriverPool, refused: Sequence[str], batch: int, leas
     """Take processes whose events must be read from the rows; for ``lease`` seconds no other coordinator takes them.
 
     Args:
-        refused: workflows of which one process will do, to see whether the broker takes their events again.
-        batch: how many of each other workflow.
+        refused: workflows of which one process suffices, to probe whether the broker accepts their events again.
+        batch: the number of processes of each other workflow.
     """
     return [Behind(*row) for row in await pool.fetch(_TAKE, refused, batch, lease)]
 

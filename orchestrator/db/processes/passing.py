@@ -1,4 +1,4 @@
-"""Let time pass for all processes at once, by moving what they wait for: for tests, which have no time to wait."""
+"""Let time pass for all processes at once, for tests: everything that they wait for comes earlier."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CALLBACKS = text(
 
 
 async def pass_time(session: AsyncSession, seconds: float) -> None:
-    """Bring forward by so many seconds what processes wait for: tries, deadlines, commands that are published again."""
+    """Bring forward by so many seconds what processes wait for: retries, deadlines, commands to publish again."""
     await session.execute(_PROCESSES, {"seconds": seconds})
     await session.execute(_CALLBACKS, {"seconds": seconds})
 

@@ -63,7 +63,7 @@ async def read_log(session: AsyncSession, process_id: UUID, *, after: int = 0) -
 
 
 async def read_tries(session: AsyncSession, process_id: UUID) -> dict[int, int]:
-    """Return which try of its step each entry of a process's log is, by its number; nothing else of the log is read."""
+    """Return for each entry of a process's log, by number, which try of its step it is; read nothing else of the log."""
     names = select(LogRow.sequence, LogRow.kind, LogRow.name, LogRow.attempt)
     query = names.where(LogRow.process_id == process_id).order_by(LogRow.sequence)
     return count_tries([EntryName(*row) for row in await session.execute(query)])

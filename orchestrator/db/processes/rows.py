@@ -1,4 +1,4 @@
-"""Process rows as values of the core: which columns it knows, and how one is read."""
+"""Read process rows as values of the core."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _WORKFLOW = "SELECT workflow FROM processes WHERE process_id = $1"
 
 
 class RowByName(Protocol):
-    """A row by its columns' names, from whichever library."""
+    """A row of SQLAlchemy or asyncpg, indexed by column names."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 
 
 def build_process(row: RowByName) -> Process:
-    """Return the process in a row that has :data:`COLUMNS`. What cannot be read is in ``unreadable``, and no error.
+    """Return the process in a row that has :data:`COLUMNS`. Unreadable values are listed in ``unreadable``, without an error.
 
-    Several rows are read together, and one of them must not harm the others.
+    Several rows are read together, and a bad one must not harm the others.
     """
     return build_process_with(row, *read_object(row["state"]))
 

@@ -1,7 +1,7 @@
-"""Hide the values that authors have marked as secret, wherever a state or a delta is read for people and other programs.
+"""Hide values marked as secret wherever a state or a delta is read for people and other programs.
 
 ``@workflow(…, secret_keys=("password",))`` marks keys of the state. Steps, forms and rewinds read the values; the statements of
-this package that show states do not return them. Which keys are secret, the code of this program says.
+this package that show states do not return them. The code of this program decides which keys are secret.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read the processes that may still move. Whole ones one at a time: there may be many, and their states may be large."""
+"""Read the processes that may still move: one at a time, because there may be many, with large states."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _UNCOMPLETED = text(
 
 
 async def serialize_starts(session: AsyncSession, workflow: str) -> None:
-    """Wait until every other transaction that has called this for the workflow has ended; the next ones wait for this one."""
+    """Wait until every other transaction that called this for the workflow has ended; later ones wait for this one."""
     session.info.setdefault(_SERIALIZED, set()).add(workflow)
     await session.execute(_SERIALIZE, {"workflow": workflow})
 
@@ -49,7 +49,7 @@ def has_serialized_starts(session: AsyncSession, workflow: str) -> bool:
 
 
 async def serialize_starts_at_once(session: AsyncSession, workflow: str) -> None:
-    """Do as :func:`serialize_starts`, for a transaction that holds locks for which the others may wait: it hardly waits itself.
+    """Do the same as :func:`serialize_starts`, but hardly wait, because the others may wait for locks of this transaction.
 
     Raises:
         DBAPIError: another transaction has not ended; what was done in this one is lost.
