@@ -1,4 +1,4 @@
-"""Put together the messages that come over one channel, and acknowledge them: many in one frame where they are in order."""
+"""Assemble the messages that arrive over one channel, and acknowledge them: many in one frame if they are in order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from orchestrator.broker.wire import BODY, HEADER, METHOD, wire_of
 
 @dataclass(slots=True)
 class Arrival:
-    """A message as it has come. It is not changed.
+    """A message as it arrived; immutable.
 
     Args:
-        tag: by which the broker knows it on this channel.
+        tag: the delivery tag on this channel.
         header: the content of its header frame.
         body: as much of it as is kept.
     """
@@ -38,8 +38,8 @@ class Arrivals:
     """The messages that the broker delivers over a channel with one consumer; nothing else acknowledges them.
 
     Args:
-        max_bytes: of each body only so many are kept; the header says how many there are.
-        receive: gets each message, and must not wait.
+        max_bytes: of each body only so many are kept; the header has the full size.
+        receive: is called with each message, and must not block.
     """
 
     def __init__(self, channel: Channel, max_bytes: int, receive: Callable[[Arrival], None]) -> None:
@@ -68,7 +68,7 @@ class Arrivals:
         return self._channel.closing
 
     def acknowledge(self, tag: int) -> None:
-        """Acknowledge a message, together with others of this turn of the event loop.
+        """Acknowledge a message, together with others of this event loop iteration.
 
         Raises:
             ChannelInvalidStateError: the channel is closed, and the message comes again.
@@ -80,7 +80,7 @@ class Arrivals:
         self._handled.append(tag)
 
     def requeue(self, tag: int) -> None:
-        """Give a message back to its queue."""
+        """Requeue a message."""
         if not self._channel.is_closed:
             self._flush()
             del self._open[tag]

@@ -1,4 +1,4 @@
-"""Bound the memory that messages take: how many are in hand, how many bytes are worked on at once.
+"""Bound the memory that messages take: how many a program holds, and how many bytes of them it handles at once.
 
 AMQP's prefetch counts messages, of any size, and a broker's own limit may be 128 MB or none. Decoded, a message takes ten to
 fifty times as much memory as its body.
@@ -23,15 +23,15 @@ SMALL: Final = 16 * 1024
 
 
 def bound_prefetch(prefetch: int, max_bytes: int) -> int:
-    """Return how many messages of a queue may be in hand so that they are at most :data:`IN_HAND` bytes, or only one."""
+    """Return how many messages of a queue a program may hold within :data:`IN_HAND` bytes; at least one."""
     return max(1, min(prefetch, IN_HAND // max_bytes))
 
 
 class BytesInHand:
-    """The bytes of messages that are handled at the same moment. Those that do not fit wait, in their order.
+    """Limits the bytes of messages that are handled at the same time. Messages that do not fit wait, in their order.
 
     Args:
-        most: of them. A message that is larger is handled while no other one of more than :data:`SMALL` bytes is.
+        most: the limit in bytes. A larger message is handled while no other one of more than :data:`SMALL` bytes is.
     """
 
     def __init__(self, most: int = AT_ONCE) -> None:
@@ -40,7 +40,7 @@ class BytesInHand:
         self._waiting: deque[tuple[int, asyncio.Event]] = deque()
 
     def hold(self, size: int) -> AbstractAsyncContextManager[None]:
-        """Hold the bytes of a message while it is handled."""
+        """Reserve the bytes of a message while it is handled."""
         return nullcontext() if size <= SMALL else self._hold(size)
 
     @asynccontextmanager

@@ -52,13 +52,13 @@ STABLE_AFTER = 30.0
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where RabbitMQ is and who connects.
+    """The address of RabbitMQ, and the name under which a program connects.
 
     Args:
         url: ``amqp://…``, with the password; it may name several hosts, the nodes of a cluster.
-        name: what an operator sees in the management UI, of connections and consumers: which program, and where it runs.
+        name: of connections and consumers in the management UI: which program, and where it runs.
         connect_timeout: seconds that each host may take to answer.
-        silent_after: seconds after which a broker that is not heard of counts as gone.
+        silent_after: seconds of silence after which a broker counts as gone.
     """
 
     url: str
@@ -77,10 +77,9 @@ class BrokerAddress:
         return cls(settings.amqp_url.get_secret_value(), name, settings.connect_timeout, settings.presumed_dead_after)
 
     def next_urls(self) -> list[str]:
-        """Return a URL for each host, in the order in which to try them: each time another host is the first.
+        """Return a URL for each host, in the order in which to try them; each call begins with another host.
 
-        The connections of a program are so spread over the nodes, and one that turned out to be useless is not tried first
-        again.
+        So the connections of a program are spread over the nodes, and a useless node is not tried first again.
         """
         urls = list(self._urls)
         self._urls.rotate(-1)
@@ -91,12 +90,12 @@ class BrokerAddress:
 
 
 def is_broker_outage(error: BaseException) -> bool:
-    """Return whether an error means that RabbitMQ is down or refuses us, not that the engine's or a user's code is wrong."""
+    """Return whether an error means that RabbitMQ is down or refuses the connection, rather than a defect of code."""
     return isinstance(error, BROKER_ERRORS) and comes_from(error, "orchestrator.broker", _CLIENT)
 
 
 async def connect(address: BrokerAddress, purpose: str) -> AbstractConnection:
-    """Open a plain connection. Callers reconnect in a loop of their own, because they must open their channels again too.
+    """Open a plain connection. Callers reconnect in a loop of their own, because they must open their channels again, too.
 
     Raises:
         ServerUnavailableError: RabbitMQ does not answer or refuses the connection; the text is one line.
@@ -134,7 +133,7 @@ async def _open(url: str, name: str, address: BrokerAddress) -> AbstractConnecti
 
 
 async def close(connection: AbstractConnection | AbstractChannel) -> None:
-    """Close a connection or a channel, without waiting for long: a broker that is frozen does not answer."""
+    """Close a connection or a channel, without waiting for long, because a frozen broker does not answer."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await connection.close()
@@ -154,7 +153,7 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
     """Declare every exchange, queue and binding. Idempotent.
 
     Raises:
-        ConfigurationError: the broker has one of them with other properties, or this user may not declare it.
+        ConfigurationError: one of them exists with other properties, or this user may not declare it.
     """
     errors: list[ConfigurationError] = []
     declarations = [
@@ -176,10 +175,10 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
 
 
 async def restore(connection: AbstractConnection, topology: Topology) -> bool:
-    """Declare everything if an exchange or a queue is missing; otherwise change nothing. Return whether it was.
+    """Declare everything if an exchange or a queue is missing; return whether one was.
 
-    A program that comes back to a cluster must not declare bindings: while a node is frozen the others wait for it before
-    they change one, even if it is there already.
+    A program that reconnects to a cluster must not declare bindings: while a node is frozen the others wait for it before they
+    declare one, even if it exists already.
 
     Raises:
         ConfigurationError: see :func:`declare`.
@@ -234,7 +233,7 @@ async def measure(connection: AbstractConnection, queue: str) -> QueueDepth | No
 
 @asynccontextmanager
 async def one_channel(connection: AbstractConnection, *, confirms: bool = False) -> AsyncIterator[AbstractChannel]:
-    """Open a channel for a request that the broker may answer by closing the channel."""
+    """Open a channel for one request that the broker may answer by closing the channel."""
     channel = await asyncio.wait_for(connection.channel(publisher_confirms=confirms), DECLARE_TIMEOUT)
     try:
         yield channel
@@ -251,7 +250,7 @@ async def raw_channel(channel: AbstractChannel) -> Channel:
 
 
 def raise_close_reason(channel: Channel) -> None:
-    """Raise what the broker has said when it closed this channel or its connection, so that the log has it."""
+    """Raise the broker's reason for closing this channel or its connection, so that it is logged."""
     closing = channel.closing
     error = closing.exception() if closing.done() and not closing.cancelled() else None
     if isinstance(error, BROKER_ERRORS):
@@ -265,8 +264,7 @@ Once = Callable[[Callable[[], None]], Awaitable[None]]
 async def supervise(name: str, once: Once, stopping: asyncio.Event) -> None:
     """Run ``once`` repeatedly until ``stopping`` is set, with growing pauses while it fails.
 
-    Many programs lose the broker at the same moment; the jitter of
-    the pauses keeps them from reconnecting at the same moment.
+    Many programs lose the broker at the same moment; the jitter of the pauses keeps them from reconnecting at the same moment.
     """
     failures = 0
     outage = Outage("broker connection lost", "connected to the broker again", loop=name)

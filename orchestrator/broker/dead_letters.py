@@ -1,7 +1,7 @@
-"""Dead letters: build the messages that carry them, read them, and build the original message again.
+"""Build and read dead letters, and rebuild the original message.
 
-What the sender has set stays under its own name: properties, headers, body. What is added stands in headers of the names below.
-A message that the broker gives up by itself (expired, delivered too often) arrives without these.
+A dead letter keeps the sender's properties, headers and body, and adds the headers below. A message that the broker itself
+dead-letters (expired, delivered too often) arrives without these.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _WORDS = {
 def dead_letter(delivery: Delivery, reason: str) -> Outgoing:
     """Build the dead letter for a delivery that cannot be processed.
 
-    A callback's correlation id is its token, which nobody who reads the letter may see: its SHA-256 takes its place.
+    A callback's correlation id is its token, which readers of the letter must not see: its SHA-256 replaces it.
     """
     sent = delivery.properties
     is_callback = delivery.queue == Queues.CALLBACKS
@@ -93,7 +93,7 @@ def dead_letter(delivery: Delivery, reason: str) -> Outgoing:
 
 
 def read_letter(delivery: Delivery) -> DeadLetter:
-    """Read a message of the queue of dead letters, whoever has put it there."""
+    """Read a message from the queue of dead letters, from a program or from the broker."""
     headers: Mapping[str, Any] = delivery.properties.get("headers") or {}
     if _BROKERS.isdisjoint(headers):
         return _read_ours(delivery, headers)
@@ -101,7 +101,7 @@ def read_letter(delivery: Delivery) -> DeadLetter:
 
 
 def copy(letter: DeadLetter) -> Outgoing:
-    """Build the copy of a letter for people who look at the queue ``orchestrator.dead``, whoever has made the letter."""
+    """Build the copy of a letter for the queue ``orchestrator.dead``, which people read."""
     headers = decode.field_table(letter.packed_headers)[1] if letter.packed_headers else {}
     about = {
         REASON: letter.reason[:MAX_HEADER],
@@ -119,7 +119,7 @@ def copy(letter: DeadLetter) -> Outgoing:
 
 
 def is_replayable(letter: DeadLetter) -> bool:
-    """Return whether it is known from where a letter came: one of the engine's queues, published to it in a way that there is."""
+    """Return whether a letter came from one of the engine's queues, over an exchange and routing key that lead there."""
     if letter.exchange:
         return _is_ours(letter.exchange)
     is_queue = letter.queue in set(Queues) - {Queues.LETTERS, Queues.DEAD} or letter.queue.startswith(step_queue(""))
@@ -127,9 +127,10 @@ def is_replayable(letter: DeadLetter) -> bool:
 
 
 def original(letter: DeadLetter, letter_id: UUID) -> Outgoing:
-    """Build the message of a dead letter again, for the exchange and routing key from which it came.
+    """Rebuild the message of a dead letter, for its original exchange and routing key.
 
-    One without a message id gets the letter's, so that its reader knows a second replay; the sender's user id cannot be set.
+    One without a message id gets the letter's, so that its reader recognizes a second replay. The sender's user id cannot be
+    kept.
     """
     headers = decode.field_table(letter.packed_headers)[1] if letter.packed_headers else {}
     message = _rebuild(letter, {**_encodable(headers), REPLAY_OF: str(letter_id)})
@@ -137,10 +138,10 @@ def original(letter: DeadLetter, letter_id: UUID) -> Outgoing:
 
 
 def again(delivery: Delivery) -> Outgoing | None:
-    """Build the same message for the end of the queue from which it comes; ``None`` if that would make another one of it.
+    """Build the same message for the end of its queue; ``None`` if it could not be republished unchanged.
 
-    The broker refuses a user id that is not the publisher's, and would count an expiration anew. An exchange that is not the
-    engine's may have other queues, and its headers may leave no room in a frame.
+    The broker refuses a user id that is not the publisher's, and would restart an expiration. A foreign exchange may have other
+    queues, and the headers may leave no room in a frame.
     """
     sent = delivery.properties
     if delivery.unreadable is not None or "user_id" in sent or "expiration" in sent or not _is_ours(delivery.exchange):
@@ -160,7 +161,7 @@ def again(delivery: Delivery) -> Outgoing | None:
 
 
 def find_replayed(delivery: Delivery) -> UUID | None:
-    """Return the id of the dead letter whose message this is, sent again; ``None`` for a message that its sender has sent."""
+    """Return the id of the dead letter of which this message is a replay; ``None`` for an original message."""
     headers = delivery.properties.get("headers") or {}
     try:
         return UUID(headers[REPLAY_OF])
@@ -169,7 +170,7 @@ def find_replayed(delivery: Delivery) -> UUID | None:
 
 
 def _is_ours(exchange: str) -> bool:
-    """Return whether messages may be sent again to an exchange: it is the engine's, and not that of dead letters."""
+    """Return whether messages may be republished to an exchange: one of the engine's, other than that of dead letters."""
     return exchange in set(Exchanges) - {Exchanges.DEAD}
 
 
@@ -283,7 +284,7 @@ def _letter(
 
 
 def to_json(value: Any) -> JSON:
-    """Return a property or header as JSON: times as ISO 8601, and as text whatever JSON has no word for."""
+    """Return a property or header as JSON: times as ISO 8601, and other values that JSON lacks as text."""
     match value:
         case None | bool() | int():
             return value
@@ -308,7 +309,7 @@ def _hash(token: str) -> str:
 
 
 def _fit(headers: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return headers that fit into a frame, and the names of those that were cut or left out for that, the largest first."""
+    """Return headers that fit into a frame, and the names of those that were cut or left out, the largest first."""
     changed = []
     by_size = sorted(((len(encode.field_table({name: value})), name) for name, value in headers.items()), reverse=True)
     size = sum(size for size, _ in by_size)
@@ -325,7 +326,7 @@ def _fit(headers: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _encodable(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return headers as the client library can write them, which reads more than it writes."""
+    """Return headers that the client library can write; it reads more than it writes."""
     return dict(_each(headers))
 
 

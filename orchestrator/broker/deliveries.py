@@ -1,8 +1,8 @@
 """Consume queues: pass each message to its handler, acknowledge it when the handler returns, dead-letter what it rejects.
 
-Each message is handled in a task of our own, which goes on when the channel closes; the broker then delivers the message
+Each message is handled in a task of its own, which goes on when the channel closes; the broker then delivers the message
 again. While a server that the handler needs is down, the message is kept and tried again. It is not requeued, because a
-quorum queue counts that and in the end drops valid messages.
+quorum queue counts returns and in the end drops valid messages.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ REQUEUE_AFTER = 5.0
 
 
 class RequeueError(Exception):
-    """A handler requeues a message: the program is shutting down and has not begun the work."""
+    """Raised by a handler to requeue a message: the program is shutting down and has not begun the work."""
 
 
 class DeclinedError(Exception):
-    """A handler leaves a message to another program: it goes back to its queue after ``pause`` seconds."""
+    """Raised by a handler to leave a message to another program: it is requeued after ``pause`` seconds."""
 
     def __init__(self, pause: float) -> None:
         super().__init__(f"left to another program after {pause:g} s")
@@ -82,14 +82,14 @@ class Deliveries:
     Args:
         handlers: queue name → handler.
         prefetch: how many messages of each queue may be in progress at once.
-        max_bytes: of larger messages only so many are kept in memory, and they are dead-lettered undecoded.
+        max_bytes: of larger messages only so many bytes are kept in memory, and they are dead-lettered undecoded.
         few: queue name → how many of its messages may be in progress at once.
-        takes_cut: queues whose handlers take messages of which only the beginning is there.
+        takes_cut: queues whose handlers accept messages cut to ``max_bytes``.
         refuse: queue name → function that first informs the sender of such a message.
-        explain_transient: why the message must be kept and tried again after an error, such as a server that is down; ``None``
-            when it would fail again.
+        explain_transient: returns why a message must be kept and tried again after an error, such as a server that is down;
+            ``None`` when it would fail again.
         publisher: publishes dead letters.
-        gate: where messages wait while the database is away; without one each tries by itself.
+        gate: where messages wait while the database is unreachable; without one each retries by itself.
     """
 
     def __init__(
@@ -143,14 +143,14 @@ class Deliveries:
             self._finished.set()
 
     def suspend(self, reason: str) -> None:
-        """Stop to consume: the broker gives what is not acknowledged to others. What has begun continues."""
+        """Stop consuming: the broker delivers what is not acknowledged to others. Running handlers continue."""
         if self._fit.is_set():
             logger.warning("consuming nothing; the broker gives our messages to others", reason=reason)
             self._fit.clear()
             self._unfit.set()
 
     def resume(self) -> None:
-        """Consume again."""
+        """Resume consuming."""
         self._unfit.clear()
         self._fit.set()
 
@@ -161,7 +161,7 @@ class Deliveries:
         await self._finished.wait()
 
     async def _consume(self, connected: Callable[[], None]) -> None:
-        """Consume while this program can do something with messages; return when the broker is lost."""
+        """Consume unless suspended; return when the broker is lost."""
         while not self._stopping.is_set():
             await unless_stopping(self._fit.wait(), self._stopping)
             if self._stopping.is_set():
@@ -171,7 +171,7 @@ class Deliveries:
                 return
 
     async def measure(self, queue: str) -> QueueDepth | None:
-        """Ask the broker for the depth of a queue; ``None`` when there is no such queue, or no broker."""
+        """Ask the broker for the depth of a queue; ``None`` when there is no such queue, or no connection."""
         if self._connection is None or self._connection.is_closed:
             return None
         try:
@@ -215,7 +215,7 @@ class Deliveries:
                 await close(connection)
 
     async def _subscribe(self, connection: AbstractConnection, cancelled: asyncio.Event) -> Subscriptions:
-        """Begin to consume every queue that answers; ``cancelled`` is set when the broker ends that."""
+        """Start consuming every queue that answers; ``cancelled`` is set when the broker cancels a consumer."""
         await restore(connection, self._topology)
         return [await self._subscribe_one(connection, queue, cancelled) for queue in self._served()]
 
@@ -241,7 +241,7 @@ class Deliveries:
         cancelled: asyncio.Event,
         ends: Collection[asyncio.Task[object]],
     ) -> None:
-        """Return when one of these tasks or a channel has ended; meanwhile add the queues that answer again."""
+        """Wait until one of these tasks or a channel ends; meanwhile add queues that answer again."""
         while True:
             if not self._silent:
                 self.consuming.set()
@@ -346,7 +346,7 @@ class Deliveries:
         raise error
 
     async def _patiently(self, channel: Arrivals, handler: Handler, delivery: Delivery) -> None:
-        """Call a handler, and again while a server that it needs is down; give up when the channel has been closed."""
+        """Call a handler, repeatedly while a server that it needs is down; give up when the channel has been closed."""
         tries = 0
         while True:
             if self._gate is not None and not self._gate.is_open:
@@ -397,4 +397,4 @@ class Deliveries:
 
 
 async def _receive_nothing(_: DeliveredMessage) -> None:
-    """Stand for a consumer in the client library's books: :class:`~orchestrator.broker.arrivals.Arrivals` takes the messages."""
+    """Do nothing: the client library needs a callback, but :class:`~orchestrator.broker.arrivals.Arrivals` gets the messages."""

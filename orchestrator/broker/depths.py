@@ -1,4 +1,4 @@
-"""Ask the broker how many messages wait in queues, over a connection that is kept."""
+"""Ask the broker how many messages wait in queues, over a persistent connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.text import format_message
 
 
 class Depths:
-    """Reads the depths of queues. The connection is another than that of publishers, which a broker in alarm does not read."""
+    """Reads the depths of queues, over a connection apart from publishers', because a broker in alarm does not read these."""
 
     def __init__(self, address: BrokerAddress, purpose: str) -> None:
         self._address = address
@@ -23,7 +23,7 @@ class Depths:
         """Return the depth of each queue; one that does not exist is empty.
 
         Raises:
-            PublishError: the broker is away.
+            PublishError: the broker is unreachable.
         """
         try:
             if self._connection is None or self._connection.is_closed:

@@ -1,10 +1,10 @@
-"""Be woken by events: a queue of one message, bound to all of them, that says that the log of processes has grown.
+"""Wake a reader when the log of processes has grown, by a queue of one message that is bound to all events.
 
-What the message says is not read. The queue keeps the newest one (``max-length`` 1, ``drop-head``), and the next is delivered
-once the reader has asked again: however much happens, a slow program is sent no more than it takes, and nobody else waits. A
-message is lost with the connection; whoever listens therefore also looks from time to time.
+The message's content is not read. The queue keeps the newest one (``max-length`` 1, ``drop-head``), and the next is delivered
+once the reader waits again. So a slow program gets no more than it can take, and delays no one else. A message is lost with the
+connection; therefore readers also poll from time to time.
 
-It is bound only while a reader wants to be woken, because coordinators publish what a queue is bound for.
+The queue is bound only while a reader wants to be woken, because coordinators publish only events for which a queue is bound.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LINGER = 30.0
 
 
 class Doorbell:
-    """Rings when events were published, while :meth:`want` says so.
+    """Rings when events were published, while :meth:`want` has requested it.
 
     Run :meth:`run` until :meth:`stop`, and :meth:`wait` in a loop beside it.
     """
@@ -55,7 +55,7 @@ class Doorbell:
         """Whether there is a queue, which is bound while it is wanted."""
 
     def want(self, wanted: bool) -> None:
-        """Ring for events from now on, or no more. It rings once when the queue is bound."""
+        """Ring for events from now on, or stop. It rings once when the queue is bound."""
         (self._wanted if wanted else self._unwanted).set()
         (self._unwanted if wanted else self._wanted).clear()
 
@@ -64,7 +64,7 @@ class Doorbell:
         self._rung.set()
 
     async def wait(self, patience: float) -> None:
-        """Return when it rings, or after ``patience`` seconds. What happens from now on rings again."""
+        """Wait until it rings, at most ``patience`` seconds. Later events ring again."""
         if self._unanswered is not None:
             (channel, tag), self._unanswered = self._unanswered, None
             with contextlib.suppress(*BROKER_ERRORS):
@@ -125,7 +125,7 @@ class Doorbell:
                 await close(connection)
 
     async def _bind_while_wanted(self, channel: Channel, queue: str) -> None:
-        """Run until the channel is closed."""
+        """Bind the queue while it is wanted, until the channel is closed."""
         while True:
             await self._wanted.wait()
             await channel.queue_bind(queue, Exchanges.EVENTS.value, "#", timeout=DECLARE_TIMEOUT)

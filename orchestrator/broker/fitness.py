@@ -1,7 +1,7 @@
-"""Consume only while this program can do something with what it is given.
+"""Consume only while this program can handle messages.
 
-A program that does not reach PostgreSQL would hold hundreds of messages that healthy programs could handle. It gives them back,
-and takes messages again once it can handle them.
+A program that cannot reach PostgreSQL would hold hundreds of messages that healthy programs could handle. So it returns them,
+and consumes again once it can handle them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def consume_while_fit(
     """Suspend the deliveries while the program is unfit, until ``stopping`` is set.
 
     Args:
-        unfit_for: returns for how many seconds it has been unfit; less than ``patience`` is no reason to stop.
+        unfit_for: returns how many seconds the program has been unfit; up to ``patience`` it goes on.
     """
     patience = max(patience, LEAST_PATIENCE)
     while not await wait_or_stop(INTERVAL, stopping):

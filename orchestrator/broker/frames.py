@@ -1,7 +1,7 @@
-"""Encode messages for the wire, and decode them: the same as the client library does, in a small part of its time.
+"""Encode and decode messages like the client library, in a small part of its time.
 
-Three messages are published for each step, and the library handles each property and header with a chain of calls. Nearly all
-of ours have the same properties, all of them text. Tests compare the two.
+The library handles each property and header with a chain of calls. Nearly all of the engine's messages have the same
+properties, all of them text. Tests compare the two implementations.
 """
 
 from __future__ import annotations
@@ -80,23 +80,23 @@ def encode_frames(message: Outgoing, message_id: str, channel: int, largest_body
 
 
 def settle_frame(channel: int, tag: int, *, multiple: bool = False, requeue: bool = False) -> bytes:
-    """Return the frame that acknowledges a message, or gives it back to its queue.
+    """Return the frame that acknowledges or requeues a message.
 
     Args:
-        multiple: all that came before as well.
+        multiple: whether earlier messages are included.
     """
     method = _NACK if requeue else _ACK
     return _SETTLE.pack(_METHOD, channel, 13, _BASIC, method, tag, multiple | requeue << 1, 0xCE)
 
 
 def read_tag(content: bytes) -> tuple[int, bool]:
-    """Return the number of the message that the broker confirms, or does not, and whether all before it are meant as well."""
+    """Return the number of the message that the broker confirms or rejects, and whether earlier ones are included."""
     tag, bits = _TAG.unpack_from(content, 4)
     return tag, bool(bits & 1)
 
 
 def read_deliver(content: bytes) -> tuple[int, bool, str, str]:
-    """Return tag, whether it is redelivered, exchange and routing key of a message that the broker delivers."""
+    """Return delivery tag, redelivered flag, exchange and routing key of a delivery."""
     at = 5 + content[4]
     tag, bits = _TAG.unpack_from(content, at)
     at += _TAG.size
@@ -106,15 +106,15 @@ def read_deliver(content: bytes) -> tuple[int, bool, str, str]:
 
 
 def read_body_size(header: bytes) -> int:
-    """Return how many bytes the body has."""
+    """Return the size of the body in bytes."""
     return int(_SIZE.unpack_from(header, 4)[0])
 
 
 def read_properties(header: bytes) -> dict[str, Any] | None:
-    """Return the properties of a message by the client library's names, those without a value left out.
+    """Return the properties of a message that have a value, by the client library's names.
 
     Returns:
-        ``None`` when the library must read it: it has a time, headers that are not text, or is not as AMQP has it.
+        ``None`` when the library must read them: they have a time or headers that are not text, or are malformed.
     """
     names = _find_names(int.from_bytes(header[12:14], "big"))
     if names is None:
@@ -237,7 +237,7 @@ def _read_headers(header: bytes, at: int, end: int) -> dict[str, str] | None:
 
 @lru_cache(maxsize=1000)
 def _find_names(flags: int) -> tuple[str, ...] | None:
-    """Return the properties that a message has, in their order; ``None`` when it has one that is not read here."""
+    """Return the names of a message's properties, in order; ``None`` when it has one that is not read here."""
     if flags & ~sum(flag for flag, _ in _READ):
         return None
     return tuple(name for flag, name in _READ if flags & flag)

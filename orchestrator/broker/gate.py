@@ -1,4 +1,4 @@
-"""Where messages wait while PostgreSQL is away: one asks for all whether it is back, and one says so in the log."""
+"""Let messages wait while PostgreSQL is unreachable: one probe and one log line for all of them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ JUST = 0.5
 
 
 class Gate:
-    """Open while the database answers, as far as is known.
+    """A gate that is open while the database answers, as far as is known.
 
     Args:
-        answers: asks the database once.
+        answers: probes the database once.
     """
 
     def __init__(self, answers: Callable[[], Awaitable[bool]]) -> None:
@@ -48,7 +48,7 @@ class Gate:
         return self._open.is_set()
 
     async def shut(self, error: BaseException) -> bool:
-        """Shut it after an error if the database does not answer; return whether it is shut."""
+        """Shut the gate after an error if the database does not answer; return whether it is shut."""
         async with self._asking:
             if self.is_open and not self._has_just_answered and not await self._ask():
                 self._open.clear()
@@ -56,7 +56,7 @@ class Gate:
         return not self.is_open
 
     async def wait(self, *others: asyncio.Future[Any]) -> None:
-        """Wait until it is open, or one of these is done."""
+        """Wait until the gate is open, or one of these futures is done."""
         if self.is_open:
             return
         self._waiting += 1
@@ -68,7 +68,7 @@ class Gate:
             self._waiting -= 1
 
     def give_up(self) -> None:
-        """End asking: the program stops."""
+        """Stop probing, because the program stops."""
         self._ending.set()
 
     @property

@@ -1,8 +1,7 @@
-"""Read messages, whatever their senders have written into the properties.
+"""Read messages, even when their properties are malformed.
 
 RabbitMQ forwards properties unchecked. The client library treats one byte that is not UTF-8, or a time beyond the calendar, as
-a broken connection: the broker would deliver the message again and again, and one sender would block all
-messages.
+a broken connection: the broker would deliver the message again and again, and one sender would block all messages.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ _UNREADABLE = "orchestrator_unreadable"
 # Not frozen: setting thirteen fields of a frozen one takes as long as reading the properties.
 @dataclass(slots=True)
 class Delivery:
-    """A message as a handler sees it. It is not changed.
+    """A message as a handler sees it; immutable.
 
     Args:
         unreadable: describes the properties that could not be read; these are ``None``.
         trace: the headers ``workflow`` and ``step``, as far as the sender has set them.
-        exchange: to which it was published.
-        properties: all that its sender has set, by the client library's names; headers are under ``headers``.
-        whole_size: the bytes that the body has, when ``body`` is only its beginning.
+        exchange: the exchange to which it was published.
+        properties: those that its sender has set, by the client library's names; headers are under ``headers``.
+        whole_size: the size of the body in bytes, when ``body`` is only its beginning.
     """
 
     queue: str
@@ -54,7 +53,7 @@ class Delivery:
 
 
 def read_delivery(queue: str, arrival: Arrival) -> Delivery:
-    """Read a message that has come."""
+    """Read a message that has arrived."""
     size = read_body_size(arrival.header)
     properties, unreadable = read_properties(arrival.header), None
     if properties is None:

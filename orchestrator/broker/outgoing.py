@@ -36,11 +36,11 @@ _STEP_COMMAND = MessageType.STEP_COMMAND.value
 # Not frozen: setting nine fields of a frozen one takes as long as encoding the body, and three are made for each process.
 @dataclass(slots=True)
 class Outgoing:
-    """A message to publish. It is not changed.
+    """A message to publish; immutable.
 
     Args:
-        exchange: one of ours, or ``""`` for a reply straight into the sender's queue.
-        mandatory: whether the broker says so when no queue takes the message.
+        exchange: one of the engine's, or ``""`` for a reply straight into the sender's queue.
+        mandatory: whether the broker returns the message when no queue takes it.
         optional: whether that is no error. Events need no reader.
         properties: further properties, by the client library's names; those of another sender's message that is passed on.
     """
@@ -59,8 +59,8 @@ class Outgoing:
 def step_command(message: Advanced, following: NextStep, announced: int, *, unread: bool = False) -> Outgoing:
     """Build the command that runs the next step of the process in ``message``; ``announced`` goes to the claim.
 
-    Its header ``since`` says since when it waits for a consumer, by the database's clock. A queue is in order: so it shows which
-    commands are no longer in it.
+    Its header ``since`` says since when it waits for a consumer, by the database's clock. Because a queue is in order, it shows
+    which commands have left the queue.
     """
     # What StepCommand would be encoded as. Every value comes from a message that was checked, and this runs for every process.
     command = {
@@ -89,7 +89,7 @@ def step_command(message: Advanced, following: NextStep, announced: int, *, unre
 
 
 def declined_command(command: StepCommand, queue: str) -> Outgoing:
-    """Build a command again that a consumer of ``queue`` cannot carry out, for the end of that queue."""
+    """Rebuild a command that a consumer of ``queue`` cannot run, for the end of that queue."""
     return _of_process(
         Exchanges.STEPS, queue, _STEP_COMMAND, encode(command), command.process_id, command.workflow, command.step
     )

@@ -50,12 +50,12 @@ _FULL = "max-length with overflow reject-publish"
 
 @dataclass(slots=True)
 class Answer:
-    """What the broker has said about a message.
+    """The broker's answer about a message.
 
     Args:
         is_taken: whether a queue was bound for it, or it was not mandatory.
-        place: its number among all messages of this publisher, which the broker has looked at in this order; ``None`` when that
-            is not known, because it went over another channel than those after it.
+        place: its number among the messages of this publisher, in the order in which the broker processed them; ``None``
+            when that is unknown, because it was sent over a channel of its own.
     """
 
     is_taken: bool
@@ -65,8 +65,8 @@ class Answer:
 class Publisher:
     """One connection for publishing, opened again whenever it breaks. Run :meth:`run` beside its users.
 
-    Publishing has a connection of its own because a broker in alarm stops reading from publishers, and so from everything
-    else on the same connection.
+    Publishing has a connection of its own because a broker in alarm stops reading from publishers, and with them from
+    everything else on the same connection.
     """
 
     def __init__(self, address: BrokerAddress, topology: Topology, publish_timeout: float) -> None:
@@ -94,7 +94,7 @@ class Publisher:
 
     @property
     def sent(self) -> int:
-        """The place of the newest message; what is sent from now on has a greater one."""
+        """The place of the newest message; later messages have greater ones."""
         return self._sent
 
     async def check(self) -> None:
@@ -141,13 +141,13 @@ class Publisher:
         self._stopping.set()
 
     async def publish(self, message: Outgoing) -> Answer:
-        """Publish and wait for the broker's confirm, or its word that no queue takes an optional message.
+        """Publish and wait for the broker's confirm, or for the return of an optional message that no queue takes.
 
-        A target that has refused messages is left alone for a few seconds each time; then these are refused at once.
+        A target that has refused a message is not tried for a few seconds; meanwhile its messages are refused at once.
 
         Raises:
-            UnroutableError, RefusedError: this target takes no messages: no queue is there for them, one that they go to is full,
-                or this user may not write to it. Others do.
+            UnroutableError, RefusedError: this target accepts no messages, because it has no queue, its queue is full, or this
+                user may not publish to it. Other targets work.
             PublishError: no confirm in time. The broker may have the message all the same, so its reader must tolerate a
                 duplicate.
         """
@@ -266,10 +266,10 @@ class Publisher:
             await declare(self._connection, self._topology)
 
     async def _check_broker(self) -> None:
-        """Give the connection up if nothing answers on it: the node is frozen, or the network between is cut.
+        """Abandon the connection if nothing answers on it, because the node is frozen or the network is cut.
 
-        Sooner than the heartbeats would. A node that answers, but does not confirm, waits for
-        other nodes, and another connection would not help; nor would it while all nodes block publishers (an alarm).
+        This is sooner than heartbeats would. A node that answers but does not confirm waits for other nodes, and another
+        connection would not help; nor would it while all nodes block publishers (an alarm).
         """
         connection, window = self._connection, self._window
         if connection is None or window is None:
@@ -319,9 +319,9 @@ class Publisher:
             await self.close()
 
     def _renew_soon(self) -> None:
-        """Publish over another channel from now on: the broker goes on refusing on one that it has refused on.
+        """Publish over another channel from now on, because the broker goes on refusing on one where it has refused.
 
-        That is what a quorum queue does whose limit was lifted by an operator, until the channel is closed.
+        A quorum queue does so until the channel is closed, even when an operator has lifted its limit.
         """
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.create_task(self._renew())

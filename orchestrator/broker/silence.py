@@ -1,4 +1,4 @@
-"""Notice a broker, or a way to it, that has fallen silent: by heartbeats of AMQP, on both ends."""
+"""Notice a broker or a network path that has fallen silent, by AMQP heartbeats on both ends."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _LIBRARY_LIMIT = "_Connection__heartbeat_grace_timeout"
 def with_heartbeat(url: URL, silent_after: float) -> URL:
     """Return the URL of a broker with a heartbeat, unless it names one.
 
-    The broker ends a connection after two to three intervals in which nothing came, and so in less than ``silent_after``; then
-    others get what this program has not acknowledged. By default it would take two to three minutes.
+    The broker closes a connection after two to three silent intervals, and so in less than ``silent_after``; then others get
+    the messages that this program has not acknowledged. By default that would take two to three minutes.
     """
     if "heartbeat" in url.query:
         return url
@@ -37,11 +37,11 @@ def with_heartbeat(url: URL, silent_after: float) -> URL:
 
 
 class Transports(TransportFactory):
-    """Opens the connection of an AMQP client, and cuts it when it has fallen silent.
+    """Opens the connection of an AMQP client, and closes it when it has fallen silent.
 
     Args:
-        host: how the broker is named in the log.
-        silent_after: seconds after which a machine that is not heard of counts as gone.
+        host: the broker's name in the log.
+        silent_after: seconds of silence after which a machine counts as gone.
     """
 
     def __init__(self, host: str, silent_after: float) -> None:
@@ -52,14 +52,14 @@ class Transports(TransportFactory):
         self._wire: Wire | None = None
 
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection as the URL asks for it."""
+        """Open a connection with the URL's options."""
         self._wire, writer = await open_wire(url, **options)
         self._socket, self._transport = writer.get_extra_info("socket"), writer.transport
         notice_loss(self._socket, self._silent_after)
         return self._wire, writer
 
     def watch(self, connection: AbstractConnection) -> None:
-        """Cut the connection when nothing comes from the broker, which sends something twice in each heartbeat's interval."""
+        """Close the connection when nothing comes from the broker, which sends something twice in each heartbeat interval."""
         assert connection.transport is not None  # noqa: S101 - it is connected
         lower = connection.transport.connection
         assert isinstance(lower, Connection)  # noqa: S101 - the library has no other kind

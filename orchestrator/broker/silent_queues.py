@@ -1,8 +1,8 @@
-"""Queues that give no answer while the broker answers: the others are consumed without them, until they answer.
+"""Leave out queues that do not answer while the broker does, until they answer again.
 
 A quorum queue has no leader while most of its nodes are down, and by a defect of the broker after some crashes (see
-docs/servers.md). Who asks to consume one gets no answer, and after some seconds the broker ends the connection, with all other
-consumers on it. So a queue is asked again over a connection of its own.
+docs/servers.md). A request to consume it gets no answer, and after some seconds the broker closes the connection with all other
+consumers on it. So such a queue is tried again over a connection of its own.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ NO_ANSWER: Final = (TimeoutError, ConnectionInternalError)
 
 
 class SilentQueues:
-    """Those of a program's queues that did not answer, as long as others do.
+    """The queues of a program that did not answer while others did.
 
     Args:
-        number: how many queues the program consumes. If none answers, the broker does not.
+        number: how many queues the program consumes. If none answers, the broker itself does not.
     """
 
     def __init__(self, address: BrokerAddress, number: int) -> None:
@@ -57,7 +57,7 @@ class SilentQueues:
 
     @contextmanager
     def noted(self, queue: str) -> Iterator[None]:
-        """Leave a queue out from now on if it gives no answer to what the block asks of it, unless no other is left."""
+        """Leave a queue out from now on if the request in the block gets no answer, unless no other queue is left."""
         try:
             yield
         except NO_ANSWER as error:
@@ -77,7 +77,7 @@ class SilentQueues:
         )
 
     async def wait_for_one(self, stopping: asyncio.Event) -> str | None:
-        """Return a queue that answers again, and that is then left out no more; ``None`` when the program stops before."""
+        """Wait for a queue that answers again, and return it, no longer left out; ``None`` when the program stops first."""
         if not self._names:
             await stopping.wait()
         tries = 1

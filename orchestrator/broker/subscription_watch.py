@@ -23,17 +23,17 @@ async def watch_subscriptions(
     received: Counter[str],
     takes_more: Callable[[str], bool],
 ) -> None:
-    """Return when the broker no longer serves this consumer: a queue is gone, has no readers, or delivers nothing.
+    """Wait until the broker no longer serves this consumer: a queue is gone, has no readers, or delivers nothing.
 
     When a quorum queue is deleted and declared again at once, the broker silently moves the subscription to the new
     queue and then delivers nothing.
 
     Args:
-        queues: returns those that are consumed.
-        cancelled: set when the broker says so.
+        queues: returns the consumed queues.
+        cancelled: set when the broker cancels the consumer.
         ask: returns the depth of a queue.
-        received: how many messages of each queue have come; counted by the caller meanwhile.
-        takes_more: whether the program would take a further message of a queue.
+        received: the number of messages received from each queue, which the caller updates.
+        takes_more: returns whether the program would accept a further message from a queue.
     """
     before: Counter[str] = Counter()
     while not cancelled.is_set():

@@ -1,4 +1,4 @@
-"""Remember which targets of messages are refused: they are tried rarely, and reported rarely, until one is taken again."""
+"""Remember targets that refuse messages: they are tried and reported rarely, until one is accepted again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Refusing:
 
 
 class Targets:
-    """The targets that the broker has last refused a message to, and why."""
+    """The targets whose newest message the broker has refused, and why."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._refusing: dict[Target, _Refusing] = {}
@@ -52,7 +52,7 @@ class Targets:
         return bool(self._refusing)
 
     def find_refusal(self, message: Outgoing) -> str | None:
-        """Return why a message need not be tried now; ``None`` when it may be."""
+        """Return why a message should not be tried now; ``None`` when it may be."""
         if not self._refusing:
             return None
         found = self._refusing.get(_target_of(message))
@@ -67,7 +67,7 @@ class Targets:
         return found is not None and found.is_isolated
 
     def refuse(self, message: Outgoing, error: str, *, pauses: bool = True) -> None:
-        """Record a refusal, and leave the target alone for a while if it ``pauses``."""
+        """Record a refusal; if it ``pauses``, do not try the target for a while."""
         found = self._remember(message)
         found.error, found.refused_at = error, self._clock()
         if pauses:
@@ -76,13 +76,13 @@ class Targets:
         self._report(message, found)
 
     def isolate(self, message: Outgoing) -> None:
-        """Record that messages to a target need a channel of their own: it was closed for one, or goes on refusing."""
+        """Record that messages to a target need a channel of their own, because one closed the channel or refusals go on."""
         self._remember(message).is_isolated = True
 
     def accept(self, message: Outgoing) -> bool:
-        """Record that a target takes messages; return whether it does so again, and has not refused any for a while.
+        """Record that a target accepts messages; return whether it has recovered, and not refused any for a while.
 
-        A queue that is full takes some, and refuses others.
+        A full queue accepts some messages and refuses others.
         """
         if not self._refusing:
             return False

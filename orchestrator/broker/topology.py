@@ -1,6 +1,7 @@
 """Every exchange, queue and binding of the engine, as values; no other module names them.
 
-There is one exchange per kind of writer, so that write permission is a grant per exchange, and one queue per kind of reader.
+There is one exchange for each kind of writer, so that permissions are granted by exchange, and one queue for each kind of
+reader.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Queue:
 
     Args:
         keys: of its bindings.
-        former: keys of bindings that an older version has made. They are removed, after all others are there.
+        former: keys of bindings of older versions, which are removed once all others exist.
         precious: whether its messages exist nowhere else, so that the broker must dead-letter rather than drop them.
             Step commands and results can be rebuilt from the database at any time.
     """
@@ -160,12 +161,12 @@ def step_queue(name: str) -> str:
 
 
 def listener_queue(name: str) -> str:
-    """Return the broker's name of the queue by which one program hears of events; it is gone with the program."""
+    """Return the broker's name of the queue that wakes one program at events; it is deleted with the program's connection."""
     return f"{Exchanges.EVENTS}.{name}"
 
 
 def is_of_engine(queue: str) -> bool:
-    """Return whether a queue is one of the engine's: to write there is to command it, or to speak for its programs."""
+    """Return whether a queue is one of the engine's. A message published straight to it would bypass the permissions."""
     return queue in set(Queues) or queue.startswith((step_queue(""), listener_queue("")))
 
 

@@ -29,10 +29,10 @@ INTERVAL = 5.0
 
 
 class Upkeep:
-    """Looks every few seconds whether everything is there. Run :meth:`run` in programs that live long.
+    """Checks every few seconds that everything exists. Run :meth:`run` in long-lived programs.
 
-    Whoever publishes to a queue that is gone declares it again. But others' messages to an exchange whose binding is gone are
-    dropped without a word to us.
+    A program that publishes to a missing queue declares it again. But the broker silently drops messages of other services to
+    an exchange whose binding is missing.
     """
 
     def __init__(self, address: BrokerAddress, topology: Topology) -> None:
@@ -43,7 +43,7 @@ class Upkeep:
         self._problem = ""
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look and declare until ``stopping`` is set."""
+        """Check and declare until ``stopping`` is set."""
         try:
             while not await wait_or_stop(INTERVAL, stopping):
                 await self._try_once()
@@ -73,7 +73,7 @@ class Upkeep:
             await self._bind(self._connection)
 
     async def _bind(self, connection: AbstractConnection) -> None:
-        """Make all bindings: whether one is there cannot be asked, and to make it again changes nothing."""
+        """Declare all bindings: AMQP cannot ask whether one exists, and to declare it again changes nothing."""
         try:
             async with one_channel(connection) as channel:
                 for queue in self._topology.queues:

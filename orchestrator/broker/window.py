@@ -1,8 +1,8 @@
-"""Publish over one channel, and take the broker's confirms as they arrive, many at once.
+"""Publish over one channel, and handle the broker's confirms as they arrive, many at once.
 
-The client library publishes each message by itself: a lock, a timer, a task for the write, and objects for each confirm. Here
-a message goes to the socket at once, with all others of this turn of the event loop, and one look at the window handles all
-that a frame of the broker confirms.
+For each message the client library takes a lock, a timer, a task for the write, and objects for the confirm. Here a message
+goes to the socket at once, with all others of this event loop iteration, and one pass over the window handles everything that
+a frame of the broker confirms.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Sent:
 
 
 class Window:
-    """The messages of one channel with confirms that the broker has not confirmed yet; nothing else publishes over it.
+    """The unconfirmed messages of one channel with confirms; nothing else publishes over it.
 
     Args:
         timeout: seconds to wait for a confirm.
@@ -53,7 +53,7 @@ class Window:
         return len(self._sent)
 
     def publish(self, message: Outgoing, message_id: str) -> asyncio.Future[bool]:
-        """Publish a message; return what is done when the broker has confirmed it: whether it has gone to where it should.
+        """Publish a message; return a future of the broker's confirm, with whether a queue got the message.
 
         It fails with a ``TimeoutError`` when no confirm comes in time, a ``DeliveryError`` when a queue has refused it, and
         another error of the client library when the channel was closed.
@@ -133,7 +133,7 @@ class Window:
             sent.confirm.set_result(False)
 
     def _expire(self) -> None:
-        """End the waiting of those whose time is over; the broker's answer may still come."""
+        """Fail the messages whose time is over; the broker's answer may still come."""
         self._timer = None
         now = self._loop.time()
         for sent in self._sent.values():

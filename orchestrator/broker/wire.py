@@ -1,9 +1,8 @@
 """Read and write the frames of busy channels directly, beside the client library on the same connection.
 
-For each frame that comes, the library awaits the socket three times, builds an object, and wakes another task; a message has
-three frames, and a confirm is one. So a channel on which thousands come may have a taker here: a function that gets its
-frames as they arrive. Everything else – the handshake, requests and their answers, heartbeats, whatever closes a channel – goes
-to the library as ever, which knows nothing of it.
+For each frame the library awaits the socket three times, builds an object, and wakes another task; a message has three frames,
+and a confirm is one. So a busy channel may have a taker here: a function that gets its frames as they arrive. Everything else
+(the handshake, requests and their answers, heartbeats, the closing of channels) goes to the library as usual.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Taker = Callable[[int, bytes], bool]
 
 
 class Wire(asyncio.StreamReader):
-    """What comes over one connection: frames for takers, and a stream of all others for the client library."""
+    """Splits the input of one connection into frames for takers, and a stream of all others for the client library."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit=2**16, loop=loop)
@@ -52,7 +51,7 @@ class Wire(asyncio.StreamReader):
         self._takers[channel] = taker
 
     def feed_data(self, data: bytes) -> None:  # type: ignore[override] # what transports give
-        """Take in what has come from the broker."""
+        """Handle bytes from the broker."""
         data = self._rest + data if self._rest else data
         begin = at = 0
         others: list[bytes] = []
@@ -77,7 +76,7 @@ class Wire(asyncio.StreamReader):
         self._pass_on(b"".join(others))
 
     def feed_eof(self) -> None:
-        """Take in that nothing more comes."""
+        """Handle the end of the input."""
         if self._rest:
             super().feed_data(self._rest)
         super().feed_eof()
@@ -112,7 +111,7 @@ async def open_wire(url: URL, *, ssl_context_provider: Any, **options: Any) -> t
 
 
 def keep_wire(connection: Connection, wire: Wire) -> None:
-    """Keep the wire of a connection of the client library with it."""
+    """Store the wire of a connection of the client library."""
     setattr(connection, _WIRE, wire)
 
 
