@@ -1,1 +1,1 @@
-"""The step consumers: the only place where authors' step functions run."""
+"""The consumer program, the only place where step functions run."""

@@ -1,4 +1,4 @@
-"""An attempt that this consumer has claimed, with its part of the database."""
+"""An attempt that this consumer has claimed, with its database session."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from orchestrator.workflow import StepKind
 
 
 class ClaimedAttempt(Attempt):
-    """One attempt of one step: the claim, what the step uses of the database, and the task that runs it.
+    """One attempt of one step: its claim, its session and its task.
 
     The session exists only if the step requests it or returns models.
     """
@@ -34,7 +34,7 @@ class ClaimedAttempt(Attempt):
     task: asyncio.Task[None]
     activity: Activity | None = None
     stretch: Stretch | None = None
-    """To which it belongs; a suspect belongs to none, and nothing runs ahead of it."""
+    """The stretch to which it belongs; a suspect belongs to none, because it never runs ahead."""
 
     def __init__(self, database: Database, claim: Claim, plan: Plan) -> None:
         super().__init__(claim.process, plan)
@@ -46,7 +46,7 @@ class ClaimedAttempt(Attempt):
 
     @property
     def note(self) -> str | None:
-        """What the log of the process must say about how this attempt ran."""
+        """A remark for the process's log about how this attempt ran: whether it blocked the event loop."""
         blocked = None if self.activity is None else self.activity.blocked
         if blocked is None:
             return None
@@ -65,7 +65,7 @@ class ClaimedAttempt(Attempt):
 
     @property
     def needs_connection(self) -> bool:
-        """Whether the step is going to take a connection: it asks for models or the session."""
+        """Whether the step will take a connection, because it has parameters for models or the session."""
         arguments = self.leaf.arguments
         return bool(arguments.stored) or "session" in arguments.engine
 

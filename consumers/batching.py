@@ -1,13 +1,13 @@
-"""Send the calls that have gathered while a statement was in progress in one statement.
+"""Batch calls: send those that arrive while a statement is in progress together in the next statement.
 
 On an idle system every call is sent at once and alone; the busier it is, the more calls share a round trip and a disk sync.
-There is no timer, and no call waits for others to come.
+There is no timer, and no call waits for others to arrive.
 
-Each step queue has statements of its own, so that a step of a queue that is seldom used waits for none of a busy one. And what
-statements answer is passed on in parts, one after the other, or whatever else comes would wait each time until all of it is done.
+Each step queue has statements of its own, so that a step of a rarely used queue does not wait for a busy one. Results are passed
+on in parts, so that other work need not wait until all of them are handled.
 
-Work that leads to more calls begins only while there is room for these. Hundreds of processes side by side take turns, and each
-waits for all others after every step; whatever else comes waits for them, too.
+Work that leads to more calls begins only while there is room for these. Otherwise hundreds of processes would take turns, each
+would wait for all others after every step, and new work would wait for all of them.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 IN_A_TURN = 5
-"""Answers to a busy queue that are passed on in one turn of the event loop. After each comes up to a millisecond of work."""
+"""Results for a busy queue that are passed on in one event loop iteration. Each causes up to a millisecond of work."""
 
 
 class Batcher(Generic[T, R]):
-    """Collects single calls into batches.
+    """Combines single calls into batches.
 
     Args:
         run: sends a batch and returns a result for each item, in order.
-        at_once: how many statements may be in progress; with fewer, more items gather for each. A step queue for which none is in
-            progress has one all the same.
-        largest: how many items one statement may carry.
-        precedence: which queue goes before others, in all batchers of a program.
+        at_once: how many statements may be in progress; with fewer, each has more items. A step queue without one in progress
+            may always send one.
+        largest: how many items one statement may have.
+        precedence: decides which queue goes before others; shared by all batchers of a program.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Batcher(Generic[T, R]):
 
     @asynccontextmanager
     async def room(self, queue: str | None) -> AsyncIterator[None]:
-        """Begin what leads to a call, behind those that wait here, once there is room for it.
+        """Wait until there is room for work that leads to a call, in the order of arrival.
 
-        There is while fewer of its queue are beginning, or wait to be sent, than one statement may carry.
+        There is room while fewer calls of the queue are beginning, or wait to be sent, than one statement may have.
         """
         if self._held_up[queue] or self._count_room(queue) <= 0:
             await self._held_up[queue].wait(partial(self._has_begun, queue))
@@ -99,7 +99,7 @@ class Batcher(Generic[T, R]):
             self._has_begun(queue)
 
     def is_held_up(self, queue: str | None) -> bool:
-        """Return whether something of a queue waits for room."""
+        """Return whether work of a queue waits for room."""
         return bool(self._held_up[queue])
 
     def _count_room(self, queue: str | None) -> int:

@@ -1,4 +1,4 @@
-"""A child process of a consumer, as the consumer sees it: it can be spoken to, and seen to end."""
+"""A consumer's handle of a child process: send lines to it, read its lines, and see how it ends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ChildProcess:
     """A running child. It ends when its connection is closed, so it never outlives its consumer.
 
     Args:
-        end: its exit code once it has ended, negative for a signal; ``None`` when nothing has seen how it ended.
+        end: its exit code once it has ended, negative for a signal; ``None`` when that is unknown.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ChildProcess:
 
     @classmethod
     async def connect(cls, pid: int, end: asyncio.Future[int | None], connection: socket.socket) -> ChildProcess:
-        """Return a child that has just been started, once it is ready.
+        """Wait until a child that has just been started is ready, and return it.
 
         Raises:
             ChildError: it ended instead, or was not ready in time.
@@ -86,12 +86,12 @@ class ChildProcess:
         await self._until_ready()
 
     def send(self, line: Begin | Run | Cancel) -> None:
-        """Send a line; nothing happens when the child has ended."""
+        """Send a line; do nothing when the child has ended."""
         if not self._writer.is_closing():
             self._writer.write(encode_line(line))
 
     async def lines(self) -> AsyncIterator[Ready | Ended | Publish | Count | Failed]:
-        """Yield what the child says until it ends."""
+        """Yield the lines of the child until it ends."""
         with contextlib.suppress(ConnectionError):
             while text := await self._reader.readline():
                 line = from_child.validate_json(text)
@@ -101,10 +101,10 @@ class ChildProcess:
                     yield line
 
     async def wait(self) -> str | None:
-        """Wait until the child has ended, which it is about to; one that only closed its connection is killed.
+        """Wait for the end of a child whose lines have ended; kill it if it only closed its connection.
 
         Returns:
-            How it ended, as a predicate; ``None`` when nothing has seen it.
+            How it ended, as a predicate; ``None`` when that is unknown.
         """
         if not await self._ends():
             return "closed its connection to the consumer"
@@ -129,7 +129,7 @@ class ChildProcess:
         raise ChildError(f"it {await self.wait() or 'has ended'}")
 
     async def _ends(self) -> bool:
-        """Wait until it has ended; kill it after a while. Return whether it ended by itself."""
+        """Wait until it has ended, and kill it after a while; return whether it ended by itself."""
         ended, _ = await asyncio.wait({self._end}, timeout=END_TIMEOUT)
         if not ended:
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Store the outcome of an attempt – with the author's writes, in one commit – and publish it."""
+"""Store the outcome of an attempt together with the step's writes in one commit, and publish it."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ T = TypeVar("T")
 
 
 class Publishes(Protocol):
-    """Whatever publishes messages: the broker's publisher, or the consumer of a child process."""
+    """Publishes messages: the broker's publisher, or the consumer of a child process."""
 
     async def publish(self, message: Outgoing) -> object: ...
 
 
 class Counts(Protocol):
-    """Whatever counts attempts."""
+    """Counts attempts: the metrics, or the consumer of a child process."""
 
     def count(self, process: Process, entry: Entry, *, blocked: bool) -> None: ...
 
@@ -68,7 +68,7 @@ class Completion:
     """Stores outcomes and publishes results.
 
     Args:
-        pace: in which outcomes are stored.
+        pace: the turns in which outcomes are stored.
         redispatch_after: seconds until the reconciler checks whether the next command was lost.
         max_lost_attempts: how often in a row a step may be lost before it is failed.
     """
@@ -90,17 +90,17 @@ class Completion:
         self._redispatch_after = redispatch_after
         self._max_lost = max_lost_attempts
         self.precedence = Precedence()
-        """In which answers are passed on, to outcomes as to claims."""
+        """The order in which results of statements are passed on, of outcomes as of claims."""
         # Commits wait for the disk, so a few are in progress while the next gather.
         self._advances = Batcher(self._advance_many, at_once=3, largest=50, precedence=self.precedence)
         # Hundreds of suspects may be lost together. In statements of their own they hold up no other outcome.
         self._losses = Batcher(self._advance_many, at_once=1, largest=FEW_SUSPECTS)
         self._outage = Outage("the database is away; outcome kept", "outcomes are stored again")
-        # Bound once. What is not bound is bound anew for each line, and there is one for each step.
+        # Bound once: an unbound logger is bound anew for each line, and there is one for each step.
         self._logger = logger.bind()
 
     def room(self, queue: str) -> AbstractAsyncContextManager[None]:
-        """Return what waits, before a step of a queue is claimed, while its outcomes come faster than they are stored."""
+        """Return a context manager that delays claims of a queue while its outcomes come faster than they are stored."""
         return self._advances.room(queue)
 
     def is_held_up(self, queue: str) -> bool:
@@ -108,10 +108,10 @@ class Completion:
         return self._advances.is_held_up(queue)
 
     async def store(self, attempt: ClaimedAttempt, event: Event) -> Claim | None:
-        """Store the outcome of an attempt, and with it what a step that succeeded has written through its session.
+        """Store the outcome of an attempt, together with what a successful step has written through its session.
 
         Returns:
-            The claim of the next step, if this consumer goes on with it; then nothing was sent yet.
+            The claim of the next step, if this consumer goes on with it; then nothing has been published yet.
 
         Raises:
             FencedError: another attempt holds the process.
@@ -146,7 +146,7 @@ class Completion:
         """Release the claim, so that another attempt runs the step.
 
         Args:
-            because: what was seen; a predicate that follows the consumer's name.
+            because: what was observed, as a predicate that follows the consumer's name.
         """
         event = AttemptLost(attempt.process.attempt, attempt.claim.consumer, loss, because, self._max_lost)
         try:
@@ -155,10 +155,10 @@ class Completion:
             logger.info("no claim to release", **log_fields(attempt.process), reason=str(error))
 
     async def release_to_own(self, attempt: ClaimedAttempt, loss: Loss, because: str) -> Dispatch | None:
-        """Release the claim for another attempt by this consumer; only the events are published.
+        """Release the claim for another attempt by this consumer; publish only the events.
 
         Returns:
-            What the next attempt is; ``None`` when the outcome was stored after all, or another attempt holds the process.
+            The next attempt; ``None`` when the outcome was stored after all, or another attempt holds the process.
         """
         event = AttemptLost(attempt.process.attempt, attempt.claim.consumer, loss, because, self._max_lost)
         try:
@@ -227,7 +227,7 @@ class Completion:
             return await load_following_claim(connection, before)
 
     async def retry_outages(self, action: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
-        """Repeat while the database is down: the outcome is in memory only, and nothing else can store it."""
+        """Repeat an action while the database is down, because only this program has the outcome, in memory."""
         try:
             outcome: T = await action(*args, **options)
         except Exception as error:
@@ -248,7 +248,7 @@ class Completion:
         return outcome
 
     async def _report(self, attempt: ClaimedAttempt, decision: Decision, receipt: Receipt | None) -> Claim | None:
-        """Publish the result, unless the next step is claimed. If that fails the reconciler finds the process in the database.
+        """Publish the result, unless the next step is claimed. If publishing fails, the reconciler finds the process.
 
         Without a receipt the answer to the commit was lost, so the coordinator must read from the rows what happened.
         """
@@ -282,7 +282,7 @@ class Completion:
         return None
 
     async def publish(self, message: Outgoing) -> bool:
-        """Publish a result; return whether the broker has taken it. If not, the reconciler finds the process in the database."""
+        """Publish a result; return whether the broker has accepted it. If not, the reconciler finds the process."""
         try:
             await self._publisher.publish(message)
         except PublishError as error:
@@ -298,7 +298,7 @@ class Completion:
 
 
 async def _explain(attempt: ClaimedAttempt, session: StepSession) -> None:
-    """Raise the reason why nothing was stored: the step ended its transaction, or another attempt holds the process."""
+    """Raise the error that says why nothing was stored: the step ended its transaction, or the attempt was overtaken."""
     if not await session.mark_is_intact():
         raise CommitNotAllowedError(
             "the step has ended its transaction: what it wrote before may be stored, its result is not"

@@ -1,4 +1,4 @@
-"""Run a coroutine in a context that is not its task's own: what a task of its own would do, at a tenth of the cost."""
+"""Run a coroutine in a context other than its task's, at a tenth of the cost of a task of its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ T = TypeVar("T")
 
 
 class in_context(Generator[Any, Any, T]):  # noqa: N801 - it is awaited as a call of a coroutine function is
-    """Await a coroutine in the present task; each part of it runs in the context, which the task's own part never sees.
+    """Await a coroutine in the present task, but run it in another context, which the task itself does not see.
 
-    What it raises is raised, and a cancellation of the task is thrown into it. No generator function: it would throw while it
-    handles the same error, which would then be the context of whatever the coroutine raises later.
+    Its errors are raised, and a cancellation of the task is thrown into it. This is no generator function, because that would
+    throw an error while handling it, and the error would become the context of whatever the coroutine raises later.
 
     Attributes:
-        cr_await: the coroutine, under the name by which a coroutine leads to what it awaits, for whoever reads where tasks wait.
+        cr_await: the coroutine, under the attribute by which a coroutine names what it awaits, for code that finds where tasks
+            wait.
     """
 
     __slots__ = ("_context", "cr_await")
@@ -26,21 +27,21 @@ class in_context(Generator[Any, Any, T]):  # noqa: N801 - it is awaited as a cal
         self._context = context
 
     def __await__(self) -> Generator[Any, Any, T]:
-        """Return what the interpreter drives."""
+        """Return the iterator that the interpreter drives."""
         return self
 
     def __next__(self) -> Any:
-        """Begin, or go on: what the interpreter drives most often, and the base class does by one more call."""
+        """Begin or continue: defined here because the interpreter calls it most, and the base class's costs one more call."""
         return self._context.run(self.cr_await.send, None)
 
     def send(self, value: Any) -> Any:
-        """Go on with the coroutine; its result is that of the ``StopIteration``."""
+        """Continue the coroutine; its result is the value of the ``StopIteration``."""
         return self._context.run(self.cr_await.send, value)
 
     def throw(self, *error: Any) -> Any:
-        """Go on with an error."""
+        """Throw an error into the coroutine."""
         return self._context.run(self.cr_await.throw, *error)
 
     def close(self) -> None:
-        """End the coroutine."""
+        """Close the coroutine."""
         self._context.run(self.cr_await.close)

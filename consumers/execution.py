@@ -1,4 +1,4 @@
-"""Run a claimed attempt to its end: whatever happens, its outcome is stored or its claim is released."""
+"""Run a claimed attempt to its end: in every case its outcome is stored or its claim is released."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 async def run_attempt(
     attempt: ClaimedAttempt, admission: Admission, completion: Completion, limits: Limits, threads: StepThreads
 ) -> Claim | None:
-    """Run the step of an attempt in this task, once it is admitted, and store what came of it.
+    """Run the step of an attempt in this task, once it is admitted, and store its outcome.
 
     Returns:
         The claim of the next step, if this consumer goes on with it.

@@ -1,6 +1,6 @@
 """The process that a consumer forks for its children: ``python -m consumers.forks``, started by :mod:`consumers.nursery`.
 
-It imports the workflows once, and then only forks, and reports the ends of its forks. It runs no step and has no event loop.
+It imports the workflows once. Then it only forks, and reports the ends of its forks. It runs no step and has no event loop.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _STANDARD_STREAMS = {0, 1, 2}
 
 
 class Forks:
-    """Forks whenever the consumer asks for it.
+    """Forks on the consumer's requests.
 
     Args:
-        control: each message has the connection of a new child; it ends with the consumer.
-        reports: where what has happened is reported.
+        control: the socket on which each message has the connection of a new child; it is closed with the consumer.
+        reports: the socket for reports.
     """
 
     def __init__(self, control: socket.socket, reports: socket.socket) -> None:
@@ -66,7 +66,7 @@ class Forks:
         return None
 
     def _forget(self) -> None:
-        """Close in a fork what belongs to the process that was forked."""
+        """Close in a fork the sockets of the process that was forked."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in (self._woken, self._wake):
@@ -86,7 +86,7 @@ class Forks:
 
 
 def report(reports: socket.socket, line: Imported | Forked | NotForked | Exited) -> None:
-    """Report to the consumer; end this process if the consumer has ended."""
+    """Send a report to the consumer; end this process if the consumer has ended."""
     try:
         reports.sendall(encode_line(line))
     except OSError:
@@ -94,7 +94,7 @@ def report(reports: socket.socket, line: Imported | Forked | NotForked | Exited)
 
 
 def can_fork(known: set[int]) -> bool:
-    """Return whether a fork of this process would work: it has one thread, and no connections but the known ones."""
+    """Return whether a fork of this process would work: it has one thread, and only the known connections."""
     if threading.active_count() > 1:
         return False
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers, not paths

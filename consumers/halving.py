@@ -1,4 +1,4 @@
-"""Find the deadly ones among suspects by halves. Pure: it says which suspects are tested together, and runs nothing."""
+"""Find the deadly steps among suspects by bisection. Pure: it decides which suspects are tested together, and runs nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T", bound=Hashable)
 
 LARGEST_GROUP = 100
-"""Suspects that are tested together at most: all begin again when one is deadly, and the first need not wait for the last."""
+"""The most suspects that are tested together: all begin again when one is deadly, and a test begins when a group is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,8 @@ class Group(Generic[T]):
     """Suspects that are tested together.
 
     Args:
-        depth: how often the group that they came with was halved.
-        outlived: seconds after which a test of theirs has taken longer than the one before, which was deadly; ``None`` when
-            they have not been tested yet.
+        depth: how often their original group was halved.
+        outlived: the seconds that their last test took, which was deadly; ``None`` when they have not been tested yet.
     """
 
     members: tuple[T, ...]
@@ -34,7 +33,7 @@ class Halving(Generic[T]):
     """The suspects that wait for a test.
 
     Those that arrive while nothing can be tested form one group, or several when they are many. A group whose test was deadly is
-    halved, until the deadly one stands alone: it is found after the logarithm of the group's size of tests one after the other.
+    halved, until the deadly suspect is alone. It is found after a number of tests that is the logarithm of the group's size.
     """
 
     def __init__(self) -> None:
@@ -79,7 +78,7 @@ class Halving(Generic[T]):
         return False
 
     def take(self) -> Group[T] | None:
-        """Return the group to test next: halves of a deadly group before those that have arrived since."""
+        """Return the next group to test: halves of a deadly group before suspects that have arrived since."""
         if self._groups:
             return self._groups.popleft()
         if not self._arrived:
@@ -93,7 +92,7 @@ class Halving(Generic[T]):
         """Split a group whose test was deadly.
 
         Args:
-            suspects: the members that are suspects still: whose step had not ended.
+            suspects: the members whose step had not ended.
             took: seconds from the beginning of the test to the death.
         """
         middle = (len(suspects) + 1) // 2

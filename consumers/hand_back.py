@@ -37,8 +37,8 @@ class HandBack:
     the reconciler publishes it again when it is due, and a consumer that can run it makes it due when it registers.
 
     Args:
-        consumer_id: of this consumer.
-        stopping: set when the program stops; pauses end at once then.
+        consumer_id: the id of this consumer.
+        stopping: set when the program stops, which ends pauses at once.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class HandBack:
         return len(self._kept)
 
     async def __call__(self, command: StepCommand, queue: str, reason: str) -> None:
-        """Hand a command back to ``queue``, or drop it; in both cases it may be acknowledged then.
+        """Hand a command back to ``queue``, or drop it; either way it may be acknowledged afterwards.
 
         Raises:
-            PublishError: the broker does not take it; it must be kept and tried again.
+            PublishError: the broker refuses the command; it must be kept and tried again.
         """
         self._log(command, reason)
         key = (command.process_id, command.position, command.attempt)

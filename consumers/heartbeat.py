@@ -1,7 +1,7 @@
 """Record that a consumer is alive, from a thread of its own, and read its claims from the database.
 
-A step that blocks the event loop stops everything on it, but does not end the consumer: so the heartbeat needs neither the loop
-nor its connections. Whether the loop responds is written into the row as a second fact.
+A step that blocks the event loop stops everything on it, but the consumer is alive. So the heartbeat needs neither the loop nor
+its connections. Whether the loop responds is a second fact in the row.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Heartbeat:
     """The consumer's row in the table ``consumers``.
 
     Args:
-        watch: knows whether the consumer's event loop responds.
-        interval: seconds between two beats.
+        watch: measures whether the consumer's event loop responds.
+        interval: seconds between two heartbeats.
         presumed_dead_after: seconds after which others may presume this consumer dead.
-        revisions: the newest migrations that its code has.
-        inbox: what it has received from the step queues.
-        threads: those for plain steps.
+        revisions: the newest migrations in its code.
+        inbox: the commands that it has received.
+        threads: the threads for plain steps.
         consumer_id: the key of the row; default a new one.
     """
 
@@ -106,20 +106,20 @@ class Heartbeat:
 
     @property
     def name(self) -> str:
-        """What people call this consumer: host and process."""
+        """The name of this consumer for people: host and process."""
         return self._facts.name
 
     @property
     def missing_for(self) -> float:
-        """For how many seconds no heartbeat has been recorded."""
+        """The seconds since the last recorded heartbeat."""
         return asyncio.get_running_loop().time() - self._recorded_at
 
     async def register(self) -> datetime:
-        """Write the row, without which no step can be claimed; return the database's time."""
+        """Insert the row, without which no step can be claimed; return the database's time."""
         return await self._record(self._database.pool)
 
     async def run(self, on_beat: OnBeat) -> None:
-        """Beat until :meth:`stop`; after each beat call ``on_beat`` with the database's time and this consumer's claims there."""
+        """Record heartbeats until :meth:`stop`; after each call ``on_beat`` with the database's time and the claims."""
         thread = self._thread = _BeatingThread(self._database, self._facts, self._beat)
         comparing: asyncio.Task[None] | None = None
         thread.start()
@@ -139,7 +139,7 @@ class Heartbeat:
                 await asyncio.wait({comparing})
 
     async def stop(self) -> None:
-        """Stop beating and remove the row."""
+        """Stop the heartbeat and delete the row."""
         if self._thread is not None:
             await self._thread.finish()
 
@@ -166,7 +166,7 @@ class _BeatingThread:
     """A daemon thread, which ends with the program, with an event loop and a database connection of its own.
 
     Args:
-        beat: records a heartbeat over a connection and returns the database's time and the claims.
+        beat: records a heartbeat over a connection; returns the database's time and the claims.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class _BeatingThread:
         threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
     async def next_beat(self) -> tuple[datetime, Claims] | None:
-        """Return what the newest beat has found, as soon as it is newer than the last; ``None`` when the thread has ended."""
+        """Wait for a newer heartbeat than the last, and return its result; ``None`` when the thread has ended."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -202,13 +202,13 @@ class _BeatingThread:
                 return found
 
     async def finish(self) -> None:
-        """Let the thread remove the row, as its last statement, and wait for its end."""
+        """Let the thread delete the row as its last statement, and wait for its end."""
         self._removes = True
         self.abandon()
         await asyncio.wait({self._ended}, timeout=min(self._facts.presumed_dead_after, STOP_TIMEOUT))
 
     def abandon(self) -> None:
-        """Let the thread end; the row stays, unless the thread was asked to remove it."""
+        """Let the thread end; the row stays, unless the thread was asked to delete it."""
         with suppress(RuntimeError):  # its loop is closed
             self._loop.call_soon_threadsafe(self._stopping.set)
 
@@ -275,7 +275,7 @@ class _BeatingThread:
 
 
 def _report_lateness(gap: timedelta, facts: ConsumerFacts) -> None:
-    """Log a beat that came late, by the database's clock, which goes on while this machine is frozen."""
+    """Log a heartbeat that came late by the database's clock, which goes on while this machine is frozen."""
     seconds = gap.total_seconds()
     if seconds <= (facts.heartbeat_interval + facts.presumed_dead_after) / 2:
         return

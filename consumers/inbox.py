@@ -1,7 +1,7 @@
-"""Know which commands this consumer holds and has not claimed, and how new the newest is that it has received of each queue.
+"""Track the commands that this consumer holds unclaimed, and the newest one that it has received from each queue.
 
-A queue is in order. So a coordinator sees from the reports of all consumers which commands have left it without being held or
-claimed: these were lost.
+A queue is in order. So a coordinator learns from the reports of all consumers which commands have left the queue without being
+held or claimed: these were lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LINGER = 60.0
 
 
 class Inbox:
-    """What this consumer has received. Handlers run on the program's event loop; :meth:`report` may be called on any thread."""
+    """The commands that this consumer has received. :meth:`report` may be called from any thread."""
 
     def __init__(self) -> None:
         self._newest: dict[str, datetime] = {}
@@ -29,7 +29,7 @@ class Inbox:
         self._failed: dict[UUID, float] = {}
 
     def watch(self, queue: str, handler: Handler) -> Handler:
-        """Return a handler of a step queue whose commands count as held while it runs."""
+        """Return a handler for a step queue that counts commands as held while it runs."""
 
         async def watched(delivery: Delivery) -> None:
             process_id = _read_process_id(delivery)
@@ -57,7 +57,7 @@ class Inbox:
         return watched
 
     def report(self) -> Received:
-        """Return what was received and is held."""
+        """Return the newest received command of each queue and the held commands."""
         now = time.monotonic()
         # Copies, which are made in one piece: the event loop goes on meanwhile.
         failed = {process_id for process_id, until in self._failed.copy().items() if until > now}

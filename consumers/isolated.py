@@ -1,7 +1,7 @@
 """The child process of a consumer: a fork of :mod:`consumers.forks`, or ``python -m consumers.isolated``.
 
-It runs steps that the consumer has claimed, stores their outcomes under the consumer's claims, and ends with the consumer. It has
-connections to the database, and none to the broker: the consumer publishes for it.
+It runs steps that the consumer has claimed, stores their outcomes under the consumer's claims, and ends with the consumer. It
+has connections to the database, but none to the broker: the consumer publishes for it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ENGINE_CONNECTIONS = 3
 
 
 class Consumer:
-    """The consumer, as its child sees it. Of all programs only it may end the child, by closing the connection."""
+    """A child's handle of its consumer, which ends the child by closing the connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -83,11 +83,11 @@ class Consumer:
             end_process(0)
 
     async def publish(self, message: Outgoing) -> None:
-        """Have the consumer publish a message."""
+        """Let the consumer publish a message."""
         self.send(Publish(message=message))
 
     def count(self, process: Process, entry: Entry, *, blocked: bool) -> None:
-        """Have the consumer count an attempt."""
+        """Let the consumer count an attempt."""
         warned = entry.status is StepStatus.SUCCESS and entry.note is not None and not blocked
         status = StepStatus(entry.status)
         self.send(Count(workflow=process.workflow, step=entry.name, status=status, warned=warned, blocked=blocked))
@@ -184,7 +184,7 @@ def prepare() -> Settings:
 
 
 def serve(connection: socket.socket, settings: Settings) -> None:
-    """Run until the consumer at the other end of the connection ends this process."""
+    """Run attempts until the consumer closes the connection."""
     # Programs that a step starts must not keep the connection open.
     connection.set_inheritable(False)
     keep_private(connection)
@@ -197,7 +197,7 @@ def serve(connection: socket.socket, settings: Settings) -> None:
 
 
 def ignore_signals() -> None:
-    """Leave it to the consumer when its children end: whoever stops it may send its signals to all of its group."""
+    """Ignore stop signals, because a signal to the consumer may go to its whole group, and the consumer ends its children."""
     # With SIG_IGN the programs that steps start would ignore them as well.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ignore)
@@ -208,7 +208,7 @@ def ignore(number: int, frame: object) -> None:
 
 
 def _fail(consumer: Consumer, error: BaseException) -> None:
-    """End this process because of an error that is not a step's."""
+    """Report an error that is not a step's, and end this process."""
     logger.error("a child process ends by an error of its own", exc_info=error)
     consumer.send(Failed(error=format_error(error)))
     end_process(1)
@@ -231,7 +231,7 @@ def _give_up(consumer: Consumer, watch: LoopWatch) -> None:
 
 
 def main() -> None:
-    """Run a child that is an interpreter of its own."""
+    """Run a child that is a new interpreter."""
     ignore_signals()
     serve(socket.socket(fileno=int(sys.argv[1])), prepare())
 

@@ -1,8 +1,8 @@
-"""Run suspects apart: steps whose consumer has died with them run in child processes, halved whenever one dies.
+"""Run suspects (steps whose consumer fell silent) in child processes, and bisect them whenever a child dies.
 
-A suspect is claimed like any other step, by this consumer; a child process runs it under that claim. The consumer sees the end of
-a child at once. If the child had one step, its death counts against that step. If it had several, each half of them runs in
-a child of its own, until the deadly one is alone. Nothing unsuspected ever shares a process with a suspect.
+A suspect is claimed like any other step, by this consumer; a child process runs it under that claim. The consumer notices the
+end of a child at once. If the child ran one step, its death counts against that step. If it ran several, each half of them runs
+in a child of its own, until the deadly one is alone. No other step shares a process with a suspect.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MIN_POOL = 2
 
 @dataclass(eq=False)
 class Suspect:
-    """A step that this consumer has claimed to run it apart."""
+    """A step that this consumer has claimed to run in a child process."""
 
     command: StepCommand
     queue: str
@@ -65,7 +65,7 @@ class Suspect:
 
     @property
     def key(self) -> tuple[UUID, int]:
-        """The attempt, as a child names it."""
+        """The id of the attempt in the lines to and from a child."""
         return self.attempt.process.process_id, self.attempt.process.attempt
 
 
@@ -80,13 +80,14 @@ class _Test:
 
 
 class Isolation:
-    """The suspects of one consumer.
+    """Runs the suspects of one consumer.
 
     Args:
         claim: claims the step of a command for this consumer. The runner uses it for suspects, too.
-        pool_size: database connections for steps; a child has half as many, each half of its steps half of those.
-        places: one for each suspect that may be claimed at once.
-        dangerous_for: seconds after which steps that were lost with their consumer are cleared, unless a test says sooner.
+        pool_size: database connections for steps; a child gets half as many, and half of these for each bisection.
+        places: limits how many suspects may be claimed at once.
+        dangerous_for: seconds after which steps that were lost with their consumer are cleared, unless a test clears them
+            sooner.
     """
 
     def __init__(
@@ -120,11 +121,11 @@ class Isolation:
         return len(self._suspects)
 
     def take_place(self, queue: str) -> bool:
-        """Take a place for a suspect of a queue, if there is one for it; return whether there was."""
+        """Take a place for a suspect of a queue if one is free; return whether one was."""
         return self._places.take(queue)
 
     def leave_place(self, queue: str) -> None:
-        """Leave a place that was taken."""
+        """Release a place that was taken."""
         self._places.release(queue)
 
     @property
@@ -133,12 +134,12 @@ class Isolation:
         return {process_id: one.attempt for process_id, one in self._suspects.items()}
 
     def add(self, command: StepCommand, queue: str, attempt: ClaimedAttempt) -> None:
-        """Run the step of a command of a queue apart, under a claim of this consumer, in a place that was taken before."""
+        """Run a claimed step in a child process, in a place that was taken before."""
         self._add(Suspect(command, queue, attempt))
         self._start_tests()
 
     def cancel(self, process_id: UUID) -> None:
-        """Cancel a suspect's attempt: its claim is gone."""
+        """Cancel a suspect's attempt, because its claim is gone."""
         suspect = self._suspects.get(process_id)
         if suspect is None:
             return
@@ -181,7 +182,7 @@ class Isolation:
             self._places.release(suspect.queue)
 
     def _start_tests(self) -> None:
-        """Start a test for each group that waits, as far as there may be more."""
+        """Start a test for each waiting group, as far as the limits allow."""
         while (
             not self._draining.is_set()
             and len(self._halving) > sum(not test.left for test in self._tests)
@@ -252,7 +253,7 @@ class Isolation:
             await self._halve(test, group, how, took)
 
     async def _begin(self, test: _Test, group: Group[Suspect]) -> ChildProcess:
-        """Prepare a child for a group; take another one if it ends meanwhile, which says nothing about the group."""
+        """Prepare a child for a group; if it ends meanwhile, which says nothing about the group, take another one."""
         queues = sorted({one.queue for one in group.members})
         begin = Begin(
             consumer_id=group.members[0].attempt.claim.consumer_id,
@@ -304,7 +305,7 @@ class Isolation:
         test.left = {}
 
     async def _halve(self, test: _Test, group: Group[Suspect], how: str, took: float) -> None:
-        """Let each half of the steps that a child ran when it died run in a child of its own."""
+        """Bisect the steps that a child ran when it died: each half runs in a child of its own."""
         lost = list(test.left.values())
         logger.warning("a child process has died; its steps run by halves", how=how, steps=len(lost))
         others = f"and {len(lost) - 1} others" if len(lost) > 1 else "after other steps"
@@ -320,7 +321,7 @@ class Isolation:
         test.left = {}
 
     async def _claim_again(self, suspect: Suspect, because: str) -> Suspect | None:
-        """Log the loss of an attempt, and claim the next one; return ``None`` when that is not ours."""
+        """Log the loss of an attempt, and claim the next one; return ``None`` when this consumer does not get it."""
         dispatch = None
         if self._draining.is_set():
             await self._completion.release(suspect.attempt, Loss.SHARED, because)

@@ -1,4 +1,4 @@
-"""Say in the log which steps have been running for long, and where: a step that hangs would otherwise leave no trace."""
+"""Log which steps have been running for long, and at which line: a step that hangs would otherwise leave no trace."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FIRST, RARELY = 10.0, 600.0
 
 
 class LongSteps:
-    """Looks at the steps that run. Run :meth:`run` beside them.
+    """Reports long-running steps. Run :meth:`run` beside them.
 
     Args:
-        attempts: returns those that run at this moment.
-        timeout: seconds of a step that sets no timeout itself.
+        attempts: returns the running attempts.
+        timeout: seconds for a step that sets no timeout itself.
     """
 
     def __init__(self, attempts: Callable[[], Iterable[ClaimedAttempt]], timeout: float) -> None:
@@ -38,12 +38,12 @@ class LongSteps:
         self._next_reports: WeakKeyDictionary[ClaimedAttempt, float] = WeakKeyDictionary()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look until ``stopping`` is set."""
+        """Report until ``stopping`` is set."""
         while not await wait_or_stop(LOOK, stopping):
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
-        """Report those that are due for a report."""
+        """Report the steps that are due for a report."""
         for attempt in self._attempts():
             seconds = now - attempt.began_at
             if seconds < self._next_reports.get(attempt, FIRST):
@@ -60,7 +60,7 @@ class LongSteps:
 
 
 def _find_place(activity: Activity | None) -> str | None:
-    """Return the author's line at which a step is; ``None`` of one that runs in a child process, or in a library."""
+    """Return the line of user code at which a step waits; ``None`` if it is in a child process, or in a library."""
     if activity is None:
         return None
     if activity.thread_id is not None:

@@ -1,8 +1,8 @@
 """Start child processes for a consumer: forks of one process that has imported the workflows and does nothing else.
 
-A fork takes milliseconds, an interpreter that imports the workflows a second. The consumer itself cannot be forked: a fork would
-have its connections, and its locks without the threads that hold them. Where the import of a project starts threads or opens
-connections, each child is an interpreter of its own.
+A fork takes milliseconds, a new interpreter that imports the workflows a second. The consumer itself cannot be forked: a fork
+would have its connections, and its locks without the threads that hold them. If the import of a project starts threads or opens
+connections, each child is a new interpreter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LAST_WORDS = 1.0
 
 
 class Nursery:
-    """The process that is forked. It is started with the first child, and ends with its consumer."""
+    """Manages the process that is forked. It is started with the first child, and ends with its consumer."""
 
     def __init__(self) -> None:
         self._opening = asyncio.Lock()
@@ -53,7 +53,7 @@ class Nursery:
         return await ChildProcess.connect(pid, end, ours)
 
     async def close(self) -> None:
-        """End the process; children that still run go on until their connections are closed."""
+        """End the process; running children go on until their connections are closed."""
         async with self._opening:
             control, self._control = self._control, None
             if control is not None:
@@ -135,7 +135,7 @@ class Nursery:
 
 
 def _make_pair() -> tuple[socket.socket, socket.socket]:
-    """Return two connected sockets that processes which steps fork do not get: a child ends when its consumer's end is closed."""
+    """Return two connected sockets that are not inherited by processes of steps, so that closing one end ends a child."""
     ours, theirs = socket.socketpair()
     return keep_private(ours), keep_private(theirs)
 

@@ -1,4 +1,4 @@
-"""What a consumer and its child processes say to each other: lines of JSON over a pair of sockets."""
+"""The protocol between a consumer and its child processes: lines of JSON over a pair of sockets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Begin(_Line):
     """The first line to a child.
 
     Args:
-        consumer_id, consumer: for which consumer it runs steps.
+        consumer_id, consumer: the consumer for which it runs steps.
         pool_size: how many database connections the steps may use at once.
         queues: the step queues of these steps, which share the connections.
     """
@@ -35,7 +35,7 @@ class Begin(_Line):
 
 
 class Run(_Line):
-    """Run the step that the consumer has claimed as this attempt."""
+    """Run the step of this attempt, which the consumer has claimed."""
 
     kind: Literal["run"] = "run"
     process_id: UUID
@@ -43,7 +43,7 @@ class Run(_Line):
 
 
 class Cancel(_Line):
-    """Cancel an attempt: its claim is gone."""
+    """Cancel an attempt, because its claim is gone."""
 
     kind: Literal["cancel"] = "cancel"
     process_id: UUID
@@ -51,7 +51,7 @@ class Cancel(_Line):
 
 
 class Ready(_Line):
-    """The child has imported the workflows; and, the second time, it is connected to the database."""
+    """The child has imported the workflows, or, the second time, connected to the database."""
 
     kind: Literal["ready"] = "ready"
 

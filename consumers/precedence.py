@@ -1,8 +1,8 @@
-"""Let the little that one queue has to do go before the many answers of a busy one.
+"""Give the little work of one queue precedence over the many results of a busy one.
 
-Between its command and its outcome a step needs about fifteen turns of the event loop. Beside hundreds of other steps each turn
-takes as long as these have to do in it, and all together much longer than the step itself. So while a queue with little to do is
-at work, answers for a busy one wait: for a few milliseconds, mostly, and never for more than half of the time.
+Between its command and its outcome a step needs about fifteen iterations of the event loop. Beside hundreds of other steps each
+iteration takes as long as their work in it, and all of them together much longer than the step itself. So while a queue with
+little work is active, results for a busy one wait: mostly a few milliseconds, and never more than half of the time.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from contextlib import asynccontextmanager, suppress
 from orchestrator.workflow import TASK_QUEUE
 
 FEW = 5
-"""Claims and outcomes of a queue up to which it goes before busy ones: they cost less than one part of what these have."""
+"""Up to so many claims and outcomes a queue goes before busy ones: they cost less than one part of a busy queue's work."""
 
 LONGEST = 0.05
 """Seconds for which busy queues wait at a time. A step that does nothing but compute needs a fifth of that."""
 
 TURNS = 6
-"""Turns of the event loop for which nothing may be at work before it counts as done: in as many a step that does nothing but
-compute goes from its claim to its outcome. While others wait they take no time."""
+"""Event loop iterations without activity after which a queue counts as done: a step that only computes needs as many from its
+claim to its outcome. While others wait they take no time."""
 
 
 class Precedence:
-    """Says when what there is to do for a queue is done.
+    """Decides when the work of each queue is done.
 
-    A queue is busy when more of it is at work than a few. For all busy queues together one part is done in a turn of the event
-    loop, and none while others go before them. These are done at once, and wait for nobody. Nobody waits for background work,
-    which comes in turns of its own.
+    A queue is busy when more than a few of its claims and outcomes are active. All busy queues together do one part of their
+    work in an event loop iteration, and none while others go before them. The others' work is done at once. Nothing waits for
+    background work, which has turns of its own.
 
     Args:
-        few: how much a queue has at work at most that goes before busy ones.
-        longest: seconds for which these wait at a time, and for which what has begun goes before them. After that they wait for
-            half of the time at most.
+        few: the most active claims and outcomes with which a queue goes before busy ones.
+        longest: seconds for which busy queues wait at a time, and for which work that has begun goes before them. After that
+            they wait at most half of the time.
     """
 
     def __init__(self, *, few: int = FEW, longest: float = LONGEST) -> None:
@@ -43,30 +43,30 @@ class Precedence:
         self._longest = longest
         self._at_work: Counter[str | None] = Counter()
         self._began_at: dict[str | None, float] = {}
-        """When something of each queue began last. What takes long waits for something else, such as a lock."""
+        """When work of each queue began last. Work that takes long waits for something else, such as a lock."""
         self._has_changed = asyncio.Event()
         self._line = asyncio.Lock()
         self._in_line: Counter[str | None] = Counter()
-        """Parts of each queue that stand in the line: they are done after those before them, which cannot wait for them."""
+        """Parts of each queue in the line: they are done after those before them, which cannot wait for them."""
         self._settled_at = float("-inf")
         """When busy queues will have had as much time as they have waited."""
 
     def begin(self, queue: str | None) -> None:
-        """Note that something of a queue is at work in the engine: an author's code is not, because it may take hours."""
+        """Record that the engine begins work of a queue; user code does not count, because it may take hours."""
         self._at_work[queue] += 1
         self._began_at[queue] = asyncio.get_running_loop().time()
         if self._at_work[queue] == self._few + 1:
             self._has_changed.set()
 
     def end(self, queue: str | None) -> None:
-        """Note that it has ended."""
+        """Record that this work has ended."""
         self._at_work[queue] -= 1
         if not self._at_work[queue]:
             self._has_changed.set()
 
     @asynccontextmanager
     async def turn(self, queue: str | None) -> AsyncIterator[None]:
-        """Do a part of what there is to do for a queue: at once, unless the queue is busy."""
+        """Wait for the turn to do a part of a queue's work; there is no wait unless the queue is busy."""
         if self._at_work[queue] <= self._few:
             yield
             return
@@ -75,7 +75,7 @@ class Precedence:
             async with self._line:
                 await self._let_others_go_before()
                 yield
-                # What follows from it is done in the next turn of the event loop, before the next part.
+                # Its consequences run in the next event loop iteration, before the next part.
                 await asyncio.sleep(0)
         finally:
             self._in_line[queue] -= 1

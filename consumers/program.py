@@ -50,8 +50,8 @@ MAX_PREFETCH = 250
 """Commands that wait here for a claim. A larger number would only withhold them from other consumers."""
 
 MOST_YOUNG = 2_000
-"""New objects after which Python's garbage collector looks at them, instead of 700: those of hundreds of steps side by side live
-until their steps end, and at 700 it walks over them several times. A tenth of a consumer's processor time."""
+"""New objects after which Python's garbage collector runs, instead of 700. The objects of hundreds of steps live until their
+steps end, and at 700 it walked over them several times, which took a tenth of a consumer's processor time."""
 
 
 async def run_consumer(
@@ -148,15 +148,15 @@ async def run_consumer(
             tasks.create_task(publisher.run())
             tasks.create_task(deliveries.run())
             tasks.create_task(heartbeat.run(runner.compare))
-            # Half of the limit: others must have the time to take over before it is over.
+            # Half of the limit, so that others have the time to take over.
             patience = settings.heartbeat_interval + settings.presumed_dead_after / 2
             beats = consume_while_fit(
                 deliveries, lambda: heartbeat.missing_for, patience, "no heartbeat was recorded", stopping
             )
             tasks.create_task(beats)
             tasks.create_task(LongSteps(lambda: runner.attempts, settings.step_timeout).run(stopping))
-            # What is there now stays until the end: modules, workflows, models. Walking over it takes Python's garbage collector
-            # longer than a hundred steps, and it comes as often as so many processes are new.
+            # The present objects (modules, workflows, models) stay until the end, and a garbage collection that walks over them
+            # takes longer than a hundred steps.
             gc.collect()
             gc.freeze()
             gc.set_threshold(MOST_YOUNG)

@@ -1,7 +1,7 @@
-"""Go on with the next step of a process at once, for a while, instead of waiting for a command for it.
+"""Run further steps of a process at once, up to a limit, instead of waiting for a command for each.
 
-The statement that ends one step claims the next (:mod:`orchestrator.db.processes.advance`). What coordinators publish about
-the steps before is gathered meanwhile, and sent with the result that ends the stretch, or when a step takes its time.
+The statement that ends one step claims the next (:mod:`orchestrator.db.processes.advance`). The log entries whose
+events coordinators publish are collected meanwhile, and sent with the result that ends the stretch, or after a delay.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from orchestrator.shares import Shares
 from orchestrator.workflow import TASK_QUEUE, Workflow
 
 FLUSH_AFTER, LONGEST_FLUSH_AFTER = 0.05, 1.0
-"""Seconds for which the events of a step may wait for those of the steps after it: on an idle consumer, and on a busy one."""
+"""Seconds for which a step's events may wait for those of later steps: on an idle consumer, and on a busy one."""
 
 UNREAD_FLUSH_AFTER = 2.0
-"""The same where no queue was bound for such events when the stretch began. Who binds one since gets them later, but in order;
-and before a coordinator would read them from the rows."""
+"""The same if no queue was bound for such events when the stretch began. A reader that binds one since gets them later, but in
+order, and before a coordinator would read them from the rows."""
 
 FLUSHES = 100
-"""Messages a second about processes that go on, as many as all stretches side by side may send. Each costs what a result costs,
-and hundreds would send one for each step, because each step waits its turn for longer than it takes."""
+"""Messages a second that all stretches together may send about processes that go on. Each costs as much as a result, and
+hundreds of stretches would send one for each step, because each step waits for its turn for longer than it takes."""
 
 AGAIN = 1.0
-"""Seconds until what the broker has not taken is sent again."""
+"""Seconds until a message that the broker refused is sent again."""
 
 MOST_HELD = 100
 """Log entries that one message about several steps may have when one more step is added."""
@@ -42,11 +42,11 @@ MOST_HELD = 100
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How far a consumer goes on with one process before others come.
+    """The limits of one stretch.
 
     Args:
-        steps: how many more after the one that a command was for.
-        seconds: since that one began; looked at between steps, so a step that takes longer is not cut short.
+        steps: the number of steps after the one that came with a command.
+        seconds: the time since that one began, checked between steps, so that no step is cut short.
     """
 
     steps: int
@@ -56,29 +56,29 @@ class Budget:
         """Return whether one more step may follow.
 
         Args:
-            steps: how many have run ahead.
-            seconds: how long all of them have taken.
-            limit: what applies besides, because others wait.
+            steps: how many have run ahead so far.
+            seconds: the duration of the stretch so far.
+            limit: a second budget that applies, too, because others wait.
         """
         return steps < self.steps and seconds < self.seconds and (limit is None or limit.allows(steps, seconds))
 
 
 SHORT = Budget(4, 0.2)
-"""While other steps wait for a slot, which a step may hold for long."""
+"""The limit while other steps wait for a slot, which a step may hold for long."""
 
 MEDIUM = Budget(9, 1.0)
-"""While others wait because this consumer is busy: as many steps are done in a second, whichever process they belong to, and a
-stretch that ends early costs one command and one result more."""
+"""The limit while other steps wait because this consumer is busy. It is larger, because the consumer does as many steps in a
+second for any process, and a stretch that ends early costs one more command and result."""
 
 
 class RunAhead:
-    """Says how far the steps of one consumer run ahead.
+    """Decides how far the steps of one consumer run ahead.
 
     Args:
         budget: for each stretch; workflows may have a number of steps of their own. No step runs ahead when it has none.
-        slots: in which steps run.
+        slots: the slots in which steps run.
         draining: set when no step may be claimed any more.
-        publish: sends a result; returns whether the broker has taken it.
+        publish: sends a result; returns whether the broker has accepted it.
         is_held_up: returns whether commands of a queue wait because this consumer is busy.
     """
 
@@ -98,7 +98,7 @@ class RunAhead:
         self._sending: set[asyncio.Task[None]] = set()
 
     def begin(self, workflow: Workflow, queue: str, *, unread: bool = False) -> Stretch:
-        """Return a stretch for the slot of a queue that the present task has taken; its steps run in copies of this context.
+        """Return a stretch for a slot that the present task has taken; its steps run in copies of the present context.
 
         Args:
             unread: whether no queue was bound a moment ago for the events of its steps.
@@ -114,17 +114,17 @@ class RunAhead:
         return self._draining.is_set()
 
     def find_limit(self, queue: str) -> Budget | None:
-        """Return what limits a stretch in a queue because others wait; background work waits for no stretch."""
+        """Return the limit of a stretch in a queue while others wait, if they do; background work does not count."""
         if self._slots.is_waited_for(but_not=TASK_QUEUE):
             return SHORT
         return MEDIUM if self._is_held_up(queue) else None
 
     def find_flush_after(self) -> float:
-        """Return the seconds after which events are sent of a process whose steps go on."""
+        """Return the seconds after which the events of a stretch that goes on are sent."""
         return max(FLUSH_AFTER, min(LONGEST_FLUSH_AFTER, self._slots.taken / FLUSHES))
 
     def send(self, message: Advanced, queue: str, failed: Callable[[], object]) -> None:
-        """Send what has happened in a process that goes on here."""
+        """Send the log entries of a process that goes on here."""
 
         async def send() -> None:
             if not await self._publish(step_result(message, None, queue)):
@@ -141,11 +141,11 @@ class RunAhead:
 
 
 class Stretch:
-    """The steps of one process that run one after the other in one slot, and what was not sent about them yet.
+    """The steps of one process that run one after the other in one slot, and their log entries that are not confirmed yet.
 
     Attributes:
         queue: the step queue of all of them.
-        context: as it was before the first step, so that no step finds what another has left.
+        context: the context before the first step, so that no step sees changes of another.
     """
 
     def __init__(
@@ -178,11 +178,11 @@ class Stretch:
 
     @property
     def held_from(self) -> int | None:
-        """The log entry after which all entries are in hand; ``None`` when there are none."""
+        """The log entry before the first kept one; ``None`` when none is kept."""
         return self._held[0]["sequence"] - 1 if self._held else None
 
     def hold(self, plan: Plan, decision: Decision, receipt: Receipt) -> None:
-        """Keep what has happened to be sent later: the next step runs here."""
+        """Keep the log entries to be sent later, because the next step runs here."""
         self._steps += 1
         self._forget_confirmed(receipt)
         self._held += read_fields(decision, receipt.at)
@@ -194,14 +194,14 @@ class Stretch:
             self._timer = self._loop.call_later(after, self._flush)
 
     def take(self, plan: Plan, decision: Decision, receipt: Receipt) -> Advanced:
-        """Return a message about the last step, and what was kept."""
+        """Return a message about the last step and the kept log entries."""
         self._forget_confirmed(receipt)
         whole = describe_decision(plan, decision, receipt.at, receipt.announced, self._held)
         self.end()
         return whole
 
     def end(self) -> None:
-        """Send nothing more. If the last step has no outcome, whoever has taken its claim has read the events from the rows."""
+        """Drop the kept log entries. If the last step has no outcome, the events were read from the rows with its claim."""
         self._held, self._newest = [], None
         if self._timer is not None:
             self._timer.cancel()

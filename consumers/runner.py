@@ -59,11 +59,11 @@ def make_claims(
     largest: int = 50,
     precedence: Precedence | None = None,
 ) -> Batcher[StepCommand, Claim | None]:
-    """Return what claims the step of a command for this consumer; ``None`` when it is stale or the process has another plan.
+    """Return a batcher that claims the steps of commands; its result is ``None`` for a stale command or another plan.
 
     Args:
-        at_once, largest: statements in progress while the next gathers, and steps that are claimed in one.
-        precedence: which queue goes before others.
+        at_once, largest: the most statements in progress, and the most claims in one.
+        precedence: decides which queue goes before others.
     """
     bases = Bases()
 
@@ -82,7 +82,7 @@ class Runner:
 
     Args:
         slots: one for each step that may run at once.
-        pace: in which steps are claimed, and those begin that need a connection.
+        pace: the turns in which steps are claimed, and those that need a connection begin.
         budget: how far steps run ahead.
     """
 
@@ -117,7 +117,7 @@ class Runner:
         self._ahead = RunAhead(budget, slots, self._draining, completion.publish, completion.is_held_up)
 
     async def take(self, delivery: Delivery) -> None:
-        """Handle a step command: return, and so acknowledge it, once the step is claimed or the command is stale or handed back.
+        """Handle a step command; return, which acknowledges it, once it is claimed, found stale, or handed back.
 
         From the claim on PostgreSQL, not the broker, accounts for the step.
         """
@@ -164,7 +164,7 @@ class Runner:
         return is_running
 
     async def _take_suspect(self, command: StepCommand, plan: Plan, queue: str) -> None:
-        """Take a step whose consumer has died with it. It takes no slot, so suspects never hold up other steps."""
+        """Claim a step whose consumer fell silent. It takes no slot, so that suspects never delay other steps."""
         if self._draining.is_set():
             raise RequeueError
         if not self._isolation.take_place(queue):
@@ -203,7 +203,7 @@ class Runner:
         """Let running steps finish within ``grace`` seconds; cancel the rest and release them, without waiting for long."""
         self.refuse()
         isolated = asyncio.create_task(self._isolation.drain(grace))
-        # Those whose function waits for a thread, because other functions do not end, perhaps: another consumer begins them.
+        # Their functions wait for a thread, perhaps because other functions do not end; another consumer can begin them.
         in_line = [one for one in self._running.values() if one.activity is not None and one.activity.in_line]
         giving = asyncio.create_task(self._hand_over(in_line))
         tasks = [one.task for one in self._running.values() if one not in in_line]
@@ -236,8 +236,8 @@ class Runner:
         """Release claims, without waiting for long.
 
         Args:
-            is_over: whether what this consumer holds of a process besides is released, too: a step may have been claimed in the
-                moment in which the one before it was cancelled.
+            is_over: returns whether other claims of a process are released, too: its next step may have been claimed at the
+                moment when the step was cancelled.
         """
         if not attempts:
             return
@@ -258,7 +258,7 @@ class Runner:
 
         A step without its claim (it was aborted, or given to another consumer while this one was silent) is cancelled: it
         could not commit. A claim without a step (the answer to the claim was lost) is released. Both only after a while,
-        because claims come and go between the query and its result.
+        because claims change between the query and its result.
         """
         settled = now - SETTLING_TIME
         for process_id, attempt in list(self._running.items()):
@@ -281,7 +281,7 @@ class Runner:
             return await list_claims(connection, self._heartbeat.consumer_id, self._heartbeat.name)
 
     async def _release(self, claim: Claim, loss: Loss, because: str = "") -> None:
-        """Release a claim of this consumer whose step it does not run."""
+        """Release a claim whose step this consumer does not run."""
         try:
             plan = plan_of(claim.process.workflow)
         except (NotFoundError, DefinitionError) as error:
@@ -294,7 +294,7 @@ class Runner:
         return any(process_id in one for one in known)
 
     def _run(self, attempt: ClaimedAttempt, stretch: Stretch) -> None:
-        """Run a claimed step, and those that follow it in the stretch, in a task of their own, which takes over the slot."""
+        """Run a claimed step and the others of its stretch in a new task, which takes over the slot."""
         task = asyncio.create_task(self._run_stretch(attempt, stretch), context=stretch.context)
         self._begin(attempt, stretch, task)
         task.add_done_callback(partial(self._end, attempt.process.process_id, stretch))
@@ -306,7 +306,7 @@ class Runner:
     async def _run_stretch(self, attempt: ClaimedAttempt, stretch: Stretch) -> None:
         task = attempt.task
         while True:
-            # One task for all of them, but a context for each: none finds what another has left.
+            # One task for all of them, but a context for each, so that no step sees changes of another.
             context = stretch.context.copy()
             step = run_attempt(attempt, self._admission, self._completion, self._limits, self._threads)
             claim = await in_context(step, context)
@@ -330,7 +330,7 @@ class Runner:
         self._slots.release(stretch.queue)
 
     async def _give_up(self, command: StepCommand, plan: Plan, queue: str) -> None:
-        """Drop a command that was not claimed because it is stale; pass it on if the process has another plan.
+        """Drop a stale command that was not claimed; pass it on if the process has another plan.
 
         If this consumer has the registered plan, it moves the process, and a coordinator publishes the command anew.
         """

@@ -1,4 +1,4 @@
-"""Threads for plain step functions: each step queue has its own, so that no queue's steps wait for another's."""
+"""Run plain step functions in threads: each step queue has its own, so that no queue's steps wait for another's."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class StepThreads(Threads):
-    """Runs functions in a thread of the queue for which the calling task works.
+    """Runs functions in threads of the queue for which the calling task works.
 
     Args:
-        limit: threads of each queue, at most. They are started when they are needed.
+        limit: the most threads for each queue. They are started when they are needed.
     """
 
     def __init__(self, limit: int) -> None:
