@@ -17,6 +17,8 @@ _URL = re.compile(
 )
 
 
+HIGHEST_PORT = 65_535
+
 _LONGEST_NAME = 63
 
 OWNER_DIGITS = 8
@@ -56,10 +58,24 @@ def hide_password(url: str) -> str:
     if found is None:
         return "…"
     user = (found["login"] or "").rpartition("@")[0].partition(":")[0]
-    return f"{found['scheme']}{user}{'@' if user else ''}{found['hosts']}{found['path'] or ''}"
+    # An @ in a password ought to be written %40: what is after the first one may still be the password.
+    place = f"{found['hosts']}{found['path'] or ''}".rpartition("@")[2]
+    return f"{found['scheme']}{user}{'@' if user else ''}{place}"
 
 
 def host_of(url: str) -> str:
     """Return the host and the port, as the URL has them, of a URL with one host."""
     found = _URL.fullmatch(url)
-    return "" if found is None else found["hosts"]
+    return "" if found is None else found["hosts"].rpartition("@")[2]
+
+
+def has_usable_host(url: str) -> bool:
+    """Return whether a URL with one host ends its login with its only @, and has a port that there can be, or none.
+
+    Of a port that is too large the lookup of a name takes the rest of the division by 65,536.
+    """
+    found = _URL.fullmatch(url)
+    host = "" if found is None else found["hosts"]
+    _, colon, port = host.rpartition("]")[2].rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and int(port[:10]) <= HIGHEST_PORT
+    return "@" not in host and (not colon or is_port)

@@ -17,13 +17,13 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.hosts import HIGHEST_PORT
 from orchestrator.streams import find_lines
 from orchestrator.user_code import HOOK_THREADS
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-HIGHEST_PORT: Final = 65535
 
 PATH, LIVE, READY = "/metrics", "/live", "/ready"
 
@@ -120,6 +120,9 @@ def address_of_worker(address: str | None, number: int) -> str | None:
 
 def _start(address: str) -> _Serving:
     host, _, port = address.rpartition(":")
+    if int(port) > HIGHEST_PORT:
+        # The name's lookup would take the rest of the division by 65,536.
+        raise ConfigurationError(f"ORCHESTRATOR_METRICS_ADDRESS: {address} has a port above {HIGHEST_PORT}")
     joined, registry = _Joined(), CollectorRegistry(auto_describe=False)
     registry.register(joined)
     try:

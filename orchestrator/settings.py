@@ -15,7 +15,7 @@ from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.hosts import hide_password, host_of, split_hosts
+from orchestrator.hosts import has_usable_host, hide_password, host_of, split_hosts
 from orchestrator.text import format_message, format_problem
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:[0-9]{1,5})?")
@@ -55,6 +55,13 @@ _NOT_SETTINGS = {"ORCHESTRATOR_API_KEY"}
 
 _NO_BROKER = SecretStr("amqp://no-broker.invalid")
 
+_LOOKS = {
+    "ORCHESTRATOR_METRICS_ADDRESS": "must look like host:port, or :port for all of this machine's addresses",
+    "ORCHESTRATOR_CUSTOMERS": "must look like module:function",
+    "ORCHESTRATOR_OIDC_SCOPE": "must be words of visible ASCII characters with one blank between them",
+}
+"""What settings that have a pattern must look like."""
+
 _WRITABLE = ("read-write", "primary", "any")
 
 Bytes = Annotated[int, Field(gt=0, le=64 * 1024**2)]
@@ -62,7 +69,7 @@ Bytes = Annotated[int, Field(gt=0, le=64 * 1024**2)]
 
 Level = Literal["debug", "info", "warning", "error"]
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +128,7 @@ class Settings(BaseSettings):
 
     heartbeat_interval: Seconds = 2.0
     """How often a consumer reports that it is alive."""
-    presumed_dead_after: Seconds = 10.0
+    presumed_dead_after: Annotated[float, Field(gt=0, le=36_000)] = 10.0
     """How long a consumer may be silent before its steps are given to others: five heartbeats. About as long for a server."""
     reconcile_interval: Seconds = 1.0
     """How often a coordinator looks for processes that are due."""
@@ -136,7 +143,9 @@ class Settings(BaseSettings):
         default=("modify_note",), validation_alias="DEFAULT_PRODUCT_WORKFLOWS"
     )
     """Workflows that all products have, as a JSON list; each is linked once a migration has registered it."""
-    task_log_retention_days: Annotated[int, Field(ge=0)] = Field(default=3, validation_alias="TASK_LOG_RETENTION_DAYS")
+    task_log_retention_days: Annotated[int, Field(ge=0, le=36_600)] = Field(
+        default=3, validation_alias="TASK_LOG_RETENTION_DAYS"
+    )
     """How many days finished tasks are kept before the clean-up task deletes them."""
     shipped_schedules: bool = True
     """Whether the schedules that ship with the engine start anything; without it only those that people enable."""
@@ -292,10 +301,11 @@ class Settings(BaseSettings):
         scheme, _, rest = value.get_secret_value().partition("://")
         urls = split_hosts(f"postgresql+asyncpg://{rest}")
         is_complete = len(urls) == 1 or all(_HOST.fullmatch(host_of(url)) for url in urls)
+        is_complete = is_complete and all(map(has_usable_host, urls))
         if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"} or not rest or not is_complete:
             raise ValueError(
                 "must look like postgresql+asyncpg://user:password@host:5432/database, with several hosts"
-                " …@first:5432,second:5432/database"
+                " …@first:5432,second:5432/database; an @ in the password is written %40"
             )
         options = parse_qs(urls[0].partition("?")[2], keep_blank_values=True)
         for option in options:
@@ -359,7 +369,7 @@ def load_settings(*, needs_broker: bool = True) -> Settings:
                 wrong.append(format_problem(problem))
                 continue
             name = variable_of(str(problem["loc"][0]))
-            text = format_problem(problem)
+            text = _LOOKS.get(name, "") if problem["type"] == "string_pattern_mismatch" else format_problem(problem)
             wrong.append(f"{name} is not set" if problem["type"] == "missing" else f"{name}: {text}")
         hint = " ('scripts/services env' prints the two server URLs)" if "is not set" in "".join(wrong) else ""
         wrong += [f"no setting is called {one}" for one in list_misspelt()]

@@ -39,6 +39,8 @@ def test_a_url_with_several_hosts_is_split_into_one_for_each(url: str, expected:
         ("postgresql://u:hunter2@a/d?password=hunter2", "postgresql://u@a/d"),
         ("postgresql://u:hunt/er2@a/d", "postgresql://u@a/d"),
         ("hunter2", "…"),
+        ("postgresql://u:p@hunter2@a/d", "postgresql://u@a/d"),
+        ("postgresql://u:p@hunt/er2@a/d", "postgresql://u@a/d"),
     ],
 )
 def test_a_url_is_shown_without_what_is_secret(url: str, shown: str) -> None:
@@ -47,3 +49,4 @@ def test_a_url_is_shown_without_what_is_secret(url: str, shown: str) -> None:
 
 def test_the_host_of_a_url_includes_its_port() -> None:
     assert [host_of(url) for url in split_hosts("amqp://u:p@a:1,b/v")] == ["a:1", "b"]
+    assert host_of("amqp://u:p@hunter2@a:1/v") == "a:1"

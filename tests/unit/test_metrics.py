@@ -103,6 +103,11 @@ def test_a_port_that_is_taken_is_said_in_one_line() -> None:
             pass
 
 
+def test_a_port_that_there_cannot_be_is_refused_and_no_other_one_is_taken() -> None:
+    with pytest.raises(ConfigurationError, match="has a port above 65535"), serve_metrics(Metrics().registry, ":99999"):
+        pass
+
+
 def test_an_attempt_that_blocked_the_event_loop_is_counted_as_that() -> None:
     metrics = Metrics()
 
