@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 from uuid import uuid4
@@ -123,13 +122,14 @@ class Databases:
     """Creates databases on a server for tests, and hands those that tests have given back out again.
 
     Every database that it hands out looks like a new copy of its template: the same schema, rows and sequences, and nobody
-    is connected. Databases whose schema a test has changed are dropped.
+    is connected but this, by one connection that waits. Databases whose schema a test has changed are dropped.
     """
 
     def __init__(self, servers: Servers) -> None:
         self.servers = servers
         self._background = Background()
-        self._admin: Connection | None = None
+        self._connections: dict[str, Connection] = {}
+        """Kept open: on a new connection the first statements cost more than all others of a restoration."""
         self._lent: dict[str, Template] = {}
         self._templates: dict[object, Template] = {}
 
@@ -166,40 +166,43 @@ class Databases:
         idle = [name for template in self._templates.values() for name in (*template.idle, template.name)]
         for name in (*self._lent, *idle):
             self._run(self._drop(name))
-        if self._admin is not None:
-            self._run(self._admin.close(timeout=5))
+        for url in [*self._connections]:
+            self._run(self._close(url))
         self._background.close()
 
     def _run(self, call: Coroutine[object, object, T]) -> T:
         return self._background.run(call, 120)
 
-    async def _connection(self) -> Connection:
-        """Return the only connection that creates and drops databases; made again when the server has restarted."""
-        if self._admin is None or self._admin.is_closed():
-            self._admin = await asyncpg.connect(self.servers.dsn())
-        return self._admin
+    async def _connection(self, url: str) -> Connection:
+        """Return the only connection from here; made again when it was ended, as by a restart of the server."""
+        if url not in self._connections or self._connections[url].is_closed():
+            self._connections[url] = await asyncpg.connect(url)
+        return self._connections[url]
 
-    async def _execute(self, statement: str) -> None:
-        await (await self._connection()).execute(statement)
-
-    async def _drop(self, name: str) -> None:
-        await drop_database(await self._connection(), name)
-
-    @contextlib.asynccontextmanager
-    async def _to(self, name: str) -> AsyncIterator[Connection]:
-        connection = await asyncpg.connect(self.servers.database_url(name).replace("+asyncpg", ""))
-        try:
-            yield connection
-        finally:
+    async def _close(self, url: str) -> None:
+        if (connection := self._connections.pop(url, None)) is not None:
             await connection.close(timeout=5)
 
+    async def _execute(self, statement: str) -> None:
+        await (await self._connection(self.servers.dsn())).execute(statement)
+
+    async def _drop(self, name: str) -> None:
+        await self._close(self._url(name))
+        await drop_database(await self._connection(self.servers.dsn()), name)
+
+    def _url(self, name: str) -> str:
+        return self.servers.database_url(name).replace("+asyncpg", "")
+
     async def _snapshot(self, name: str) -> _Snapshot:
-        async with self._to(name) as connection:
-            return await _Snapshot.of(connection)
+        try:
+            return await _Snapshot.of(await self._connection(self._url(name)))
+        finally:
+            await self._close(self._url(name))  # or it could not be copied
 
     async def _restore(self, name: str, template: Template) -> bool:
         try:
-            async with self._to(name) as connection:
-                return await template.snapshot.restore(connection)
+            return await template.snapshot.restore(await self._connection(self._url(name)))
         except asyncpg.InvalidCatalogNameError:
             return False  # the test has dropped it
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError):
+            return False  # the test has ended all connections, this one just now
