@@ -64,7 +64,7 @@ async def _execute_and_store(
             logger.warning("database lost during the step", error=format_message(error))
             await completion.release(attempt, Loss.INTERRUPTED, "lost its database connection during the step")
             return None
-        # A defect of ours. The process must not stay claimed for ever by a consumer that lives on.
+        # A bug in the engine. The process must not stay claimed for ever by a consumer that lives on.
         logger.exception("attempt not finished")
         text = attempt.redact(f"the engine could not finish this attempt: {format_error(error)}")
         await _fail(attempt, completion, Failure(type(error).__name__, text))

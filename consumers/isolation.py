@@ -204,7 +204,7 @@ class Isolation:
                 test.left = {one.key: one for one in group.members}
                 await self._test(test, group)
         except Exception:
-            # A defect of ours. The claims are released after the next heartbeats, because nothing here runs them.
+            # A bug in the engine. The claims are released after the next heartbeats, because nothing here runs them.
             logger.exception("a test of suspects has ended without an outcome")
             for suspect in test.left.values():
                 self._forget(suspect)

@@ -21,7 +21,7 @@ class Blockage:
     Args:
         seconds: for how long.
         by: what blocked it, if that is known: "the step 'Count' of 'count_prefixes'".
-        at: the file, line and function of the author's code; ``None`` when none of it was running.
+        at: the file, line and function of user code; ``None`` when none of it was running.
         stack: the functions that were running, the outermost first, without values.
         fields: the log fields of the process.
     """

@@ -102,7 +102,7 @@ def _is_of_python(folder: Path) -> bool:
 
 
 def locate(error: BaseException) -> str:
-    """Return the file and line of the author's code that an error comes from, in brackets; empty if it comes from none."""
+    """Return the file and line of user code that an error comes from, in brackets; empty if it comes from none."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f" ({_relative(error.filename)}, line {error.lineno})"
     own = [one for one in traceback.extract_tb(error.__traceback__) if _is_of_author(one.filename)]

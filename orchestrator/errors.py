@@ -274,7 +274,7 @@ class PredicateFailedError(ConflictError):
 
 
 class WorkflowBusyError(ConflictError):
-    """There was no turn: code of authors takes long in other requests, or a transaction that has not ended has the key."""
+    """There was no turn: user code takes long in other requests, or a transaction that has not ended has the key."""
 
     key = "workflow.busy"
 

@@ -1,4 +1,4 @@
-"""Share the turns of requests that call code of authors among workflows, and know whose code takes long."""
+"""Share the turns of requests that call user code among workflows, and know whose code takes long."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MOST_WAITING, LONG = 20, 10.0
 behind these are those of other workflows."""
 
 SLOW = 3.0
-"""Seconds that the code of authors takes in a turn of a workflow which holds up others. What the engine and the
+"""Seconds that user code takes in a turn of a workflow which holds up others. What the engine and the
 database take around it does not count: then all wait, and the next one has its turn as soon as any other has."""
 
 
 class _Turn:
-    """One turn, and how long it has spent in code of authors."""
+    """One turn, and how long it has spent in user code."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -46,7 +46,7 @@ _present: ContextVar[_Turn | None] = ContextVar("present_turn", default=None)
 
 @contextmanager
 def calling_author() -> Iterator[None]:
-    """Count the time of the body as that of code of authors, in the turn that the present request has, if it has one."""
+    """Count the time of the body as that of user code, in the turn that the present request has, if it has one."""
     turn = _present.get()
     if turn is None:
         yield
@@ -56,7 +56,7 @@ def calling_author() -> Iterator[None]:
 
 
 class FairTurns:
-    """Turns of requests that call code of authors: no workflow has more of them than it leaves to all others.
+    """Turns of requests that call user code: no workflow has more of them than it leaves to all others.
 
     Of eight turns the first workflow may have four at once, a second one then two, two more one each. So functions that hang
     hold up the requests of their own workflow.

@@ -1,4 +1,4 @@
-"""What code of an author forks – with ``multiprocessing``, say – is a copy of the program, and must not act as the program.
+"""What user code forks – with ``multiprocessing``, say – is a copy of the program, and must not act as the program.
 
 The copy has the program's signal handlers, whose wake-up descriptor is the program's as well: a signal to the copy would stop
 the program. And it has the program's connections, which so stay open after the program has died: its servers would go on

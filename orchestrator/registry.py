@@ -52,7 +52,7 @@ class LazyWorkflowInstance:
         return f"LazyWorkflowInstance({self.package!r}, {self.function!r})"
 
     def plan(self) -> Plan:
-        """Import the module if need be and return the workflow laid out flat.
+        """Import the module if need be and return the workflow as a plan.
 
         Raises:
             DefinitionError: the module cannot be imported, lacks the name, or defines something else under it.

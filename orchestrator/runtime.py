@@ -71,7 +71,7 @@ async def open_servers(
 
     Args:
         step_queues: those that it reads. Its database connections are shared among them, and it has one for each at least.
-            A program that reads none answers requests: half of its connections are for those that call code of authors.
+            A program that reads none answers requests: half of its connections are for those that call user code.
         require_broker: whether a broker that cannot be used ends the program, because it can do nothing without it.
 
     Raises:

@@ -31,7 +31,7 @@ _collecting_garbage = False
 
 
 def collect_unawaited() -> AbstractContextManager[list[str]]:
-    """Collect, as texts, the calls in this context whose coroutines authors' code throws away at once.
+    """Collect, as texts, the calls in this context whose coroutines user code throws away at once.
 
     A coroutine that stays in a variable is not found: using what it should have returned raises.
     """

@@ -177,7 +177,7 @@ async def call_hook(
 
     Args:
         what: names the function in error texts.
-        is_outage: recognises an outage of our own servers, which is re-raised, so that the request is tried again.
+        is_outage: recognizes an outage of our own servers, which is re-raised, so that the request is tried again.
 
     Raises:
         DefinitionError: the function raised, or did not end in time; the log has the traceback.

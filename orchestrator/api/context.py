@@ -33,7 +33,7 @@ logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 PATIENCE: Final = 30.0
-"""Seconds that a request waits for a turn to call code of authors."""
+"""Seconds that a request waits for a turn to call user code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class ApiContext:
         return message
 
     async def run_author_code(self, workflow: str, act: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        """Run a use case that calls code of authors in a transaction of its own; see :class:`AuthorCode`.
+        """Run a use case that calls user code in a transaction of its own; see :class:`AuthorCode`.
 
         Args:
             workflow: whose code it is.

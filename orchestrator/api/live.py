@@ -226,7 +226,7 @@ async def _patiently(what: str, once: Callable[[Outage], Awaitable[None]], stopp
             if loop.time() - began > STABLE_AFTER:
                 failures = 0
             if not is_connection_error(error):
-                # A defect of ours must not end the streams, nor hide.
+                # A bug in the engine must not end the streams, nor hide.
                 logger.exception("live events: a part has failed and begins again", part=what)
             else:
                 outage.report(error)

@@ -325,7 +325,7 @@ class Deliveries:
             # The channel is closed: the broker delivers the message again, which every handler tolerates.
             logger.info(with_blockage("message not acknowledged"), queue=queue, error=format_message(error))
         except Exception:
-            # A defect of ours in dead-lettering. Unacknowledged, the message would stay here until the program ends.
+            # A bug in dead-lettering. Unacknowledged, the message would stay here until the program ends.
             logger.exception("message requeued", queue=queue)
             await self._requeue(channel, arrival.tag, REQUEUE_AFTER)
 
@@ -358,7 +358,7 @@ class Deliveries:
             except Exception as error:
                 why = "a server is away" if isinstance(error, PublishError) else self._explain_transient(error)
                 if why is None:
-                    # A defect of ours. The message must neither be delivered for ever nor be lost.
+                    # A bug in the engine. The message must neither be delivered for ever nor be lost.
                     logger.exception("message could not be processed", queue=delivery.queue)
                     raise MessageError(f"internal error: {format_error(error)}") from error
                 if self._gate is not None and not isinstance(error, PublishError) and await self._gate.shut(error):

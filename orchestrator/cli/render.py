@@ -28,7 +28,7 @@ _WIDE = 120
 _OWN = {OLD_SUBSCRIPTIONS}
 _SUBSCRIPTION = {SUBSCRIPTION_ID, "product", "status", "version"}
 _BLOCK = {"subscription_instance_id", "owner_subscription_id", "name"}
-"""Keys of the state that are the engine's own; keys by which references of subscriptions and blocks are recognised."""
+"""Keys of the state that are the engine's own; keys by which references of subscriptions and blocks are recognized."""
 
 _VALUE, _CHANGES = 48, 160
 """Characters of one value, and of all changes of an entry, in compact form."""

@@ -54,7 +54,7 @@ class Backlog:
                 if is_connection_error(error):
                     self._outage.report(error)
                 else:
-                    # A defect of ours, in one round.
+                    # A bug in the engine, in one round.
                     logger.exception("backlog round failed")
             await wait_or_stop(seconds, stopping)
 

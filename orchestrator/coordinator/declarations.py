@@ -39,7 +39,7 @@ class Declarations:
                 if is_connection_error(error):
                     self._outage.report(error)
                 else:
-                    # A defect of ours, in one round. Nothing else must stop because of it.
+                    # A bug in the engine, in one round. Nothing else must stop because of it.
                     logger.exception("declared schedules were not stored")
             await wait_or_stop(INTERVAL, stopping)
 

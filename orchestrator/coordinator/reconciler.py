@@ -129,7 +129,7 @@ class Reconciler:
                 if is_connection_error(error):
                     database.report(error)
                 else:
-                    # A defect of ours, in one round. The next rounds still serve the other processes.
+                    # A bug in the engine, in one round. The next rounds still serve the other processes.
                     logger.exception("reconciler round failed")
             # Spread, so that several coordinators do not query at the same moment.
             spread = random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
@@ -259,7 +259,7 @@ class Reconciler:
         except Exception as error:
             if is_connection_error(error):
                 raise
-            # A defect of ours, about one process. If it stayed first in line, no other process would be reconciled.
+            # A bug in the engine, about one process. If it stayed first in line, no other process would be reconciled.
             logger.exception("process not reconciled", **log_fields(one))
             async with self._database.transaction() as session:
                 await look_later(session, process_id, POSTPONE_BROKEN)

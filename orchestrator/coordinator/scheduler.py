@@ -251,5 +251,5 @@ class Scheduler:
         elif rows.is_passing(error):
             logger.warning("schedule tried again: its transaction has lost", error=format_message(error), **fields)
         else:
-            # A defect of ours, in one round or about one schedule. The others are served all the same.
+            # A bug in the engine, in one round or about one schedule. The others are served all the same.
             logger.error(what, exc_info=error, **fields)

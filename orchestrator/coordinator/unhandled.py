@@ -79,7 +79,7 @@ class UnhandledLetters:
                 logger.warning("messages that came back too often are not put back yet", error=str(error))
             except Exception as error:
                 if not is_connection_error(error):
-                    # A defect of ours, in one round.
+                    # A bug in the engine, in one round.
                     logger.exception("messages that came back too often are not put back")
             await self._wait(stopping)
 

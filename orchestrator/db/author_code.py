@@ -1,4 +1,4 @@
-"""Requests that call code of authors: forms, run predicates, authorization callbacks.
+"""Requests that call user code: forms, run predicates, authorization callbacks.
 
 Each is one transaction on a connection that the engine's own work never waits for. A few run at once, shared fairly among
 workflows, so that code that hangs holds up the requests of its own workflow and nothing else. Code that loses the connection
@@ -32,13 +32,13 @@ ANSWER_HOLDS: Final = 1.0
 
 
 class AuthorCode:
-    """Runs the requests of one program that call code of authors.
+    """Runs the requests of one program that call user code.
 
     Args:
         sessions: of connections for this alone.
         connections: how many there are.
         connect: opens a connection for the engine's own statements.
-        is_connection_error: recognises the errors of a connection that was lost, among others.
+        is_connection_error: recognizes the errors of a connection that was lost, among others.
     """
 
     def __init__(

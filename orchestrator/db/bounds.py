@@ -15,7 +15,7 @@ SHORTEST_PAUSE = 10.0
 """Seconds for which a transaction of the engine's may be silent, at least: it may publish a message before it commits."""
 
 AUTHORS_PAUSE = 100.0
-"""Seconds for which a request that calls code of authors may: longer than an authorization callback, a run predicate and a form
+"""Seconds for which a request that calls user code may: longer than an authorization callback, a run predicate and a form
 take together, one after the other, each of which has half a minute."""
 
 _SHORT_LIMIT = "orchestrator.silent_after"
@@ -54,7 +54,7 @@ def bound_silence(silent_after: float) -> dict[str, str]:
 
 
 def bound_authors(silent_after: float) -> dict[str, str]:
-    """Return what is different for sessions of requests that call code of authors."""
+    """Return what is different for sessions of requests that call user code."""
     return {IDLE_LIMIT: _milliseconds(max(silent_after, AUTHORS_PAUSE))}
 
 

@@ -72,7 +72,7 @@ class Database:
     Args:
         url: ``postgresql+asyncpg://…``, with one host or several.
         pool_size: connections for use cases and steps.
-        author_connections: further ones for requests that call code of authors; default as many as for use cases.
+        author_connections: further ones for requests that call user code; default as many as for use cases.
         engine_connections: connections for the engine's own statements.
         connect_timeout: seconds that a server may take to answer.
         application_name: what an operator sees in ``pg_stat_activity``.
@@ -369,7 +369,7 @@ def explain_transient(error: BaseException) -> str | None:
 def is_database_loss(error: BaseException) -> bool:
     """Return whether an error that came out of an author's step means that the step's own database connection was lost.
 
-    An author's code may lose connections to other systems as well, and other databases by the same libraries; only what was
+    User code may lose connections to other systems as well, and other databases by the same libraries; only what was
     raised by a connection of ours counts, which our engine has marked.
     """
     if not is_own(error):

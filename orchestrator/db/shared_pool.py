@@ -85,7 +85,7 @@ class SharedPool(BridgedPool):
 
 
 def make_engine(url: URL, size: int, connect: Callable[..., Awaitable[Any]]) -> AsyncEngine:
-    """Make an engine for use cases, steps or code of authors, with so many connections, which ``connect`` opens."""
+    """Make an engine for use cases, steps or user code, with so many connections, which ``connect`` opens."""
     engine = create_async_engine(
         url.set(query={}),
         poolclass=SharedPool,

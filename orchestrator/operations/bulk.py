@@ -143,7 +143,7 @@ async def act_on_all(
             except Exception as error:
                 if is_connection_error(error):
                     raise
-                # A defect of ours, about one process.
+                # A bug in the engine, about one process.
                 logger.exception("bulk action failed", process_id=str(match.process_id), workflow=match.workflow)
                 detail = "it has failed; the program's log says why"
                 refusals.append(Refusal(match.process_id, match.workflow, "defect", detail))

@@ -1,6 +1,6 @@
 """Start what schedules are due for. A slot's process, its record and the schedule's cursor are one commit.
 
-First :func:`prepare_firing`, in a transaction that is rolled back: it runs the authors' code, and locks nothing. Then
+First :func:`prepare_firing`, in a transaction that is rolled back: it runs the user code of the start, and locks nothing. Then
 :func:`fire`, in another one: it takes the schedule's row, decides again, and stores. If what it finds there is not what was
 prepared, nothing is stored, and the next round prepares again.
 """
@@ -56,7 +56,7 @@ SKIPS_TO_REPORT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class PreparedFiring:
-    """A slot that is to be started, with what authors' code says about it: the start, or why not.
+    """A slot that is to be started, with what user code says about it: the start, or why not.
 
     Args:
         slot, workflow, inputs: what was prepared; if they are others when the schedule is taken, this is worth nothing.
@@ -101,7 +101,7 @@ async def prepare_firing(
     *,
     refusal: DefinitionError | None = None,
 ) -> PreparedFiring | None:
-    """Decide what a schedule does now, and run the authors' code that a start needs. Roll the transaction back afterwards.
+    """Decide what a schedule does now, and run the user code that a start needs. Roll the transaction back afterwards.
 
     Args:
         refusal: why a start is refused, without running any.
@@ -139,7 +139,7 @@ async def fire(
 ) -> Fired:
     """Take a schedule and store what becomes of one of its slots, if nothing has changed since this was prepared.
 
-    No code of authors runs and no message is sent, because the row is locked until the transaction ends.
+    No user code runs and no message is sent, because the row is locked until the transaction ends.
     """
     found = await rows.take_live(session, schedule_id, now)
     if found is None:

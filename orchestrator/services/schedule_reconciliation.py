@@ -163,7 +163,7 @@ class Reconciliation:
         except Exception as error:
             if is_connection_error(error):
                 raise
-            # A defect of ours, about one schedule; the others are still to be checked.
+            # A bug in the engine, about one schedule; the others are still to be checked.
             logger.exception("schedule not checked", schedule=definition.name)
 
 

@@ -132,7 +132,7 @@ async def edit_schedule(
     """
     written = _write_changes(changes)
     if "inputs" in changes:
-        # Authors' code runs before the row is locked.
+        # User code runs before the row is locked.
         known = _require(await read_schedule(session, schedule_id))
         await check_request(session, StartRequest(known.workflow, written["inputs"], user), limits)
     stored = await _lock(session, schedule_id)

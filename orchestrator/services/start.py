@@ -95,7 +95,7 @@ class StartOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PreparedStart:
-    """A start that is allowed and whose form is filled in: authors' code has had its say, and nothing is stored yet.
+    """A start that is allowed and whose form is filled in: user code has had its say, and nothing is stored yet.
 
     Args:
         facts: what the database said meanwhile.
@@ -221,7 +221,7 @@ async def check_request(session: AsyncSession, request: StartRequest, limits: Li
 
 
 async def recheck_start(session: AsyncSession, prepared: PreparedStart) -> PreparedStart:
-    """Check again what may have changed since a start was prepared in an earlier transaction. Runs no code of authors.
+    """Check again what may have changed since a start was prepared in an earlier transaction. Runs no user code.
 
     Raises:
         what :func:`start` raises.
@@ -232,7 +232,7 @@ async def recheck_start(session: AsyncSession, prepared: PreparedStart) -> Prepa
     _require_plan(plan, facts)
     _require_unpaused(facts)
     if plan.workflow.run_predicate is no_uncompleted_instance:
-        # Of the predicates it is the one that depends on what other transactions have started since, and no code of authors.
+        # Of the predicates it is the one that depends on what other transactions have started since, and no user code.
         await check_predicate(session, plan.workflow, request.user)
     if prepared.is_alone:
         # The lock by which the predicate kept others from starting one has ended with its transaction.
@@ -250,7 +250,7 @@ async def store_start(
     note: str | None = None,
     patience: float | None = None,
 ) -> StartOutcome:
-    """Store the process of a prepared start. Runs no code of authors.
+    """Store the process of a prepared start. Runs no user code.
 
     Args:
         note: what its log is to say about the start.

@@ -52,12 +52,12 @@ class _Plain:
 class Starter:
     """Starts processes.
 
-    A workflow about whose start no code of authors is asked needs one statement, which stores the process if nothing is unusual.
-    Every other start is a request that calls code of authors, see :class:`~orchestrator.db.author_code.AuthorCode`, and has all
+    A workflow about whose start no user code is asked needs one statement, which stores the process if nothing is unusual.
+    Every other start is a request that calls user code, see :class:`~orchestrator.db.author_code.AuthorCode`, and has all
     the rules: they stand in :func:`orchestrator.services.start.start` alone.
 
     Args:
-        patience: seconds for which a request waits: to be sent with others or for a turn to call code of authors, and for a
+        patience: seconds for which a request waits: to be sent with others or for a turn to call user code, and for a
             transaction that has used its key. Default until it is its turn.
     """
 
@@ -93,7 +93,7 @@ class Starter:
         return lambda: max(end - loop.time(), LEAST)
 
     def _find_plain(self, request: StartRequest) -> _Plain | None:
-        """Return what is known of a start if no code of authors is asked about it, and no page has to be checked."""
+        """Return what is known of a start if no user code is asked about it, and no page has to be checked."""
         if any(request.inputs):
             return None
         try:
@@ -141,9 +141,9 @@ class Starter:
 
 
 def _asks_authors(plan: Plan) -> bool:
-    """Return whether code of authors is asked about a start.
+    """Return whether user code is asked about a start.
 
-    A condition of the first step is code of authors, too: it is asked only when the rules are met.
+    A condition of the first step is user code, too: it is asked only when the rules are met.
     """
     hooks = (plan.workflow.initial_input_form, plan.workflow.run_predicate, plan.authorizer(Action.START))
     # A start goes past the marker to the first step, whatever that is.

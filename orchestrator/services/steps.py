@@ -160,7 +160,7 @@ class Attempt:
 async def execute(attempt: Attempt, limits: Limits, threads: Threads) -> StepSucceeded | StepFailed:
     """Run the step of an attempt; plain functions run in ``threads``.
 
-    Whatever the author's code raises becomes a :class:`StepFailed`; only a cancellation from outside and an outage of our
+    Whatever user code raises becomes a :class:`StepFailed`; only a cancellation from outside and an outage of our
     own servers are raised.
     """
     leaf, process = attempt.leaf, attempt.process
@@ -200,7 +200,7 @@ async def execute(attempt: Attempt, limits: Limits, threads: Threads) -> StepSuc
             raise InvalidResultError(f"{what} returned the callback token: it must not enter the state")
         warning = check_size({**process.state, **delta}, soft=limits.state_soft_limit, hard=limits.state_hard_limit)
     except Exception as error:
-        # The author's code may raise anything, sys.exit() included; it fails the step and never the consumer.
+        # User code may raise anything, sys.exit() included; it fails the step and never the consumer.
         if attempt.is_outage(error):
             raise
         return attempt.fail(attempt.explain(error))

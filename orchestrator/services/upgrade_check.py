@@ -21,7 +21,7 @@ from orchestrator.services.model_comparison import compare_models
 from orchestrator.types import ProcessStatus
 
 MAX_FORMS = 5
-"""Suspended processes of one step whose forms are made: that runs authors' code, which may take its time."""
+"""Suspended processes of one step whose forms are made: that runs user code, which may take its time."""
 
 MAX_IDS = 100
 """Processes that a finding names; it counts the others."""

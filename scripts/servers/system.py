@@ -1,6 +1,6 @@
 """Users, processes and ports of this machine.
 
-A process is recognised by a marker in its command line, never by a remembered pid: pids are used again, pid files
+A process is recognized by a marker in its command line, never by a remembered pid: pids are used again, pid files
 survive crashes and folders get deleted under running servers, but a command line belongs to its process.
 """
 

@@ -32,6 +32,10 @@ PRIVATE_WORDS = {
     "judged": "decided, validated",
     "misfit": "mismatch",
     "in words": "as text, with the reason",
+    "code of authors": "user code",
+    "authors' code": "user code",
+    "laid out flat": "flattened, as a plan",
+    "defect of ours": "bug in the engine",
 }
 """Words that only we would use → the field's terms."""
 

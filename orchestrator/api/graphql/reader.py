@@ -147,7 +147,7 @@ class Reader:
             return False
 
     async def _run_author_code(self, workflow: str, act: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        """Call code of authors, for a request one after another, and for a bounded time in all.
+        """Call user code, for a request one after another, and for a bounded time in all.
 
         Raises:
             OrchestratorError: it cannot be called, or those before it took too long.

@@ -232,7 +232,7 @@ def judge(request: Request, error: Exception) -> tuple[int, str, Mapping[str, st
     if isinstance(error, HTTPException):
         return error.status_code, str(error.detail), error.headers or {}
     if isinstance(error, RequestValidationError):
-        # A person has changed an address, or a form is a defect of ours; what was sent is not repeated.
+        # A person has changed an address, or the form has a bug; what was sent is not repeated.
         return HTTPStatus.NOT_FOUND, "there is no such page: a part of its address is not what it must be", {}
     if isinstance(error, ServerUnavailableError):
         return HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"retry-after": RETRY_AFTER}

@@ -234,7 +234,7 @@ def _columns_of(text: Text) -> list[Column]:
 
 
 MIN_ID: Final = 4
-"""Characters of an id that are recognised as such in a search text."""
+"""Characters of an id that are recognized as such in a search text."""
 
 
 def is_id(text: Text) -> bool:

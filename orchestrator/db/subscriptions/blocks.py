@@ -14,7 +14,7 @@ from orchestrator.db.session import get_connection
 
 @dataclass(frozen=True, slots=True)
 class BlockReference:
-    """Another block: the values by which people recognise it."""
+    """Another block: the values by which people recognize it."""
 
     subscription_instance_id: UUID
     name: str

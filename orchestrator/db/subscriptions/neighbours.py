@@ -125,7 +125,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionReference:
-    """Another subscription: the values by which people recognise it."""
+    """Another subscription: the values by which people recognize it."""
 
     subscription_id: UUID
     description: str
