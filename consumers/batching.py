@@ -73,7 +73,7 @@ class Batcher(Generic[T, R]):
         self._waiting[queue].append((item, answer))
         if not self._sending[queue] or self._sending.total() < self._at_once:
             self._sending[queue] += 1
-            # In this context: its connection counts for this queue.
+            # In this context, so that its connection counts for this queue.
             sender = asyncio.create_task(self._send(queue))
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)

@@ -25,7 +25,7 @@ from consumers.pipe import (
 )
 
 START_TIMEOUT = 120.0
-"""Seconds in which a process must have imported the workflows."""
+"""Seconds within which a process must have imported the workflows."""
 
 LAST_LINES = 0.5
 """Seconds in which the last lines of a child that has ended are read."""
@@ -53,7 +53,7 @@ class ChildProcess:
         self._reader = reader
         self._writer = writer
         self._reason: str | None = None
-        # A process that a step has forked may keep the connection open.
+        # A process forked by a step may keep the connection open.
         loop = asyncio.get_running_loop()
         end.add_done_callback(lambda _: loop.call_later(LAST_LINES, writer.close))
 

@@ -46,7 +46,7 @@ from orchestrator.shares import Pace, working_for
 logger = structlog.get_logger(__name__)
 
 FEW_SUSPECTS = 10
-"""Suspects that are claimed, or whose attempts are lost, in one statement."""
+"""The most suspects that are claimed, or whose losses are stored, in one statement."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class Completion:
         """The order in which results of statements are passed on, of outcomes as of claims."""
         # Commits wait for the disk, so a few are in progress while the next gather.
         self._advances = Batcher(self._advance_many, at_once=3, largest=50, precedence=self.precedence)
-        # Hundreds of suspects may be lost together. In statements of their own they hold up no other outcome.
+        # Hundreds of suspects may be lost together. In statements of their own they delay no other outcome.
         self._losses = Batcher(self._advance_many, at_once=1, largest=FEW_SUSPECTS)
         self._outage = Outage("the database is away; outcome kept", "outcomes are stored again")
         # Bound once: an unbound logger is bound anew for each line, and there is one for each step.
@@ -181,7 +181,7 @@ class Completion:
             async with self._database.transaction() as session:
                 message = await look(session, process_id, limits)
         except PlanMismatchError as error:
-            # Another plan was registered in between: its programs move the process.
+            # Another plan was registered meanwhile; programs that have it move the process.
             logger.info("process not moved", process_id=str(process_id), reason=str(error))
             return
         if message is not None:
@@ -199,9 +199,9 @@ class Completion:
         except (SQLAlchemyError, asyncpg.PostgresError, StepError, *CONNECTION_ERRORS) as error:
             await session.discard()
             if not is_connection_error(error):
-                # The database rejects the author's writes only now (a constraint, say), or the step broke the rules.
+                # The database rejects the step's writes only now (by a constraint, say), or the step broke the rules.
                 return await self._store(attempt, attempt.fail(session.explained(error)))
-            # The answer to the commit may be what was lost. Look it up; never repeat it blindly.
+            # Perhaps only the answer to the commit was lost. Look it up; never repeat it blindly.
             if not await self.retry_outages(self._was_committed, attempt):
                 await self.release(attempt, Loss.INTERRUPTED, "lost its database connection during the commit")
                 return None
@@ -234,7 +234,8 @@ class Completion:
             if not is_connection_error(error):
                 raise
             self._outage.report(error)
-            # At once first: the pool may merely have kept a connection that died. Built only now: it costs as much as a decision.
+            # The first retry is immediate, because the pool may merely have kept a dead connection. Built only here, because it
+            # costs as much as a decision.
             retrying = tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_exception(is_connection_error),
                 wait=SERVER_AWAY,

@@ -35,7 +35,7 @@ async def run_attempt(
     with doing(f"the step {process.step!r} of {process.workflow!r}", **fields) as activity:
         attempt.activity = activity
         activity.ends_program = activity.pauses = True
-        # At debug: it costs a line for each step, and a step that hangs is reported by LongSteps.
+        # At debug, because it is a line for each step; LongSteps reports a step that hangs.
         logger.debug("step started")
         return await _execute_and_store(attempt, admission, completion, limits, threads)
 
@@ -44,7 +44,7 @@ async def _execute_and_store(
     attempt: ClaimedAttempt, admission: Admission, completion: Completion, limits: Limits, threads: StepThreads
 ) -> Claim | None:
     try:
-        # What the step takes of the connections and threads is its queue's; tasks that it starts take it from there, too.
+        # The step's connections and threads count for its queue, and so do those of tasks that it starts.
         queue = attempt.leaf.queue
         working_for.set(queue)
         if attempt.needs_connection:

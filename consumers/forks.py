@@ -117,7 +117,7 @@ def main() -> None:
     for lines in find_lines():
         lines.end_thread()  # a fork would not have it
     report(reports, Imported(can_fork=can_fork(known)))
-    # What was imported lives as long as the forks do: the collector must not touch it, or its memory would be copied.
+    # The imported objects live as long as the forks. The collector must not touch them, or their memory would be copied.
     gc.collect()
     gc.freeze()
     isolated.serve(Forks(control, reports).serve(), settings)

@@ -18,7 +18,7 @@ from orchestrator.stopping import wait_or_stop
 logger = structlog.get_logger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0
-"""Seconds for which a command is kept that has come back to the same consumer."""
+"""Seconds that a command is kept when it comes back to the same consumer."""
 
 GROWTH = 1.5
 """How much longer each time. Less than two: the broker serves readers in turn, so beside one idle consumer that can run the step
@@ -26,7 +26,7 @@ every second command comes back by chance, every fourth one twice, and so on. Pa
 much as there are commands."""
 
 MAX_REMEMBERED = 1000
-"""Reasons that this consumer remembers to have logged as errors."""
+"""The most reasons that this consumer remembers to have logged as errors."""
 
 
 class HandBack:

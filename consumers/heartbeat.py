@@ -38,7 +38,7 @@ Claims = dict[UUID, datetime]
 
 T = TypeVar("T")
 STOP_TIMEOUT = 5.0
-"""Seconds that the removal of the row may take; without it the consumer is presumed dead in the end."""
+"""Seconds for deleting the row; if that fails, the consumer is presumed dead after a while."""
 
 SOONER = 8
 """After a beat that has failed the next one comes so many times sooner than otherwise. The limit is a few intervals: one
@@ -238,7 +238,7 @@ class _BeatingThread:
                 if found is None:
                     pause = interval / SOONER
                     continue
-                # A beat that takes long is no reason for the next one to be late.
+                # The next heartbeat must not be late because this one takes long.
                 pause = max(interval / SOONER, began + interval - self._loop.time())
                 self._found = found
                 self._post(self._news.set)
@@ -254,7 +254,7 @@ class _BeatingThread:
             is_new = self._connection is None or self._connection.is_closed()
             if self._connection is None or is_new:
                 self._connection = await self._database.connect()
-            # Half of the limit: a connection that hangs must leave time for another one.
+            # Half of the limit, so that a connection that hangs leaves time for another one.
             async with asyncio.timeout(self._facts.presumed_dead_after / 2):
                 if is_new:
                     await self._connection.execute(_WITHOUT_FLUSH)

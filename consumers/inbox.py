@@ -59,7 +59,7 @@ class Inbox:
     def report(self) -> Received:
         """Return the newest received command of each queue and the held commands."""
         now = time.monotonic()
-        # Copies, which are made in one piece: the event loop goes on meanwhile.
+        # Copying a dict is atomic, while the event loop goes on in its thread.
         failed = {process_id for process_id, until in self._failed.copy().items() if until > now}
         return Received(self._newest.copy(), frozenset(self._held.copy().values()) | failed)
 

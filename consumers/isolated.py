@@ -47,7 +47,7 @@ from orchestrator.workflows.shipped import load_workflows
 logger = structlog.get_logger(__name__)
 
 ENGINE_CONNECTIONS = 3
-"""Database connections for the engine's own statements: as many as there are commits at once."""
+"""Database connections for the engine's own statements: as many as there may be commits at once."""
 
 
 class Consumer:
@@ -178,14 +178,14 @@ def prepare() -> Settings:
     guard_streams()
     configure_logging(settings.log_format, settings.log_level, settings.log_levels)
     load_workflows(settings.workflows, shipped_schedules=settings.shipped_schedules)
-    # They are imported when they are first used, which for forks is too late.
+    # They are imported on first use, which is too late for forks.
     find_abilities()
     return settings
 
 
 def serve(connection: socket.socket, settings: Settings) -> None:
     """Run attempts until the consumer closes the connection."""
-    # Programs that a step starts must not keep the connection open.
+    # Programs started by a step must not keep the connection open.
     connection.set_inheritable(False)
     keep_private(connection)
     consumer = Consumer(connection)
@@ -198,7 +198,7 @@ def serve(connection: socket.socket, settings: Settings) -> None:
 
 def ignore_signals() -> None:
     """Ignore stop signals, because a signal to the consumer may go to its whole group, and the consumer ends its children."""
-    # With SIG_IGN the programs that steps start would ignore them as well.
+    # With SIG_IGN, programs started by steps would ignore them, too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ignore)
 

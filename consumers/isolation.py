@@ -34,25 +34,25 @@ from orchestrator.stopping import wait_or_stop
 logger = structlog.get_logger(__name__)
 
 MAX_CHILDREN = 12
-"""Child processes at once; each has an interpreter and the workflows in memory."""
+"""The most child processes; each has an interpreter and the workflows in memory."""
 
 MAX_TESTS = 8
-"""Child processes at once whose steps have not outlived the test before."""
+"""The most child processes whose steps have not outlived the test before."""
 
 LINGER = 60.0
 """Seconds for which the process that is forked is kept after the last test."""
 
 CLAIMED_AT_ONCE = 5
-"""Steps of a child that has died that are claimed again at once: for each the coordinator handles a message beside new work."""
+"""The most steps of a dead child to claim again at once, because for each the coordinator handles a message beside new work."""
 
 GATHERING = 0.5
-"""Seconds without another arrival after which the suspects that have arrived are tested, unless they fill a group before."""
+"""Seconds without an arrival after which the present suspects are tested, unless they fill a group before."""
 
 MARGIN = 1.0
 """Seconds by which steps must outlive the test before to be cleared."""
 
 MIN_POOL = 2
-"""Database connections for the steps of a child, at least."""
+"""The fewest database connections for the steps of a child."""
 
 
 @dataclass(eq=False)

@@ -18,10 +18,10 @@ from orchestrator.stopping import wait_or_stop
 logger = structlog.get_logger(__name__)
 
 LOOK = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 FIRST, RARELY = 10.0, 600.0
-"""Seconds after which a step is reported, and between two reports at most: they come after 10, 20, 40 … seconds."""
+"""Seconds after which a step is first reported, and the most between two reports, which come after 10, 20, 40 … seconds."""
 
 
 class LongSteps:

@@ -19,7 +19,7 @@ from consumers.pipe import Exited, Forked, Imported, NotForked, from_nursery
 from orchestrator.forked import keep_private
 
 LAST_WORDS = 1.0
-"""Seconds that the process gets to end by itself. It may still be importing the workflows, and notices nothing meanwhile."""
+"""Seconds that the process gets to end by itself. It may still be importing the workflows, and unable to react."""
 
 
 class Nursery:

@@ -11,7 +11,7 @@ from orchestrator.broker.outgoing import Outgoing
 from orchestrator.types import StepStatus
 
 LONGEST_LINE = 16 * 1024 * 1024
-"""Bytes; a line that publishes a message is the longest."""
+"""The most bytes of a line; the longest lines publish messages."""
 
 
 class _Line(BaseModel):

@@ -44,10 +44,10 @@ from orchestrator.workflows.shipped import load_workflows
 logger = structlog.get_logger(__name__)
 
 DEFAULT_CONCURRENCY = 1000
-"""Steps at once. An async step that waits costs a few kilobytes, so the limit bounds memory, not work."""
+"""The most steps at once. An async step that waits costs a few kilobytes, so the limit bounds memory, not work."""
 
 MAX_PREFETCH = 250
-"""Commands that wait here for a claim. A larger number would only withhold them from other consumers."""
+"""The most commands that wait here for a claim. A larger number would only withhold them from other consumers."""
 
 MOST_YOUNG = 2_000
 """New objects after which Python's garbage collector runs, instead of 700. The objects of hundreds of steps live until their

@@ -37,7 +37,7 @@ AGAIN = 1.0
 """Seconds until a message that the broker refused is sent again."""
 
 MOST_HELD = 100
-"""Log entries that one message about several steps may have when one more step is added."""
+"""The most log entries that a message about several steps may have for another step to be added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Stretch:
         self._steps += 1
         self._forget_confirmed(receipt)
         self._held += read_fields(decision, receipt.at)
-        # With the state that the next step has: the one before it would be kept in memory for nothing else.
+        # The process with the next step's state, so that the former state need not be kept in memory.
         process = decision.process if receipt.following is None else receipt.following.process
         self._newest = plan, process, receipt
         if self._timer is None:
@@ -213,7 +213,7 @@ class Stretch:
             self._held = [one for one in self._held if one["sequence"] > receipt.announced]
 
     def _flush(self) -> None:
-        # It stays in hand: whether its events were confirmed is known when the rows say so, with the next outcome.
+        # The entries are kept until the rows say, with the next outcome, that their events are confirmed.
         self._timer = None
         if self._newest is not None:
             plan, process, receipt = self._newest

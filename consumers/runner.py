@@ -41,14 +41,14 @@ from orchestrator.shares import Admission, Pace, Shares, working_for
 logger = structlog.get_logger(__name__)
 
 SETTLING_TIME = timedelta(seconds=5)
-"""Age of a claim from which a difference between the database and this program's running steps is a fault."""
+"""The age of a claim from which a difference between the database and the running steps is an error."""
 
 RELEASE_TIMEOUT = 5.0
-"""Seconds for releasing claims when a consumer stops. What is not released is found when it is presumed dead."""
+"""Seconds for releasing claims when a consumer stops. The others are released when it is presumed dead."""
 
 
 SUSPECT_PAUSE = 10.0
-"""Seconds until a suspect comes again that arrives while enough of them are claimed."""
+"""Seconds until a suspect comes again that arrives while no place for it is free."""
 
 
 def make_claims(
@@ -225,7 +225,7 @@ class Runner:
         await self._give_back(attempts, lambda process_id: process_id in self._given_back)
 
     async def _cancel(self, attempts: list[ClaimedAttempt]) -> None:
-        # From the end of a task to the release of its claim the heartbeat would take the claim for a lost one.
+        # Between the end of a task and the release of its claim, compare() would take the claim for a lost one.
         self._given_back.update(one.process.process_id for one in attempts)
         for one in attempts:
             one.task.cancel()
@@ -340,7 +340,7 @@ class Runner:
         elif found.plan not in (None, plan.fingerprint) and found.registered == plan.fingerprint:
             await self._completion.move(command.process_id, self._limits)
         elif (found.position, found.attempt) != (command.position, command.attempt):
-            # The message that said where it stands now may have been lost.
+            # The message about its present position may have been lost.
             await self._completion.request_look(command.process_id, command.workflow)
         elif plan.fingerprint != (found.plan or found.registered):
             reason = (

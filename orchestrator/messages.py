@@ -23,10 +23,10 @@ from orchestrator.types import JSON
 from orchestrator.validation import Problems, find_problems, leave_out_unknown
 
 MAX_DECLINES = 64
-"""How many consumers that have declined a command it names; the oldest are left out."""
+"""The most consumers that a declined command names; the oldest are left out."""
 
 VERSION = 1
-"""Of every message below. Raised when a reader of the old version would misunderstand the new one."""
+"""The version of every message below. It is raised when a reader of the old version would misunderstand the new one."""
 
 
 class MessageType(StrEnum):

@@ -93,7 +93,7 @@ class Arrivals:
         for tag in handled:
             del self._open[tag]
         handled.sort()
-        # Up to the oldest one that is in hand one frame does for all, and one entry in the log of a quorum queue.
+        # One frame acknowledges everything up to the oldest unsettled message, with one entry in a quorum queue's log.
         oldest = next(iter(self._open), handled[-1] + 1)
         first = bisect_left(handled, oldest)
         number = self._channel.number

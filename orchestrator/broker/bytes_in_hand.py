@@ -13,13 +13,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Final
 
 IN_HAND: Final = 64 * 1024 * 1024
-"""Bytes of messages of one queue that a program has received and not acknowledged, at most."""
+"""The most bytes of unacknowledged messages of one queue in a program."""
 
 AT_ONCE: Final = 1024 * 1024
-"""Bytes of messages of one queue that are decoded and handled at once; a larger message is handled alone."""
+"""The most bytes of messages of one queue to decode and handle at once; a larger message is handled alone."""
 
 SMALL: Final = 16 * 1024
-"""Bytes of a message that waits for no other: their number is limited anyway, and nearly all messages are small."""
+"""Messages up to so many bytes wait for no others: their number is limited anyway, and nearly all messages are small."""
 
 
 def bound_prefetch(prefetch: int, max_bytes: int) -> int:

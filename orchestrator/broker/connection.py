@@ -39,7 +39,7 @@ BROKER_ERRORS = (AMQPError, OSError, TimeoutError, *CONNECTION_EXCEPTIONS)
 """The errors that the client library raises when the broker is down, restarting or refuses the connection."""
 
 DECLARE_TIMEOUT = 10.0
-"""Seconds for one declaration. A broker that has just started answers slowly; one in alarm does not answer."""
+"""Seconds for one declaration. A broker that has just started answers slowly, and one in alarm does not answer."""
 
 CLOSE_TIMEOUT = 3.0
 """Seconds for the broker's answer to a close."""
@@ -168,7 +168,7 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
             errors.append(error)
     if errors:
         raise errors[0]
-    # Last, and only then: the former bindings take the messages until the new ones are there.
+    # Last, because the former bindings route the messages until the new ones exist.
     for queue in topology.queues:
         for key in queue.former:
             await _unbind(connection, queue, key)
@@ -286,7 +286,7 @@ async def supervise(name: str, once: Once, stopping: asyncio.Event) -> None:
 
 
 async def _unbind(connection: AbstractConnection, queue: Queue, key: str) -> None:
-    # Whoever may not declare may not unbind either; then an administrator does both.
+    # A user that may not declare may not unbind either; then an administrator does both.
     with contextlib.suppress(ChannelAccessRefused):
         async with one_channel(connection) as channel:
             declared = await channel.get_queue(queue.name, ensure=False)
@@ -324,7 +324,7 @@ async def _create_or_check(
             " Drain and delete it, or set ORCHESTRATOR_QUEUE_TYPE to the type that it was declared with"
         ) from error
     except ChannelAccessRefused:
-        # A least-privileged user may not declare; an administrator must have done it ('orchestrator topology declare').
+        # A least-privileged user may not declare; an administrator must have run 'orchestrator topology declare'.
         try:
             async with one_channel(connection) as channel:
                 await check(channel)

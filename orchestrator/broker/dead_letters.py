@@ -28,7 +28,7 @@ REASON, QUEUE, EXCHANGE, ROUTING_KEY = "x-reason", "x-queue", "x-exchange", "x-r
 LETTER_ID, DIED_AT, TOKEN_HASH = "x-dead-letter-id", "x-died-at", "x-token-sha256"
 USER_ID, EXPIRATION, SHORTENED = "x-user-id", "x-expiration", "x-shortened"
 WHOLE_SIZE: Final = "x-whole-size"
-"""A header of a letter that has only the beginning of a body: the bytes of all of it."""
+"""A header of a letter with only the beginning of a body: the size of the whole body in bytes."""
 
 REPLAY_OF: Final = "x-replay-of"
 """A header of a replayed message: the id of its dead letter."""
@@ -39,17 +39,17 @@ _OURS = frozenset(
 _BROKERS = frozenset(
     f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")
 ) | {"x-death"}
-"""Headers by which a letter of the broker is known. Programs never publish them, so a sender's cannot be taken for ours."""
+"""Headers that identify a letter of the broker. Programs never publish them, so a sender cannot imitate them."""
 
 _DROPPED = _BROKERS | {"CC", "BCC", "x-delivery-count", "x-acquired-count"}
-"""Headers that are not passed on: by CC and BCC the broker would copy the message to more queues, the others are its own."""
+"""Headers that are removed: for CC and BCC the broker would copy the message to more queues; the others are its own."""
 
 _KEPT = ("app_id", "content_encoding", "content_type", "message_id", "priority", "reply_to", "timestamp")
 """The properties of a letter that are those of the original. The broker refuses a user_id that is not the publisher's, and an
 expiration would make the letter expire; the type and the correlation id are fields of every message of ours."""
 
 MAX_HEADERS = 110_000
-"""Bytes of a sender's headers that are kept whole. They share one frame of 128 KiB with what is added."""
+"""The most bytes of a sender's headers that are kept unchanged. They share one frame of 128 KiB with the added ones."""
 
 _CAME_BACK = "delivery_limit"
 _WORDS = {
@@ -217,8 +217,8 @@ def _read_ours(delivery: Delivery, headers: Mapping[str, Any]) -> DeadLetter:
 
 
 def _read_brokers(delivery: Delivery, headers: Mapping[str, Any]) -> DeadLetter:
-    # A sender can bring entries of x-death with it, exchange and all. The routing key is the one by which the message came into
-    # its queue, and says which one that is.
+    # A sender can forge entries of x-death. The routing key is the one by which the message came into its queue, and identifies
+    # the queue.
     source = next((one for one in FIXED_QUEUES if delivery.routing_key in (*one.keys, one.name)), None)
     queue = "" if source is None else source.name
     is_callback = queue == Queues.CALLBACKS

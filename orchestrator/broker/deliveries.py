@@ -51,7 +51,7 @@ from orchestrator.watchdog import with_blockage
 logger = structlog.get_logger(__name__)
 
 CANCEL_TIMEOUT = 5.0
-"""Seconds for what ends when the program stops: the broker's deliveries, and handlers that are cancelled."""
+"""Seconds for cancelling consumers and handlers when the program stops."""
 
 REQUEUE_AFTER = 5.0
 """Seconds after which a message is requeued that could not even be dead-lettered, so that it does not loop at full speed."""
@@ -222,12 +222,12 @@ class Deliveries:
     async def _subscribe_one(
         self, connection: AbstractConnection, queue: str, cancelled: asyncio.Event
     ) -> tuple[Channel, str]:
-        # Each queue has a channel of its own: what the broker does for one does not wait for another.
+        # Each queue has a channel of its own, so that the broker's work for one does not wait for another.
         async with asyncio.timeout(DECLARE_TIMEOUT):
             channel = await raw_channel(await connection.channel(publisher_confirms=False))
         channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
         await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
-        # For people who look at the queue; a tag belongs to its channel, so all may be equal.
+        # For people in the management UI; a tag belongs to its channel, so all may be equal.
         tag = self._address.name
         self._receive_from(queue, channel)
         with self._silent.noted(queue):
@@ -392,7 +392,7 @@ class Deliveries:
         try:
             await self._publisher.publish(letter)
         except RefusedError as error:
-            # Whoever has limited the queue wants to lose letters rather than to stop. This line is what is left of it.
+            # An operator who limits the queue prefers losing letters to stopping. This line is all that remains of it.
             logger.error("dead letter lost", queue=delivery.queue, reason=reason, error=str(error), **delivery.trace)  # noqa: TRY400
 
 

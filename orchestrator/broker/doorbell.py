@@ -34,7 +34,7 @@ from orchestrator.broker.topology import Exchanges, Topology, listener_queue
 logger = structlog.get_logger(__name__)
 
 LINGER = 30.0
-"""Seconds for which the queue stays bound after nobody wants it any more: who turns pages comes back at once."""
+"""Seconds for which the queue stays bound after the last reader has gone, because one that changes pages is soon back."""
 
 
 class Doorbell:
@@ -129,7 +129,7 @@ class Doorbell:
         while True:
             await self._wanted.wait()
             await channel.queue_bind(queue, Exchanges.EVENTS.value, "#", timeout=DECLARE_TIMEOUT)
-            # What happened while it was not bound.
+            # Events may have happened while it was not bound.
             self.ring()
             while not self._unwanted.is_set():
                 await self._unwanted.wait()

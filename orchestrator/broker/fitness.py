@@ -13,10 +13,10 @@ from orchestrator.broker.deliveries import Deliveries
 from orchestrator.stopping import wait_or_stop
 
 INTERVAL = 0.5
-"""Seconds between two looks, which cost nothing."""
+"""Seconds between two checks, which cost nothing."""
 
 LEAST_PATIENCE = 5.0
-"""Seconds, at least: a database that is restarted or switched over is away for as long, and a busy machine is late."""
+"""The least patience in seconds: a restart or switch-over of the database takes as long, and a busy machine is late."""
 
 
 async def consume_while_fit(

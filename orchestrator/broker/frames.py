@@ -26,7 +26,7 @@ DELIVER: Final = b"\x00\x3c\x00\x3c"
 RETURN: Final = b"\x00\x3c\x00\x32"
 ACK: Final = b"\x00\x3c\x00\x50"
 NACK: Final = b"\x00\x3c\x00\x78"
-"""How the methods begin that are read here."""
+"""The first bytes of the methods that are read here."""
 
 _END: Final = b"\xce"
 _MODE_OF_OURS: Final = bytes((PERSISTENT,))
@@ -41,7 +41,7 @@ _TAG: Final = struct.Struct(">QB")
 _SIZE: Final = struct.Struct(">Q")
 _CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION, _MESSAGE_ID, _TYPE = (1 << bit for bit in (15, 13, 12, 10, 7, 5))
 _OURS: Final = _CONTENT_TYPE | _HEADERS | _MODE | _MESSAGE_ID | _TYPE
-"""The properties that each message of ours has."""
+"""The properties that all messages of the engine have."""
 _READ: Final = (
     (1 << 15, "content_type"),
     (1 << 14, "content_encoding"),
@@ -147,7 +147,7 @@ def read_message_id(header: bytes) -> str | None:
     """Return the id of a message."""
     flags = int.from_bytes(header[12:14], "big")
     if flags & ~_CORRELATION == _OURS:
-        # One that the broker returns, and so nearly always one of ours: no need to read what comes before.
+        # The broker returns nearly always messages of the engine, whose preceding properties need not be read.
         try:
             at = 15 + header[14]
             at += 5 + int(_LONG.unpack_from(header, at)[0])
@@ -194,7 +194,7 @@ def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> 
 def _encode_properties(message: Outgoing, message_id: str) -> bytes:
     headers = message.headers
     if message.properties or not all(type(value) is str for value in headers.values()):
-        # Another sender's message that is passed on: it may have any property, and headers of any type.
+        # A message of another sender that is republished may have any property, and headers of any type.
         return bytes(ContentHeader(0, len(message.body), build_properties(message, message_id)).marshal())
     flags = _OURS
     parts = [b"", _keep_short(JSON_TYPE), _table(headers), _MODE_OF_OURS]

@@ -16,13 +16,13 @@ from orchestrator.watchdog import with_blockage
 logger = structlog.get_logger(__name__)
 
 FIRST_REMINDER, LAST_REMINDER = 10.0, 600.0
-"""Seconds after which the log says again that the server is away: the interval doubles from one to the other."""
+"""Seconds between two log lines about the outage: the interval doubles from the first value to the second."""
 
 PATIENCE = 5.0
-"""Seconds for an answer of the database."""
+"""Seconds to wait for an answer of the database."""
 
 JUST = 0.5
-"""Seconds after an answer for which the database is not asked again: hundreds of messages may have failed at once."""
+"""Seconds after an answer without another probe, because hundreds of messages may have failed at once."""
 
 
 class Gate:

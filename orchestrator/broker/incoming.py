@@ -18,7 +18,7 @@ from orchestrator.broker.arrivals import Arrival
 from orchestrator.broker.frames import read_body_size, read_properties
 
 MAX_HEADER = 1000
-"""Characters of a header that are kept. All headers of a message share one frame; a larger one closes the connection."""
+"""The most characters of a header that are kept. All headers share one frame, and a larger one closes the connection."""
 
 _unmarshal: Final = BasicProperties.unmarshal
 _UNREADABLE = "orchestrator_unreadable"

@@ -39,7 +39,7 @@ from orchestrator.text import format_message
 logger = structlog.get_logger(__name__)
 
 ALONE_AT_ONCE = 8
-"""Messages that are published over a channel of their own at once."""
+"""The most messages published at once over channels of their own."""
 
 LARGE = 64 * 1024
 """Bytes of a message that gets a channel of its own, because the broker closes the channel for one that is larger than its
@@ -81,7 +81,7 @@ class Publisher:
         self._probe: asyncio.Task[None] | None = None
         self._targets = Targets()
         self._renewal: asyncio.Task[None] | None = None
-        # No two messages have one id, whoever has published them.
+        # Unique among the messages of all programs.
         self._series, self._count = token_hex(12), count(16**7)
         self._few = asyncio.Semaphore(ALONE_AT_ONCE)
         self._same_id: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -220,7 +220,7 @@ class Publisher:
         return await self._send_over(window, message, message_id)
 
     async def _send_over(self, window: Window, message: Outgoing, message_id: str) -> Answer:
-        # Nothing comes between this and the write: so places are in the order in which the broker looks at the messages.
+        # Nothing else runs before the write, so places are in the order in which the broker processes the messages.
         self._sent += 1
         place = self._sent
         try:
@@ -231,7 +231,7 @@ class Publisher:
                 raise
             return await self._send_alone(message, message_id)
         _require_taken(message, is_taken)
-        # The broker may have looked at messages on a newer channel before it has looked at this one.
+        # The broker may have processed messages on a newer channel before this one.
         return Answer(is_taken, place if window is self._window else None)
 
     async def _send_alone(self, message: Outgoing, message_id: str) -> Answer:
@@ -244,7 +244,7 @@ class Publisher:
                 window = Window(await raw_channel(channel), self._timeout)
                 is_taken = await window.publish(message, message_id)
             except ChannelPreconditionFailed as error:
-                # The message is to blame, not its target.
+                # The message is at fault, not its target.
                 raise RefusedError(
                     f"{message.type} to '{message.exchange}' with {len(message.body)} bytes was refused by the broker:"
                     f" {format_message(error)}"
@@ -300,7 +300,7 @@ class Publisher:
                 window, connection = self._window, self._connection
                 assert window is not None and connection is not None  # noqa: PT018, S101 - open() has set them
                 channel = window.channel
-                # A channel ends with its connection, so this sees both go.
+                # A channel ends with its connection, so this notices the end of either.
                 await asyncio.wait([channel.closing, *waiting], return_when=asyncio.FIRST_COMPLETED)
                 if any(one.done() for one in waiting):
                     return
@@ -309,7 +309,7 @@ class Publisher:
                     return
                 if window is not self._window:
                     continue
-                # The broker has refused a message by closing the channel. The connection, and what else uses it, goes on.
+                # The broker refused a message by closing the channel. The connection goes on, with everything else on it.
                 self._ready.clear()
                 self._window = await self._open_window(connection)
                 self._ready.set()
@@ -334,7 +334,7 @@ class Publisher:
             window = await self._open_window(connection)
             if self._window is old:
                 self._window = window
-                # Those that are in flight on the old one have their confirms by then, or never.
+                # By then messages in flight on the old channel have their confirms, or never get them.
                 await wait_or_stop(self._timeout, self._stopping)
                 async with asyncio.timeout(self._timeout):
                     await old.channel.close()

@@ -16,10 +16,10 @@ from orchestrator.sockets import Socket, notice_loss, silent_for
 logger = structlog.get_logger(__name__)
 
 LEAST_HEARTBEAT = 2
-"""Seconds, at least: the broker closes the connections of a program whose event loop was blocked for twice as long."""
+"""The shortest interval in seconds: the broker closes connections of a program whose event loop is blocked for two of them."""
 
 CHECK_INTERVAL = 0.5
-"""Seconds between two looks whether something has come, which cost no message."""
+"""Seconds between two checks for input, which cost no message."""
 
 NEVER = 86_400.0
 _LIBRARY_LIMIT = "_Connection__heartbeat_grace_timeout"
@@ -67,8 +67,8 @@ class Transports(TransportFactory):
         keep_wire(lower, self._wire)
         if not lower.heartbeat_timeout or silent_for(self._socket) is None:
             return
-        # The library does so itself, after three intervals, and cancels whoever waits, as if the program did. It also takes the
-        # silence of its own event loop for the broker's.
+        # The library does so itself after three intervals, but it cancels the waiting tasks as if the program did. It also
+        # mistakes a blocked event loop for a silent broker.
         setattr(lower, _LIBRARY_LIMIT, NEVER)
         self._look(lower, 2 * lower.heartbeat_timeout + 2)
 

@@ -31,7 +31,7 @@ from orchestrator.text import format_message
 logger = structlog.get_logger(__name__)
 
 NO_ANSWER: Final = (TimeoutError, ConnectionInternalError)
-"""How a request to consume a queue ends that has no leader."""
+"""The errors of a request to consume a queue that has no leader."""
 
 
 class SilentQueues:
@@ -98,7 +98,7 @@ class SilentQueues:
         try:
             async with asyncio.timeout(DECLARE_TIMEOUT):
                 channel = await raw_channel(await connection.channel(publisher_confirms=False))
-                # A message that this takes goes back when the connection closes.
+                # A message that this consumer gets is requeued when the connection closes.
                 await channel.basic_get(queue, no_ack=False)
         except BROKER_ERRORS:
             return False

@@ -43,8 +43,8 @@ async def watch_subscriptions(
         except TimeoutError:
             for queue in queues():
                 depth = await ask(queue)
-                # With no messages, no readers is also what a cluster says that cannot ask the queue's leader. To subscribe
-                # again would then wait for that leader, whereas the subscription moves to the next one by itself.
+                # A cluster that cannot reach the queue's leader reports neither messages nor consumers, too. Subscribing again
+                # would then wait for that leader, whereas the subscription moves to the next leader by itself.
                 if depth is None or (depth.ready and depth.consumers == 0):
                     logger.warning("the broker has lost our subscription", queue=queue)
                     return

@@ -13,19 +13,19 @@ from orchestrator.broker.outgoing import Outgoing
 logger = structlog.get_logger(__name__)
 
 SHORTEST, LONGEST = 0.5, 10.0
-"""Seconds for which a target is left alone after a refusal; each time twice as long as before."""
+"""Seconds without a try after a refusal; each time twice as long as before."""
 
 FIRST_REPORT, RAREST_REPORT = 10.0, 600.0
-"""Seconds until the next line in the log about a target that goes on refusing; each time twice as long as before."""
+"""Seconds until the next log line about a target that goes on refusing; each time twice as long as before."""
 
 CALM = 10.0
-"""Seconds without a refusal after which a target that takes messages is one like any other."""
+"""Seconds without a refusal after which a target that accepts messages is forgotten."""
 
 REMEMBERED = 1000
-"""Targets that are remembered."""
+"""The most targets that are remembered."""
 
 Target = tuple[str, str]
-"""An exchange and a routing key; the default exchange is one target, whatever the key, because others choose the keys."""
+"""An exchange and a routing key; the default exchange is one target for all keys, because other services choose these."""
 
 
 @dataclass(slots=True)

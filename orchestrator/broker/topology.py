@@ -92,14 +92,14 @@ class Queue:
                     "x-overflow": "reject-publish",
                 }
         elif self.name in {Queues.LETTERS, Queues.DEAD} and queue_type == "quorum":
-            # RabbitMQ 4 would drop a letter that has come back twenty times: because PostgreSQL was away or had no room, or
-            # because operators have looked at it.
+            # RabbitMQ 4 would drop a letter that was returned twenty times, because PostgreSQL was unreachable or had no room, or
+            # because operators have read it.
             arguments["x-delivery-limit"] = UNLIMITED
         return arguments
 
 
 _SEND_AGAIN = "coordinator, API, command line"
-"""Who sends a message of others again: a command whose workflow is busy, and what was kept as a dead letter."""
+"""The programs that republish messages of others: commands whose workflow is busy, and dead letters."""
 
 EXCHANGES = (
     Exchange(Exchanges.COMMANDS, "topic", f"other services, {_SEND_AGAIN}"),
@@ -127,7 +127,7 @@ FIXED_QUEUES = (
         precious=True,
         former=_CONTROL_KEYS,
     ),
-    # Apart, so that thousands of starts do not delay what people and services want of running processes.
+    # A queue of its own, so that thousands of starts do not delay commands about running processes.
     Queue(
         Queues.CONTROL.value,
         Exchanges.COMMANDS,

@@ -25,7 +25,7 @@ from orchestrator.text import format_message
 logger = structlog.get_logger(__name__)
 
 INTERVAL = 5.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 class Upkeep:
@@ -58,7 +58,7 @@ class Upkeep:
                 self._problem = str(error)
                 logger.error("part of the topology is missing and cannot be declared", error=self._problem)  # noqa: TRY400
         except (ServerUnavailableError, *BROKER_ERRORS) as error:
-            # Whoever publishes or consumes says so.
+            # The publisher and the consumers log it.
             logger.debug("topology not looked at", error=format_message(error))
             await self._close()
         else:
@@ -81,10 +81,10 @@ class Upkeep:
                     for key in queue.keys:
                         await found.bind(queue.exchange.value, key, timeout=DECLARE_TIMEOUT)
         except ChannelNotFoundEntity:
-            # Deleted in this moment; the next look declares it.
+            # Deleted at this moment; the next check declares it.
             return
         except ChannelAccessRefused:
-            # An administrator has declared everything, and has to do it again.
+            # Only an administrator may declare, who has to do it again.
             self._may_bind = False
 
     async def _close(self) -> None:

@@ -75,7 +75,7 @@ class Window:
         self._number += 1
         self._sent[self._number] = sent
         if message.mandatory:
-            # By this it is known which message the broker returns.
+            # This identifies a message that the broker returns.
             self._by_id[message_id] = sent
         self._wire.transport.write(frames)
         if self._timer is None:
@@ -91,7 +91,7 @@ class Window:
             elif content.startswith(RETURN):
                 self._returns = True
             else:
-                # The broker closes the channel. What is published from now on it does not read.
+                # The broker closes the channel, and does not read what is published from now on.
                 self._is_closed |= content.startswith(CLASS_CHANNEL)
                 return False
             return True

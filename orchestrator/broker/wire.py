@@ -21,7 +21,7 @@ METHOD, HEADER, BODY = 1, 2, 3
 """Kinds of frames."""
 
 CLASS_CHANNEL: Final = b"\x00\x14"
-"""How the methods begin that open and close a channel."""
+"""The first bytes of the methods that open and close a channel."""
 
 _FRAME: Final = struct.Struct(">BHI")
 _AROUND: Final = _FRAME.size + 1
@@ -29,10 +29,10 @@ _END: Final = 0xCE
 _HEARTBEAT: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 _WIRE: Final = "orchestrator_wire"
 _SIGN_OF_LIFE: Final = 1.0
-"""Seconds after which the library is given a heartbeat when it has seen nothing of what came."""
+"""Seconds without a frame for the library after which it gets a heartbeat, because takers got everything."""
 
 Taker = Callable[[int, bytes], bool]
-"""Gets the kind and the content of a frame of its channel; returns whether the library need not see it."""
+"""Gets the kind and the content of a frame of its channel; returns whether it has handled the frame."""
 
 
 class Wire(asyncio.StreamReader):

@@ -29,13 +29,13 @@ from orchestrator.stopping import wait_or_stop
 logger = structlog.get_logger(__name__)
 
 FLUSH_INTERVAL = 0.2
-"""Seconds for which the marks of processes at rest are collected, to be written in one statement."""
+"""Seconds for which the marks of resting processes are collected, to be written in one statement."""
 
 AGAIN = 0.5
-"""Seconds after which a process is looked at again some of whose events the broker has just not confirmed."""
+"""Seconds until a process is checked again whose events the broker has just not confirmed."""
 
 MOST_REMEMBERED = 10_000
-"""Running processes of which this coordinator remembers what was confirmed; what is forgotten may be published twice."""
+"""The most running processes whose confirmed events this coordinator remembers; forgotten ones may be published twice."""
 
 CALM = 10.0
 """Seconds without a refusal after which it is logged that the broker confirms events again."""
@@ -112,7 +112,7 @@ class Announcer:
         try:
             for entry in message.entries:
                 if entry.sequence > confirmed + 1:
-                    # What lies between may not be confirmed. It is in the rows, and so is this.
+                    # The events in between may not be confirmed. They are in the rows, and so is this one.
                     return confirmed
                 if entry.sequence <= confirmed:
                     continue
@@ -182,7 +182,7 @@ class Announcer:
             await self.write_marks()
             self._outage.over()
         except Exception as error:
-            # Whatever the database refuses must not end the coordinator.
+            # An error of the database must not end the coordinator.
             if is_connection_error(error):
                 self._outage.report(error)
             else:

@@ -21,7 +21,7 @@ from orchestrator.stopping import wait_or_stop
 logger = structlog.get_logger(__name__)
 
 BATCH = 20
-"""Processes of one workflow that are taken in one round."""
+"""The most processes of one workflow to take in one round."""
 
 AT_ONCE = 8
 """Processes whose events are published at the same time, each one's in order."""
@@ -30,7 +30,7 @@ LEASE = 10.0
 """Seconds for which a process is taken; if its coordinator dies, or its row cannot be read, it is taken again afterwards."""
 
 SHORTEST, LONGEST = 0.1, 10.0
-"""Seconds between two rounds while the broker refuses events: the pause doubles as long as it takes none."""
+"""Seconds between two rounds while the broker refuses events; the pause doubles as long as it accepts none."""
 
 
 class Backlog:
@@ -99,7 +99,7 @@ class Backlog:
             except Exception as error:
                 if is_connection_error(error):
                     raise
-                # A row that cannot be read, for example. The others' events are published all the same.
+                # For example a row that cannot be read. The others' events are published all the same.
                 logger.exception("events not published", process_id=str(one.process_id), workflow=one.workflow)
                 return False
             if message is None:

@@ -32,11 +32,11 @@ MAX_LETTERS, MAX_BYTES = 50_000, 512 * 1024 * 1024
 The broker holds a sender up when its own is full."""
 
 CHECK_EVERY = 100
-"""Letters after which it is checked again whether there is room; it is checked after some seconds as well."""
+"""Letters after which the room is checked again; it is also checked after some seconds."""
 
 CHECK_AFTER = 5.0
 PAUSE = 30.0
-"""Seconds after which a letter is tried again for which there was no room, or that could not be stored."""
+"""Seconds until a letter is tried again that could not be stored, for lack of room or another reason."""
 
 FORGET_AFTER = 30.0
 """Days after which a letter that was replayed or discarded is deleted."""

@@ -16,7 +16,7 @@ from orchestrator.stopping import wait_or_stop
 logger = structlog.get_logger(__name__)
 
 INTERVAL = 5.0
-"""Seconds between two rounds. By them others see that this version of the code is still in use."""
+"""Seconds between two rounds, which show other programs that this version of the code is still in use."""
 
 
 class Declarations:

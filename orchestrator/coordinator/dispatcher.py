@@ -19,7 +19,7 @@ from orchestrator.text import format_message
 logger = structlog.get_logger(__name__)
 
 REMEMBERED = 20_000
-"""Processes of which it is remembered what of their events is confirmed, until their commands should have been claimed."""
+"""The most processes whose confirmed events are remembered until their commands should have been claimed."""
 
 
 class Dispatcher:
@@ -88,7 +88,7 @@ class Dispatcher:
             may_wait = self._announcer.may_wait(message.workflow)
             await self._publisher.publish(outgoing.step_command(message, following, announced, unread=may_wait))
         except (UnroutableError, RefusedError):
-            # The publisher says which target refuses, and how much; this may be thousands of processes.
+            # The publisher logs which target refuses and how often; this may concern thousands of processes.
             logger.debug("command refused", process_id=str(message.process_id), queue=following.queue)
             return False
         return True

@@ -16,7 +16,7 @@ from orchestrator.text import format_message
 logger = structlog.get_logger(__name__)
 
 INTERVAL = 60.0
-"""Seconds between two looks. Each is an entry of an index for each workflow."""
+"""Seconds between two measurements. Each reads one index entry for each workflow."""
 
 
 class Expiry:

@@ -71,7 +71,7 @@ BUSY_PAUSE = 0.5
 queue is not read at full speed where nothing else is in it."""
 
 MAX_REMEMBERED = 1000
-"""Commands that this coordinator remembers to have left to others."""
+"""The most commands that this coordinator remembers to have left to others."""
 
 
 class Handlers:
@@ -155,7 +155,7 @@ class Handlers:
             await self.refuse(delivery, error)
             return True
         if message is not None:
-            # Committed: from here on nothing may make this command be executed again.
+            # The command is committed, so no later error may cause it to be executed again.
             await self._dispatcher.try_publish(message)
         await self._replies.send(delivery, kind, answer)
         return True
@@ -252,7 +252,7 @@ class Handlers:
         answer = StartReply(process_id=outcome.process_id, created=outcome.created)
         message = outcome.message
         if message is None and delivery.redelivered:
-            # The coordinator that has stored it may have died before it has published anything.
+            # The coordinator that stored it may have died before it published anything.
             message = await self._reconcile(look, outcome.process_id)
         return MessageType.STARTED, answer, message
 

@@ -20,26 +20,26 @@ from orchestrator.shares import Pace
 from orchestrator.stopping import wait_or_stop
 
 PREFETCH = 50
-"""Starts that a coordinator holds at once. The others stay in the queue, where everybody can see how many there are."""
+"""The most starts that a coordinator holds at once. The others stay in the queue, where people can see their number."""
 
 FEW, MANY = 1, 8
 """Turns of starts at once while running work is behind, and otherwise."""
 
 TOGETHER = 8
-"""Starts in a turn, if as many wait: they share statements."""
+"""The most starts in one turn, which share statements."""
 
 REST = 1.5
-"""How much longer than a turn none follows it while running work is behind: it has three fifths of the time at least."""
+"""The pause after a turn while running work is behind, as a multiple of the turn: running work gets at least 3/5 of the time."""
 
 LONGEST = 0.25
-"""Seconds for which a turn lasts at most. A form may wait for another system, and holds up no other."""
+"""The most seconds of a turn. A form may wait for another system, and must not delay other starts."""
 
 BEHIND = 30
 """Processes whose next step waits for a coordinator or a consumer, from which on running work is behind. Where more messages
-about running work are handled between two looks it is that many, or it would run out before the next look."""
+about running work are handled between two checks it is that many, or it would run out before the next check."""
 
 LOOK_EVERY = 0.25
-"""Seconds between two looks how many there are."""
+"""Seconds between two checks of their number."""
 
 RECENTLY = 0.1
 """Seconds for which starts still wait when running work is not behind any more: short processes end sooner than half a second,
@@ -164,7 +164,7 @@ class Intake:
         while not await wait_or_stop(LOOK_EVERY, stopping):
             many, self._handled = max(BEHIND, self._handled), 0
             if self._in_hand:
-                # While the database is away no start begins in any case.
+                # While the database is unreachable no start begins in any case.
                 with suppress(*CONNECTION_ERRORS):
                     self._is_behind = await count_waiting(self._database.pool, many) == many
         self._pace.lift()

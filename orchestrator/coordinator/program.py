@@ -52,11 +52,11 @@ PREFETCH = 200
 """Messages of each queue in progress at once; results wait for confirms only, so throughput needs many."""
 
 MOST_YOUNG = 2_000
-"""New objects after which Python's garbage collector looks at them, instead of 700: those of hundreds of messages in hand live
-until the broker has confirmed what follows, and at 700 it walks over them several times."""
+"""New objects after which Python's garbage collector runs, instead of 700. The objects of hundreds of messages live until the
+broker has confirmed what follows from them, and at 700 it would walk over them several times."""
 
 ROUNDS_GRACE = 1.0
-"""Seconds that what is done periodically gets to end after the grace of messages; one round may last minutes in an outage."""
+"""Seconds that periodic work gets to end after the grace of messages; in an outage one round may last minutes."""
 
 
 async def run_coordinator(settings: Settings, stopping: asyncio.Event) -> None:
@@ -190,7 +190,7 @@ async def _coordinate(
             if settings.metrics_address is not None:
                 running.append(Expiry(database, metrics, settings.task_log_retention_days).run(stopping))
             rounds = [tasks.create_task(one) for one in running]
-            # What is there now stays until the end, and need not be walked over with what is new.
+            # The present objects stay until the end, so garbage collections need not walk over them.
             gc.collect()
             gc.freeze()
             gc.set_threshold(MOST_YOUNG)
@@ -201,7 +201,7 @@ async def _coordinate(
             pace.lift()
             await deliveries.stop(grace=settings.drain_grace)
             rounds.append(tasks.create_task(announcer.try_write_marks()))
-            # Another coordinator, or the next one, does what is left of a round.
+            # Another coordinator, or this one after its restart, does the rest of a round.
             if not await end_tasks(rounds, ROUNDS_GRACE):
                 database.abandon()
             await publisher.stop()

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from orchestrator.db.consumers import Report
 
 SLACK = timedelta(seconds=0.5)
-"""How long a command may be on its way from the broker to a consumer."""
+"""The longest time that a command may take from the broker to a consumer."""
 
 REMEMBERED = 100
 """Observations of a queue that wait for the reports of consumers; the oldest are forgotten."""
@@ -47,7 +47,7 @@ class Progress:
             if waiting == 0:
                 times.append(now - unpublished)
             if times:
-                # No command is newer than now, whatever its sender says.
+                # No command is newer than now, even if its header says so.
                 observed.append((now, min(max(times), now)))
             reported = min((one.reported_at - SLACK for one in readers), default=now)
             while observed and observed[0][0] <= reported:

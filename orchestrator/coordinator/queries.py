@@ -36,7 +36,7 @@ from orchestrator.query_messages import (
 Answer = tuple[MessageType, bytes]
 
 MAX_ENTRIES, FEW_ENTRIES = 200, 20
-"""How many of a log's newest entries an answer has when all of them would make it too large; and when these would, too."""
+"""The number of newest log entries in an answer if all of them would be too large, and if these would be, too."""
 
 
 class Queries:

@@ -43,10 +43,10 @@ from orchestrator.types import ProcessStatus
 logger = structlog.get_logger(__name__)
 
 BATCH = 100
-"""Processes at rest that are handled in one round; the next round follows at once while there are more."""
+"""The most resting processes in one round; the next round follows at once while there are more."""
 
 RUNNING_BATCH = 500
-"""The same of running ones: their commands are published, or they are postponed, many at once."""
+"""The same for running ones, whose commands are published, or which are postponed, many at once."""
 
 AT_ONCE_NEW = 25
 """New processes of a round that are published at once: they wait for the broker's confirms only."""
@@ -58,10 +58,10 @@ CLAIMS = 20
 """Claims of silent consumers released in one round, in one transaction."""
 
 LOST_AT_ONCE = 2
-"""Commands of lost attempts that are published at once. Many attempts are lost together, and new work goes on beside them."""
+"""The most commands of lost attempts to publish at once: many attempts are lost together, and new work must go on."""
 
 REST = 0.5
-"""How long nothing follows a round that has released claims, as a multiple of the time that it has taken."""
+"""The pause after a round that has released claims, as a multiple of the round's duration."""
 
 POSTPONE_BROKEN = 30.0
 """Seconds for which a process is postponed that this coordinator cannot handle, because it lacks the code."""
@@ -71,7 +71,7 @@ FORGET_CONSUMERS_AFTER = 3600.0
 
 
 OVERDUE_AFTER = 30.0
-"""Seconds for which processes may be due before a coordinator that leaves them to others says so; and until it says so again."""
+"""Seconds that processes may be due before a coordinator that leaves them to others logs it, and between two such lines."""
 
 
 class Reconciler:
@@ -131,7 +131,7 @@ class Reconciler:
                 else:
                     # A bug in the engine, in one round. The next rounds still serve the other processes.
                     logger.exception("reconciler round failed")
-            # Spread, so that several coordinators do not query at the same moment.
+            # With jitter, so that several coordinators do not query at the same moment.
             spread = random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets
             await wait_or_stop(self._interval * spread if rest is None else rest, stopping)
 
@@ -178,13 +178,13 @@ class Reconciler:
 
     async def _release_lost_claims(self) -> float | None:
         """Release a few lost claims; return the seconds until the next if there may be more."""
-        # After an outage of the database every consumer has been silent, dead or not. Their time counts from the moment at
-        # which this coordinator can read heartbeats again.
+        # After an outage of the database every consumer has been silent, dead or not. Their time counts from the moment when
+        # this coordinator can read heartbeats again.
         now = asyncio.get_running_loop().time()
         if self._connected_since is None:
             self._connected_since = now
         reads_for = now - self._connected_since
-        # First: what they have locked keeps their claims from being released, and the next attempts waiting.
+        # This comes first, because their locks prevent the release of their claims and delay the next attempts.
         for one in await end_silent_sessions(self._database.pool, reads_for):
             logger.warning(
                 "session of a silent consumer ended in PostgreSQL, with what it had locked",
@@ -207,7 +207,7 @@ class Reconciler:
                 try:
                     messages.append(await release_lost_claim(session, claim, self._limits))
                 except (NotFoundError, DefinitionError, PlanMismatchError) as error:
-                    # Its claim stays as it is, for another coordinator; the next rounds handle those behind it.
+                    # Its claim is left to another coordinator; the next rounds handle those after it.
                     self._not_released.add(claim.process.process_id)
                     logger.error("process not reconciled", **fields, error=str(error))  # noqa: TRY400
             await remove_silent_consumers(session, FORGET_CONSUMERS_AFTER)

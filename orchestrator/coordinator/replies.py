@@ -23,7 +23,7 @@ from orchestrator.text import MAX_SHORT, bound_reasons, cut, sanitise
 logger = structlog.get_logger(__name__)
 
 MAX_REPLY = 1024 * 1024
-"""Bytes of a reply, as the deployed broker takes them."""
+"""The most bytes of a reply, as the deployed broker accepts them."""
 
 _LARGE = 8 * 1024
 """Bytes of a reply that a broker may refuse for its size."""

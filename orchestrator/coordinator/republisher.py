@@ -24,20 +24,20 @@ from orchestrator.services.reconcile import republish
 from orchestrator.settings import Limits
 
 AT_ONCE = 50
-"""Commands that are published at once: they wait for the broker's confirms only."""
+"""The most commands to publish at once; they wait only for the broker's confirms."""
 
 LEASE = 15.0
 """Seconds for which no other coordinator publishes the commands that this one has taken."""
 
 UNDECIDED = 1.0
-"""Seconds until another look at a command of which it is not certain yet that it was lost, or that could not be published."""
+"""Seconds until another check of a command that is not known to be lost, or could not be published."""
 
 PATIENCE = 300.0
 """Seconds for which a backlog explains why a command has not been claimed, if no consumer of its queue reports what it has
 received: those of older versions do not."""
 
 SLOW_QUEUE = 100.0
-"""Messages per second that are read from a queue at least, to estimate how long its backlog will last."""
+"""The lowest rate, in messages per second, at which a backlog is estimated to be consumed."""
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ class Republisher:
         await self._publish_all(found[_Verdict.LOST])
 
     def _find_queue(self, one: Due) -> str | None:
-        # One that is to move to another plan does so at once; its step may be in another queue there.
+        # A process that must move to another plan does so at once; its step may be in another queue there.
         return queue_of(one.workflow, one.step) if self._plans.has(one.workflow, one.plan) else None
 
     async def _measure(self, queues: Iterable[str]) -> dict[str, QueueDepth]:

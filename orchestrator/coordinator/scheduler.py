@@ -33,19 +33,19 @@ from orchestrator.text import format_message, sanitise
 logger = structlog.get_logger(__name__)
 
 BATCH: Final = 100
-"""Schedules that are in progress at most."""
+"""The most schedules in progress."""
 
 AT_ONCE: Final = 5
-"""Of those, how many are stored at once: each holds a connection."""
+"""The most of these to store at once, because each holds a connection."""
 
 SLOTS: Final = 20
-"""Slots of one schedule that are started before others have their turn."""
+"""The most slots of one schedule to start before other schedules get their turn."""
 
 LEFT_FOR: Final = 30.0
-"""Seconds for which a schedule is left alone that this coordinator cannot handle."""
+"""Seconds until a schedule is tried again that this coordinator cannot handle."""
 
 UNKNOWN_AFTER: Final = 60.0
-"""Seconds after which a schedule is marked that no coordinator takes; and until it is looked for such schedules again."""
+"""Seconds after which a schedule is marked that no coordinator takes, and between two searches for such schedules."""
 
 COUNT_AFTER: Final = 10.0
 """Seconds between two counts of overdue schedules, for the metrics."""
@@ -130,7 +130,7 @@ class Scheduler:
         coming = [one.due_in for one in found if one.due_in > 0]
         # Both halves of the statement may have found the same schedule.
         due = list(dict.fromkeys((one.schedule_id, one.workflow) for one in found if one.due_in <= 0))
-        # Several coordinators find the same ones, and each prepares what it comes across.
+        # Several coordinators find the same schedules, and each prepares those that it gets to.
         random.shuffle(due)
         for schedule_id, workflow in due[:batch]:
             self._busy[schedule_id] = asyncio.create_task(self._handle(schedule_id, workflow))
@@ -151,7 +151,7 @@ class Scheduler:
                 if not fired.again:
                     return
         except OrchestratorError as error:
-            # Code that this coordinator lacks. Another one may have it.
+            # This coordinator lacks the code. Another one may have it.
             logger.info("schedule left to another coordinator", schedule_id=str(schedule_id), reason=str(error))
             self._leave(schedule_id)
         except Exception as error:
@@ -169,7 +169,7 @@ class Scheduler:
                 workflow, lambda session: self._prepare(session, schedule_id)
             )
         except ConnectionLostError as error:
-            # The slot is refused: tried again and again, that code would lose one connection after the other.
+            # The slot is refused, because with each retry that code would lose another connection.
             async with self._database.transaction() as session:
                 prepared = await self._prepare(session, schedule_id, error)
         if prepared is None:

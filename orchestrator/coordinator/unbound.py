@@ -21,7 +21,7 @@ from orchestrator.broker.outgoing import Outgoing
 from orchestrator.broker.publisher import Publisher
 
 REMEMBERED: Final = 10_000
-"""Routing keys of which it is known that no queue was bound; an event of one that is forgotten is published."""
+"""The most routing keys known to have no queue; events of forgotten keys are published."""
 
 REST: Final = 0.01
 """Seconds from one message of a key for which no queue was bound to the next, while the program is busy: more processes then
@@ -141,7 +141,7 @@ class Course:
             place, is_taken = answer.place, answer.is_taken
         finally:
             if is_taken or place is None:
-                # A queue is bound, or it is not known when there was none: nobody waits for another's answer.
+                # A queue is bound, or it is unknown when there was none. Then nothing waits for another message's answer.
                 self._known.pop(key, None)
             else:
                 self._note_return(key, place, asked_at)

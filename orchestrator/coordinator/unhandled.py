@@ -30,16 +30,16 @@ from orchestrator.text import format_message, sanitise
 logger = structlog.get_logger(__name__)
 
 MAX_BEGUN = 3
-"""How many programs may begin to handle a message that was put back, and not live to its end."""
+"""How many programs may die while they handle a message that was put back."""
 
 BATCH, AT_ONCE = 100, 5
 """Letters of one round, and how many of them are sent at once."""
 
 MAX_REMEMBERED = 10_000
-"""Letters of which this program remembers that it has begun their messages."""
+"""The most letters whose begun messages this program remembers."""
 
 AUTHOR = "SYSTEM"
-"""Who has replayed such a letter."""
+"""The user in the record of such a replay."""
 
 
 class UnhandledLetters:
@@ -122,7 +122,7 @@ class UnhandledLetters:
         async with self._database.transaction() as session:
             letter = (await read_letter(session, letter_id)).letter
         if letter.queue == Queues.CALLBACKS:
-            # It is taken at once, here, because its token is not kept.
+            # It is handled at once, here, because its token is not kept.
             if letter.token_hash is None:
                 await self._leave(letter_id, "the callback has no correlation_id")
                 return False

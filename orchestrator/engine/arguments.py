@@ -20,7 +20,7 @@ from orchestrator.types import State, Stored
 from orchestrator.workflow import CallbackTerms
 
 ENGINE_PARAMETERS = frozenset({"state", "session", "process_id", "idempotency_key"})
-"""Parameters that the engine fills itself, whatever the state holds under these names."""
+"""Parameters that the engine fills itself, even if the state has keys with these names."""
 
 CALLBACK_PARAMETERS = frozenset({"callback_token", "callback_exchange"})
 """Further ones, for the action of a callback step; the third has the name that the author chose for the route."""

@@ -24,10 +24,10 @@ from cronsim import CronSim, CronSimError
 from orchestrator.engine.zones import find_change, invalid, to_instants, to_wall
 
 FIELDS: Final = ("minute", "hour", "day", "month", "day_of_week")
-"""The fields of an expression in their order, by the names that the API gives them."""
+"""The fields of an expression in order, by their names in the API."""
 
 MAX_LENGTH: Final = 512
-"""Characters of an expression; the library parses within the event loop."""
+"""The longest expression, in characters; the library parses it on the event loop."""
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """No trigger has a slot before it."""
@@ -160,7 +160,7 @@ def _list_walls(expression: str, zone: ZoneInfo, after: datetime) -> Iterator[da
     if repeated > timedelta():
         start -= repeated
     try:
-        # It ends by itself when nothing fits for 50 years.
+        # The iteration ends when nothing matches for 50 years.
         yield from CronSim(expression, start)
     except OverflowError:
         return  # the year 9999 is over

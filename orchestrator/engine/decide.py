@@ -132,7 +132,7 @@ def decide(
                 draft.command(plan.locate(process))
         case events.CodeChanged():
             draft.fail(None, event.failure)
-            # Whatever an external job may still answer, a retry will start another one.
+            # A retry starts a new external job, so a late answer of the present one must not count.
             draft.callback = CloseCallback("superseded")
     return draft.decision()
 
@@ -164,7 +164,7 @@ def _step_failed(draft: Draft, event: events.StepFailed) -> None:
 def _attempt_lost(draft: Draft, event: events.AttemptLost) -> None:
     _fence(draft.process, event.attempt)
     leaf = draft.plan.locate(draft.process)
-    # A claim compares the command's position with the process's, so both follow a step that the code has moved.
+    # A claim compares the command's position with the process's. So both must follow a step that the code has moved.
     draft.change(position=leaf.position)
     verdict = judge(draft.process, event)
     draft.process = open_copy(verdict.process)
@@ -190,7 +190,7 @@ def _retry(draft: Draft, event: events.Retried) -> None:
     if start is not leaf:
         draft.change(rewinds=draft.process.rewinds + 1)
     draft.change(position=start.position, step=start.step.name)
-    # An input step can have failed only because it was missing from the code for a while: it suspends once more.
+    # An input step can have failed only because the code lacked it for a while. It suspends the process once more.
     if draft.enter(start):
         draft.arrive(start.position + 1)
 
@@ -247,7 +247,7 @@ def _skip(draft: Draft, event: events.StepSkipped) -> None:
 
 def _rewind(draft: Draft, event: events.Rewound) -> None:
     target = draft.plan.leaves[draft.plan.positions[event.step]]
-    # The token of a callback step that is left here, or begins anew, is no longer valid.
+    # If the process leaves a callback step, or begins one again, its token is no longer valid.
     draft.callback = CloseCallback("superseded")
     draft.change(actor=event.user, status=ProcessStatus.RUNNING, rewinds=draft.process.rewinds + 1)
     note = f"from {draft.process.step!r} to {event.step!r}, with the state after entry {event.sequence}: {event.reason}"

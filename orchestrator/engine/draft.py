@@ -24,7 +24,7 @@ UNTRIED = {"failures": 0, "lost": 0, "interruptions": 0, "crashes": 0}
 """The counters of a step that has not been tried yet."""
 
 NOC = "NOC"
-"""The assignee of a task that has found a subscription to be different from what the network has."""
+"""The assignee of a task that has found a difference between a subscription and the network."""
 
 
 class Draft:
@@ -188,7 +188,7 @@ class Draft:
         if leaf is not None:
             self.log_step(leaf, StepStatus.FAILED, failure=failure, note=note, ran=ran)
             if leaf.step.kind is StepKind.ACTION:
-                # Whatever the lost job may still answer, the retry will start another one.
+                # A retry starts a new external job, so a late answer of the present one must not count.
                 self.callback = CloseCallback("superseded")
         self.change(status=failure.status)
         if leaf is None:
@@ -199,7 +199,7 @@ class Draft:
             self.change(assignee=NOC)
         elif self.process.status is not ProcessStatus.SUSPENDED and self.process.assignee != SYSTEM:
             self.change(assignee=SYSTEM)
-        # Each change of status is an entry of its own, so that every entry is exactly one event for the outside.
+        # Each change of status is a log entry of its own, because every entry is exactly one event for other systems.
         shown: StepStatus | ProcessStatus = self.before.status
         for entry in self.entries:
             if entry.kind is EntryKind.PROCESS:

@@ -18,7 +18,7 @@ from orchestrator.engine.triggers import IntervalTrigger, Trigger
 from orchestrator.types import ProcessStatus
 
 TOLERANCE: Final = timedelta(seconds=60)
-"""A slot that is this late, or later, is missed; any other starts as usual."""
+"""A slot that is this late, or later, is missed; an earlier one starts as usual."""
 
 MOST_COUNTED: Final = 1000
 """Missed slots of cron expressions are counted up to here. Those of intervals are calculated, however many they are."""
@@ -112,7 +112,7 @@ def judge_slots(schedule_id: UUID, schedule: ScheduleDefinition, settled: dateti
         if (due_at := compute_due_at(schedule_id, schedule.jitter, slot, after)) <= now
     ]
     on_time = sum(now - due_at < TOLERANCE for _, due_at in due)
-    # One that is on time makes up for those before it. So all policies treat the newest one the same, whatever came before it.
+    # A slot that is on time replaces the missed ones before it. So all policies treat the newest slot in the same way.
     kept = max(on_time, made_up)
     starts = tuple(slot for slot, _ in due[max(0, len(due) - kept) :]) if kept else ()
     late = due[: len(due) - len(starts)]

@@ -33,10 +33,10 @@ LENGTH = 16
 """Hexadecimal digits of a fingerprint: that two of a million plans are equal by chance is one to 37 million."""
 
 MAX_DEPTH = 6
-"""Of values within values; deeper ones are named by their class only."""
+"""The most levels of nested values; deeper ones are identified by their class only."""
 
 MAX_ITEMS = 50
-"""Of a list, set or dict that an outline shows."""
+"""The most items of a list, set or dict in an outline."""
 
 _OPERATORS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
 _SPACE_BESIDE_SIGN = re.compile(r"(?<=\W) | (?=\W)")
@@ -103,7 +103,7 @@ def _identify_object(value: object, name: str, depth: int) -> JSON:
         return qualified_name(value)
     fields: Mapping[str, object] = {}
     if isinstance(value, wait_base):
-        # A wait strategy is its parameters.
+        # A wait strategy is identified by its parameters.
         fields = vars(value)
     elif dataclasses.is_dataclass(value) and getattr(type(value), "__dataclass_params__").frozen:  # noqa: B009 - unknown to mypy
         fields = {one.name: getattr(value, one.name, None) for one in dataclasses.fields(value)}
@@ -135,7 +135,7 @@ def _normalised_source(function: FunctionType) -> str:
     """Return the source of a lambda or local function without comments and layout; empty when there is no source."""
     code = function.__code__
     try:
-        # Not by inspect.findsource: it resolves the path of every module there is, to find the one that is known here.
+        # Not by inspect.findsource, which resolves the paths of all modules to find the one that is known here.
         linecache.checkcache(code.co_filename)
         lines = linecache.getlines(code.co_filename, function.__globals__)
         segments = [_cut(lines, node) for node in _find_nodes(_list_functions("".join(lines)), code)]
@@ -169,10 +169,10 @@ def _find_nodes(functions: Iterable[_Function], code: CodeType) -> list[_Functio
     places = [place for place in _places(code) if place[0] != place[1]]
     counts = [sum(_start(node) <= start and end <= _end(node) for start, end in places) for node in nodes]
     if not max(counts):
-        # Python 3.12 keeps no place of a constant.
+        # Python 3.12 has no positions for constants.
         constant = [node for node in nodes if _returns_constant(node, code)]
         return constant[:1] or nodes
-    # Of a lambda and one inside it the inner one's code lies in both: the shortest that holds the most.
+    # The code of a lambda inside another lies in both: take the shortest node that contains the most of it.
     best = max(zip(counts, nodes, strict=True), key=lambda one: (one[0], _start(one[1])))
     return [best[1]]
 
@@ -209,7 +209,7 @@ def _end(node: _Function) -> _Place:
 
 def _cut(lines: list[str], node: _Function) -> str:
     if isinstance(node, ast.Lambda):
-        # In brackets it may have any line breaks.
+        # In parentheses it may have any line breaks.
         return f"({ast.get_source_segment(''.join(lines), node)})"
     return dedent("".join(lines[node.lineno - 1 : node.end_lineno]))
 

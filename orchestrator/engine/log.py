@@ -10,7 +10,7 @@ from typing import NamedTuple
 from orchestrator.types import JSON, State
 
 _BETWEEN_TRIES = {"waiting", "due again"}
-"""What is logged of a process between two tries that follow each other by themselves."""
+"""The names of the log entries of a process between two automatic tries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from orchestrator.engine.events import AttemptLost, Failure, Loss
 from orchestrator.engine.process import Process
 
 LONGEST_PAUSE = 600.0
-"""Seconds between two attempts of a step that are lost again and again, at most."""
+"""The most seconds between two attempts of a step that is lost repeatedly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ def _size(steps: StepList) -> int:
 
 
 def _ask(predicate: Predicate, state: State) -> bool:
-    # A copy, because an author's predicate that changes the state in place would change it without a log row.
+    # A copy, because a predicate that changed the state in place would change it without a log entry.
     return bool(predicate(deepcopy(state)) if _takes_state(predicate) else predicate())  # type: ignore[call-arg]
 
 

@@ -17,7 +17,7 @@ _KINDS = {
     ProcessStatus.SUSPENDED: frozenset({StepKind.INPUT.value}),
     ProcessStatus.AWAITING_CALLBACK: frozenset({StepKind.AWAIT.value}),
 }
-"""What a step may be at which a process of this status stands. A failed one begins the step anew, whatever it is."""
+"""The kinds of the present step of a process in each status. A failed process begins its step again, of any kind."""
 
 
 class Effect(StrEnum):

@@ -14,7 +14,7 @@ from typing import TypeVar
 from uuid import UUID
 
 MAX_TEXT = 8192
-"""Characters of a position's text; a server with a thousand open transactions needs fewer."""
+"""The longest text of a position, in characters; a server with a thousand open transactions needs fewer."""
 
 _TEXT = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,19})*", re.ASCII)
 _MAX_TXID = 2**63 - 1

@@ -11,7 +11,7 @@ from orchestrator.errors import UnreadableStateError
 from orchestrator.types import ProcessStatus, State
 
 SYSTEM = "SYSTEM"
-"""The assignee of a process on which no person is to act."""
+"""The assignee of a process that needs no action of a person."""
 
 
 @dataclass(frozen=True, slots=True)

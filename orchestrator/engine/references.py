@@ -20,10 +20,10 @@ SUBSCRIPTION_ID = "subscription_id"
 """The state key under which workflows on a subscription keep its id."""
 
 OLD_SUBSCRIPTIONS = "__old_subscriptions__"
-"""The state key with the subscriptions as they were when they were locked, by their ids."""
+"""The state key with the locked subscriptions as they were before the lock, by id."""
 
 SUBSCRIPTION_VERSION = "subscription_version"
-"""The state key with the version of it that the caller had looked at, if the first page named one."""
+"""The state key with the version of the subscription that the caller had read, if the first page named one."""
 
 
 @dataclass(frozen=True, slots=True)

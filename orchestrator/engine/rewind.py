@@ -50,7 +50,7 @@ def plan_rewind(
     if step not in plan.positions:
         names = ", ".join(repr(leaf.step.name) for leaf in plan.leaves)
         raise InvalidInputError(f"the workflow {process.workflow!r} has no step {step!r}; its steps are {names}")
-    # Of a callback step only the whole begins anew: the token of its answer is used up, or its job is lost.
+    # A callback step begins again only as a whole, because its token is used up, or its job is lost.
     target = plan.leaves[plan.leaves[plan.positions[step]].restart]
     newest = {entry.name: entry for entry in entries if entry.kind == "step"}
     _require_passed(plan, process, target, newest)
@@ -62,7 +62,7 @@ def plan_rewind(
     delta = {key: value for key, value in state.items() if not _is_same(process.state, key, value)}
     removed = tuple(sorted(key for key in (*process.state, *process.unreadable) if key not in state))
     if process.status is ProcessStatus.SUSPENDED and process.step == target.step.name and not delta and not removed:
-        # The same request once more, most likely.
+        # Most likely a repetition of the same request.
         raise ConflictError(f"the process waits for the input of {process.step!r} already, with the state of then")
     return Rewound(user, reason, target.step.name, sequence, delta, removed)
 
@@ -72,7 +72,7 @@ def _require_passed(plan: Plan, process: Process, target: Leaf, newest: Mapping[
     try:
         has_passed = target.position <= plan.locate(process).position
     except WorkflowChangedError:
-        # The code has no step of this name any more, so where the process stands says nothing; its log does.
+        # The code no longer has the present step, so its position says nothing, but the log does.
         has_passed = target.step.name in newest
     if not has_passed:
         raise ConflictError(

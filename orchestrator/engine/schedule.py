@@ -17,10 +17,10 @@ MISSED_LIMIT: Final = 10
 """How many missed slots :attr:`Missed.ALL` starts unless a schedule says otherwise: the newest ones."""
 
 MOST_MADE_UP: Final = 1000
-"""How many it may say."""
+"""The highest value of a schedule's own limit."""
 
 LONGEST_JITTER: Final = 366 * 86_400.0
-"""Seconds of jitter that people may ask for. A start is earlier than the next slot in any case."""
+"""The most seconds of jitter. A start always comes before the next slot."""
 
 
 class Origin(StrEnum):

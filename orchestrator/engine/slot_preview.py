@@ -13,7 +13,7 @@ from orchestrator.engine.cron import Change
 from orchestrator.engine.triggers import CronTrigger, IntervalTrigger, Trigger
 
 _LISTED: Final = 3
-"""Wall times that a remark lists before it gives the first and the last only."""
+"""The most wall times that a remark lists; of more it names the first and the last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ def check_size(state: State, *, soft: int, hard: int) -> str | None:
 
 def measure_nesting(text: bytes) -> int:
     """Return how many levels of dicts and lists a JSON text has."""
-    # Without strings, and then without everything that is no bracket: of a large state little is left.
+    # Remove strings, then everything but brackets: little is left of a large state.
     brackets = b"".join(_ESCAPE.sub(b"", text).split(b'"')[::2]).translate(None, _NO_BRACKETS)
     depth = deepest = 0
     for one in brackets:
@@ -200,7 +200,7 @@ def read_value(text: str) -> JSON:
         value: JSON = from_json(text)
     except ValueError as error:
         nesting = measure_nesting(text.encode())
-        # What PostgreSQL gives is JSON, so the other reason that is left is a number with thousands of digits.
+        # PostgreSQL returns valid JSON, so the only other reason is a number with thousands of digits.
         raise ValueError(describe_nesting(nesting) if nesting > MAX_NESTING else f"it has a {error}") from error
     return value
 

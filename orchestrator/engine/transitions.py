@@ -17,7 +17,7 @@ from orchestrator.types import ProcessStatus
 _S = ProcessStatus
 _FAILURES = frozenset({_S.FAILED, _S.API_UNAVAILABLE, _S.INCONSISTENT_DATA})
 _ARRIVALS = frozenset({_S.RUNNING, _S.SUSPENDED, _S.FAILED, _S.COMPLETED})
-"""Where arriving at a position may lead; FAILED because a condition may raise."""
+"""The statuses to which arrival at a position may lead; FAILED because a condition may raise."""
 
 TRANSITIONS: Mapping[type, Mapping[ProcessStatus, frozenset[ProcessStatus]]] = {
     events.Started: {_S.CREATED: _ARRIVALS},
@@ -51,7 +51,7 @@ RESTING = frozenset(_S) - {_S.CREATED, _S.RUNNING}
 
 
 _NOTES = frozenset({events.Patched, events.NotRun, events.PlanChanged})
-"""Events that leave the process where it is."""
+"""Events that do not move the process."""
 
 _VERBS: Mapping[type, str] = {
     events.Submitted: "given input",

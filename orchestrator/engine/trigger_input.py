@@ -12,7 +12,7 @@ from orchestrator.engine.triggers import LONGEST, CronTrigger, DateTrigger, Inte
 from orchestrator.engine.zones import invalid
 
 UNITS: Final = {"weeks": 604_800, "days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
-"""What an interval is written in, and its seconds."""
+"""The units of an interval, with their seconds."""
 
 _BOUNDS = ("start_date", "end_date")
 _KNOWN = {

@@ -17,7 +17,7 @@ from orchestrator.errors import WorkflowChangedError
 from orchestrator.workflow import StepKind
 
 MAX_REASON = 300
-"""Characters of a reason that may repeat a value of the state."""
+"""The most characters of a reason, which may repeat a value of the state."""
 
 
 class Trouble(StrEnum):
@@ -38,7 +38,7 @@ class Trouble(StrEnum):
 
 
 NOTICES = frozenset({Trouble.NEW_BUT_MISSED, Trouble.DROPPED, Trouble.LATER_ARGUMENT})
-"""What may well be meant: it is reported, and does not count as broken."""
+"""Findings that may be intended: they are reported, and do not count as broken."""
 
 
 @dataclass(frozen=True, slots=True)

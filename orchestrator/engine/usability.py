@@ -26,7 +26,7 @@ _USUAL_STATUS = (SubscriptionLifecycle.ACTIVE.value,)
 _TASK_TARGETS = frozenset({Target.SYSTEM, Target.VALIDATE})
 
 _NAMED = 3
-"""Ids that a sentence names; the reason's details have all."""
+"""The most ids that a sentence names; the reason's details have all of them."""
 
 
 @dataclass(frozen=True, slots=True)

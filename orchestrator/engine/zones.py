@@ -16,15 +16,15 @@ from zoneinfo import ZoneInfo, available_timezones
 from orchestrator.errors import InvalidInputError
 
 _NOT_PORTABLE = {"Factory", "localtime", "posixrules"}
-"""Names that mean something else on each machine."""
+"""Zone names whose meaning depends on the machine."""
 
 _EVERYWHERE = "UTC"
-"""In all tables. Schedules are in it unless they say otherwise, and to list all zones takes longer than all else they need."""
+"""A zone in all tables, the default of schedules. It is accepted without listing all zones, which would take longest."""
 
 _VERSION = "# version "
 
 _SHOWN = 60
-"""Characters of a wrong value that an error quotes."""
+"""The most characters of an invalid value that an error quotes."""
 
 
 def find_zone(name: str) -> ZoneInfo:

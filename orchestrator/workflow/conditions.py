@@ -40,7 +40,7 @@ def conditional(predicate: Callable[..., bool | Awaitable[bool]]) -> Callable[[C
             raise DefinitionError(f"conditional(...) wraps steps and step lists, not {wrapped!r}")
         if not needs_a_step:
             return _guard(wrapped, cast("Predicate", predicate))
-        # Whatever it wrapped: a list of steps goes wherever a step does.
+        # A list of steps can be used wherever a step can, whatever was wrapped.
         return cast("Conditional", _decide_first(wrapped, predicate))
 
     return wrap

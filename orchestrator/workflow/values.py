@@ -20,10 +20,10 @@ StepFunction = Callable[..., Awaitable[StepReturn]] | Callable[..., StepReturn]
 """A step's function, async or plain. Its parameters are filled from the state by name and annotation."""
 
 Predicate = Callable[[dict[str, Any]], bool] | Callable[[], bool]
-"""Decides whether a conditional step runs: over the state, or over nothing (the environment). It must be quick."""
+"""Decides whether a conditional step runs, from the state or without parameters. It must be quick."""
 
 FormFunction = Callable[..., Any]
-"""Makes a form: an async or plain generator of pages, or a function that returns one page class."""
+"""Builds a form: an async or plain generator of pages, or a function that returns one page class."""
 
 RunPredicate = Callable[..., Awaitable[bool | str]] | Callable[..., bool | str]
 """Decides whether a workflow may run now, for any user: ``True``, or ``False`` or a text with the reason.
@@ -38,10 +38,10 @@ TASK_QUEUE = "tasks"
 """The step queue of tasks, apart so that a thousand validations never delay a customer."""
 
 KEEP_FOREVER = timedelta.max
-"""As a task's ``retention``: finished ones are never deleted."""
+"""A ``retention`` for tasks that are never deleted."""
 
 MAX_NAME_LENGTH = 200
-"""Of a step or workflow: names travel in AMQP short strings and routing keys, which end at 255 bytes."""
+"""The longest name of a step or workflow: AMQP short strings and routing keys have at most 255 bytes."""
 
 
 def check_name(what: str, name: str) -> None:

@@ -44,8 +44,8 @@ def wake_expression(status: str, due_in: str) -> str:
     return f"CASE WHEN {status}::text <> 'running' THEN {due} END"
 
 
-# The events of a running process are marked by its next claim. If earlier ones are missing, they come from the rows; those that
-# the consumer is about to send are not missing.
+# The next claim marks the events of a running process. Earlier events that are missing are read from the rows; those that the
+# consumer is about to send are not missing.
 _ANNOUNCE_AT = f"""
 CASE WHEN d.status <> 'running' THEN LEAST(p.announce_at, {ANNOUNCE_SOON})
      WHEN p.announced < d.held_from THEN COALESCE(p.announce_at, {ANNOUNCE_SOON})
@@ -103,9 +103,9 @@ ENTRY_COLUMNS = {
 
 _CONSUMER, _MARK, _FIRST = 1, 2, 3
 
-# Whether the next step is claimed is decided once for each decision, with what a claim asks. Its consumer must also have been
-# heard of lately: one that was frozen in a step must not go on with the next. What is to be stored stands in for ``processes AS
-# p``, of which only the workflow is asked.
+# Whether the next step is claimed is decided once for each decision, by the conditions of a claim. The consumer's heartbeat must
+# also be recent: one that was frozen in a step must not go on with the next. The new row stands in for ``processes AS p``, of
+# which only the workflow is read.
 _CLAIMS = f"""
 p.goes_on AND NOT {IS_PAUSED}
 AND EXISTS (SELECT FROM consumers AS c
@@ -200,7 +200,7 @@ async def advance_many(
     Returns:
         For each a receipt, or ``None`` when the process has moved since.
     """
-    # In one order everywhere, so that two programs that store decisions about the same processes cannot deadlock.
+    # In the same order everywhere, so that two programs that store decisions about the same processes cannot deadlock.
     ordered = sorted(advances, key=lambda one: one.before.process_id)
     decisions = [_row(one) for one in ordered]
     entries = [build_log_row(one.before.process_id, entry) for one in ordered for entry in one.decision.entries]
@@ -254,7 +254,7 @@ def _receive(one: Advance, row: RowByName | None) -> Receipt | None:
         return None
     following = None
     if row["claims"] and one.claim is not None:
-        # The state as the row has it: what a claim of its own would return, whatever a step has done to its argument.
+        # The state in the row, as a separate claim would return it, even if a step has changed its argument in place.
         state, unreadable, base = read_parts(row, one.claim.base)
         after = one.decision.process
         process = with_changes(after, attempt=after.attempt + 1, state=state, unreadable=unreadable)

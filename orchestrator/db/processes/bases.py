@@ -17,10 +17,10 @@ from orchestrator.engine.state import read_object
 from orchestrator.types import State
 
 LIMIT = 4096
-"""Bytes of changes above which they become a part of the base; a quarter of the base, if that is more."""
+"""Bytes of changes from which they are merged into the base; a quarter of the base, if that is more."""
 
 MOST_REMEMBERED = 32 * 1024 * 1024
-"""Characters of bases that a consumer remembers."""
+"""The most characters of bases that a consumer remembers."""
 
 WHOLE = "(CASE WHEN p.base IS NULL THEN p.state ELSE p.base || p.state END)"
 """SQL: the state of ``processes AS p``."""
@@ -46,7 +46,7 @@ def merge(delta: str, removed: str, sequence: str) -> str:
         delta, removed: SQL of a JSON object as text, and of the keys to remove as ``text[]``, which may be ``NULL``.
         sequence: SQL of the newest log entry.
     """
-    # The size of what a row has is known without reading it; that of a base is its size when stored, compressed.
+    # PostgreSQL knows the size of a value without reading it; for a base it is the stored, compressed size.
     most = f"GREATEST({LIMIT}, COALESCE(pg_column_size(p.base), 0) / 4)"
     settles = (
         f"(octet_length({delta}) > {most} OR pg_column_size(p.state) > {most}"
@@ -113,5 +113,5 @@ def read_parts(row: Any, known: Base | None) -> tuple[State, Mapping[str, str], 
     changed = state.keys() | unreadable.keys()
     unreadable = {**{key: why for key, why in of_base.items() if key not in changed}, **unreadable}
     whole = {**{key: value for key, value in settled.items() if key not in changed}, **state}
-    # In the order in which PostgreSQL has the keys of the whole.
+    # In PostgreSQL's order of the keys of the whole state.
     return dict(sorted(whole.items(), key=lambda one: (len(one[0].encode()), one[0].encode()))), unreadable, base

@@ -48,7 +48,7 @@ _CLAIM = Statement(_claim)
 
 _LIST = f"SELECT {COLUMNS}, p.claimed_at FROM processes AS p WHERE p.status = 'running' AND p.claimed_by = $1"  # noqa: S608
 _LOAD = f"{_LIST} AND p.process_id = $2 AND p.attempt = $3"
-# A claim in the statement that ends a step has the time of that step's end.
+# A claim in the statement that completes a step has the time of that step's end.
 _LOAD_FOLLOWING = f"""
 {_LOAD} AND EXISTS (SELECT FROM process_steps AS s
                      WHERE s.process_id = $2 AND s.attempt = $3 - 1 AND s.finished_at = p.claimed_at)
@@ -60,7 +60,7 @@ SELECT p.position, p.attempt, p.plan, {REGISTERED} AS registered FROM processes 
 """  # noqa: S608 - built from constants
 
 # Three times must have passed, all of them the limit in the consumer's own row: since its last heartbeat, since the claim (a
-# consumer that was frozen may claim before it beats again), and since this program can read heartbeats.
+# consumer that was frozen may claim before its next heartbeat), and since this program can read heartbeats.
 _LOCK_LOST = text(
     f"""
     SELECT {COLUMNS}, p.claimed_by, p.claimed_at, COALESCE(c.name, 'unknown') AS consumer,
@@ -157,7 +157,7 @@ async def claim_many(
         For each command a claim, or ``None`` when the command is stale, the engine is paused, or the process has another
         plan. Of two commands for one step the first gets it.
     """
-    # In one order everywhere, so that two consumers that want the same steps cannot deadlock.
+    # In the same order everywhere, so that two consumers that claim the same steps cannot deadlock.
     by_process = sorted(wanted, key=lambda one: one.command.process_id)
     ordered = [one.command for one in by_process]
     bases = bases or Bases()
@@ -177,7 +177,7 @@ async def claim_many(
     claims: list[Claim | None] = []
     for one in (each.command for each in wanted):
         claimed = found.get(one.process_id)
-        # The row was claimed for one command; another for the same process may have asked for another attempt.
+        # The row was claimed for one command; another command for the same process may be for another attempt.
         fits = (
             claimed is not None
             and claimed.process.attempt == one.attempt + 1

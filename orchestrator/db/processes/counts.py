@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.types import ProcessStatus
 
-# Read from the index alone.
+# An index-only scan.
 _COUNT = text("SELECT is_task, status, count(*) FROM processes GROUP BY status, is_task")
 
 _UNFINISHED = [status.value for status in ProcessStatus if not status.is_final]

@@ -17,7 +17,7 @@ from orchestrator.db.processes.bases import WHOLE
 from orchestrator.db.processes.secrets import hiding, write_secret_keys
 from orchestrator.errors import NotFoundError
 
-# One statement, so that all of it is of one moment.
+# One statement, so that everything is from one snapshot.
 _READ = text(
     f"""
     SELECT p.sequence, p.position, p.step, p.status, p.claimed_at, p.workflow, p.is_task,

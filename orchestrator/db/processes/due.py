@@ -17,15 +17,15 @@ from orchestrator.db.processes.rows import COLUMNS, COLUMNS_BUT_STATE, build_pro
 from orchestrator.engine.process import Process
 
 MAX_INTERVAL = 600.0
-"""Seconds between two publications of the same command, at most."""
+"""The most seconds between two publications of the same command."""
 
 REFUSED_INTERVAL = 60.0
-"""The same, if its queue has refused it: the queue may have room soon."""
+"""The same, if the queue has refused the command: it may soon have room."""
 
 NOT_PUBLISHED = -1
 """``dispatches`` of a process that was started by a step, until its first command is published. No event of it is, either."""
 
-# What a program may not move is left as it is, due for others, not postponed: else two programs might take turns at postponing.
+# Processes that a program may not move stay due for others. If they were postponed, two programs might postpone them by turns.
 _IS_ITS_OWN = "(plan = ANY(:plans) OR workflow = ANY(:current))"
 _SINCE = "GREATEST(updated_at, published_at)"
 _FIND = text(
@@ -41,8 +41,8 @@ _FIND = text(
     """  # noqa: S608 - built from constants
 )
 
-# Moving due_at on takes a process, so that no other coordinator takes it as well. What was really published is recorded after
-# it: the intervals of what was not must not grow.
+# A process is taken by raising due_at, so that no other coordinator takes it, too. Publications are recorded only afterwards,
+# because the interval must not grow for a command that was not published.
 _TAKE_LOST = text(
     f"""
     WITH taken AS (
@@ -62,8 +62,8 @@ _TAKE_LOST = text(
       FROM taken JOIN processes p USING (process_id) JOIN workflows w USING (workflow_id)
     """  # noqa: S608 - built from constants
 )
-# The interval doubles with each publication and is spread by a fifth either way, or a thousand commands that were lost together
-# would come back together. What was claimed meanwhile has another attempt.
+# The interval doubles with each publication and is spread by a fifth either way; otherwise a thousand commands that were lost
+# together would come back together. A process that was claimed meanwhile has another attempt.
 _MARK_DISPATCHED = text(
     """
     UPDATE processes AS p
@@ -87,7 +87,7 @@ _GIVE_BACK = text(
                            ORDER BY process_id FOR NO KEY UPDATE SKIP LOCKED)
     """
 )
-# Only what was postponed: neither what is about to become due anyway nor what was published again a while ago.
+# Only postponed processes: neither those that are due soon anyway nor those whose commands were published again a while ago.
 _BRING_FORWARD = text(
     f"""
     UPDATE processes SET due_at = now()
@@ -104,7 +104,7 @@ _BRING_FORWARD = text(
 )
 
 
-# Only due_at: should this program end before it has published them, they are still known to be in no queue.
+# Only due_at: if this program ends before it has published them, they are still known to be in no queue.
 _TAKE_NEW = text(
     f"""
     WITH taken AS (
@@ -169,7 +169,7 @@ _MAKE_RUNNING_DUE = text(
      WHERE status = 'running' AND claimed_by IS NULL
     """  # noqa: S608 - built from constants
 )
-# What another transaction holds is being handled now.
+# A row that another transaction has locked is being handled.
 _WAKE_WAITING = text(
     """
     WITH woken AS (

@@ -20,9 +20,9 @@ from orchestrator.engine.references import SUBSCRIPTION_ID
 from orchestrator.types import State
 
 PAGE = 500
-"""Log entries that are read at a time; one transaction's are read together, however many there are."""
+"""The most log entries to read at a time; all entries of one transaction are read together."""
 
-# Of the state only what refers to subscriptions: it may be large. In a lax path an array's elements are looked at as well.
+# Of the state, which may be large, only references to subscriptions. A lax path also visits the elements of arrays.
 _FIELDS = f"""
 s.process_id, s.sequence, s.txid, s.kind, s.name, s.status, s.attempt, s.author, s.position, s.finished_at,
 p.workflow, p.is_task, w.target,
@@ -31,7 +31,7 @@ p.workflow, p.is_task, w.target,
 """  # noqa: S608 - built from constants
 _PROCESSES = "JOIN processes p USING (process_id) JOIN workflows w USING (workflow_id)"
 
-# Entries restored from another server's dump may carry transactions that are still to come here.
+# Entries restored from another server's dump may have transaction numbers that this server has not reached yet.
 _NEXT = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 
 
@@ -54,7 +54,7 @@ SELECT now.snapshot, found.* FROM (SELECT pg_current_snapshot()::text AS snapsho
 """  # noqa: S608 - built from constants
 
 
-# One statement for each kind of reader: who follows one process reads its log, not everybody's.
+# One statement for each kind of reader: a reader of one process reads only its log.
 _OF_PROCESS, _OF_WORKFLOW = "s.process_id = $4::uuid", "p.workflow = $5::text"
 _READ = {
     (False, False): _read_wanted("$4::uuid IS NULL AND $5::text IS NULL"),

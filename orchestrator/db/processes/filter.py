@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-# Removed workflows as well: the processes of a workflow that was registered again belong to several rows.
+# Includes removed workflows, because the processes of a workflow that was registered again belong to several rows.
 _OF_WORKFLOW = "workflow_id IN (SELECT workflow_id FROM workflows WHERE name = {})"
 _OF_SUBSCRIPTION = (
     "process_id IN (SELECT process_id FROM processes_subscriptions WHERE subscription_id BETWEEN {} AND {})"

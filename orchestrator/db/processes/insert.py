@@ -30,7 +30,7 @@ from orchestrator.db.step_session import MARK_SETTING
 from orchestrator.engine.decide import Decision
 
 WAITS_AT_MOST: Final = "50ms"
-"""For how long a start if nothing is unusual waits for another transaction: the commit of another start takes a few of these."""
+"""How long a start in the usual case waits for another transaction; the commit of another start takes a few of these."""
 
 _FACTS = f"""
 SELECT (SELECT workflow_id FROM workflows WHERE name = :workflow AND deleted_at IS NULL) AS workflow_id,
@@ -39,7 +39,7 @@ SELECT (SELECT workflow_id FROM workflows WHERE name = :workflow AND deleted_at 
   FROM (SELECT CAST(:workflow AS text) AS workflow) AS p
 """  # noqa: S608 - built from constants
 _START_FACTS = text(f"{_FACTS} LEFT JOIN processes o ON o.request_key = :key")
-# A request under the sender's own key comes first. Of the others only the very same request of the same user is this one.
+# A request under the sender's own key comes first. Under other keys only the same request of the same user counts.
 _START_FACTS_OF_SENDER = text(
     f"""
     {_FACTS} LEFT JOIN LATERAL (
@@ -333,7 +333,7 @@ async def insert_if_usual(connection: Driver | DriverPool, starts: Sequence[Plai
             stored.
     """
     keys = {one.key for one in starts if one.key is not None}
-    # Whether one of these has used it the statement does not see.
+    # The statement does not see whether another one of these has used the key.
     sent = [one for one in starts if one.older_key not in keys]
     query, parameters = _INSERT_IF_USUAL.write(
         [one.row for one in sent], [entry for one in sent for entry in one.entries]

@@ -26,7 +26,7 @@ _READ = text(
      WHERE p.process_id = ANY(CAST(:ids AS uuid[]))
     """
 )
-# Large values as text: they are read in a thread.
+# Large values as text, because a thread parses them.
 _ENTRIES = text(
     f"""
     SELECT s.process_id, s.sequence, s.kind, s.name, s.status, s.started_at, s.finished_at,

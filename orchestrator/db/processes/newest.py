@@ -71,7 +71,7 @@ class ListedProcess:
 
 
 TOUCHED = 100
-"""Subscriptions of a process that a list names at most."""
+"""The most subscriptions of a process in a list."""
 
 _COLUMNS = ", ".join(one.name for one in fields(ProcessSummary)).replace("claimed", "claimed_by IS NOT NULL AS claimed")
 

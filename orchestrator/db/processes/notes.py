@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-# No log entry and no change of updated_at: a note may come while a step runs, whose commit counts on both.
+# No log entry and no change of updated_at, because a note may be stored while a step runs, whose commit relies on both.
 _STORE_NOTE = text(
     """
     UPDATE processes

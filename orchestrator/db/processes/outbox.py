@@ -21,9 +21,9 @@ ANNOUNCE_SOON = "statement_timestamp() + interval '5 seconds'"
 """SQL: when to read a process's events from the rows, unless they are marked as confirmed before."""
 
 MOST_ENTRIES = 200
-"""Log entries of one process that are read at a time."""
+"""The most log entries of one process to read at a time."""
 
-# Marks only rise, so they may be written late and in any order. The rows are locked in one order everywhere, or two
+# Marks only rise, so they may be written late and in any order. The rows are locked in the same order everywhere; otherwise two
 # coordinators that mark the same processes could deadlock. wake_at is set for rows that older programs have written.
 _MARKS = unnest_by_key("w", {"process_id": "uuid", "announced": "int", "again": "float8"}, 1)
 _MARK = f"""
@@ -38,13 +38,13 @@ UPDATE processes AS p
  WHERE p.process_id = m.process_id
 """  # noqa: S608 - built from constants
 
-# A mark that a crash of the server loses only repeats events: it need not wait for the disk. But one that says when the rest must
-# be tried again is the only one to say so: the message with these events is acknowledged once it is stored.
+# If a crash of the server loses a mark, events are only repeated, so it need not wait for the disk. But a mark that says when to
+# try the rest again must, because the message with these events is acknowledged once the mark is stored.
 _MARK_WITHOUT_WAIT = f"{_MARK} RETURNING set_config('synchronous_commit', 'off', true)"
 
-# One workflow after the other, so that the backlog of one does not delay the others': its queue may be the only full one.
-# The first part is a loose scan of the index: it costs as much as there are workflows, not processes. An array at the end, not a
-# join: how many are due cannot be estimated, and the planner would read the whole table.
+# Workflow by workflow, so that the backlog of one does not delay the others', because its queue may be the only full one. The
+# first part is a loose index scan, whose cost grows with the workflows, not the processes. The end uses an array and not a join:
+# the planner cannot estimate how many are due, and would read the whole table.
 _BEHIND = """
 WITH RECURSIVE behind(workflow) AS (
     (SELECT workflow FROM processes WHERE announce_at IS NOT NULL ORDER BY workflow LIMIT 1)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from orchestrator.registry import list_secret_keys
 
 HIDDEN: Final = "(hidden)"
-"""What stands in the place of a value."""
+"""The text in place of a secret value."""
 
 _WORKFLOW = text("SELECT workflow FROM processes WHERE process_id = :process_id")
 

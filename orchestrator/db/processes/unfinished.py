@@ -12,7 +12,7 @@ from orchestrator.db.processes.rows import COLUMNS, build_process
 from orchestrator.engine.process import Process
 from orchestrator.types import ProcessStatus
 
-# One pass over the table: no index knows which processes are unfinished, and this is asked once for each deployment.
+# One pass over the table: there is no index of unfinished processes, and this runs once for each deployment.
 _UNFINISHED = text(
     f"""
     SELECT {COLUMNS} FROM processes AS p
@@ -23,7 +23,7 @@ _UNFINISHED = text(
 _UNFINISHED_STATUSES = sorted(status.value for status in ProcessStatus if not status.is_final)
 
 _SERIALIZED = "orchestrator.serialized_starts"
-"""Under this key a session keeps for which workflows it has called :func:`serialize_starts`."""
+"""The key in a session's ``info`` for the workflows for which it has called :func:`serialize_starts`."""
 
 _SET_PATIENCE = text("SELECT set_config('lock_timeout', :patience, true)")
 _SERIALIZE = text("SELECT pg_advisory_xact_lock(hashtextextended('start of ' || :workflow, 0))")
@@ -68,7 +68,7 @@ async def find_uncompleted(session: AsyncSession, workflow: str, limit: int) -> 
 
 async def iterate_unfinished(session: AsyncSession) -> AsyncIterator[Process]:
     """Yield the processes that may still move, by workflow and the oldest first."""
-    # In small portions, so that the other tasks of the program have their turn in between.
+    # In small portions, so that other tasks of the program can run in between.
     rows = await session.stream(_UNFINISHED, execution_options={"yield_per": 50})
     async for row in rows.mappings():
         yield build_process(row)
