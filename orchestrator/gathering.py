@@ -1,7 +1,7 @@
-"""Send calls together that have come while others were on their way.
+"""Batch calls: send those that arrive while others are in progress together.
 
-A call that finds nothing on its way is sent at once and alone. There is no timer: the longer the others take, the more calls
-gather.
+A call that arrives while none is in progress is sent at once and alone. There is no timer: the longer calls take, the more are
+sent together.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ R = TypeVar("R")
 
 
 class NotSentError(Exception):
-    """A call has waited for as long as it may, and is not sent any more."""
+    """A call has waited as long as it may, and was not sent."""
 
 
 class Gathering(Generic[T, R]):
-    """Sends single calls, and those that have gathered meanwhile together.
+    """Combines calls that arrive while others are in progress.
 
     Args:
-        send: sends some and returns a result for each, in order.
-        is_for_all: whether an error has nothing to do with one of several. After any other each of them is sent alone, so that
-            only the one at fault fails.
-        at_once: how many may be on their way; with fewer, more gather.
-        largest: how many are sent together at most.
+        send: sends a batch and returns a result for each call, in order.
+        is_for_all: returns whether an error concerns all calls of a batch. After any other error each of them is sent alone,
+            so that only the call at fault fails.
+        at_once: how many batches may be in progress; with fewer, each has more calls.
+        largest: the most calls in one batch.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Gathering(Generic[T, R]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, item: T, *, patience: float | None = None) -> R:
-        """Send ``item``, with others if it has to wait, and return its result.
+        """Send ``item``, together with others if it must wait, and return its result.
 
         Args:
-            patience: seconds within which it must be on its way; default whenever that is.
+            patience: seconds within which it must be sent; by default without a limit.
 
         Raises:
-            NotSentError: it was not.
+            NotSentError: it was not sent within its patience.
             whatever sending it raises.
         """
         if self._free:  # then nothing waits
@@ -79,7 +79,7 @@ class Gathering(Generic[T, R]):
             answer.set_exception(NotSentError)
 
     def _go_on(self) -> None:
-        """Send those that have gathered, in the place of what has come back."""
+        """Send the waiting calls in place of a finished batch."""
         calls: list[tuple[T, asyncio.Future[R]]] = []
         while self._waiting and len(calls) < self._largest:
             item, answer = self._waiting.popleft()

@@ -1,4 +1,4 @@
-"""A line of those that wait for something, who go on one after the other."""
+"""A FIFO line of waiting tasks, which are released one by one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Line:
-    """Tasks that wait, in order. It is true while one of them does."""
+    """Tasks that wait, in order. The line is true while a task waits in it."""
 
     def __init__(self) -> None:
         self._turns: deque[asyncio.Future[None]] = deque()
@@ -19,10 +19,10 @@ class Line:
         return bool(self._turns)
 
     async def wait(self, give_back: Callable[[], object]) -> None:
-        """Wait, behind those that already do, until this task is let go on.
+        """Wait behind the others until this task is released.
 
         Args:
-            give_back: called when the task was cancelled in the moment in which it was let go on: for what it was let go on with.
+            give_back: called when the task was cancelled at the moment of its release, to return what it was released with.
         """
         turn = asyncio.get_running_loop().create_future()
         self._turns.append(turn)
@@ -34,5 +34,5 @@ class Line:
             raise
 
     def let_go_on(self) -> None:
-        """Let the first task of the line go on; there must be one."""
+        """Release the first task of the line; there must be one."""
         self._turns.popleft().set_result(None)

@@ -1,4 +1,4 @@
-"""Share what a program has few of among the step queues that it serves, so that no queue takes all of it."""
+"""Divide a program's scarce resources among its step queues, so that no queue takes all of them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from orchestrator.line import Line
 from orchestrator.workflow import TASK_QUEUE
 
 FEW, MANY = 1, 25
-"""Turns of background work at once while other work goes on, and otherwise."""
+"""The most turns of background work at once: while other work goes on, and otherwise."""
 
 REST, LONGEST_REST = 10.0, 1.0
-"""How much longer than a turn nothing follows it while other work goes on, and for how many seconds at most."""
+"""The rest after a turn while other work goes on: as a multiple of the turn's duration, and at most in seconds."""
 
 RECENTLY = 0.5
 """Seconds for which other work counts as going on after its last turn: a process comes back to a program after each step."""
 
 BEGINNING = 0.003
-"""Seconds that a turn counts as in which a step begins: how long its first statements take is not known before."""
+"""The assumed seconds of a turn in which a step begins, because the duration of its first statements is not known before."""
 
 working_for: ContextVar[str | None] = ContextVar("working_for", default=None)
 """The step queue for which the current task works; ``None`` for the engine's own work."""
 
 
 class Shares:
-    """Units of which each queue always finds some.
+    """Units of a resource, of which each queue can always get some.
 
-    Half of all units are reserved, the same number for each queue; every queue may take from the other half. What is reserved
-    is never lent: a step may hold a unit for hours. When a unit becomes free, the queue goes first that holds the fewest.
+    Half of all units are reserved, the same number for each queue; every queue may take from the other half. Reserved
+    units are never lent, because a step may hold one for hours. A free unit goes to the waiting queue that holds the fewest.
 
     Args:
-        limit: how many units there are. Fewer than there are queues cannot be shared: then none is reserved.
-        queues: the step queues. The engine itself has no share, and finds any free unit.
+        limit: the number of units. If there are fewer units than queues, none is reserved.
+        queues: the step queues. The engine itself has no share, and gets any free unit.
     """
 
     def __init__(self, limit: int, queues: Iterable[str]) -> None:
@@ -49,7 +49,7 @@ class Shares:
 
     @property
     def taken(self) -> int:
-        """How many units are in use, of all queues."""
+        """The number of units in use, by all queues."""
         return self._held.total()
 
     def take(self, queue: str | None) -> bool:
@@ -61,12 +61,12 @@ class Shares:
         return True
 
     def count_available(self, queue: str | None) -> int:
-        """Return how many units a queue may have now."""
+        """Return how many units a queue may take now."""
         others = sum(max(0, share - self._held[name]) for name, share in self._reserved.items() if name != queue)
         return self._free if queue is None else max(0, self._free - others)
 
     def is_waited_for(self, *, but_not: str) -> bool:
-        """Return whether one of the queues waits for a unit; one of them is not asked."""
+        """Return whether a queue waits for a unit, other than ``but_not``."""
         return any(waiting for name, waiting in self._waiting.items() if name != but_not)
 
     async def wait(self, queue: str | None) -> None:
@@ -81,10 +81,10 @@ class Shares:
             await waiting.wait(partial(self.release, queue))
 
     def release(self, queue: str | None) -> None:
-        """Give a unit back."""
+        """Return a unit."""
         self._free += 1
         self._held[queue] -= 1
-        # One unit may serve one waiter, whose queue need not be the one that gives it back.
+        # The unit serves one waiter, whose queue need not be the one that returns it.
         for name in sorted(self._waiting, key=self._held.__getitem__):
             waiting = self._waiting[name]
             if waiting and self.take(name):
@@ -106,15 +106,14 @@ class _OtherTurn(AbstractAsyncContextManager[None]):
 
 
 class Pace:
-    """Makes background work come in few turns at once while other work is going on, with rests between them.
+    """Limits background work to few turns at once while other work is going on, with rests between them.
 
-    A turn is short: some statements and messages. Units of :class:`Shares` do not help here, because what work competes for
-    in its turns is the event loop, the processors and the servers. On a busy system a turn takes longer, and so does the rest
-    after it.
+    A turn is short: some statements and messages. Units of :class:`Shares` do not help here, because turns compete for the event
+    loop, the processors and the servers. On a busy system a turn takes longer, and so does the rest after it.
 
     Args:
-        few, many: turns of background work at once, while other work goes on and otherwise.
-        rest: how long nothing follows a turn while other work goes on, as a multiple of the time that the turn has taken.
+        few, many: the most turns of background work at once, while other work goes on and otherwise.
+        rest: the pause after a turn while other work goes on, as a multiple of the turn's duration.
         recently: seconds for which other work counts as going on after its last turn.
     """
 
@@ -124,7 +123,7 @@ class Pace:
         self._busy_until = self._rests_until = float("-inf")
         self._turns = 0
         self._waiting = (Line(), Line())
-        """Those whose work has begun, and the others."""
+        """The waiting tasks: those whose work has begun, and the others."""
         self._is_lifted = False
         self._other_turn = _OtherTurn(self)
 
@@ -134,8 +133,8 @@ class Pace:
         """Wait for a turn of work for a queue, and end it with the block. Only work for ``tasks`` waits.
 
         Args:
-            at_once: begin without waiting, and let others wait: for work that holds something that a turn may wait for.
-            has_begun: go before those that only want to begin: what is claimed comes to its end before more is claimed.
+            at_once: begin without waiting, for work that holds something that other turns may wait for.
+            has_begun: go before work that only begins, so that claimed steps end before more are claimed.
         """
         if queue == TASK_QUEUE:
             return self.background_turn(at_once=at_once, has_begun=has_begun)
@@ -157,7 +156,7 @@ class Pace:
     async def begin_turn(
         self, *, at_once: bool = False, has_begun: bool = False, longest: float | None = None
     ) -> Callable[[], None]:
-        """Wait for a turn of background work, and return what ends it.
+        """Wait for a turn of background work, and return a function that ends it.
 
         Args:
             at_once, has_begun: as :meth:`turn`.
@@ -187,12 +186,12 @@ class Pace:
         self._loop.call_later(seconds, self._end, seconds)
 
     def lift(self) -> None:
-        """Let all begin that wait or come: the program is about to stop."""
+        """Lift the limits, because the program is about to stop."""
         self._is_lifted = True
         self._let_begin()
 
     def note_other_work(self) -> None:
-        """Note that other work goes on at this moment."""
+        """Record that other work goes on at this moment."""
         self._busy_until = self._loop.time() + self._recently
 
     async def _begin(self, *, has_begun: bool) -> None:
@@ -230,15 +229,15 @@ class Pace:
 
 
 class Admission:
-    """Lets steps of background work begin that need a connection: as connections are free, and each in a turn.
+    """Admits steps of background work that need a connection: as connections become free, and each in a turn.
 
-    Hundreds may be claimed while nothing else goes on. Were they all to wait for a connection, they would have no turns to
-    wait for, and take connections as fast as these become free, whatever other work has come meanwhile. Who waits here holds
-    no connection, and the time of its step has not begun.
+    Hundreds may be claimed while nothing else goes on. If they all waited for a connection, they would take connections as fast
+    as these become free, without turns, whatever other work has arrived meanwhile. A step that waits here holds no connection,
+    and its timeout has not begun.
 
     Args:
         connections: one unit for each connection.
-        pace: whose turns are waited for.
+        pace: the turns to wait for.
     """
 
     def __init__(self, connections: Shares, pace: Pace) -> None:
