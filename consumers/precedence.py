@@ -28,18 +28,16 @@ claim to its outcome. While others wait they take no time."""
 class Precedence:
     """Decides when the work of each queue is done.
 
-    A queue is busy when more than a few of its claims and outcomes are active. All busy queues together do one part of their
-    work in an event loop iteration, and none while others go before them. The others' work is done at once. Nothing waits for
-    background work, which has turns of its own.
+    A queue is busy when more than :data:`FEW` of its claims and outcomes are active. All busy queues together do one part of
+    their work in an event loop iteration, and none while others go before them. The others' work is done at once. Nothing waits
+    for background work, which has turns of its own.
 
     Args:
-        few: the most active claims and outcomes with which a queue goes before busy ones.
         longest: seconds for which busy queues wait at a time, and for which work that has begun goes before them. After that
             they wait at most half of the time.
     """
 
-    def __init__(self, *, few: int = FEW, longest: float = LONGEST) -> None:
-        self._few = few
+    def __init__(self, *, longest: float = LONGEST) -> None:
         self._longest = longest
         self._at_work: Counter[str | None] = Counter()
         self._began_at: dict[str | None, float] = {}
@@ -55,7 +53,7 @@ class Precedence:
         """Record that the engine begins work of a queue; user code does not count, because it may take hours."""
         self._at_work[queue] += 1
         self._began_at[queue] = asyncio.get_running_loop().time()
-        if self._at_work[queue] == self._few + 1:
+        if self._at_work[queue] == FEW + 1:
             self._has_changed.set()
 
     def end(self, queue: str | None) -> None:
@@ -67,7 +65,7 @@ class Precedence:
     @asynccontextmanager
     async def turn(self, queue: str | None) -> AsyncIterator[None]:
         """Wait for the turn to do a part of a queue's work; there is no wait unless the queue is busy."""
-        if self._at_work[queue] <= self._few:
+        if self._at_work[queue] <= FEW:
             yield
             return
         self._in_line[queue] += 1
@@ -100,9 +98,6 @@ class Precedence:
     def _goes_one_before(self) -> bool:
         since = asyncio.get_running_loop().time() - self._longest
         return any(
-            0 < count <= self._few
-            and queue != TASK_QUEUE
-            and not self._in_line[queue]
-            and self._began_at[queue] >= since
+            0 < count <= FEW and queue != TASK_QUEUE and not self._in_line[queue] and self._began_at[queue] >= since
             for queue, count in self._at_work.items()
         )

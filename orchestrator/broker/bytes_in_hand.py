@@ -30,12 +30,10 @@ def bound_prefetch(prefetch: int, max_bytes: int) -> int:
 class BytesInHand:
     """Limits the bytes of messages that are handled at the same time. Messages that do not fit wait, in their order.
 
-    Args:
-        most: the limit in bytes. A larger message is handled while no other one of more than :data:`SMALL` bytes is.
+    A message larger than the limit is handled while no other one of more than :data:`SMALL` bytes is.
     """
 
-    def __init__(self, most: int = AT_ONCE) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._held = 0
         self._waiting: deque[tuple[int, asyncio.Event]] = deque()
 
@@ -60,7 +58,7 @@ class BytesInHand:
             self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and (not self._held or self._held + self._waiting[0][0] <= self._most):
+        while self._waiting and (not self._held or self._held + self._waiting[0][0] <= AT_ONCE):
             size, turn = self._waiting.popleft()
             self._held += size
             turn.set()
