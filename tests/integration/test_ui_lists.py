@@ -101,6 +101,15 @@ async def test_subscriptions_are_searched_and_filtered(browser: Browser, world: 
     assert (await browser.get(f"/ui/subscriptions/{uuid4()}")).status_code == 404
 
 
+async def test_a_null_character_in_an_address_is_named_and_is_no_failure(browser: Browser, world: World) -> None:
+    for path in ("processes?q", "subscriptions?q", "subscriptions?product", "schedules?q", "schedules?workflow"):
+        assert "may contain a null character" in text_of(await browser.get(f"/ui/{path}=a%00")), path
+    for path in ("dead-letters?workflow", "dead-letters?queue"):
+        assert "may contain a null character" in text_of(await browser.get(f"/ui/{path}=a%00")), path
+    for path in ("dead-letters?process_id", "products?q", "workflows?q", "workflows?target", "start?q"):
+        assert (await browser.get(f"/ui/{path}=a%00")).status_code < 500, path
+
+
 async def test_a_subscription_shows_its_blocks_neighbours_workflows_and_processes(
     browser: Browser, world: World
 ) -> None:

@@ -13,7 +13,8 @@ from orchestrator.api.ui.listing import First, Text
 from orchestrator.api.ui.page import Page, PageRouter, visit
 from orchestrator.authorization import Role
 from orchestrator.db.dead_letters import Wanted, count_letters, list_letters, read_letter
-from orchestrator.errors import ConflictError, InvalidInputError, PublishError
+from orchestrator.db.lists.request import require_text
+from orchestrator.errors import ConflictError, InvalidInputError, InvalidQueryError, PublishError
 from orchestrator.operations import dead_letters
 from orchestrator.operations.dead_letters import letter_document, summary_document
 
@@ -30,7 +31,10 @@ async def list_all(
     """Show the dead letters that fit, the newest first."""
     words, found, total = "", [], 0
     try:
+        require_text(queue, workflow)
         process = UUID(process_id) if process_id.strip() else None
+    except InvalidQueryError as error:
+        words = str(error)
     except ValueError:
         words = "the id of a process is given whole"
     else:

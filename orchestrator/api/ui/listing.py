@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.api.ui.page import Page
 from orchestrator.db.lists.page import Page as ListPage
-from orchestrator.db.lists.request import MAX_FIRST, Filter, ListRequest, Window
+from orchestrator.db.lists.request import MAX_FIRST, Filter, ListRequest, Window, require_text
 from orchestrator.db.lists.words import read_query
 from orchestrator.errors import InvalidQueryError
 
@@ -48,6 +48,7 @@ async def find(
         filters: by columns; those without a value do not count.
     """
     try:
+        require_text(query, *filters.values())
         wanted = tuple(Filter(name, value) for name, value in filters.items() if value.strip())
         request = ListRequest(Window(first, ROWS), (), wanted, read_query(query))
         async with page.context.transaction() as session:

@@ -79,10 +79,18 @@ def read_request(
     Raises:
         InvalidQueryError: one of them is not written as it must be.
     """
-    for one in (rows or "", query or "", *sort, *filters):
-        if "\0" in one:
-            raise InvalidQueryError("no parameter may contain a null character")
+    require_text(rows or "", query or "", *sort, *filters)
     return ListRequest(_read_range(rows), _read_sort(sort), _read_filters(filters), read_query(query or ""))
+
+
+def require_text(*given: str) -> None:
+    """Check what is sent to the database.
+
+    Raises:
+        InvalidQueryError: a parameter has a character that the database does not.
+    """
+    if any("\0" in one for one in given):
+        raise InvalidQueryError("no parameter may contain a null character")
 
 
 def snake_case(name: str) -> str:
