@@ -182,6 +182,16 @@ async def test_labels_are_in_the_language_of_the_visitor(
         assert "Name (required)" in text_of(await browser.get(START))
 
 
+async def test_a_form_with_a_null_character_which_no_browser_sends_is_refused_whichever_field_has_it(
+    browser: Browser, database: Database
+) -> None:
+    sent = see(await browser.get(START)).sent
+    for name in ("f.name", "_key", "_pages", "unknown"):
+        refused = await browser.post(START, {**sent, name: ["a\0"]})
+        assert (refused.status_code, "has a null character" in text_of(refused)) == (400, True), name
+    assert await database.pool.fetchval("SELECT count(*) FROM processes") == 0
+
+
 async def test_a_form_may_have_many_rows(browser: Browser) -> None:
     first = await browser.get(START)
     rows = {f"x{number}": str(number) for number in range(3000)}

@@ -105,8 +105,15 @@ class Page:
         return self.caller is not None and Role(role) in self.caller.roles
 
     async def form(self) -> FormData:
-        """Return the fields of the form that was posted."""
-        return await self.request.form(max_fields=MAX_FIELDS)
+        """Return the fields of the form that was posted.
+
+        Raises:
+            HTTPException: 400, no browser sends that and no database holds it.
+        """
+        sent = await self.request.form(max_fields=MAX_FIELDS)
+        if any("\0" in one for _, one in sent.multi_items() if isinstance(one, str)):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "a field of the form has a null character")
+        return sent
 
     def href(self, path: str, /, **query: object) -> str:
         """Return the address of a page; see :func:`make_link`."""
