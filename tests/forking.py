@@ -350,6 +350,7 @@ def _run_to_the_end(main: Callable[[], object]) -> None:
 
 def _serve() -> None:
     before = dict(os.environ)
+    gc.disable()  # of what is imported nothing is garbage
     _import_everything()
     if sys.argv[2:]:
         importlib.import_module("coverage")
@@ -357,6 +358,7 @@ def _serve() -> None:
         inspect.stack()
     _SET_BY_IMPORTS.update(os.environ.items() - before.items())
     gc.collect()
+    gc.enable()
     gc.freeze()  # so that collections in the forked processes copy no memory
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person who interrupts the tests ends them; they end the server
     if _Server(socket.socket(fileno=int(sys.argv[1]))).next_call() is not None:
