@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -261,9 +262,25 @@ class Completion:
                     await self.release(ClaimedAttempt(self._database, following, attempt.plan), Loss.GIVEN_BACK)
             await self.request_look(process.process_id, process.workflow, process.step)
             return None
+        stretch = attempt.stretch
+        if stretch is not None and receipt.following is not None:
+            self._note(attempt, decision)
+            stretch.hold(attempt.plan, decision, receipt)
+            return receipt.following
+        if stretch is None:
+            message = describe_decision(attempt.plan, decision, receipt.at, receipt.announced)
+        else:
+            message = stretch.take(attempt.plan, decision, receipt)
+        # Behind the message: others wait for that.
+        asyncio.get_running_loop().call_soon(self._note, attempt, decision)
+        await self.publish(step_result(message, process.step, working_for.get()))
+        return None
+
+    def _note(self, attempt: ClaimedAttempt, decision: Decision) -> None:
+        """Count the outcome and write the line of the log."""
         entry = decision.entries[0]
         if entry.ran:
-            self._metrics.count(process, entry, blocked=attempt.note is not None)
+            self._metrics.count(attempt.process, entry, blocked=attempt.note is not None)
         if entry.kind is EntryKind.PROCESS:
             self._logger.info("claim released", reason=entry.note)
         elif entry.failure is None:
@@ -272,15 +289,6 @@ class Completion:
             error = f"{entry.failure.type}: {entry.failure.message}"
             fields = {TRACEBACK: entry.failure.traceback}
             self._logger.warning("step failed", process_status=decision.process.status.value, error=error, **fields)
-        if attempt.stretch is None:
-            message = describe_decision(attempt.plan, decision, receipt.at, receipt.announced)
-        elif receipt.following is not None:
-            attempt.stretch.hold(attempt.plan, decision, receipt)
-            return receipt.following
-        else:
-            message = attempt.stretch.take(attempt.plan, decision, receipt)
-        await self.publish(step_result(message, process.step, working_for.get()))
-        return None
 
     async def publish(self, message: Outgoing) -> bool:
         """Publish a result; return whether the broker has accepted it. If not, the reconciler finds the process."""

@@ -84,7 +84,7 @@ class Arrivals:
         if not self._channel.is_closed:
             self._flush()
             del self._open[tag]
-            self._wire.transport.write(settle_frame(self._channel.number, tag, requeue=True))
+            self._wire.write(settle_frame(self._channel.number, tag, requeue=True))
 
     def _flush(self) -> None:
         handled, self._handled = self._handled, []
@@ -100,7 +100,7 @@ class Arrivals:
         frames = [settle_frame(number, tag) for tag in handled[first:]]
         if first:
             frames.append(settle_frame(number, handled[first - 1], multiple=first > 1))
-        self._wire.transport.write(b"".join(frames))
+        self._wire.write(b"".join(frames))
 
     def _take(self, kind: int, content: bytes) -> bool:
         if kind == METHOD:

@@ -77,7 +77,7 @@ class Window:
         if message.mandatory:
             # This identifies a message that the broker returns.
             self._by_id[message_id] = sent
-        self._wire.transport.write(frames)
+        self._wire.write(frames)
         if self._timer is None:
             self._timer = self._loop.call_at(sent.ends_at, self._expire)
         return sent.confirm

@@ -40,15 +40,33 @@ class Wire(asyncio.StreamReader):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit=2**16, loop=loop)
+        self._loop = loop
         self._clock = loop.time
         self._takers: dict[int, Taker] = {}
         self._rest = b""
         self._seen_at = 0.0
         self.transport: asyncio.WriteTransport
+        self._is_gathering = False
+        self._gathered: list[bytes] = []
 
     def take(self, channel: int, taker: Taker) -> None:
         """Give the frames of a channel to a taker from now on, until the channel is closed."""
         self._takers[channel] = taker
+
+    def write(self, frames: bytes) -> None:
+        """Send frames to the broker: at once, and what else comes in this turn of the event loop together after it."""
+        if self._is_gathering:
+            self._gathered.append(frames)
+        else:
+            self._is_gathering = True
+            self._loop.call_soon(self._send_gathered)
+            self.transport.write(frames)
+
+    def _send_gathered(self) -> None:
+        self._is_gathering = False
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self.transport.write(b"".join(gathered))
 
     def feed_data(self, data: bytes) -> None:  # type: ignore[override] # what transports give
         """Handle bytes from the broker."""

@@ -33,6 +33,7 @@ from orchestrator.db.connection import (
 from orchestrator.db.failover import FailoverWatch
 from orchestrator.db.shared_pool import SharedPool, make_engine
 from orchestrator.db.silence import SilenceWatch
+from orchestrator.db.small_pool import SmallPool
 from orchestrator.diagnostics import comes_from, is_own
 from orchestrator.engine.state import write_json
 from orchestrator.errors import ConfigurationError
@@ -195,15 +196,8 @@ class Database:
             ServerUnavailableError: as :meth:`check`.
         """
         await self.check()
-        self._pool = await asyncpg.create_pool(
-            # With a floor, asyncpg restores it by itself: in an outage one more attempt, and a traceback in the log, for each
-            # of ours that fails. Ours log the outage, and connect again.
-            min_size=0,
-            max_size=self._engine_connections,
-            # Our statements leave no session state behind, and asyncpg's reset would be one more round trip per statement.
-            reset=self._expire_read_only,
-            connect=self._connect_for_pool,
-        )
+        self._pool = SmallPool(self._engine_connections, connect=self._connect_for_pool, reset=self._expire_read_only)
+        await self._pool
 
     async def watch(self, stopping: asyncio.Event) -> None:
         """Cut connections that hang when another server has taken the primary's place, until ``stopping`` is set.

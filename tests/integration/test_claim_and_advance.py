@@ -234,6 +234,7 @@ async def test_a_step_costs_two_statements_and_one_durable_transaction(bench: Be
         )
         decision = decide(PLAN, held.process, StepSucceeded(1, {}), STAMP)
         await advance(connection, Advance(held.process, decision, 5, held))
+        await connection.fetchval("SHOW synchronous_commit")  # the driver says a turn later what it has sent
     statements = [query for query in sent if "SHOW" not in query]
     assert len(statements) == 2
     assert "set_config('synchronous_commit', 'off', true)" in statements[0]

@@ -193,3 +193,21 @@ async def test_nothing_is_acknowledged_on_a_closed_channel() -> None:
     with pytest.raises(ChannelInvalidStateError):
         bench.arrivals.acknowledge(2)
     assert await bench.settled() == []
+
+
+async def test_what_is_written_in_one_turn_goes_out_in_order_and_in_two_writes_the_first_at_once() -> None:
+    wire = Wire(asyncio.get_running_loop())
+    written: list[bytes] = []
+    wire.transport = cast("asyncio.WriteTransport", SimpleNamespace(write=written.append))
+
+    wire.write(b"1")
+    assert written == [b"1"]
+    wire.write(b"2")
+    wire.write(b"3")
+    await asyncio.sleep(0)
+    assert written == [b"1", b"23"]
+
+    wire.write(b"4")
+    await asyncio.sleep(0)
+    wire.write(b"5")
+    assert written == [b"1", b"23", b"4", b"5"]
