@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -25,7 +25,11 @@ class SmallPool(_Pool):
     """
 
     def __init__(
-        self, connections: int, *, connect: Callable[..., Awaitable[Any]], reset: Callable[[Any], Awaitable[None]]
+        self,
+        connections: int,
+        *,
+        connect: Callable[..., Coroutine[Any, Any, Any]],
+        reset: Callable[[Any], Awaitable[None]],
     ) -> None:
         super().__init__(
             # With a floor, asyncpg restores it by itself: in an outage one more attempt, and a traceback in the log, for each
@@ -53,7 +57,8 @@ class SmallPool(_Pool):
 
         That costs three turns of the event loop for each statement, and is needed only where the server has to say something.
         """
-        used = connection._con  # noqa: SLF001 - as the method that stands here for the library's
+        # Its private parts, as in the library's own method.
+        used = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
         if used is None or used._protocol._is_cancelling():  # noqa: SLF001
             await super().release(connection, timeout=timeout)
         else:
