@@ -18,7 +18,7 @@ from pydantic_core import from_json, to_json
 
 from orchestrator.authorization import MAX_USER
 from orchestrator.errors import MessageError
-from orchestrator.text import MAX_PROBLEMS, MAX_REASON
+from orchestrator.text import MAX_PROBLEMS, MAX_REASON, NO_NULL
 from orchestrator.types import JSON
 from orchestrator.validation import Problems, find_problems, leave_out_unknown
 
@@ -71,13 +71,10 @@ class Internal(Message):
     version: Literal[1] = 1
 
 
-_NO_NULL = r"^[^\x00]*$"
-"""The database's text holds everything but the null character."""
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_NULL)]
-User = Annotated[str, StringConstraints(min_length=1, max_length=MAX_USER, pattern=_NO_NULL)]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_NO_NULL)]
-Reason = Annotated[str, StringConstraints(max_length=MAX_REASON, pattern=_NO_NULL)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NULL)]
+User = Annotated[str, StringConstraints(min_length=1, max_length=MAX_USER, pattern=NO_NULL)]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=NO_NULL)]
+Reason = Annotated[str, StringConstraints(max_length=MAX_REASON, pattern=NO_NULL)]
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 """The range of the database's integers."""

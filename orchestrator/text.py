@@ -28,6 +28,9 @@ MAX_SHORT = 1_000
 _MAX_PLACES, _MAX_NAME = 20, 200
 """Parts of the place of a problem, and characters of each: names of fields are the sender's, and may be of any length."""
 
+NO_NULL = r"^[^\x00]*$"
+"""The pattern of a text from outside: the database's texts hold everything but the null character."""
+
 
 def sanitise(text: str) -> str:
     """Replace what PostgreSQL or UTF-8 cannot hold: null characters and halves of surrogate pairs."""
@@ -104,6 +107,8 @@ def format_traceback(error: BaseException) -> str:
 
 def format_problem(problem: Mapping[str, Any]) -> str:
     """Return pydantic's message about one field, without the error class that it puts before a validator's message."""
+    if (problem.get("ctx") or {}).get("pattern") == NO_NULL:
+        return "it has a null character, which the database cannot hold"
     message = str(problem.get("msg", ""))
     return cut(message.removeprefix("Value error, ") or message)
 

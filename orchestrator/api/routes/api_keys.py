@@ -15,6 +15,7 @@ from orchestrator.api.context import Context
 from orchestrator.api.problems import Responses
 from orchestrator.authorization import MAX_USER
 from orchestrator.services import api_keys
+from orchestrator.text import NO_NULL
 
 router = Router(prefix="/api-keys", tags=["access"])
 
@@ -84,7 +85,7 @@ async def create_api_key(context: Context, caller: Admin, wanted: NewApiKey) -> 
 async def revoke_api_key(
     context: Context,
     caller: Admin,
-    key_id: Annotated[str, Path(description="The key's id.", max_length=100, pattern=r"^[^\x00]*$")],
+    key_id: Annotated[str, Path(description="The key's id.", max_length=100, pattern=NO_NULL)],
 ) -> None:
     """Revoke a key. From then on every request with it is refused, and its streams end; it stays in the list."""
     async with context.transaction() as session:

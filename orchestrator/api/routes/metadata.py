@@ -17,6 +17,7 @@ from orchestrator.api.problems import Responses
 from orchestrator.db import metadata
 from orchestrator.errors import DefinitionError, NotFoundError
 from orchestrator.registry import plan_of
+from orchestrator.text import NO_NULL
 
 router = Router(tags=["metadata"])
 
@@ -149,7 +150,7 @@ class ProductChange(BaseModel):
 
 def _wanted(parameter: str) -> Any:
     """Return the parameter of a path that names one row."""
-    return Path(alias=parameter, description="Its id, or its name.", max_length=300, pattern=r"^[^\x00]*$")
+    return Path(alias=parameter, description="Its id, or its name.", max_length=300, pattern=NO_NULL)
 
 
 Make = Callable[[Mapping[str, Any]], BaseModel]

@@ -28,7 +28,7 @@ from orchestrator.errors import ConflictError, InvalidQueryError, ModelError, Su
 from orchestrator.services import subscriptions
 from orchestrator.services.subscriptions import Offer
 from orchestrator.targets import Target
-from orchestrator.text import MAX_REASON
+from orchestrator.text import MAX_REASON, NO_NULL
 
 router = Router(prefix="/subscriptions", tags=["subscriptions"])
 
@@ -124,7 +124,7 @@ async def set_in_sync(
     caller: Annotated[Caller, requires(Role.OPERATE)],
     subscription_id: SubscriptionId,
     reason: Annotated[
-        str, Query(description="Why; it goes into the history.", max_length=MAX_REASON, pattern=r"^[^\x00]*$")
+        str, Query(description="Why; it goes into the history.", max_length=MAX_REASON, pattern=NO_NULL)
     ] = "set in sync by an operator",
 ) -> Response:
     """Mark a subscription as in sync, once you have made sure that it is."""

@@ -16,12 +16,13 @@ from orchestrator.db import metadata
 from orchestrator.db.processes.counts import StepCount, count_steps
 from orchestrator.errors import DefinitionError, NotFoundError
 from orchestrator.registry import plan_of
+from orchestrator.text import NO_NULL
 from orchestrator.workflow import Block, Step, StepKind, StepList
 
 router = PageRouter()
 
 Reader = Annotated[Page, visit(Role.READ)]
-Named = Annotated[str, Path(max_length=300, pattern=r"^[^\x00]*$")]
+Named = Annotated[str, Path(max_length=300, pattern=NO_NULL)]
 
 _MARKERS = (StepKind.START, StepKind.DONE)
 
