@@ -85,6 +85,8 @@ class Consumer:
     async def publish(self, message: Outgoing) -> None:
         """Let the consumer publish a message."""
         self.send(Publish(message=message))
+        # The attempt is counted and logged behind its message. The consumer may close this process once the attempt has ended.
+        await asyncio.sleep(0)
 
     def count(self, process: Process, entry: Entry, *, blocked: bool) -> None:
         """Let the consumer count an attempt."""

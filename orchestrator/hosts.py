@@ -15,7 +15,7 @@ _URL = re.compile(
     r"(?P<scheme>[^:/?#]*://)(?P<login>[^@/?#]*@|[^:/@]*:[^@]*@)?(?P<hosts>[^/?#]*)(?P<path>/[^?#]*)?(?P<rest>.*)",
     re.DOTALL,
 )
-
+_PORT = re.compile("[0-9]{1,5}")
 
 HIGHEST_PORT = 65_535
 
@@ -58,8 +58,8 @@ def hide_password(url: str) -> str:
     if found is None:
         return "…"
     user = (found["login"] or "").rpartition("@")[0].partition(":")[0]
-    # An @ in a password ought to be written %40: what is after the first one may still be the password.
-    place = f"{found['hosts']}{found['path'] or ''}".rpartition("@")[2]
+    # What is after the first @ may still be the password.
+    place = f"{found['hosts']}{found['path'] or ''}" if _has_one_login(found) else "…"
     return f"{found['scheme']}{user}{'@' if user else ''}{place}"
 
 
@@ -69,13 +69,29 @@ def host_of(url: str) -> str:
     return "" if found is None else found["hosts"].rpartition("@")[2]
 
 
-def has_usable_host(url: str) -> bool:
-    """Return whether a URL with one host ends its login with its only @, and has a port that there can be, or none.
+def options_of(url: str) -> str:
+    """Return the query of a URL, whatever its password holds."""
+    found = _URL.fullmatch(url)
+    return "" if found is None else found["rest"].partition("?")[2]
+
+
+def has_one_login(url: str) -> bool:
+    """Return whether no other @ follows the one that ends the login of a URL; the value of an option may have one.
+
+    Client libraries disagree about which of several ends it.
+    """
+    found = _URL.fullmatch(url)
+    return found is not None and _has_one_login(found)
+
+
+def has_usable_port(url: str) -> bool:
+    """Return whether a URL with one host has a port that there can be, or none.
 
     Of a port that is too large the lookup of a name takes the rest of the division by 65,536.
     """
-    found = _URL.fullmatch(url)
-    host = "" if found is None else found["hosts"]
-    _, colon, port = host.rpartition("]")[2].rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and int(port[:10]) <= HIGHEST_PORT
-    return "@" not in host and (not colon or is_port)
+    _, colon, port = host_of(url).rpartition("]")[2].partition(":")
+    return not colon or (_PORT.fullmatch(port) is not None and int(port) <= HIGHEST_PORT)
+
+
+def _has_one_login(found: re.Match[str]) -> bool:
+    return "@" not in f"{found['hosts']}{found['path'] or ''}{found['rest'].partition('=')[0]}"

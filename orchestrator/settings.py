@@ -15,7 +15,7 @@ from pydantic import AmqpDsn, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.hosts import has_usable_host, hide_password, host_of, split_hosts
+from orchestrator.hosts import has_one_login, has_usable_port, hide_password, host_of, options_of, split_hosts
 from orchestrator.text import format_message, format_problem
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:[0-9]{1,5})?")
@@ -301,13 +301,13 @@ class Settings(BaseSettings):
         scheme, _, rest = value.get_secret_value().partition("://")
         urls = split_hosts(f"postgresql+asyncpg://{rest}")
         is_complete = len(urls) == 1 or all(_HOST.fullmatch(host_of(url)) for url in urls)
-        is_complete = is_complete and all(map(has_usable_host, urls))
+        is_complete = is_complete and all(has_one_login(url) and has_usable_port(url) for url in urls)
         if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"} or not rest or not is_complete:
             raise ValueError(
                 "must look like postgresql+asyncpg://user:password@host:5432/database, with several hosts"
                 " …@first:5432,second:5432/database; an @ in the password is written %40"
             )
-        options = parse_qs(urls[0].partition("?")[2], keep_blank_values=True)
+        options = parse_qs(options_of(urls[0]), keep_blank_values=True)
         for option in options:
             if option not in _DATABASE_OPTIONS:
                 instead = _SET_OTHERWISE.get(option, f"the options are {', '.join(sorted(_DATABASE_OPTIONS))}")
@@ -325,6 +325,7 @@ class Settings(BaseSettings):
     def _check_amqp_url(cls, value: SecretStr) -> SecretStr:
         urls = split_hosts(value.get_secret_value())
         is_complete = len(urls) == 1 or all(_HOST.fullmatch(host_of(url)) for url in urls)
+        is_complete = is_complete and all(map(has_one_login, urls))
         try:
             for url in urls:
                 AmqpDsn(url)
@@ -333,7 +334,7 @@ class Settings(BaseSettings):
         if not is_complete:
             raise ValueError(
                 "must look like amqp://user:password@host:5672/vhost (or amqps://…), with several hosts"
-                " …@first:5672,second:5672/vhost"
+                " …@first:5672,second:5672/vhost; an @ in the password is written %40"
             )
         return value
 

@@ -64,8 +64,9 @@ class Wire(asyncio.StreamReader):
 
     def _send_gathered(self) -> None:
         self._is_gathering = False
-        if self._gathered:
-            gathered, self._gathered = self._gathered, []
+        gathered, self._gathered = self._gathered, []
+        # The connection may have been closed in this turn; its channels report what was not sent.
+        if gathered and not self.transport.is_closing():
             self.transport.write(b"".join(gathered))
 
     def feed_data(self, data: bytes) -> None:  # type: ignore[override] # what transports give

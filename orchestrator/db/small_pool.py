@@ -55,13 +55,18 @@ class SmallPool(_Pool):
     ) -> None:
         """Give a connection back; the library does so in a task of its own, which cancellations do not reach.
 
-        That costs three turns of the event loop for each statement, and is needed only where the server has to say something.
+        That costs three turns of the event loop for each statement, and is needed only where the server has to say something, or
+        where others wait: a task that goes on without a pause would take the connection again before them.
         """
         # Its private parts, as in the library's own method.
         used = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
-        if used is None or used._protocol._is_cancelling():  # noqa: SLF001
+        if used is None or used._protocol._is_cancelling() or self._is_waited_for():  # noqa: SLF001
             await super().release(connection, timeout=timeout)
         else:
             used._on_release()  # noqa: SLF001
             # Whatever it waits for here ends the connection when this task is cancelled, and so frees its place, too.
             await connection._holder.release(timeout)  # noqa: SLF001
+
+    def _is_waited_for(self) -> bool:
+        # asyncio's queues have it, and no other way to ask.
+        return bool(self._queue._getters)  # type: ignore[attr-defined]  # noqa: SLF001

@@ -269,8 +269,8 @@ async def store_start(
     except starts.LockWaitError as error:
         raise WorkflowBusyError(
             f"{request.workflow!r} was not started: the idempotency key {request.key!r} has been used by a transaction that has"
-            " not ended, such as a running step that starts processes; send it again later, then it is known what has become"
-            " of that start"
+            " not ended, such as a running step that starts processes, or a transaction has locked a table; send it again later,"
+            " then it is known what has become of that start"
         ) from error
     if at is None:
         # Another request has just used the key: the database decided which was first.

@@ -31,6 +31,7 @@ READS_THE_ENVIRONMENT = {
 
 SLEEPS = {
     "consumers/precedence.py": "gives way for single turns of the event loop; nothing depends on how long they take",
+    "consumers/isolated.py": "lets what was scheduled come first, in one turn of the event loop",
     "orchestrator/user_code.py": "gives a function its first turn of the event loop, and then waits for its end",
     "orchestrator/cli/watch.py": "a person watches a process; nothing depends on when they see it",
     "orchestrator/cli/stored.py": "as above",

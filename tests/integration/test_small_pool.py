@@ -40,6 +40,7 @@ async def test_a_connection_comes_back_from_a_statement_that_was_cancelled(
     single: Database, cancellations: int
 ) -> None:
     asked = asyncio.Event()
+    first = await single.pool.fetchval(ONE_AND_THE_SAME)
 
     async def ask() -> None:
         async with single.pool.acquire() as connection:
@@ -54,4 +55,20 @@ async def test_a_connection_comes_back_from_a_statement_that_was_cancelled(
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await single.pool.fetchval("SELECT 1") == 1
+        assert await single.pool.fetchval(ONE_AND_THE_SAME) == first, "another one was opened: the first was lost"
+
+
+async def test_who_waits_for_a_connection_gets_it_before_the_task_that_gives_it_back_and_wants_it_again(
+    single: Database,
+) -> None:
+    got = list[str]()
+
+    async def take(who: str, times: int) -> None:
+        for _ in range(times):
+            async with single.pool.acquire():
+                got.append(who)
+
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        tasks.create_task(take("again and again", 10))
+        tasks.create_task(take("once", 1))
+    assert got.index("once") <= 2

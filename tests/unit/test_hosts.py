@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.hosts import hide_password, host_of, split_hosts
+from orchestrator.hosts import has_one_login, has_usable_port, hide_password, host_of, options_of, split_hosts
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,11 @@ def test_a_url_with_several_hosts_is_split_into_one_for_each(url: str, expected:
         ("postgresql://u:hunter2@a/d?password=hunter2", "postgresql://u@a/d"),
         ("postgresql://u:hunt/er2@a/d", "postgresql://u@a/d"),
         ("hunter2", "…"),
-        ("postgresql://u:p@hunter2@a/d", "postgresql://u@a/d"),
-        ("postgresql://u:p@hunt/er2@a/d", "postgresql://u@a/d"),
+        ("postgresql://u:p@hunter2@a/d", "postgresql://u@…"),
+        ("postgresql://u:p@hunt/er2@a/d", "postgresql://u@…"),
+        ("amqp://u:p@hunter?2@a/v", "amqp://u@…"),
+        ("amqp://u:p@hunter#2@a/v", "amqp://u@…"),
+        ("postgresql://u:p@a/d?sslrootcert=/etc/me@here", "postgresql://u@a/d"),
     ],
 )
 def test_a_url_is_shown_without_what_is_secret(url: str, shown: str) -> None:
@@ -50,3 +53,45 @@ def test_a_url_is_shown_without_what_is_secret(url: str, shown: str) -> None:
 def test_the_host_of_a_url_includes_its_port() -> None:
     assert [host_of(url) for url in split_hosts("amqp://u:p@a:1,b/v")] == ["a:1", "b"]
     assert host_of("amqp://u:p@hunter2@a:1/v") == "a:1"
+
+
+def test_the_options_of_a_url_begin_behind_its_password() -> None:
+    assert options_of("postgresql://u:pa?ss@h/d?ssl=require") == "ssl=require"
+    assert options_of("postgresql://u:pa?ss@h/d") == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://h/v",
+        "amqp://u:p@h/v",
+        "postgresql:///d",
+        "postgresql://u:pa?ss@h/d",
+        "postgresql://u:pa/ss@h/d",
+        "postgresql://h/d?sslrootcert=/etc/me@here",
+    ],
+)
+def test_a_login_ends_with_the_only_at_sign(url: str) -> None:
+    assert has_one_login(url)
+
+
+@pytest.mark.parametrize("url", ["amqp://u:p@ss@h/v", "amqp://u:p@s?s@h/v", "amqp://u:p@s#s@h/v", "amqp://u:p@s/s@h/d"])
+def test_of_several_at_signs_none_surely_ends_the_login(url: str) -> None:
+    assert not has_one_login(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "usable"),
+    [
+        ("amqp://u:p@h/v", True),
+        ("amqp://u:p@h:65535/v", True),
+        ("amqp://u:p@[::1]:5672/v", True),
+        ("amqp://u:p@[::1]/v", True),
+        ("postgresql:///d", True),
+        ("postgresql://u:p@h:/d", False),
+        ("amqp://u:p@h:65536/v", False),
+        ("amqp://u:p@h:0000000000070000/v", False),
+    ],
+)
+def test_a_port_is_a_number_that_there_can_be(url: str, *, usable: bool) -> None:
+    assert has_usable_port(url) is usable

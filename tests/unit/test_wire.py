@@ -110,7 +110,9 @@ class Bench:
         self.loop = asyncio.get_running_loop()
         self.wire = Wire(self.loop)
         self.written: list[bytes] = []
-        self.wire.transport = cast("asyncio.WriteTransport", SimpleNamespace(write=self.written.append))
+        self.wire.transport = cast(
+            "asyncio.WriteTransport", SimpleNamespace(write=self.written.append, is_closing=lambda: False)
+        )
         self.channel: Any = SimpleNamespace(number=MINE, is_closed=False, connection=SimpleNamespace())
         keep_wire(self.channel.connection, self.wire)
         self.received: list[Arrival] = []
@@ -198,7 +200,9 @@ async def test_nothing_is_acknowledged_on_a_closed_channel() -> None:
 async def test_what_is_written_in_one_turn_goes_out_in_order_and_in_two_writes_the_first_at_once() -> None:
     wire = Wire(asyncio.get_running_loop())
     written: list[bytes] = []
-    wire.transport = cast("asyncio.WriteTransport", SimpleNamespace(write=written.append))
+    is_closing = False
+    transport = SimpleNamespace(write=written.append, is_closing=lambda: is_closing)
+    wire.transport = cast("asyncio.WriteTransport", transport)
 
     wire.write(b"1")
     assert written == [b"1"]
@@ -211,3 +215,8 @@ async def test_what_is_written_in_one_turn_goes_out_in_order_and_in_two_writes_t
     await asyncio.sleep(0)
     wire.write(b"5")
     assert written == [b"1", b"23", b"4", b"5"]
+
+    wire.write(b"6")
+    is_closing = True
+    await asyncio.sleep(0)
+    assert written == [b"1", b"23", b"4", b"5"], "a transport that is closing takes nothing"
