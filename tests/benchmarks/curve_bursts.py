@@ -14,6 +14,7 @@ from tests.benchmarks import intake, recovery
 from tests.benchmarks.client import client_of
 from tests.benchmarks.curve_points import Bench, Figures
 from tests.benchmarks.measure import peak_memory, percentile
+from tests.benchmarks.singles import PAUSE
 from tests.benchmarks.streams import api_program
 from tests.benchmarks.systems import Programs, clear
 
@@ -133,7 +134,7 @@ async def loss(bench: Bench, number: int) -> Figures:
 async def overload(bench: Bench, number: int) -> Figures:
     """Send so many starts at once, beside processes that are under way, and to an idle system."""
     options = argparse.Namespace(
-        program=bench.program, starts=number, processes=bench.processes, aborts=5, flood=intake.FLOOD
+        program=bench.program, starts=number, processes=bench.processes, aborts=5, flood=intake.FLOOD, pause=PAUSE
     )
     found = await intake.measure(bench.corner, options)
     assert found.running is not None

@@ -36,7 +36,7 @@ from tests.benchmarks.flood import COMMANDS, flood_of
 from tests.benchmarks.measure import peak_memory, percentile
 from tests.benchmarks.options import count, count_or_none, make_parser, run_benchmark
 from tests.benchmarks.shares import purge
-from tests.benchmarks.singles import Singles, ends_of, format_ms, list_hops, start_again_and_again, summarize
+from tests.benchmarks.singles import PAUSE, Singles, ends_of, format_ms, list_hops, start_again_and_again, summarize
 from tests.benchmarks.streams import api_program
 from tests.benchmarks.systems import (
     BenchmarkError,
@@ -195,14 +195,14 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         ends_of(corner) as ends,
     ):
         await client.many(20)
-        idle = await start_again_and_again(http, ends, IDLE)
+        idle = await start_again_and_again(http, ends, options.pause, IDLE)
         await flood.send(options.aborts, TO_ABORT)
         await _reach(corner, programs, TO_ABORT, options.aborts)
         if options.processes:
             await flood.send(options.processes, "bench_long")
             await _reach(corner, programs, "bench_long", options.processes)
             counting = asyncio.create_task(_watch_steps(corner))
-            beside_steps = await start_again_and_again(http, ends, ALONE)
+            beside_steps = await start_again_and_again(http, ends, options.pause, ALONE)
             counting.cancel()
             alone = await counting
         stored, began = await _count(corner, options.flood), time.perf_counter()
@@ -210,7 +210,7 @@ async def measure(corner: Corner, options: argparse.Namespace) -> Figures:
         late = asyncio.create_task(_late(sending, sender))
         aborts = asyncio.create_task(_abort(corner, sender))
         silence = asyncio.create_task(_watch_heartbeats(corner))
-        beside = asyncio.create_task(start_again_and_again(http, ends))
+        beside = asyncio.create_task(start_again_and_again(http, ends, options.pause))
         steps = asyncio.create_task(_watch_steps(corner)) if options.processes else None
         watching = [silence, beside] if steps is None else [silence, beside, steps]
         try:
@@ -358,6 +358,12 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--flood", choices=ALL, default=FLOOD, help=f"the workflow that is started (default {FLOOD})")
     found.add_argument("--aborts", type=count, default=20, help="processes that are aborted meanwhile (default 20)")
+    found.add_argument(
+        "--pause",
+        type=float,
+        default=PAUSE,
+        help=f"seconds between single starts, idle and beside load (default {PAUSE})",
+    )
     return found
 
 

@@ -25,7 +25,8 @@ PATIENCE = 600.0
 
 PAUSE = 0.2
 """Seconds between one and the next, wherever they are timed. After a pause the memory is cold, on a virtual machine more than
-anywhere: on an idle system the same start takes twice as long as right after another one. So only equal pauses compare."""
+anywhere: on an idle system the same start takes twice as long as right after another one. So only equal pauses
+compare: both long, as between people's starts, or none, which leaves only what the load costs."""
 
 _TIMES = """
 SELECT EXTRACT(EPOCH FROM p.started_at)::float8, EXTRACT(EPOCH FROM s.started_at)::float8,
@@ -106,14 +107,20 @@ async def start_one(http: httpx.AsyncClient, ends: Ends) -> Single:
     return Single(process_id, sent, answered, await ends.wait(process_id))
 
 
-async def start_again_and_again(http: httpx.AsyncClient, ends: Ends, seconds: float | None = None) -> list[Single]:
-    """Start one after the other, for so many seconds or until this is cancelled; return all that were completed."""
+async def start_again_and_again(
+    http: httpx.AsyncClient, ends: Ends, pause: float, seconds: float | None = None
+) -> list[Single]:
+    """Start one after the other, for so many seconds or until this is cancelled; return all that were completed.
+
+    Args:
+        pause: seconds between one and the next.
+    """
     found: list[Single] = []
     with suppress(asyncio.CancelledError, TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
                 found.append(await start_one(http, ends))
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(pause)
     if not found:
         raise BenchmarkError("no single start was completed meanwhile: take more starts")
     return found

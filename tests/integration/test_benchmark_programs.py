@@ -80,8 +80,8 @@ def test_a_benchmark_without_servers_says_how_to_get_them(name: str, monkeypatch
 
 
 def test_a_benchmark_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = _end_of("intake", monkeypatch, "--processes", "0")
-    assert said.splitlines()[-1].endswith("argument --processes: must be 1 at least")
+    said = _end_of("intake", monkeypatch, "--starts", "0")
+    assert said.splitlines()[-1].endswith("argument --starts: must be 1 at least")
 
 
 def _end_of(name: str, monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
