@@ -8,13 +8,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.acceptance.chaos import PATIENT
 from tests.acceptance.installation import Installation
 from tests.acceptance.pair import Pair
-from tests.acceptance.programs import Program
+from tests.acceptance.programs import START_SECONDS, Program
 from tests.acceptance.proxy import Proxy
+from tests.acceptance.waiting import until
 from tests.forwarder import place_of, through
 
 PROJECT = "tests.chaos.project"
@@ -213,8 +215,12 @@ class World:
                     slot.program.signal(signal.SIGCONT)
         self.deploy("new")
         for slot in self.slots:
-            with slot.lock:
-                slot.program.ready()
+            until(partial(self._consumes, slot), f"{slot.name} consumes its queues", START_SECONDS)
+
+    def _consumes(self, slot: Slot) -> bool:
+        """Return whether a program works. Where everything is slow a server that has just begun may not answer it in time."""
+        self.watch(slot)
+        return not slot.starts
 
     def close(self) -> None:
         """End everything but the servers."""

@@ -17,6 +17,7 @@ from orchestrator.errors import ConflictError, InvalidInputError, NotFoundError
 from orchestrator.services.api_keys import MadeKey, create_key, find_key, is_valid, list_keys, revoke_key
 from tests.integration.api_client import open_api
 from tests.integration.cli_servers import project
+from tests.integration.waiting import until
 
 NO_BROKER = "amqp://u:hidden@127.0.0.1:1/x"
 
@@ -125,8 +126,9 @@ async def test_what_is_wrong_with_a_key_does_not_show_in_what_is_done(database: 
         connection.add_query_logger(lambda record: sent.append(record.query))
         for secret in (unknown.secret, revoked.secret, expired.secret, wrong_secret):
             assert await look_up(cast("DriverPool", connection), sha256(secret.encode()).digest()) is None
-        await connection.fetchval("SELECT 1")  # the driver says a moment later what it has sent
-    first, *others, _ = sent
+    # The driver says a moment later what it has sent.
+    await until(lambda: len(sent) == 4, "the driver has said what it has sent")
+    first, *others = sent
     assert others == [first] * 3
 
 
