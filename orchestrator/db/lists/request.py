@@ -84,10 +84,10 @@ def read_request(
 
 
 def require_text(*given: str) -> None:
-    """Check what is sent to the database.
+    """Check parameters that are sent to the database as text.
 
     Raises:
-        InvalidQueryError: a parameter has a character that the database does not.
+        InvalidQueryError: one has a null character, which the database cannot hold.
     """
     if any("\0" in one for one in given):
         raise InvalidQueryError("no parameter may contain a null character")

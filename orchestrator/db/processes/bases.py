@@ -17,7 +17,7 @@ from orchestrator.engine.state import read_object
 from orchestrator.types import State
 
 LIMIT = 4096
-"""Bytes of changes from which they are merged into the base; a quarter of the base, if that is more."""
+"""Bytes of changes above which they are merged into the base; a quarter of the base, if that is more."""
 
 MOST_REMEMBERED = 32 * 1024 * 1024
 """The most characters of bases that a consumer remembers."""
