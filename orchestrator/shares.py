@@ -113,12 +113,20 @@ class Pace:
 
     Args:
         few, many: the most turns of background work at once, while other work goes on and otherwise.
-        rest: the pause after a turn while other work goes on, as a multiple of the turn's duration.
+        rest: the pause after a turn while other work goes on, as a multiple of the turn's duration; or what returns it.
         recently: seconds for which other work counts as going on after its last turn.
     """
 
-    def __init__(self, *, few: int = FEW, many: int = MANY, rest: float = REST, recently: float = RECENTLY) -> None:
-        self._few, self._many, self._rest, self._recently = few, many, rest, recently
+    def __init__(
+        self,
+        *,
+        few: int = FEW,
+        many: int = MANY,
+        rest: float | Callable[[], float] = REST,
+        recently: float = RECENTLY,
+    ) -> None:
+        self._few, self._many, self._recently = few, many, recently
+        self._find_rest = rest if callable(rest) else lambda: rest
         self._loop = asyncio.get_running_loop()
         self._busy_until = self._rests_until = float("-inf")
         self._turns = 0
@@ -201,10 +209,11 @@ class Pace:
         await self._waiting[not has_begun].wait(self._leave)
 
     def _end(self, took: float) -> None:
-        if self._is_busy and self._rest:
+        rest = self._find_rest() if self._is_busy else 0
+        if rest:
             # One after the other: turns that did not wait may have ended during the rest after another one.
             now = self._loop.time()
-            rests_until = max(now, self._rests_until) + took * self._rest
+            rests_until = max(now, self._rests_until) + took * rest
             self._rests_until = min(rests_until, now + LONGEST_REST)
             self._loop.call_at(self._rests_until, self._leave)
         else:

@@ -1,7 +1,10 @@
-"""Admit starts behind running work: at the rate at which they can be handled, while the others wait in their queue.
+"""Admit starts behind other work: at the rate at which they can be handled, while the others wait in their queue.
 
 A start costs a coordinator and PostgreSQL about as much as the results of several steps. Thousands at once would take
 all capacity, and every running process would stand still until the last of them is stored.
+
+A few starts begin at once. More of them take turns, with a rest after each, in which whatever else comes has the processors for
+itself. Large turns make up for the rests, because the starts of a turn share statements, commits and writes.
 """
 
 from __future__ import annotations
@@ -23,13 +26,13 @@ PREFETCH = 50
 """The most starts that a coordinator holds at once. The others stay in the queue, where people can see their number."""
 
 FEW, MANY = 1, 8
-"""Turns of starts at once while running work is behind, and otherwise."""
+"""Turns of starts at once: while more starts are in hand than that many, or running work is behind; and otherwise."""
 
-TOGETHER = 8
-"""The most starts in one turn, which share statements."""
+TOGETHER, TOGETHER_BEHIND = 32, 8
+"""The most starts in one turn, which share statements; and while running work is behind, so that it need not wait for long."""
 
-REST = 1.5
-"""The pause after a turn while running work is behind, as a multiple of the turn: running work gets at least 3/5 of the time."""
+REST, REST_BEHIND = 0.5, 1.5
+"""The pause after a turn, as a multiple of the turn; and while running work is behind, which gets at least 3/5 of the time."""
 
 LONGEST = 0.25
 """The most seconds of a turn. A form may wait for another system, and must not delay other starts."""
@@ -59,10 +62,9 @@ class _Turn:
         self._going = 0
         self._end: Callable[[], None] | None = None
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another start may join the one that waits for the turn."""
-        return len(self._joining) < TOGETHER - 1
+    def has_room(self, together: int) -> bool:
+        """Return whether another start may join the one that waits for the turn, if it may have so many."""
+        return len(self._joining) < together - 1
 
     async def join(self) -> bool:
         """Wait until the turn begins; return whether it has, or the one that waits for it was cancelled."""
@@ -108,11 +110,12 @@ class Intake:
     def __init__(self, database: Database, measure: Measure) -> None:
         self._database = database
         self._measure = measure
-        self._pace = Pace(few=FEW, many=MANY, rest=REST, recently=RECENTLY)
+        self._pace = Pace(few=FEW, many=MANY, rest=self._find_rest, recently=RECENTLY)
         self._loop = asyncio.get_running_loop()
         self._in_hand = 0
         self._waiting = 0
         self._is_behind = False
+        self._gives_way_until = float("-inf")
         self._open: _Turn | None = None
         """The turn that one of the starts waits for, and others may join."""
         self._handled = 0
@@ -144,6 +147,8 @@ class Intake:
 
         self._in_hand += 1
         self._waiting += 1
+        if self._in_hand > MANY:
+            self._pace.note_other_work()
         try:
             turn = await self._begin()
             has_begun = True
@@ -183,7 +188,8 @@ class Intake:
 
     async def _begin(self) -> _Turn:
         """Wait for a turn, or join one that another start waits for."""
-        while (turn := self._open) is not None and turn.has_room:
+        together = TOGETHER_BEHIND if self._gives_way else TOGETHER
+        while (turn := self._open) is not None and turn.has_room(together):
             if await turn.join():
                 return turn
         turn = self._open = _Turn()
@@ -195,8 +201,17 @@ class Intake:
             turn.call_off()
         return turn
 
+    @property
+    def _gives_way(self) -> bool:
+        """Whether running work is behind, and goes on."""
+        return self._loop.time() < self._gives_way_until
+
+    def _find_rest(self) -> float:
+        return REST_BEHIND if self._gives_way else REST
+
     def _note(self) -> None:
         if self._is_behind:
+            self._gives_way_until = self._loop.time() + RECENTLY
             self._pace.note_other_work()
 
     def _forget(self) -> None:

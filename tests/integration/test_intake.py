@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID, uuid4
@@ -13,11 +14,12 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import DeliveryError
 
+from orchestrator import shares
 from orchestrator.broker.connection import QueueDepth
 from orchestrator.broker.publisher import Publisher
 from orchestrator.broker.topology import Exchanges, Queues, Topology
 from orchestrator.coordinator import intake
-from orchestrator.coordinator.intake import BEHIND, PREFETCH, TOGETHER, Intake
+from orchestrator.coordinator.intake import BEHIND, FEW, MANY, PREFETCH, TOGETHER, TOGETHER_BEHIND, Intake
 from orchestrator.coordinator.program import run_coordinator
 from orchestrator.db.session import Database
 from orchestrator.forms import FormPage
@@ -196,39 +198,134 @@ async def test_few_starts_begin_while_running_work_is_behind_and_a_slow_form_hol
     assert (await made.backlog()).per_second == 4
 
 
-async def test_starts_that_wait_for_the_same_turn_begin_and_end_it_together_but_no_more_than_share_a_statement(
+@dataclass
+class Starts:
+    """Starts that begin in the turns of an intake, and end when a test says so."""
+
+    intake: Intake
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    gates: list[asyncio.Event] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
+
+    def add(self, count: int) -> None:
+        for _ in range(count):
+            self.gates.append(asyncio.Event())
+            self.tasks.append(asyncio.create_task(self._start(len(self.tasks))))
+
+    async def end(self, numbers: Iterable[int]) -> None:
+        ending = list(numbers)
+        for number in ending:
+            self.gates[number].set()
+        await asyncio.gather(*(self.tasks[number] for number in ending))
+
+    async def wait_for(self, count: int, what: str) -> None:
+        await until(lambda: len(self.begun) == count, what)
+
+    async def _start(self, number: int) -> None:
+        async with self.intake.start():
+            self.begun.append(number)
+            await self.gates[number].wait()
+
+
+async def _fall_behind(monkeypatch: pytest.MonkeyPatch, starts: Starts) -> asyncio.Task[None]:
+    """Let running work be behind and go on."""
+    looks = 0
+
+    async def count(_: object, limit: int) -> int:
+        nonlocal looks
+        looks += 1
+        return limit
+
+    monkeypatch.setattr(intake, "count_waiting", count)
+    monkeypatch.setattr(intake, "LOOK_EVERY", 0.001)
+    looking = asyncio.create_task(starts.intake.run(asyncio.Event()))
+    starts.add(1)
+    await until(lambda: looks > 1, "it has looked")
+    with starts.intake.running_work():
+        pass
+    await starts.end([0])
+    return looking
+
+
+@pytest.mark.parametrize(("is_behind", "together"), [(False, TOGETHER), (True, TOGETHER_BEHIND)])
+async def test_more_starts_than_a_few_take_turns_which_begin_and_end_together_but_no_more_than_share_a_statement(
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_behind: bool, together: int
+) -> None:
+    for name, value in (("LONGEST", 60), ("RECENTLY", 3600), ("REST", 0), ("REST_BEHIND", 0)):
+        monkeypatch.setattr(intake, name, value)
+    starts = Starts(made := Intake(database, _no_depth))
+    looking = await _fall_behind(monkeypatch, starts) if is_behind else None
+    at_once = FEW if is_behind else MANY
+    first = len(starts.tasks)
+    starts.add(at_once + 2 * together + 2)
+    waiting = range(first + at_once, len(starts.tasks))
+    await starts.wait_for(waiting[0], "a few have begun, each in a turn of its own")
+    assert made.is_full
+    starts.tasks[waiting[0]].cancel()  # the others were to begin with it
+    starts.tasks[waiting[2]].cancel()
+    await starts.end(range(first, waiting[0] - 1))
+    assert len(starts.begun) == waiting[0], "those that have begun are not fewer than may begin at once"
+    await starts.end([waiting[0] - 1])
+    await starts.wait_for(waiting[0] + together, "as many as share a statement have begun")
+    turn = starts.begun[waiting[0] :]
+    await starts.end([turn[0], *turn[2:]])
+    await asyncio.sleep(0)
+    assert len(starts.begun) == waiting[0] + together, "a turn ends with the last of its starts"
+    await starts.end([turn[1]])
+    await starts.wait_for(waiting[0] + 2 * together, "so have the others, in the next turn")
+    await starts.end(starts.begun[-together:])
+    assert sorted(starts.begun) == [
+        number for number in range(len(starts.tasks)) if number not in (waiting[0], waiting[2])
+    ]
+    assert not made.is_full
+    if looking is not None:
+        looking.cancel()
+
+
+def _rest_for_ever(monkeypatch: pytest.MonkeyPatch, rests: str) -> None:
+    values = {"REST": 0.0, "REST_BEHIND": 0.0, "LONGEST": 60, "RECENTLY": 3600, rests: 1e9}
+    for name, value in values.items():
+        monkeypatch.setattr(intake, name, value)
+    monkeypatch.setattr(shares, "LONGEST_REST", 3600)
+
+
+async def _stop(made: Intake) -> None:
+    (stopping := asyncio.Event()).set()
+    await made.run(stopping)
+
+
+async def test_a_few_starts_do_not_rest_and_more_of_them_do_after_each_turn(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "MANY", 1)
-    monkeypatch.setattr(intake, "LONGEST", 60)
-    made, begun = Intake(database, _no_depth), list[int]()
-    gates = [asyncio.Event() for _ in range(2 * TOGETHER + 3)]
+    _rest_for_ever(monkeypatch, "REST")
+    starts = Starts(made := Intake(database, _no_depth))
+    for number in range(2 * MANY):
+        starts.add(1)
+        await starts.wait_for(number + 1, "it has begun")
+        await starts.end([number])
+    starts.add(MANY + 1)
+    await starts.wait_for(3 * MANY, "all but one have begun")
+    await starts.end(range(2 * MANY, 3 * MANY))
+    await asyncio.sleep(0)
+    assert (len(starts.begun), made.is_full) == (3 * MANY, True)
+    await _stop(made)
+    await starts.wait_for(3 * MANY + 1, "a program that stops waits for no rest")
+    await starts.end([3 * MANY])
 
-    async def start(number: int) -> None:
-        async with made.start():
-            begun.append(number)
-            await gates[number].wait()
 
-    async with asyncio.TaskGroup() as tasks:
-        starts = [tasks.create_task(start(number)) for number in range(len(gates))]
-        await until(lambda: begun == [0], "the first has begun, alone")
-        assert made.is_full
-        starts[1].cancel()  # the others were to begin with it
-        starts[3].cancel()
-        gates[0].set()
-        await until(lambda: len(begun) == 1 + TOGETHER, "as many as share a statement have begun")
-        waited, *joined = begun[1:]
-        for number in (waited, *joined[1:]):
-            gates[number].set()
-        await asyncio.wait([starts[number] for number in (waited, *joined[1:])])
-        await asyncio.sleep(0)
-        assert len(begun) == 1 + TOGETHER, "a turn ends with the last of its starts"
-        gates[joined[0]].set()
-        await until(lambda: len(begun) == 1 + 2 * TOGETHER, "so have the others, in the next turn")
-        for gate in gates:
-            gate.set()
-    assert sorted(begun) == [number for number in range(len(gates)) if number not in (1, 3)]
-    assert not made.is_full
+async def test_a_turn_while_running_work_is_behind_has_a_rest_of_its_own(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _rest_for_ever(monkeypatch, "REST_BEHIND")
+    starts = Starts(made := Intake(database, _no_depth))
+    looking = await _fall_behind(monkeypatch, starts)
+    starts.add(1)
+    await until(lambda: made.is_full, "it waits for the end of the rest")
+    assert starts.begun == [0]
+    looking.cancel()
+    await _stop(made)
+    await starts.wait_for(2, "a program that stops waits for no rest")
+    await starts.end([1])
 
 
 async def test_a_start_that_goes_back_to_its_queue_does_not_count_as_ended(database: Database) -> None:
