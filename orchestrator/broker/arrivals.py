@@ -7,13 +7,17 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelInvalidStateError
 
 from orchestrator.broker.frames import DELIVER, read_body_size, read_deliver, settle_frame
 from orchestrator.broker.wire import BODY, HEADER, METHOD, wire_of
+
+BEHIND: Final = 2
+"""Event loop iterations that go before an acknowledgement. It wakes the broker, which nobody waits for; a step that has just been
+claimed, and only computes, sends its outcome in that time."""
 
 
 @dataclass(slots=True)
@@ -68,7 +72,7 @@ class Arrivals:
         return self._channel.closing
 
     def acknowledge(self, tag: int) -> None:
-        """Acknowledge a message, together with others of this event loop iteration.
+        """Acknowledge a message in a moment, together with others of this moment.
 
         Raises:
             ChannelInvalidStateError: the channel is closed, and the message comes again.
@@ -76,17 +80,24 @@ class Arrivals:
         if self._channel.is_closed:
             raise ChannelInvalidStateError("the channel is closed")
         if not self._handled:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_behind, BEHIND)
         self._handled.append(tag)
 
     def requeue(self, tag: int) -> None:
         """Requeue a message."""
         if not self._channel.is_closed:
-            self._flush()
+            self.flush()
             del self._open[tag]
             self._wire.write(settle_frame(self._channel.number, tag, requeue=True))
 
-    def _flush(self) -> None:
+    def _flush_behind(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._flush_behind, turns - 1)
+        else:
+            self.flush()
+
+    def flush(self) -> None:
+        """Acknowledge now what is to be acknowledged, because the channel is about to be closed."""
         handled, self._handled = self._handled, []
         if not handled or self._channel.is_closed:
             return

@@ -130,6 +130,7 @@ class Deliveries:
         self._unfit = asyncio.Event()
         self._silent = SilentQueues(address, len(self._handlers))
         self._connection: AbstractConnection | None = None
+        self._arrivals: list[Arrivals] = []
         self.consuming = asyncio.Event()
         """Set while the broker has this program as a consumer of every queue."""
 
@@ -172,12 +173,10 @@ class Deliveries:
 
     async def measure(self, queue: str) -> QueueDepth | None:
         """Ask the broker for the depth of a queue; ``None`` when there is no such queue, or no connection."""
-        if self._connection is None or self._connection.is_closed:
-            return None
-        try:
-            return await measure(self._connection, queue)
-        except BROKER_ERRORS:
-            return None
+        with contextlib.suppress(*BROKER_ERRORS):
+            if self._connection is not None and not self._connection.is_closed:
+                return await measure(self._connection, queue)
+        return None
 
     async def _once(self, connected: Callable[[], None]) -> None:
         connection = await unless_stopping(connect(self._address, "consume"), self._stopping)
@@ -210,6 +209,8 @@ class Deliveries:
             self._connection = None
             for task in waiting:
                 task.cancel()
+            while self._arrivals:
+                self._arrivals.pop().flush()
             if not connection.is_closed:
                 # Closing requeues whatever was not acknowledged.
                 await close(connection)
@@ -269,10 +270,9 @@ class Deliveries:
         await asyncio.gather(*(cancel(*one) for one in tags))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(0.0, ends_at - loop.time()))
-        left = list(self._tasks)
-        for task in left:
-            task.cancel()
-        if left:
+        if left := list(self._tasks):
+            for task in left:
+                task.cancel()
             await asyncio.wait(left, timeout=CANCEL_TIMEOUT)
 
     def _served(self) -> list[str]:
@@ -286,7 +286,6 @@ class Deliveries:
 
     def _receive_from(self, queue: str, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
-        end = partial(self._end, queue)
 
         def receive(arrival: Arrival) -> None:
             if self._stopping.is_set():
@@ -295,9 +294,10 @@ class Deliveries:
             self._in_progress[queue] += 1
             task = loop.create_task(self._handle(queue, arrivals, arrival))
             self._tasks.add(task)
-            task.add_done_callback(end)
+            task.add_done_callback(partial(self._end, queue))
 
         arrivals = Arrivals(channel, self._max_bytes, receive)
+        self._arrivals.append(arrivals)
 
     def _end(self, queue: str, task: asyncio.Task[None]) -> None:
         self._in_progress[queue] -= 1

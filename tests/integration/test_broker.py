@@ -353,6 +353,29 @@ async def test_what_has_begun_finishes_before_the_program_stops(publisher: Publi
     assert await ready(amqp_url, Queues.COMMANDS) == 0
 
 
+async def test_what_is_handled_in_the_last_moment_is_acknowledged_before_the_connection_is_closed(
+    publisher: Publisher, amqp_url: str
+) -> None:
+    taken: list[bytes] = []
+    ends: list[Deliveries] = []
+
+    async def take(delivery: Delivery) -> None:
+        taken.append(delivery.body)
+        for one in ends:
+            one.suspend("the connection is closed now")
+
+    async with consuming(amqp_url, publisher, Queues.COMMANDS, take) as deliveries:
+        ends.append(deliveries)
+        await publisher.publish(replace(COMMAND, body=b"first"))
+        await until(lambda: not deliveries.consuming.is_set(), "the connection is closed")
+    ends.clear()
+    # One that was delivered again would be the first in the queue.
+    await publisher.publish(replace(COMMAND, body=b"second"))
+    async with consuming(amqp_url, publisher, Queues.COMMANDS, take):
+        await until(lambda: len(taken) > 1, "the next message is handled")
+    assert taken == [b"first", b"second"]
+
+
 async def test_a_queue_deleted_by_an_operator_is_declared_and_consumed_again(
     publisher: Publisher, amqp_url: str, servers: Servers
 ) -> None:

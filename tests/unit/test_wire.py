@@ -21,7 +21,7 @@ from pamqp.commands import Channel as ChannelMethods
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from orchestrator.broker.arrivals import Arrival, Arrivals
+from orchestrator.broker.arrivals import BEHIND, Arrival, Arrivals
 from orchestrator.broker.wire import METHOD, Wire, keep_wire
 
 MINE, OTHER = 1, 2
@@ -130,7 +130,8 @@ class Bench:
         self.wire.feed_data(b"".join(frames))
 
     async def settled(self) -> list[tuple[type[Frame], int, bool]]:
-        await asyncio.sleep(0)
+        for _ in range(BEHIND + 1):
+            await asyncio.sleep(0)
         data = b"".join(self.written)
         found: list[tuple[type[Frame], int, bool]] = []
         self.written.clear()
@@ -184,6 +185,17 @@ async def test_a_message_that_goes_back_to_its_queue_is_not_acknowledged_with_la
         (Basic.Nack, 2, False),
         (Basic.Ack, 3, False),
     ]
+
+
+async def test_what_is_handled_is_acknowledged_at_once_before_a_channel_is_closed_and_only_once() -> None:
+    bench = Bench()
+    for tag in (1, 2):
+        bench.deliver(tag, b"body")
+    bench.arrivals.acknowledge(1)
+    assert bench.written == []
+    bench.arrivals.flush()
+    assert len(bench.written) == 1
+    assert await bench.settled() == [(Basic.Ack, 1, False)]
 
 
 async def test_nothing_is_acknowledged_on_a_closed_channel() -> None:
