@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from consumers.attempt import ClaimedAttempt
 from consumers.batching import Batcher
 from consumers.precedence import Precedence
+from consumers.result import Result
 from orchestrator.broker import outgoing
 from orchestrator.broker.outgoing import Outgoing, step_result
 from orchestrator.db.processes.advance import Advance, Receipt, advance_many, is_committed
@@ -40,7 +41,7 @@ from orchestrator.log import TRACEBACK, log_fields
 from orchestrator.outage import Outage
 from orchestrator.retry import SERVER_AWAY
 from orchestrator.services.reconcile import look
-from orchestrator.services.results import compute_due_in, describe_decision, make_stamp
+from orchestrator.services.results import compute_due_in, make_stamp
 from orchestrator.settings import Limits
 from orchestrator.shares import Pace, working_for
 
@@ -133,15 +134,18 @@ class Completion:
             goes_on=stretch is not None and stretch.may_go_on(event, decision),
             held_from=None if stretch is None else stretch.held_from,
         )
+        result = Result(attempt, decision)
+        if not advance.goes_on:
+            result.build_meanwhile()
         session = attempt.session
         if session is not None and session.used and isinstance(event, StepSucceeded):
-            return await self._store_with_writes(attempt, session, advance)
+            return await self._store_with_writes(attempt, session, advance, result)
         await attempt.discard()
         # Such a commit may be repeated: the fence decides.
         receipt = await self.retry_outages(self._advance, advance)
         if receipt is None and not await self.retry_outages(self._was_committed, attempt):
             raise FencedError(f"attempt {attempt.process.attempt} no longer holds the process")
-        return await self._report(attempt, decision, receipt)
+        return await self._report(result, receipt)
 
     async def release(self, attempt: ClaimedAttempt, loss: Loss, because: str = "") -> None:
         """Release the claim, so that another attempt runs the step.
@@ -169,7 +173,7 @@ class Completion:
             return None
         advance = Advance(attempt.process, decision, compute_due_in(decision, self._redispatch_after), attempt.claim)
         receipt = await self.retry_outages(self._losses, advance)
-        await self._report(attempt, replace(decision, dispatch=None), receipt)
+        await self._report(Result(attempt, replace(decision, dispatch=None)), receipt)
         return None if receipt is None else decision.dispatch
 
     async def request_look(self, process_id: UUID, workflow: str, step: str | None = None) -> None:
@@ -189,7 +193,9 @@ class Completion:
             logger.info("process moved to the registered plan", process_id=str(process_id), workflow=message.workflow)
             await self.publish(step_result(message, None if message.next is None else message.next.step))
 
-    async def _store_with_writes(self, attempt: ClaimedAttempt, session: StepSession, advance: Advance) -> Claim | None:
+    async def _store_with_writes(
+        self, attempt: ClaimedAttempt, session: StepSession, advance: Advance, result: Result
+    ) -> Claim | None:
         """Commit the outcome in the transaction of the step's writes."""
         try:
             connection = await session.hand_over()
@@ -207,7 +213,7 @@ class Completion:
                 await self.release(attempt, Loss.INTERRUPTED, "lost its database connection during the commit")
                 return None
             receipt = None
-        return await self._report(attempt, advance.decision, receipt)
+        return await self._report(result, receipt)
 
     async def _advance(self, advance: Advance) -> Receipt | None:
         if advance.decision.callback is None:
@@ -249,11 +255,12 @@ class Completion:
         self._outage.over()
         return outcome
 
-    async def _report(self, attempt: ClaimedAttempt, decision: Decision, receipt: Receipt | None) -> Claim | None:
+    async def _report(self, result: Result, receipt: Receipt | None) -> Claim | None:
         """Publish the result, unless the next step is claimed. If publishing fails, the reconciler finds the process.
 
         Without a receipt the answer to the commit was lost, so the coordinator must read from the rows what happened.
         """
+        attempt, decision = result.attempt, result.decision
         process = attempt.process
         if receipt is None:
             if attempt.stretch is not None:
@@ -267,13 +274,12 @@ class Completion:
             self._note(attempt, decision)
             stretch.hold(attempt.plan, decision, receipt)
             return receipt.following
-        if stretch is None:
-            message = describe_decision(attempt.plan, decision, receipt.at, receipt.announced)
-        else:
-            message = stretch.take(attempt.plan, decision, receipt)
+        message = result.complete(receipt)
+        if stretch is not None:
+            stretch.end()
         # Behind the message: others wait for that.
         asyncio.get_running_loop().call_soon(self._note, attempt, decision)
-        await self.publish(step_result(message, process.step, working_for.get()))
+        await self.publish(message)
         return None
 
     def _note(self, attempt: ClaimedAttempt, decision: Decision) -> None:

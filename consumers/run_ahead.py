@@ -18,7 +18,7 @@ from orchestrator.engine.events import Event, StepSucceeded
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.process import Process
 from orchestrator.messages import Advanced
-from orchestrator.services.results import EntryFields, describe_decision, describe_entries, read_fields
+from orchestrator.services.results import EntryFields, describe_entries, read_decision, read_fields
 from orchestrator.shares import Shares
 from orchestrator.workflow import TASK_QUEUE, Workflow
 
@@ -193,12 +193,9 @@ class Stretch:
             after = UNREAD_FLUSH_AFTER if self._unread else self._program.find_flush_after()
             self._timer = self._loop.call_later(after, self._flush)
 
-    def take(self, plan: Plan, decision: Decision, receipt: Receipt) -> Advanced:
-        """Return a message about the last step and the kept log entries."""
-        self._forget_confirmed(receipt)
-        whole = describe_decision(plan, decision, receipt.at, receipt.announced, self._held)
-        self.end()
-        return whole
+    def read(self, plan: Plan, decision: Decision) -> dict[str, object]:
+        """Return the fields of the message about the last step and the kept log entries, see :func:`read_decision`."""
+        return read_decision(plan, decision, self._held)
 
     def end(self) -> None:
         """Drop the kept log entries. If the last step has no outcome, the events were read from the rows with its claim."""

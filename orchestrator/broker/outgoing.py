@@ -108,6 +108,24 @@ def step_result(message: Advanced, step: str | None, queue: str | None = None) -
     )
 
 
+def result_to_be(
+    fields: Mapping[str, object], process_id: UUID, workflow: str, step: str | None, queue: str | None
+) -> Outgoing:
+    """Build the same message before the outcome is stored; :func:`complete` adds what is known only then.
+
+    Args:
+        fields: those of an :class:`Advanced` but for ``at`` and ``announced``, from values that need no validation.
+    """
+    kind = MessageType.STEP_RESULT.value
+    return _of_process(Exchanges.RESULTS, result_key(queue), kind, to_json(fields), process_id, workflow, step)
+
+
+def complete(message: Outgoing, at: datetime, announced: int) -> Outgoing:
+    """Return the message about an outcome that is stored now."""
+    message.body = b'{"at":"%s","announced":%d,%s' % (at.isoformat().encode(), announced, message.body[1:])
+    return message
+
+
 def look(process_id: UUID, workflow: str, step: str | None = None) -> Outgoing:
     """Build the request that a coordinator read the rows of a process and publish what is due."""
     body = encode(Look(process_id=process_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import sha256
 from uuid import UUID
 
@@ -248,7 +249,9 @@ class Handlers:
         bind_contextvars(workflow=command.workflow, user=user, sender=sender)
         request = StartRequest(command.workflow, command.inputs, user, _find_key(command, delivery), sender)
         outcome = await self._starter.start(request)
-        logger.info("workflow started" if outcome.created else "start repeated", process_id=str(outcome.process_id))
+        line = "workflow started" if outcome.created else "start repeated"
+        # Behind the messages: the process waits for those.
+        asyncio.get_running_loop().call_soon(partial(logger.info, line, process_id=str(outcome.process_id)))
         answer = StartReply(process_id=outcome.process_id, created=outcome.created)
         message = outcome.message
         if message is None and delivery.redelivered:

@@ -23,7 +23,7 @@ from orchestrator.engine.plan import Leaf, Plan
 from orchestrator.engine.process import Process
 from orchestrator.engine.references import subscription_ids
 from orchestrator.errors import NotFoundError, WorkflowChangedError
-from orchestrator.messages import Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent, read_event
+from orchestrator.messages import VERSION, Advanced, LoggedEntry, NextStep, ProcessEvent, StepEvent, read_event
 from orchestrator.settings import Limits
 
 FIRST_LOOK = 2.0
@@ -108,8 +108,14 @@ def describe_decision(
         announced: what the rows said when it was stored.
         earlier: the entries of decisions before it about which no message was sent, or may not have arrived.
     """
+    return Advanced.model_validate({**read_decision(plan, decision, earlier), "at": at, "announced": announced})
+
+
+def read_decision(plan: Plan, decision: Decision, earlier: Sequence[EntryFields] = ()) -> dict[str, object]:
+    """Return the fields of the message about a decision, but for ``at`` and ``announced``, which are known when it is stored."""
+    workflow = plan.workflow
     entries = [*earlier, *read_fields(decision)]
-    return describe_entries(plan, decision.process, at, announced, entries, _next_step(decision.dispatch))
+    return _read(workflow.target.value, workflow.is_task, decision.process, entries, _next_step(decision.dispatch))
 
 
 def describe_entries(
@@ -203,23 +209,31 @@ def _describe(
     next_step: NextStep | None,
 ) -> Advanced:
     # In one call: to validate each entry apart takes three times as long.
-    return Advanced.model_validate(
-        {
-            "process_id": process.process_id,
-            "workflow": process.workflow,
-            "target": known.target,
-            "is_task": known.is_task,
-            "status": process.status.value,
-            "sequence": process.sequence,
-            "user": process.actor,
-            "subscription_ids": subscription_ids(process.state)[:MAX_NAMED],
-            "at": at,
-            "announced": known.announced,
-            "entries": entries,
-            "next": next_step,
-            "plan": process.plan,
-        }
-    )
+    fields = _read(known.target, known.is_task, process, entries, next_step)
+    return Advanced.model_validate({**fields, "at": at, "announced": known.announced})
+
+
+def _read(
+    target: str,
+    is_task: bool,
+    process: Process,
+    entries: Sequence[LoggedEntry | EntryFields],
+    next_step: NextStep | None,
+) -> dict[str, object]:
+    return {
+        "version": VERSION,
+        "process_id": process.process_id,
+        "workflow": process.workflow,
+        "target": target,
+        "is_task": is_task,
+        "status": process.status.value,
+        "sequence": process.sequence,
+        "user": process.actor,
+        "subscription_ids": subscription_ids(process.state)[:MAX_NAMED],
+        "entries": entries,
+        "next": next_step,
+        "plan": process.plan,
+    }
 
 
 def _next_step(dispatch: Dispatch | None) -> NextStep | None:

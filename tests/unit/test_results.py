@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from orchestrator.broker.outgoing import complete, result_to_be, step_result
 from orchestrator.engine.events import Aborted, CallbackCompleted, Patched, StepSucceeded
 from orchestrator.messages import Advanced, LoggedEntry, NextStep, StepEvent, decode, encode
 from orchestrator.services.results import (
@@ -18,6 +20,7 @@ from orchestrator.services.results import (
     describe_decision,
     event_key,
     make_stamp,
+    read_decision,
 )
 from orchestrator.workflow import done, init
 from tests.unit.walk import PROCESS_ID, Walk, external, patient, question, work
@@ -50,6 +53,20 @@ def test_the_message_about_a_decision_says_what_to_publish() -> None:
         next=NextStep(position=1, attempt=1, queue="ims", step="b"),
         plan=walk.plan.fingerprint,
     )
+
+
+@pytest.mark.parametrize("announced", [0, 12])
+def test_a_result_that_is_built_before_it_is_stored_says_the_same_as_the_message_about_the_decision(
+    announced: int,
+) -> None:
+    for walk in (Walk(a, b).start(), Walk(a, b).start().succeed(vlan=142), Walk(a).start().fail()):
+        fields = read_decision(walk.plan, walk.decision)
+        message = complete(result_to_be(fields, PROCESS_ID, "flow", "a", "ims"), AT, announced)
+        described = describe_decision(walk.plan, walk.decision, AT, announced)
+        assert decode(Advanced, message.body) == described
+        known = step_result(described, "a", "ims")
+        assert replace(message, body=known.body, headers=known.headers) == known
+        assert message.headers.keys() == known.headers.keys()
 
 
 def test_a_process_that_rests_has_no_next_command() -> None:

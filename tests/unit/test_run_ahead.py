@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from consumers.run_ahead import AGAIN, MEDIUM, MOST_HELD, SHORT, Budget, RunAhead, Stretch
-from orchestrator.broker.outgoing import Outgoing
+from orchestrator.broker.outgoing import Outgoing, complete, result_to_be
 from orchestrator.db.processes.advance import Receipt
 from orchestrator.engine.decision import Decision, Dispatch, Entry, EntryKind
 from orchestrator.engine.events import Event, Failure, StepFailed, StepSucceeded
@@ -170,7 +170,7 @@ async def test_nothing_goes_on_while_the_program_stops_or_long_while_others_wait
     assert stretch.may_go_on(SUCCESS, after())
     program.draining.set()
     assert not stretch.may_go_on(SUCCESS, after())
-    stretch.take(*stored(99))
+    stretch.end()
 
 
 @pytest.mark.parametrize(("side_by_side", "seconds"), [(0, 0.05), (5, 0.05), (30, 0.3), (1000, 1.0)])
@@ -189,7 +189,7 @@ async def test_a_stretch_ends_when_too_much_has_gathered() -> None:
     assert stretch.may_go_on(SUCCESS, after())
     stretch.hold(*stored(4 + MOST_HELD))
     assert not stretch.may_go_on(SUCCESS, after())
-    stretch.take(*stored(999))
+    stretch.end()
 
 
 def stored(*sequences: int, announced: int = 3, at: datetime = AT) -> tuple[Plan, Decision, Receipt]:
@@ -204,12 +204,20 @@ def stored(*sequences: int, announced: int = 3, at: datetime = AT) -> tuple[Plan
     return PLAN, Decision(process, entries, Dispatch(1, 1, "default", "next")), Receipt(at, announced)
 
 
+def end(stretch: Stretch, plan: Plan, decision: Decision, receipt: Receipt) -> Advanced:
+    """The message with which a stretch ends, as it arrives."""
+    fields = stretch.read(plan, decision)
+    message = result_to_be(fields, PROCESS.process_id, PROCESS.workflow, "s", "default")
+    stretch.end()
+    return decode(Advanced, complete(message, receipt.at, receipt.announced).body)
+
+
 def times(message: Advanced) -> list[tuple[int, datetime]]:
     """The entries of a message and when they were stored."""
     return [(one.sequence, one.at or message.at) for one in message.entries]
 
 
-async def test_a_message_about_several_steps_keeps_their_times_and_leaves_out_what_is_confirmed() -> None:
+async def test_a_message_about_several_steps_keeps_their_times_and_leaves_out_what_was_confirmed() -> None:
     stretch = Program().ahead.begin(make(), "default")
     first, second, third = (AT + timedelta(seconds=number) for number in range(3))
     stretch.hold(*stored(4, 5, at=first))
@@ -217,16 +225,16 @@ async def test_a_message_about_several_steps_keeps_their_times_and_leaves_out_wh
     assert stretch.held_from == 3
     stretch.hold(*stored(7, announced=5, at=second))
     assert stretch.held_from == 5
-    whole = stretch.take(*stored(8, announced=6, at=third))
-    assert times(whole) == [(7, second), (8, third)]
-    assert [one.at for one in whole.entries] == [second, None], "the time of the message is not repeated"
+    whole = end(stretch, *stored(8, announced=6, at=third))
+    assert times(whole) == [(6, second), (7, second), (8, third)], "what is known only now stays in, and is skipped"
+    assert [one.at for one in whole.entries] == [second, second, None], "the time of the message is not repeated"
     assert (whole.at, whole.sequence, whole.announced) == (third, 8, 6)
     assert (whole.next and whole.next.step, whole.subscription_ids) == ("next", [SUBSCRIPTION])
 
 
 async def test_the_message_of_a_last_step_alone_says_the_same_as_without_a_stretch() -> None:
     plan, decision, receipt = stored(4, 5)
-    whole = Program().ahead.begin(make(), "default").take(plan, decision, receipt)
+    whole = end(Program().ahead.begin(make(), "default"), plan, decision, receipt)
     assert whole == describe_decision(plan, decision, receipt.at, receipt.announced)
     assert whole.entries[0].name == "s4"
 
@@ -236,7 +244,7 @@ async def test_what_was_held_survives_the_wire_with_all_its_fields() -> None:
     stretch = Program().ahead.begin(make(), "default")
     stretch.hold(*stored(4))
     stretch.hold(*stored(5, at=AT + timedelta(seconds=1)))
-    whole = stretch.take(*stored(6, at=AT + timedelta(seconds=2)))
+    whole = end(stretch, *stored(6, at=AT + timedelta(seconds=2)))
     assert decode(Advanced, encode(whole)) == whole
     fields = {"kind": "step", "name": "s5", "status": "success", "attempt": 1, "author": "me", "position": 0}
     assert whole.entries[1].model_dump() == {"sequence": 5, "at": AT + timedelta(seconds=1), **fields}
@@ -279,7 +287,7 @@ async def test_what_has_gathered_is_sent_after_a_while_and_again_until_the_broke
     await program.ahead.finish()
     stretch.hold(*stored(5))
     assert stretch.held_from == 3
-    whole = stretch.take(*stored(6))
+    whole = end(stretch, *stored(6))
     assert [one.sequence for one in whole.entries] == [4, 5, 6]
     assert stretch.held_from is None
     assert all(one.next is None for one in program.sent)
