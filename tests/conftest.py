@@ -68,7 +68,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_finish() -> None:
-    """Keep nothing that is compiled from here on: tests change modules faster than a file's time tells (ADR 0082)."""
+    """Keep nothing that is compiled from here on: tests change modules faster than a file's time tells (ADR 0082).
+
+    Python's garbage collector looks less often: each time it walks over half a million imported objects as well, which took
+    a tenth of the time of the unit tests.
+    """
+    gc.set_threshold(10_000, 10, 10)
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 

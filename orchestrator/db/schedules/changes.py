@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.db.session import to_jsonb
 from orchestrator.db.tables.schedules import ScheduleRow, ScheduleSlotRow
+from orchestrator.engine.schedule import SlotResult
 
 _RECORD = text(
     """
@@ -64,23 +65,29 @@ async def update_declared(session: AsyncSession, schedule_id: UUID, declared: Ma
 
 async def withdraw_slot(session: AsyncSession, schedule_id: UUID, slot: datetime, reason: str) -> None:
     """Record that a slot which was queued does not start."""
-    values = {"schedule_id": schedule_id, "slot": slot, "result": "withdrawn", "reason": reason}
+    values = {"schedule_id": schedule_id, "slot": slot, "result": SlotResult.WITHDRAWN.value, "reason": reason}
     recording = upsert(ScheduleSlotRow).values(values)
     await session.execute(
         recording.on_conflict_do_update(
             index_elements=["schedule_id", "slot"],
-            set_={"result": "withdrawn", "reason": reason, "at": func.now()},
+            set_={"result": SlotResult.WITHDRAWN.value, "reason": reason, "at": func.now()},
         )
     )
 
 
 async def record_start(session: AsyncSession, schedule_id: UUID, at: datetime, process_id: UUID, reason: str) -> None:
     """Record that a process was started beside the slots. The cursor stays where it is."""
-    values = {"schedule_id": schedule_id, "slot": at, "result": "started", "reason": reason, "process_id": process_id}
+    values = {
+        "schedule_id": schedule_id,
+        "slot": at,
+        "result": SlotResult.STARTED.value,
+        "reason": reason,
+        "process_id": process_id,
+    }
     await session.execute(insert(ScheduleSlotRow).values(values))
     last = {
         "last_slot": at,
-        "last_result": "started",
+        "last_result": SlotResult.STARTED.value,
         "last_reason": reason,
         "last_process_id": process_id,
         "last_at": func.now(),
