@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from typing import Final
 
 from orchestrator.workflow import TASK_QUEUE
 
@@ -23,6 +24,9 @@ LONGEST = 0.05
 TURNS = 6
 """Event loop iterations without activity after which a queue counts as done: a step that only computes needs as many from its
 claim to its outcome. While others wait they take no time."""
+
+AT_ONCE: Final = nullcontext()
+"""The turn of a queue that does not wait."""
 
 
 class Precedence:
@@ -62,12 +66,12 @@ class Precedence:
         if not self._at_work[queue]:
             self._has_changed.set()
 
-    @asynccontextmanager
-    async def turn(self, queue: str | None) -> AsyncIterator[None]:
+    def turn(self, queue: str | None) -> AbstractAsyncContextManager[None]:
         """Wait for the turn to do a part of a queue's work; there is no wait unless the queue is busy."""
-        if self._at_work[queue] <= FEW:
-            yield
-            return
+        return AT_ONCE if self._at_work[queue] <= FEW else self._turn_of_busy(queue)
+
+    @asynccontextmanager
+    async def _turn_of_busy(self, queue: str | None) -> AsyncIterator[None]:
         self._in_line[queue] += 1
         try:
             async with self._line:

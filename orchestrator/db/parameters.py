@@ -10,7 +10,7 @@ rows it would read a small table as a whole; for one it goes by the key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 Table = Callable[[str, Mapping[str, str], int], str]
@@ -47,6 +47,28 @@ def values(rows: int) -> Table:
     return table
 
 
+class Column:
+    """The values of a column, as an array for the client library: none of them is an array itself.
+
+    The library goes over an array twice: first it asks of each value whether that is an array, which takes longer than encoding
+    it, and then it encodes them. The first time there is nothing to ask. If it did otherwise, no statement about several rows
+    would be accepted by the server.
+    """
+
+    __slots__ = ("_has_looked", "_values")
+
+    def __init__(self, values: tuple[object, ...]) -> None:
+        self._values = values
+        self._has_looked = True
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[object]:
+        self._has_looked = not self._has_looked
+        return iter(self._values if self._has_looked else ())
+
+
 class Statement:
     """A statement about rows in tables of parameters.
 
@@ -65,7 +87,7 @@ class Statement:
         if rows[0] == 1 and max(rows) <= FEW:
             given = [value for table in tables for row in table for value in row]
         else:
-            given = [column for table in tables for column in zip(*table, strict=True)]
+            given = [Column(column) for table in tables for column in zip(*table, strict=True)]
             rows = (0,) * len(tables)
         if rows not in self._forms:
             arrays = (unnest_by_key if number == 0 else unnest for number in range(len(rows)))

@@ -87,9 +87,10 @@ def read_fields(decision: Decision, at: datetime | None = None) -> list[EntryFie
     return [
         {
             "sequence": entry.sequence,
-            "kind": entry.kind,
+            # Exactly texts: of a member of an enum, whoever writes JSON asks for its value, by a call into Python's library.
+            "kind": str(entry.kind),
             "name": entry.name,
-            "status": entry.status,
+            "status": str(entry.status),
             "attempt": entry.attempt,
             "author": entry.author,
             "position": entry.position,
@@ -226,7 +227,7 @@ def _read(
         "workflow": process.workflow,
         "target": target,
         "is_task": is_task,
-        "status": process.status.value,
+        "status": str(process.status),
         "sequence": process.sequence,
         "user": process.actor,
         "subscription_ids": subscription_ids(process.state)[:MAX_NAMED],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.db.parameters import FEW, Statement, Table
+from orchestrator.db.parameters import FEW, Column, Statement, Table
 
 PROCESS = {"id": "int", "name": "text"}
 ENTRY = {"id": "int"}
@@ -55,4 +55,17 @@ def _build(processes: Table, entries: Table) -> str:
 def test_what_a_statement_is_for(
     processes: list[tuple[object, ...]], entries: list[tuple[object, ...]], sql: str, parameters: list[object]
 ) -> None:
-    assert Statement(_build).write(processes, entries) == (sql, parameters)
+    found, given = Statement(_build).write(processes, entries)
+    assert found == sql
+    assert [read_twice(one) for one in given] == parameters
+
+
+def read_twice(given: object) -> object:
+    """What the client library makes of a parameter: it looks for arrays within an array before it reads the values."""
+    if not isinstance(given, Column):
+        return given
+    for _ in range(2):  # a statement that is prepared anew is encoded once more
+        assert not list(given)
+        values = tuple(given)
+        assert len(values) == len(given)
+    return values
