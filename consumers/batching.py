@@ -122,8 +122,12 @@ class Batcher(Generic[T, R]):
                 async with self._precedence.turn(queue):
                     batch = [waiting.popleft() for _ in range(min(self._largest, len(waiting)))]
                     self._let_begin(queue)
-                if batch:  # others may have sent all of it meanwhile
-                    await self._send_batch(queue, batch)
+                try:
+                    if batch:  # others may have sent all of it meanwhile
+                        await self._send_batch(queue, batch)
+                finally:
+                    for _, answer in batch:
+                        answer.cancel()  # has an effect only when the sending was cancelled: nobody else would answer
         finally:
             self._sending[queue] -= 1
 

@@ -102,6 +102,8 @@ class Gathering(Generic[T, R]):
             else:
                 await self._send_each(calls)
         finally:
+            for _, answer in calls:
+                answer.cancel()  # has an effect only when the sending was cancelled: nobody else would answer
             self._go_on()
 
     async def _send_each(self, calls: list[tuple[T, asyncio.Future[R]]]) -> None:

@@ -116,7 +116,7 @@ class ForkServer:
             )
 
     def close(self) -> None:
-        """End the server; programs that still run go on."""
+        """End the server, and with it the programs that still run."""
         self._socket.close()
         self._server.wait(30)
 
@@ -249,7 +249,10 @@ class _Server:
         self._poll.register(listener, select.POLLIN)
 
     def next_call(self) -> Call | None:
-        """Serve; return in each forked process with its call, and in the server with None when the tests have ended."""
+        """Serve; return in each forked process with its call, and in the server with None when the tests have ended.
+
+        However they have ended: also tests that were killed leave none of their programs running.
+        """
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor != self._listener.fileno():
@@ -257,6 +260,8 @@ class _Server:
                     continue
                 message, descriptors, _, _ = socket.recv_fds(self._listener, _LARGEST, 1 + _STREAMS)
                 if not message:
+                    for program in self._running:
+                        signal.pidfd_send_signal(program, signal.SIGKILL)
                     return None
                 if (call := self._fork(message, descriptors)) is not None:
                     return call

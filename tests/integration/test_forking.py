@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import forking
-from tests.acceptance.waiting import until
+from tests.acceptance.waiting import PATIENCE, until
 
 FACTS = """
 import json, os, pathlib, resource, signal, sys, threading
@@ -40,6 +42,17 @@ import pathlib, time
 pathlib.Path("sleeping").touch()
 while True:
     time.sleep(1)
+"""
+
+TESTS = """
+import os, pathlib, time
+from tests import forking
+with open("log", "wb") as log:
+    program = forking.start(
+        ["consumer"], environment=dict(os.environ), folder=pathlib.Path.cwd(), output=log.fileno(), new_session=True
+    )
+print(program.pid, flush=True)
+program.wait()
 """
 
 
@@ -107,6 +120,21 @@ def test_it_ends_by_a_signal_as_a_started_one_does(
     assert program.wait(60) == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.kill(program.pid, 0)
+
+
+def test_it_ends_when_the_tests_that_started_it_are_killed(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "does_it.py").write_text(SLEEPS)
+    command = [sys.executable, "-c", TESTS]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as tests:
+        assert tests.stdout is not None
+        program = os.pidfd_open(int(tests.stdout.readline()))
+        until((tmp_path / "sleeping").exists, "it runs")
+        assert not select.select([program], [], [], 0)[0]
+
+        tests.kill()
+
+        assert select.select([program], [], [], PATIENCE)[0] == [program]
+    os.close(program)
 
 
 def test_a_variable_that_the_interpreter_reads_at_its_start_needs_a_started_one() -> None:

@@ -70,6 +70,20 @@ async def test_a_lost_connection_is_everybodys_and_is_not_repeated_here() -> Non
     assert statement.sent == [[1, 0, 2]]
 
 
+async def test_when_a_statement_is_cancelled_so_are_all_who_wait_for_it() -> None:
+    statement = Statement()
+    batches = Batcher(statement, at_once=1, largest=10)
+    calls = [asyncio.create_task(batches(number)) for number in (1, 2)]
+    await statement.called.wait()
+    (sender,) = batches._senders
+
+    sender.cancel()
+
+    ended, _ = await asyncio.wait(calls, timeout=60)
+    assert ended == set(calls)
+    assert all(one.cancelled() for one in calls)
+
+
 async def test_a_caller_that_gives_up_does_not_disturb_the_others() -> None:
     statement = Statement()
     batches = Batcher(statement, at_once=1, largest=10)

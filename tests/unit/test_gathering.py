@@ -71,6 +71,21 @@ async def test_only_the_one_at_fault_fails_unless_the_error_is_for_all() -> None
     assert server.sent == [[1], [2, AWAY, 3]]
 
 
+async def test_when_the_sending_is_cancelled_so_are_all_who_wait_for_it() -> None:
+    server = Server()
+    calls = [server.call(number) for number in range(3)]
+    server.may_answer.set()
+    await calls[0]
+    server.may_answer.clear()
+    (sending,) = server.gathering._tasks
+
+    sending.cancel()
+
+    ended, _ = await asyncio.wait(calls, timeout=60)
+    assert ended == set(calls)
+    assert [one.cancelled() for one in calls] == [False, True, True]
+
+
 async def test_a_call_that_is_not_on_its_way_in_time_is_not_sent_and_one_that_is_waits_for_its_answer() -> None:
     server = Server()
     sent, too_late, patient = server.call(1, patience=0.0), server.call(2, patience=0.01), server.call(3, patience=60)
