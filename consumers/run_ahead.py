@@ -123,11 +123,11 @@ class RunAhead:
         """Return the seconds after which the events of a stretch that goes on are sent."""
         return max(FLUSH_AFTER, min(LONGEST_FLUSH_AFTER, self._slots.taken / FLUSHES))
 
-    def send(self, message: Advanced, queue: str, failed: Callable[[], object]) -> None:
-        """Send the log entries of a process that goes on here."""
+    def send(self, message: Advanced, step: str | None, queue: str, failed: Callable[[], object]) -> None:
+        """Send the log entries of a process that goes on here, and is at ``step``."""
 
         async def send() -> None:
-            if not await self._publish(step_result(message, None, queue)):
+            if not await self._publish(step_result(message, step, queue)):
                 failed()
 
         task = asyncio.create_task(send(), context=Context())
@@ -215,7 +215,7 @@ class Stretch:
         if self._newest is not None:
             plan, process, receipt = self._newest
             message = describe_entries(plan, process, receipt.at, receipt.announced, self._held)
-            self._program.send(message, self.queue, self._flush_again)
+            self._program.send(message, process.step, self.queue, self._flush_again)
 
     def _flush_again(self) -> None:
         if self._held and self._timer is None:

@@ -341,7 +341,7 @@ class Runner:
             await self._completion.move(command.process_id, self._limits)
         elif (found.position, found.attempt) != (command.position, command.attempt):
             # The message about its present position may have been lost.
-            await self._completion.request_look(command.process_id, command.workflow)
+            await self._completion.request_look(command.process_id, command.workflow, command.step)
         elif plan.fingerprint != (found.plan or found.registered):
             reason = (
                 f"the process has the plan {found.plan or found.registered} of the workflow {command.workflow!r}, and this"

@@ -4,7 +4,8 @@ A start costs a coordinator and PostgreSQL about as much as the results of sever
 all capacity, and every running process would stand still until the last of them is stored.
 
 A few starts begin at once. More of them take turns, with a rest after each, in which whatever else comes has the processors for
-itself. Large turns make up for the rests, because the starts of a turn share statements, commits and writes.
+itself. The rest is short unless there are other requests meanwhile. Large turns make up for the rests, because the starts of a
+turn share statements, commits and writes.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ PREFETCH = 50
 FEW, MANY = 1, 8
 """Turns of starts at once: while more starts are in hand than that many, or running work is behind; and otherwise."""
 
-TOGETHER, TOGETHER_BEHIND = 32, 8
+TOGETHER, TOGETHER_BEHIND = PREFETCH, 8
 """The most starts in one turn, which share statements; and while running work is behind, so that it need not wait for long."""
 
-REST, REST_BEHIND = 0.5, 1.5
-"""The pause after a turn, as a multiple of the turn; and while running work is behind, which gets at least 3/5 of the time."""
+REST, LONG_REST = 0.25, 1.5
+"""The pause after a turn, as a multiple of the turn; and while running work is behind or there are other requests, which have
+at least 3/5 of the time then."""
 
 LONGEST = 0.25
 """The most seconds of a turn. A form may wait for another system, and must not delay other starts."""
@@ -47,6 +49,10 @@ LOOK_EVERY = 0.25
 RECENTLY = 0.1
 """Seconds for which starts still wait when running work is not behind any more: short processes end sooner than half a second,
 and then nothing is left to do."""
+
+ASKED_FOR = 5.0
+"""Seconds in which another request is likely to follow: people, and systems that start one process after the other, send more
+than one. The rests cost a tenth of the starts a second."""
 
 LATELY = 10.0
 """Seconds over which the rate is counted."""
@@ -115,7 +121,7 @@ class Intake:
         self._in_hand = 0
         self._waiting = 0
         self._is_behind = False
-        self._gives_way_until = float("-inf")
+        self._gives_way_until = self._is_asked_until = float("-inf")
         self._open: _Turn | None = None
         """The turn that one of the starts waits for, and others may join."""
         self._handled = 0
@@ -135,6 +141,10 @@ class Intake:
         finally:
             self._handled += 1
             self._note()
+
+    def note_request(self) -> None:
+        """Record a request that does not wait behind the starts: a start over HTTP, a command about a process, a query."""
+        self._is_asked_until = self._loop.time() + ASKED_FOR
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[Callable[[], None]]:
@@ -207,7 +217,7 @@ class Intake:
         return self._loop.time() < self._gives_way_until
 
     def _find_rest(self) -> float:
-        return REST_BEHIND if self._gives_way else REST
+        return LONG_REST if self._gives_way or self._loop.time() < self._is_asked_until else REST
 
     def _note(self) -> None:
         if self._is_behind:

@@ -105,6 +105,7 @@ async def _coordinate(
                     if not await handlers.take_command(delivery):
                         waits_on()
                 return
+            intake.note_request()
             with intake.running_work():
                 await (queries.take if queries.knows(delivery) else handlers.take_command)(delivery)
 
@@ -113,6 +114,9 @@ async def _coordinate(
                 await handlers.take_callback(delivery)
 
         async def take_result(delivery: Delivery) -> None:
+            if delivery.trace.get("step") is None:
+                # No consumer has sent it: the process was started or changed over HTTP, or by the command line.
+                intake.note_request()
             with intake.running_work():
                 pace.note_other_work()
                 try:

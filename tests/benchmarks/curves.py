@@ -116,10 +116,15 @@ CURVES = {
         (1, 10, 100, 1_000, 10_000),
     ),
     "overload": Curve(
-        "Starts at once beside running work",
+        "Starts at once",
         "starts",
         curve_bursts.overload,
-        ("start on another queue ÷ idle, p50", "longest silence, s", *_MEMORY),
+        (
+            "start on another queue ÷ idle, p50",
+            "the same, beside starts alone",
+            "longest silence, s",
+            "MiB, coordinator",
+        ),
         (50, 100),
         (1_000, 5_000, 20_000),
     ),

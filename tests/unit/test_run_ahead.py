@@ -79,6 +79,7 @@ class Program:
         self.draining = asyncio.Event()
         self.slots = Shares(slots, ["default"])
         self.sent: list[Advanced] = []
+        self.steps: list[str | None] = []
         self.takes = True
         self.news = asyncio.Event()
         self.held_up: set[str] = set()
@@ -86,6 +87,7 @@ class Program:
 
     async def publish(self, message: Outgoing) -> bool:
         self.sent.append(decode(Advanced, message.body))
+        self.steps.append(message.headers.get("step"))
         self.news.set()
         return self.takes
 
@@ -263,6 +265,7 @@ async def test_what_is_sent_meanwhile_is_about_the_state_that_the_next_step_has(
     await gathered(program, 1)
     (sent,) = program.sent
     assert (sent.sequence, sent.at, sent.subscription_ids, sent.next) == (4, AT, [other], None)
+    assert program.steps == [decision.process.step], "a message without a step is of a change over HTTP"
     stretch.end()
     await program.ahead.finish()
 
