@@ -89,8 +89,7 @@ class UnhandledLetters:
         Raises:
             PublishError: the broker does not accept them now.
         """
-        async with self._database.transaction() as session:
-            found = await list_unhandled(session, BATCH)
+        found = await list_unhandled(self._database.pool, BATCH)
         sent = await self._send(found)
         if sent:
             logger.warning(

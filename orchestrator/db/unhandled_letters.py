@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-_LIST = text(
-    "SELECT letter_id FROM dead_letters WHERE unhandled AND closed_at IS NULL ORDER BY died_at, letter_id LIMIT :limit"
-)
+if TYPE_CHECKING:
+    from orchestrator.db.session import DriverPool
+
+_LIST = "SELECT letter_id FROM dead_letters WHERE unhandled AND closed_at IS NULL ORDER BY died_at, letter_id LIMIT $1"
 _BEGIN = text("UPDATE dead_letters SET begun = begun + 1 WHERE letter_id = :letter_id AND begun < 1000 RETURNING begun")
 _LEAVE = text(
     "UPDATE dead_letters SET unhandled = false, reason = :reason WHERE letter_id = :letter_id AND closed_at IS NULL"
 )
 
 
-async def list_unhandled(session: AsyncSession, limit: int) -> Sequence[UUID]:
-    """Return the ids of open letters that are to be put back, in the order in which they died."""
-    return list(await session.scalars(_LIST, {"limit": limit}))
+async def list_unhandled(pool: DriverPool, limit: int) -> Sequence[UUID]:
+    """Return the ids of open letters that are to be put back, in the order in which they died.
+
+    Each coordinator asks every second: without a transaction it is one statement instead of four.
+    """
+    return [row["letter_id"] for row in await pool.fetch(_LIST, limit)]
 
 
 async def note_begun(session: AsyncSession, letter_id: UUID) -> int:
