@@ -15,9 +15,9 @@ from aiormq.exceptions import ChannelInvalidStateError
 from orchestrator.broker.frames import DELIVER, read_body_size, read_deliver, settle_frame
 from orchestrator.broker.wire import BODY, HEADER, METHOD, wire_of
 
-BEHIND: Final = 2
-"""Event loop iterations that go before an acknowledgement. It wakes the broker, which nobody waits for; a step that has just been
-claimed, and only computes, sends its outcome in that time."""
+LINGER: Final = 0.02
+"""Seconds for which acknowledgements gather where they may. On an idle system each of them would be one more entry in a quorum
+queue's log, written beside a message that a process waits for. If the program is killed meanwhile, these messages come again."""
 
 
 @dataclass(slots=True)
@@ -44,12 +44,14 @@ class Arrivals:
     Args:
         max_bytes: of each body only so many are kept; the header has the full size.
         receive: is called with each message, and must not block.
+        most: so many acknowledgements may gather for :data:`LINGER`; by default only those of one event loop iteration.
     """
 
-    def __init__(self, channel: Channel, max_bytes: int, receive: Callable[[Arrival], None]) -> None:
+    def __init__(self, channel: Channel, max_bytes: int, receive: Callable[[Arrival], None], *, most: int = 1) -> None:
         self._channel = channel
         self._max_bytes = max_bytes
         self._receive = receive
+        self._most = max(1, most)
         self._loop = asyncio.get_running_loop()
         self._wire = wire_of(channel)
         self._deliver: tuple[int, bool, str, str] | None = None
@@ -72,16 +74,19 @@ class Arrivals:
         return self._channel.closing
 
     def acknowledge(self, tag: int) -> None:
-        """Acknowledge a message in a moment, together with others of this moment.
+        """Acknowledge a message in a moment, together with others.
 
         Raises:
             ChannelInvalidStateError: the channel is closed, and the message comes again.
         """
         if self._channel.is_closed:
             raise ChannelInvalidStateError("the channel is closed")
-        if not self._handled:
-            self._loop.call_soon(self._flush_behind, BEHIND)
         self._handled.append(tag)
+        count = len(self._handled)
+        if count == self._most:
+            self._loop.call_soon(self.flush)
+        elif count == 1:
+            self._loop.call_later(LINGER, self.flush)
 
     def requeue(self, tag: int) -> None:
         """Requeue a message."""
@@ -90,14 +95,8 @@ class Arrivals:
             del self._open[tag]
             self._wire.write(settle_frame(self._channel.number, tag, requeue=True))
 
-    def _flush_behind(self, turns: int) -> None:
-        if turns:
-            self._loop.call_soon(self._flush_behind, turns - 1)
-        else:
-            self.flush()
-
     def flush(self) -> None:
-        """Acknowledge now what is to be acknowledged, because the channel is about to be closed."""
+        """Acknowledge now what has gathered."""
         handled, self._handled = self._handled, []
         if not handled or self._channel.is_closed:
             return

@@ -84,6 +84,7 @@ class Deliveries:
         prefetch: how many messages of each queue may be in progress at once.
         max_bytes: of larger messages only so many bytes are kept in memory, and they are dead-lettered undecoded.
         few: queue name → how many of its messages may be in progress at once.
+        lingering: queues of messages that do no harm when they come again, so that acknowledgements may gather.
         takes_cut: queues whose handlers accept messages cut to ``max_bytes``.
         refuse: queue name → function that first informs the sender of such a message.
         explain_transient: returns why a message must be kept and tried again after an error, such as a server that is down;
@@ -105,18 +106,19 @@ class Deliveries:
         refuse: Mapping[str, Refuse] | None = None,
         few: Mapping[str, int] | None = None,
         takes_cut: Collection[str] = (),
+        lingering: Collection[str] = (),
         gate: Gate | None = None,
     ) -> None:
         self._address = address
         self._topology = topology
         self._handlers = dict(handlers)
-        self._prefetch = prefetch
+        self._most = dict.fromkeys(handlers, prefetch) | dict(few or {})
         self._max_bytes = max_bytes
         self._explain_transient = explain_transient
         self._publisher = publisher
         self._refuse = dict(refuse or {})
-        self._few = dict(few or {})
         self._takes_cut = frozenset(takes_cut)
+        self._lingering = frozenset(lingering)
         self._gate = gate
         self._in_hand: defaultdict[str, BytesInHand] = defaultdict(BytesInHand)
         self._stopping = asyncio.Event()
@@ -227,7 +229,7 @@ class Deliveries:
         async with asyncio.timeout(DECLARE_TIMEOUT):
             channel = await raw_channel(await connection.channel(publisher_confirms=False))
         channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
-        await channel.basic_qos(prefetch_count=self._count_of(queue), timeout=DECLARE_TIMEOUT)
+        await channel.basic_qos(prefetch_count=self._most[queue], timeout=DECLARE_TIMEOUT)
         # For people in the management UI; a tag belongs to its channel, so all may be equal.
         tag = self._address.name
         self._receive_from(queue, channel)
@@ -279,10 +281,7 @@ class Deliveries:
         return [queue for queue in sorted(self._handlers) if queue not in self._silent]
 
     def _takes_more(self, queue: str) -> bool:
-        return self._in_progress[queue] < self._count_of(queue)
-
-    def _count_of(self, queue: str) -> int:
-        return self._few.get(queue, self._prefetch)
+        return self._in_progress[queue] < self._most[queue]
 
     def _receive_from(self, queue: str, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
@@ -296,7 +295,9 @@ class Deliveries:
             self._tasks.add(task)
             task.add_done_callback(partial(self._end, queue))
 
-        arrivals = Arrivals(channel, self._max_bytes, receive)
+        # Of what is in progress for the broker, which must not wait for acknowledgements with further messages.
+        most = self._most[queue] // 4 if queue in self._lingering else 1
+        arrivals = Arrivals(channel, self._max_bytes, receive, most=most)
         self._arrivals.append(arrivals)
 
     def _end(self, queue: str, task: asyncio.Task[None]) -> None:
@@ -334,9 +335,8 @@ class Deliveries:
         channel.requeue(tag)
 
     def _find_handler(self, delivery: Delivery) -> Handler:
-        if delivery.whole_size is None or delivery.queue in self._takes_cut:
-            return self._handlers[delivery.queue]
-        return self._refuse_size
+        is_taken = delivery.whole_size is None or delivery.queue in self._takes_cut
+        return self._handlers[delivery.queue] if is_taken else self._refuse_size
 
     async def _refuse_size(self, delivery: Delivery) -> None:
         most = f"at most {self._max_bytes} are read (ORCHESTRATOR_MAX_MESSAGE_BYTES)"

@@ -169,6 +169,7 @@ async def _coordinate(
                 Queues.CALLBACKS.value: from_outside,
             },
             takes_cut={Queues.LETTERS.value},
+            lingering={Queues.RESULTS.value, Queues.TASKS_RESULTS.value},
             gate=Gate(lambda: database.answers(GATE_PATIENCE)),
         )
         declarations = Declarations(database, list_reconciliations(f"coordinator {program_name()}"), settings.limits)

@@ -21,7 +21,7 @@ from pamqp.commands import Channel as ChannelMethods
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from orchestrator.broker.arrivals import BEHIND, Arrival, Arrivals
+from orchestrator.broker.arrivals import LINGER, Arrival, Arrivals
 from orchestrator.broker.wire import METHOD, Wire, keep_wire
 
 MINE, OTHER = 1, 2
@@ -106,17 +106,22 @@ async def test_the_next_channel_of_the_same_number_is_not_given_to_the_taker_of_
 class Bench:
     """The messages of a channel without a broker, and what is written about them."""
 
-    def __init__(self, max_bytes: int = 1000) -> None:
+    def __init__(self, max_bytes: int = 1000, most: int = 1) -> None:
         self.loop = asyncio.get_running_loop()
         self.wire = Wire(self.loop)
         self.written: list[bytes] = []
+        self.news = asyncio.Event()
         self.wire.transport = cast(
-            "asyncio.WriteTransport", SimpleNamespace(write=self.written.append, is_closing=lambda: False)
+            "asyncio.WriteTransport", SimpleNamespace(write=self._write, is_closing=lambda: False)
         )
         self.channel: Any = SimpleNamespace(number=MINE, is_closed=False, connection=SimpleNamespace())
         keep_wire(self.channel.connection, self.wire)
         self.received: list[Arrival] = []
-        self.arrivals = Arrivals(cast("Channel", self.channel), max_bytes, self.received.append)
+        self.arrivals = Arrivals(cast("Channel", self.channel), max_bytes, self.received.append, most=most)
+
+    def _write(self, frames: bytes) -> None:
+        self.written.append(frames)
+        self.news.set()
 
     def deliver(self, tag: int, body: bytes, largest: int = 50) -> None:
         method = Basic.Deliver("tag of the consumer", tag, False, "an exchange", "a key")
@@ -130,8 +135,7 @@ class Bench:
         self.wire.feed_data(b"".join(frames))
 
     async def settled(self) -> list[tuple[type[Frame], int, bool]]:
-        for _ in range(BEHIND + 1):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
         data = b"".join(self.written)
         found: list[tuple[type[Frame], int, bool]] = []
         self.written.clear()
@@ -187,15 +191,26 @@ async def test_a_message_that_goes_back_to_its_queue_is_not_acknowledged_with_la
     ]
 
 
-async def test_what_is_handled_is_acknowledged_at_once_before_a_channel_is_closed_and_only_once() -> None:
-    bench = Bench()
-    for tag in (1, 2):
+async def test_acknowledgements_that_may_gather_go_out_after_a_moment_when_there_are_many_or_when_asked_for() -> None:
+    bench = Bench(most=3)
+    for tag in range(1, 9):
         bench.deliver(tag, b"body")
     bench.arrivals.acknowledge(1)
-    assert bench.written == []
-    bench.arrivals.flush()
-    assert len(bench.written) == 1
+    assert await bench.settled() == []
+    began = bench.loop.time()
+    async with asyncio.timeout(30):
+        await bench.news.wait()
+    assert bench.loop.time() - began > LINGER / 2
     assert await bench.settled() == [(Basic.Ack, 1, False)]
+    for tag in (2, 3, 4):
+        bench.arrivals.acknowledge(tag)
+    assert await bench.settled() == [(Basic.Ack, 4, True)], "so many are enough"
+    bench.arrivals.acknowledge(5)
+    bench.arrivals.flush()
+    assert await bench.settled() == [(Basic.Ack, 5, False)], "the channel is about to be closed"
+    bench.arrivals.acknowledge(6)
+    bench.arrivals.requeue(7)
+    assert await bench.settled() == [(Basic.Ack, 6, False), (Basic.Nack, 7, False)]
 
 
 async def test_nothing_is_acknowledged_on_a_closed_channel() -> None:
