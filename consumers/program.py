@@ -133,16 +133,16 @@ async def run_consumer(
         )
         metrics.observe_running(lambda: runner.running)
         metrics.observe_left_behind(lambda: threads.left_behind)
-        queues = {step_queue(name): inbox.watch(name, runner.take) for name in names}
+        takers = {step_queue(name): inbox.watch(name, runner.take) for name in names}
         deliveries = Deliveries(
             servers.address,
             servers.topology,
-            queues,
+            takers,
             prefetch=min(MAX_PREFETCH, concurrency + concurrency // 5 + 1),
             max_bytes=settings.max_message_bytes,
             explain_transient=explain_transient,
             publisher=publisher,
-            lingering=queues,
+            lingering=takers,
             gate=Gate(lambda: database.answers(GATE_PATIENCE)),
         )
         exposed.find_problem = Health(database, stopping, lambda: publisher.is_ready and deliveries.consuming.is_set())
