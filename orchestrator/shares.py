@@ -115,6 +115,7 @@ class Pace:
         few, many: the most turns of background work at once, while other work goes on and otherwise.
         rest: the pause after a turn while other work goes on, as a multiple of the turn's duration; or what returns it.
         recently: seconds for which other work counts as going on after its last turn.
+        is_busy: returns whether it goes on in any case.
     """
 
     def __init__(
@@ -124,8 +125,10 @@ class Pace:
         many: int = MANY,
         rest: float | Callable[[], float] = REST,
         recently: float = RECENTLY,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._few, self._many, self._recently = few, many, recently
+        self._is_busy_in_any_case = is_busy
         self._find_rest = rest if callable(rest) else lambda: rest
         self._loop = asyncio.get_running_loop()
         self._busy_until = self._rests_until = float("-inf")
@@ -234,7 +237,7 @@ class Pace:
 
     @property
     def _is_busy(self) -> bool:
-        return self._loop.time() < self._busy_until
+        return self._loop.time() < self._busy_until or self._is_busy_in_any_case()
 
 
 class Admission:

@@ -27,7 +27,11 @@ PREFETCH = 50
 """The most starts that a coordinator holds at once. The others stay in the queue, where people can see their number."""
 
 FEW, MANY = 1, 8
-"""Turns of starts at once: while more starts are in hand than that many, or running work is behind; and otherwise."""
+"""Turns of starts at once: during a flood or while running work is behind, and otherwise."""
+
+FLOOD = PREFETCH // 2
+"""The starts in hand from which on there is a flood. Turns one after the other need to be large: few clients that wait for
+their replies would wait longer."""
 
 TOGETHER, TOGETHER_BEHIND = PREFETCH, 8
 """The most starts in one turn, which share statements; and while running work is behind, so that it need not wait for long."""
@@ -61,11 +65,11 @@ Measure = Callable[[str], Awaitable[QueueDepth | None]]
 
 
 class _Turn:
-    """A turn of several starts, which ends with the last of them."""
+    """A turn of several starts, which ends when few of them are left: one that waits for a form holds up no others."""
 
     def __init__(self) -> None:
         self._joining: list[asyncio.Future[bool]] = []
-        self._going = 0
+        self._going = self._left = 0
         self._end: Callable[[], None] | None = None
 
     def has_room(self, together: int) -> bool:
@@ -84,9 +88,10 @@ class _Turn:
             raise
 
     def begin(self, end: Callable[[], None]) -> None:
-        """Let all begin; the last one that leaves calls ``end``."""
+        """Let all begin, and call ``end`` when few are left."""
         self._end = end
         self._going = 1 + self._let_go(begin=True)
+        self._left = min(MANY, self._going // 4)
 
     def call_off(self) -> None:
         """Let those that have not begun wait for another turn."""
@@ -95,7 +100,7 @@ class _Turn:
     def leave(self) -> None:
         """Record that one of them has ended."""
         self._going -= 1
-        if not self._going and self._end is not None:
+        if self._going <= self._left and self._end is not None:
             self._end()
 
     def _let_go(self, *, begin: bool) -> int:
@@ -116,7 +121,7 @@ class Intake:
     def __init__(self, database: Database, measure: Measure) -> None:
         self._database = database
         self._measure = measure
-        self._pace = Pace(few=FEW, many=MANY, rest=self._find_rest, recently=RECENTLY)
+        self._pace = Pace(few=FEW, many=MANY, rest=self._find_rest, recently=RECENTLY, is_busy=self._is_flooded)
         self._loop = asyncio.get_running_loop()
         self._in_hand = 0
         self._waiting = 0
@@ -143,7 +148,7 @@ class Intake:
             self._note()
 
     def note_request(self) -> None:
-        """Record a request that does not wait behind the starts: a start over HTTP, a command about a process, a query."""
+        """Record a request that does not wait behind the starts: a start over HTTP, a command about a process."""
         self._is_asked_until = self._loop.time() + ASKED_FOR
 
     @asynccontextmanager
@@ -157,8 +162,7 @@ class Intake:
 
         self._in_hand += 1
         self._waiting += 1
-        if self._in_hand > MANY:
-            self._pace.note_other_work()
+        self._note_flood()
         try:
             turn = await self._begin()
             has_begun = True
@@ -168,6 +172,7 @@ class Intake:
             finally:
                 turn.leave()
         finally:
+            self._note_flood()
             self._in_hand -= 1
             self._waiting -= not has_begun
             if has_ended:
@@ -210,6 +215,14 @@ class Intake:
                 self._open = None
             turn.call_off()
         return turn
+
+    def _is_flooded(self) -> bool:
+        return self._in_hand > FLOOD
+
+    def _note_flood(self) -> None:
+        # Between two turns fewer are in hand.
+        if self._is_flooded():
+            self._pace.note_other_work()
 
     @property
     def _gives_way(self) -> bool:

@@ -105,9 +105,12 @@ async def _coordinate(
                     if not await handlers.take_command(delivery):
                         waits_on()
                 return
-            intake.note_request()
             with intake.running_work():
-                await (queries.take if queries.knows(delivery) else handlers.take_command)(delivery)
+                if queries.knows(delivery):
+                    await queries.take(delivery)
+                else:
+                    intake.note_request()
+                    await handlers.take_command(delivery)
 
         async def take_callback(delivery: Delivery) -> None:
             with intake.running_work():

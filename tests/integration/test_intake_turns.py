@@ -11,7 +11,7 @@ import pytest
 from orchestrator import shares
 from orchestrator.broker.connection import QueueDepth
 from orchestrator.coordinator import intake
-from orchestrator.coordinator.intake import BEHIND, FEW, MANY, TOGETHER, TOGETHER_BEHIND, Intake
+from orchestrator.coordinator.intake import BEHIND, FEW, FLOOD, MANY, TOGETHER, TOGETHER_BEHIND, Intake
 from orchestrator.db.session import Database
 from tests.integration.waiting import until
 
@@ -101,7 +101,7 @@ async def _fall_behind(monkeypatch: pytest.MonkeyPatch, starts: Starts) -> async
 
 
 @pytest.mark.parametrize(("is_behind", "together"), [(False, TOGETHER), (True, TOGETHER_BEHIND)])
-async def test_more_starts_than_a_few_take_turns_which_begin_and_end_together_but_no_more_than_share_a_statement(
+async def test_starts_of_a_flood_begin_in_turns_which_end_when_few_are_left_and_no_more_than_share_a_statement(
     database: Database, monkeypatch: pytest.MonkeyPatch, is_behind: bool, together: int
 ) -> None:
     for name, value in (("LONGEST", 60), ("RECENTLY", 3600), ("REST", 0), ("LONG_REST", 0)):
@@ -120,13 +120,13 @@ async def test_more_starts_than_a_few_take_turns_which_begin_and_end_together_bu
     assert len(starts.begun) == waiting[0], "those that have begun are not fewer than may begin at once"
     await starts.end([waiting[0] - 1])
     await starts.wait_for(waiting[0] + together, "as many as share a statement have begun")
-    turn = starts.begun[waiting[0] :]
-    await starts.end([turn[0], *turn[2:]])
+    turn, left = starts.begun[waiting[0] :], min(MANY, together // 4)
+    await starts.end(turn[left + 1 :])
     await asyncio.sleep(0)
-    assert len(starts.begun) == waiting[0] + together, "a turn ends with the last of its starts"
-    await starts.end([turn[1]])
-    await starts.wait_for(waiting[0] + 2 * together, "so have the others, in the next turn")
-    await starts.end(starts.begun[-together:])
+    assert len(starts.begun) == waiting[0] + together, "more than a few of the turn are left"
+    await starts.end([turn[left]])
+    await starts.wait_for(waiting[0] + 2 * together, "the others have begun, beside those that are left")
+    await starts.end([*turn[:left], *starts.begun[-together:]])
     assert sorted(starts.begun) == [
         number for number in range(len(starts.tasks)) if number not in (waiting[0], waiting[2])
     ]
@@ -147,7 +147,7 @@ async def _stop(made: Intake) -> None:
     await made.run(stopping)
 
 
-async def test_a_few_starts_do_not_rest_and_more_of_them_do_after_each_turn(
+async def test_a_few_starts_do_not_rest_and_a_flood_does_after_each_turn(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _rest_for_ever(monkeypatch, "REST")
@@ -156,14 +156,35 @@ async def test_a_few_starts_do_not_rest_and_more_of_them_do_after_each_turn(
         starts.add(1)
         await starts.wait_for(number + 1, "it has begun")
         await starts.end([number])
-    starts.add(MANY + 1)
-    await starts.wait_for(3 * MANY, "all but one have begun")
+    starts.add(FLOOD)
+    await starts.wait_for(3 * MANY, "as many as begin at once have begun")
     await starts.end(range(2 * MANY, 3 * MANY))
+    await starts.wait_for(first := 2 * MANY + FLOOD, "the others have begun, without a rest")
+    await starts.end(range(3 * MANY, first))
+    starts.add(FLOOD + 1)
+    await starts.wait_for(first + MANY, "as many as begin at once have begun")
+    await starts.end(range(first, first + MANY))
     await asyncio.sleep(0)
-    assert (len(starts.begun), made.is_full) == (3 * MANY, True)
+    assert (len(starts.begun), made.is_full) == (first + MANY, True)
     await _stop(made)
-    await starts.wait_for(3 * MANY + 1, "a program that stops waits for no rest")
-    await starts.end([3 * MANY])
+    await starts.wait_for(first + FLOOD + 1, "a program that stops waits for no rest")
+    await starts.end(range(first + MANY, first + FLOOD + 1))
+
+
+async def test_a_flood_is_known_by_what_is_in_hand_even_when_nothing_has_arrived_lately(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _rest_for_ever(monkeypatch, "REST")
+    monkeypatch.setattr(intake, "RECENTLY", -1)
+    starts = Starts(made := Intake(database, _no_depth))
+    starts.add(MANY + TOGETHER)
+    await starts.wait_for(MANY, "as many as begin at once have begun")
+    await starts.end(range(MANY))
+    await asyncio.sleep(0)
+    assert (len(starts.begun), made.is_full) == (MANY, True)
+    await _stop(made)
+    await starts.wait_for(len(starts.tasks), "a program that stops waits for no rest")
+    await starts.end(range(MANY, len(starts.tasks)))
 
 
 async def test_a_turn_while_running_work_is_behind_has_a_long_rest(
@@ -189,15 +210,15 @@ async def test_a_turn_has_a_long_rest_while_there_are_other_requests(
     monkeypatch.setattr(intake, "ASKED_FOR", 3600)
     starts = Starts(made := Intake(database, _no_depth))
     made.note_request()
-    starts.add(MANY + 1)
-    await starts.wait_for(MANY, "all but one have begun")
+    starts.add(FLOOD + 1)
+    await starts.wait_for(MANY, "as many as begin at once have begun")
     await starts.end(range(MANY))
     if rests == "LONG_REST":
         await asyncio.sleep(0)
         assert (len(starts.begun), made.is_full) == (MANY, True)
         await _stop(made)
-    await starts.wait_for(MANY + 1, "it begins without a rest, or because the program stops")
-    await starts.end([MANY])
+    await starts.wait_for(len(starts.tasks), "they begin without a rest, or because the program stops")
+    await starts.end(range(MANY, len(starts.tasks)))
 
 
 async def test_a_start_that_goes_back_to_its_queue_does_not_count_as_ended(database: Database) -> None:
