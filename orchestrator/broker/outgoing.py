@@ -121,7 +121,7 @@ def result_to_be(
 
 
 def complete(message: Outgoing, at: datetime, announced: int) -> Outgoing:
-    """Return the message about an outcome that is stored now."""
+    """Return the message about an outcome that is stored now. It is the same one, changed: complete it once."""
     message.body = b'{"at":"%s","announced":%d,%s' % (at.isoformat().encode(), announced, message.body[1:])
     return message
 

@@ -54,10 +54,13 @@ class Wire(asyncio.StreamReader):
         self._takers[channel] = taker
 
     def write(self, frames: bytes) -> None:
-        """Send frames to the broker: at once, and what else comes in this turn of the event loop together after it."""
+        """Send frames to the broker: at once, and what else comes in this turn of the event loop together after it.
+
+        Nothing is sent over a connection that is lost; its channels report what was not sent.
+        """
         if self._is_gathering:
             self._gathered.append(frames)
-        else:
+        elif not self.transport.is_closing():
             self._is_gathering = True
             self._loop.call_soon(self._send_gathered)
             self.transport.write(frames)
@@ -65,7 +68,7 @@ class Wire(asyncio.StreamReader):
     def _send_gathered(self) -> None:
         self._is_gathering = False
         gathered, self._gathered = self._gathered, []
-        # The connection may have been closed in this turn; its channels report what was not sent.
+        # The connection may have been closed in this turn.
         if gathered and not self.transport.is_closing():
             self.transport.write(b"".join(gathered))
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import aio_pika
 import pytest
 
+from orchestrator.broker import arrivals
 from orchestrator.broker import deliveries as broker_deliveries
 from orchestrator.broker.connection import BrokerAddress, connect, declare, measure
 from orchestrator.broker.deliveries import Deliveries, Handler, RequeueError
@@ -60,6 +61,7 @@ async def consuming(
         max_bytes=options.get("max_bytes", 1000),
         explain_transient=lambda error: "away" if isinstance(error, ConnectionResetError) else None,
         publisher=publisher,
+        lingering={queue} if options.get("lingering") else (),
     )
     running = asyncio.create_task(deliveries.run())
     await asyncio.wait_for(deliveries.consuming.wait(), 60)
@@ -354,8 +356,9 @@ async def test_what_has_begun_finishes_before_the_program_stops(publisher: Publi
 
 
 async def test_what_is_handled_in_the_last_moment_is_acknowledged_before_the_connection_is_closed(
-    publisher: Publisher, amqp_url: str
+    publisher: Publisher, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(arrivals, "LINGER", 3600)
     taken: list[bytes] = []
     ends: list[Deliveries] = []
 
@@ -364,7 +367,7 @@ async def test_what_is_handled_in_the_last_moment_is_acknowledged_before_the_con
         for one in ends:
             one.suspend("the connection is closed now")
 
-    async with consuming(amqp_url, publisher, Queues.COMMANDS, take) as deliveries:
+    async with consuming(amqp_url, publisher, Queues.COMMANDS, take, lingering=True) as deliveries:
         ends.append(deliveries)
         await publisher.publish(replace(COMMAND, body=b"first"))
         await until(lambda: not deliveries.consuming.is_set(), "the connection is closed")

@@ -247,3 +247,6 @@ async def test_what_is_written_in_one_turn_goes_out_in_order_and_in_two_writes_t
     is_closing = True
     await asyncio.sleep(0)
     assert written == [b"1", b"23", b"4", b"5"], "a transport that is closing takes nothing"
+    wire.write(b"7")
+    await asyncio.sleep(0)
+    assert written == [b"1", b"23", b"4", b"5"], "nor when nothing gathers"
