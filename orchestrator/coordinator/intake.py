@@ -30,8 +30,8 @@ FEW, MANY = 1, 8
 """Turns of starts at once: during a flood or while running work is behind, and otherwise."""
 
 FLOOD = PREFETCH // 2
-"""The starts in hand from which on there is a flood. Turns one after the other need to be large: few clients that wait for
-their replies would wait longer."""
+"""There is a flood while more starts than that are in hand. With fewer, turns one after the other would be small: some clients
+that wait for their replies would only wait longer."""
 
 TOGETHER, TOGETHER_BEHIND = PREFETCH, 8
 """The most starts in one turn, which share statements; and while running work is behind, so that it need not wait for long."""
@@ -56,7 +56,7 @@ and then nothing is left to do."""
 
 ASKED_FOR = 5.0
 """Seconds in which another request is likely to follow: people, and systems that start one process after the other, send more
-than one. The rests cost a tenth of the starts a second."""
+than one. The rests cost up to a fifth of the starts a second."""
 
 LATELY = 10.0
 """Seconds over which the rate is counted."""
